@@ -1,0 +1,1 @@
+"""The public site, drawn from the archive."""

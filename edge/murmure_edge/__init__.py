@@ -1,0 +1,1 @@
+"""The gateway: sensors in, sealed releases out."""

@@ -1,0 +1,1 @@
+"""Emulated sensors on pseudo-terminals; imports nothing of the rest on purpose."""

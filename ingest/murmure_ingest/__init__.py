@@ -1,0 +1,1 @@
+"""The centre: sealed releases in, an archive and receipts out."""

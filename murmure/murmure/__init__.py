@@ -1,0 +1,1 @@
+"""Murmure: the command line and the whole city in one process."""

@@ -1,0 +1,60 @@
+"""The one command `murmure`: a group per folder, each mounted from the folder that owns it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+GROUPS = (
+    "murmure_firmware_sim.cli",
+    "murmure_edge.cli",
+    "murmure_privacy.cli",
+    "murmure_ingest.cli",
+    "murmure_dashboards.cli",
+    "murmure.demo_cli",
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the whole command tree; cheap, since no command's own imports have run yet."""
+    parser = argparse.ArgumentParser(
+        prog="murmure",
+        description="Street sensors for towns, with differential privacy drawn on the lamp post.",
+        epilog="example: murmure demo --once --days 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    groups = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in GROUPS:
+        importlib.import_module(name).register(groups)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns 0 done, 1 failed, 2 usage or configuration wrong (one line on stderr)."""
+    args = build_parser().parse_args(argv)
+    try:
+        status: int = args.handler(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"murmure: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        exit_status = getattr(error, "exit_status", None)
+        if exit_status is None:
+            raise
+        print(f"murmure: {error}", file=sys.stderr)
+        return int(exit_status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

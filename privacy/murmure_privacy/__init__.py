@@ -1,0 +1,1 @@
+"""The privacy kernel: readings in, releases out."""
