@@ -1,0 +1,441 @@
+"""Release, receipt, health and policy as signed bytes: the only serialiser and the only parser. See docs/wire.md.
+
+How the format may change: fields are added as optional with a new key, never removed, never re-meant; an unknown
+version, type or key is refused, never guessed. Data never names code.
+
+A message is COSE_Sign1 (RFC 9052, tag 18), a policy COSE_Sign (tag 98), both Ed25519 over deterministically encoded
+CBOR (RFC 8949 section 4.2.1). Maps have small integer keys only, so that length-first and bytewise order agree.
+What is read is encoded again and compared: duplicate keys, long forms, floats, trailing bytes all fail there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import cbor2
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from murmure_privacy.errors import WireError
+from murmure_privacy.release import (
+    REASONS,
+    Health,
+    Message,
+    Node,
+    Noised,
+    Outcome,
+    Receipt,
+    Release,
+    Withheld,
+)
+from murmure_privacy.stream import QUANTITIES
+
+VERSION = 1
+CONTENT_TYPE = "application/cose"
+MESSAGE_LIMIT = 4096
+POLICY_LIMIT = 16384
+SEALED_POLICY_LIMIT = 20480  # sixteen KiB of text, and its signatures
+FIRST_PREVIOUS = bytes(32)
+
+LEVEL_CODES = ("15min", "1h", "6h", "1d", "1w", "day", "evening", "night")
+INDICATOR_CODES = ("crossings", "histogram", "mean", "energy")
+SETTLED_BADLY = ("refused", "quarantined")
+PORT_STATES = ("absent", "opening", "warming", "ok", "degraded", "stalled", "wrong-device", "denied")
+CLOCK_STATES = ("ok", "unsynced", "behind", "stepped")
+
+_TYPE_RELEASE, _TYPE_RECEIPT, _TYPE_HEALTH = 1, 2, 3
+_SIGN1, _SIGN = 18, 98
+_EDDSA = -8
+_TIME_LIMIT = 1 << 40
+_BIG = 1 << 53
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """Returns a fresh Ed25519 key as (secret, public), 32 bytes each."""
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes_raw(), key.public_key().public_bytes_raw()
+
+
+def public_key(secret: bytes) -> bytes:
+    """Returns the public half of a 32-byte secret."""
+    return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def digest(sealed: bytes) -> bytes:
+    """Returns the SHA-256 by which a sealed message or a policy's bytes are named."""
+    return hashlib.sha256(sealed).digest()
+
+
+# --- COSE ------------------------------------------------------------------------------------------------------------
+
+
+def _encode(value: object) -> bytes:
+    return cbor2.dumps(value, canonical=True)
+
+
+def _decode(data: bytes, limit: int) -> Any:
+    if len(data) > limit:
+        raise WireError("oversized", f"{len(data)} bytes where {limit} are allowed")
+    try:
+        value = cbor2.loads(data)
+        canonical = _encode(value)
+    except Exception as error:  # whatever a decoder says of hostile bytes, the answer is the same refusal
+        raise WireError("malformed", "not CBOR") from error
+    if canonical != data:
+        raise WireError("not_canonical", "encoding it again gives other bytes")
+    return value
+
+
+def _seal1(payload: bytes, secret: bytes, kid: str) -> bytes:
+    protected = _encode({1: _EDDSA, 4: kid.encode()})
+    signature = Ed25519PrivateKey.from_private_bytes(secret).sign(
+        _encode(["Signature1", protected, b"", payload])
+    )
+    return _encode(cbor2.CBORTag(_SIGN1, [protected, {}, payload, signature]))
+
+
+def _parts(sealed: bytes, limit: int, tag: int, last: type) -> list[Any]:
+    value = _decode(sealed, limit)
+    if not isinstance(value, cbor2.CBORTag) or value.tag != tag:
+        raise WireError("malformed", f"no COSE structure with tag {tag}")
+    parts = value.value
+    if not isinstance(parts, list) or len(parts) != 4 or parts[1] != {} or not isinstance(parts[1], dict):
+        raise WireError("malformed", "a COSE structure has four parts, the second an empty map")
+    if not isinstance(parts[0], bytes) or not isinstance(parts[2], bytes) or not isinstance(parts[3], last):
+        raise WireError("malformed", "a part of the COSE structure has the wrong type")
+    return parts
+
+
+def _kid(protected: bytes) -> str:
+    header = _decode(protected, 256)
+    if not isinstance(header, dict) or set(header) != {1, 4} or header[1] != _EDDSA:
+        raise WireError("malformed", "the protected header holds EdDSA and a key id, nothing else")
+    return _bytes(header[4], None).decode("utf-8", "replace")
+
+
+def _check(public: bytes, signature: bytes, signed: bytes) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, signed)
+    except (InvalidSignature, ValueError) as error:
+        raise WireError("bad_signature", "the signature is not by the expected key") from error
+
+
+def _open1(sealed: bytes, public: bytes) -> dict[int, Any]:
+    protected, _, payload, signature = _parts(sealed, MESSAGE_LIMIT, _SIGN1, bytes)
+    kid = _kid(protected)
+    _check(public, signature, _encode(["Signature1", protected, b"", payload]))
+    fields = _decode(payload, MESSAGE_LIMIT)
+    if not isinstance(fields, dict) or not all(type(key) is int for key in fields):
+        raise WireError("malformed", "the payload is not a map with integer keys")
+    if fields.get(0) != VERSION:
+        raise WireError("unknown_version", "this program reads version 1")
+    if fields.get(2) != kid:
+        raise WireError("malformed", "the key id is not that of the speaker")
+    return fields
+
+
+# --- checked reading -------------------------------------------------------------------------------------------------
+
+
+def _int(value: object, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise WireError("malformed", f"an integer from {low} to {high} was expected")
+    return value
+
+
+def _text(value: object, limit: int = 64) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
+        raise WireError("malformed", f"a text of at most {limit} printable characters was expected")
+    return value
+
+
+def _bytes(value: object, length: int | None) -> bytes:
+    if not isinstance(value, bytes) or (length is not None and len(value) != length):
+        raise WireError("malformed", f"{length} bytes were expected")
+    return value
+
+
+def _list(value: object, limit: int, length: int | None = None) -> list[Any]:
+    if not isinstance(value, list) or len(value) > limit or (length is not None and len(value) != length):
+        raise WireError("malformed", "a list of another length was expected")
+    return value
+
+
+def _code(value: object, table: Sequence[str]) -> str:
+    return table[_int(value, 0, len(table) - 1)]
+
+
+def _keys(fields: dict[int, Any], wanted: int) -> None:
+    if set(fields) != set(range(wanted)):
+        raise WireError("malformed", "fields are missing or unknown")
+
+
+# --- release ---------------------------------------------------------------------------------------------------------
+
+
+def _integers(values: Iterable[int]) -> bytes:
+    """Fixed width: the length of a message must not depend on a value."""
+    return b"".join(value.to_bytes(8, "big", signed=True) for value in values)
+
+
+def _outcome_fields(outcome: Outcome) -> list[Any]:
+    node = outcome.node
+    head = [LEVEL_CODES.index(node.level), node.start_s, node.end_s, node.covered_from_s, node.present]
+    if isinstance(outcome, Withheld):
+        return [*head, REASONS.index(outcome.reason) + 1, []]
+    return [
+        *head,
+        0,
+        [
+            [INDICATOR_CODES.index(n.indicator), _integers(n.integers), n.sigma_milli, n.rho_micro]
+            for n in outcome.noised
+        ],
+    ]
+
+
+def seal_message(message: Message, secret: bytes) -> bytes:
+    """Returns the signed bytes of a message, at most 4 KiB. Raises WireError `oversized` beyond."""
+    groups: list[list[Any]] = []
+    policies: list[bytes] = []
+    for outcome in message.outcomes:
+        node = outcome.node
+        if node.policy not in policies:
+            policies.append(node.policy)
+        head = [node.stream, node.quantity, node.cadence_ms, list(node.bounds), policies.index(node.policy)]
+        if not groups or groups[-1][:5] != head:
+            groups.append([*head, []])
+        groups[-1][5].append(_outcome_fields(outcome))
+    payload = _encode(
+        {
+            0: VERSION,
+            1: _TYPE_RELEASE,
+            2: message.gateway,
+            3: message.quartier,
+            4: message.site,
+            5: message.boot,
+            6: message.seq,
+            7: message.previous,
+            8: message.closing_s,
+            9: policies,
+            10: groups,
+        }
+    )
+    sealed = _seal1(payload, secret, message.gateway)
+    if len(sealed) > MESSAGE_LIMIT:
+        raise WireError("oversized", f"{len(sealed)} bytes where {MESSAGE_LIMIT} are allowed")
+    return sealed
+
+
+def _noised(item: object) -> Noised:
+    indicator, packed, sigma, rho = _list(item, 4, 4)
+    data = _bytes(packed, None)
+    if not data or len(data) % 8:
+        raise WireError("malformed", "released integers have eight bytes each")
+    integers = tuple(int.from_bytes(data[at : at + 8], "big", signed=True) for at in range(0, len(data), 8))
+    return Noised(_code(indicator, INDICATOR_CODES), integers, _int(sigma, 1, _BIG), _int(rho, 1, _BIG))
+
+
+def _outcome(item: object, head: Callable[..., Node]) -> Outcome:
+    level, start, end, covered, present, status, noised = _list(item, 7, 7)
+    start_s, end_s = _int(start, 0, _TIME_LIMIT), _int(end, 0, _TIME_LIMIT)
+    if start_s >= end_s:
+        raise WireError("malformed", "a node ends after it starts")
+    node = head(
+        level=_code(level, LEVEL_CODES),
+        start_s=start_s,
+        end_s=end_s,
+        covered_from_s=_int(covered, start_s, end_s - 1),
+        present=_int(present, 0, 20),
+    )
+    items = [_noised(entry) for entry in _list(noised, 8)]
+    if _int(status, 0, len(REASONS)):
+        if items:
+            raise WireError("malformed", "a withheld node has no values")
+        return Withheld(node, REASONS[status - 1])
+    if not items:
+        raise WireError("malformed", "a released node has values")
+    return Release(node, tuple(items))
+
+
+def open_message(sealed: bytes, public: bytes) -> Message:
+    """Returns the message that `public` signed. Raises WireError for anything else whatever the bytes are."""
+    fields = _open1(sealed, public)
+    if fields.get(1) != _TYPE_RELEASE:
+        raise WireError("malformed", "not a release message")
+    _keys(fields, 11)
+    policies = [_bytes(item, 32) for item in _list(fields[9], 16)]
+    outcomes: list[Outcome] = []
+    for group in _list(fields[10], 64):
+        stream, quantity, cadence, bounds, policy, nodes = _list(group, 6, 6)
+        low, high = _list(bounds, 2, 2)
+        name = _text(quantity)
+        if name not in QUANTITIES:
+            raise WireError("malformed", "an unknown quantity")
+        policy_hash = policies[_int(policy, 0, len(policies) - 1)] if policies else b""
+        fixed = {
+            "stream": _text(stream),
+            "quantity": name,
+            "cadence_ms": _int(cadence, 1, 3_600_000),
+            "bounds": (_int(low, -10_000, 100_000), _int(high, -10_000, 100_000)),
+            "policy": _bytes(policy_hash, 32),
+        }
+        outcomes.extend(
+            _outcome(item, lambda fixed=fixed, **own: Node(**fixed, **own)) for item in _list(nodes, 128)
+        )
+    if not outcomes:
+        raise WireError("malformed", "a message without a node")
+    return Message(
+        gateway=_text(fields[2]),
+        quartier=_text(fields[3]),
+        site=_text(fields[4]),
+        boot=_int(fields[5], 0, _BIG),
+        seq=_int(fields[6], 1, _BIG),
+        previous=_bytes(fields[7], 32),
+        closing_s=_int(fields[8], 0, _TIME_LIMIT),
+        outcomes=tuple(outcomes),
+    )
+
+
+# --- receipt ---------------------------------------------------------------------------------------------------------
+
+
+def seal_receipt(receipt: Receipt, secret: bytes) -> bytes:
+    """Returns the signed bytes of a receipt; at most the 256 newest exceptions fit and are kept."""
+    payload = _encode(
+        {
+            0: VERSION,
+            1: _TYPE_RECEIPT,
+            2: receipt.gateway,
+            3: receipt.quartier,
+            4: receipt.settled_seq,
+            5: receipt.settled_hash,
+            6: [[seq, SETTLED_BADLY.index(reason)] for seq, reason in receipt.exceptions[-256:]],
+            7: receipt.charged_rho_micro,
+            8: receipt.policy_version,
+            9: receipt.checkpoint,
+        }
+    )
+    return _seal1(payload, secret, receipt.gateway)
+
+
+def open_receipt(sealed: bytes, public: bytes) -> Receipt:
+    """Returns the receipt that the centre's key signed. Raises WireError for anything else."""
+    fields = _open1(sealed, public)
+    if fields.get(1) != _TYPE_RECEIPT:
+        raise WireError("malformed", "not a receipt")
+    _keys(fields, 10)
+    exceptions = [_list(item, 2, 2) for item in _list(fields[6], 256)]
+    return Receipt(
+        gateway=_text(fields[2]),
+        quartier=_text(fields[3]),
+        settled_seq=_int(fields[4], 0, _BIG),
+        settled_hash=_bytes(fields[5], 32),
+        exceptions=tuple((_int(seq, 1, _BIG), _code(reason, SETTLED_BADLY)) for seq, reason in exceptions),
+        charged_rho_micro=_int(fields[7], 0, _BIG),
+        policy_version=_int(fields[8], 0, _BIG),
+        checkpoint=_bytes(fields[9], None),
+    )
+
+
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+def seal_health(health: Health, secret: bytes) -> bytes:
+    """Returns the signed bytes of a health report."""
+    payload = _encode(
+        {
+            0: VERSION,
+            1: _TYPE_HEALTH,
+            2: health.gateway,
+            3: health.quartier,
+            4: health.at_s,
+            5: health.uptime_s,
+            6: health.boot,
+            7: health.software,
+            8: [[name, PORT_STATES.index(state)] for name, state in health.ports],
+            9: health.outbox_depth,
+            10: CLOCK_STATES.index(health.clock),
+            11: [] if health.temperature_c is None else [health.temperature_c],
+            12: health.free_storage_mb,
+        }
+    )
+    return _seal1(payload, secret, health.gateway)
+
+
+def open_health(sealed: bytes, public: bytes) -> Health:
+    """Returns the health report that `public` signed. Raises WireError for anything else."""
+    fields = _open1(sealed, public)
+    if fields.get(1) != _TYPE_HEALTH:
+        raise WireError("malformed", "not a health report")
+    _keys(fields, 13)
+    ports = [_list(item, 2, 2) for item in _list(fields[8], 32)]
+    temperature = _list(fields[11], 1)
+    return Health(
+        gateway=_text(fields[2]),
+        quartier=_text(fields[3]),
+        at_s=_int(fields[4], 0, _TIME_LIMIT),
+        uptime_s=_int(fields[5], 0, _BIG),
+        boot=_int(fields[6], 0, _BIG),
+        software=_text(fields[7]),
+        ports=tuple((_text(name), _code(state, PORT_STATES)) for name, state in ports),
+        outbox_depth=_int(fields[9], 0, _BIG),
+        clock=_code(fields[10], CLOCK_STATES),
+        temperature_c=_int(temperature[0], -100, 200) if temperature else None,
+        free_storage_mb=_int(fields[12], 0, _BIG),
+    )
+
+
+# --- policy ----------------------------------------------------------------------------------------------------------
+
+
+def _policy_signed(protected: bytes, toml: bytes) -> bytes:
+    return _encode(["Signature", b"", protected, b"", toml])
+
+
+def seal_policy(toml: bytes, signers: Sequence[tuple[str, bytes]]) -> bytes:
+    """Returns a policy's exact bytes signed by each (key id, secret). Raises WireError `oversized` above 16 KiB."""
+    if len(toml) > POLICY_LIMIT:
+        raise WireError("oversized", f"a policy of {len(toml)} bytes where {POLICY_LIMIT} are allowed")
+    signatures = []
+    for kid, secret in signers:
+        protected = _encode({1: _EDDSA, 4: kid.encode()})
+        signature = Ed25519PrivateKey.from_private_bytes(secret).sign(_policy_signed(protected, toml))
+        signatures.append([protected, {}, signature])
+    return _encode(cbor2.CBORTag(_SIGN, [b"", {}, toml, signatures]))
+
+
+def policy_bytes(sealed: bytes) -> bytes:
+    """Returns the bytes inside a sealed policy WITHOUT believing them; for adding a signature and for display."""
+    return _bytes(_parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)[2], None)
+
+
+def open_policy(sealed: bytes, publics: Iterable[bytes], required: int) -> bytes:
+    """Returns the policy's exact bytes if at least `required` different keys of `publics` signed them.
+
+    Raises WireError otherwise. Signatures by keys that are not known here are ignored; a broken one by a known key id
+    is simply not counted.
+    """
+    protected, _, toml, signatures = _parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)
+    if protected != b"" or len(toml) > POLICY_LIMIT:
+        raise WireError("malformed", "a policy has an empty body header and at most 16 KiB")
+    entries = [_list(entry, 3, 3) for entry in _list(signatures, 8)]
+    signed_by = 0
+    for public in dict.fromkeys(publics):
+        for header, unprotected, signature in entries:
+            if unprotected != {}:
+                raise WireError("malformed", "an unprotected header is not empty")
+            _kid(_bytes(header, None))
+            try:
+                _check(public, _bytes(signature, None), _policy_signed(header, toml))
+            except WireError:
+                continue
+            signed_by += 1
+            break
+    if required < 1 or signed_by < required:
+        raise WireError("bad_signature", f"{signed_by} of the {required} signatures required are there")
+    return toml
