@@ -11,8 +11,8 @@ REASONS = ("no_policy", "expired", "paused", "clock", "sensor_absent", "cap")
 @dataclass(frozen=True, slots=True)
 class Node:
     """One interval of one stream. Times in seconds UTC; `[start_s, end_s)` is the aligned node, and only
-    `[covered_from_s, end_s)` was observed. `present`: twentieths of the covered slots with a valid frame, rounded down.
-    `bounds`: the clamping bounds in reading units (tenths), (0, 0) for counts. `policy`: SHA-256 of the policy's bytes."""
+    `[covered_from_s, end_s)` was observed. `present`: twentieths of the covered slots with a valid frame, rounded
+    down. `bounds`: the clamping bounds in reading units (tenths), (0, 0) for counts. `policy`: SHA-256 of the bytes."""
 
     stream: str
     quantity: str

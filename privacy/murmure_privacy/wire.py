@@ -93,9 +93,7 @@ def _decode(data: bytes, limit: int) -> Any:
 
 def _seal1(payload: bytes, secret: bytes, kid: str) -> bytes:
     protected = _encode({1: _EDDSA, 4: kid.encode()})
-    signature = Ed25519PrivateKey.from_private_bytes(secret).sign(
-        _encode(["Signature1", protected, b"", payload])
-    )
+    signature = Ed25519PrivateKey.from_private_bytes(secret).sign(_encode(["Signature1", protected, b"", payload]))
     return _encode(cbor2.CBORTag(_SIGN1, [protected, {}, payload, signature]))
 
 
@@ -284,9 +282,7 @@ def open_message(sealed: bytes, public: bytes) -> Message:
             "bounds": (_int(low, -10_000, 100_000), _int(high, -10_000, 100_000)),
             "policy": _bytes(policy_hash, 32),
         }
-        outcomes.extend(
-            _outcome(item, lambda fixed=fixed, **own: Node(**fixed, **own)) for item in _list(nodes, 128)
-        )
+        outcomes.extend(_outcome(item, lambda fixed=fixed, **own: Node(**fixed, **own)) for item in _list(nodes, 128))
     if not outcomes:
         raise WireError("malformed", "a message without a node")
     return Message(
@@ -411,7 +407,8 @@ def seal_policy(toml: bytes, signers: Sequence[tuple[str, bytes]]) -> bytes:
 
 def policy_bytes(sealed: bytes) -> bytes:
     """Returns the bytes inside a sealed policy WITHOUT believing them; for adding a signature and for display."""
-    return _bytes(_parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)[2], None)
+    toml: bytes = _parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)[2]
+    return toml
 
 
 def open_policy(sealed: bytes, publics: Iterable[bytes], required: int) -> bytes:
@@ -420,7 +417,8 @@ def open_policy(sealed: bytes, publics: Iterable[bytes], required: int) -> bytes
     Raises WireError otherwise. Signatures by keys that are not known here are ignored; a broken one by a known key id
     is simply not counted.
     """
-    protected, _, toml, signatures = _parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)
+    protected, _, payload, signatures = _parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)
+    toml: bytes = payload
     if protected != b"" or len(toml) > POLICY_LIMIT:
         raise WireError("malformed", "a policy has an empty body header and at most 16 KiB")
     entries = [_list(entry, 3, 3) for entry in _list(signatures, 8)]
