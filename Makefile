@@ -1,0 +1,47 @@
+# On a fresh Debian 12 two commands do everything: `make demo` and `make test`.
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+CODE := privacy edge ingest dashboards firmware-sim murmure tests benchmarks
+PYTEST := $(BIN)/pytest --durations=15
+
+.PHONY: help install packages demo lint test test-long campaign bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+
+install: $(STAMP) ## .venv with everything, each package pinned and its hash checked
+
+$(STAMP): pyproject.toml constraints.txt .ci/venv
+	.ci/venv .venv
+	touch $@
+
+packages: ## Debian packages that groups of tests need (as root or through sudo; else only named)
+	.ci/packages mosquitto chromium fonts-dejavu-core strace
+
+demo: $(STAMP) ## the whole pipeline on this machine; ARGS="--once --days 2" passes on
+	$(BIN)/murmure demo $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+
+test: $(STAMP) packages lint ## lint and every quick test, with coverage
+	$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
+
+test-long: $(STAMP) packages ## the tests that take minutes
+	$(PYTEST) -m long $(ARGS)
+
+campaign: $(STAMP) packages ## the long tests at full size, for hours
+	MURMURE_CAMPAIGN=1 $(PYTEST) -m long $(ARGS)
+
+bench: $(STAMP) ## each benchmark beside a limit or a peer
+	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+lock: ## fresh versions and hashes (needs uv on the PATH)
+	.ci/lock
+
+clean: ## forget .venv, caches and the demo's data
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
