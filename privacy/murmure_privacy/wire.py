@@ -47,6 +47,7 @@ CLOCK_STATES = ("ok", "unsynced", "behind", "stepped")
 
 _TYPE_RELEASE, _TYPE_RECEIPT, _TYPE_HEALTH = 1, 2, 3
 _SIGN1, _SIGN = 18, 98
+_TAGS = {_SIGN1: b"\xd2", _SIGN: b"\xd8\x62"}
 _EDDSA = -8
 _TIME_LIMIT = 1 << 40
 _BIG = 1 << 53
@@ -98,10 +99,11 @@ def _seal1(payload: bytes, secret: bytes, kid: str) -> bytes:
 
 
 def _parts(sealed: bytes, limit: int, tag: int, last: type) -> list[Any]:
-    value = _decode(sealed, limit)
-    if not isinstance(value, cbor2.CBORTag) or value.tag != tag:
+    # The tag comes off as bytes, since cbor2 from 6 on freezes lists and maps that stand inside a tag.
+    head = _TAGS[tag]
+    if len(sealed) <= limit and not sealed.startswith(head):
         raise WireError("malformed", f"no COSE structure with tag {tag}")
-    parts = value.value
+    parts = _decode(sealed[len(head) :], limit - len(head))
     if not isinstance(parts, list) or len(parts) != 4 or parts[1] != {} or not isinstance(parts[1], dict):
         raise WireError("malformed", "a COSE structure has four parts, the second an empty map")
     if not isinstance(parts[0], bytes) or not isinstance(parts[2], bytes) or not isinstance(parts[3], last):
