@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-CODE := privacy edge ingest dashboards firmware-sim murmure tests benchmarks
+CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py)
 PYTEST := $(BIN)/pytest --durations=15
 
 .PHONY: help install packages demo lint test test-long campaign bench lock clean
