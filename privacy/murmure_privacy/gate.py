@@ -1,0 +1,84 @@
+"""The single door: from an exact aggregate to a release, or to the public fact that there is none.
+
+Whether a node is published depends on policy, clock, ledger and device health, never on a value. Order inside the
+caller's transaction: decide, charge, then draw. If the transaction is rolled back, what was drawn was never seen.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from murmure_privacy.aggregate import Aggregate
+from murmure_privacy.errors import BudgetExceeded, PrivacyError
+from murmure_privacy.ledger import Ledger
+from murmure_privacy.plan import IndicatorPlan, Plan
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
+
+PRESENT_AT_LEAST = 10  # twentieths
+
+
+class Mechanism(Protocol):
+    """What the gate asks of a noise source; `DiscreteGaussian` is the only one outside tests."""
+
+    def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        """Returns the integers with noise of the planned sigma on each."""
+
+
+class Gate:
+    """Turns aggregates into outcomes and writes the one line that each node gets in the ledger."""
+
+    def __init__(self, ledger: Ledger, mechanism: Mechanism) -> None:
+        self._ledger = ledger
+        self._mechanism = mechanism
+
+    def release(self, aggregate: Aggregate, plan: Plan, newest: Policy, publish_until_s: int) -> Outcome:
+        """Returns the release of a closed node, charged and drawn, or the node withheld with its reason.
+
+        `plan`: of the policy under which the node opened. `newest`: the newest accepted policy; what it pauses or drops
+        is withheld at once, looser terms wait for their day. `publish_until_s`: the end of the policy's validity.
+        Raises AlreadyReleased if the node has its line, and PrivacyError if plan and node do not belong together.
+        """
+        node = aggregate.node
+        stream = plan.streams.get(node.stream)
+        level = stream.node(node.level) if stream else None
+        if stream is None or level is None or node.policy != plan.policy.hash:
+            raise PrivacyError(f"{node.stream}: {node.level} is not in the plan it is released under")
+        reason = _reason(node, plan.policy, newest, publish_until_s)
+        if reason is not None:
+            return self.withhold(node, reason)
+        try:
+            self._ledger.charge(node, level.rho_micro, stream.rho_micro)
+        except BudgetExceeded:
+            return self.withhold(node, "cap")
+        return Release(
+            node,
+            tuple(
+                Noised(
+                    indicator.indicator,
+                    self._mechanism.draw(aggregate.sums[indicator.indicator], indicator),
+                    indicator.sigma_milli,
+                    indicator.rho_micro,
+                )
+                for indicator in level.indicators
+            ),
+        )
+
+    def withhold(self, node: Node, reason: str) -> Withheld:
+        """Returns the node withheld for a reason known before the data, and closes it in the ledger."""
+        self._ledger.withhold(node, reason)
+        return Withheld(node, reason)
+
+
+def _reason(node: Node, policy: Policy, newest: Policy, publish_until_s: int) -> str | None:
+    latest = newest.stream(node.stream)
+    if latest is None:
+        return "no_policy"
+    stream = policy.stream(node.stream)
+    if newest.paused or latest.paused or policy.paused or (stream is not None and stream.paused):
+        return "paused"
+    if node.end_s > publish_until_s:
+        return "expired"
+    if node.present < PRESENT_AT_LEAST:
+        return "sensor_absent"
+    return None

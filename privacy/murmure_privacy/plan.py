@@ -1,0 +1,131 @@
+"""From a policy to noise scales: which nodes are released, with what sigma, at what cost.
+
+Shares follow the closed form of privacy.md 2.3: for nested levels of L_1 < L_2 < ... leaves with weights w on the mean
+squared error of the printed figure, share_i is proportional to (sqrt(lambda_i) - sqrt(lambda_{i-1})) / L_i, where
+lambda_i sums w_j L_j^2 for counts and w_j for means. For aligned nodes no unbiased linear Gaussian mechanism has a
+smaller weighted error. All arithmetic is exact: roots are integer roots of scaled integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import isqrt
+
+from murmure_privacy import accountant
+from murmure_privacy.aggregate import energy
+from murmure_privacy.errors import ConfigError
+from murmure_privacy.policy import Policy, StreamPolicy
+from murmure_privacy.stream import histogram_edges_tenths
+from murmure_privacy.window import QUARTERS_A_DAY
+
+_ROOT_SCALE = 10**40
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorPlan:
+    """`width` released integers, noise of `sigma_milli` thousandths on each, costing `rho_micro` together for one
+    protected unit that changes them by at most the square root of `sensitivity_sq` in L2."""
+
+    indicator: str
+    width: int
+    sensitivity_sq: int
+    sigma_milli: int
+    rho_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """One level of one stream."""
+
+    level: str
+    indicators: tuple[IndicatorPlan, ...]
+
+    @property
+    def rho_micro(self) -> int:
+        """Returns what one node of this level charges."""
+        return sum(indicator.rho_micro for indicator in self.indicators)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """One stream. `rho_micro` is the policy's budget for one protected unit; its nodes never charge more together."""
+
+    stream: StreamPolicy
+    rho_micro: int
+    nodes: tuple[NodePlan, ...]
+
+    def node(self, level: str) -> NodePlan | None:
+        """Returns the plan of a level, or None where the policy has no such node."""
+        return next((node for node in self.nodes if node.level == level), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All streams of a policy."""
+
+    policy: Policy
+    streams: dict[str, StreamPlan]
+
+
+def shares(nodes: tuple[tuple[str, Decimal], ...], counts: bool) -> dict[str, Fraction]:
+    """Returns each level's share of the budget, summing to one. `counts`: weights act on sums, else on means."""
+    total = Fraction(0)
+    previous = Fraction(0)
+    raw: dict[str, Fraction] = {}
+    for level, weight in nodes:
+        length = QUARTERS_A_DAY[level]
+        total += Fraction(weight) * (length**2 if counts else 1)
+        root = Fraction(isqrt(total.numerator * _ROOT_SCALE // total.denominator), isqrt(_ROOT_SCALE))
+        raw[level] = (root - previous) / length
+        previous = root
+    whole = sum(raw.values())
+    return {level: part / whole for level, part in raw.items()}
+
+
+def sensitivity_sq(stream: StreamPolicy, indicator: str) -> int:
+    """Returns the squared L2 sensitivity, in squared released integers, of one protected unit.
+
+    n readings replaced arbitrarily: each moves a clamped sum by at most the width of the bounds, an energy sum by the
+    difference of the bounds' energies, and a histogram by one down and one up (sqrt(2) n when they share two bins).
+    A unit split over two nodes of a level costs less, since a^2 + b^2 <= (a + b)^2.
+    """
+    n = stream.unit_readings
+    low, high = stream.bounds
+    if indicator == "crossings":
+        return n * n
+    if indicator == "histogram":
+        return 2 * n * n
+    step = energy(high) - energy(low) if indicator == "energy" else high - low
+    return (n * step) ** 2
+
+
+def _node(stream: StreamPolicy, level: str, budget: Fraction) -> NodePlan:
+    weights = sum(weight for _, weight in stream.indicators)
+    indicators = []
+    for name, weight in stream.indicators:
+        micro = int(budget * Fraction(weight) / Fraction(weights))
+        if micro < 1:
+            raise ConfigError(
+                "policy", f"stream {stream.id}: nodes.{level}", f"{name} gets less than a micro-rho", "raise its weight"
+            )
+        squared = sensitivity_sq(stream, name)
+        sigma = accountant.sigma_milli(squared, micro)
+        width = len(histogram_edges_tenths(*stream.bounds)) - 1 if name == "histogram" else 1
+        indicators.append(IndicatorPlan(name, width, squared, sigma, accountant.charge_micro(squared, sigma)))
+    return NodePlan(level, tuple(indicators))
+
+
+def plan(policy: Policy) -> Plan:
+    """Returns the noise scales of a policy: the same integers on every machine.
+
+    Raises ConfigError if a weight leaves a node without budget.
+    """
+    streams = {}
+    for stream in policy.streams:
+        budget = accountant.rho_micro(stream.epsilon, stream.delta)
+        parts = shares(stream.nodes, stream.quantity.kind == "count")
+        nodes = tuple(_node(stream, level, budget * part) for level, part in parts.items())
+        streams[stream.id] = StreamPlan(stream, budget, nodes)
+    return Plan(policy, streams)

@@ -1,0 +1,278 @@
+"""The steward's document: parsed at the wall into frozen data, trusted inside. Format: contract 6."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from murmure_privacy.errors import ConfigError
+from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS, INDICATORS, QUANTITIES, Quantity
+from murmure_privacy.window import LEVELS, QUARTER_S, BadTimezone, Calendar
+from murmure_privacy.wire import POLICY_LIMIT, digest
+
+DEFAULT_DELTA = Decimal("0.000001")
+DEFAULT_INDICATORS = {"histogram": Decimal(6), "mean": Decimal(3), "energy": Decimal(1)}
+PRESENCE_CADENCE_MS = 1000  # the slot by which a counter's presence is measured
+LATER_NODES = ("1w", "day", "evening", "night")
+
+_TOP = ("policy", "site", "version", "timezone", "decision", "reason", "valid_from", "valid_until", "paused", "stream")
+_STREAM = ("id", "quantity", "protects", "epsilon", "delta", "nodes", "readings", "indicators", "bounds_db", "bounds")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPolicy:
+    """One stream's part. `unit`: crossings protected, or `unit_readings`: readings that one protected event can
+    change, memory of the sensor included. `bounds`: clamping bounds in reading units. Weights are exact decimals."""
+
+    id: str
+    quantity: Quantity
+    protects: tuple[str, int]
+    epsilon: Decimal
+    delta: Decimal
+    nodes: tuple[tuple[str, Decimal], ...]
+    indicators: tuple[tuple[str, Decimal], ...]
+    cadence_ms: int
+    tail: int
+    bounds: tuple[int, int]
+    paused: bool
+
+    @property
+    def unit_readings(self) -> int:
+        """Returns how many readings one protected unit can change: ceil(1000 s / cadence) + 1 + tail, or crossings."""
+        kind, size = self.protects
+        return size if kind == "crossings" else -(-1000 * size // self.cadence_ms) + 1 + self.tail
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One site's signed policy. `hash` is the SHA-256 of the exact bytes, which `text` holds."""
+
+    site: str
+    version: int
+    timezone: str
+    decision: str
+    reason: str
+    valid_from: date
+    valid_until: date
+    paused: bool
+    streams: tuple[StreamPolicy, ...]
+    hash: bytes
+    text: bytes
+
+    def stream(self, stream_id: str) -> StreamPolicy | None:
+        """Returns the stream's part, or None where the policy has none."""
+        return next((stream for stream in self.streams if stream.id == stream_id), None)
+
+
+class _Reader:
+    """Reads one table of the file and says precisely what is wrong with it."""
+
+    def __init__(self, file: str, where: str, table: Mapping[str, Any]) -> None:
+        self.file, self.where, self.table = file, where, table
+
+    def fail(self, key: str, problem: str, mend: str) -> ConfigError:
+        return ConfigError(self.file, f"{self.where}{key}", problem, mend)
+
+    def only(self, known: tuple[str, ...]) -> None:
+        for key in self.table:
+            if key not in known:
+                raise self.fail(key, "unknown key", f"write one of {', '.join(known)}")
+
+    def get(self, key: str, wanted: type | tuple[type, ...], what: str) -> Any:
+        if key not in self.table:
+            raise self.fail(key, "missing", f"write {what}")
+        value = self.table[key]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise self.fail(key, f"{value!r} is not {what}", f"write {what}")
+        return value
+
+    def text(self, key: str) -> str:
+        value: str = self.get(key, str, "a text in quotes")
+        if not value or len(value) > 1000 or not value.isprintable():
+            raise self.fail(key, "empty, too long or not printable", "write one line of text")
+        return value
+
+    def day(self, key: str) -> date:
+        value: date = self.get(key, date, "a date such as 2026-12-01")
+        if isinstance(value, datetime):
+            raise self.fail(key, "has a time of day", "write a date such as 2026-12-01")
+        return value
+
+    def positive(self, key: str, limit: int, default: Decimal | None = None) -> Decimal:
+        if default is not None and key not in self.table:
+            return default
+        value = Decimal(self.get(key, (int, Decimal), "a positive number"))
+        if not value.is_finite() or not 0 < value <= limit:
+            raise self.fail(key, f"{value} is not between 0 and {limit}", "write a positive number")
+        return value
+
+    def whole(self, key: str, low: int, high: int) -> int:
+        value: int = self.get(key, int, "a whole number")
+        if not low <= value <= high:
+            raise self.fail(key, f"{value} is not between {low} and {high}", "write a whole number in that range")
+        return value
+
+    def flag(self, key: str) -> bool:
+        return bool(self.get(key, bool, "true or false")) if key in self.table else False
+
+    def sub(self, key: str, what: str) -> _Reader:
+        return _Reader(self.file, f"{self.where}{key}.", self.get(key, dict, what))
+
+
+def parse(data: bytes, source: str) -> Policy:
+    """Returns the policy in these bytes. `source` names the file in errors.
+
+    Raises ConfigError (file, key, problem, mend) for anything that is not a complete policy of format 1.
+    """
+    if len(data) > POLICY_LIMIT:
+        raise ConfigError(source, "file", f"{len(data)} bytes", f"keep a policy within {POLICY_LIMIT} bytes")
+    try:
+        table = tomllib.loads(data.decode("utf-8"), parse_float=Decimal)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, ArithmeticError, RecursionError) as error:
+        raise ConfigError(source, "file", f"not TOML: {error}", "mend that line") from error
+    top = _Reader(source, "", table)
+    top.only(_TOP)
+    if top.whole("policy", 0, 1 << 31) != 1:
+        raise top.fail("policy", "a format this version does not know", "write policy = 1")
+    site = top.text("site")
+    if not _is_name(site):
+        raise top.fail("site", f"{site!r} is not a name", "use letters, digits and hyphens")
+    valid_from, valid_until = top.day("valid_from"), top.day("valid_until")
+    if valid_until < valid_from:
+        raise top.fail("valid_until", "earlier than valid_from", "write a later date")
+    if valid_until - valid_from > timedelta(days=3660):
+        raise top.fail("valid_until", "more than ten years after valid_from", "write an earlier date")
+    timezone = top.text("timezone")
+    try:
+        Calendar(timezone).require_whole_hours(valid_from, valid_until)
+    except BadTimezone as error:
+        raise top.fail("timezone", str(error), "write a name such as Europe/Paris") from error
+    entries = top.get("stream", list, "at least one [[stream]]")
+    if not 0 < len(entries) <= 32:
+        raise top.fail("stream", f"{len(entries)} streams", "write 1 to 32 [[stream]] tables")
+    streams = tuple(_stream(source, site, number, entry) for number, entry in enumerate(entries, 1))
+    names = [stream.id for stream in streams]
+    for name in names:
+        if names.count(name) > 1:
+            raise top.fail("stream", f"{name!r} stands twice", "give each stream one table")
+    return Policy(
+        site=site,
+        version=top.whole("version", 1, 1 << 31),
+        timezone=timezone,
+        decision=top.text("decision"),
+        reason=top.text("reason"),
+        valid_from=valid_from,
+        valid_until=valid_until,
+        paused=top.flag("paused"),
+        streams=streams,
+        hash=digest(data),
+        text=data,
+    )
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= 40 and text.isascii() and all(c.isalnum() or c in "-_" for c in text)
+
+
+def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
+    if not isinstance(entry, dict):
+        raise ConfigError(source, "stream", "not a table", "write [[stream]]")
+    name = entry.get("id")
+    read = _Reader(source, f"stream {name if isinstance(name, str) else number}: ", entry)
+    if "target" in entry:
+        raise read.fail("target", "solved by `policy preview` and `policy new` only, never signed", "write epsilon = …")
+    if "cap" in entry:
+        raise read.fail("cap", "not in this version", "leave it out; the yearly tank comes with a later release")
+    read.only((*_STREAM, "paused"))
+    stream_id = read.text("id")
+    head, _, tail_name = stream_id.partition("/")
+    if head != site or not tail_name or not _is_name(tail_name):
+        raise read.fail("id", f"{stream_id!r} is not SITE/NAME", f'write for example id = "{site}/footfall"')
+    quantity_name = read.text("quantity")
+    quantity = QUANTITIES.get(quantity_name)
+    if quantity is None:
+        raise read.fail("quantity", f"{quantity_name!r} is unknown", f"write one of {', '.join(QUANTITIES)}")
+    protects, cadence_ms, tail, bounds = _readings(read, quantity)
+    return StreamPolicy(
+        id=stream_id,
+        quantity=quantity,
+        protects=protects,
+        epsilon=read.positive("epsilon", 100),
+        delta=_delta(read),
+        nodes=_nodes(read),
+        indicators=_indicators(read, quantity),
+        cadence_ms=cadence_ms,
+        tail=tail,
+        bounds=bounds,
+        paused=read.flag("paused"),
+    )
+
+
+def _delta(read: _Reader) -> Decimal:
+    delta = read.positive("delta", 1, DEFAULT_DELTA)
+    if delta > Decimal("0.01") or delta < Decimal("1e-30"):
+        raise read.fail("delta", f"{delta} is no small probability", "write 1e-6, or leave it out")
+    return delta
+
+
+def _nodes(read: _Reader) -> tuple[tuple[str, Decimal], ...]:
+    nodes = read.sub("nodes", 'a table such as { "1h" = 1, "1d" = 24 }')
+    for level in nodes.table:
+        if level in LATER_NODES:
+            raise nodes.fail(level, "not in this version", f"use nodes among {', '.join(LEVELS)}")
+        if level not in LEVELS:
+            raise nodes.fail(
+                level, f"does not nest with {', '.join(LEVELS)}", "use those, each a whole part of the next"
+            )
+    if not nodes.table:
+        raise read.fail("nodes", "empty", "name at least one of " + ", ".join(LEVELS))
+    return tuple((level, nodes.positive(level, 1_000_000)) for level in LEVELS if level in nodes.table)
+
+
+def _indicators(read: _Reader, quantity: Quantity) -> tuple[tuple[str, Decimal], ...]:
+    known = INDICATORS[quantity.kind]
+    if quantity.kind != "level":
+        if "indicators" in read.table:
+            raise read.fail("indicators", f"{quantity.name} has one indicator only", "leave the key out")
+        return tuple((name, Decimal(1)) for name in known)
+    if "indicators" not in read.table:
+        return tuple((name, DEFAULT_INDICATORS[name]) for name in known)
+    shares = read.sub("indicators", "a table such as { histogram = 6, mean = 3, energy = 1 }")
+    shares.only(known)
+    if not shares.table:
+        raise read.fail("indicators", "empty", "name at least one of " + ", ".join(known))
+    return tuple((name, shares.positive(name, 1_000_000)) for name in known if name in shares.table)
+
+
+def _readings(read: _Reader, quantity: Quantity) -> tuple[tuple[str, int], int, int, tuple[int, int]]:
+    protects = read.sub("protects", "the unit of privacy")
+    if "up_to_db" in protects.table:
+        raise protects.fail("up_to_db", "not in this version", "leave it out; levels are clamped to bounds_db")
+    if quantity.kind == "count":
+        for key in ("readings", "bounds", "bounds_db"):
+            if key in read.table:
+                raise read.fail(key, "a count has none", "leave the key out")
+        protects.only(("crossings",))
+        return ("crossings", protects.whole("crossings", 1, 10_000)), PRESENCE_CADENCE_MS, 0, (0, 0)
+    protects.only(("seconds",))
+    seconds = protects.whole("seconds", 1, 86_400)
+    readings = read.sub("readings", "a table such as { cadence_ms = 1000, tail = 2 }")
+    readings.only(("cadence_ms", "tail"))
+    cadence_ms = readings.whole("cadence_ms", 100, QUARTER_S * 1000)
+    if QUARTER_S * 1000 % cadence_ms:
+        raise readings.fail("cadence_ms", f"{cadence_ms} does not divide a quarter-hour", "write for example 1000")
+    tail = readings.whole("tail", 0, 10_000)
+    key, other = ("bounds_db", "bounds") if quantity.kind == "level" else ("bounds", "bounds_db")
+    if other in read.table:
+        raise read.fail(other, f"{quantity.name} uses {key}", f"write {key} = [low, high]")
+    pair = read.get(key, list, "a pair such as [35, 85]")
+    if len(pair) != 2 or not all(type(bound) is int for bound in pair) or not 0 <= pair[0] < pair[1] <= 5000:
+        raise read.fail(key, f"{pair!r} is no pair of whole numbers", "write low and high, e.g. [35, 85]")
+    low, high = pair[0] * quantity.per_unit, pair[1] * quantity.per_unit
+    if quantity.kind == "level" and ((high - low) % HISTOGRAM_STEP_TENTHS or high > 1400):
+        raise read.fail(key, f"{pair!r} does not hold whole bins of 5 dB below 140", "write for example [35, 85]")
+    return ("seconds", seconds), cadence_ms, tail, (low, high)

@@ -1,0 +1,115 @@
+"""Half-open intervals of time and how nodes are aligned (contract 5). Instants are whole seconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from murmure_privacy.errors import MurmureError
+
+QUARTER_S = 900
+LEVELS = ("15min", "1h", "6h", "1d")
+QUARTERS_A_DAY = {"15min": 1, "1h": 4, "6h": 24, "1d": 96}
+"""Length of each level on the ordinary 24-hour day, in quarter-hours: shares of the budget follow it on every day."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """`[start_s, end_s)`."""
+
+    start_s: int
+    end_s: int
+
+    def __contains__(self, at_s: int) -> bool:
+        return self.start_s <= at_s < self.end_s
+
+
+class BadTimezone(MurmureError):
+    """A timezone that does not exist here or whose offset is not whole hours: write another name."""
+
+    exit_status = 2
+
+
+class Calendar:
+    """Aligned nodes of one site: quarter-hours and hours in UTC, six hours and days in civil time.
+
+    A civil block with a clock change has 5 or 7 hours, a civil day 23 or 25; every boundary is on a whole hour UTC, so
+    levels nest on every day. Raises BadTimezone for a name that is unknown.
+    """
+
+    def __init__(self, timezone: str) -> None:
+        try:
+            self.zone = ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise BadTimezone(
+                f"timezone {timezone!r} is unknown; write a name such as Europe/Paris (Debian package tzdata)"
+            ) from error
+        self.timezone = timezone
+        self._last: dict[str, Window] = {}
+
+    def require_whole_hours(self, first: date, last: date) -> None:
+        """Raises BadTimezone if the offset is not whole hours on any civil day from `first` to `last`."""
+        day = first
+        while day <= last:
+            offset = datetime.combine(day, time(12), self.zone).utcoffset()
+            if offset is None or offset % timedelta(hours=1):
+                raise BadTimezone(
+                    f"timezone {self.timezone!r} is not whole hours from UTC on {day}; hours would not nest"
+                )
+            day += timedelta(days=1)
+
+    def midnight(self, day: date) -> int:
+        """Returns the instant at which the civil day begins."""
+        return int(datetime.combine(day, time(0), self.zone).timestamp())
+
+    def civil_day(self, at_s: int) -> date:
+        """Returns the civil date of an instant."""
+        return datetime.fromtimestamp(at_s, self.zone).date()
+
+    def day(self, at_s: int) -> Window:
+        """Returns the civil day that contains the instant: 23, 24 or 25 hours."""
+        return self.node("1d", at_s)
+
+    def node(self, level: str, at_s: int) -> Window:
+        """Returns the aligned node of this level that contains the instant."""
+        last = self._last.get(level)
+        if last is None or at_s not in last:
+            last = self._last[level] = self._node(level, at_s)
+        return last
+
+    def _node(self, level: str, at_s: int) -> Window:
+        if level in ("15min", "1h"):
+            length_s = QUARTER_S * QUARTERS_A_DAY[level]
+            start_s = at_s - at_s % length_s
+            return Window(start_s, start_s + length_s)
+        day = self.civil_day(at_s)
+        hours = (0, 24) if level == "1d" else (0, 6, 12, 18, 24)
+        edges = [self._civil(day, hour) for hour in hours]
+        for start_s, end_s in pairwise(edges):
+            if start_s <= at_s < end_s:
+                return Window(start_s, end_s)
+        raise BadTimezone(f"timezone {self.timezone!r} has no civil day around {utc(at_s)}")  # pragma: no cover
+
+    def _civil(self, day: date, hour: int) -> int:
+        if hour == 24:
+            return self.midnight(day + timedelta(days=1))
+        return int(datetime.combine(day, time(hour), self.zone).timestamp())
+
+
+def next_quarter(at_s: int) -> int:
+    """Returns the first quarter-hour that is not earlier."""
+    return -(-at_s // QUARTER_S) * QUARTER_S
+
+
+def utc(at_s: int) -> str:
+    """Returns an instant as text, e.g. `2026-11-21T14:00:00Z`."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_utc(text: str) -> int:
+    """Returns the instant of a text such as `2026-11-21T14:00:00Z`. Raises ValueError without the `Z`."""
+    if not text.endswith("Z"):
+        raise ValueError(f"{text!r} is not UTC with a Z at its end")
+    return int(datetime.fromisoformat(text).timestamp())
