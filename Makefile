@@ -12,7 +12,7 @@ help: ## this list
 
 install: $(STAMP) ## .venv with everything, each package pinned and its hash checked
 
-$(STAMP): pyproject.toml constraints.txt .ci/venv
+$(STAMP): pyproject.toml constraints.txt constraints-judge.txt .ci/venv
 	.ci/venv .venv
 	touch $@
 
