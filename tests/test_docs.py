@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -16,14 +17,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_OURS = {".git", ".venv", "demo", "dist", "node_modules", ".pytest_cache"}
-BLOCK = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 # A file's keys are the fields of the dataclasses in the module that reads it.
-EXAMPLES = {
+CONFIGURED = {
     "edge/gateway.example.toml": "murmure_edge.config",
     "ingest/ingest.example.toml": "murmure_ingest.config",
     "dashboards/city.example.toml": "murmure_dashboards.config",
 }
+EXAMPLES = {file: module for file, module in CONFIGURED.items() if find_spec(module)}
 
 
 def pages() -> list[Path]:
@@ -37,8 +39,10 @@ def name(path: Path) -> str:
 
 def commands_on(page: Path) -> Iterator[list[str]]:
     """Yields the words of each command line in a page's sh and console blocks, up to a pipe or the next command."""
-    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+    for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
         for line in block.replace("\\\n", " ").splitlines():
+            if language == "console" and not line.startswith("$ "):
+                continue  # what the command printed
             lexer = shlex.shlex(line.strip().removeprefix("$ "), posix=True, punctuation_chars="|&;<>")
             lexer.whitespace_split = True
             words: list[str] = []
