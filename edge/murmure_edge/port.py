@@ -1,0 +1,253 @@
+"""The supervisor of one port: one thread that opens it, drives its sensor and hands readings on, and never dies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from murmure_edge.link import BenchGone, Link, LinkDenied, LinkError, LinkLost
+from murmure_edge.reading import PortBatch, PortHealth, PortState, Reading
+from murmure_edge.sensors.base import Driver, PolledDriver
+
+FIRST_BACK_OFF_MS, LONGEST_BACK_OFF_MS = 500, 30_000
+COMMAND_GAP_MS = 200  # a sensor answers one command before it is given the next
+LONGEST_SILENCE_MS = 60_000  # between two tries to wake a sensor that stays silent
+SPOILED_PER_GOOD = 100  # degraded: more than one spoiled frame among so many good ones in a batch
+
+
+class Port:
+    """Reads one sensor for as long as its thread runs: `threading.Thread(target=port.run)`.
+
+    `post` takes each batch and may block (a bounded queue's `put`). A batch is posted at every whole multiple of
+    `batch_ms` of the link's own time, and at the start, so that the first one tells when this port began. `stop`
+    is the event given to the link as well; after it is set `run` posts what it has and returns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        link: Link,
+        driver: Driver | PolledDriver,
+        post: Callable[[PortBatch], None],
+        *,
+        batch_ms: int,
+        stop: threading.Event,
+    ) -> None:
+        self.name = name
+        self._link = link
+        self._driver = driver
+        self._post = post
+        self._batch_ms = batch_ms
+        self._stop = stop
+        self._state = PortState.OPENING
+        self._advice = ""
+        self._readings: dict[str, list[Reading]] = {quantity: [] for quantity in driver.QUANTITIES}
+        self._horizon_ms = 0
+        self._batch_from_ms = self._hand_on_ms = 0
+        self._opened_ms = 0
+        self._last_good_ms: int | None = None
+        self._wake_ms = 0  # when a silent sensor is given its opening commands again
+        self._timeouts = self._overruns = self._lost_links = 0
+        self._counted = (0, 0, 0)  # good frames, spoiled ones, discarded bytes, at the last batch
+
+    def run(self) -> None:
+        """Runs until `stop` is set, or in simulated time until the bench is gone (then the batch has `fault`)."""
+        fault: str | None = "a defect stopped the thread of this port"
+        try:
+            self._supervise()
+            fault = None
+        except BenchGone as error:
+            fault = None if self._stop.is_set() else error.advice
+        finally:
+            self._link.close()
+            self._hand_on(fault)
+
+    def _supervise(self) -> None:
+        back_off_ms = FIRST_BACK_OFF_MS
+        while not self._stop.is_set():
+            frames = self._driver.counters.frames
+            try:
+                self._session()
+            except LinkLost as error:
+                self._lose(PortState.ABSENT, error)
+            except LinkDenied as error:
+                self._lose(PortState.DENIED, error)
+            if self._driver.counters.frames > frames:
+                back_off_ms = FIRST_BACK_OFF_MS
+            self._rest(back_off_ms)
+            back_off_ms = min(2 * back_off_ms, LONGEST_BACK_OFF_MS)
+
+    def _session(self) -> None:
+        """One time from opening the port to losing it."""
+        self._link.open()
+        now_ms = self._link.now_ms()
+        self._state, self._advice = PortState.OPENING, ""
+        self._opened_ms = now_ms
+        self._hand_on(None)
+        self._send_opening()
+        if isinstance(self._driver, PolledDriver):
+            self._poll(self._driver)
+        else:
+            self._listen()
+
+    def _lose(self, state: PortState, error: LinkError) -> None:
+        if self._state not in (PortState.ABSENT, PortState.DENIED):
+            self._lost_links += 1
+        self._state, self._advice = state, error.advice
+        self._link.close()
+        self._driver.reset()
+        self._hand_on(None)
+
+    def _rest(self, back_off_ms: int) -> None:
+        """Waits before the next try; time and batches go on, so that no window waits for this port."""
+        now_ms = self._link.now_ms()
+        until_ms = now_ms + back_off_ms
+        while now_ms < until_ms and not self._stop.is_set():
+            self._link.wait(min(until_ms, self._hand_on_ms))
+            now_ms = self._link.now_ms()
+            until_ms = min(until_ms, now_ms + back_off_ms)  # the wall clock may have been set back
+            if now_ms >= self._hand_on_ms or now_ms < self._batch_from_ms:
+                self._hand_on(None)
+
+    def _send_opening(self) -> None:
+        """Sets the sensor's mode, one command after the other, and takes in whatever comes meanwhile."""
+        link = self._link
+        for command in self._driver.opening():
+            gap_ends_ms = link.now_ms() + COMMAND_GAP_MS
+            link.write(command, gap_ends_ms)
+            while not self._stop.is_set():
+                data, now_ms = link.read(gap_ends_ms)
+                self._take_in(data, now_ms)
+                if now_ms >= gap_ends_ms:
+                    break
+        now_ms = link.now_ms()
+        silent_ms = now_ms - (self._last_good_ms or self._opened_ms)
+        # The longer it is silent the rarer it is woken: a sensor that is gone needs no commands.
+        self._wake_ms = now_ms + min(max(self._driver.silence_ms, silent_ms), LONGEST_SILENCE_MS)
+
+    def _take_in(self, data: bytes, now_ms: int) -> None:
+        frames = self._driver.counters.frames
+        for quantity, reading in self._driver.feed(data, now_ms):
+            self._readings[quantity].append(reading)
+        if self._driver.counters.frames != frames:
+            self._last_good_ms = now_ms
+
+    def _listen(self) -> None:
+        """A sensor that speaks by itself. The loop is what a simulated second costs: a few microseconds."""
+        link, driver, readings, stopped = self._link, self._driver, self._readings, self._stop.is_set
+        counters, silence_ms = driver.counters, driver.silence_ms
+        frames = counters.frames
+        while not stopped():
+            hand_on_ms, wake_ms = self._hand_on_ms, self._wake_ms
+            data, now_ms = link.read(hand_on_ms if hand_on_ms < wake_ms else wake_ms)
+            if data:
+                for quantity, reading in driver.feed(data, now_ms):
+                    readings[quantity].append(reading)
+                if counters.frames != frames:
+                    frames = counters.frames
+                    self._last_good_ms = now_ms
+                    self._wake_ms = now_ms + silence_ms
+            if now_ms >= hand_on_ms or not data or now_ms < self._batch_from_ms:
+                self._hand_on(None)
+            if now_ms >= self._wake_ms:
+                self._send_opening()
+                frames = counters.frames
+
+    def _poll(self, driver: PolledDriver) -> None:
+        """A sensor that is asked at every whole multiple of its period; what is missed is skipped and counted."""
+        link, stopped, period_ms = self._link, self._stop.is_set, driver.period_ms
+        due_ms = -(-link.now_ms() // period_ms) * period_ms
+        while not stopped():
+            link.wait(due_ms)
+            now_ms = link.now_ms()
+            if now_ms < due_ms:
+                due_ms = min(due_ms, now_ms + period_ms)  # asked to stop, or the wall clock was set back
+                continue
+            if now_ms >= self._hand_on_ms or now_ms < self._batch_from_ms:
+                self._hand_on(None)
+            dropped = link.discard_input()
+            if dropped:
+                driver.counters.discarded_bytes += dropped
+            now_ms = self._ask(driver, now_ms + driver.timeout_ms)
+            due_ms += period_ms
+            if due_ms < now_ms:
+                skipped = -(-(now_ms - due_ms) // period_ms)
+                self._overruns += skipped
+                due_ms += skipped * period_ms
+
+    def _ask(self, driver: PolledDriver, deadline_ms: int) -> int:
+        """One request and its answer, if it comes in time; returns the instant then."""
+        link, frames = self._link, driver.counters.frames
+        link.write(driver.request(), deadline_ms)
+        while True:
+            data, now_ms = link.read(deadline_ms)
+            if data:
+                for quantity, reading in driver.feed(data, now_ms):
+                    self._readings[quantity].append(reading)
+                if driver.counters.frames != frames:
+                    self._last_good_ms = now_ms
+                if not driver.awaiting:
+                    return now_ms
+                link.write(b"", deadline_ms)  # spoiled, or half of it: nothing more may come
+            elif now_ms >= deadline_ms:
+                self._timeouts += 1
+                return now_ms
+            else:
+                self._hand_on(None)
+                if self._stop.is_set():
+                    return now_ms
+
+    def _hand_on(self, fault: str | None) -> None:
+        """Posts what there is, and sets the instant of the next batch."""
+        now_ms = self._link.now_ms()
+        self._batch_from_ms = now_ms
+        self._hand_on_ms = (now_ms // self._batch_ms + 1) * self._batch_ms
+        horizon_ms = self._driver.settled_ms(now_ms)
+        if horizon_ms == self._horizon_ms and not any(self._readings.values()) and fault is None:
+            return
+        self._horizon_ms = horizon_ms
+        self._judge(now_ms)
+        counters = self._driver.counters
+        health = PortHealth(
+            self._state,
+            counters.frames,
+            counters.rejected,
+            counters.discarded_bytes,
+            self._timeouts,
+            self._overruns,
+            self._lost_links,
+            self._last_good_ms,
+            self._advice,
+        )
+        readings = {quantity: values for quantity, values in self._readings.items() if values}
+        for quantity in readings:
+            self._readings[quantity] = []
+        self._post(PortBatch(self.name, readings, horizon_ms, health, fault))
+
+    def _judge(self, now_ms: int) -> None:
+        """Sets the state of an open port, and what an operator can do about it."""
+        if self._state in (PortState.ABSENT, PortState.DENIED):
+            return
+        counters = self._driver.counters
+        counted = (counters.frames, counters.rejected + self._timeouts, counters.discarded_bytes)
+        good, spoiled, discarded = (new - old for new, old in zip(counted, self._counted, strict=True))
+        self._counted = counted
+        heard_ms = self._opened_ms if self._last_good_ms is None else self._last_good_ms
+        heard = self._last_good_ms is not None and heard_ms >= self._opened_ms
+        self._advice = ""
+        if now_ms - max(heard_ms, self._opened_ms) > self._driver.silence_ms:
+            self._state = PortState.STALLED
+            self._advice = (
+                "bytes come but no frame: check the device's name and its baud rate"
+                if discarded
+                else "nothing comes: check power, cable and address"
+            )
+        elif not heard:
+            self._state = PortState.OPENING
+        elif spoiled * SPOILED_PER_GOOD > good:
+            self._state = PortState.DEGRADED
+            self._advice = "spoiled frames: check cable, earthing and baud rate"
+        elif now_ms - self._opened_ms < self._driver.warm_up_ms:
+            self._state = PortState.WARMING
+        else:
+            self._state = PortState.OK

@@ -1,0 +1,69 @@
+"""Readings, and what a port hands to the main thread: batches of them with a horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Reading(NamedTuple):
+    """One value of one quantity, in the sensor's own integer units.
+
+    `time_ms` is UTC since 1970. `value` is, by quantity: footfall, crossings counted (0 = the beam is alive,
+    nobody passed; at most one such reading a second); noise, tenths of a dB; pm2_5 and pm10, tenths of ug/m3.
+    """
+
+    time_ms: int
+    value: int
+
+
+class PortState(StrEnum):
+    """Where a port stands.
+
+    absent (no such device, or it was pulled out) -> opening (open, no good frame yet) -> warming (frames arrive,
+    the sensor's warm-up is not over) -> ok. From any open state: degraded (more than one frame in a hundred is
+    spoiled), stalled (open, but silent for longer than the driver allows). denied: the device is there and may
+    not be opened (rights, or another program holds it). From each of them the port goes back to opening by itself.
+    """
+
+    ABSENT = "absent"
+    OPENING = "opening"
+    WARMING = "warming"
+    OK = "ok"
+    DEGRADED = "degraded"
+    STALLED = "stalled"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class PortHealth:
+    """The state of one port and what it has counted since its thread started; never a value that was measured."""
+
+    state: PortState
+    frames: int = 0
+    rejected: int = 0
+    discarded_bytes: int = 0
+    timeouts: int = 0
+    overruns: int = 0
+    lost_links: int = 0
+    last_good_ms: int | None = None
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PortBatch:
+    """All readings of one port up to an instant.
+
+    `readings` maps a quantity to its readings as they came (a pass is counted some frames after its begin).
+    `horizon_ms`: every reading before it has been handed over, with this batch or an earlier one; it never falls
+    but with the wall clock. A port without a working sensor goes on sending batches without readings, so that no
+    window waits for it. `fault` is set on a port's last batch if it had to stop for ever (only in simulated
+    time: its bench is gone).
+    """
+
+    port: str
+    readings: dict[str, list[Reading]]
+    horizon_ms: int
+    health: PortHealth
+    fault: str | None = None

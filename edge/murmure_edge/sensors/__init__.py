@@ -1,0 +1,38 @@
+"""The table of drivers: one line a device."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+from murmure_edge.sensors.base import Driver, SettingError
+from murmure_edge.sensors.modbus_noise import ModbusNoise
+from murmure_edge.sensors.sds011 import Sds011
+from murmure_edge.sensors.tfluna import TfLuna
+
+DRIVERS: dict[str, type[Driver]] = {
+    "sds011": Sds011,
+    "modbus_noise": ModbusNoise,
+    "tfluna": TfLuna,
+}
+
+NOT_YET = ("pmsx003", "sps30", "nsrt_mk3", "uart_decibel_bbaa", "ld2450", "ld2410", "mhz19b", "dt8852")
+"""Devices that have a name but no driver in this version."""
+
+
+def make_driver(device: str, settings: Mapping[str, object]) -> Driver:
+    """Returns a new driver of the device named, with its settings (tfluna: rate_hz; modbus_noise: slave, ...).
+
+    Raises SettingError, which names the key, what is wrong with it and what to write instead.
+    """
+    if device not in DRIVERS:
+        known = ", ".join(DRIVERS)
+        problem = "this version has no driver for it" if device in NOT_YET else "no such device"
+        raise SettingError("device", f'"{device}": {problem}', f"write one of {known}")
+    driver = DRIVERS[device]
+    allowed = list(inspect.signature(driver).parameters)
+    for key in settings:
+        if key not in allowed:
+            mend = f"{device} knows {', '.join(allowed)}" if allowed else f"{device} has no settings; remove it"
+            raise SettingError(key, "unknown key", mend)
+    return driver(**settings)
