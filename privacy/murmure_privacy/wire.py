@@ -399,12 +399,22 @@ def seal_policy(toml: bytes, signers: Sequence[tuple[str, bytes]]) -> bytes:
     """Returns a policy's exact bytes signed by each (key id, secret). Raises WireError `oversized` above 16 KiB."""
     if len(toml) > POLICY_LIMIT:
         raise WireError("oversized", f"a policy of {len(toml)} bytes where {POLICY_LIMIT} are allowed")
-    signatures = []
-    for kid, secret in signers:
-        protected = _encode({1: _EDDSA, 4: kid.encode()})
-        signature = Ed25519PrivateKey.from_private_bytes(secret).sign(_policy_signed(protected, toml))
-        signatures.append([protected, {}, signature])
+    signatures = [_policy_signature(toml, kid, secret) for kid, secret in signers]
     return _encode(cbor2.CBORTag(_SIGN, [b"", {}, toml, signatures]))
+
+
+def _policy_signature(toml: bytes, kid: str, secret: bytes) -> list[object]:
+    protected = _encode({1: _EDDSA, 4: kid.encode()})
+    signature = Ed25519PrivateKey.from_private_bytes(secret).sign(_policy_signed(protected, toml))
+    return [protected, {}, signature]
+
+
+def add_signature(sealed: bytes, kid: str, secret: bytes) -> bytes:
+    """Returns a sealed policy with one more signature; the one under the same key id, if any, is replaced."""
+    toml = policy_bytes(sealed)
+    entries = [_list(entry, 3, 3) for entry in _list(_parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)[3], 8)]
+    others = [entry for entry in entries if _kid(_bytes(entry[0], None)) != kid]
+    return _encode(cbor2.CBORTag(_SIGN, [b"", {}, toml, [*others, _policy_signature(toml, kid, secret)]]))
 
 
 def policy_bytes(sealed: bytes) -> bytes:
