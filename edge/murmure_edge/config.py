@@ -1,0 +1,278 @@
+"""What a gateway is told: `gateway.toml` (what is plugged in, where things lie) and `trust.toml` (whom it believes).
+
+Both are read once, at start, into frozen dataclasses; a key that is not known here is refused. `trust.toml` comes from
+the enrolment and never from the network, so that nobody who speaks to the gateway can change whom it listens to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from murmure_privacy.errors import ConfigError
+from murmure_privacy.stream import QUANTITIES
+
+Option = bool | int | float | str
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # fits a topic level and a certificate's common name
+_STREAM = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
+_KEY_BYTES = 32
+_LONGEST_S = 7 * 86_400
+_STEWARDS_LIMIT = 8  # as many signatures as a sealed policy may carry
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where `send` connects. `mqtt`: 5, or 4 (that is 3.1.1) for a broker without MQTT 5. `retry_cap_s`: the longest
+    pause between two attempts to connect. `resend_s`: a message without a receipt goes out again after this long."""
+
+    host: str
+    port: int
+    mqtt: int
+    keepalive_s: int
+    retry_cap_s: int
+    resend_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortConfig:
+    """One sensor on one port. `streams`: quantity -> stream id. `baud`: None for the driver's own. `options`: what
+    else stands in the table, for the driver to judge (see `check_options`)."""
+
+    name: str
+    device: str
+    path: str
+    streams: Mapping[str, str]
+    baud: int | None
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """`gateway.toml`. `data` belongs to sense, `send_data` to send; they meet in `outbox` and `inbox` only."""
+
+    file: Path
+    gateway: str
+    data: Path
+    outbox: Path
+    inbox: Path
+    send_data: Path
+    trust: Path
+    broker: Broker
+    ports: tuple[PortConfig, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """`trust.toml`. `centre` and `stewards`: Ed25519 public keys, 32 bytes each. `simulated`: the data are invented."""
+
+    gateway: str
+    quartier: str
+    site: str
+    centre: bytes
+    stewards: tuple[bytes, ...]
+    signatures_required: int
+    simulated: bool
+
+
+class _Table:
+    """One TOML table being read: each key is taken once, and `close` refuses what nobody took."""
+
+    def __init__(self, file: Path, where: str, table: dict[str, Any]) -> None:
+        self._file, self._where, self._left = file, where, dict(table)
+        self._known: list[str] = []
+
+    def refuse(self, key: str, problem: str, mend: str) -> ConfigError:
+        return ConfigError(str(self._file), f"{self._where}{key}", problem, mend)
+
+    def take(self, key: str, kind: type, mend: str, default: Any = None) -> Any:
+        self._known.append(key)
+        value = self._left.pop(key, default)
+        if value is None:
+            raise self.refuse(key, "is missing", mend)
+        # A TOML true is a Python int as well: compare the exact type.
+        if type(value) is not kind:
+            raise self.refuse(key, f"{value!r} has the wrong type", mend)
+        return value
+
+    def text(self, key: str, mend: str, pattern: re.Pattern[str] | None = None, default: str | None = None) -> str:
+        value: str = self.take(key, str, mend, default)
+        if not 0 < len(value) <= 4096 or not value.isprintable():
+            raise self.refuse(key, "is empty, too long or not printable", mend)
+        if pattern is not None and not pattern.fullmatch(value):
+            raise self.refuse(key, f"{value!r} does not have the right form", mend)
+        return value
+
+    def slug(self, key: str) -> str:
+        return self.text(key, "write at most 40 of a-z, 0-9, - and _, not beginning with - or _", _SLUG)
+
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        mend = f"write a whole number from {low} to {high}"
+        value: int = self.take(key, int, mend, default)
+        if not low <= value <= high:
+            raise self.refuse(key, f"{value} is out of range", mend)
+        return value
+
+    def path(self, key: str, example: str) -> Path:
+        return self._file.parent / self.text(key, f'write a path, such as {key} = "{example}"')
+
+    def public_key(self, key: str, value: object) -> bytes:
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise self.refuse(key, "is no public key", "write 64 hexadecimal characters, as the enrolment gives them")
+        return bytes.fromhex(value)
+
+    def options(self) -> dict[str, Option]:
+        """Takes all that is left, values that a driver can judge only."""
+        for key, value in self._left.items():
+            if not isinstance(value, bool | int | float | str):
+                raise self.refuse(key, "is no simple value", "write a number, true, false or a text")
+        taken, self._left = self._left, {}
+        return taken
+
+    def close(self) -> None:
+        for key in self._left:
+            raise self.refuse(key, "is not a key of this file", f"write one of: {', '.join(self._known)}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(str(path), "file", "is not there", "write it, or name another with --config") from None
+    except OSError as error:
+        raise ConfigError(str(path), "file", error.strerror or "cannot be read", "make it readable") from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), "file", "is not UTF-8 text", "save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), "TOML", str(error), "mend that line; texts stand in double quotes") from None
+
+
+def _broker(file: Path, table: dict[str, Any]) -> Broker:
+    broker = _Table(file, "broker.", table)
+    mqtt = broker.integer("mqtt", 4, 5, 5)
+    result = Broker(
+        host=broker.text("host", 'write a host name, such as host = "127.0.0.1"'),
+        port=broker.integer("port", 1, 65535, 1883),
+        mqtt=mqtt,
+        keepalive_s=broker.integer("keepalive_s", 5, 3600, 60),
+        retry_cap_s=broker.integer("retry_cap_s", 1, 3600, 60),
+        resend_s=broker.integer("resend_s", 1, _LONGEST_S, 600),
+    )
+    broker.close()
+    return result
+
+
+def _port(file: Path, where: str, table: dict[str, Any]) -> PortConfig:
+    port = _Table(file, where, table)
+    mend = 'write streams = { QUANTITY = "SITE/NAME" }, such as { footfall = "plaza/footfall" }'
+    streams: dict[str, Any] = port.take("streams", dict, mend)
+    if not streams:
+        raise port.refuse("streams", "is empty", mend)
+    for quantity, stream in streams.items():
+        if quantity not in QUANTITIES:
+            raise port.refuse(f"streams.{quantity}", "is no quantity", f"write one of: {', '.join(QUANTITIES)}")
+        if not isinstance(stream, str) or len(stream) > 64 or not _STREAM.fullmatch(stream):
+            raise port.refuse(f"streams.{quantity}", f"{stream!r} is no stream", mend)
+    return PortConfig(
+        name=port.slug("name"),
+        device=port.slug("device"),
+        path=port.text("path", 'write the port, such as path = "/dev/serial/by-id/usb-…"'),
+        streams=streams,
+        baud=port.integer("baud", 0, 4_000_000, 0) or None,
+        options=port.options(),
+    )
+
+
+def load(path: Path) -> GatewayConfig:
+    """Returns `gateway.toml`; relative paths are relative to that file. Raises ConfigError for anything else."""
+    file = path.absolute()
+    table = _Table(file, "", _read(file))
+    broker = _broker(file, table.take("broker", dict, "write a table [broker] with a host"))
+    ports = []
+    for number, entry in enumerate(table.take("port", list, "write a table [[port]] for each sensor", []), 1):
+        if not isinstance(entry, dict):
+            raise table.refuse("port", "is no list of tables", "write [[port]] with two brackets")
+        ports.append(_port(file, f"port {number}.", entry))
+    config = GatewayConfig(
+        file=file,
+        gateway=table.slug("gateway"),
+        data=table.path("data", "/var/lib/murmure"),
+        outbox=table.path("outbox", "/var/lib/murmure-spool/outbox"),
+        inbox=table.path("inbox", "/var/lib/murmure-spool/inbox"),
+        send_data=table.path("send_data", "/var/lib/murmure-send"),
+        trust=table.path("trust", "trust.toml"),
+        broker=broker,
+        ports=tuple(ports),
+    )
+    table.close()
+    folders = [config.data, config.outbox, config.inbox, config.send_data]
+    for folder, key in zip(folders, ("data", "outbox", "inbox", "send_data"), strict=True):
+        if any(folder != other and folder.is_relative_to(other) for other in folders) or folders.count(folder) > 1:
+            raise table.refuse(key, f"{folder} lies inside another of the four folders", "give each its own folder")
+    for key, names in (
+        ("name", [port.name for port in ports]),
+        ("path", [port.path for port in ports]),
+        ("streams", [stream for port in ports for stream in port.streams.values()]),
+    ):
+        for name in names:
+            if names.count(name) > 1:
+                raise table.refuse(f"port.{key}", f"{name!r} stands there twice", f"give each port its own {key}")
+    return config
+
+
+def load_trust(config: GatewayConfig) -> Trust:
+    """Returns the `trust.toml` that `config` names. Raises ConfigError, also if it is another gateway's."""
+    table = _Table(config.trust, "", _read(config.trust))
+    listed = table.take("stewards", list, "write stewards = [ … ], the public keys that sign policies")
+    stewards = tuple(table.public_key("stewards", value) for value in listed)
+    if not 1 <= len(set(stewards)) == len(stewards) <= _STEWARDS_LIMIT:
+        raise table.refuse("stewards", "has none, too many or the same key twice", "write one to eight different keys")
+    trust = Trust(
+        gateway=table.slug("gateway"),
+        quartier=table.slug("quartier"),
+        site=table.slug("site"),
+        centre=table.public_key("centre", table.take("centre", str, "write the centre's public key")),
+        stewards=stewards,
+        signatures_required=table.integer("signatures_required", 1, len(stewards)),
+        simulated=table.take("simulated", bool, "write true or false", False),
+    )
+    table.close()
+    if trust.gateway != config.gateway:
+        raise table.refuse(
+            "gateway",
+            f"{trust.gateway!r} is not the {config.gateway!r} of {config.file}",
+            "use the two files of one enrolment",
+        )
+    return trust
+
+
+def check_options(config: GatewayConfig, port: PortConfig, known: Collection[str]) -> None:
+    """Raises ConfigError if `port` has an option that its driver, which knows the names `known`, does not."""
+    for key in port.options:
+        if key not in known:
+            number = config.ports.index(port) + 1
+            mend = f"write one of: {', '.join(sorted(known))}" if known else "remove it"
+            raise ConfigError(str(config.file), f"port {number}.{key}", f"{port.device} has no such option", mend)
+
+
+def load_record_key(path: Path) -> bytes:
+    """Returns the 32-byte Ed25519 secret in `path` (64 hexadecimal characters). Raises ConfigError, also if anybody
+    but the owner may read it: a key that others could have copied signs nothing more."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(256).strip()
+    except OSError as error:
+        mend = "enrol the gateway, and run as the user that owns the key"
+        raise ConfigError(str(path), "file", error.strerror or "cannot be read", mend) from None
+    if mode & 0o077:
+        raise ConfigError(str(path), "mode", f"{mode:04o} lets others at it", f"chmod 600 {path}, or enrol again")
+    if not re.fullmatch(rb"[0-9a-fA-F]{%d}" % (2 * _KEY_BYTES), content):
+        raise ConfigError(str(path), "key", "is not 64 hexadecimal characters", "enrol the gateway again")
+    return bytes.fromhex(content.decode())

@@ -1,0 +1,201 @@
+"""The inbox: what `send` has received for us, read as hostile input and judged with the keys of `trust.toml`.
+
+`send` drops letters as they came; it may be broken or taken over, and the folder may hold anything. So a letter is a
+regular file of a known name and size, or it is rubbish; and it counts only if a pinned key has signed it. Whoever
+fills this folder can lose or delay letters, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from murmure_privacy import policy, wire
+from murmure_privacy.errors import ConfigError, WireError
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Receipt
+
+from murmure_edge.config import Trust
+from murmure_edge.folders import opened, read_regular
+
+Kind = Literal["policy", "receipt"]
+
+RECEIPT = "receipt.cose"
+QUOTA = 64  # letters that are looked at in one turn
+SCAN_LIMIT = (
+    1024  # names that are looked at in one turn, so that ten thousand files cost ten turns and not one long one
+)
+LIMITS: dict[Kind, int] = {"policy": wire.SEALED_POLICY_LIMIT, "receipt": wire.MESSAGE_LIMIT}
+
+_LETTER = re.compile(r"(policy|receipt)(-[0-9a-z]{1,32})?\.cose")
+_BEING_WRITTEN = re.compile(r"\.(policy|receipt)(-[0-9a-z]{1,32})?\.cose\.tmp")
+
+
+def policy_name(sealed: bytes) -> str:
+    """Returns the file name of a sealed policy."""
+    return f"policy-{wire.digest(sealed).hex()[:8]}.cose"
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What lay in the inbox under `name`. Nothing about `data` has been checked but its length."""
+
+    name: str
+    kind: Kind
+    data: bytes
+
+
+def _kind(name: str) -> Kind | None:
+    match = _LETTER.fullmatch(name)
+    return None if match is None else "policy" if match[1] == "policy" else "receipt"
+
+
+def read(folder: Path) -> list[Letter]:
+    """Returns the letters of the folder, receipts first, and removes what is none.
+
+    Looks at `SCAN_LIMIT` names and returns at most `QUOTA` letters; letters beyond are removed, oldest names first.
+    Raises OSError if the folder itself cannot be used.
+    """
+    letters: list[Letter] = []
+    with opened(folder) as at:
+        with os.scandir(at) as entries:
+            names = [entry.name for entry in islice(entries, SCAN_LIMIT)]
+        # The receipt's name is known: ten thousand other files cannot hide it.
+        wanted = sorted({name for name in names if _kind(name)} - {RECEIPT})
+        keep = [RECEIPT, *wanted[max(0, len(wanted) - (QUOTA - 1)) :]]
+        for name in keep:
+            kind = _kind(name) or "receipt"
+            data = read_regular(at, name, LIMITS[kind])
+            if data is not None:
+                letters.append(Letter(name, kind, data))
+        rubbish = set(names) - {letter.name for letter in letters}
+        # Some being-written names may be of one who died; two dozen of them harm nobody, more are removed.
+        beside = sorted(name for name in rubbish if _BEING_WRITTEN.fullmatch(name))
+        for name in rubbish.difference(beside[:24]):
+            _throw_away(at, name)
+    return sorted(letters, key=lambda letter: (letter.kind != "receipt", letter.name))
+
+
+def _throw_away(at: int, name: str) -> None:
+    with suppress(OSError):
+        os.unlink(name, dir_fd=at)
+        return
+    with suppress(OSError):
+        os.rmdir(name, dir_fd=at)
+
+
+class Inbox:
+    """The folder as `sense` keeps it: hands each letter on once, says once what is wrong, never fails.
+
+    Letters stay where they are and are recognised by their bytes: taking them away could lose a newer one that comes
+    in between, and after a restart all are read again, which changes nothing.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, say
+        self._seen: dict[str, bytes] = {}
+        self._complained = False
+
+    def new(self) -> list[Letter]:
+        """Returns the letters that came or changed since the last call."""
+        try:
+            letters = read(self._folder)
+        except OSError as error:
+            if not self._complained:
+                self._say(f"{self._folder}: {error.strerror or error}; receipts and policies cannot come in")
+            self._complained = True
+            return []
+        self._complained = False
+        before, self._seen = self._seen, {letter.name: wire.digest(letter.data) for letter in letters}
+        return [letter for letter in letters if before.get(letter.name) != self._seen[letter.name]]
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxState:
+    """What `sense` knows of its own messages: `newest`, the last number it gave, and the hash of each not settled."""
+
+    newest: int
+    hashes: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A true receipt: the messages `seqs` (ascending) may go. Empty for one that says nothing new."""
+
+    receipt: Receipt
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPolicy:
+    """A true policy, newer than the one in force. `sealed` is what to store."""
+
+    policy: Policy
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SamePolicy:
+    """The policy in force, once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A letter that is not believed. `reason` is one word for the counter, `detail` a line for the technician."""
+
+    reason: str
+    detail: str
+
+
+def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled | Refused:
+    """Returns which messages a receipt settles. Pure; never raises, whatever the bytes are.
+
+    The centre must have signed it, for this gateway, and its hash must be that of our own message: a centre that has
+    filed something else under this number must not make us forget ours.
+    """
+    try:
+        receipt = wire.open_receipt(sealed, trust.centre)
+    except WireError as error:
+        return Refused(error.reason, error.detail)
+    if (receipt.gateway, receipt.quartier) != (trust.gateway, trust.quartier):
+        return Refused("other_gateway", f"it is for {receipt.gateway} in {receipt.quartier}")
+    settled = receipt.settled_seq
+    if settled > state.newest:
+        return Refused("ahead", f"it settles message {settled}, and {state.newest} is our newest")
+    seqs = tuple(sorted(seq for seq in state.hashes if seq <= settled))
+    if seqs and state.hashes.get(settled) != receipt.settled_hash:
+        return Refused("other_message", f"our message {settled} has another hash")
+    return Settled(receipt, seqs)
+
+
+def decide_policy(sealed: bytes, trust: Trust, current: Policy | None) -> NewPolicy | SamePolicy | Refused:
+    """Returns what a sealed policy is to us. Pure; never raises, whatever the bytes are.
+
+    Enough of the pinned stewards must have signed it, for this site, and its version must have grown.
+    """
+    try:
+        text = wire.open_policy(sealed, trust.stewards, trust.signatures_required)
+        candidate = policy.parse(text, "policy")
+    except WireError as error:
+        return Refused(error.reason, error.detail)
+    except ConfigError as error:
+        return Refused("not_a_policy", str(error))
+    if candidate.site != trust.site:
+        return Refused("other_site", f"it is for {candidate.site}")
+    if current is not None and candidate.hash == current.hash:
+        return SamePolicy()
+    if current is not None and candidate.version <= current.version:
+        return Refused("old_policy", f"it is version {candidate.version}, and {current.version} is in force")
+    return NewPolicy(candidate, sealed)
