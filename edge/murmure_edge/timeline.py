@@ -254,18 +254,23 @@ class TimelineLink:
         while len(data) < size:
             try:
                 more = os.read(self._fd, READ_BYTES)
-            except BlockingIOError:
-                if not select.select([self._fd], [], [], GONE_AFTER_MS / 1000)[0]:
-                    raise BenchGone(f"{self._name}: the bench announced bytes and sent none") from None
-                continue
             except OSError:
                 more = b""
-            if not more:
-                self._taken = self._words[self._ring + 2 * (self._next_mark % RING_ENTRIES)]
-                self._chunk, self._chunk_at = b"", 0
-                raise LinkLost(f"{self._address}: pulled out")
-            data = data + more if data else more
+            if more:
+                data = data + more if data else more
+            else:
+                self._await_bytes()  # a terminal's read says "nothing yet" and "no more" alike
         return data
+
+    def _await_bytes(self) -> None:
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        events = poller.poll(GONE_AFTER_MS)
+        if not events:
+            raise BenchGone(f"{self._name}: the bench announced bytes and sent none")
+        if events[0][1] & (select.POLLHUP | select.POLLERR):
+            self._taken = self._words[self._ring + 2 * (self._next_mark % RING_ENTRIES)]
+            raise LinkLost(f"{self._address}: pulled out")
 
     def _wait_unplugged(self, until_ms: int) -> None:
         """Passes time without a port: a request without bytes asks the bench for nothing but the time."""
