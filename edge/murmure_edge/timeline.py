@@ -21,7 +21,7 @@ MAGIC = int.from_bytes(b"MURMURE1", "little", signed=True)
 WORD = 8
 PORTS_AT, START_MS_AT = 1, 3  # in words, as all places below
 FIRST_PORT, PORT_WORDS = 4096 // WORD, 32768 // WORD
-MARK_COUNT, DONE_MS, ASK_COUNT, ASK_MS, ASK_DEADLINE_MS, RING = 0, 1, 2, 3, 4, 4096 // WORD
+MARK_COUNT, DONE_MS, ASK_COUNT, ASK_MS, ASK_DEADLINE_MS, WAIT_UNTIL_MS, RING = 0, 1, 2, 3, 4, 5, 4096 // WORD
 RING_ENTRIES = 1024
 READ_BYTES = 1 << 16  # a pseudo-terminal gives 4,095 at the most
 # Wall time. After the first a reader gets the word, to hand on what it has; after the second a mark whose
@@ -111,14 +111,15 @@ class TimelineLink:
     def write(self, data: bytes, answer_by_ms: int) -> None:
         """See Link.write."""
         words, base = self._words, self._base
+        if not data:
+            words[base + WAIT_UNTIL_MS] = answer_by_ms
+            self._answer_owed = False
+            self._ring_bell()
+            return
         self._asked += 1
         words[base + ASK_MS] = self._now_ms
         words[base + ASK_DEADLINE_MS] = answer_by_ms
         words[base + ASK_COUNT] = self._asked
-        if not data:
-            self._answer_owed = False
-            self._ring_bell()
-            return
         self._answer_owed = True
         try:
             os.write(self._fd, data)
@@ -164,7 +165,7 @@ class TimelineLink:
         if self._port is not None:
             # The bench has dropped what it had not sent; this drops what had come since `open`.
             self._port.reset_input_buffer()
-        words[self._base + ASK_COUNT] = 0
+        words[self._base + ASK_COUNT] = words[self._base + WAIT_UNTIL_MS] = 0
         words[self._base + DONE_MS] = start_ms
         self._now_ms = start_ms
         self._words = words
@@ -273,13 +274,10 @@ class TimelineLink:
             raise LinkLost(f"{self._address}: pulled out")
 
     def _wait_unplugged(self, until_ms: int) -> None:
-        """Passes time without a port: a request without bytes asks the bench for nothing but the time."""
+        """Passes time without a port: it asks the bench for nothing but the time."""
         words, base = self._words, self._base
         words[base + DONE_MS] = self._now_ms
-        self._asked += 1
-        words[base + ASK_MS] = self._now_ms
-        words[base + ASK_DEADLINE_MS] = until_ms
-        words[base + ASK_COUNT] = self._asked
+        words[base + WAIT_UNTIL_MS] = until_ms
         self._answer_owed = False
         while self._now_ms < until_ms and not self._stop.is_set():
             self._known_marks = words[base + MARK_COUNT]
