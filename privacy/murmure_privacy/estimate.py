@@ -28,8 +28,8 @@ Interval = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One published figure in printed units. `value` is what left the gateway (None where only the estimate exists),
-    `sigma` the noise on it; `estimate` and its 95 % interval come from all nodes of the day together. `low` or `high` is
-    None where the interval has no end (a level whose energy may be nothing). Times in seconds UTC."""
+    `sigma` the noise on it; `estimate` and its 95 % interval come from all nodes of the day together. `low` or `high`
+    is None where the interval has no end (a level whose energy may be nothing). Times in seconds UTC."""
 
     stream: str
     quantity: str

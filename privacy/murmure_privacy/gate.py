@@ -21,6 +21,9 @@ PRESENT_AT_LEAST = 10  # twentieths
 class Mechanism(Protocol):
     """What the gate asks of a noise source; `DiscreteGaussian` is the only one outside tests."""
 
+    def prepare(self, indicator: IndicatorPlan) -> None:
+        """Makes ready to draw, and raises MechanismError if the source's own bound is above the plan's charge."""
+
     def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
         """Returns the integers with noise of the planned sigma on each."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from murmure_privacy.errors import AlreadyReleased, BudgetExceeded, LedgerDamaged
@@ -69,10 +69,13 @@ class Ledger:
         ).fetchone()
         return row is not None
 
-    def high_water_s(self) -> int:
-        """Returns the latest instant at which a line closed (0 if none): nothing before it may open again."""
-        row = self._db.execute("SELECT max(end_s) FROM charges").fetchone()
-        return int(row[0] or 0)
+    def high_water_s(self, streams: Iterable[str]) -> int:
+        """Returns the latest end of a node of these streams that is closed (0 if none): nothing before may open again."""
+        found = [
+            self._db.execute("SELECT max(end_s) FROM charges WHERE stream = ?", (stream,)).fetchone()[0]
+            for stream in streams
+        ]
+        return max((int(end_s) for end_s in found if end_s is not None), default=0)
 
     def spent_rho_micro(self, stream: str, from_s: int, until_s: int) -> int:
         """Returns the largest spend at any instant of `[from_s, until_s)`: the sum of the charges that cover it."""

@@ -116,11 +116,6 @@ class _Stream:
             sums["energy"] = (sum(cell.energy_sum for cell in cells) + absent * energy(low),)
         return Aggregate(node, sums)
 
-    def skip(self, node: Node) -> None:
-        """Passes over a node that has been given up: it is closed, and no second one may take its place."""
-        if self.next[node.level].start_s == node.start_s:
-            self.next[node.level] = self.calendar.node(node.level, node.end_s)
-
     def forget(self, closed_s: int) -> None:
         """Drops the cells that no open node needs any more."""
         self.closed_until_s = max(self.closed_until_s, closed_s)
@@ -141,9 +136,6 @@ class OpenWindows:
         self.calendar = Calendar(plan.policy.timezone)
         self.until_s: int | None = None
         self.refused = 0
-        self._open(from_s)
-
-    def _open(self, from_s: int) -> None:
         self.opened_s = next_quarter(from_s)
         self._streams = {
             stream.id: _Stream(self.plan.policy, stream, self.calendar, self.opened_s)
@@ -174,15 +166,6 @@ class OpenWindows:
                 stream.forget(closing_s)
             due.append((closing_s, aggregates))
 
-    def abandon(self, now_s: int) -> list[Node]:
-        """Gives up every open node (the clock was stepped forward) and opens partial ones at the next quarter-hour.
-
-        Returns the nodes to be withheld: they are closed for ever, whatever they had seen. Nodes that were still to
-        open are not among them.
-        """
-        lost = [node for stream in self._streams.values() for node in stream.open_nodes()]
-        self._open(now_s)
-        lost = [node for node in lost if node.start_s < self.opened_s]
-        for node in lost:
-            self._streams[node.stream].skip(node)
-        return lost
+    def open_nodes(self) -> list[Node]:
+        """Returns the nodes that are open now, with nothing said of what they have seen."""
+        return [node for stream in self._streams.values() for node in stream.open_nodes()]

@@ -1,0 +1,209 @@
+"""From readings to sealed messages: windows, gate, ledger and outbox of one gateway, in time that is passed in.
+
+`sense` and `edge replay` run this very code. One closing instant is one transaction: every node that closes then is
+charged, drawn, sealed and put in the outbox together, or none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from murmure_privacy.aggregate import Aggregate
+from murmure_privacy.gate import Gate, Mechanism
+from murmure_privacy.plan import Plan, plan
+from murmure_privacy.policy import Policy, parse
+from murmure_privacy.release import Message, Outcome
+from murmure_privacy.window import Calendar
+from murmure_privacy.windowing import OpenWindows
+from murmure_privacy.wire import seal_message
+
+from murmure_edge.gateway_db import DiskFull, GatewayDb
+
+_FOREVER_S = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who speaks: the ids the centre knows and the 32-byte secret that signs."""
+
+    gateway: str
+    quartier: str
+    site: str
+    secret: bytes
+
+
+@dataclass(slots=True)
+class _Era:
+    """The time under one policy: its windows and the instant after which its validity is over."""
+
+    plan: Plan
+    windows: OpenWindows
+    publish_until_s: int
+
+
+@dataclass(slots=True)
+class _Closing:
+    """What closed at one instant and waits for its commit."""
+
+    era: _Era
+    closing_s: int
+    aggregates: list[Aggregate]
+
+
+class Publisher:
+    """Owns the open windows; every committed message is handed to `committed(message, sealed)`.
+
+    `judge_dates`: whether `valid_from` and `valid_until` are looked at (always, but in a replay without --dates).
+    """
+
+    def __init__(
+        self,
+        db: GatewayDb,
+        identity: Identity,
+        mechanism: Mechanism,
+        committed: Callable[[Message, bytes], None],
+        say: Callable[[str], None],
+        judge_dates: bool = True,
+    ) -> None:
+        self._db, self._identity, self._committed, self._say = db, identity, committed, say
+        self._mechanism = mechanism
+        self._gate = Gate(db.ledger, mechanism)
+        self._judge_dates = judge_dates
+        self._eras: list[_Era] = []
+        self._waiting: list[_Closing] = []
+        self._newest: Policy | None = None
+        self._now_s: int | None = None
+        self._full = False
+
+    @property
+    def policy(self) -> Policy | None:
+        """Returns the newest accepted policy."""
+        return self._newest
+
+    def start(self, now_s: int) -> None:
+        """Opens windows as of `now_s`, under the policies in the database, never before what the ledger has closed."""
+        stored = self._db.policies()
+        self.start_under([(item.from_s, parse(item.toml, f"policy {item.version}")) for item in stored], now_s)
+
+    def start_under(self, policies: Sequence[tuple[int, Policy]], now_s: int) -> None:
+        """Opens windows as of `now_s` under (instant from which it holds, policy) in that order."""
+        self._now_s = now_s
+        self._newest = policies[-1][1] if policies else None
+        self._eras = []
+        for number, (begins_s, policy) in enumerate(policies):
+            until_s = policies[number + 1][0] if number + 1 < len(policies) else None
+            if until_s is None or until_s > now_s:
+                self._open(policy, max(begins_s, now_s), until_s)
+
+    def _open(self, policy: Policy, from_s: int, until_s: int | None) -> None:
+        made = plan(policy)
+        for stream in made.streams.values():
+            for node in stream.nodes:
+                for indicator in node.indicators:
+                    self._mechanism.prepare(indicator)
+        closed_s = self._db.ledger.high_water_s(stream.id for stream in policy.streams)
+        if closed_s > from_s:
+            self._say(f"clock: {closed_s - from_s} s behind the newest charge; nothing opens until that has passed")
+        calendar = Calendar(policy.timezone)
+        last_s = calendar.midnight(policy.valid_until + timedelta(days=1)) if self._judge_dates else _FOREVER_S
+        windows = OpenWindows(made, max(from_s, closed_s))
+        windows.until_s = until_s
+        self._eras.append(_Era(made, windows, last_s))
+
+    @staticmethod
+    def first_day_s(policy: Policy) -> int:
+        """Returns the instant at which the policy's first day begins."""
+        return Calendar(policy.timezone).midnight(policy.valid_from)
+
+    def adopt(self, policy: Policy, now_s: int) -> None:
+        """Accepts a newer policy. The first one holds from now (or its first day); another from a civil midnight on,
+        where no node is open; until then the old scales hold and what the new one pauses or drops is withheld."""
+        begins_s = max(now_s, self.first_day_s(policy)) if self._judge_dates else now_s
+        begun = [era for era in self._eras if era.windows.opened_s < begins_s]
+        if begun:
+            day = begun[-1].windows.calendar.day(begins_s)
+            begins_s = begins_s if begins_s == day.start_s else day.end_s
+        self._db.store_policy(policy.version, begins_s, policy.text)
+        self._newest = policy
+        self._eras = [era for era in self._eras if era.windows.opened_s < begins_s]
+        for era in self._eras:
+            era.windows.until_s = begins_s
+        self._open(policy, begins_s, None)
+
+    def add(self, stream: str, readings: Sequence[tuple[int, int]]) -> None:
+        """Adds readings (time_ms, value in the quantity's reading unit) in the order they came."""
+        for era in self._eras:
+            era.windows.add(stream, readings)
+
+    def advance(self, now_s: int) -> None:
+        """Closes, charges, seals and commits everything that is due by `now_s`; every port has passed that instant."""
+        self._now_s = now_s
+        for era in self._eras:
+            for closing_s, aggregates in era.windows.close_due(now_s):
+                self._waiting.append(_Closing(era, closing_s, aggregates))
+        self._eras = [era for era in self._eras if era.windows.until_s is None or era.windows.until_s > now_s]
+        self._commit_waiting()
+
+    def clock_stepped(self, now_s: int) -> None:
+        """The clock was put forward: what was open is withheld (`clock`) and partial nodes open at the next quarter."""
+        seen_s = self._now_s if self._now_s is not None else now_s
+        nodes = [
+            node
+            for era in self._eras
+            for node in era.windows.open_nodes()
+            if node.covered_from_s <= seen_s and not self._db.ledger.closed(node)
+        ]
+        if nodes:
+            with self._db.transaction():
+                message, sealed = self._seal(now_s, [self._gate.withhold(node, "clock") for node in nodes])
+            self._committed(message, sealed)
+        self.start(now_s)
+
+    def _commit_waiting(self) -> None:
+        while self._waiting:
+            closing = self._waiting[0]
+            try:
+                done = self._commit(closing)
+            except DiskFull as error:
+                # The aggregates stay in memory and nothing was charged: the next turn tries again.
+                if not self._full:
+                    self._full = True
+                    self._say(str(error))
+                return
+            if self._full:
+                self._full = False
+                self._say("disk: there is room again; nothing was lost")
+            self._waiting.pop(0)
+            if done is not None:
+                self._committed(*done)
+
+    def _commit(self, closing: _Closing) -> tuple[Message, bytes] | None:
+        era = closing.era
+        newest = self._newest if self._newest is not None else era.plan.policy
+        with self._db.transaction():
+            outcomes = [
+                self._gate.release(aggregate, era.plan, newest, era.publish_until_s)
+                for aggregate in closing.aggregates
+                # After a restart a partial node can meet one that was withheld for the clock: it is closed for ever.
+                if not self._db.ledger.closed(aggregate.node)
+            ]
+            return self._seal(closing.closing_s, outcomes) if outcomes else None
+
+    def _seal(self, closing_s: int, outcomes: Iterable[Outcome]) -> tuple[Message, bytes]:
+        seq, previous = self._db.next_message()
+        who = self._identity
+        message = Message(
+            gateway=who.gateway,
+            quartier=who.quartier,
+            site=who.site,
+            boot=self._db.boot(),
+            seq=seq,
+            previous=previous,
+            closing_s=closing_s,
+            outcomes=tuple(outcomes),
+        )
+        sealed = seal_message(message, who.secret)
+        self._db.put(seq, closing_s, sealed)
+        return message, sealed

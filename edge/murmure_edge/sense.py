@@ -1,0 +1,367 @@
+"""Process 1 of a gateway: sensors, windows, gate, ledger, outbox. It sees people and has no network.
+
+One thread per port puts batches on one bounded queue; this one thread owns windows, ledger and outbox. Time is that of
+the readings: a window closes when every port has passed its end, so that a replayed week and a lived one take the same
+path. The wall clock is read in `WallClock` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.gate import Mechanism
+from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Message
+from murmure_privacy.wire import digest, seal_health
+
+from murmure_edge import health
+from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
+from murmure_edge.folders import prepare_folders
+from murmure_edge.gateway_db import DiskFull, GatewayDb
+from murmure_edge.inbox import Inbox, Letter, NewPolicy, OutboxState, Refused, Settled, decide_policy, decide_receipt
+from murmure_edge.link import Link
+from murmure_edge.outbox import Outbox
+from murmure_edge.port import Port
+from murmure_edge.publisher import Identity, Publisher
+from murmure_edge.reading import PortBatch
+from murmure_edge.sensors import make_driver
+from murmure_edge.sensors.base import Driver, SettingError
+
+LIVE_BATCH_MS = 1000
+_QUEUE_BATCHES = 64  # bounds what is in flight; a port that is too fast waits
+_TURN_S = 0.25
+_INBOX_S = 1.0
+_STEP_S = 5.0  # a clock put forward by more than this was stepped, not slewed
+_PR_SET_DUMPABLE = 4
+
+
+class Clock(Protocol):
+    """How `sense` learns of time beside what its readings carry."""
+
+    def monotonic(self) -> float:
+        """Returns seconds that never fall, for pauses between looks at the inbox."""
+
+    def stepped_forward(self) -> bool:
+        """Returns whether the clock that stamps readings was put forward since the last call."""
+
+
+class WallClock:
+    """The real one: the wall clock against the time since boot."""
+
+    def __init__(self) -> None:
+        self._offset_s = self._offset()
+
+    @staticmethod
+    def _offset() -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def monotonic(self) -> float:
+        """See Clock.monotonic."""
+        return time.monotonic()
+
+    def stepped_forward(self) -> bool:
+        """See Clock.stepped_forward."""
+        before, self._offset_s = self._offset_s, self._offset()
+        return self._offset_s - before > _STEP_S
+
+
+@dataclass(slots=True)
+class _PortView:
+    """What the main thread knows of a port: its streams by quantity, its newest horizon and state."""
+
+    streams: Mapping[str, str]
+    horizon_ms: int | None = None
+    state: str = "opening"
+
+
+class Sense:
+    """The main thread's work. `run` returns when `stop` is set or raises MurmureError when it must not go on."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        trust: Trust,
+        db: GatewayDb,
+        secret: bytes,
+        make_link: Callable[[int, PortConfig, int, threading.Event], Link],
+        clock: Clock,
+        mechanism: Mechanism,
+        say: Callable[[str], None],
+        batch_ms: int = LIVE_BATCH_MS,
+    ) -> None:
+        self._config, self._trust, self._db, self._clock, self._say = config, trust, db, clock, say
+        self._secret = secret
+        self._stop = threading.Event()
+        self._batches: queue.Queue[PortBatch] = queue.Queue(_QUEUE_BATCHES)
+        self._views = {port.name: _PortView(port.streams) for port in config.ports}
+        self._drivers = [(port, _driver(config, port)) for port in config.ports]
+        self._ports = [
+            Port(
+                port.name,
+                make_link(number, port, port.baud or driver.baud, self._stop),
+                driver,
+                self._post,
+                batch_ms=batch_ms,
+                stop=self._stop,
+            )
+            for number, (port, driver) in enumerate(self._drivers)
+        ]
+        self._outbox = Outbox(config.outbox, say)
+        self._inbox = Inbox(config.inbox, say)
+        self._hashes = {seq: digest(sealed) for seq, sealed in db.rows().items()}
+        self._publisher = Publisher(
+            db, Identity(trust.gateway, trust.quartier, trust.site, secret), mechanism, self._committed, say
+        )
+        self._sources = health.board(config.data)
+        self._boot_s: int | None = None
+        self._health_s: int | None = None
+        self._before_start: list[PortBatch] = []
+        self._next_look = 0.0
+        self._now_s = 0
+
+    def stop(self) -> None:
+        """Asks `run` to end; may be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Runs until stopped. Open windows are lost with the process, by design: they are in memory only."""
+        if not self._ports:
+            raise ConfigError(str(self._config.file), "port", "no sensor", "write a [[port]] table for each sensor")
+        self._outbox.start(self._db.rows())
+        threads = [threading.Thread(target=port.run, name=port.name, daemon=True) for port in self._ports]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._stop.is_set():
+                self._turn()
+        finally:
+            self._stop.set()
+            while any(thread.is_alive() for thread in threads):
+                self._drain()
+
+    def _post(self, batch: PortBatch) -> None:
+        self._batches.put(batch)
+
+    def _drain(self) -> None:
+        try:
+            self._batches.get(timeout=0.05)
+        except queue.Empty:
+            return
+
+    def _turn(self) -> None:
+        if self._clock.monotonic() >= self._next_look:
+            self._next_look = self._clock.monotonic() + _INBOX_S
+            self._look_around()
+        try:
+            batch = self._batches.get(timeout=_TURN_S)
+        except queue.Empty:
+            return
+        if self._clock.stepped_forward() and self._boot_s is not None:
+            self._now_s = batch.horizon_ms // 1000
+            self._say("clock: put forward; what was open is withheld")
+            for view in self._views.values():
+                view.horizon_ms = None
+            self._publisher.clock_stepped(self._now_s)
+        if batch.fault is not None:
+            raise MurmureError(f"{batch.port}: {batch.fault}; nothing more is released")
+        if self._boot_s is None:
+            self._before_start.append(batch)
+            self._views[batch.port].horizon_ms = batch.horizon_ms
+            self._begin()
+        else:
+            self._take(batch)
+
+    def _begin(self) -> None:
+        """Starts once every port has said from when on it listens: that is this boot's first instant."""
+        horizons = [view.horizon_ms for view in self._views.values()]
+        if any(horizon_ms is None for horizon_ms in horizons):
+            return
+        firsts = {batch.port: batch.horizon_ms for batch in reversed(self._before_start)}
+        self._boot_s = self._now_s = -(-min(firsts.values()) // 1000)
+        self._publisher.start(self._boot_s)
+        self._look_around()
+        waiting, self._before_start = self._before_start, []
+        for view in self._views.values():
+            view.horizon_ms = None
+        for batch in waiting:
+            self._take(batch)
+
+    def _take(self, batch: PortBatch) -> None:
+        view = self._views[batch.port]
+        if view.state != batch.health.state:
+            view.state = str(batch.health.state)
+            advice = f"; {batch.health.advice}" if batch.health.advice else ""
+            self._say(f"{batch.port}: {view.state}{advice}")
+        # With the clock put back time is lived twice: what falls before the horizon was read once already.
+        passed_ms = view.horizon_ms if view.horizon_ms is not None else 0
+        for quantity, readings in batch.readings.items():
+            stream = view.streams.get(quantity)
+            if stream is not None:
+                self._publisher.add(stream, [reading for reading in readings if reading.time_ms >= passed_ms])
+        view.horizon_ms = max(passed_ms, batch.horizon_ms)
+        horizons = [other.horizon_ms for other in self._views.values() if other.horizon_ms is not None]
+        if len(horizons) == len(self._views):
+            self._now_s = min(horizons) // 1000
+            self._publisher.advance(self._now_s)
+
+    def _committed(self, message: Message, sealed: bytes) -> None:
+        self._hashes[message.seq] = digest(sealed)
+        self._outbox.put(message.seq, sealed)
+
+    def _look_around(self) -> None:
+        """Reads the inbox, makes good what the outbox owes, and reports health: once a second."""
+        if self._boot_s is None:
+            return
+        for letter in self._inbox.new():
+            self._judge(letter)
+        self._outbox.retry(self._db.message)
+        if health.is_due(self._now_s, self._health_s):
+            self._health_s = self._now_s
+            report = health.report(
+                self._trust,
+                self._sources,
+                at_s=self._now_s,
+                uptime_s=self._now_s - self._boot_s,
+                boot=self._db.boot(),
+                ports={name: view.state for name, view in self._views.items()},
+                outbox_depth=self._db.depth(),
+                clock="ok",
+            )
+            self._outbox.put_health(seal_health(report, self._secret))
+
+    def _judge(self, letter: Letter) -> None:
+        if letter.kind == "receipt":
+            newest = self._db.next_message()[0] - 1
+            receipt = decide_receipt(letter.data, self._trust, OutboxState(newest, self._hashes))
+            if isinstance(receipt, Settled):
+                self._settle(receipt)
+            else:
+                self._say(f"inbox: {letter.name} is not believed ({receipt.reason})")
+            return
+        verdict = decide_policy(letter.data, self._trust, self._publisher.policy)
+        if isinstance(verdict, Refused):
+            self._say(f"inbox: {letter.name} is not believed ({verdict.reason})")
+        elif isinstance(verdict, NewPolicy):
+            refusal = self._unfit(verdict.policy)
+            if refusal is not None:
+                self._say(f"policy {verdict.policy.version}: refused: {refusal}")
+                return
+            self._publisher.adopt(verdict.policy, self._now_s)
+            self._say(f"policy {verdict.policy.version}: accepted")
+
+    def _settle(self, settled: Settled) -> None:
+        if not settled.seqs:
+            return
+        try:
+            self._db.clear(list(settled.seqs))
+        except DiskFull as error:
+            self._say(str(error))
+            return
+        for seq in settled.seqs:
+            self._hashes.pop(seq, None)
+        self._outbox.clear(settled.seqs)
+
+    def _unfit(self, policy: Policy) -> str | None:
+        """Returns why these sensors cannot keep a policy's promise: their memory is longer than it counts."""
+        for port, driver in self._drivers:
+            for quantity, stream_id in port.streams.items():
+                stream = policy.stream(stream_id)
+                if stream is None:
+                    continue
+                if stream.quantity.name != quantity:
+                    return f"{stream_id} is {stream.quantity.name}, the port {port.name} gives {quantity}"
+                memory = driver.memory_readings.get(quantity, 0)
+                if stream.quantity.kind != "count" and stream.tail < memory:
+                    return f"{stream_id}: the {port.device} remembers {memory} readings, readings.tail is {stream.tail}"
+        return None
+
+
+def _driver(config: GatewayConfig, port: PortConfig) -> Driver:
+    number = config.ports.index(port) + 1
+    try:
+        driver = make_driver(port.device, port.options)
+    except SettingError as error:
+        raise ConfigError(str(config.file), f"port {number}.{error.key}", error.problem, error.mend) from error
+    for quantity in port.streams:
+        if quantity not in driver.QUANTITIES:
+            raise ConfigError(
+                str(config.file),
+                f"port {number}.streams",
+                f"a {port.device} gives no {quantity}",
+                f"write one of {', '.join(driver.QUANTITIES)}",
+            )
+    return driver
+
+
+def close_the_shutters() -> None:
+    """Keeps memory out of files: no core dump, no reading of this process by others of the same user."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+    def tell(kind: type[BaseException], _error: BaseException | None, trace: TracebackType | None) -> None:
+        # A defect's text could quote a reading: say where it is and what kind, never what it says.
+        frames = traceback.extract_tb(trace)
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "somewhere"
+        print(f"murmure: sense: defect at {place}: {kind.__name__}", file=sys.stderr, flush=True)
+
+    sys.excepthook = tell
+    threading.excepthook = lambda failure: tell(failure.exc_type, failure.exc_value, failure.exc_traceback)
+
+
+def start(
+    config_path: Path,
+    make_link: Callable[[int, PortConfig, int, threading.Event], Link],
+    clock: Clock,
+    batch_ms: int,
+    say: Callable[[str], None],
+    mechanism: Mechanism | None = None,
+) -> int:
+    """Composes and runs one `sense` until SIGTERM or Ctrl-C. Returns 0. Raises MurmureError with the mend."""
+    close_the_shutters()
+    config = load(config_path)
+    trust = load_trust(config)
+    secret = load_record_key(config.data / "record.key")
+    prepare_folders(config)
+    db = GatewayDb.open(config.data / "gateway.db")
+    try:
+        sense = Sense(
+            config, trust, db, secret, make_link, clock, mechanism or DiscreteGaussian(), say, batch_ms=batch_ms
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sense.stop())
+        sense.run()
+    finally:
+        db.close()
+    return 0
+
+
+def say(line: str) -> None:
+    """Prints one line about the machine; never a value."""
+    print(f"murmure: sense: {line}", file=sys.stderr, flush=True)
+
+
+def main(config_path: Path) -> int:
+    """`murmure edge sense`: the gateway's first process on real ports and the wall clock."""
+    from murmure_edge.serial_link import SerialLink
+
+    return start(
+        config_path,
+        lambda _, port, baud, stop: SerialLink(port.path, baud, stop),
+        WallClock(),
+        LIVE_BATCH_MS,
+        say,
+    )

@@ -1,0 +1,57 @@
+"""`sense` beside a bench: the gateway's own code with links whose time is the bench's. For the demo and the tests only.
+
+A time line can move a gateway's clock, which spends budget; so it is reached through this composition alone, and the
+gateway must be enrolled as simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from murmure_edge import sense
+from murmure_edge.config import load, load_trust
+from murmure_edge.timeline import TimelineLink
+from murmure_privacy.errors import ConfigError, MurmureError
+
+REPLAY_BATCH_MS = 60_000
+
+
+class BenchClock:
+    """Time comes with the bytes and is never stepped; only pauses between looks at the inbox are real."""
+
+    def monotonic(self) -> float:
+        """See murmure_edge.sense.Clock."""
+        return time.monotonic()
+
+    def stepped_forward(self) -> bool:
+        """See murmure_edge.sense.Clock."""
+        return False
+
+
+def main() -> int:
+    """Runs one simulated `sense` until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--timeline", type=Path, required=True, help="folder of the bench's time line")
+    args = parser.parse_args()
+    try:
+        config = load(args.config)
+        if not load_trust(config).simulated:
+            raise ConfigError(str(config.trust), "simulated", "false", "only a simulated gateway may follow a bench")
+        return sense.start(
+            args.config,
+            lambda index, port, baud, stop: TimelineLink(args.timeline, index, port.name, port.path, baud, stop),
+            BenchClock(),
+            REPLAY_BATCH_MS,
+            sense.say,
+        )
+    except MurmureError as error:
+        print(f"murmure: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
