@@ -1,0 +1,644 @@
+"""The centre's memory: an append-only SQLite file in which every node has one place, for ever.
+
+Sealed messages are kept as they arrived; nodes point into them, so that whatever is read from the archive was signed
+by a gateway and is opened again by the wire. Rows of messages, nodes, enrolments, policies, amendments and conflicts
+are never changed nor deleted (triggers see to it); what can be derived from them (`totals`, `streams`) may be updated
+within the same transaction.
+
+One process files messages at a time in ordinary life, but nothing breaks if a second one (import, enrol, publish)
+writes beside it: every check that a writer relies on is made inside its own BEGIN IMMEDIATE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from murmure_privacy import wire
+from murmure_privacy.errors import ConfigError, MurmureError, WireError
+from murmure_privacy.release import Message, Outcome, Release, Withheld
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x4D55524D  # "MURM"
+CONFLICTS_KEPT = 100  # per gateway: evidence, not a way to fill the disk
+EXCEPTIONS_LISTED = 256  # what a receipt can carry
+FIRST_HEAD = bytes(32)
+_MESSAGES_CACHED = 8192
+_BUSY_TIMEOUT_S = 10.0
+
+Disposition = Literal["filed", "refused", "quarantined"]
+
+_APPEND_ONLY = ("enrolments", "policies", "messages", "amendments", "nodes", "conflicts")
+
+_SCHEMA = """
+CREATE TABLE enrolments (
+  id INTEGER PRIMARY KEY,
+  gateway TEXT NOT NULL, quartier TEXT NOT NULL, site TEXT NOT NULL,
+  record_key BLOB NOT NULL, stewards BLOB NOT NULL, signatures_required INTEGER NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('active', 'revoked'))
+) STRICT;
+CREATE INDEX enrolments_by_gateway ON enrolments (gateway, id);
+
+CREATE TABLE policies (
+  hash BLOB PRIMARY KEY, site TEXT NOT NULL, version INTEGER NOT NULL, toml BLOB NOT NULL, sealed BLOB NOT NULL,
+  UNIQUE (site, version)
+) STRICT;
+
+CREATE TABLE messages (
+  id INTEGER PRIMARY KEY,
+  gateway TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, previous BLOB NOT NULL,
+  enrolment INTEGER NOT NULL REFERENCES enrolments (id),
+  disposition TEXT NOT NULL CHECK (disposition IN ('filed', 'refused', 'quarantined')), reason TEXT NOT NULL,
+  nodes INTEGER NOT NULL, head BLOB NOT NULL,
+  sealed BLOB CHECK ((sealed IS NULL) = (disposition = 'refused')),
+  UNIQUE (gateway, seq)
+) STRICT;
+CREATE INDEX messages_put_aside ON messages (gateway, seq) WHERE disposition <> 'filed';
+
+CREATE TABLE amendments (
+  message INTEGER PRIMARY KEY REFERENCES messages (id),
+  disposition TEXT NOT NULL CHECK (disposition IN ('filed', 'refused')), reason TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE nodes (
+  stream TEXT NOT NULL, level TEXT NOT NULL, start_s INTEGER NOT NULL,
+  end_s INTEGER NOT NULL, covered_from_s INTEGER NOT NULL, quantity TEXT NOT NULL, present INTEGER NOT NULL,
+  reason TEXT, rho_micro INTEGER NOT NULL,
+  message INTEGER NOT NULL REFERENCES messages (id), place INTEGER NOT NULL,
+  PRIMARY KEY (stream, level, start_s)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX nodes_by_end ON nodes (stream, end_s);
+
+CREATE TABLE conflicts (
+  id INTEGER PRIMARY KEY,
+  gateway TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, reason TEXT NOT NULL, sealed BLOB NOT NULL,
+  UNIQUE (gateway, hash)
+) STRICT;
+
+CREATE TABLE streams (
+  stream TEXT NOT NULL, gateway TEXT NOT NULL, quartier TEXT NOT NULL, site TEXT NOT NULL, quantity TEXT NOT NULL,
+  since INTEGER NOT NULL, PRIMARY KEY (stream, gateway)
+) STRICT;
+CREATE TABLE totals (
+  gateway TEXT PRIMARY KEY, settled_seq INTEGER NOT NULL, charged_rho_micro INTEGER NOT NULL
+) STRICT;
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE health (
+  gateway TEXT PRIMARY KEY, boot INTEGER NOT NULL, uptime_s INTEGER NOT NULL, at_s INTEGER NOT NULL,
+  sealed BLOB NOT NULL
+) STRICT;
+"""
+
+
+class ArchiveError(MurmureError):
+    """The archive cannot be read or written: nothing of the present batch was kept."""
+
+
+class ArchiveFull(ArchiveError):
+    """No space for the commit: make room; nothing was lost, since nothing was acknowledged. Worth trying again."""
+
+
+class ArchiveDamaged(ArchiveError):
+    """The file does not read as it was written: stop, and restore it from a backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """One line of the register: who may speak. Keys are 32-byte Ed25519 public keys. The newest line of a gateway
+    holds; a message stays bound to the line (`id`) under which it was accepted."""
+
+    gateway: str
+    quartier: str
+    site: str
+    record_key: bytes
+    stewards: tuple[bytes, ...]
+    signatures_required: int
+    status: Literal["active", "revoked"] = "active"
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream of the archive and the gateway that spoke of it last."""
+
+    gateway: str
+    quartier: str
+    site: str
+    stream: str
+    quantity: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """One settled message. `sealed` is None for a refused one, of which only the hash is remembered; `disposition`
+    and `reason` are the newest word on it. `nodes`: how many nodes it carries."""
+
+    id: int
+    gateway: str
+    seq: int
+    hash: bytes
+    previous: bytes
+    disposition: Disposition
+    reason: str
+    nodes: int
+    enrolment: int
+    head: bytes
+    sealed: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPolicy:
+    """One signed policy: `hash` is the SHA-256 of `toml`, `sealed` carries the signatures."""
+
+    hash: bytes
+    site: str
+    version: int
+    toml: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHealth:
+    """The last health report of a gateway, as it was signed."""
+
+    gateway: str
+    boot: int
+    uptime_s: int
+    at_s: int
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a receipt says of a gateway: all of 1..settled_seq is settled; the sum of rho filed, in micro-rho."""
+
+    settled_seq: int
+    settled_hash: bytes
+    charged_rho_micro: int
+
+
+_MESSAGE_COLUMNS = (
+    "m.id, m.gateway, m.seq, m.hash, m.previous, coalesce(a.disposition, m.disposition), coalesce(a.reason, m.reason),"
+    " m.nodes, m.enrolment, m.head, m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id"
+)
+
+
+class Archive:
+    """The store of releases. Open with `Archive.open`; use from one thread."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = db
+        self._outcomes_of = lru_cache(maxsize=_MESSAGES_CACHED)(self._open_outcomes)
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Archive:
+        """Returns the archive in `path`, made if need be (not for a reader).
+
+        Raises ConfigError if there is nothing to read, ArchiveDamaged if the file is not a sound archive.
+        """
+        if read_only and not path.is_file():
+            raise ConfigError(
+                str(path), "archive", "there is no such file", "give the archive.db of a centre's data_dir"
+            )
+        if not read_only and not path.parent.is_dir():
+            raise ConfigError(str(path.parent), "data_dir", "there is no such folder", "create it first")
+        with _explained(path):
+            db = _connect_reader(path) if read_only else _connect(f"file:{quote(str(path))}?mode=rwc")
+            archive = cls(path, db)
+            try:
+                archive._prepare(read_only)
+            except BaseException:
+                db.close()
+                raise
+        return archive
+
+    def _prepare(self, read_only: bool) -> None:
+        if not read_only:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            with self.transaction():
+                if self._pragma("user_version") == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    self._create()
+            damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise ArchiveDamaged(_damage_text(self.path, str(damage)))
+        if self._pragma("application_id") != APPLICATION_ID:
+            raise ConfigError(str(self.path), "archive", "this is not an archive of Murmure", "give an archive.db")
+        if self._pragma("user_version") != SCHEMA_VERSION:
+            raise ConfigError(
+                str(self.path), "archive", "it was written by another version of Murmure", "use that version"
+            )
+
+    def _create(self) -> None:
+        for statement in _SCHEMA.split(";"):
+            self._db.execute(statement)
+        for table in _APPEND_ONLY:
+            for verb in ("UPDATE", "DELETE"):
+                self._db.execute(
+                    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                    f"BEGIN SELECT raise(ABORT, 'the archive only grows'); END"
+                )
+        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is kept together, durably, or not at all. Raises ArchiveFull, ArchiveDamaged."""
+        with _explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # SQLite has already rolled back by itself after some errors (disk full, input/output).
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def change_mark(self) -> int:
+        """Returns a number that changes whenever another process has committed to the file."""
+        return self._pragma("data_version")
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with _explained(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        rows = self._rows(query, *values)
+        return rows[0] if rows else None
+
+    # --- register ----------------------------------------------------------------------------------------------------
+
+    def enrol(self, enrolment: Enrolment) -> Enrolment:
+        """Adds a line to the register (within a transaction) and returns it with its id."""
+        e = enrolment
+        cursor = self._db.execute(
+            "INSERT INTO enrolments (gateway, quartier, site, record_key, stewards, signatures_required, status) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (e.gateway, e.quartier, e.site, e.record_key, b"".join(e.stewards), e.signatures_required, e.status),
+        )
+        return replace(enrolment, id=cursor.lastrowid or 0)
+
+    def enrolment(self, gateway: str) -> Enrolment | None:
+        """Returns the newest line of the register for a gateway."""
+        row = self._row("SELECT * FROM enrolments WHERE gateway = ? ORDER BY id DESC LIMIT 1", gateway)
+        return _enrolment(row) if row else None
+
+    def enrolments(self) -> list[Enrolment]:
+        """Returns the newest line of every gateway, by gateway."""
+        return [
+            _enrolment(row)
+            for row in self._rows(
+                "SELECT * FROM enrolments WHERE id IN (SELECT max(id) FROM enrolments GROUP BY gateway) "
+                "ORDER BY gateway"
+            )
+        ]
+
+    def enrolment_lines(self) -> list[Enrolment]:
+        """Returns every line of the register, oldest first."""
+        return [_enrolment(row) for row in self._rows("SELECT * FROM enrolments ORDER BY id")]
+
+    def enrolment_line(self, line: int) -> Enrolment | None:
+        """Returns one line of the register, whether or not it still holds."""
+        row = self._row("SELECT * FROM enrolments WHERE id = ?", line)
+        return _enrolment(row) if row else None
+
+    # --- policies ----------------------------------------------------------------------------------------------------
+
+    def put_policy(self, policy: StoredPolicy) -> None:
+        """Files a signed policy (within a transaction); a second one of the same site and version is an error."""
+        self._db.execute(
+            "INSERT INTO policies (hash, site, version, toml, sealed) VALUES (?, ?, ?, ?, ?)",
+            (policy.hash, policy.site, policy.version, policy.toml, policy.sealed),
+        )
+
+    def policy(self, policy_hash: bytes) -> bytes | None:
+        """Returns the exact TOML bytes of the policy with this SHA-256."""
+        row = self._row("SELECT toml FROM policies WHERE hash = ?", policy_hash)
+        return bytes(row[0]) if row else None
+
+    def policies(self, site: str | None = None) -> list[StoredPolicy]:
+        """Returns all filed policies (of a site), oldest version first."""
+        rows = self._rows(
+            "SELECT hash, site, version, toml, sealed FROM policies WHERE site = ? OR ? IS NULL ORDER BY site, version",
+            site,
+            site,
+        )
+        return [StoredPolicy(*row) for row in rows]
+
+    def newest_policy(self, site: str) -> StoredPolicy | None:
+        """Returns the policy of a site with the highest version."""
+        row = self._row(
+            "SELECT hash, site, version, toml, sealed FROM policies WHERE site = ? ORDER BY version DESC LIMIT 1", site
+        )
+        return StoredPolicy(*row) if row else None
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def find(self, gateway: str, seq: int) -> StoredMessage | None:
+        """Returns the settled message of a gateway with this sequence number."""
+        row = self._row(f"SELECT {_MESSAGE_COLUMNS} WHERE m.gateway = ? AND m.seq = ?", gateway, seq)
+        return StoredMessage(*row) if row else None
+
+    def messages(self, gateway: str | None = None) -> Iterator[StoredMessage]:
+        """Yields the settled messages of a gateway by sequence number; without one, all in the order of filing."""
+        order, values = ("m.id", ()) if gateway is None else ("m.seq", (gateway,))
+        where = "" if gateway is None else "WHERE m.gateway = ?"
+        with _explained(self.path):
+            for row in self._db.execute(f"SELECT {_MESSAGE_COLUMNS} {where} ORDER BY {order}", values):
+                yield StoredMessage(*row)
+
+    def quarantined(self, reason: str) -> list[StoredMessage]:
+        """Returns the messages that still wait for a mend of `reason`, by gateway and sequence number."""
+        rows = self._rows(
+            f"SELECT {_MESSAGE_COLUMNS} WHERE m.disposition = 'quarantined' AND m.reason = ? AND a.message IS NULL "
+            "ORDER BY m.gateway, m.seq",
+            reason,
+        )
+        return [StoredMessage(*row) for row in rows]
+
+    def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
+        """Returns the key of the first node that has its place already, if any."""
+        for outcome in outcomes:
+            if self._row("SELECT 1 FROM nodes WHERE stream = ? AND level = ? AND start_s = ?", *outcome.node.key):
+                return outcome.node.key
+        return None
+
+    def put(
+        self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""
+    ) -> None:
+        """Settles a message (within a transaction): its row, its nodes if it is filed, and what follows from them."""
+        message_hash = wire.digest(sealed)
+        cursor = self._db.execute(
+            "INSERT INTO messages (gateway, seq, hash, previous, enrolment, disposition, reason, nodes, head, sealed) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                message.gateway,
+                message.seq,
+                message_hash,
+                message.previous,
+                enrolment.id,
+                disposition,
+                reason,
+                len(message.outcomes),
+                next_head(self.head(), message_hash),
+                None if disposition == "refused" else sealed,
+            ),
+        )
+        row_id = cursor.lastrowid or 0
+        charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
+        self._settle(message.gateway, charged)
+
+    def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
+        """Gives a quarantined message its last word (within a transaction)."""
+        self._db.execute("INSERT INTO amendments VALUES (?, ?, ?)", (stored.id, disposition, reason))
+        if disposition == "filed":
+            self._settle(message.gateway, self._put_nodes(stored.id, message))
+
+    def _put_nodes(self, row_id: int, message: Message) -> int:
+        """Returns what the nodes cost together, in micro-rho."""
+        for place, outcome in enumerate(message.outcomes):
+            self._db.execute(
+                "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", index_row(outcome, row_id, place)
+            )
+            self._db.execute(
+                "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    outcome.node.stream,
+                    message.gateway,
+                    message.quartier,
+                    message.site,
+                    outcome.node.quantity,
+                    row_id,
+                ),
+            )
+        return sum(map(charge_of, message.outcomes))
+
+    def _settle(self, gateway: str, charged_rho_micro: int) -> None:
+        self._db.execute("INSERT INTO totals VALUES (?, 0, 0) ON CONFLICT DO NOTHING", (gateway,))
+        (settled,) = self._db.execute("SELECT settled_seq FROM totals WHERE gateway = ?", (gateway,)).fetchone()
+        while self._row("SELECT 1 FROM messages WHERE gateway = ? AND seq = ?", gateway, settled + 1):
+            settled += 1
+        self._db.execute(
+            "UPDATE totals SET settled_seq = ?, charged_rho_micro = charged_rho_micro + ? WHERE gateway = ?",
+            (settled, charged_rho_micro, gateway),
+        )
+
+    def put_conflict(self, message: Message, sealed: bytes, reason: str) -> None:
+        """Keeps a message that contradicts the archive as evidence, beside it (within a transaction)."""
+        (kept,) = self._rows("SELECT count(*) FROM conflicts WHERE gateway = ?", message.gateway)[0]
+        if kept < CONFLICTS_KEPT:
+            self._db.execute(
+                "INSERT INTO conflicts (gateway, seq, hash, reason, sealed) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                (message.gateway, message.seq, wire.digest(sealed), reason, sealed),
+            )
+
+    def conflicts(self) -> list[tuple[str, int, bytes, str]]:
+        """Returns what was kept as evidence: (gateway, seq, hash, reason)."""
+        return [(g, s, h, r) for g, s, h, r in self._rows("SELECT gateway, seq, hash, reason FROM conflicts")]
+
+    def head(self) -> bytes:
+        """Returns the running SHA-256 over all messages in the order of filing; 32 zero bytes when empty."""
+        row = self._row("SELECT head FROM messages ORDER BY id DESC LIMIT 1")
+        return bytes(row[0]) if row else FIRST_HEAD
+
+    def totals(self, gateway: str) -> Totals:
+        """Returns how far a gateway is settled, and what was charged by its filed nodes."""
+        row = self._row("SELECT settled_seq, charged_rho_micro FROM totals WHERE gateway = ?", gateway)
+        if row is None:
+            return Totals(0, bytes(32), 0)
+        settled = self.find(gateway, row[0])
+        return Totals(row[0], settled.hash if settled else bytes(32), row[1])
+
+    def exceptions(self, gateway: str, up_to_seq: int) -> list[tuple[int, Disposition]]:
+        """Returns the newest settled messages that are not filed, by sequence number, as many as a receipt carries."""
+        rows = self._rows(
+            "SELECT m.seq, coalesce(a.disposition, m.disposition) AS word FROM messages m "
+            "LEFT JOIN amendments a ON a.message = m.id "
+            "WHERE m.gateway = ? AND m.seq <= ? AND m.disposition <> 'filed' AND word <> 'filed' "
+            "ORDER BY m.seq DESC LIMIT ?",
+            gateway,
+            up_to_seq,
+            EXCEPTIONS_LISTED,
+        )
+        return [(seq, word) for seq, word in reversed(rows)]
+
+    # --- health and counters -----------------------------------------------------------------------------------------
+
+    def put_health(self, report: StoredHealth) -> bool:
+        """Keeps the report if it is newer by boot and uptime (clocks may step) than the one kept; says if it did."""
+        r = report
+        cursor = self._db.execute(
+            "INSERT INTO health VALUES (?, ?, ?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET boot = excluded.boot, "
+            "uptime_s = excluded.uptime_s, at_s = excluded.at_s, sealed = excluded.sealed "
+            "WHERE (excluded.boot, excluded.uptime_s) > (health.boot, health.uptime_s)",
+            (r.gateway, r.boot, r.uptime_s, r.at_s, r.sealed),
+        )
+        return cursor.rowcount > 0
+
+    def health(self) -> list[StoredHealth]:
+        """Returns the last report of every gateway that sent one."""
+        return [StoredHealth(*row) for row in self._rows("SELECT * FROM health ORDER BY gateway")]
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Adds to a counter (within a transaction)."""
+        self._db.execute(
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, by),
+        )
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def streams(self) -> list[StreamInfo]:
+        """Returns every stream that has a node, with the gateway that began to speak of it last."""
+        rows = self._rows("SELECT gateway, quartier, site, stream, quantity, max(since) FROM streams GROUP BY stream")
+        return [StreamInfo(*row[:5]) for row in rows]
+
+    def outcomes(self, stream: str, from_s: int, to_s: int) -> list[Outcome]:
+        """Returns the nodes of a stream that intersect [from_s, to_s) (seconds UTC), by end, then by level.
+
+        Raises ArchiveDamaged if a stored message does not open any more.
+        """
+        rows = self._rows(
+            "SELECT message, place FROM nodes WHERE stream = ? AND end_s > ? AND start_s < ?", stream, from_s, to_s
+        )
+        found = [self._outcomes_of(message)[place] for message, place in rows]
+        return sorted(found, key=lambda o: (o.node.end_s, wire.LEVEL_CODES.index(o.node.level), o.node.start_s))
+
+    def _open_outcomes(self, row_id: int) -> Sequence[Outcome]:
+        row = self._row(
+            "SELECT m.sealed, e.record_key FROM messages m JOIN enrolments e ON e.id = m.enrolment WHERE m.id = ?",
+            row_id,
+        )
+        if row is None or row[0] is None:
+            raise ArchiveDamaged(_damage_text(self.path, f"message {row_id} is missing"))
+        try:
+            return wire.open_message(row[0], row[1]).outcomes
+        except WireError as error:
+            raise ArchiveDamaged(_damage_text(self.path, f"message {row_id}: {error}")) from error
+
+    def counts(self) -> dict[str, Any]:
+        """Returns what came in.
+
+        In nodes: `stored` (with values), `withheld`, `duplicates` (of messages that came again). In messages:
+        `messages` (settled), `quarantined` (still waiting), `conflicts`, and `refused` by reason.
+        """
+        stored, withheld = self._rows("SELECT count(*) - count(reason), count(reason) FROM nodes")[0]
+        counters = dict(self._rows("SELECT name, value FROM counters ORDER BY name"))
+        return {
+            "stored": stored,
+            "withheld": withheld,
+            "duplicates": counters.get("duplicates", 0),
+            "messages": self._rows("SELECT count(*) FROM messages")[0][0],
+            "quarantined": self._rows(
+                "SELECT count(*) FROM messages m WHERE disposition = 'quarantined' "
+                "AND NOT EXISTS (SELECT 1 FROM amendments WHERE message = m.id)"
+            )[0][0],
+            "conflicts": self._rows("SELECT count(*) FROM conflicts")[0][0],
+            "refused": {
+                name.removeprefix("refused:"): value for name, value in counters.items() if name.startswith("refused:")
+            },
+        }
+
+    # --- for the full check ------------------------------------------------------------------------------------------
+
+    def integrity(self) -> list[str]:
+        """Returns what SQLite finds wrong with the file; empty when it is sound."""
+        return [text for (text,) in self._rows("PRAGMA integrity_check(20)") if text != "ok"]
+
+    def node_count(self) -> int:
+        """Returns how many nodes have their place."""
+        return int(self._rows("SELECT count(*) FROM nodes")[0][0])
+
+    def node_row(self, key: tuple[str, str, int]) -> tuple[Any, ...] | None:
+        """Returns the index row of a node, as `index_row` makes it from its outcome."""
+        return self._row("SELECT * FROM nodes WHERE stream = ? AND level = ? AND start_s = ?", *key)
+
+
+def index_row(outcome: Outcome, message: int, place: int) -> tuple[Any, ...]:
+    """Returns how an outcome stands in the index of nodes: row `message`, `place` within it."""
+    node = outcome.node
+    return (
+        *node.key,
+        node.end_s,
+        node.covered_from_s,
+        node.quantity,
+        node.present,
+        outcome.reason if isinstance(outcome, Withheld) else None,
+        charge_of(outcome),
+        message,
+        place,
+    )
+
+
+def charge_of(outcome: Outcome) -> int:
+    """Returns what a node cost, in micro-rho."""
+    return sum(n.rho_micro for n in outcome.noised) if isinstance(outcome, Release) else 0
+
+
+def next_head(head: bytes, message_hash: bytes) -> bytes:
+    """Returns the running hash after one more message."""
+    return hashlib.sha256(head + message_hash).digest()
+
+
+def _enrolment(row: tuple[Any, ...]) -> Enrolment:
+    line, gateway, quartier, site, record_key, stewards, required, status = row
+    keys = tuple(stewards[at : at + 32] for at in range(0, len(stewards), 32))
+    return Enrolment(gateway, quartier, site, record_key, keys, required, status, line)
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    db = _connect(f"file:{quote(str(path))}?mode=ro")
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # Without a writer, in a folder that this user may not write, SQLite cannot make its shared index: the file
+        # is then at rest and can be read as it lies.
+        db.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        db = _connect(f"file:{quote(str(path))}?mode=ro&immutable=1")
+    return db
+
+
+def _damage_text(path: Path, detail: str) -> str:
+    return f"{path}: archive: the file is damaged ({detail}); restore it from a backup, gateways send the rest again"
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what SQLite says into one line that an operator can act on."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise ArchiveFull(f"{path}: archive: the disk is full; make room, nothing was lost") from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise ArchiveFull(f"{path}: archive: the disk refused to write; check it, nothing was lost") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise ArchiveDamaged(_damage_text(path, str(error))) from error
+        raise ArchiveError(
+            f"{path}: archive: {error}; check who may read and write this file and its folder"
+        ) from error

@@ -1,0 +1,374 @@
+"""Commands of the centre: ingest, gateway, tail, and the stewards' `policy key|sign|publish`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.config import IngestConfig
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the groups `ingest` and `gateway`, the command `tail`, and the signing half of the group `policy`."""
+    ingest = _group(groups, "ingest", "the centre: files releases, signs receipts")
+    run = _leaf(ingest, "run", _run, "file what arrives until stopped", "murmure ingest run --config ingest.toml")
+    _config(run)
+    courier = _leaf(
+        ingest,
+        "import",
+        _import,
+        "file a copy of a gateway's outbox",
+        "murmure ingest import /media/key --config ingest.toml",
+    )
+    courier.add_argument("folder", metavar="DIR", help="folder of *.cose files, or one that holds outbox/ and inbox/")
+    _config(courier)
+    _json(courier)
+    verify = _leaf(
+        ingest, "verify", _verify, "check everything in an archive again", "murmure ingest verify --archive archive.db"
+    )
+    verify.add_argument("--archive", required=True, metavar="FILE", help="the archive.db of a centre")
+    _json(verify)
+
+    gateway = _group(groups, "gateway", "the register: who may speak")
+    enrol = _leaf(
+        gateway,
+        "enrol",
+        _enrol,
+        "make and register a gateway",
+        "murmure gateway enrol --local plaza --gateway gw-plaza --site plaza --quartier centre "
+        "--steward steward.key.pub --port name=beam,device=tfluna,path=/dev/ttyUSB0,footfall=plaza/footfall",
+    )
+    enrol.add_argument(
+        "--local", required=True, metavar="DIR", help="folder that becomes the gateway's, on this machine"
+    )
+    enrol.add_argument("--gateway", required=True, metavar="GW", help="its id, gw-…; never given twice")
+    enrol.add_argument("--site", required=True, metavar="SITE", help="the one site it serves")
+    enrol.add_argument(
+        "--quartier", required=True, metavar="QUARTIER", help="slug of the neighbourhood, part of its topics"
+    )
+    enrol.add_argument(
+        "--steward",
+        required=True,
+        action="append",
+        metavar="KEY",
+        help="public key of a steward: hex, or a .pub file; repeat",
+    )
+    enrol.add_argument(
+        "--signatures", type=int, default=1, metavar="N", help="how many stewards must sign a policy (1)"
+    )
+    enrol.add_argument(
+        "--port", action="append", default=[], metavar="KEY=VALUE,…", help="a sensor's port for gateway.toml; repeat"
+    )
+    enrol.add_argument(
+        "--policy", action="append", default=[], metavar="FILE.cose", help="publish this signed policy; repeat"
+    )
+    enrol.add_argument(
+        "--simulated", action="store_true", help="the gateway's readings are invented: say so everywhere"
+    )
+    _config(enrol)
+    listing = _leaf(gateway, "list", _list, "show the register", "murmure gateway list --config ingest.toml --json")
+    _config(listing)
+    _json(listing)
+    revoke = _leaf(
+        gateway,
+        "revoke",
+        _revoke,
+        "refuse a gateway from now on",
+        "murmure gateway revoke gw-plaza --config ingest.toml",
+    )
+    revoke.add_argument("gateway", metavar="GW", help="its id")
+    _config(revoke)
+
+    tail = _leaf(groups, "tail", _tail, "show releases as they pass", "murmure tail --config ingest.toml --json")
+    _config(tail)
+    _json(tail, "one JSON object per node, one per line")
+
+    # The group is the kernel's; without it (a test of this file alone) it is made here.
+    policy = getattr(groups, "murmure_policy", None) or _group(groups, "policy", "the steward's document")
+    key = _leaf(policy, "key", _key, "make a steward's signing key", "murmure policy key --out steward.key")
+    key.add_argument(
+        "--out", required=True, metavar="FILE", help="secret key (0600); FILE.pub beside it may be given away"
+    )
+    sign = _leaf(
+        policy, "sign", _sign, "sign a policy", "murmure policy sign plaza.toml --key steward.key --out plaza.cose"
+    )
+    sign.add_argument("policy", metavar="FILE", help="the policy, TOML")
+    sign.add_argument("--key", required=True, metavar="KEYFILE", help="the steward's secret key")
+    sign.add_argument(
+        "--out", required=True, metavar="FILE.cose", help="signed policy; if it exists, a signature is added"
+    )
+    publish = _leaf(
+        policy,
+        "publish",
+        _publish,
+        "hand a signed policy to the centre",
+        "murmure policy publish plaza.cose --config ingest.toml",
+    )
+    publish.add_argument("policy", metavar="FILE.cose", help="the signed policy")
+    _config(publish)
+
+
+def _group(
+    groups: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    parser = groups.add_parser(name, help=text, description=text.capitalize() + ".")
+    return parser.add_subparsers(metavar="COMMAND", required=True)
+
+
+def _leaf(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, handler: Handler, text: str, example: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text.capitalize() + ".",
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", default="ingest.toml", metavar="FILE", help="the centre's settings (ingest.toml)")
+
+
+def _json(parser: argparse.ArgumentParser, text: str = "one JSON document on stdout") -> None:
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def _opened(args: argparse.Namespace) -> tuple[IngestConfig, Archive]:
+    from pathlib import Path
+
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.config import load
+
+    config = load(Path(args.config))
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return config, Archive.open(config.archive)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import fcntl
+    import os
+    import signal
+    import sys
+    from threading import Event
+
+    from murmure_privacy.errors import ConfigError
+
+    from murmure_ingest.intake import Intake
+    from murmure_ingest.receipts import centre_key
+    from murmure_ingest.rules import RuleBook
+    from murmure_ingest.subscriber import Subscriber
+
+    config, archive = _opened(args)
+    folder = os.open(config.data_dir, os.O_RDONLY)
+    try:
+        # Two centres with one broker session would take turns throwing each other out.
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(config.source, "data_dir", "another ingest runs on it", "stop that one first") from error
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    secret = centre_key(config.data_dir)
+    intake = Intake(archive, RuleBook(archive))
+    Subscriber(config, archive, intake, secret, lambda text: print(text, file=sys.stderr, flush=True)).run(stop)
+    archive.close()
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    import json
+    from collections import Counter
+    from pathlib import Path
+
+    from murmure_ingest.courier import import_folder
+    from murmure_ingest.intake import Intake, Refused
+    from murmure_ingest.receipts import centre_key
+    from murmure_ingest.rules import RuleBook
+
+    config, archive = _opened(args)
+    words = import_folder(Path(args.folder), archive, Intake(archive, RuleBook(archive)), centre_key(config.data_dir))
+    kinds = Counter(type(word).__name__.lower() for word in words)
+    reasons = Counter(word.reason for word in words if isinstance(word, Refused))
+    if args.json:
+        print(json.dumps({"files": len(words), **kinds, "reasons": reasons}))
+    else:
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        print(f"{len(words)} files: {told}")
+        for reason, count in sorted(reasons.items()):
+            print(f"  refused: {reason}: {count}")
+    return 1 if reasons else 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.inspection import inspect
+    from murmure_ingest.rules import RuleBook
+
+    archive = Archive.open(Path(args.archive), read_only=True)
+    report = inspect(archive, RuleBook(archive))
+    if args.json:
+        print(json.dumps({"archive": args.archive, "sound": not report.findings, **asdict(report)}))
+    else:
+        print(f"{report.messages} messages, {report.nodes} nodes, {report.policies} policies")
+        for gateway, missing in report.gaps.items():
+            print(f"{gateway}: {missing} messages have not come yet")
+        for finding in report.findings:
+            print(finding)
+        if report.left_out:
+            print(f"… and {report.left_out} more")
+        print("sound" if not report.findings else "not sound: restore this file from a backup")
+    return 1 if report.findings else 0
+
+
+def _enrol(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from murmure_ingest.gateways import enrol_local, parse_port, parse_public_key
+
+    ports = [parse_port(text) for text in args.port]
+    stewards = [parse_public_key(text) for text in args.steward]
+    policies = [Path(name).read_bytes() for name in args.policy]
+    config, archive = _opened(args)
+    folder = Path(args.local)
+    enrol_local(
+        archive,
+        config,
+        folder,
+        gateway=args.gateway,
+        site=args.site,
+        quartier=args.quartier,
+        stewards=stewards,
+        signatures_required=args.signatures,
+        ports=ports,
+        policies=policies,
+        simulated=args.simulated,
+    )
+    print(f"{args.gateway} is registered; start it with: murmure edge run --config {folder / 'gateway.toml'}")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    import json
+
+    from murmure_privacy.release import Health
+    from murmure_privacy.window import utc
+    from murmure_privacy.wire import open_health
+
+    _, archive = _opened(args)
+    reports = {report.gateway: report for report in archive.health()}
+    lines = []
+    for line in archive.enrolments():
+        totals = archive.totals(line.gateway)
+        report = reports.get(line.gateway)
+        health: Health | None = open_health(report.sealed, line.record_key) if report else None
+        lines.append(
+            {
+                "gateway": line.gateway,
+                "quartier": line.quartier,
+                "site": line.site,
+                "status": line.status,
+                "settled_seq": totals.settled_seq,
+                "record_key": line.record_key.hex(),
+                "stewards": [key.hex() for key in line.stewards],
+                "signatures_required": line.signatures_required,
+                "heard": utc(health.at_s) if health else None,
+                "outbox_depth": health.outbox_depth if health else None,
+                "ports": dict(health.ports) if health else {},
+            }
+        )
+    if args.json:
+        print(json.dumps(lines))
+        return 0
+    for entry in lines:
+        print(
+            f"{entry['gateway']}  {entry['quartier']}/{entry['site']}  {entry['status']}  "
+            f"settled to {entry['settled_seq']}  heard {entry['heard'] or 'never'}"
+        )
+    if not lines:
+        print("no gateway is registered; see 'murmure gateway enrol --help'")
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    from murmure_ingest.gateways import revoke
+
+    _, archive = _opened(args)
+    revoke(archive, args.gateway)
+    print(f"{args.gateway} is revoked: nothing it sends is filed from now on")
+    return 0
+
+
+def _tail(args: argparse.Namespace) -> int:
+    import json
+    import signal
+    import sys
+    from pathlib import Path
+    from threading import Event
+
+    from murmure_privacy.published import node_json
+    from murmure_privacy.release import Message
+
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.config import load
+    from murmure_ingest.subscriber import tail
+
+    config = load(Path(args.config))
+    archive = Archive.open(config.archive, read_only=True)
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+
+    def show(message: Message) -> None:
+        for outcome in message.outcomes:
+            node = node_json(message, outcome)
+            if args.json:
+                print(json.dumps(node), flush=True)
+                continue
+            values = node.get("values") or f"withheld ({node['reason']})"
+            print(f"{node['end']}  {node['stream']}  {node['node']}  {values}", flush=True)
+
+    tail(config, archive, show, stop, lambda text: print(text, file=sys.stderr, flush=True))
+    return 0
+
+
+def _key(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from murmure_ingest.gateways import new_secret
+
+    print(new_secret(Path(args.out)).hex())
+    return 0
+
+
+def _sign(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from murmure_ingest.gateways import sign_policy
+
+    sign_policy(Path(args.policy), Path(args.key), Path(args.out))
+    print(f"{args.out} is signed")
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from murmure_ingest.gateways import publish_policy
+
+    _, archive = _opened(args)
+    policy = publish_policy(archive, Path(args.policy).read_bytes(), args.policy)
+    print(f"version {policy.version} of {policy.site} is published: sha256:{policy.hash.hex()}")
+    return 0

@@ -1,0 +1,97 @@
+"""`ingest.toml` as frozen data; see ingest.example.toml for every setting."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from murmure_privacy.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """Where the broker listens. `mqtt`: 5, or 4 for a broker that only knows MQTT 3.1.1. `session_expiry_s`: how long
+    the broker keeps messages for a centre that is away (MQTT 5; with 3.1.1 the broker decides)."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    mqtt: int = 5
+    client_id: str = "murmure-ingest"
+    keepalive_s: int = 30
+    session_expiry_s: int = 1_209_600
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """How many messages share one commit at most, and how long the first of them waits for others."""
+
+    messages: int = 200
+    wait_ms: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """The centre. `data_dir` holds archive.db and centre.key; `source` is the file this was read from."""
+
+    data_dir: Path
+    broker: BrokerConfig = field(default_factory=BrokerConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    source: str = "ingest.toml"
+
+    @property
+    def archive(self) -> Path:
+        """The archive's file."""
+        return self.data_dir / "archive.db"
+
+
+_BROKER: dict[str, tuple[type, int, int]] = {
+    "host": (str, 1, 253),
+    "port": (int, 1, 65535),
+    "mqtt": (int, 4, 5),
+    "client_id": (str, 1, 64),
+    "keepalive_s": (int, 5, 3600),
+    "session_expiry_s": (int, 60, 0xFFFFFFFE),
+}
+_BATCH: dict[str, tuple[type, int, int]] = {"messages": (int, 1, 500), "wait_ms": (int, 1, 10_000)}
+
+
+def load(path: Path) -> IngestConfig:
+    """Returns the settings in `path`; relative paths are relative to it. Raises ConfigError, one line."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(str(path), "file", "there is no such file", "copy ingest.example.toml and edit it") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), "file", f"not TOML ({error})", "compare with ingest.example.toml") from error
+    _only(path, "", table, ("data_dir", "broker", "batch"))
+    data_dir = table.get("data_dir")
+    if not isinstance(data_dir, str) or not data_dir:
+        raise ConfigError(str(path), "data_dir", "a folder is missing", 'write data_dir = "/var/lib/murmure-centre"')
+    return IngestConfig(
+        data_dir=path.parent / data_dir,
+        broker=BrokerConfig(**_section(path, "broker", table, _BROKER)),
+        batch=BatchConfig(**_section(path, "batch", table, _BATCH)),
+        source=str(path),
+    )
+
+
+def _only(path: Path, where: str, table: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(str(path), f"{where}{key}", "no such setting", f"known are {', '.join(known)}")
+
+
+def _section(path: Path, name: str, table: dict[str, Any], known: dict[str, tuple[type, int, int]]) -> dict[str, Any]:
+    section = table.get(name, {})
+    if not isinstance(section, dict):
+        raise ConfigError(str(path), name, "not a table", f"write [{name}] and its settings below")
+    _only(path, f"{name}.", section, tuple(known))
+    for key, value in section.items():
+        kind, low, high = known[key]
+        size = len(value) if isinstance(value, str) else value
+        if type(value) is not kind or not low <= size <= high:
+            wanted = f"a whole number from {low} to {high}" if kind is int else f"a text of {low} to {high} characters"
+            raise ConfigError(str(path), f"{name}.{key}", f"{value!r} does not do", f"write {wanted}")
+    return section

@@ -1,0 +1,248 @@
+"""The register: who may speak, for which site, under whose policies. And the making of a gateway's two files.
+
+The register is the table `enrolments` of the archive, so that the archive and the keys that open it are one file.
+Its lines are never changed: the newest line of a gateway holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from murmure_privacy import wire
+from murmure_privacy.errors import ConfigError, MurmureError, WireError
+
+from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_ingest.config import IngestConfig
+from murmure_ingest.receipts import centre_key, load_secret, write_secret
+from murmure_ingest.rules import PolicyRules
+
+_GATEWAY = re.compile(r"gw-[a-z0-9_-]{1,37}")
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # one level of a topic, and a common name
+_PORT_KEYS = ("name", "device", "path")
+_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class RegisterError(MurmureError):
+    """The register does not allow this: another gateway, key or policy is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One `[[port]]` of gateway.toml. `streams` maps a driver's quantity to a stream id; `options` are the device's
+    own settings (e.g. `rate_hz`)."""
+
+    name: str
+    device: str
+    path: str
+    streams: Mapping[str, str]
+    options: Mapping[str, int | str | bool]
+
+
+def parse_port(text: str) -> Port:
+    """Returns the port described by `name=beam,device=tfluna,path=/dev/…,footfall=plaza/footfall[,rate_hz=10]`.
+
+    A value with a slash under another key than name, device and path is a stream. Raises ConfigError.
+    """
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value or key in pairs:
+            raise ConfigError(
+                "--port", part, "not a new KEY=VALUE", "write name=…,device=…,path=…,footfall=SITE/footfall"
+            )
+        pairs[key] = value
+    missing = [key for key in _PORT_KEYS if key not in pairs]
+    if missing:
+        raise ConfigError("--port", missing[0], "it is missing", f"add {missing[0]}=…")
+    rest = {key: value for key, value in pairs.items() if key not in _PORT_KEYS}
+    return Port(
+        pairs["name"],
+        pairs["device"],
+        pairs["path"],
+        {key: value for key, value in rest.items() if "/" in value},
+        {key: int(value) if value.isdecimal() else value for key, value in rest.items() if "/" not in value},
+    )
+
+
+def parse_public_key(text: str) -> bytes:
+    """Returns the 32 bytes of a public key given as 64 hexadecimal digits or as a file that holds them."""
+    digits = text
+    if not _HEX_KEY.fullmatch(text) and Path(text).is_file():
+        digits = Path(text).read_text("ascii", "replace").strip()
+    if not _HEX_KEY.fullmatch(digits):
+        raise ConfigError(
+            "--steward", text, "not a public key", "give 64 hexadecimal digits or the file that holds them"
+        )
+    return bytes.fromhex(digits)
+
+
+def new_secret(path: Path) -> bytes:
+    """Makes a signing key: writes its secret to `path` (0600), its public half beside it (`.pub`). Returns the latter.
+
+    Raises ConfigError if the file exists: keys are not replaced.
+    """
+    secret, public = wire.new_key()
+    write_secret(path, secret)
+    path.with_name(path.name + ".pub").write_text(public.hex() + "\n")
+    return public
+
+
+def enrol_local(
+    archive: Archive,
+    config: IngestConfig,
+    folder: Path,
+    *,
+    gateway: str,
+    site: str,
+    quartier: str,
+    stewards: Sequence[bytes],
+    signatures_required: int = 1,
+    ports: Sequence[Port] = (),
+    policies: Sequence[bytes] = (),
+    simulated: bool = False,
+) -> Enrolment:
+    """Makes a gateway on this machine and registers it: both halves of an enrolment.
+
+    Writes into `folder` `gateway.toml`, `trust.toml` and `data/record.key` (0600), files the sealed `policies` as
+    `publish_policy` does, and returns the line of the register. Raises ConfigError for bad names and existing files,
+    RegisterError if the id was ever given away.
+    """
+    if not _GATEWAY.fullmatch(gateway):
+        raise ConfigError("gateway enrol", gateway, "no gateway id", "write gw- and at most 37 of a-z, 0-9, - and _")
+    for key, slug in (("--site", site), ("--quartier", quartier)):
+        if not _SLUG.fullmatch(slug):
+            raise ConfigError("gateway enrol", key, f"{slug!r} is no slug", "write at most 40 of a-z, 0-9, - and _")
+    if not 1 <= signatures_required <= len(set(stewards)):
+        raise ConfigError(
+            "gateway enrol",
+            "--signatures",
+            f"{signatures_required} of {len(set(stewards))} stewards' keys cannot be required",
+            "require at least 1 and at most as many as there are --steward",
+        )
+    if archive.enrolment(gateway) is not None:
+        raise RegisterError(f"gateway {gateway}: the register knows this id already; ids are never used twice")
+    secret, public = wire.new_key()
+    data = folder / "data"
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_secret(data / "record.key", secret)
+    centre = wire.public_key(centre_key(config.data_dir))
+    (folder / "gateway.toml").write_text(gateway_toml(gateway, config, ports), "utf-8")
+    enrolment = Enrolment(gateway, quartier, site, public, tuple(dict.fromkeys(stewards)), signatures_required)
+    (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated), "utf-8")
+    with archive.transaction():
+        enrolment = archive.enrol(enrolment)
+    for sealed in policies:
+        publish_policy(archive, sealed)
+    return enrolment
+
+
+def gateway_toml(gateway: str, config: IngestConfig, ports: Sequence[Port]) -> str:
+    """Returns the text of gateway.toml; its paths are relative to the folder that holds it."""
+    lines = [
+        f"gateway = {_toml(gateway)}",
+        'data = "data"                # gateway.db and record.key: sense only',
+        'outbox = "spool/outbox"',
+        'inbox = "spool/inbox"',
+        'send_data = "send"           # send.db: send only',
+        'trust = "trust.toml"',
+        "",
+        "[broker]",
+        f"host = {_toml(config.broker.host)}",
+        f"port = {config.broker.port}",
+        f"mqtt = {config.broker.mqtt}",
+    ]
+    for port in ports:
+        streams = ", ".join(f"{key} = {_toml(value)}" for key, value in port.streams.items())
+        lines += ["", "[[port]]", f"name = {_toml(port.name)}", f"device = {_toml(port.device)}"]
+        lines += [f"path = {_toml(port.path)}", f"streams = {{ {streams} }}"]
+        lines += [f"{key} = {_toml(value)}" for key, value in port.options.items()]
+    return "\n".join(lines) + "\n"
+
+
+def trust_toml(enrolment: Enrolment, centre: bytes, simulated: bool) -> str:
+    """Returns the text of trust.toml: whom the gateway believes. `sense` reads it at start, never from the inbox."""
+    return (
+        f"gateway = {_toml(enrolment.gateway)}\n"
+        f"quartier = {_toml(enrolment.quartier)}\n"
+        f"site = {_toml(enrolment.site)}\n"
+        f'centre = "{centre.hex()}"\n'
+        f"stewards = {_toml([key.hex() for key in enrolment.stewards])}\n"
+        f"signatures_required = {enrolment.signatures_required}\n" + ("simulated = true\n" if simulated else "")
+    )
+
+
+def _toml(value: object) -> str:
+    """Strings, numbers, truth values and lists of them are written alike in JSON and TOML."""
+    return json.dumps(value)
+
+
+def revoke(archive: Archive, gateway: str) -> Enrolment:
+    """Ends a gateway's right to speak, at once; what it said before stays filed. Raises RegisterError if unknown."""
+    enrolment = archive.enrolment(gateway)
+    if enrolment is None:
+        raise RegisterError(f"gateway {gateway}: the register does not know it; see 'murmure gateway list'")
+    if enrolment.status == "revoked":
+        return enrolment
+    with archive.transaction():
+        return archive.enrol(replace(enrolment, status="revoked"))
+
+
+def publish_policy(archive: Archive, sealed: bytes, source: str = "policy") -> StoredPolicy:
+    """Files a signed policy so that the running centre sends it to the gateways of its site.
+
+    Every active gateway of the site must find enough signatures of its stewards on it, and its version must be above
+    the newest one. The same policy again is no error. Raises RegisterError, ConfigError or WireError.
+    """
+    toml = wire.policy_bytes(sealed)
+    rules = PolicyRules(toml, source)
+    gateways = [e for e in archive.enrolments() if e.site == rules.site and e.status == "active"]
+    if not gateways:
+        raise RegisterError(f"{source}: site: no gateway serves {rules.site!r}; enrol one first")
+    for gateway in gateways:
+        try:
+            wire.open_policy(sealed, gateway.stewards, gateway.signatures_required)
+        except WireError as error:
+            raise RegisterError(
+                f"{source}: signatures: {gateway.gateway} would not believe it ({error.detail}); "
+                "let its stewards sign it with 'murmure policy sign'"
+            ) from error
+    policy = StoredPolicy(wire.digest(toml), rules.site, rules.version, toml, sealed)
+    newest = archive.newest_policy(rules.site)
+    if archive.policy(policy.hash) is not None:
+        return policy
+    if newest is not None and policy.version <= newest.version:
+        raise RegisterError(
+            f"{source}: version: {policy.version} is not above {newest.version}, which is published; "
+            f"write version = {newest.version + 1} and sign again"
+        )
+    with archive.transaction():
+        archive.put_policy(policy)
+    return policy
+
+
+def sign_policy(toml_path: Path, key_path: Path, out: Path) -> bytes:
+    """Signs a policy file into `out`, beside the signatures that it may have already. Returns the sealed policy.
+
+    Raises ConfigError if the policy does not parse, or if `out` seals other bytes.
+    """
+    toml = toml_path.read_bytes()
+    PolicyRules(toml, str(toml_path))
+    secret = load_secret(key_path)
+    kid = f"steward-{wire.public_key(secret).hex()[:16]}"
+    if not out.exists():
+        sealed = wire.seal_policy(toml, [(kid, secret)])
+    else:
+        sealed = out.read_bytes()
+        if wire.policy_bytes(sealed) != toml:
+            raise ConfigError(
+                str(out), "policy", "it seals other bytes", "give the file it was made from, or another --out"
+            )
+        sealed = wire.add_signature(sealed, kid, secret)
+    beside = out.with_name(out.name + ".new")
+    beside.write_bytes(sealed)
+    beside.replace(out)
+    return sealed

@@ -1,0 +1,146 @@
+"""The full check of an archive: every stored message opened, every hash, place, charge and policy compared again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from murmure_privacy import wire
+from murmure_privacy.errors import MurmureError, WireError
+from murmure_privacy.release import Message
+
+from murmure_ingest.archive import FIRST_HEAD, Archive, StoredMessage, charge_of, index_row, next_head
+from murmure_ingest.intake import RulesOf
+from murmure_ingest.rules import PolicyRules
+
+_FINDINGS_LISTED = 100
+
+
+@dataclass(slots=True)
+class Report:
+    """What a full check saw. `findings`: one line each, at most 100, the others only counted. `gaps`: by gateway, how
+    many messages below its highest are not there; no finding, since they can still be on their way."""
+
+    messages: int = 0
+    nodes: int = 0
+    policies: int = 0
+    gaps: dict[str, int] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    left_out: int = 0
+
+    def add(self, finding: str) -> None:
+        """Notes a finding, or counts it when there are too many to list."""
+        if len(self.findings) < _FINDINGS_LISTED:
+            self.findings.append(finding)
+        else:
+            self.left_out += 1
+
+
+def inspect(archive: Archive, rules_of: RulesOf) -> Report:
+    """Returns the report of a full check: file, policies, messages, nodes, totals."""
+    report = Report()
+    for damage in archive.integrity():
+        report.add(f"file: {damage}")
+    _check_policies(archive, report)
+    charged: dict[str, int] = defaultdict(int)
+    head = FIRST_HEAD
+    for stored in archive.messages():
+        report.messages += 1
+        head = next_head(head, stored.hash)
+        if stored.head != head:
+            report.add(f"{_name(stored)}: the running hash breaks here")
+            head = stored.head
+        message = _opened(archive, stored, report)
+        if message is not None and stored.disposition == "filed":
+            charged[stored.gateway] += _check_nodes(archive, stored, message, rules_of, report)
+    for enrolment in archive.enrolments():
+        _check_sequence(archive, enrolment.gateway, charged[enrolment.gateway], report)
+    if archive.node_count() != report.nodes:
+        report.add(f"index: it holds {archive.node_count()} nodes, the filed messages {report.nodes}")
+    return report
+
+
+def _name(stored: StoredMessage) -> str:
+    return f"{stored.gateway} seq {stored.seq}"
+
+
+def _check_policies(archive: Archive, report: Report) -> None:
+    """Signatures are those of some line of the register: stewards may have changed since."""
+    trusted = {(e.site, e.stewards, e.signatures_required) for e in archive.enrolment_lines()}
+    for policy in archive.policies():
+        report.policies += 1
+        name = f"policy {policy.site} version {policy.version}"
+        if policy.hash != wire.digest(policy.toml):
+            report.add(f"{name}: the bytes do not have the hash under which they stand")
+        try:
+            rules = PolicyRules(policy.toml, name)
+        except MurmureError as error:
+            report.add(str(error))
+            continue
+        if (rules.site, rules.version) != (policy.site, policy.version):
+            report.add(f"{name}: it says of itself {rules.site} version {rules.version}")
+        for site, stewards, required in trusted:
+            if site != policy.site:
+                continue
+            try:
+                if wire.open_policy(policy.sealed, stewards, required) == policy.toml:
+                    break
+            except WireError:
+                continue
+        else:
+            report.add(f"{name}: not enough signatures of the stewards in the register")
+
+
+def _opened(archive: Archive, stored: StoredMessage, report: Report) -> Message | None:
+    """Returns the message if its bytes are kept and are what they must be."""
+    if stored.sealed is None:
+        return None
+    if wire.digest(stored.sealed) != stored.hash:
+        report.add(f"{_name(stored)}: the bytes do not have the hash under which they stand")
+    enrolment = archive.enrolment_line(stored.enrolment)
+    if enrolment is None:
+        report.add(f"{_name(stored)}: its line of the register is missing")
+        return None
+    try:
+        message = wire.open_message(stored.sealed, enrolment.record_key)
+    except WireError as error:
+        report.add(f"{_name(stored)}: it does not open: {error}")
+        return None
+    said = (message.gateway, message.seq, message.previous, message.quartier, message.site, len(message.outcomes))
+    kept = (stored.gateway, stored.seq, stored.previous, enrolment.quartier, enrolment.site, stored.nodes)
+    # One in quarantine may name anything; one that is filed agrees with its row and the register.
+    if stored.disposition == "filed" and said != kept:
+        report.add(f"{_name(stored)}: its row or the register says otherwise than the message")
+    return message
+
+
+def _check_nodes(archive: Archive, stored: StoredMessage, message: Message, rules_of: RulesOf, report: Report) -> int:
+    """Returns what the nodes of a filed message cost together, in micro-rho."""
+    for place, outcome in enumerate(message.outcomes):
+        report.nodes += 1
+        if archive.node_row(outcome.node.key) != index_row(outcome, stored.id, place):
+            report.add(f"{_name(stored)}: node {place} is not in the index as it was signed")
+        rules = rules_of(outcome.node.policy)
+        objection = "the policy it names is not in the archive" if rules is None else rules.check(outcome)
+        if objection is not None:
+            report.add(f"{_name(stored)}: node {place}: {objection}")
+    return sum(map(charge_of, message.outcomes))
+
+
+def _check_sequence(archive: Archive, gateway: str, charged_rho_micro: int, report: Report) -> None:
+    settled, before = 0, None
+    missing = 0
+    for stored in archive.messages(gateway):
+        if before is not None and stored.seq == before.seq + 1:
+            if stored.previous != before.hash and "chain_broken" not in (stored.reason, before.reason):
+                report.add(f"{_name(stored)}: it does not name the message before it")
+        else:
+            missing += stored.seq - (before.seq if before else 0) - 1
+        if stored.seq == settled + 1:
+            settled = stored.seq
+        before = stored
+    if missing:
+        report.gaps[gateway] = missing
+    totals = archive.totals(gateway)
+    if (totals.settled_seq, totals.charged_rho_micro) != (settled, charged_rho_micro):
+        report.add(f"{gateway}: settled or charged in the receipts is not what the messages add up to")

@@ -1,0 +1,58 @@
+"""What a signed policy allows, asked of the kernel: each policy is parsed and planned once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Protocol
+
+from murmure_privacy import audit
+from murmure_privacy.plan import plan
+from murmure_privacy.policy import parse
+from murmure_privacy.release import Outcome
+from murmure_privacy.window import Calendar
+
+from murmure_ingest.archive import Archive
+
+_POLICIES_CACHED = 4096
+_LATEST_S = 4_102_444_800  # 2100-01-01: beyond it no calendar of ours is worth asking
+
+
+class Rules(Protocol):
+    """One policy as a judge of outcomes."""
+
+    @property
+    def site(self) -> str:
+        """The one site that the policy is for."""
+
+    def check(self, outcome: Outcome) -> str | None:
+        """Returns None if the policy allows this outcome, else one line saying what it does not allow."""
+
+
+class PolicyRules:
+    """A parsed and planned policy. Raises ConfigError if the bytes are no policy."""
+
+    def __init__(self, toml: bytes, source: str = "policy") -> None:
+        policy = parse(toml, source)
+        self._plan = plan(policy)
+        self._calendar = Calendar(policy.timezone)
+        self.site = policy.site
+        self.version = policy.version
+
+    def check(self, outcome: Outcome) -> str | None:
+        """Returns None if the policy allows this outcome, else one line saying what it does not allow."""
+        if outcome.node.end_s > _LATEST_S:
+            return "the node lies beyond the year 2100"
+        return audit.check(outcome, self._plan, self._calendar)
+
+
+class RuleBook:
+    """The rules of every policy in an archive, by hash; one that is filed later is found as soon as it is there."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._rules = lru_cache(maxsize=_POLICIES_CACHED)(PolicyRules)
+
+    def __call__(self, policy_hash: bytes) -> Rules | None:
+        """Returns the rules of the policy with this SHA-256, None if the archive does not hold it."""
+        toml = self._archive.policy(policy_hash)
+        return None if toml is None else self._rules(toml)

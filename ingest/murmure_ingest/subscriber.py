@@ -1,0 +1,292 @@
+"""MQTT in, receipts and policies out; a message is acknowledged to the broker only after the archive's commit.
+
+paho's own thread reads the network and puts what arrives on one queue; the thread that calls `run` judges, commits,
+acknowledges and answers. An acknowledgement belongs to a connection: after a reconnection the broker delivers the
+unacknowledged again, the archive answers Duplicate, and what was queued from the old connection is not acknowledged
+on the new one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Event
+
+import paho.mqtt.client as mqtt
+from murmure_privacy.errors import MurmureError, WireError
+from murmure_privacy.release import Message
+from murmure_privacy.wire import CONTENT_TYPE, open_message
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from murmure_ingest.archive import Archive, ArchiveFull
+from murmure_ingest.config import BrokerConfig, IngestConfig
+from murmure_ingest.intake import Duplicate, Intake, Refused, Stored, Word
+from murmure_ingest.receipts import receipt
+
+RELEASES = "murmure/v1/+/+/release"
+HEALTH = "murmure/v1/+/+/health"
+_WATCH_S = 1.0
+_RETRY_FULL_S = 5.0
+_REPEAT_S = 60.0  # a stranger's rubbish is told once in this time per reason, and counted always
+_RETRY_BROKER_S = (1, 30)
+_WINDOW_BATCHES = 4  # unacknowledged messages in flight, in batches: a window below one batch would stall for ever
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    connection: int
+
+
+class _Link:
+    """One paho client: connects for ever, counts connections, says once what changed."""
+
+    def __init__(
+        self, broker: BrokerConfig, client_id: str, *, lasting: bool, window: int, topics: list[str], say: Say
+    ):
+        self.arrivals: SimpleQueue[_Arrival | _Connected] = SimpleQueue()
+        self.connection = 0
+        self._broker, self._lasting, self._window = broker, lasting, window
+        self._topics, self._say, self._was = topics, say, ""
+        self._five = broker.mqtt == 5
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=mqtt.MQTTv5 if self._five else mqtt.MQTTv311,
+            clean_session=None if self._five else not lasting,
+            manual_ack=True,
+        )
+        self._client.reconnect_delay_set(*_RETRY_BROKER_S)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+
+    def start(self) -> None:
+        properties = None
+        if self._five:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = self._broker.session_expiry_s if self._lasting else 0
+            properties.ReceiveMaximum = min(65535, self._window)
+        self._client.connect_async(
+            self._broker.host,
+            self._broker.port,
+            keepalive=self._broker.keepalive_s,
+            clean_start=not self._lasting if self._five else mqtt.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=properties,
+        )
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def acknowledge(self, arrival: _Arrival) -> None:
+        if arrival.qos and arrival.connection == self.connection:
+            self._client.ack(arrival.mid, arrival.qos)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Retained, at least once. While there is no connection nothing is queued: all is said again on the next."""
+        if not self._client.is_connected():
+            return
+        properties = None
+        if self._five:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.ContentType = CONTENT_TYPE
+        self._client.publish(topic, payload, qos=1, retain=True, properties=properties)
+
+    def _tell(self, text: str) -> None:
+        if text != self._was:
+            self._was = text
+            self._say(text)
+
+    def _where(self) -> str:
+        return f"broker {self._broker.host}:{self._broker.port}"
+
+    def _on_connect(self, _client: object, _data: object, _flags: object, reason: object, _properties: object) -> None:
+        if getattr(reason, "is_failure", False):
+            self._tell(f"{self._where()}: refused the connection ({reason}); trying again")
+            return
+        self._tell(f"{self._where()}: connected")
+        self.connection += 1
+        self._client.subscribe([(topic, 1) for topic in self._topics])
+        self.arrivals.put(_Connected(self.connection))
+
+    def _on_connect_fail(self, _client: object, _data: object) -> None:
+        self._tell(f"{self._where()}: no answer; trying again")
+
+    def _on_disconnect(
+        self, _client: object, _data: object, _flags: object, reason: object, _properties: object
+    ) -> None:
+        if getattr(reason, "is_failure", False):
+            self._tell(f"{self._where()}: connection lost ({reason}); trying again")
+
+    def _on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # the intake counts it
+        self.arrivals.put(_Arrival(topic, bytes(message.payload), message.mid, message.qos, self.connection))
+
+
+class Subscriber:
+    """The centre at work: one link to the broker, one intake, one archive, used from the thread that calls `run`."""
+
+    def __init__(self, config: IngestConfig, archive: Archive, intake: Intake, secret: bytes, say: Say) -> None:
+        self._config, self._archive, self._intake, self._secret, self._say = config, archive, intake, secret, say
+        window = _WINDOW_BATCHES * config.batch.messages
+        self._link = _Link(
+            config.broker,
+            config.broker.client_id,
+            lasting=True,
+            window=window,
+            topics=[RELEASES, HEALTH],
+            say=say,
+        )
+        self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
+        self._mark = -1
+        self._told_at: dict[str, float] = {}
+
+    def run(self, stop: Event) -> None:
+        """Works until `stop` is set. Raises ArchiveDamaged; a full disk and an absent broker are waited for."""
+        self._link.start()
+        watch_at = 0.0
+        try:
+            while not stop.is_set():
+                batch = self._gather()
+                if batch:
+                    words = self._file(batch, stop)
+                    if words is None:
+                        return
+                    for arrival in batch:
+                        self._link.acknowledge(arrival)
+                    self._answer(words)
+                now = time.monotonic()
+                if now >= watch_at:
+                    watch_at = now + _WATCH_S
+                    self._watch()
+        finally:
+            self._link.stop()
+
+    def _gather(self) -> list[_Arrival]:
+        """Returns what arrived: at most a batch, at most `wait_ms` after its first."""
+        batch: list[_Arrival] = []
+        until = time.monotonic() + _WATCH_S / 4
+        while len(batch) < self._config.batch.messages:
+            try:
+                item = self._link.arrivals.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                break
+            if isinstance(item, _Connected):
+                # A broker may have lost its memory: everything that it should retain is said again.
+                self._published.clear()
+                self._mark = -1
+                for enrolment in self._archive.enrolments():
+                    self._send_receipt(enrolment.gateway)
+                continue
+            if not batch:
+                until = time.monotonic() + self._config.batch.wait_ms / 1000
+            batch.append(item)
+        return batch
+
+    def _file(self, batch: list[_Arrival], stop: Event) -> list[Word] | None:
+        """Returns the words on a batch once they are durable; None if asked to stop before that."""
+        full = False
+        while True:
+            try:
+                words = self._intake.accept_many([(arrival.topic, arrival.payload) for arrival in batch])
+            except ArchiveFull as error:
+                if not full:
+                    self._say(str(error))
+                full = True
+                if stop.wait(_RETRY_FULL_S):
+                    return None
+            else:
+                if full:
+                    self._say(f"{self._archive.path}: archive: there is room again")
+                return words
+
+    def _answer(self, words: list[Word]) -> None:
+        for word in words:
+            if isinstance(word, Refused):
+                self._tell(word)
+        spoken = {word.gateway for word in words if isinstance(word, Stored | Duplicate | Refused) and word.gateway}
+        for gateway in sorted(spoken):
+            self._send_receipt(gateway)
+
+    def _tell(self, refused: Refused) -> None:
+        if refused.fate == "counted":
+            now = time.monotonic()
+            if now < self._told_at.get(refused.reason, now):
+                return
+            self._told_at[refused.reason] = now + _REPEAT_S
+        who = f"{refused.gateway} seq {refused.seq}" if refused.seq else "a message"
+        self._say(f"{who}: {refused.fate}: {refused.reason}: {refused.detail}")
+
+    def _send_receipt(self, gateway: str) -> None:
+        enrolment = self._archive.enrolment(gateway)
+        if enrolment is not None and enrolment.status == "active":
+            topic = f"murmure/v1/{enrolment.quartier}/{gateway}/receipt"
+            self._link.publish(topic, receipt(self._archive, enrolment, self._secret))
+
+    def _watch(self) -> None:
+        """Publishes policies that are new on this connection, and files what waited for them."""
+        mark = self._archive.change_mark()
+        if mark == self._mark:
+            return
+        self._mark = mark
+        for enrolment in self._archive.enrolments():
+            newest = self._archive.newest_policy(enrolment.site)
+            if enrolment.status != "active" or newest is None:
+                continue
+            if self._published.get(enrolment.gateway) != newest.hash:
+                self._link.publish(f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/policy", newest.sealed)
+                self._published[enrolment.gateway] = newest.hash
+                self._send_receipt(enrolment.gateway)
+        self._answer(self._intake.reconsider())
+
+
+def tail(config: IngestConfig, archive: Archive, show: Callable[[Message], None], stop: Event, say: Say) -> None:
+    """Shows every message that passes and that its registered gateway signed, until `stop` is set.
+
+    Listens beside the centre, with a name of its own, and changes nothing. A message that does not verify is skipped.
+    """
+    client_id = f"murmure-tail-{secrets.token_hex(6)}"
+    link = _Link(config.broker, client_id, lasting=False, window=1000, topics=[RELEASES], say=say)
+    link.start()
+    try:
+        while not stop.is_set():
+            try:
+                item = link.arrivals.get(timeout=0.25)
+            except Empty:
+                continue
+            if isinstance(item, _Connected):
+                continue
+            link.acknowledge(item)
+            quartier, gateway = item.topic.split("/")[2:4]
+            enrolment = archive.enrolment(gateway)
+            try:
+                if enrolment is None or enrolment.quartier != quartier:
+                    raise WireError("unknown_gateway", "not in the register")
+                message = open_message(item.payload, enrolment.record_key)
+            except MurmureError as error:
+                say(f"skipped: {error}")
+                continue
+            show(message)
+    finally:
+        link.stop()
