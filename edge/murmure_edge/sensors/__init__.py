@@ -20,19 +20,23 @@ NOT_YET = ("pmsx003", "sps30", "nsrt_mk3", "uart_decibel_bbaa", "ld2450", "ld241
 """Devices that have a name but no driver in this version."""
 
 
+def require_known(device: str) -> None:
+    """Raises SettingError if there is no driver of this name, and names those there are."""
+    if device not in DRIVERS:
+        problem = "this version has no driver for it" if device in NOT_YET else "no such device"
+        raise SettingError("device", f'"{device}": {problem}', f"write one of {', '.join(DRIVERS)}")
+
+
 def make_driver(device: str, settings: Mapping[str, object]) -> Driver:
-    """Returns a new driver of the device named, with its settings (tfluna: rate_hz; modbus_noise: slave, ...).
+    """Returns a new driver of the device named, with its settings (`baud`; tfluna: `rate_hz`; modbus_noise: `slave`,
+    `register`).
 
     Raises SettingError, which names the key, what is wrong with it and what to write instead.
     """
-    if device not in DRIVERS:
-        known = ", ".join(DRIVERS)
-        problem = "this version has no driver for it" if device in NOT_YET else "no such device"
-        raise SettingError("device", f'"{device}": {problem}', f"write one of {known}")
+    require_known(device)
     driver = DRIVERS[device]
     allowed = list(inspect.signature(driver).parameters)
     for key in settings:
         if key not in allowed:
-            mend = f"{device} knows {', '.join(allowed)}" if allowed else f"{device} has no settings; remove it"
-            raise SettingError(key, "unknown key", mend)
+            raise SettingError(key, "unknown key", f"{device} knows {', '.join(allowed)}")
     return driver(**settings)

@@ -145,3 +145,8 @@ def checked_setting(key: str, value: object, low: int, high: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise SettingError(key, f"{value!r} is out of range", f"write a whole number from {low} to {high}")
     return value
+
+
+def checked_baud(value: object) -> int:
+    """Returns the line speed. Raises SettingError if no serial line has it."""
+    return checked_setting("baud", value, 1200, 4_000_000)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from murmure_edge.reading import Reading
-from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Decoded, FrameScanner, checked_setting
+from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Decoded, FrameScanner, checked_baud, checked_setting
 
 SLAVE, REGISTER, READ_HOLDING, REFUSED = 1, 0, 0x03, 0x80
 NO_VALUE = 0xFFFF
@@ -85,7 +85,7 @@ def _scanner(slave: int, counters: Counters) -> FrameScanner:
 class ModbusNoise:
     """Driver of a sound level transmitter: asks for one register once a second, readings in tenths of a dB.
 
-    Settings, for the makes differ: `slave` 1-247, `register` 0-65535, `baud` 1200-115200.
+    Settings, for the makes differ: `slave` 1-247, `register` 0-65535, `baud`.
     A SLOW meter (time constant 1 s) falls 4.3 dB a second: ten readings remember a sound, and one more is for
     the meter's own clock.
     """
@@ -96,7 +96,7 @@ class ModbusNoise:
     def __init__(self, slave: object = SLAVE, register: object = REGISTER, baud: object = 9600) -> None:
         self.slave = checked_setting("slave", slave, 1, 247)
         register = checked_setting("register", register, 0, 0xFFFF)
-        self.baud = checked_setting("baud", baud, 1200, 115200)
+        self.baud = checked_baud(baud)
         self.memory_readings: Mapping[str, int] = {"noise": 11}
         self.period_ms = 1000
         wire_bytes = REQUEST_BYTES + REPLY_BYTES + SILENCES_BYTES

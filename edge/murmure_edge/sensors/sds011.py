@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from murmure_edge.reading import Reading
-from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Decoded, FrameScanner
+from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Decoded, FrameScanner, checked_baud
 
 HEAD, TAIL = 0xAA, 0xAB
 MEASUREMENT, REPLY, COMMAND = 0xC0, 0xC5, 0xB4
@@ -78,9 +78,9 @@ class Sds011:
     NAME: ClassVar[str] = "sds011"
     QUANTITIES: ClassVar[tuple[str, ...]] = ("pm2_5", "pm10")
 
-    def __init__(self) -> None:
+    def __init__(self, baud: object = 9600) -> None:
+        self.baud = checked_baud(baud)
         self.memory_readings: Mapping[str, int] = {"pm2_5": 2, "pm10": 2}
-        self.baud = 9600
         self.silence_ms = 5_000
         self.warm_up_ms = 30_000
         self.counters = Counters()

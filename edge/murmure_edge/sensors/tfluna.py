@@ -19,6 +19,7 @@ from murmure_edge.sensors.base import (
     Decoded,
     FrameScanner,
     SettingError,
+    checked_baud,
     checked_setting,
 )
 from murmure_edge.sensors.footfall import UNUSABLE, CrossingCounter
@@ -109,12 +110,12 @@ class TfLuna:
     NAME: ClassVar[str] = "tfluna"
     QUANTITIES: ClassVar[tuple[str, ...]] = ("footfall",)
 
-    def __init__(self, rate_hz: object = 10) -> None:
+    def __init__(self, rate_hz: object = 10, baud: object = 115200) -> None:
+        self.baud = checked_baud(baud)
         self.rate_hz = checked_setting("rate_hz", rate_hz, 1, FASTEST_HZ)
         if 500 % self.rate_hz:
             raise SettingError("rate_hz", f"the sensor cannot do {rate_hz} Hz", "write a divisor of 500, say 10 or 100")
         self.memory_readings: Mapping[str, int] = {"footfall": 0}
-        self.baud = 115200
         self.silence_ms = 3_000
         self.warm_up_ms = 0
         self.counters = Counters()

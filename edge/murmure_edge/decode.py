@@ -1,0 +1,54 @@
+"""From bytes to JSON lines: what `murmure edge decode` prints for a capture, or for a port that is copied to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from murmure_privacy.errors import ConfigError
+
+from murmure_edge.sensors import DRIVERS
+from murmure_edge.sensors.base import Counters, FrameScanner
+
+HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
+
+
+def decoded_lines(device: str, chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yields one JSON object a good frame, in order, and at last the summary.
+
+    Every byte is in one of the frames or in `discarded_bytes`; `rejected` counts the places where a frame began and
+    did not hold (wrong checksum or tail, or cut short by the end). `device` is a key of DRIVERS.
+    """
+    driver = DRIVERS[device]
+    counters = Counters()
+    scanner: FrameScanner = driver.scanner(counters)
+    try:
+        for chunk in chunks:
+            for frame in scanner.feed(chunk):
+                yield json.dumps(driver.describe(frame))
+    except KeyboardInterrupt:
+        pass  # the operator has seen enough of a living port; the summary is still due
+    for frame in scanner.finish():
+        yield json.dumps(driver.describe(frame))
+    yield json.dumps({"kind": "summary", **asdict(counters)})
+
+
+def from_hex(chunks: Iterable[bytes], file: str) -> Iterator[bytes]:
+    """Yields the bytes that hexadecimal text means; blanks and line ends may stand anywhere.
+
+    Raises ConfigError naming `file` at the first character that is neither, and for half a byte at the end.
+    """
+    half = b""
+    for chunk in chunks:
+        digits = half + b"".join(chunk.split())
+        if not HEX_DIGITS.issuperset(digits):
+            wrong = next(digit for digit in digits if digit not in HEX_DIGITS)
+            raise ConfigError(
+                file, "--hex", f"{chr(wrong)!a} is no hexadecimal digit", "leave --hex out if the bytes are raw"
+            )
+        whole = len(digits) // 2 * 2
+        half = digits[whole:]
+        yield bytes.fromhex(digits[:whole].decode("ascii"))
+    if half:
+        raise ConfigError(file, "--hex", "it ends with half a byte", "write two digits for each byte")
