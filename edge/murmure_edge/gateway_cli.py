@@ -25,7 +25,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "replay",
         "put recorded readings through the real windows, gate, ledger and outbox",
-        "example: murmure edge replay --policy policy.toml --readings counts.csv.gz --stream plaza/footfall --out out.jsonl",
+        "example: murmure edge replay --policy policy.toml --readings counts.csv --stream plaza/footfall --out out.jsonl",
     )
     replay.add_argument("--policy", type=Path, required=True, metavar="FILE", help="the policy as TOML")
     replay.add_argument("--readings", type=Path, required=True, metavar="FILE", help="CSV, also gzip")

@@ -11,6 +11,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from murmure_privacy.errors import AlreadyReleased, BudgetExceeded, LedgerDamaged
 from murmure_privacy.release import Node
@@ -84,9 +85,10 @@ class Ledger:
             " WHERE stream = ? AND end_s > ? AND covered_from_s < ? AND rho_micro > 0",
             (stream, from_s, until_s),
         ).fetchall()
-        # Spend only rises where a charge begins, so those instants (and the first) are enough.
-        instants = {from_s, *(start_s for start_s, _, _ in rows if start_s > from_s)}
-        return max(sum(int(rho) for start_s, end_s, rho in rows if start_s <= at < end_s) for at in instants)
+        steps = [(max(start_s, from_s), int(rho)) for start_s, _, rho in rows]
+        steps += [(end_s, -int(rho)) for _, end_s, rho in rows if end_s < until_s]
+        # At one instant what ends goes before what begins: nodes are half-open.
+        return max(accumulate((rho for _, rho in sorted(steps)), initial=0))
 
     def charge(self, node: Node, rho_micro: int, budget_rho_micro: int) -> None:
         """Appends the charge of a node about to be released.

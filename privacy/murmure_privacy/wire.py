@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cbor2
 from cryptography.exceptions import InvalidSignature
@@ -31,6 +31,9 @@ from murmure_privacy.release import (
     Withheld,
 )
 from murmure_privacy.stream import QUANTITIES
+
+if TYPE_CHECKING:
+    from murmure_privacy.plan import Plan  # plan imports policy, which takes its limit and digest from here
 
 VERSION = 1
 CONTENT_TYPE = "application/cose"
@@ -198,8 +201,7 @@ def _outcome_fields(outcome: Outcome) -> list[Any]:
     ]
 
 
-def seal_message(message: Message, secret: bytes) -> bytes:
-    """Returns the signed bytes of a message, at most 4 KiB. Raises WireError `oversized` beyond."""
+def _message_payload(message: Message) -> bytes:
     groups: list[list[Any]] = []
     policies: list[bytes] = []
     for outcome in message.outcomes:
@@ -210,7 +212,7 @@ def seal_message(message: Message, secret: bytes) -> bytes:
         if not groups or groups[-1][:5] != head:
             groups.append([*head, []])
         groups[-1][5].append(_outcome_fields(outcome))
-    payload = _encode(
+    return _encode(
         {
             0: VERSION,
             1: _TYPE_RELEASE,
@@ -225,10 +227,39 @@ def seal_message(message: Message, secret: bytes) -> bytes:
             10: groups,
         }
     )
-    sealed = _seal1(payload, secret, message.gateway)
+
+
+def seal_message(message: Message, secret: bytes) -> bytes:
+    """Returns the signed bytes of a message, at most 4 KiB. Raises WireError `oversized` beyond."""
+    sealed = _seal1(_message_payload(message), secret, message.gateway)
     if len(sealed) > MESSAGE_LIMIT:
         raise WireError("oversized", f"{len(sealed)} bytes where {MESSAGE_LIMIT} are allowed")
     return sealed
+
+
+def largest_message(plan: Plan) -> int:
+    """Returns the length of the longest message that a plan can give: every level of every stream closing at once."""
+    outcomes = []
+    for stream in plan.streams.values():
+        for level in stream.nodes:
+            node = Node(
+                stream=stream.stream.id,
+                quantity=stream.stream.quantity.name,
+                level=level.level,
+                start_s=_TIME_LIMIT - 2,
+                end_s=_TIME_LIMIT,
+                covered_from_s=_TIME_LIMIT - 2,
+                present=20,
+                cadence_ms=stream.stream.cadence_ms,
+                bounds=stream.stream.bounds,
+                policy=plan.policy.hash,
+            )
+            noised = tuple(Noised(i.indicator, (0,) * i.width, i.sigma_milli, i.rho_micro) for i in level.indicators)
+            outcomes.append(Release(node, noised))
+    name = "x" * 40
+    message = Message(name, name, plan.policy.site, _BIG, _BIG, FIRST_PREVIOUS, _TIME_LIMIT, tuple(outcomes))
+    # Only the payload's length is wanted; the key signs nothing that leaves.
+    return len(_seal1(_message_payload(message), new_key()[0], name))
 
 
 def _noised(item: object) -> Noised:

@@ -1,0 +1,103 @@
+"""The steward's commands that need nothing but the kernel: `policy check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+
+def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the group `policy`; the centre mounts `sign` and `publish` on it through `groups.murmure_policy`."""
+    group = groups.add_parser("policy", help="the steward's work: check, sign and publish a policy")
+    commands = group.add_subparsers(metavar="COMMAND", required=True)
+    groups.murmure_policy = commands  # type: ignore[attr-defined]  # the one place where two folders share a group
+    check = commands.add_parser(
+        "check",
+        help="say whether a policy is complete, and what it will cost and show",
+        description="Checks a policy file: every key, the noise of every node, the largest message.",
+        epilog="example: murmure policy check policy.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("policy", type=Path, metavar="POLICY", help="the policy as TOML")
+    check.add_argument("--json", action="store_true", help="one JSON document")
+    check.set_defaults(handler=_check)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from murmure_privacy import accountant, policy
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.plan import plan
+    from murmure_privacy.wire import MESSAGE_LIMIT, largest_message
+
+    source = str(args.policy)
+    try:
+        data = args.policy.read_bytes()
+    except OSError as error:
+        raise ConfigError(source, "file", error.strerror or str(error), "give a readable policy") from error
+    parsed = policy.parse(data, source)
+    made = plan(parsed)
+    largest = largest_message(made)
+    if largest > MESSAGE_LIMIT:
+        raise ConfigError(
+            source, "stream", f"the largest message has {largest} bytes of {MESSAGE_LIMIT}", "drop a node"
+        )
+    today = datetime.now(UTC).date()
+    warnings = []
+    if parsed.valid_until < today:
+        warnings.append(f"valid_until {parsed.valid_until} is past: nothing would be published")
+    if parsed.valid_from > today:
+        warnings.append(f"valid_from {parsed.valid_from} is still to come")
+    streams: list[dict[str, Any]] = [
+        {
+            "id": stream.stream.id,
+            "epsilon": float(stream.stream.epsilon),
+            "delta": float(stream.stream.delta),
+            "rho_micro": stream.rho_micro,
+            "nodes": [
+                {
+                    "node": node.level,
+                    "indicator": indicator.indicator,
+                    "sigma": indicator.sigma_milli / 1000,
+                    "rho_micro": indicator.rho_micro,
+                }
+                for node in stream.nodes
+                for indicator in node.indicators
+            ],
+        }
+        for stream in made.streams.values()
+    ]
+    total_micro = sum(stream.rho_micro for stream in made.streams.values())
+    delta = max(stream.delta for stream in parsed.streams)
+    site = {
+        "rho_micro": total_micro,
+        "epsilon": float(round(accountant.epsilon(Decimal(total_micro) / accountant.MICRO, delta), 4)),
+        "delta": float(delta),
+    }
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "policy": f"sha256:{parsed.hash.hex()}",
+                    "streams": streams,
+                    "site": site,
+                    "largest_message": largest,
+                    "warnings": warnings,
+                }
+            )
+        )
+        return 0
+    print(f"{source}: complete. Policy {parsed.version} of {parsed.site}, sha256:{parsed.hash.hex()[:16]}…")
+    for stream in streams:
+        print(f"  {stream['id']}: epsilon {stream['epsilon']:g} (delta {stream['delta']:g}) for one unit of privacy")
+        for node in stream["nodes"]:
+            print(
+                f"    {node['node']:>5}  {node['indicator']:<9}  sigma {node['sigma']:>18,.3f}  {node['rho_micro']} micro-rho"
+            )
+    print(f"  all streams together: epsilon {site['epsilon']:g}; largest message {largest} of {MESSAGE_LIMIT} bytes")
+    for warning in warnings:
+        print(f"  warning: {warning}")
+    return 0
