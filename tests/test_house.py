@@ -130,6 +130,17 @@ def test_imports_only_run_downward() -> None:
     assert wrong == []
 
 
+def test_pages_are_drawn_from_the_archive() -> None:
+    """Of the centre, the pages know the archive alone; neither intake nor keys."""
+    wrong = [
+        f"{file} imports {name}"
+        for _, file, module in modules("murmure_dashboards")
+        for name in imports(module)
+        if root_of(name) == "murmure_ingest" and not name.startswith("murmure_ingest.archive")
+    ]
+    assert wrong == []
+
+
 def test_one_third_party_library_has_one_home() -> None:
     """A library outside the standard one is imported only in the files named for it."""
     wrong = [
