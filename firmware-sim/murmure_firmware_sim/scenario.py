@@ -1,0 +1,256 @@
+"""What the bench is told: JSON, checked once, then frozen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .devices import DEVICES
+from .devices.base import Device, Source
+from .devices.modbus_noise import BAUDS, ModbusNoise
+from .devices.sds011 import Sds011
+from .devices.tfluna import TfLuna
+from .errors import SimError
+from .faults import Fault, FaultyDevice, parse_fault
+from .replay import DayTable, Replay, Series
+from .steady import Steady
+from .street import PROFILES, Street
+
+_SHORTEST_SKEW_MS, _LONGEST_SKEW_MS = 1_000, 900_000
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "sds011": ("pm2_5", "pm10"),
+    "modbus_noise": ("level_db", "baud", "slave"),
+    "tfluna": ("distance_cm", "body_cm", "rate_hz", "crossings_per_min"),
+}
+_VALUES = ("pm2_5", "pm10", "level_db", "crossings_per_min")
+_MOST = {"pm2_5": 999.9, "pm10": 999.9, "level_db": 6553.4, "crossings_per_min": 150, "slave": 247, "rate_hz": 250}
+
+
+@dataclass(frozen=True)
+class PortPlan:
+    """One port: the device that answers there, what it sees, and what is wrong with it."""
+
+    name: str
+    link: Path
+    device: str
+    settings: Mapping[str, float]
+    faults: tuple[Fault, ...]
+    source: Source
+    seed: int
+
+
+@dataclass(frozen=True)
+class GatewayPlan:
+    """One gateway's ports, in the order of its `gateway.toml`, and the directory of its time line."""
+
+    gateway: str
+    directory: Path
+    ports: tuple[PortPlan, ...]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A whole bench. Times are ms, UTC epoch; `speed` is simulated seconds a second, None as fast as possible.
+
+    Up to `fast_until_ms` it runs as fast as possible, then at `speed`. `hold_ms` is an instant beyond which no mark is
+    issued until it is released; `downtime_ms` passes between a gateway's loss and its next START.
+    """
+
+    start_ms: int
+    end_ms: int | None
+    fast_until_ms: int | None
+    speed: float | None
+    skew_ms: int
+    downtime_ms: int
+    hold_ms: int | None
+    gateways: tuple[GatewayPlan, ...] = field(default_factory=tuple)
+
+
+class _Table:
+    """A JSON object being read: each key once, unknown ones refused at the end."""
+
+    def __init__(self, file: str, where: str, value: object) -> None:
+        if not isinstance(value, dict):
+            raise SimError(file, where or "top", "is no object", "write {...}")
+        self._file = file
+        self._where = where
+        self._left: dict[str, Any] = dict(value)
+
+    def take(self, key: str, kind: type | tuple[type, ...], mend: str, *default: object) -> Any:
+        """Returns the key's value if it is of the kind; if a default is given, that for a missing key or null."""
+        value = self._left.pop(key, None)
+        if value is None and default:
+            return default[0]
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise SimError(self._file, self.name(key), "is missing or of another kind", mend)
+        return value
+
+    def name(self, key: str) -> str:
+        return f"{self._where}.{key}" if self._where else key
+
+    def finish(self) -> None:
+        for key in self._left:
+            raise SimError(self._file, self.name(key), "is unknown", "leave it out")
+
+
+def read_scenario(file: Path) -> Scenario:
+    """Reads and checks a bench configuration; opens its recordings. Raises SimError."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SimError(str(file), "JSON", f"cannot be read ({error})", "write one JSON object") from None
+    return parse_scenario(content, str(file))
+
+
+def parse_scenario(content: object, file: str = "scenario") -> Scenario:
+    """Checks a bench configuration given as Python objects; opens its recordings. Raises SimError."""
+    top = _Table(file, "", content)
+    ms = "write milliseconds since 1970, UTC"
+    skew_ms = top.take("skew_ms", int, ms, 120_000)
+    if not _SHORTEST_SKEW_MS <= skew_ms <= _LONGEST_SKEW_MS:
+        raise SimError(
+            file, "skew_ms", f"{skew_ms} is out of range", f"write {_SHORTEST_SKEW_MS} to {_LONGEST_SKEW_MS}"
+        )
+    speed = top.take("speed", (int, float), "write a factor above 0, or null", None)
+    if speed is not None and speed <= 0:
+        raise SimError(file, "speed", f"{speed} is not above 0", "write null for as fast as possible")
+    scenario = Scenario(
+        start_ms=top.take("start_ms", int, ms),
+        end_ms=top.take("end_ms", int, ms, None),
+        fast_until_ms=top.take("fast_until_ms", int, ms, None),
+        speed=speed,
+        skew_ms=skew_ms,
+        downtime_ms=top.take("downtime_ms", int, ms, 0),
+        hold_ms=top.take("hold_ms", int, ms, None),
+        gateways=tuple(
+            _gateway(file, f"gateways[{i}]", each)
+            for i, each in enumerate(top.take("gateways", list, "write a list of gateways"))
+        ),
+    )
+    top.finish()
+    return scenario
+
+
+def _gateway(file: str, where: str, content: object) -> GatewayPlan:
+    table = _Table(file, where, content)
+    plan = GatewayPlan(
+        gateway=table.take("gateway", str, "write the gateway's id"),
+        directory=Path(table.take("dir", str, "write the directory of its time line")),
+        ports=tuple(
+            _port(file, f"{where}.ports[{i}]", each)
+            for i, each in enumerate(table.take("ports", list, "write a list of ports"))
+        ),
+    )
+    table.finish()
+    if not plan.ports or len({port.name for port in plan.ports}) != len(plan.ports):
+        raise SimError(file, f"{where}.ports", "has none, or two of one name", "write one entry a port")
+    return plan
+
+
+def _port(file: str, where: str, content: object) -> PortPlan:
+    table = _Table(file, where, content)
+    device = table.take("device", str, f"write one of {', '.join(DEVICES)}")
+    if device not in DEVICES:
+        raise SimError(file, table.name("device"), f"{device!r} is unknown", f"write one of {', '.join(DEVICES)}")
+    settings = table.take("set", dict, 'write {"pm2_5": 12.3}', {})
+    check_settings(file, table.name("set"), device, settings)
+    faults = []
+    for each in table.take("faults", list, 'write ["silent"]', []):
+        faults.append(parse_fault(str(each), file, table.name("faults")))
+    source_table = table.take("source", dict, 'write {"kind": "street", "seed": 7}', {"kind": "street", "seed": 0})
+    seed = source_table.get("seed", 0)
+    if not isinstance(seed, int) or seed < 0:
+        raise SimError(file, table.name("source.seed"), "is no whole number", "write 0 or more")
+    plan = PortPlan(
+        name=table.take("name", str, "write the port's name as in gateway.toml"),
+        link=Path(table.take("link", str, "write the path of the port's link")),
+        device=device,
+        settings=settings,
+        faults=tuple(faults),
+        source=steady_source(settings) or _source(file, table.name("source"), source_table, seed),
+        seed=seed,
+    )
+    table.finish()
+    return plan
+
+
+def _source(file: str, where: str, content: object, seed: int) -> Source:
+    table = _Table(file, where, content)
+    kind = table.take("kind", str, "write street or replay")
+    table.take("seed", int, "write 0 or more", 0)
+    source: Source
+    if kind == "street":
+        source = Street(seed, table.take("profile", str, f"write one of {', '.join(PROFILES)}", "street"))
+    elif kind == "replay":
+        recording = Path(table.take("file", str, "write the recording's path"))
+        site = table.take("site", str, "write a site of the recording")
+        metrics = table.take("metrics", list, 'write ["pedestrians"]')
+        days = table.take("days", list, "write [[start_ms, end_ms, shown_from_ms], ...]", None)
+        source = Replay(Series(recording, site, tuple(map(str, metrics))), seed, _days(file, where, days))
+    else:
+        raise SimError(file, table.name("kind"), f"{kind!r} is unknown", "write street or replay")
+    table.finish()
+    return source
+
+
+def _days(file: str, where: str, days: list[Any] | None) -> DayTable | None:
+    if days is None:
+        return None
+    table = []
+    for day in days:
+        if not (isinstance(day, list) and len(day) == 3 and all(isinstance(each, int) for each in day)):
+            raise SimError(file, f"{where}.days", "holds no triple", "write [[start_ms, end_ms, shown_from_ms], ...]")
+        table.append((day[0], day[1], day[2]))
+    return table
+
+
+def check_settings(file: str, where: str, device: str, settings: Mapping[str, object]) -> None:
+    """Raises SimError for a setting that the device does not have, or a value that it cannot take."""
+    for key, value in settings.items():
+        if key not in SETTINGS[device]:
+            known = ", ".join(SETTINGS[device])
+            raise SimError(file, f"{where}.{key}", f"is no setting of {device}", f"write one of {known}")
+        most = _MOST.get(key, 65_535)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise SimError(file, f"{where}.{key}", f"{value!r} is out of range", f"write a number from 0 to {most}")
+    if "baud" in settings and settings["baud"] not in BAUDS:
+        speeds = ", ".join(map(str, BAUDS))
+        raise SimError(file, f"{where}.baud", f"{settings['baud']!r} is none of its speeds", f"write one of {speeds}")
+
+
+def steady_source(settings: Mapping[str, float]) -> Steady | None:
+    """Returns a source of constant values if any of the settings is a value, else None."""
+    if not any(key in settings for key in _VALUES):
+        return None
+    pm2_5 = settings.get("pm2_5", 10.0)
+    return Steady(
+        pm_tenths=(round(10 * pm2_5), round(10 * settings.get("pm10", max(15.0, pm2_5)))),
+        level_tenths=round(10 * settings.get("level_db", 50.0)),
+        crossings_per_min=int(settings.get("crossings_per_min", 0)),
+    )
+
+
+def build_device(plan: PortPlan, start_ms: int) -> Device:
+    """Returns the port's device, with its faults around it; `start_ms` is when it is switched on."""
+    device: Device
+    if plan.device == "tfluna":
+        device = TfLuna(
+            plan.source,
+            plan.seed,
+            idle_cm=int(plan.settings.get("distance_cm", 180)),
+            body_cm=int(plan.settings.get("body_cm", 60)),
+            rate_hz=int(plan.settings.get("rate_hz", 10)),
+        )
+    elif plan.device == "modbus_noise":
+        device = ModbusNoise(
+            plan.source,
+            plan.seed,
+            slave=int(plan.settings.get("slave", 1)),
+            baud=int(plan.settings.get("baud", 9600)),
+        )
+    else:
+        device = Sds011(plan.source, plan.seed)
+    return FaultyDevice(device, plan.faults, plan.seed, start_ms) if plan.faults else device
