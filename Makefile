@@ -37,7 +37,7 @@ campaign: $(STAMP) packages ## the long tests at full size, for hours
 	MURMURE_CAMPAIGN=1 $(PYTEST) -m long $(ARGS)
 
 bench: $(STAMP) ## each benchmark beside a limit or a peer
-	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	set -e; for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 lock: ## fresh versions and hashes (needs uv on the PATH)
 	.ci/lock
