@@ -1,0 +1,100 @@
+"""`murmure site …`: the public site."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+
+def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the group `site`."""
+    site = groups.add_parser(
+        "site",
+        help="the public site",
+        description="Static pages and open data, drawn from the archive.",
+        epilog="example: murmure site build --archive archive.db --city city.toml --out site",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = site.add_subparsers(metavar="COMMAND", required=True)
+    build = commands.add_parser(
+        "build",
+        help="write the whole site and switch to it at once",
+        description="Writes every page and data file beside the old site, then makes OUT lead to the new one.",
+        epilog="example: murmure site build --archive archive.db --city city.toml --out site",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    build.add_argument("--archive", type=Path, required=True, metavar="FILE", help="the centre's archive, only read")
+    build.add_argument("--city", type=Path, required=True, metavar="FILE", help="names and register: city.toml")
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the site stands (a link)")
+    build.add_argument("--now", metavar="T", help="the instant of the pages, UTC with Z (default: this machine's)")
+    build.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    build.set_defaults(handler=_build)
+    serve = commands.add_parser(
+        "serve",
+        help="serve a built site to browsers on this machine",
+        description="A small static server: GET and HEAD, compressed files, strict headers, 127.0.0.1 only.",
+        epilog="example: murmure site serve site --port 8080",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument("directory", type=Path, metavar="DIR", help="the --out of `site build`")
+    serve.add_argument("--port", type=int, default=8080, help="port on 127.0.0.1 (default 8080)")
+    serve.set_defaults(handler=_serve)
+
+
+def _build(args: argparse.Namespace) -> int:
+    from murmure_ingest.archive import Archive
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.window import parse_utc
+
+    from murmure_dashboards.config import load
+    from murmure_dashboards.site import build
+
+    try:
+        now_s = parse_utc(args.now) if args.now else int(time.time())
+    except ValueError as error:
+        raise ConfigError("site build", "--now", f"{args.now!r} is no instant", "write 2026-11-21T15:15:00Z") from error
+    city = load(args.city)
+    archive = Archive.open(args.archive, read_only=True)
+    try:
+        report = build(archive, city, args.out, now_s)
+    finally:
+        archive.close()
+    if args.json:
+        print(json.dumps(asdict(report)))
+    else:
+        print(f"{args.out}: {report.pages} pages, {report.files} files, {-(-report.octets // 1000)} kB")
+    for site in report.unlisted:
+        print(f"murmure: {args.city}: site: {site!r} has data and no entry; add a [[site]]", file=sys.stderr)
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from murmure_privacy.errors import ConfigError
+
+    from murmure_dashboards.server import serve
+
+    if not (args.directory / "index.html").is_file():
+        raise ConfigError(str(args.directory), "DIR", "holds no site", "name the --out of `murmure site build`")
+    try:
+        server = serve(args.directory, args.port)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            "site serve", "--port", f"{args.port} cannot be used ({error})", "name a free port"
+        ) from error
+    with server:
+        print(f"http://127.0.0.1:{server.server_address[1]}/", flush=True)
+
+        def end(number: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGTERM, end)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0

@@ -1,0 +1,92 @@
+"""The open data: every scalar figure and every withheld node as CSV, in the columns of contract 7."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from io import StringIO
+
+from murmure_privacy.estimate import Figure
+from murmure_privacy.published import printed_name
+from murmure_privacy.release import Noised, Outcome, Release
+from murmure_privacy.window import utc
+
+from murmure_dashboards.views import Rules, StreamView
+
+HEADER = (
+    *("start_utc", "end_utc", "site", "stream", "quantity", "node", "indicator"),
+    *("value", "estimate", "ci95_low", "ci95_high", "unit", "state"),
+    *("sigma", "mechanism", "rho_micro", "epsilon", "delta", "protects", "policy", "status", "reason"),
+)
+
+
+def number(value: float | None) -> str:
+    """Returns a number as the file holds it: six decimals at most, no exponent, empty for none."""
+    if value is None:
+        return ""
+    text = f"{value:.6f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def rows(view: StreamView, rules: Rules) -> Iterator[tuple[str, ...]]:
+    """Yields the rows of one stream. `value` is the release as it left the gateway, negative ones as they are;
+    `estimate` and its interval come from all nodes of the day together."""
+    known: dict[tuple[str, int], list[Figure]] = {}
+    for figure in view.figures:
+        known.setdefault((figure.level, figure.start_s), []).append(figure)
+    for outcome in sorted(view.outcomes, key=lambda o: (o.node.start_s, o.node.end_s)):
+        node = outcome.node
+        figures = known.get((node.level, node.start_s), [])
+        if figures:
+            for figure in figures:
+                yield _row(view, rules, outcome, figure)
+        elif not isinstance(outcome, Release):
+            yield _row(view, rules, outcome, None)
+
+
+def _row(view: StreamView, rules: Rules, outcome: Outcome, figure: Figure | None) -> tuple[str, ...]:
+    node = outcome.node
+    noised = _noised(outcome, figure.indicator) if figure else None
+    policy = rules.of(node.policy)
+    part = policy.stream(node.stream) if policy else None
+    return (
+        utc(node.start_s),
+        utc(node.end_s),
+        view.site,
+        node.stream,
+        node.quantity,
+        node.level,
+        figure.indicator if figure else view.quantity.printed,
+        number(figure.value) if figure else "",
+        number(figure.estimate) if figure else "",
+        number(figure.low) if figure else "",
+        number(figure.high) if figure else "",
+        figure.unit if figure else view.quantity.unit,
+        figure.state if figure else "",
+        number(figure.sigma) if figure else "",
+        "discrete_gaussian" if noised else "",
+        str(noised.rho_micro) if noised else "",
+        str(part.epsilon) if part else "",
+        f"{part.delta:f}" if part else "",
+        f"{part.protects[1]} {part.protects[0]}" if part else "",
+        f"sha256:{node.policy.hex()}" if node.policy else "",
+        "released" if isinstance(outcome, Release) else "withheld",
+        "" if isinstance(outcome, Release) else outcome.reason,
+    )
+
+
+def _noised(outcome: Outcome, indicator: str) -> Noised | None:
+    """What was drawn for an indicator; a level's LAeq is read off its energy."""
+    if not isinstance(outcome, Release):
+        return None
+    wanted = "energy_mean" if indicator == "laeq_db" else indicator
+    return next((n for n in outcome.noised if printed_name(outcome.node, n.indicator) == wanted), None)
+
+
+def table(lines: Iterable[tuple[str, ...]]) -> bytes:
+    """Returns a CSV file (RFC 4180, UTF-8) with the header."""
+    text = StringIO()
+    writer = csv.writer(text)
+    writer.writerow(HEADER)
+    writer.writerows(lines)
+    return text.getvalue().encode()

@@ -1,0 +1,202 @@
+"""The pages: templates filled with stories. The only file that knows jinja2."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time
+from importlib import resources
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from murmure_privacy.window import Window
+
+from murmure_dashboards.config import City, Quartier, Site
+from murmure_dashboards.story import MOST_ROWS, Story, Teller
+from murmure_dashboards.views import StreamView
+from murmure_dashboards.wording import LANGUAGES, Language
+
+MOST_ELEMENTS = 430
+_AROUND_ELEMENTS = 90  # everything on a neighbourhood page but the streams
+_STREAM_ELEMENTS = 40  # one stream's words, chart labels and table without its rows
+_ROW_ELEMENTS = 3
+_HOME_ELEMENTS = 380
+
+_templates = Environment(
+    loader=PackageLoader("murmure_dashboards"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+
+
+def static(name: str) -> bytes:
+    """Returns a file that every page shares."""
+    return resources.files("murmure_dashboards").joinpath("static", name).read_bytes()
+
+
+STATIC = ("murmure.css", "murmure.svg")
+_STYLE = hashlib.sha256(static("murmure.css")).hexdigest()[:8]
+
+
+def address(code: str, path: str) -> str:
+    """Returns the folder of a page below the site's root; French stands at the root, English under `en/`."""
+    return path if code == LANGUAGES[0] else f"{code}/{path}"
+
+
+def _render(template: str, say: Language, path: str, city: City, **values: object) -> bytes:
+    here = address(say.code, path)
+    root = "../" * here.count("/") or "./"  # relative: the site works in any folder, also from a disk
+    text = _templates.get_template(template).render(
+        say=say,
+        city=city,
+        root=root,
+        base=root + address(say.code, ""),
+        other=root + address(say("page.other_code"), path),
+        style=_STYLE,
+        **values,
+    )
+    return text.encode()
+
+
+def home(say: Language, city: City, views: Mapping[str, Sequence[StreamView]], day: Window, now_s: int) -> bytes:
+    """Returns the city's page of the day. `views`: today's streams by site id."""
+    zone = ZoneInfo(city.timezone)
+    teller = Teller(say)
+    period = "day" if now_s >= day.end_s else "so_far"
+    quartiers = [
+        (
+            quartier,
+            [
+                (site.name, *teller.key(view, day, period))
+                for site in city.sites_of(quartier.slug)
+                for view in views.get(site.id, ())
+            ],
+        )
+        for quartier in city.quartier
+    ]
+    date = say.date(day.start_s, zone)
+    return _render(
+        "home.html",
+        say,
+        "",
+        city,
+        title=say("page.home_title", city=city.city, date=date),
+        written=_capital(say("page.written", date=date, hour=say.hour(now_s, zone, midnight_is_24=True))),
+        quartiers=quartiers,
+        compact=sum(2 + 3 * len(lines) for _, lines in quartiers) > _HOME_ELEMENTS,
+    )
+
+
+def neighbourhood(
+    say: Language,
+    city: City,
+    quartier: Quartier,
+    views: Mapping[str, Sequence[StreamView]],
+    window: Window,
+    now_s: int,
+    *,
+    week: bool,
+    csv: str,
+    csv_octets: int,
+) -> bytes:
+    """Returns a neighbourhood's page, of one day or of a week. `views`: the window's streams by site id."""
+    zone = ZoneInfo(city.timezone)
+    sites = city.sites_of(quartier.slug)
+    shown = [view for site in sites for view in views.get(site.id, ())]
+    teller = Teller(say, table_rows(len(shown)))
+    places: list[tuple[Site, list[Story]]] = []
+    for site in sites:
+        stories = []
+        for view in views.get(site.id, ()):
+            name = f"c{shown.index(view)}"
+            stories.append((teller.week if week else teller.today)(view, site.name, name))
+        places.append((site, stories))
+    date = say.date(window.end_s - 1, zone)
+    hour = say.hour(now_s, zone, midnight_is_24=True)
+    if week:
+        written = say("page.week_span", first=say.day(window.start_s, zone), last=date, hour=hour)
+    else:
+        written = _capital(say("page.written", date=date, hour=hour))
+    over = now_s >= window.end_s
+    return _render(
+        "quartier.html",
+        say,
+        f"quartiers/{quartier.slug}/{'semaine/' if week else ''}",
+        city,
+        title=say(f"page.{'week' if week else 'today'}_title", quartier=quartier.name, date=date, city=city.city),
+        quartier=quartier,
+        head=say(f"page.{'week' if week else 'today'}_head"),
+        week=week,
+        written=written,
+        state=say("page.final" if over else "page.week_provisional" if week else "page.provisional"),
+        places=places,
+        ends={site.id: _end(say, site, zone) for site in sites},
+        cannot=cannot(say, shown),
+        promises=promises(say, [(site, view) for site in sites for view in views.get(site.id, ())]),
+        csv=csv,
+        csv_size=say.size(csv_octets),
+    )
+
+
+def table_rows(streams: int) -> int:
+    """Returns how many rows a table may have so that the page stays within its budget of elements; the rest of the
+    day is in the CSV file. Twenty-four as long as a neighbourhood has at most three streams."""
+    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _STREAM_ELEMENTS * streams
+    return max(1, min(MOST_ROWS, left // (_ROW_ELEMENTS * max(1, streams))))
+
+
+def cannot(say: Language, views: Sequence[StreamView]) -> list[str]:
+    """Returns what the sensors on the page cannot know, one sentence each."""
+    lines: list[str] = []
+    for kind, keys, bounds in (
+        ("count", ("footfall_who", "footfall_again", "footfall_exact"), None),
+        ("level", ("noise_said", "noise_source"), "noise_bounds"),
+        ("mean", ("air_source", "air_indicative"), "air_bounds"),
+    ):
+        mine = [view for view in views if view.quantity.kind == kind]
+        if not mine:
+            continue
+        lines += [say(f"cannot.{key}") for key in keys]
+        if bounds:
+            pairs = dict.fromkeys(
+                (view.rule[1].bounds, view.quantity.per_unit) for view in mine if view.rule is not None
+            )
+            lines += [
+                say(f"cannot.{bounds}", low=say.number(low // per_unit), high=say.number(high // per_unit))
+                for (low, high), per_unit in pairs
+            ]
+    return [*lines, say("cannot.fault")] if lines else []
+
+
+def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[str]:
+    """Returns, for each stream, exactly what its signed policy protects and with which epsilon and delta."""
+    lines = []
+    for site, view in views:
+        quantity = say(f"quantity.{view.quantity.name}")
+        if view.rule is None:
+            lines.append(say("promise.unknown", place=site.name, quantity=quantity.lower()))
+            continue
+        policy, part = view.rule
+        kind, size = part.protects
+        family = kind if kind == "crossings" else f"seconds_{'noise' if view.quantity.kind == 'level' else 'air'}"
+        lines.append(
+            say(
+                "promise.line",
+                place=site.name,
+                quantity=quantity,
+                unit=say.counted(f"promise.{family}", size, number=say.number(size)),
+                epsilon=say.number(part.epsilon),
+                delta=say.number(part.delta),
+                version=policy.version,
+                decision=policy.decision,
+            )
+        )
+    return lines
+
+
+def _end(say: Language, site: Site, zone: ZoneInfo) -> str:
+    if site.until is None:
+        return say("register.no_end")
+    return say.date(int(datetime.combine(site.until, time(12), zone).timestamp()), zone)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

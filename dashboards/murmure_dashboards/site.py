@@ -1,0 +1,211 @@
+"""Writes the whole site beside the old one, then switches: nobody ever sees half a site.
+
+`OUT` is a symbolic link to a folder `OUT.new-…` next to it. A build fills a fresh folder and renames a new link over
+the old one, which POSIX makes atomic. The folder that was current before stays until the next build, so that a reader
+who has just followed the link still finds every file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from murmure_privacy.errors import MurmureError
+from murmure_privacy.window import Calendar, Window
+
+from murmure_dashboards import opendata, pages
+from murmure_dashboards.config import City
+from murmure_dashboards.views import ArchiveReader, Rules, StreamView, view
+from murmure_dashboards.wording import LANGUAGES, language
+
+WEEK_DAYS = 7
+
+
+class SiteError(MurmureError):
+    """The site cannot be put where it should go: name another folder, or make room."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build wrote: `pages` in both languages, `files` with data, pictures and compressed twins, `octets` of all
+    files. `unlisted`: sites of the archive that city.toml does not name, and which therefore have no page."""
+
+    pages: int
+    files: int
+    octets: int
+    unlisted: tuple[str, ...]
+
+
+def build(archive: ArchiveReader, city: City, out: Path, now_s: int) -> BuildReport:
+    """Writes the site as of `now_s` (seconds UTC) and makes `out` lead to it.
+
+    Today is the civil day that contains `now_s - 1`: at midnight the pages still show the whole day that has ended.
+    Raises SiteError where `out` is something else than a site or an empty folder, OSError where the disk refuses.
+    """
+    listed = {site.id for site in city.site}
+    with _beside(out) as folder:
+        kept = _keep_older_months(out, folder, now_s, city)
+        count, pages_written, octets = 0, 0, 0
+        for path, content in render(archive, city, now_s, kept):
+            pages_written += path.endswith(".html")
+            for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
+                _write(folder / name, data)
+                count, octets = count + 1, octets + len(data)
+    return BuildReport(
+        pages=pages_written,
+        files=count,
+        octets=octets,
+        unlisted=tuple(sorted({info.site for info in archive.streams()} - listed)),
+    )
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Gives a fresh folder to fill, then makes `out` lead to it. One build at a time: a second waits."""
+    parent = out.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    if not out.is_symlink() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SiteError(f"{out}: --out: holds something that is no site; name a new or empty folder")
+    with (parent / f"{out.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = out.readlink().name if out.is_symlink() else None
+        folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.new-", dir=parent))
+        try:
+            folder.chmod(0o755)
+            yield folder
+            os.sync()  # a link that survives a power cut must not lead to empty files
+            link = parent / f"{out.name}.link"
+            link.unlink(missing_ok=True)
+            link.symlink_to(folder.name)
+            if before is None and out.is_dir():
+                out.rmdir()
+            link.replace(out)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        for old in parent.iterdir():
+            if old.name.startswith(f"{out.name}.new-") and old.name not in (folder.name, before):
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_older_months(out: Path, folder: Path, now_s: int, city: City) -> frozenset[str]:
+    """Links the months that no page touches any more from the site before; returns their names."""
+    calendar = Calendar(city.timezone)
+    touched = {month for month, _ in _months(calendar, calendar.day(now_s - 1))}
+    kept = set()
+    for old in sorted((out / "donnees").glob("releases-*.csv")):
+        month = old.stem.removeprefix("releases-")
+        twin = old.with_name(f"{old.name}.gz")
+        if month in touched or not twin.is_file():
+            continue
+        (folder / "donnees").mkdir(exist_ok=True)
+        for file in (old, twin):
+            os.link(file, folder / "donnees" / file.name)
+        kept.add(month)
+    return frozenset(kept)
+
+
+def render(
+    archive: ArchiveReader, city: City, now_s: int, kept: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, bytes]]:
+    """Yields every file of the site as (path below its root, content). `kept`: months already written for good."""
+    calendar = Calendar(city.timezone)
+    today = calendar.day(now_s - 1)
+    week = _week(calendar, today)
+    rules = Rules(archive)
+    streams = sorted(archive.streams(), key=lambda info: (info.site, _order(info.quantity), info.stream))
+
+    def views(window: Window) -> dict[str, list[StreamView]]:
+        found: dict[str, list[StreamView]] = {}
+        for info in streams:
+            found.setdefault(info.site, []).append(view(archive, rules, info, window, calendar, now_s))
+        return found
+
+    of_day, of_week = views(today), views(week)
+    for name in pages.STATIC:
+        yield f"static/{name}", pages.static(name)
+    data: dict[str, bytes] = {}
+    for quartier in city.quartier:
+        sites = [site.id for site in city.sites_of(quartier.slug)]
+        for period, of in (("jour", of_day), ("semaine", of_week)):
+            data[f"donnees/{quartier.slug}-{period}.csv"] = _csv(of, sites, rules)
+    yield from data.items()
+    listed = [site.id for site in city.site]
+    for month, window in _months(calendar, today):
+        yield f"donnees/releases-{month}.csv", _csv(views(window), listed, rules)
+    for month, window in _older_months(calendar, today):
+        if month in kept:
+            continue
+        of_month = views(window)
+        if not any(one.outcomes for found in of_month.values() for one in found):
+            break  # the archive begins later
+        yield f"donnees/releases-{month}.csv", _csv(of_month, listed, rules)
+    for code in LANGUAGES:
+        say = language(code)
+        yield f"{pages.address(code, '')}index.html", pages.home(say, city, of_day, today, now_s)
+        for quartier in city.quartier:
+            folder = pages.address(code, f"quartiers/{quartier.slug}/")
+            for period, of, window in (("jour", of_day, today), ("semaine", of_week, week)):
+                csv = f"donnees/{quartier.slug}-{period}.csv"
+                page = pages.neighbourhood(
+                    say,
+                    city,
+                    quartier,
+                    of,
+                    window,
+                    now_s,
+                    week=period == "semaine",
+                    csv=csv,
+                    csv_octets=len(data[csv]),
+                )
+                yield f"{folder}{'semaine/' if period == 'semaine' else ''}index.html", page
+
+
+def _csv(of: Mapping[str, Sequence[StreamView]], sites: Sequence[str], rules: Rules) -> bytes:
+    return opendata.table(row for site in sites for one in of.get(site, ()) for row in opendata.rows(one, rules))
+
+
+def _order(quantity: str) -> int:
+    return ("footfall", "noise").index(quantity) if quantity in ("footfall", "noise") else 2
+
+
+def _week(calendar: Calendar, today: Window) -> Window:
+    first = today
+    for _ in range(WEEK_DAYS - 1):
+        first = calendar.day(first.start_s - 1)
+    return Window(first.start_s, today.end_s)
+
+
+def _months(calendar: Calendar, today: Window) -> list[tuple[str, Window]]:
+    """Returns the months that the pages touch, newest first; the newest ends with today."""
+    week = _week(calendar, today)
+    months = [_month(calendar, today.start_s, today.end_s)]
+    if months[0][1].start_s > week.start_s:
+        months.append(_month(calendar, week.start_s, months[0][1].start_s))
+    return months
+
+
+def _older_months(calendar: Calendar, today: Window) -> Iterator[tuple[str, Window]]:
+    """Yields the months before those, newest first, without end."""
+    end_s = _months(calendar, today)[-1][1].start_s
+    while True:
+        name, window = _month(calendar, end_s - 1, end_s)
+        yield name, window
+        end_s = window.start_s
+
+
+def _month(calendar: Calendar, at_s: int, end_s: int) -> tuple[str, Window]:
+    day = calendar.civil_day(at_s)
+    return day.strftime("%Y-%m"), Window(calendar.midnight(day.replace(day=1)), end_s)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

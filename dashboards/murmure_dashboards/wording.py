@@ -1,0 +1,167 @@
+"""Numbers, instants and sentences in two languages. A number is as fine as its interval bears."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import cache
+from importlib import resources
+from typing import Any
+from zoneinfo import ZoneInfo
+
+NARROW, FIXED, MINUS = "\u202f", "\u00a0", "\u2212"
+LANGUAGES = ("fr", "en")
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """What may honestly be printed: `[low, high]` contains the interval it came from, and `estimate` lies in it."""
+
+    estimate: Decimal
+    low: Decimal
+    high: Decimal
+    step: Decimal
+
+
+def rounded(estimate: float, low: float, high: float, finest: int) -> Rounded:
+    """Returns an estimate and its interval in steps that the interval supports.
+
+    The step is the first figure of the half-width (the second where the first is 1), and never below 10^`finest`.
+    The interval is rounded outward and is never a single point. Needs low <= estimate <= high, all finite.
+    """
+    half = (Decimal(high) - Decimal(low)) / 2
+    exponent = finest
+    if half > 0:
+        exponent = max(finest, half.adjusted() - (half.as_tuple().digits[0] == 1))
+    step = Decimal(1).scaleb(exponent)
+
+    def snap(value: float, rounding: str) -> Decimal:
+        return (Decimal(value) / step).to_integral_value(rounding) * step
+
+    bottom, top = snap(low, ROUND_FLOOR), snap(high, ROUND_CEILING)
+    if bottom == top:
+        bottom, top = bottom - step, top + step
+    return Rounded(snap(estimate, ROUND_HALF_EVEN), bottom, top, step)
+
+
+class Language:
+    """One language: its dictionary, its numbers, its dates. `code` is the BCP 47 tag."""
+
+    def __init__(self, code: str, texts: Mapping[str, Any]) -> None:
+        self.code = code
+        self.months: tuple[str, ...] = tuple(texts["calendar"]["months"])
+        self.days: tuple[str, ...] = tuple(texts["calendar"]["days"])
+        self.short_days: tuple[str, ...] = tuple(texts["calendar"]["short_days"])
+        self.texts = dict(_flat(texts))
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Returns the sentence under this key with its places filled. A key that is missing is a KeyError."""
+        return self._typeset(self.texts[key]).format(**values)
+
+    def counted(self, key: str, count: float, **values: object) -> str:
+        """Returns the sentence in the singular (`key_one`) or plural (`key_other`) that this language wants."""
+        one = abs(count) < 2 if self.code == "fr" else count == 1
+        return self(f"{key}_{'one' if one else 'other'}", **values)
+
+    def number(self, value: Decimal | float | int) -> str:
+        """Returns a number with this language's separators, all its decimals, and a true minus sign."""
+        exact = value if isinstance(value, Decimal) else Decimal(str(value))
+        exponent = exact.as_tuple().exponent
+        decimals = -exponent if isinstance(exponent, int) and exponent < 0 else 0
+        text = f"{exact:,.{decimals}f}"
+        if self.code == "fr":
+            text = text.replace(",", NARROW).replace(".", ",")
+        return text.replace("-", MINUS)
+
+    def amount(self, quantity: str, estimate: float, low: float, high: float) -> tuple[str, str]:
+        """Returns (number with its unit, interval in words), e.g. (`1 240 passages`, `entre 1 221 et 1 259`).
+
+        What cannot be negative is not printed so: where nothing but the noise is left, the number is `moins de N` and
+        the interval is empty. The open data keep the values as they are.
+        """
+        said, between = self._said(quantity, estimate, low, high)
+        count = Decimal(2) if between is None else said
+        with_unit = self.counted(f"unit.{quantity}", float(count), number=self.number(said))
+        if between is None:
+            return self("number.less_than", amount=with_unit), ""
+        return with_unit, self("number.between", low=self.number(between[0]), high=self.number(between[1]))
+
+    def cell(self, quantity: str, estimate: float, low: float, high: float) -> str:
+        """Returns a number and its interval as short as a table wants them, the unit left to the caption."""
+        said, between = self._said(quantity, estimate, low, high)
+        if between is None:
+            return self("number.less_than", amount=self.number(said))
+        return self(
+            "number.cell", estimate=self.number(said), low=self.number(between[0]), high=self.number(between[1])
+        )
+
+    def _said(
+        self, quantity: str, estimate: float, low: float, high: float
+    ) -> tuple[Decimal, tuple[Decimal, Decimal] | None]:
+        r = rounded(estimate, low, high, finest=0 if quantity == "footfall" else -1)
+        if quantity == "noise":
+            return r.estimate, (r.low, r.high)
+        if r.estimate <= 0:
+            return max((Decimal(high) / r.step).to_integral_value(ROUND_FLOOR) + 1, Decimal(1)) * r.step, None
+        return r.estimate, (max(r.low, Decimal(0)), r.high)
+
+    def date(self, at_s: int, zone: ZoneInfo) -> str:
+        """Returns e.g. `samedi 21 novembre 2026`."""
+        when = datetime.fromtimestamp(at_s, zone)
+        day = self("calendar.first") if when.day == 1 else str(when.day)
+        return self(
+            "calendar.date",
+            weekday=self.days[when.weekday()],
+            day=day,
+            month=self.months[when.month - 1],
+            year=when.year,
+        )
+
+    def day(self, at_s: int, zone: ZoneInfo, short: bool = False) -> str:
+        """Returns e.g. `samedi 21`, or `sam. 21`."""
+        when = datetime.fromtimestamp(at_s, zone)
+        return f"{(self.short_days if short else self.days)[when.weekday()]}{FIXED}{when.day}"
+
+    def hour(self, at_s: int, zone: ZoneInfo, midnight_is_24: bool = False) -> str:
+        """Returns e.g. `15 h 15` or `15:15`; the end of a day may be said `24 h`."""
+        when = datetime.fromtimestamp(at_s, zone)
+        hour = 24 if midnight_is_24 and when.hour == when.minute == 0 else when.hour
+        if self.code == "fr":
+            return f"{hour}{FIXED}h" + (f"{FIXED}{when.minute:02d}" if when.minute else "")
+        return f"{hour:02d}:{when.minute:02d}"
+
+    def hours(self, start_s: int, end_s: int, zone: ZoneInfo) -> str:
+        """Returns e.g. `14 h – 15 h`."""
+        return f"{self.hour(start_s, zone)} – {self.hour(end_s, zone, midnight_is_24=True)}"
+
+    def size(self, octets: int) -> str:
+        """Returns a file's size in kilo-octets, rounded up."""
+        return self("number.size", number=self.number(-(-octets // 1000)))
+
+    def _typeset(self, text: str) -> str:
+        """French sets a space that does not break before : ; ! ? and inside « »; translators type ordinary ones."""
+        if self.code != "fr":
+            return text
+        for sign in ";!?":
+            text = text.replace(f" {sign}", f"{NARROW}{sign}")
+        return text.replace(" :", f"{FIXED}:").replace("« ", f"«{FIXED}").replace(" »", f"{FIXED}»")
+
+
+def _flat(texts: Mapping[str, Any], head: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in texts.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{head}{key}.")
+        elif isinstance(value, str):
+            found.append((f"{head}{key}", value))
+    return found
+
+
+@cache
+def language(code: str) -> Language:
+    """Returns French (`fr`) or English (`en`), read from `locale/`."""
+    text = resources.files("murmure_dashboards").joinpath("locale", f"{code}.toml").read_text(encoding="utf-8")
+    return Language(code, tomllib.loads(text))

@@ -1,0 +1,258 @@
+"""A week of a small town as the archive would hold it: real policies and noise scales, made-up streets.
+
+Three sites: `plaza` (all three quantities), `station` (a day without a gateway, a broken sensor, a late start after a
+restart) and `alley` (hardly anyone passes: estimates go below zero; one series is paused).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from math import cos, pi
+
+from murmure_privacy import policy as policies
+from murmure_privacy.aggregate import energy
+from murmure_privacy.plan import StreamPlan, plan
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
+from murmure_privacy.stream import histogram_edges_tenths
+from murmure_privacy.window import QUARTER_S, Calendar, Window
+
+PARIS = Calendar("Europe/Paris")
+NOW_S = PARIS.midnight(date(2026, 11, 21)) + 15 * 3600 + 900
+SEED = 20261121
+
+POLICY = """policy = 1
+site = "{site}"
+version = 7
+timezone = "Europe/Paris"
+decision = "Délibération 2026-11-03 n° 42"
+reason = "Mesurer la place."
+valid_from = 2026-01-01
+valid_until = 2027-11-30
+
+[[stream]]
+id = "{site}/footfall"
+quantity = "footfall"
+protects = {{ crossings = 1 }}
+epsilon = 1.0
+nodes = {{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }}
+
+[[stream]]
+id = "{site}/noise"
+quantity = "noise"
+protects = {{ seconds = 15 }}
+readings = {{ cadence_ms = 1000, tail = 2 }}
+epsilon = 1.0
+nodes = {{ "1h" = 1, "1d" = 24 }}
+bounds_db = [35, {high_db}]
+
+[[stream]]
+id = "{site}/pm2_5"
+quantity = "pm2_5"
+protects = {{ seconds = 60 }}
+readings = {{ cadence_ms = 1000, tail = 2 }}
+epsilon = 1.0
+nodes = {{ "1h" = 1, "1d" = 24 }}
+bounds = [0, 100]
+"""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the archive says of a stream."""
+
+    gateway: str
+    quartier: str
+    site: str
+    stream: str
+    quantity: str
+
+
+class Street:
+    """An archive in memory, with the truth beside it: `exact[stream, level, start_s]` in printed units."""
+
+    def __init__(self) -> None:
+        self.infos: list[Info] = []
+        self.nodes: dict[str, list[Outcome]] = {}
+        self.policies: dict[bytes, bytes] = {}
+        self.exact: dict[tuple[str, str, int], float] = {}
+
+    def streams(self) -> Sequence[Info]:
+        """Returns the streams."""
+        return self.infos
+
+    def outcomes(self, stream: str, from_s: int, to_s: int) -> list[Outcome]:
+        """Returns the nodes that intersect an interval."""
+        return [o for o in self.nodes.get(stream, []) if o.node.end_s > from_s and o.node.start_s < to_s]
+
+    def policy(self, policy_hash: bytes) -> bytes | None:
+        """Returns a policy's bytes."""
+        return self.policies.get(policy_hash)
+
+
+def rhythm(at_s: int) -> float:
+    """Returns how busy an instant is, 0 by night to 1 at the peak of the afternoon."""
+    hour = (at_s % 86400) / 3600 + 1
+    by_day = max(0.0, -cos((hour - 4) / 20 * 2 * pi)) if 4 <= hour < 24 else 0.0
+    return 0.06 + 0.94 * by_day**1.3
+
+
+def add(
+    street: Street,
+    site: str,
+    window: Window,
+    *,
+    now_s: int = NOW_S,
+    busy: float = 1.0,
+    high_db: int = 85,
+    silent: Sequence[Window] = (),
+    withheld: Callable[[str, Node], str | None] = lambda stream, node: None,
+    quartier: str = "centre",
+    streams: Sequence[str] = ("footfall", "noise", "pm2_5"),
+) -> Policy:
+    """Adds one site with all nodes that ended by `now_s`. `silent`: the gateway is off; afterwards every level opens a
+    partial node. `withheld`: gives the reason for which a node is not released."""
+    draw = random.Random(f"{SEED}{site}")
+    text = POLICY.format(site=site, high_db=high_db).encode()
+    policy = policies.parse(text, "test")
+    street.policies[policy.hash] = text
+    for stream_id, planned in plan(policy).streams.items():
+        if stream_id.partition("/")[2] not in streams:
+            continue
+        street.infos.append(Info(f"gw-{site}", quartier, site, stream_id, planned.stream.quantity.name))
+        street.nodes[stream_id] = sorted(
+            _nodes(street, planned, policy, window, now_s, busy, silent, withheld, draw),
+            key=lambda outcome: outcome.node.end_s,
+        )
+    return policy
+
+
+def _nodes(
+    street: Street,
+    planned: StreamPlan,
+    policy: Policy,
+    window: Window,
+    now_s: int,
+    busy: float,
+    silent: Sequence[Window],
+    withheld: Callable[[str, Node], str | None],
+    draw: random.Random,
+) -> list[Outcome]:
+    stream = planned.stream
+    outcomes: list[Outcome] = []
+    cells = {
+        at_s: _cell(stream.quantity.kind, at_s, busy, draw) for at_s in range(window.start_s, window.end_s, QUARTER_S)
+    }
+    for node_plan in planned.nodes:
+        at_s = window.start_s
+        while at_s < window.end_s:
+            span = PARIS.node(node_plan.level, at_s)
+            at_s = span.end_s
+            # A node open when the gateway stops is lost; its last part begins when it runs again.
+            covered_from_s = max([span.start_s, *(off.end_s for off in silent if off.end_s in span)])
+            cut = any(off.start_s < span.end_s and off.end_s > covered_from_s for off in silent)
+            if cut or span.end_s > now_s:
+                continue
+            node = Node(
+                stream=stream.id,
+                quantity=stream.quantity.name,
+                level=node_plan.level,
+                start_s=span.start_s,
+                end_s=span.end_s,
+                covered_from_s=covered_from_s,
+                present=20,
+                cadence_ms=stream.cadence_ms,
+                bounds=stream.bounds,
+                policy=policy.hash,
+            )
+            reason = withheld(stream.id, node)
+            if reason:
+                outcomes.append(Withheld(node, reason))
+                continue
+            mine = [cells[s] for s in range(covered_from_s, span.end_s, QUARTER_S)]
+            street.exact[node.key] = (
+                sum(mine) if stream.quantity.kind == "count" else sum(mine) / len(mine) / stream.quantity.per_unit
+            )
+            noised = []
+            for one in node_plan.indicators:
+                integers = _sums(one.indicator, mine, node)
+                noisy = tuple(value + round(draw.gauss(0, one.sigma_milli / 1000)) for value in integers)
+                noised.append(Noised(one.indicator, noisy, one.sigma_milli, one.rho_micro))
+            outcomes.append(Release(node, tuple(noised)))
+    return outcomes
+
+
+def _cell(kind: str, at_s: int, busy: float, draw: random.Random) -> int:
+    """What one quarter-hour brought: crossings, or the mean reading in tenths."""
+    level = rhythm(at_s) * busy
+    if kind == "count":
+        mean = 62 * level
+        return max(0, round(draw.gauss(mean, mean**0.5)))
+    if kind == "level":
+        return round(430 + 190 * level**0.7 + draw.gauss(0, 8))
+    return round(90 + 60 * level + draw.gauss(0, 5))
+
+
+def _sums(indicator: str, cells: Sequence[int], node: Node) -> tuple[int, ...]:
+    slots = QUARTER_S * 1000 // node.cadence_ms
+    if indicator == "crossings":
+        return (sum(cells),)
+    if indicator == "mean":
+        return (sum(cells) * slots,)
+    if indicator == "energy":
+        return (sum(energy(cell) * slots for cell in cells),)
+    edges = histogram_edges_tenths(*node.bounds)
+    return tuple(
+        sum(slots for cell in cells if low <= cell < high) for low, high in zip(edges, edges[1:], strict=False)
+    )
+
+
+def week_of(now_s: int) -> Window:
+    """Returns the seven civil days that end with today."""
+    day = PARIS.day(now_s - 1)
+    first = day
+    for _ in range(6):
+        first = PARIS.day(first.start_s - 1)
+    return Window(first.start_s, day.end_s)
+
+
+def town(now_s: int = NOW_S) -> Street:
+    """Returns the archive that most tests read."""
+    street = Street()
+    window = week_of(now_s)
+    midnight = PARIS.day(now_s - 1).start_s
+    add(street, "plaza", window, now_s=now_s)
+
+    def broken(stream: str, node: Node) -> str | None:
+        """The sound meter was unplugged this morning."""
+        gone = node.start_s >= midnight + 9 * 3600 and node.end_s <= midnight + 11 * 3600
+        return "sensor_absent" if stream.endswith("/noise") and gone else None
+
+    add(
+        street,
+        "station",
+        window,
+        now_s=now_s,
+        busy=1.8,
+        high_db=75,
+        silent=(
+            Window(midnight - 4 * 86400 - 3 * 3600, midnight - 3 * 86400 - 5 * 3600),
+            Window(midnight + 2 * 3600, midnight + 5 * 3600 + QUARTER_S),
+        ),
+        withheld=broken,
+        quartier="gare",
+    )
+    add(
+        street,
+        "alley",
+        window,
+        now_s=now_s,
+        busy=0.02,
+        withheld=lambda stream, node: "paused" if stream.endswith("/pm2_5") else None,
+        quartier="gare",
+        streams=("footfall", "pm2_5"),
+    )
+    return street
