@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from murmure_edge.gateway_cli import add_commands
+
 
 def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the group `edge`."""
@@ -21,6 +23,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     commands = group.add_subparsers(metavar="COMMAND", required=True)
     _add_decode(commands)
+    add_commands(commands)
 
 
 def _add_decode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -37,7 +37,7 @@ from murmure_edge.link import Link
 from murmure_edge.outbox import Outbox
 from murmure_edge.port import Port
 from murmure_edge.publisher import Identity, Publisher
-from murmure_edge.reading import PortBatch
+from murmure_edge.reading import PortBatch, PortHealth
 from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.base import Driver, SettingError
 
@@ -86,6 +86,7 @@ class _PortView:
     streams: Mapping[str, str]
     horizon_ms: int | None = None
     state: str = "opening"
+    health: PortHealth | None = None
 
 
 class Sense:
@@ -136,6 +137,10 @@ class Sense:
     def stop(self) -> None:
         """Asks `run` to end; may be called from a signal handler."""
         self._stop.set()
+
+    def port_health(self) -> dict[str, PortHealth]:
+        """Returns what each port has counted; never a value that was measured."""
+        return {name: view.health for name, view in self._views.items() if view.health is not None}
 
     def run(self) -> None:
         """Runs until stopped. Open windows are lost with the process, by design: they are in memory only."""
@@ -202,6 +207,7 @@ class Sense:
 
     def _take(self, batch: PortBatch) -> None:
         view = self._views[batch.port]
+        view.health = batch.health
         if view.state != batch.health.state:
             view.state = str(batch.health.state)
             advice = f"; {batch.health.advice}" if batch.health.advice else ""
@@ -329,6 +335,7 @@ def start(
     batch_ms: int,
     say: Callable[[str], None],
     mechanism: Mechanism | None = None,
+    ended: Callable[[Mapping[str, PortHealth]], None] = lambda _: None,
 ) -> int:
     """Composes and runs one `sense` until SIGTERM or Ctrl-C. Returns 0. Raises MurmureError with the mend."""
     close_the_shutters()
@@ -344,6 +351,7 @@ def start(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sense.stop())
         sense.run()
+        ended(sense.port_health())
     finally:
         db.close()
     return 0

@@ -1,0 +1,592 @@
+"""A whole city on one machine: bench, gateways, broker, centre and site, composed of the programs that a town runs.
+
+Nothing here is a shortcut: sensors speak through pseudo-terminals, every gateway is two processes that meet in two
+folders, releases cross a broker, and the site is drawn from the archive. Only time is simulated: it travels with the
+bytes (docs/simulated-time.md), so that a past week takes minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from murmure_dashboards import config as city_config
+from murmure_dashboards import server, site
+from murmure_edge import config as edge_config
+from murmure_edge.folders import prepare_folders, write_whole
+from murmure_edge.inbox import policy_name
+from murmure_firmware_sim import replay
+from murmure_ingest import config as ingest_config
+from murmure_ingest import gateways
+from murmure_ingest.archive import Archive
+from murmure_ingest.embedded_broker import EmbeddedBroker, free_port
+from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.window import Calendar, utc
+from murmure_privacy.wire import new_key, seal_policy
+
+from murmure.progress import Reporter
+
+TIMEZONE = "Europe/Paris"
+MARKER = ".murmure-demo"
+LEAD_S = 60  # sensors run a minute before the first midnight, so that the first node is whole
+GRACE_S = 60  # and a minute after the last one, so that every port has passed it
+DEFAULT_SPEED = 60.0
+_REBUILD_S = 10.0
+_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `murmure demo` was asked for; see its --help."""
+
+    days: int
+    once: bool
+    port: int
+    directory: Path | None
+    speed: float | None
+    recordings: Path | None
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSite:
+    """One site of the demo: its gateway stands there, `profile` is its simulated street."""
+
+    id: str
+    name: str
+    quartier: str
+    quartier_name: str
+    profile: str
+
+    @property
+    def gateway(self) -> str:
+        """Returns the id of the site's gateway."""
+        return f"gw-{self.id}"
+
+
+SITES = (
+    DemoSite("place-du-marche", "Place du Marché", "centre", "Centre", "plaza"),
+    DemoSite("rue-des-tanneurs", "Rue des Tanneurs", "tanneries", "Les Tanneries", "street"),
+    DemoSite("allee-des-tilleuls", "Allée des Tilleuls", "tilleuls", "Les Tilleuls", "residential"),
+)
+
+_POLICY = """\
+policy = 1
+site = "{site}"
+version = 1
+timezone = "{timezone}"
+decision = "Démonstration, sans délibération"
+reason = "Montrer ce que Murmure publie, et ce qu'il ne peut pas savoir."
+valid_from = {first}
+valid_until = {last}
+
+[[stream]]
+id = "{site}/footfall"
+quantity = "footfall"
+protects = {{ crossings = 1 }}
+epsilon = 1.0
+nodes = {{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }}
+
+[[stream]]
+id = "{site}/noise"
+quantity = "noise"
+protects = {{ seconds = 15 }}
+readings = {{ cadence_ms = 1000, tail = 11 }}
+epsilon = 2.0
+nodes = {{ "1h" = 1, "1d" = 24 }}
+indicators = {{ histogram = 2, mean = 5, energy = 3 }}
+bounds_db = [35, 80]
+
+[[stream]]
+id = "{site}/pm2_5"
+quantity = "pm2_5"
+protects = {{ seconds = 60 }}
+readings = {{ cadence_ms = 1000, tail = 2 }}
+epsilon = 1.0
+nodes = {{ "1h" = 1, "1d" = 24 }}
+bounds = [0, 100]
+
+[[stream]]
+id = "{site}/pm10"
+quantity = "pm10"
+protects = {{ seconds = 60 }}
+readings = {{ cadence_ms = 1000, tail = 2 }}
+epsilon = 1.0
+nodes = {{ "1h" = 1, "1d" = 24 }}
+bounds = [0, 200]
+"""
+
+
+def policy_toml(site_id: str, first: date) -> bytes:
+    """Returns the demo's policy for one site, in force from `first` for a year."""
+    last = first + timedelta(days=366)
+    return _POLICY.format(site=site_id, timezone=TIMEZONE, first=first, last=last).encode()
+
+
+def _city_toml(settings: Settings) -> str:
+    lines = [
+        'city = "Murmure-sur-Loire"',
+        f'timezone = "{TIMEZONE}"',
+        'help = "Mairie, 1 place de la République, 02 00 00 00 00"',
+        f"simulated = {'false' if settings.recordings else 'true'}",
+    ]
+    for place in SITES:
+        lines += ["", "[[quartier]]", f'slug = "{place.quartier}"', f'name = "{place.quartier_name}"']
+    for place in SITES:
+        lines += [
+            "",
+            "[[site]]",
+            f'id = "{place.id}"',
+            f'name = "{place.name}"',
+            f'quartier = "{place.quartier}"',
+            'purpose = "Montrer le fonctionnement de Murmure"',
+            'purpose_en = "To show how Murmure works"',
+            'owner = "Ville de Murmure-sur-Loire"',
+            'contact = "donnees@murmure.example"',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(slots=True)
+class Span:
+    """The time a demo plays, UTC seconds: past days from `first_s`, `midnight_s` being where the whole ones end."""
+
+    first_s: int
+    midnight_s: int
+
+    @classmethod
+    def of(cls, days: int, now_s: int) -> Span:
+        """Returns the `days` civil days that end with the last midnight whose grace minute is over by `now_s`."""
+        calendar = Calendar(TIMEZONE)
+        midnight_s = calendar.day(now_s - GRACE_S).start_s
+        return cls(calendar.midnight(calendar.civil_day(midnight_s) - timedelta(days=days)), midnight_s)
+
+
+@dataclass(slots=True)
+class City:
+    """Everything that was laid out in a folder before the first process starts."""
+
+    root: Path
+    span: Span
+    settings: Settings
+    broker_port: int
+    ingest: ingest_config.IngestConfig
+    city: city_config.City
+    scenario: Path
+    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    def gateway_dir(self, place: DemoSite) -> Path:
+        """Returns the folder of a site's gateway."""
+        return self.root / "gateways" / place.gateway
+
+
+def _fresh_directory(wanted: Path | None) -> Path:
+    root = (wanted or Path("demo")).absolute()
+    if root.exists() and any(root.iterdir()):
+        if not (root / MARKER).exists():
+            raise ConfigError(str(root), "--dir", "holds something else", "name an empty or new folder")
+        if wanted is not None:
+            # Its ledgers are charged up to that run's end: the same days must never be drawn again.
+            raise ConfigError(str(root), "--dir", "holds an earlier run", "name a fresh folder, or remove this one")
+        shutil.rmtree(root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARKER).touch()
+    return root
+
+
+def _series(settings: Settings, span: Span) -> dict[str, list[dict[str, Any]]]:
+    """Returns, by device, the bench's source for each site: recordings if there are any, else the generator."""
+    devices = {"tfluna": replay.FOOTFALL, "modbus_noise": replay.NOISE, "sds011": replay.AIR}
+    if settings.recordings is None:
+        streets = [{"kind": "street", "seed": 11 + i, "profile": place.profile} for i, place in enumerate(SITES)]
+        return {device: list(streets) for device in devices}
+    if not settings.recordings.is_dir():
+        raise ConfigError(str(settings.recordings), "--recordings", "no such folder", "name a folder of recordings")
+    last_day = Calendar(TIMEZONE).civil_day(span.midnight_s - 1)
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    for device, quantity in devices.items():
+        found = replay.choose_series(settings.recordings, quantity, settings.days, TIMEZONE)
+        if len(found) < len(SITES):
+            raise ConfigError(
+                str(settings.recordings), "--recordings", f"{len(found)} series of {quantity}", f"give {len(SITES)}"
+            )
+        chosen[device] = [
+            {
+                "kind": "replay",
+                "file": str(series.file),
+                "site": series.site,
+                "metrics": list(series.metrics),
+                "seed": 11 + i,
+                "days": [list(day) for day in replay.shift_days(series, settings.days, last_day, TIMEZONE)],
+            }
+            for i, series in enumerate(found[: len(SITES)])
+        ]
+    return chosen
+
+
+def lay_out(settings: Settings, now_s: int) -> City:
+    """Makes the folder: the centre's files, keys, signed policies, three enrolled gateways and the bench's scenario.
+
+    Raises ConfigError for settings that cannot be met.
+    """
+    span = Span.of(settings.days, now_s)
+    sources = _series(settings, span)
+    root = _fresh_directory(settings.directory)
+    broker_port = free_port()
+    centre = root / "centre"
+    centre.mkdir()
+    (centre / "ingest.toml").write_text(
+        f'data_dir = "data"\n\n[broker]\nhost = "127.0.0.1"\nport = {broker_port}\n', "utf-8"
+    )
+    ingest = ingest_config.load(centre / "ingest.toml")
+    ingest.data_dir.mkdir(mode=0o700)
+    steward_secret, steward = new_key()
+    first_day = Calendar(TIMEZONE).civil_day(span.first_s)
+    scenario_gateways = []
+    archive = Archive.open(ingest.archive)
+    try:
+        for number, place in enumerate(SITES):
+            folder = root / "gateways" / place.gateway
+            ports_dir = folder / "ports"
+            ports_dir.mkdir(parents=True)
+            timeline = folder / "timeline"
+            timeline.mkdir(mode=0o700)
+            plugged = {
+                "beam": ("tfluna", ("footfall",)),
+                "meter": ("modbus_noise", ("noise",)),
+                "dust": ("sds011", ("pm2_5", "pm10")),
+            }
+            sealed = seal_policy(policy_toml(place.id, first_day), [("demo-steward", steward_secret)])
+            gateways.enrol_local(
+                archive,
+                ingest,
+                folder,
+                gateway=place.gateway,
+                site=place.id,
+                quartier=place.quartier,
+                stewards=[steward],
+                ports=[
+                    gateways.Port(
+                        name,
+                        device,
+                        str(ports_dir / name),
+                        {quantity: f"{place.id}/{quantity}" for quantity in quantities},
+                        {},
+                    )
+                    for name, (device, quantities) in plugged.items()
+                ],
+                policies=[sealed],
+                simulated=True,
+            )
+            local = edge_config.load(folder / "gateway.toml")
+            prepare_folders(local)
+            # The policy would come through the broker a moment later; here it waits where `send` would have put it,
+            # so that the first minutes are the same in every run.
+            write_whole(local.inbox, policy_name(sealed), sealed)
+            scenario_gateways.append(
+                {
+                    "gateway": place.gateway,
+                    "dir": str(timeline),
+                    "ports": [
+                        {
+                            "name": name,
+                            "link": str(ports_dir / name),
+                            "device": device,
+                            "source": sources[device][number],
+                        }
+                        for name, (device, _) in plugged.items()
+                    ],
+                }
+            )
+    finally:
+        archive.close()
+    end_ms = (span.midnight_s + GRACE_S) * 1000
+    scenario = {
+        "start_ms": (span.first_s - LEAD_S) * 1000,
+        "end_ms": end_ms if settings.once else None,
+        "fast_until_ms": None if settings.once else end_ms,
+        "speed": settings.speed if settings.once else settings.speed or DEFAULT_SPEED,
+        "gateways": scenario_gateways,
+    }
+    (root / "scenario.json").write_text(json.dumps(scenario, indent=1), "utf-8")
+    (root / "city.toml").write_text(_city_toml(settings), "utf-8")
+    return City(
+        root=root,
+        span=span,
+        settings=settings,
+        broker_port=broker_port,
+        ingest=ingest,
+        city=city_config.load(root / "city.toml"),
+        scenario=root / "scenario.json",
+    )
+
+
+@dataclass(slots=True)
+class _Bench:
+    """What the bench has said so far; filled by the thread that reads its lines."""
+
+    sim_ms: int
+    ended: dict[str, Any] | None = None
+
+
+class Running:
+    """The processes of a city. Use as a context manager: leaving it ends every one of them."""
+
+    def __init__(self, city: City, tell: Callable[[str], None]) -> None:
+        self.city, self._tell = city, tell
+        self._stack = ExitStack()
+        self.bench = _Bench((city.span.first_s - LEAD_S) * 1000)
+        self.broker = EmbeddedBroker(city.broker_port)
+        self._readers: list[sqlite3.Connection] = []
+
+    def __enter__(self) -> Running:
+        city = self.city
+        (city.root / "logs").mkdir(exist_ok=True)
+        try:
+            self._stack.enter_context(self.broker)
+            self._tell(f"broker    127.0.0.1:{city.broker_port}")
+            self.start(
+                "ingest", ["murmure.cli", "ingest", "run", "--config", str(city.root / "centre" / "ingest.toml")]
+            )
+            bench = self.start("bench", ["murmure_firmware_sim.bench", str(city.scenario)], stdout=subprocess.PIPE)
+            threading.Thread(target=self._listen, args=(bench.stdout,), daemon=True).start()
+            self._tell("bench     9 simulated sensors on pseudo-terminals")
+            for place in SITES:
+                self.start_sense(place)
+                self.start_send(place)
+            self._tell(f"gateways  {', '.join(place.gateway for place in SITES)}: two processes each")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self, name: str, arguments: list[str], stdout: int | None = None) -> subprocess.Popen[str]:
+        """Starts `python -m arguments`, with what it says on stderr in logs/NAME.log."""
+        log = (self.city.root / "logs" / f"{name}.log").open("a", encoding="utf-8")
+        with log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                stdin=subprocess.PIPE if stdout is not None else subprocess.DEVNULL,
+                stdout=stdout if stdout is not None else log,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the demo, which ends them in order
+            )
+        self.city.processes[name] = process
+        return process
+
+    def start_sense(self, place: DemoSite) -> subprocess.Popen[str]:
+        """Starts the process of a gateway that has its sensors."""
+        folder = self.city.gateway_dir(place)
+        arguments = ["--config", str(folder / "gateway.toml"), "--timeline", str(folder / "timeline")]
+        return self.start(f"sense-{place.id}", ["murmure.simulated_sense", *arguments])
+
+    def start_send(self, place: DemoSite) -> subprocess.Popen[str]:
+        """Starts the process of a gateway that has the network."""
+        config = self.city.gateway_dir(place) / "gateway.toml"
+        return self.start(f"send-{place.id}", ["murmure.cli", "edge", "send", "--config", str(config)])
+
+    def _listen(self, lines: IO[str] | None) -> None:
+        for line in lines or ():
+            event = json.loads(line)
+            if event["event"] == "progress":
+                self.bench.sim_ms = event["sim_ms"]
+            elif event["event"] == "end":
+                self.bench.ended = event["ports"]
+
+    def check(self) -> None:
+        """Raises MurmureError if a process has ended by itself, with the last line it said."""
+        for name, process in self.city.processes.items():
+            if process.poll() is not None:
+                log = self.city.root / "logs" / f"{name}.log"
+                said = log.read_text("utf-8", "replace").strip().splitlines()
+                last = said[-1] if said else "it said nothing"
+                raise MurmureError(f"{name}: ended with {process.returncode}: {last} (see {log})")
+
+    def settled(self) -> bool:
+        """Returns whether every gateway has closed the last midnight and every message of it has its receipt."""
+        for place in SITES:
+            with _reading(self.city.gateway_dir(place) / "data" / "gateway.db") as db:
+                closed = db.execute("SELECT max(end_s) FROM charges").fetchone()[0]
+                waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
+            if closed is None or closed < self.city.span.midnight_s or waiting:
+                return False
+        return True
+
+    def stop(self, name: str) -> str:
+        """Ends one process and returns what it printed last in its log."""
+        process = self.city.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_PATIENCE_S / 4)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return (self.city.root / "logs" / f"{name}.log").read_text("utf-8", "replace")
+
+    def close(self) -> None:
+        """Ends every process, senders last but the broker."""
+        for kind in ("sense", "send", "bench", "ingest"):
+            for name in [name for name in self.city.processes if name.startswith(kind)]:
+                self.stop(name)
+        self._stack.close()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def build_site(city: City, now_s: int) -> None:
+    """Draws the public site from the archive as it is now."""
+    archive = Archive.open(city.ingest.archive, read_only=True)
+    try:
+        site.build(archive, city.city, city.root / "site", now_s)
+    finally:
+        archive.close()
+
+
+def summary(city: City, bench: dict[str, Any], taken: dict[str, dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """Returns what a finished run did: readings, nodes, refusals and spend. `taken`: each port's own counters."""
+    spent: dict[str, int] = {}
+    released = 0
+    for place in SITES:
+        with _reading(city.gateway_dir(place) / "data" / "gateway.db") as db:
+            released += db.execute("SELECT count(*) FROM charges WHERE rho_micro > 0").fetchone()[0]
+            spent |= _spent(db, city.span)
+    archive = Archive.open(city.ingest.archive, read_only=True)
+    try:
+        counts = archive.counts()
+    finally:
+        archive.close()
+    return {
+        "days": city.settings.days,
+        "sites": len(SITES),
+        "readings": sum(port["frames"] for port in taken.values()),
+        "releases": released,
+        "stored": counts["released"],
+        "withheld": counts["withheld"],
+        "duplicates": counts["duplicates"],
+        "refused": sum(counts["refused"].values()),
+        "seconds": round(seconds, 1),
+        "spent": spent,
+        "crossings_played": sum(port["crossings"] for port in bench.values()),
+        "crossings_over_capacity": sum(port["over_capacity"] for port in bench.values()),
+    }
+
+
+def _spent(db: sqlite3.Connection, span: Span) -> dict[str, int]:
+    from murmure_privacy.ledger import Ledger
+
+    ledger = Ledger(db)
+    streams = [row[0] for row in db.execute("SELECT DISTINCT stream FROM charges ORDER BY stream")]
+    return {stream: ledger.spent_rho_micro(stream, span.first_s, span.midnight_s) for stream in streams}
+
+
+def run(settings: Settings) -> int:
+    """Runs the demo. Returns 0; raises MurmureError with one line for what cannot be."""
+    began = time.monotonic()
+    reporter = Reporter(quiet=settings.as_json)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    city = lay_out(settings, int(time.time()))
+    reporter.say(f"folder    {city.root}")
+    with Running(city, reporter.say) as running, reporter:
+        if settings.once:
+            return _run_once(city, running, reporter, stop, began)
+        _live(city, running, reporter, stop)
+    return 0
+
+
+def _run_once(city: City, running: Running, reporter: Reporter, stop: threading.Event, began: float) -> int:
+    span = city.span
+    while running.bench.ended is None:
+        if stop.wait(0.2):
+            reporter.say("stopped before the end")
+            return 0
+        running.check()
+        reporter.past_days(span.first_s, span.midnight_s, running.bench.sim_ms // 1000)
+    reporter.past_days(span.first_s, span.midnight_s, span.midnight_s)
+    patience = time.monotonic() + _PATIENCE_S
+    while not running.settled():
+        running.check()
+        if stop.wait(0.1):
+            return 0
+        if time.monotonic() > patience:
+            raise MurmureError(f"{city.root}: the last receipts have not come in {_PATIENCE_S:.0f} s; see its logs")
+    taken: dict[str, dict[str, Any]] = {}
+    for place in SITES:
+        said = running.stop(f"sense-{place.id}").strip().splitlines()[-1]
+        taken |= {f"{place.gateway}/{port}": counters for port, counters in json.loads(said).items()}
+    bench = running.bench.ended
+    for port, counters in taken.items():
+        if counters["frames"] != bench[port]["frames"] or counters["rejected"] or counters["discarded_bytes"]:
+            raise MurmureError(f"{port}: {bench[port]['frames']} frames were sent, {counters['frames']} arrived whole")
+    reporter.say("site      drawing")
+    build_site(city, span.midnight_s)
+    result = summary(city, bench, taken, time.monotonic() - began)
+    reporter.finish()
+    if city.settings.as_json:
+        print(json.dumps(result))
+    else:
+        reporter.summary(result, city.root / "site")
+    return 0
+
+
+def _live(city: City, running: Running, reporter: Reporter, stop: threading.Event) -> None:
+    span = city.span
+    build_site(city, span.first_s + 1)
+    web = server.serve(city.root / "site", city.settings.port)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    reporter.say(f"site      http://127.0.0.1:{city.settings.port}/ (Ctrl-C ends the city)")
+    drawn_mark = -1
+    next_build = 0.0
+    archive = Archive.open(city.ingest.archive, read_only=True)
+    try:
+        while not stop.wait(0.5):
+            running.check()
+            now_s = running.bench.sim_ms // 1000
+            if now_s < span.midnight_s:
+                reporter.past_days(span.first_s, span.midnight_s, now_s)
+            else:
+                reporter.living(now_s, archive.node_count())
+            mark = archive.node_count()
+            if mark != drawn_mark and time.monotonic() >= next_build:
+                drawn_mark = mark
+                build_site(city, max(now_s, span.first_s + 1))
+                next_build = time.monotonic() + _REBUILD_S
+    finally:
+        archive.close()
+        web.shutdown()
+    reporter.finish()
+
+
+def local_time(at_s: int) -> str:
+    """Returns an instant in the demo's own time, for people."""
+    return datetime.fromtimestamp(at_s, Calendar(TIMEZONE).zone).strftime("%Y-%m-%d %H:%M")
+
+
+__all__ = ["SITES", "City", "Running", "Settings", "build_site", "lay_out", "local_time", "policy_toml", "run", "utc"]
