@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import argparse
 
+_EPILOG = """\
+settings: sds011        pm2_5 pm10 (ug/m3)
+          modbus_noise  level_db baud slave
+          tfluna        distance_cm body_cm rate_hz crossings_per_min
+
+example: murmure sim device sds011 --link /tmp/dust --set pm2_5=12.3 pm10=26.1
+         murmure sim device modbus_noise --link /tmp/noise --replay rec.csv --site plaza --metric laeq_1s
+         murmure sim device tfluna --link /tmp/beam --fault bit_flip:0.001 unplug:60/10
+"""
+
 
 def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the group `sim`."""
-    sim = groups.add_parser("sim", help="emulated sensors", description="Emulated sensors on pseudo-terminals.")
+    sim = groups.add_parser(
+        "sim",
+        help="emulated sensors",
+        description="Emulated sensors on pseudo-terminals.",
+        epilog="example: murmure sim device tfluna --link /tmp/beam",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = sim.add_subparsers(metavar="COMMAND", required=True)
     device = commands.add_parser(
         "device",
         help="one emulated device behind a link",
-        description="Plays one device on a pseudo-terminal linked at PATH, on the wall clock, until stopped.",
-        epilog="example: murmure sim device sds011 --link /tmp/dust --set pm2_5=12.3 --set pm10=26.1",
+        description="Plays one device (sds011, modbus_noise or tfluna) on a pseudo-terminal linked at PATH, on the\n"
+        "wall clock, until stopped; prints PATH once it is there. Without --set or --replay it plays plausible values.",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    device.add_argument("name", metavar="NAME", help="the device's name")
+    device.add_argument("--link", metavar="PATH", required=True, help="where to put the link to the port")
+    device.add_argument(
+        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="constant values and settings"
+    )
+    device.add_argument("--replay", metavar="FILE", help="a recording to play, from its first row on")
+    device.add_argument("--site", metavar="S", help="the site in the recording")
+    device.add_argument(
+        "--metric", metavar="M", nargs="+", action="extend", default=[], help="the metric (in out: both, added)"
+    )
+    device.add_argument("--speed", metavar="X", default="1", help="simulated seconds a second; bytes are paced at 1")
+    device.add_argument(
+        "--fault", metavar="NAME[:ARG]", nargs="+", action="extend", default=[], help="what goes wrong (see README)"
+    )
+    device.add_argument("--passive", action="store_true", help="query mode (sds011) or trigger mode (tfluna) at start")
+    device.add_argument("--seed", metavar="N", default="0", help="another street, other faults")
     device.set_defaults(handler=_device)
 
 
 def _device(args: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from .commands import play_device
+
+    return play_device(args)

@@ -207,7 +207,13 @@ class FaultyDevice(Device):
         return self._bent(pieces)
 
     def frames_of(self, second: int) -> list[Piece]:
-        return self._bent(self._device.frames_of(second))
+        self._now_ms = max(self._now_ms, second * MS_PER_S)
+        frames = self._device.frames_of(second)
+        reset = self._faults.get("reset")
+        if reset is not None and not self._was_reset and self._now_ms >= self._start_ms + reset.arg * MS_PER_S:
+            self._brown_out(self._now_ms)
+            frames = [(said[:-4], time_ms) for said, time_ms in frames[:1]]
+        return self._bent(frames)
 
     def receive(self, data: bytes, now_ms: int) -> list[Piece]:
         self._now_ms = max(self._now_ms, now_ms)

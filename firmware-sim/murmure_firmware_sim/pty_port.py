@@ -64,6 +64,13 @@ class PtyPort:
         """Tells whether somebody has the port open."""
         return self.master >= 0 and not any(event & select.POLLHUP for _, event in self._poll.poll(0))
 
+    def wait(self, timeout_s: float) -> bool:
+        """Waits for bytes of the client; returns False at once if nobody has the port open."""
+        if not self.heard():
+            return False
+        self._poll.poll(1000 * timeout_s)
+        return True
+
     def client_baud(self) -> int:
         """Returns the line speed that the client has set."""
         raw = fcntl.ioctl(self.master, _TCGETS2, bytes(_TERMIOS2.size))

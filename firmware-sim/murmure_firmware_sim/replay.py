@@ -248,6 +248,11 @@ def find_series(directory: Path, quantity: str) -> list[Series]:
     return sorted(found, key=lambda series: (series.site, str(series.file)))
 
 
+def played_metrics(quantity: str) -> list[str]:
+    """Returns the metrics that make a series of a quantity (footfall, noise, air)."""
+    return [metric for group in _WANTED[quantity] for metric in group]
+
+
 def ignored_metrics(directory: Path) -> list[tuple[Path, str, str]]:
     """Returns (file, site, metric) of every metric below a directory that no device here can play."""
     played = {metric for groups in _WANTED.values() for group in groups for metric in group}

@@ -40,6 +40,7 @@ class PortPlan:
     faults: tuple[Fault, ...]
     source: Source
     seed: int
+    passive: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def _port(file: str, where: str, content: object) -> PortPlan:
         faults=tuple(faults),
         source=steady_source(settings) or _source(file, table.name("source"), source_table, seed),
         seed=seed,
+        passive=bool(table.take("passive", int, "write 1 for a device that only speaks when asked", 0)),
     )
     table.finish()
     return plan
@@ -253,4 +255,6 @@ def build_device(plan: PortPlan, start_ms: int) -> Device:
         )
     else:
         device = Sds011(plan.source, plan.seed)
+    if plan.passive:
+        device.be_passive()
     return FaultyDevice(device, plan.faults, plan.seed, start_ms) if plan.faults else device

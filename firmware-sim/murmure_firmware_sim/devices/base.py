@@ -122,6 +122,10 @@ class Device(ABC):
         """Returns when frame `index` of a second is complete, in ms after the second's start."""
         return 500
 
+    def be_passive(self) -> None:
+        """Says nothing until it is asked, as a program before this one left it."""
+        return
+
     def unplugged(self) -> tuple[int, ...]:
         """Returns when the plug is pulled and when it is put back (ms); empty if never."""
         return ()

@@ -70,6 +70,10 @@ class Sds011(Device):
         self._heard = heard
         return answers
 
+    def be_passive(self) -> None:
+        """In query mode."""
+        self.mode = _ASKED
+
     def power_cycle(self, now_ms: int) -> None:
         """The fan starts again; mode, id and working period are kept."""
         self.asleep = False

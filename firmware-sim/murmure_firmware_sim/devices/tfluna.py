@@ -99,6 +99,11 @@ class TfLuna(Device):
         self._heard = heard
         return answers
 
+    def be_passive(self) -> None:
+        """In trigger mode, and saved so."""
+        self.rate_hz = 0
+        self._saved = self._settings()
+
     def power_cycle(self, now_ms: int) -> None:
         """Back to the settings last saved."""
         self.rate_hz, self.output_on, self.check, self.format = self._saved

@@ -1,0 +1,122 @@
+"""One device on the wall clock, behind one pseudo-terminal: what `murmure sim device` runs.
+
+A composition root: the clocks are handed in by the command. Bytes keep the pace of the line at speed 1, are lost while
+nobody has the port open, and are rubbish to a client at another speed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+from .devices.base import MS_PER_S, Device
+from .pty_port import PtyPort, resampled
+
+_BITS_PER_BYTE = 10
+_LONGEST_WAIT_S = 0.02
+
+
+class LiveDevice:
+    """Plays `device` on `port`. Simulated time starts at `start_ms` and goes `speed` times as fast as `monotonic`."""
+
+    def __init__(
+        self,
+        device: Device,
+        port: PtyPort,
+        start_ms: int,
+        speed: float,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._device = device
+        self._port = port
+        self._start_ms = start_ms
+        self._speed = speed
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._started_s = monotonic()
+        self._stopped = False
+        self._plug_ms = list(device.unplugged())
+        self._second = start_ms // MS_PER_S
+        self._line_free_ms = float(start_ms)
+        self._number = itertools.count()
+        # Bytes due: (time, order, bytes). Spontaneous frames apart, since a command may change those to come.
+        self._frames: list[tuple[float, int, bytes]] = []
+        self._answers: list[tuple[float, int, bytes]] = []
+
+    def stop(self) -> None:
+        """Makes `run` return soon; safe in a signal handler."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Plays until stopped; the link is gone when it returns."""
+        self._plan_frames(self._start_ms)
+        try:
+            while not self._stopped:
+                now_ms = self._now_ms()
+                self._turn_plug(now_ms)
+                self._hear(now_ms)
+                while now_ms >= (self._second + 1) * MS_PER_S:
+                    self._second += 1
+                    self._plan_frames(now_ms - MS_PER_S)
+                self._say(now_ms)
+                self._wait()
+        finally:
+            self._port.close()
+
+    def _now_ms(self) -> float:
+        return self._start_ms + (self._monotonic() - self._started_s) * MS_PER_S * self._speed
+
+    def _plan_frames(self, after_ms: float) -> None:
+        for said, time_ms in self._device.frames_of(self._second):
+            if time_ms > after_ms:
+                self._spread(self._frames, said, time_ms)
+
+    def _spread(self, queue: list[tuple[float, int, bytes]], said: bytes, time_ms: float) -> None:
+        if self._speed != 1:
+            heapq.heappush(queue, (time_ms, next(self._number), said))
+            return
+        byte_ms = _BITS_PER_BYTE * MS_PER_S / self._device.baud
+        for index in range(len(said)):
+            due_ms = time_ms - (len(said) - 1 - index) * byte_ms
+            heapq.heappush(queue, (due_ms, next(self._number), said[index : index + 1]))
+
+    def _hear(self, now_ms: float) -> None:
+        data = self._port.read()
+        if not data:
+            return
+        data = resampled(data, self._port.client_baud(), self._device.baud)
+        for said, time_ms in self._device.receive(data, int(now_ms)):
+            # Behind what is on the line already, at its own pace.
+            starts_ms = max(float(time_ms), self._line_free_ms)
+            self._line_free_ms = starts_ms + len(said) * _BITS_PER_BYTE * MS_PER_S / self._device.baud
+            self._spread(self._answers, said, self._line_free_ms)
+        self._frames.clear()
+        self._plan_frames(now_ms)
+
+    def _say(self, now_ms: float) -> None:
+        said = b""
+        for queue in (self._answers, self._frames):
+            while queue and queue[0][0] <= now_ms:
+                said += heapq.heappop(queue)[2]
+            if said and queue is self._answers and queue:
+                break  # nothing comes between the bytes of an answer
+        if said and self._port.heard():
+            self._port.write(resampled(said, self._device.baud, self._port.client_baud()))
+
+    def _turn_plug(self, now_ms: float) -> None:
+        if self._plug_ms and now_ms >= self._plug_ms[0]:
+            at_ms = self._plug_ms.pop(0)
+            if self._plug_ms:
+                self._port.unplug()
+            else:
+                self._device.power_cycle(at_ms)
+                self._port.plug()
+
+    def _wait(self) -> None:
+        due = [queue[0][0] for queue in (self._answers, self._frames) if queue]
+        due.append((self._second + 1) * MS_PER_S)
+        wait_s = min((min(due) - self._now_ms()) / MS_PER_S / self._speed, _LONGEST_WAIT_S)
+        if wait_s > 0 and not self._port.wait(wait_s):
+            self._sleep(wait_s)
