@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Broker:
 @dataclass(frozen=True, slots=True)
 class PortConfig:
     """One sensor on one port. `streams`: quantity -> stream id. `baud`: None for the driver's own. `options`: what
-    else stands in the table, for the driver to judge (see `check_options`)."""
+    else stands in the table (`rate_hz`, `slave`, …); the driver refuses what it does not know."""
 
     name: str
     device: str
@@ -250,15 +250,6 @@ def load_trust(config: GatewayConfig) -> Trust:
             "use the two files of one enrolment",
         )
     return trust
-
-
-def check_options(config: GatewayConfig, port: PortConfig, known: Collection[str]) -> None:
-    """Raises ConfigError if `port` has an option that its driver, which knows the names `known`, does not."""
-    for key in port.options:
-        if key not in known:
-            number = config.ports.index(port) + 1
-            mend = f"write one of: {', '.join(sorted(known))}" if known else "remove it"
-            raise ConfigError(str(config.file), f"port {number}.{key}", f"{port.device} has no such option", mend)
 
 
 def load_record_key(path: Path) -> bytes:

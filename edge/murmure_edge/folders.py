@@ -96,9 +96,9 @@ class Owners:
 def prepare_folders(config: GatewayConfig, owners: Owners | None = None) -> None:
     """Makes the four folders of a gateway with their owners and modes (edge/README.md has the table).
 
-    With `owners` the caller is root; without, both processes run as the caller, as in the demo. Folders above them
-    that are missing are made too and stay with the caller, so that neither process can move a folder away.
-    Raises OSError.
+    With `owners` the caller is root and everything is set right. Without, each process calls it at start: what is
+    missing is made as the caller's own, and a folder of another user is left as it is. Folders above them that are
+    missing are made too and stay with the caller, so that neither process can move a folder away. Raises OSError.
     """
     for folder, owner, mode in (
         (config.data, owners and (owners.sense_uid, owners.sense_gid), 0o700),
@@ -109,7 +109,11 @@ def prepare_folders(config: GatewayConfig, owners: Owners | None = None) -> None
     ):
         folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+        if owner is None and folder.lstat().st_uid != os.geteuid():
+            continue
         with opened(folder) as at:
-            if owner:
+            if owner is not None:
                 os.fchown(at, *owner)
-            os.fchmod(at, mode)
+            # A hardened unit may not set the group bit again, and need not.
+            if stat.S_IMODE(os.fstat(at).st_mode) != mode:
+                os.fchmod(at, mode)

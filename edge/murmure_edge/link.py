@@ -50,6 +50,12 @@ class Link(Protocol):
     def write(self, data: bytes, answer_by_ms: int) -> None:
         """Sends `data` now; an answer is of use until `answer_by_ms`. Raises LinkLost or BenchGone."""
 
+    def expect(self, until_ms: int) -> None:
+        """Says that the caller goes on reading until `until_ms`, though an answer has come: what came was spoiled.
+
+        The wall clock gets there by itself; in simulated time somebody must be asked to bring it there.
+        """
+
     def discard_input(self) -> int:
         """Drops what has arrived until now, a late answer for instance; returns how many bytes that was."""
 

@@ -188,7 +188,7 @@ class Port:
                     self._last_good_ms = now_ms
                 if not driver.awaiting:
                     return now_ms
-                link.write(b"", deadline_ms)  # spoiled, or half of it: nothing more may come
+                link.expect(deadline_ms)  # spoiled, or half of it: the rest may come or not
             elif now_ms >= deadline_ms:
                 self._timeouts += 1
                 return now_ms

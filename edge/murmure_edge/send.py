@@ -23,7 +23,7 @@ from murmure_privacy.wire import MESSAGE_LIMIT, digest
 
 from murmure_edge import inbox, outbox
 from murmure_edge.config import Broker, GatewayConfig, Trust, load, load_trust
-from murmure_edge.folders import names, opened, read_regular, write_whole
+from murmure_edge.folders import names, opened, prepare_folders, read_regular, write_whole
 from murmure_edge.uplink import WINDOW, Acknowledged, Arrived, Topics, Uplink, UplinkLost
 
 POLL_S = 0.2  # how soon a new message is noticed
@@ -280,6 +280,7 @@ def main(config_path: Path) -> int:
     """`murmure edge send`: runs until SIGTERM or Ctrl-C. Returns 0. Raises ConfigError."""
     config = load(config_path)
     trust = load_trust(config)
+    prepare_folders(config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

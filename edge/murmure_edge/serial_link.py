@@ -115,6 +115,9 @@ class SerialLink:
         except (OSError, termios.error) as error:
             raise LinkLost(f"{self._address}: cannot be written ({_reason(error)})") from error
 
+    def expect(self, until_ms: int) -> None:
+        """See Link.expect."""
+
     def discard_input(self) -> int:
         """See Link.discard_input. What arrives between the count and the flush is lost uncounted."""
         port = self._opened()

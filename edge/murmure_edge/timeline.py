@@ -111,11 +111,6 @@ class TimelineLink:
     def write(self, data: bytes, answer_by_ms: int) -> None:
         """See Link.write."""
         words, base = self._words, self._base
-        if not data:
-            words[base + WAIT_UNTIL_MS] = answer_by_ms
-            self._answer_owed = False
-            self._ring_bell()
-            return
         self._asked += 1
         words[base + ASK_MS] = self._now_ms
         words[base + ASK_DEADLINE_MS] = answer_by_ms
@@ -125,6 +120,12 @@ class TimelineLink:
             os.write(self._fd, data)
         except OSError as error:
             raise LinkLost(f"{self._address}: cannot be written ({error.strerror})") from error
+
+    def expect(self, until_ms: int) -> None:
+        """See Link.expect."""
+        self._words[self._base + WAIT_UNTIL_MS] = until_ms
+        self._answer_owed = False
+        self._ring_bell()
 
     def discard_input(self) -> int:
         """See Link.discard_input; never tcflush, which would lose count of the offsets."""
@@ -277,8 +278,7 @@ class TimelineLink:
         """Passes time without a port: it asks the bench for nothing but the time."""
         words, base = self._words, self._base
         words[base + DONE_MS] = self._now_ms
-        words[base + WAIT_UNTIL_MS] = until_ms
-        self._answer_owed = False
+        self.expect(until_ms)
         while self._now_ms < until_ms and not self._stop.is_set():
             self._known_marks = words[base + MARK_COUNT]
             if self._next_mark == self._known_marks:

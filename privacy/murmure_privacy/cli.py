@@ -94,9 +94,8 @@ def _check(args: argparse.Namespace) -> int:
     for stream in streams:
         print(f"  {stream['id']}: epsilon {stream['epsilon']:g} (delta {stream['delta']:g}) for one unit of privacy")
         for node in stream["nodes"]:
-            print(
-                f"    {node['node']:>5}  {node['indicator']:<9}  sigma {node['sigma']:>18,.3f}  {node['rho_micro']} micro-rho"
-            )
+            what = f"{node['node']:>5}  {node['indicator']:<9}"
+            print(f"    {what}  sigma {node['sigma']:>18,.3f}  {node['rho_micro']} micro-rho")
     print(f"  all streams together: epsilon {site['epsilon']:g}; largest message {largest} of {MESSAGE_LIMIT} bytes")
     for warning in warnings:
         print(f"  warning: {warning}")

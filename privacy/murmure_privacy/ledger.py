@@ -71,7 +71,7 @@ class Ledger:
         return row is not None
 
     def high_water_s(self, streams: Iterable[str]) -> int:
-        """Returns the latest end of a node of these streams that is closed (0 if none): nothing before may open again."""
+        """Returns the latest end of a closed node of these streams, 0 if none: nothing before may open again."""
         found = [
             self._db.execute("SELECT max(end_s) FROM charges WHERE stream = ?", (stream,)).fetchone()[0]
             for stream in streams
