@@ -1,0 +1,433 @@
+"""What may be filed, what is refused and counted, and what a refusal leaves behind."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from murmure_ingest import gateways
+from murmure_ingest.archive import CONFLICTS_KEPT, Archive
+from murmure_ingest.intake import REASONS, Duplicate, Heard, Intake, Refused, Stored
+from murmure_ingest.rules import RuleBook
+from murmure_privacy import wire
+from murmure_privacy.release import Release
+
+HOUR_S = 1_795_392_000 + 3600
+QUARTERS = 8
+
+
+def test_a_good_message_is_filed_with_all_its_nodes(centre: Any) -> None:
+    """A message that its gateway signed under its policy is Stored, and its outcomes read back as they were sealed."""
+    gateway = centre.gateway()
+    message = gateway.message(HOUR_S)
+    assert centre.accept(gateway.topic, gateway.seal(HOUR_S)) == Stored("gw-plaza", 1, len(message.outcomes))
+    read = [o for s in centre.archive.streams() for o in centre.archive.outcomes(s.stream, 0, 1 << 40)]
+    assert {o.node.key for o in read} == {o.node.key for o in message.outcomes}
+    assert set(read) == set(message.outcomes)
+    counts = centre.archive.counts()
+    assert (counts["stored"], counts["withheld"], counts["refused"]) == (2, 1, {})
+
+
+def test_the_same_bytes_again_are_a_duplicate(centre: Any) -> None:
+    """A replay changes nothing and is counted in nodes."""
+    gateway = centre.gateway()
+    sealed = gateway.seal(HOUR_S)
+    centre.accept(gateway.topic, sealed)
+    before = centre.content()
+    assert centre.accept(gateway.topic, sealed) == Duplicate("gw-plaza", 1, 3)
+    assert centre.content() == before
+    assert centre.archive.counts()["duplicates"] == 3
+
+
+def unsigned(gateway: Any, _: Any) -> tuple[str, bytes]:
+    parts = cbor2.loads(gateway.seal(HOUR_S)).value
+    return gateway.topic, parts[2]
+
+
+def empty_signature(gateway: Any, _: Any) -> tuple[str, bytes]:
+    parts = cbor2.loads(gateway.seal(HOUR_S)).value
+    return gateway.topic, cbor2.dumps(cbor2.CBORTag(18, [*parts[:3], b""]), canonical=True)
+
+
+def signed_by_a_stranger(gateway: Any, _: Any) -> tuple[str, bytes]:
+    gateway.secret = wire.new_key()[0]
+    return gateway.topic, gateway.seal(HOUR_S)
+
+
+def on_anothers_topic(gateway: Any, centre: Any) -> tuple[str, bytes]:
+    return centre.gateway("gw-other", "other").topic, gateway.seal(HOUR_S)
+
+
+def on_anothers_quartier(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic.replace("centre", "nord"), gateway.seal(HOUR_S)
+
+
+def one_bit_flipped(gateway: Any, _: Any) -> tuple[str, bytes]:
+    sealed = bytearray(gateway.seal(HOUR_S))
+    sealed[-1] ^= 1
+    return gateway.topic, bytes(sealed)
+
+
+def trailing_bytes(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic, gateway.seal(HOUR_S) + b"\x00"
+
+
+def one_mebibyte(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic, gateway.seal(HOUR_S) + bytes(1 << 20)
+
+
+def nothing_at_all(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic, b""
+
+
+def from_an_unknown_gateway(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic.replace("gw-plaza", "gw-nobody"), gateway.seal(HOUR_S)
+
+
+def from_a_revoked_gateway(gateway: Any, centre: Any) -> tuple[str, bytes]:
+    gateways.revoke(centre.archive, gateway.name)
+    return gateway.topic, gateway.seal(HOUR_S)
+
+
+def on_a_strange_topic(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic + "/more", gateway.seal(HOUR_S)
+
+
+def health_as_release(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic, gateway.health(10)[1]
+
+
+def of_a_later_version(gateway: Any, _: Any) -> tuple[str, bytes]:
+    fields = cbor2.loads(cbor2.loads(gateway.seal(HOUR_S)).value[2])
+    payload = cbor2.dumps({**fields, 0: 2}, canonical=True)
+    return gateway.topic, wire._seal1(payload, gateway.secret, gateway.name)
+
+
+def in_anothers_name(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic, wire.seal_message(gateway.message(HOUR_S, gateway="gw-other"), gateway.secret)
+
+
+COUNTED_ONLY: list[tuple[Callable[[Any, Any], tuple[str, bytes]], str]] = [
+    (unsigned, "malformed"),
+    (empty_signature, "bad_signature"),
+    (signed_by_a_stranger, "bad_signature"),
+    (on_anothers_topic, "bad_signature"),
+    (on_anothers_quartier, "wrong_topic"),
+    (one_bit_flipped, "bad_signature"),
+    (trailing_bytes, "not_canonical"),
+    (one_mebibyte, "oversized"),
+    (nothing_at_all, "malformed"),
+    (from_an_unknown_gateway, "unknown_gateway"),
+    (from_a_revoked_gateway, "revoked_gateway"),
+    (on_a_strange_topic, "bad_topic"),
+    (health_as_release, "malformed"),
+    (of_a_later_version, "unknown_version"),
+    (in_anothers_name, "wrong_topic"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), COUNTED_ONLY, ids=[bad.__name__ for bad, _ in COUNTED_ONLY])
+def test_what_the_gateway_did_not_say_here_is_counted_and_leaves_nothing(
+    centre: Any, bad: Callable[[Any, Any], tuple[str, bytes]], reason: str
+) -> None:
+    """Bytes without the right signature on the right topic are refused, counted by reason and stored nowhere."""
+    gateway = centre.gateway()
+    topic, payload = bad(gateway, centre)
+    word = centre.accept(topic, payload)
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate) == (reason, "counted")
+    assert centre.refused() == {reason: 1}
+    counts = centre.archive.counts()
+    assert (counts["messages"], counts["conflicts"], counts["stored"] + counts["withheld"]) == (0, 0, 0)
+    assert centre.archive.totals(gateway.name).settled_seq == 0
+
+
+@pytest.mark.parametrize("bad", [bad for bad, _ in COUNTED_ONLY if bad is not from_a_revoked_gateway])
+def test_a_strangers_message_does_not_keep_the_true_one_out(
+    centre: Any, bad: Callable[[Any, Any], tuple[str, bytes]]
+) -> None:
+    """After any refusal that a stranger can cause, the gateway's own message is filed all the same."""
+    gateway = centre.gateway()
+    secret = gateway.secret
+    centre.accept(*bad(gateway, centre))
+    gateway.secret = secret
+    gateway.sealed.clear()
+    assert isinstance(centre.accept(gateway.topic, gateway.seal(HOUR_S)), Stored)
+
+
+def changed(outcome: Release, **changes: object) -> Release:
+    return Release(replace(outcome.node, **changes), outcome.noised)  # type: ignore[arg-type]
+
+
+def less_noise(outcome: Release) -> Release:
+    return Release(outcome.node, (replace(outcome.noised[0], sigma_milli=1), *outcome.noised[1:]))
+
+
+def smaller_charge(outcome: Release) -> Release:
+    return Release(outcome.node, (replace(outcome.noised[0], rho_micro=1), *outcome.noised[1:]))
+
+
+def wider(outcome: Release) -> Release:
+    return Release(outcome.node, (replace(outcome.noised[0], integers=(1, 2)), *outcome.noised[1:]))
+
+
+NOT_IN_POLICY: dict[str, Callable[[Release], Release]] = {
+    "another stream": lambda o: changed(o, stream="plaza/voices"),
+    "another quantity": lambda o: changed(o, quantity="pm10"),
+    "another level": lambda o: changed(o, level="1w"),
+    "not aligned": lambda o: changed(o, start_s=o.node.start_s + 60, covered_from_s=o.node.start_s + 60),
+    "not a whole node": lambda o: changed(o, end_s=o.node.end_s + 900),
+    "covered not on a quarter-hour": lambda o: changed(o, covered_from_s=o.node.start_s + 60),
+    "another cadence": lambda o: changed(o, cadence_ms=125),
+    "other bounds": lambda o: changed(o, bounds=(0, 99)),
+    "beyond all calendars": lambda o: changed(
+        o, level="1d", start_s=(1 << 40) - 900, end_s=1 << 40, covered_from_s=(1 << 40) - 900
+    ),
+    "less noise than promised": less_noise,
+    "a smaller charge": smaller_charge,
+    "more figures": wider,
+    "an indicator too many": lambda o: Release(o.node, (*o.noised, o.noised[0])),
+}
+
+
+@pytest.mark.parametrize("change", NOT_IN_POLICY.values(), ids=NOT_IN_POLICY.keys())
+def test_what_the_signed_policy_does_not_allow_refuses_the_whole_message(
+    centre: Any, change: Callable[[Release], Release]
+) -> None:
+    """One node outside the policy, and no node of the message is filed; the receipt settles it as an exception."""
+    gateway = centre.gateway()
+    first, *others = gateway.outcomes(HOUR_S - 900)
+    sealed = gateway.seal(HOUR_S - 900, outcomes=(change(first), *others))
+    word = centre.accept(gateway.topic, sealed)
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate, word.seq) == ("not_in_policy", "refused", 1)
+    assert centre.refused() == {"not_in_policy": 1}
+    assert centre.archive.counts()["stored"] == 0
+    assert centre.archive.find(gateway.name, 1).sealed is None
+    assert centre.archive.exceptions(gateway.name, 1) == [(1, "refused")]
+    assert centre.archive.totals(gateway.name).settled_seq == 1
+    assert isinstance(centre.accept(gateway.topic, sealed), Duplicate)
+    assert isinstance(centre.accept(gateway.topic, gateway.seal(HOUR_S)), Stored)
+
+
+def test_a_policy_of_another_site_does_not_cover_this_one(centre: Any) -> None:
+    """Naming another site's published policy refuses the message."""
+    gateway = centre.gateway()
+    gateway.policy = centre.gateway("gw-other", "other").policy
+    word = centre.accept(gateway.topic, gateway.seal(HOUR_S))
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate) == ("not_in_policy", "refused")
+
+
+@pytest.mark.parametrize("change", [{"quartier": "nord"}, {"site": "other"}])
+def test_a_gateway_speaks_only_for_its_own_place(centre: Any, change: dict[str, str]) -> None:
+    """Quartier and site inside the message must be the registered ones."""
+    gateway = centre.gateway()
+    word = centre.accept(gateway.topic, gateway.seal(HOUR_S, **change))
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate) == ("wrong_site", "refused")
+
+
+def test_a_second_message_under_one_number_is_kept_as_a_conflict(centre: Any) -> None:
+    """The first message of a sequence number stays; the other is evidence, once, and never more than so many."""
+    gateway = centre.gateway()
+    centre.accept(gateway.topic, gateway.seal(HOUR_S))
+    before = centre.content()[:3]
+    for value in range(CONFLICTS_KEPT + 5):
+        other = wire.seal_message(gateway.message(HOUR_S + value * 900, seq=1, previous=bytes(32)), gateway.secret)
+        for _ in range(2):
+            word = centre.accept(gateway.topic, other)
+            if value:
+                assert isinstance(word, Refused)
+                assert (word.reason, word.fate, word.seq) == ("sequence_conflict", "conflict", 1)
+            else:
+                assert isinstance(word, Duplicate), "the very same content seals to the very same bytes"
+    assert centre.content()[:3] == before
+    assert centre.archive.counts()["conflicts"] == CONFLICTS_KEPT
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["after its successor", "after its predecessor"])
+def test_a_broken_chain_is_put_aside_whole(centre: Any, early: bool) -> None:
+    """A message whose neighbours name other hashes is quarantined, whichever came first."""
+    gateway = centre.gateway()
+    first, second = gateway.seal(HOUR_S), gateway.seal(HOUR_S + 900, previous=b"x" * 32)
+    order = [second, first] if early else [first, second]
+    assert isinstance(centre.accept(gateway.topic, order[0]), Stored)
+    word = centre.accept(gateway.topic, order[1])
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate) == ("chain_broken", "quarantined")
+    assert centre.archive.counts()["quarantined"] == 1
+    assert centre.archive.find(gateway.name, 1 if early else 2).sealed == order[1]
+    assert [word for _, word in centre.archive.exceptions(gateway.name, 2)] == ["quarantined"]
+
+
+def test_a_first_message_names_nothing_before_it(centre: Any) -> None:
+    """Sequence number 1 carries 32 zero bytes as the hash before it."""
+    gateway = centre.gateway()
+    word = centre.accept(gateway.topic, gateway.seal(HOUR_S, previous=b"x" * 32))
+    assert isinstance(word, Refused)
+    assert word.reason == "chain_broken"
+
+
+def test_a_node_has_one_release_for_ever(centre: Any) -> None:
+    """A second release of a node refuses its message, keeps it as evidence, and the first stays."""
+    gateway = centre.gateway()
+    centre.accept(gateway.topic, gateway.seal(HOUR_S))
+    before = centre.content()[1]
+    word = centre.accept(gateway.topic, gateway.seal(HOUR_S, outcomes=gateway.outcomes(HOUR_S, value=8)))
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate) == ("node_conflict", "refused")
+    assert centre.content()[1] == before
+    assert [reason for *_, reason in centre.archive.conflicts()] == ["node_conflict"]
+
+
+def test_a_node_twice_in_one_message_is_refused(centre: Any) -> None:
+    """Two outcomes for one node contradict each other."""
+    gateway = centre.gateway()
+    outcomes = gateway.outcomes(HOUR_S)
+    word = centre.accept(gateway.topic, gateway.seal(HOUR_S, outcomes=(*outcomes, outcomes[0])))
+    assert isinstance(word, Refused)
+    assert word.reason == "node_conflict"
+
+
+def test_what_names_an_unpublished_policy_waits_for_it(centre: Any) -> None:
+    """Unknown policy: quarantined and settled; filed as if nothing had been once the policy is published."""
+    gateway = centre.gateway(published=False)
+    history = gateway.history(QUARTERS)
+    words = centre.intake.accept_many(history)
+    assert {(w.reason, w.fate) for w in words} == {("unknown_policy", "quarantined")}
+    totals = centre.archive.totals(gateway.name)
+    assert (totals.settled_seq, totals.charged_rho_micro) == (QUARTERS, 0)
+    assert centre.intake.reconsider() == []
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    assert [type(word) for word in centre.intake.reconsider()] == [Stored] * QUARTERS
+    assert centre.archive.exceptions(gateway.name, QUARTERS) == []
+    assert centre.archive.totals(gateway.name).charged_rho_micro > 0
+    assert centre.archive.counts()["quarantined"] == 0
+    assert isinstance(centre.accept(*history[0]), Duplicate)
+    assert centre.intake.reconsider() == []
+
+
+def test_what_waited_is_judged_like_any_other(centre: Any) -> None:
+    """Once its policy is there, a message in quarantine can still be refused, for good."""
+    gateway = centre.gateway(published=False)
+    (quarter,) = gateway.outcomes(HOUR_S - 900)
+    centre.accept(gateway.topic, gateway.seal(HOUR_S - 900, outcomes=(less_noise(quarter),)))
+    centre.accept(gateway.topic, gateway.seal(HOUR_S + 3600))
+    centre.accept(gateway.topic, gateway.seal(HOUR_S + 3600, outcomes=gateway.outcomes(HOUR_S + 3600, value=9)))
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    words = centre.intake.reconsider()
+    assert [getattr(word, "reason", "stored") for word in words] == ["not_in_policy", "stored", "node_conflict"]
+    assert centre.archive.exceptions(gateway.name, 3) == [(1, "refused"), (3, "refused")]
+    assert centre.refused() == {"unknown_policy": 3, "not_in_policy": 1, "node_conflict": 1}
+
+
+def test_health_keeps_the_last_report_only(centre: Any) -> None:
+    """Reports are ordered by boot and uptime, so that a stepped clock or a replay changes nothing."""
+    gateway = centre.gateway()
+    assert centre.accept(*gateway.health(100)) == Heard("gw-plaza")
+    assert centre.accept(*gateway.health(200)) == Heard("gw-plaza")
+    old = centre.accept(*gateway.health(100))
+    assert isinstance(old, Refused)
+    assert old.reason == "stale_health"
+    assert centre.accept(*gateway.health(5, boot=2, at_s=1)) == Heard("gw-plaza")
+    (kept,) = centre.archive.health()
+    assert (kept.boot, kept.uptime_s, kept.at_s) == (2, 5, 1)
+
+
+def test_health_of_another_place_is_refused(centre: Any) -> None:
+    """A report must be from the gateway and quartier of its topic, and signed by it."""
+    gateway = centre.gateway()
+    for topic, payload, reason in (
+        (*gateway.health(1, quartier="nord"), "wrong_topic"),
+        (*gateway.health(1, gateway="gw-other"), "wrong_topic"),
+        (gateway.health(1)[0], gateway.seal(HOUR_S), "malformed"),
+    ):
+        word = centre.accept(topic, payload)
+        assert isinstance(word, Refused)
+        assert word.reason == reason
+    assert centre.archive.health() == []
+
+
+def test_every_reason_of_the_wire_is_one_of_ours(centre: Any) -> None:
+    """Whatever bytes come, the reason counted is a listed one: counters cannot be invented by a sender."""
+    gateway = centre.gateway()
+    good = gateway.seal(HOUR_S)
+    source = random.Random(1)
+    arrivals = []
+    for _ in range(2000):
+        sealed = bytearray(good)
+        for _ in range(source.randint(1, 3)):
+            sealed[source.randrange(len(sealed))] = source.randrange(256)
+        cut = len(sealed) if source.random() < 0.7 else source.randrange(len(sealed))
+        arrivals.append((gateway.topic, bytes(sealed[:cut])))
+    for (_, payload), word in zip(arrivals, centre.intake.accept_many(arrivals), strict=True):
+        assert isinstance(word, Refused) == (payload != good)
+        if isinstance(word, Refused):
+            assert word.reason in REASONS
+            assert word.fate == "counted"
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure in the middle of a batch leaves nothing of it, and the same batch goes through afterwards."""
+    gateway = centre.gateway()
+    history = gateway.history(QUARTERS)
+    before = centre.content()
+    put, calls = centre.archive.put, []
+
+    def failing(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == QUARTERS // 2:
+            raise RuntimeError("power cut")
+        put(*args)
+
+    monkeypatch.setattr(centre.archive, "put", failing)
+    with pytest.raises(RuntimeError):
+        centre.intake.accept_many(history)
+    assert centre.content() == before
+    monkeypatch.undo()
+    assert [type(word) for word in centre.intake.accept_many(history)] == [Stored] * QUARTERS
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, make_centre: Callable[[Path], Any]) -> Iterator[tuple[Any, bytes]]:
+    """A centre that was told two gateways' histories in order, and its archive as it was before."""
+    centre = make_centre(tmp_path_factory.mktemp("told"))
+    centre.gateways = [centre.gateway("gw-a", "a"), centre.gateway("gw-b", "b")]
+    centre.archive.close()
+    blank = centre.config.archive.read_bytes()
+    centre.archive = Archive.open(centre.config.archive)
+    centre.intake = Intake(centre.archive, RuleBook(centre.archive))
+    for gateway in centre.gateways:
+        centre.intake.accept_many(gateway.history(QUARTERS))
+    yield centre, blank
+    centre.archive.close()
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_order_with_repeats_gives_the_same_archive(told: tuple[Any, bytes], data: st.DataObject) -> None:
+    """Permuted, repeated, cut into any batches: messages, nodes, totals and conflicts come out the same."""
+    centre, blank = told
+    history = [(g.topic, sealed) for g in centre.gateways for sealed in g.sealed]
+    order = data.draw(st.permutations(range(len(history))))
+    repeats = data.draw(st.lists(st.sampled_from(range(len(history))), max_size=len(history)))
+    sequence = [*order, *repeats]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(sequence) - 1), max_size=4)))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "archive.db"
+        path.write_bytes(blank)
+        archive = Archive.open(path)
+        intake = Intake(archive, RuleBook(archive))
+        for start, end in zip([0, *cuts], [*cuts, len(sequence)], strict=True):
+            intake.accept_many([history[at] for at in sequence[start:end]])
+        assert replace(centre, archive=archive).content() == centre.content()
+        archive.close()
