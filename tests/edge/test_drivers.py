@@ -1,0 +1,276 @@
+"""One contract for all drivers, on the frames that vendors' documents print, and what is special to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from murmure_edge.sensors import DRIVERS, NOT_YET, make_driver
+from murmure_edge.sensors.base import Driver, PolledDriver, SettingError
+
+NOW_MS = 1_700_000_000_500
+EXAMPLES = {
+    "sds011": (bytes.fromhex("aac0d4043a0aa1601dab"), {"pm2_5": 1236, "pm10": 2618}),
+    "modbus_noise": (bytes.fromhex("0103020218b92e"), {"noise": 536}),
+    "tfluna": (bytes.fromhex("59592c01b004c80863"), {"footfall": 0}),
+}
+QUIET_RUBBISH = bytes.fromhex("00ff1337fe00")  # no header of any of them
+
+
+def _fed(driver: Driver, *pieces: bytes, now_ms: int = NOW_MS) -> list[tuple[str, int]]:
+    """Feeds each piece, a polled driver's after a request of its own, and returns quantities and values."""
+    found = []
+    if isinstance(driver, PolledDriver):
+        driver.request()
+    for piece in pieces:
+        found += [(quantity, reading.value) for quantity, reading in driver.feed(piece, now_ms)]
+    return found
+
+
+@pytest.fixture(params=sorted(DRIVERS))
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def driver(device: str) -> Driver:
+    return make_driver(device, {})
+
+
+@pytest.fixture
+def frame(device: str) -> bytes:
+    return EXAMPLES[device][0]
+
+
+@pytest.fixture
+def values(device: str) -> list[tuple[str, int]]:
+    return list(EXAMPLES[device][1].items())
+
+
+def test_a_good_frame_gives_its_values(driver: Driver, frame: bytes, values: list[tuple[str, int]]) -> None:
+    """The documents' example frame gives the documents' values, in tenths, and counts as one frame."""
+    assert _fed(driver, frame) == values
+    assert (driver.counters.frames, driver.counters.rejected, driver.counters.discarded_bytes) == (1, 0, 0)
+
+
+def test_every_driver_states_its_side_of_the_contract(driver: Driver, device: str) -> None:
+    """A driver tells its name, its memory for each quantity, a speed and a silence to live with."""
+    assert device == driver.NAME
+    assert set(driver.memory_readings) == set(driver.QUANTITIES)
+    assert driver.baud >= 1200 and driver.silence_ms >= 1000
+    assert driver.settled_ms(NOW_MS) == NOW_MS
+
+
+def test_rubbish_before_a_frame_is_discarded(driver: Driver, frame: bytes, values: list[tuple[str, int]]) -> None:
+    """Bytes of no frame are counted and skipped, and the frame after them is found."""
+    assert _fed(driver, QUIET_RUBBISH + frame) == values
+    assert driver.counters.discarded_bytes == len(QUIET_RUBBISH)
+
+
+def test_half_a_frame_waits_for_its_other_half(driver: Driver, frame: bytes, values: list[tuple[str, int]]) -> None:
+    """A frame may come in two reads; nothing is given before its end."""
+    assert _fed(driver, frame[:4]) == []
+    assert [(quantity, reading.value) for quantity, reading in driver.feed(frame[4:], NOW_MS)] == values
+
+
+def test_half_a_frame_is_forgotten_when_the_port_closes(
+    driver: Driver, frame: bytes, values: list[tuple[str, int]]
+) -> None:
+    """After a reset the half is discarded and counted, and the next frame stands alone."""
+    assert _fed(driver, frame[:4]) == []
+    driver.reset()
+    assert driver.counters.discarded_bytes == 4
+    assert _fed(driver, frame) == values
+
+
+def test_two_frames_at_once_are_two(driver: Driver, frame: bytes, device: str) -> None:
+    """Two frames in one read are two frames; one request, though, has one answer."""
+    found = _fed(driver, frame + frame)
+    assert driver.counters.frames == 2
+    assert len(found) == {"sds011": 4, "modbus_noise": 1, "tfluna": 1}[device]
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["first", "known"])
+def test_a_wrong_checksum_drops_the_reading(driver: Driver, frame: bytes, warm: bool) -> None:
+    """A frame with one bit wrong in its checksum gives nothing, and is counted, also beside a known good one."""
+    if warm:
+        _fed(driver, frame)
+    last = -2 if driver.NAME == "sds011" else -1
+    spoiled = bytearray(frame)
+    spoiled[last] ^= 1
+    assert _fed(driver, bytes(spoiled)) == []
+    assert driver.counters.rejected == 1
+    assert driver.counters.frames == int(warm)
+
+
+def test_a_good_frame_inside_a_spoiled_one_is_found(
+    driver: Driver, frame: bytes, values: list[tuple[str, int]]
+) -> None:
+    """After a frame that was cut short the scanner slides by one byte, so the whole one behind it is not lost."""
+    assert _fed(driver, frame[:5] + frame) == values
+    assert driver.counters.discarded_bytes == 5
+
+
+def test_byte_by_byte_is_the_same_as_all_at_once(device: str, frame: bytes) -> None:
+    """How bytes are cut into reads changes no value and no counter."""
+    stream = QUIET_RUBBISH + frame + frame[:3] + frame + QUIET_RUBBISH
+    whole, dripped = make_driver(device, {}), make_driver(device, {})
+    assert _fed(whole, stream) == _fed(dripped, *(stream[i : i + 1] for i in range(len(stream))))
+    assert whole.counters == dripped.counters
+
+
+def test_silence_gives_nothing(driver: Driver) -> None:
+    """No bytes, no reading, nothing counted."""
+    assert list(driver.feed(b"", NOW_MS)) == []
+    assert driver.counters.frames == driver.counters.discarded_bytes == 0
+
+
+@given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=5))
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_every_byte_is_in_a_frame_or_discarded_or_waiting(name: str, data: bytes, cuts: list[int]) -> None:
+    """Whatever comes, in whatever pieces: no error, and no byte is lost from the count."""
+    driver = make_driver(name, {})
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    _fed(driver, *(data[a:b] for a, b in pairwise(edges)))
+    driver.reset()
+    counters = driver.counters
+    shortest, longest = {"sds011": (10, 10), "modbus_noise": (5, 7), "tfluna": (4, 9)}[name]
+    assert counters.frames * shortest <= len(data) - counters.discarded_bytes <= counters.frames * longest
+
+
+@given(prefix=st.binary(max_size=40))
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_after_any_rubbish_frames_are_found_again(name: str, prefix: bytes) -> None:
+    """Whatever stood before: of three good frames in a row the last is always read."""
+    frame, values = EXAMPLES[name]
+    driver = make_driver(name, {})
+    _fed(driver, prefix)
+    before = driver.counters.frames
+    for _ in range(3):
+        _fed(driver, frame, now_ms=NOW_MS)
+    assert driver.counters.frames > before
+    assert values
+
+
+def _commands(data: list[bytes]) -> Iterator[str]:
+    return (command.hex() for command in data)
+
+
+def test_the_dust_sensor_is_woken_and_set_to_stream() -> None:
+    """An SDS011 that another program left asleep and in query mode is put right at every open."""
+    assert list(_commands(make_driver("sds011", {}).opening())) == [
+        "aab406010100000000000000000000ffff06ab",
+        "aab402010000000000000000000000ffff01ab",
+        "aab408010000000000000000000000ffff07ab",
+    ]
+
+
+def test_the_beam_is_given_its_rate_and_format() -> None:
+    """A TF-Luna is told its rate, the 9-byte format, checksums and output at every open."""
+    commands = list(_commands(make_driver("tfluna", {"rate_hz": 10}).opening()))
+    assert commands == ["5a06030a006d", "5a05050165", "5a05080168", "5a05070167"]
+
+
+def test_a_request_asks_for_one_register_of_one_slave() -> None:
+    """The request is that of the vendor's page; slave and register are settings."""
+    driver = make_driver("modbus_noise", {})
+    assert isinstance(driver, PolledDriver)
+    assert driver.request().hex() == "010300000001840a"
+    other = make_driver("modbus_noise", {"slave": 80, "register": 52})
+    assert isinstance(other, PolledDriver)
+    assert other.request().hex() == "500300340001c845"
+
+
+def test_a_slow_line_is_given_more_time_to_answer() -> None:
+    """The time-out counts the bytes of request and answer at the line's speed."""
+    fast, slow = make_driver("modbus_noise", {}), make_driver("modbus_noise", {"baud": 2400})
+    assert isinstance(fast, PolledDriver) and isinstance(slow, PolledDriver)
+    assert fast.timeout_ms < slow.timeout_ms < slow.period_ms
+
+
+@pytest.mark.parametrize(
+    ("answer", "frames"),
+    [
+        ("010302ffffb9f4", 1),  # the transmitter's "no value"
+        ("018302c0f1", 1),  # refused: no such register
+    ],
+)
+def test_a_refusal_answers_and_brings_no_reading(answer: str, frames: int) -> None:
+    """An exception and FFFF end the wait, prove the sensor alive and give no reading."""
+    driver = make_driver("modbus_noise", {})
+    assert _fed(driver, bytes.fromhex(answer)) == []
+    assert isinstance(driver, PolledDriver) and not driver.awaiting
+    assert driver.counters.frames == frames
+
+
+def test_an_echo_and_another_slave_are_not_the_answer() -> None:
+    """The adapter's echo of the request and another slave's answer are skipped; the answer behind them counts."""
+    driver = make_driver("modbus_noise", {})
+    assert isinstance(driver, PolledDriver)
+    echo, other = driver.request(), bytes.fromhex("020302021800fd")
+    assert _fed(driver, echo + other) == []
+    assert driver.awaiting
+    assert [r.value for _, r in driver.feed(bytes.fromhex("0103020218b92e"), NOW_MS)] == [536]
+    assert driver.counters.discarded_bytes == len(echo) + len(other)
+
+
+def test_a_second_answer_to_one_request_is_no_second_reading() -> None:
+    """A duplicate, or an answer that nobody waited for, is counted as a frame and gives nothing."""
+    frame, values = EXAMPLES["modbus_noise"]
+    driver = make_driver("modbus_noise", {})
+    assert _fed(driver, frame, frame) == list(values.items())
+    assert list(driver.feed(frame, NOW_MS)) == []
+
+
+def test_no_value_is_too_odd_for_a_reading() -> None:
+    """Values outside every datasheet are readings all the same: only protocol and silence may drop one."""
+    dust = make_driver("sds011", {})
+    assert _fed(dust, bytes.fromhex("aac0ffff00000000feab")) == [("pm2_5", 65535), ("pm10", 0)]
+    noise = make_driver("modbus_noise", {})
+    assert _fed(noise, bytes.fromhex("0103020000b844")) == [("noise", 0)]
+
+
+def test_an_unusable_distance_still_proves_the_beam_alive(luna_frame: Callable[..., bytes]) -> None:
+    """Too weak, too strong or FFFF: the distance is not used (nobody is counted), and the second counts as covered."""
+    driver = make_driver("tfluna", {})
+    found = _fed(driver, luna_frame(180) * 10, now_ms=1_000)
+    found += _fed(driver, (luna_frame(60, 99) + luna_frame(60, 65535) + luna_frame(65535)) * 3, now_ms=2_000)
+    found += _fed(driver, luna_frame(180) * 10, now_ms=3_000)
+    assert found == [("footfall", 0)] * 3
+
+
+def test_a_second_brings_one_sign_of_life() -> None:
+    """However many frames a second has, it brings one reading of 0."""
+    frame, _ = EXAMPLES["tfluna"]
+    driver = make_driver("tfluna", {"rate_hz": 100})
+    found = [_fed(driver, frame * 10, now_ms=1_000 + 100 * i) for i in range(20)]
+    assert sum(len(each) for each in found) == 2
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_devices_of_later_versions_are_refused_with_the_names_there_are(name: str) -> None:
+    """A device without a driver is refused in words that name the ones there are."""
+    with pytest.raises(SettingError, match="this version has no driver for it; write one of sds011"):
+        make_driver(name, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("nonsense", {}, "no such device"),
+        ("tfluna", {"rate_hz": 7}, "divisor of 500"),
+        ("tfluna", {"rate_hz": "10"}, "from 1 to 250"),
+        ("tfluna", {"slave": 1}, "tfluna knows rate_hz, baud"),
+        ("modbus_noise", {"slave": 0}, "from 1 to 247"),
+        ("modbus_noise", {"slave": True}, "from 1 to 247"),
+        ("modbus_noise", {"register": 65536}, "from 0 to 65535"),
+        ("sds011", {"baud": 300}, "from 1200"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_its_mend(name: str, settings: dict[str, object], says: str) -> None:
+    """What a driver cannot do is said before a port is opened, with what to write instead."""
+    with pytest.raises(SettingError, match=says):
+        make_driver(name, settings)
