@@ -59,6 +59,7 @@ LIBRARIES: dict[str, set[str]] = {
     "paho": {"murmure_edge/uplink.py", "murmure_ingest/subscriber.py"},
     "iotcore": {"murmure_ingest/embedded_broker.py"},
     "jinja2": {"murmure_dashboards/pages.py"},
+    "rich": {"murmure/progress.py"},
 }
 
 # Where the machine's clock may be named; everyone else is told the time.
