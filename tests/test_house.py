@@ -106,7 +106,8 @@ def files(suffix: str = "") -> Iterator[Path]:
     """Yields what a checkout holds; without git, which refuses the checkout of another user."""
     for folder, names, found in os.walk(ROOT):
         names[:] = [name for name in names if name not in NOT_OURS]
-        yield from (Path(folder, name) for name in sorted(found) if name.endswith(suffix))
+        wanted = [name for name in found if name.endswith(suffix) and not name.startswith(".coverage")]
+        yield from (Path(folder, name) for name in sorted(wanted))
 
 
 def texts() -> Iterator[tuple[str, str]]:
