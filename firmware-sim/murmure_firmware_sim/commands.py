@@ -64,7 +64,7 @@ def _settings(device: str, pairs: list[str]) -> dict[str, float]:
     for pair in pairs:
         key, _, value = pair.partition("=")
         settings[key] = _number(f"--set {key}", value)
-    check_settings(_WHERE, "--set", device, settings)
+    check_settings(_WHERE, "--set ", device, settings)
     return settings
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -212,7 +213,9 @@ def load(file: Path) -> dict[tuple[str, str], Rows]:
                     times[key], values[key] = array("q"), array("d")
                 times[key].append(instant)
                 values[key].append(value)
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, csv.Error):
+    except OSError as error:
+        raise SimError(str(file), "file", error.strerror or str(error), "name a recording") from None
+    except (EOFError, zlib.error, UnicodeDecodeError, csv.Error):
         raise SimError(str(file), "bytes", "is no CSV or gzip'd CSV", "name a recording") from None
     return {key: _by_time(times[key], values[key]) for key in times}
 

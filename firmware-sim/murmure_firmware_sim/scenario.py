@@ -157,7 +157,7 @@ def _port(file: str, where: str, content: object) -> PortPlan:
     if device not in DEVICES:
         raise SimError(file, table.name("device"), f"{device!r} is unknown", f"write one of {', '.join(DEVICES)}")
     settings = table.take("set", dict, 'write {"pm2_5": 12.3}', {})
-    check_settings(file, table.name("set"), device, settings)
+    check_settings(file, table.name("set."), device, settings)
     faults = []
     for each in table.take("faults", list, 'write ["silent"]', []):
         faults.append(parse_fault(str(each), file, table.name("faults")))
@@ -214,13 +214,13 @@ def check_settings(file: str, where: str, device: str, settings: Mapping[str, ob
     for key, value in settings.items():
         if key not in SETTINGS[device]:
             known = ", ".join(SETTINGS[device])
-            raise SimError(file, f"{where}.{key}", f"is no setting of {device}", f"write one of {known}")
+            raise SimError(file, f"{where}{key}", f"is no setting of {device}", f"write one of {known}")
         most = _MOST.get(key, 65_535)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise SimError(file, f"{where}.{key}", f"{value!r} is out of range", f"write a number from 0 to {most}")
+            raise SimError(file, f"{where}{key}", f"{value!r} is out of range", f"write a number from 0 to {most}")
     if "baud" in settings and settings["baud"] not in BAUDS:
         speeds = ", ".join(map(str, BAUDS))
-        raise SimError(file, f"{where}.baud", f"{settings['baud']!r} is none of its speeds", f"write one of {speeds}")
+        raise SimError(file, f"{where}baud", f"{settings['baud']!r} is none of its speeds", f"write one of {speeds}")
 
 
 def steady_source(settings: Mapping[str, float]) -> Steady | None:
