@@ -516,6 +516,8 @@ class Archive:
 
         Raises ArchiveDamaged if a stored message does not open any more.
         """
+        if from_s >= to_s:
+            return []
         rows = self._rows(
             "SELECT message, place FROM nodes WHERE stream = ? AND end_s > ? AND start_s < ?", stream, from_s, to_s
         )

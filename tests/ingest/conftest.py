@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as mqtt
 import pytest
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import IngestConfig, load
+from murmure_ingest.embedded_broker import EmbeddedBroker, answers, free_port
 from murmure_ingest.intake import Intake, Word
 from murmure_ingest.receipts import centre_key
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
-from murmure_privacy.plan import plan
+from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
-from murmure_privacy.release import Health, Message, Node, Noised, Outcome, Release, Withheld
+from murmure_privacy.release import Health, Message, Node, Noised, Outcome, Receipt, Release, Withheld
 from murmure_privacy.window import Calendar
+from paho.mqtt.enums import CallbackAPIVersion
 
 MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
 QUARTER_S = 900
+_NUMBERS = count()  # client ids of peers: one id twice would throw the first one out
 
 
 def policy_text(site: str, version: int = 1, epsilon: str = "1.0") -> bytes:
@@ -52,6 +63,12 @@ bounds = [0, 100]
 """.encode()
 
 
+@cache
+def _planned(toml: bytes) -> tuple[Plan, Calendar]:
+    parsed = parse(toml, "test")
+    return plan(parsed), Calendar(parsed.timezone)
+
+
 @dataclass
 class Gateway:
     """Seals messages in sequence. `sealed[i]` has the sequence number i + 1."""
@@ -69,10 +86,9 @@ class Gateway:
 
     def outcomes(self, closing_s: int, value: int = 7) -> tuple[Outcome, ...]:
         """Every node of the policy that closes then; the last quarter-hour of an hour is withheld, to have some."""
-        parsed = parse(self.policy, "test")
-        calendar = Calendar(parsed.timezone)
+        planned, calendar = _planned(self.policy)
         found: list[Outcome] = []
-        for stream in plan(parsed).streams.values():
+        for stream in planned.streams.values():
             for level in stream.nodes:
                 window = calendar.node(level.level, closing_s - 1)
                 if window.end_s != closing_s:
@@ -87,7 +103,7 @@ class Gateway:
                     present=20,
                     cadence_ms=stream.stream.cadence_ms,
                     bounds=stream.stream.bounds,
-                    policy=parsed.hash,
+                    policy=planned.policy.hash,
                 )
                 if level.level == "15min" and closing_s % 3600 == 0:
                     found.append(Withheld(replace(node, present=3), "sensor_absent"))
@@ -193,6 +209,131 @@ def _make_centre(folder: Path, port: int = 1883, mqtt: int = 5) -> Centre:
     return Centre(
         folder, config, archive, Intake(archive, RuleBook(archive)), centre_key(config.data_dir), wire.new_key()
     )
+
+
+class Mosquitto:
+    """Debian's broker without a memory of its own, so that a restart is a total loss."""
+
+    mqtt = 5
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port = port
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+        assert program
+        self._process = subprocess.Popen([program, "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            try:
+                return answers(self.port)
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("mosquitto does not answer")
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def kill(broker: Mosquitto | EmbeddedBroker) -> None:
+    """Ends a broker as a power cut does."""
+    os.kill(broker.pid, signal.SIGKILL)
+    broker.stop()
+
+
+@pytest.fixture
+def kill_broker() -> Callable[[Mosquitto | EmbeddedBroker], None]:
+    return kill
+
+
+@pytest.fixture(params=["iotcore-5", pytest.param("mosquitto-5", marks=pytest.mark.broker)])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mosquitto | EmbeddedBroker]:
+    """Each broker that we name, not started yet, on a port of its own; `iotcore-4` (MQTT 3.1.1) on demand."""
+    kind, mqtt = request.param.split("-")
+    broker = Mosquitto(free_port(), tmp_path) if kind == "mosquitto" else EmbeddedBroker(free_port(), int(mqtt))
+    yield broker
+    broker.stop()
+
+
+class Peer:
+    """A gateway's half of the link, with paho: publishes what it is given, keeps what it is sent."""
+
+    def __init__(self, gateway: Gateway, broker: Mosquitto | EmbeddedBroker) -> None:
+        self.gateway = gateway
+        self.got: list[tuple[str, bytes, bool, str | None]] = []
+        five = broker.mqtt == 5
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"{gateway.name}-{next(_NUMBERS)}",
+            protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
+            clean_session=None if five else True,
+        )
+        self._base = f"murmure/v1/{gateway.quartier}/{gateway.name}"
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda *_: self._client.subscribe(
+            [(f"{self._base}/receipt", 1), (f"{self._base}/policy", 1)]
+        )
+        self._client.on_message = self._keep
+        self._client.connect_async("127.0.0.1", broker.port, keepalive=10)
+        self._client.loop_start()
+
+    def _keep(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
+        kind = getattr(message.properties, "ContentType", None) if message.properties else None
+        self.got.append((message.topic.rsplit("/", 1)[1], bytes(message.payload), message.retain, kind))
+
+    def publish(self, *arrivals: tuple[str, bytes]) -> None:
+        for topic, payload in arrivals:
+            self._client.publish(topic, payload, qos=1)
+
+    def receipts(self, centre: Centre) -> list[Receipt]:
+        public = wire.public_key(centre.secret)
+        return [wire.open_receipt(payload, public) for kind, payload, *_ in self.got if kind == "receipt"]
+
+    def settled(self, centre: Centre) -> int:
+        found = self.receipts(centre)
+        return found[-1].settled_seq if found else -1
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[Gateway, Mosquitto | EmbeddedBroker], Peer]]:
+    """Connects a gateway to a broker."""
+    peers: list[Peer] = []
+
+    def connect(gateway: Gateway, broker: Mosquitto | EmbeddedBroker) -> Peer:
+        peers.append(Peer(gateway, broker))
+        return peers[-1]
+
+    yield connect
+    for peer in peers:
+        peer.stop()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Waits until something is true, 20 s at most."""
+
+    def until(true: Callable[[], object]) -> None:
+        for _ in range(400):
+            if true():
+                return
+            time.sleep(0.05)
+        raise AssertionError("it did not happen within 20 s")
+
+    return until
 
 
 @pytest.fixture(scope="session")

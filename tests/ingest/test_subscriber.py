@@ -1,0 +1,253 @@
+"""The centre at a real broker: stored, then acknowledged, then receipted; and every order of power cuts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from murmure_ingest import gateways, subscriber
+from murmure_ingest.archive import Archive, ArchiveFull
+from murmure_ingest.intake import Intake
+from murmure_ingest.rules import RuleBook
+from murmure_ingest.subscriber import Subscriber
+from murmure_privacy import wire
+
+QUARTERS = 6
+
+_PROCESS = """
+import argparse, os, sys
+from murmure_ingest import cli, intake, subscriber
+{sabotage}
+parser = argparse.ArgumentParser()
+cli.register(parser.add_subparsers())
+args = parser.parse_args(sys.argv[1:])
+sys.exit(args.handler(args))
+"""
+SABOTAGE = {
+    "before the commit": "intake.Intake._accept = lambda *_: os._exit(9)",
+    "after the commit": "subscriber._Link.acknowledge = lambda *_: os._exit(9)",
+    "before the receipt": "subscriber.Subscriber._answer = lambda self, words: words and os._exit(9)",
+}
+
+
+class Running:
+    """A Subscriber in a thread with an archive connection of its own, as a process would have."""
+
+    def __init__(self, centre: Any) -> None:
+        self.said: list[str] = []
+        self.error: BaseException | None = None
+        self._centre, self._stop = centre, Event()
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        archive = Archive.open(self._centre.config.archive)
+        try:
+            intake = Intake(archive, RuleBook(archive))
+            Subscriber(self._centre.config, archive, intake, self._centre.secret, self.said.append).run(self._stop)
+        except BaseException as error:
+            self.error = error
+        finally:
+            archive.close()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[[Any], Running]]:
+    running: list[Running] = []
+
+    def run(centre: Any) -> Running:
+        running.append(Running(centre))
+        return running[-1]
+
+    yield run
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def at_broker(tmp_path: Path, make_centre: Callable[..., Any], broker: Any) -> Iterator[Any]:
+    """A centre that is told of the broker, which is not started."""
+    centre = make_centre(tmp_path, port=broker.port, mqtt=broker.mqtt)
+    yield centre
+    centre.archive.close()
+
+
+@pytest.mark.parametrize(
+    "broker", ["iotcore-5", "iotcore-4", pytest.param("mosquitto-5", marks=pytest.mark.broker)], indirect=True
+)
+def test_what_is_published_is_stored_and_receipted(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any
+) -> None:
+    """Messages by MQTT end in the archive; the gateway gets a signed receipt and its policy, both retained."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    run(centre)
+    peer = connect(gateway, broker)
+    history = gateway.history(QUARTERS)
+    peer.publish(*history, gateway.health(60))
+    until(lambda: peer.settled(centre) == QUARTERS)
+    receipt = peer.receipts(centre)[-1]
+    assert receipt.settled_hash == wire.digest(gateway.sealed[-1])
+    assert (receipt.exceptions, receipt.policy_version, receipt.gateway) == ((), 1, "gw-plaza")
+    assert receipt.charged_rho_micro == centre.archive.totals(gateway.name).charged_rho_micro > 0
+    until(lambda: centre.archive.health())
+    late = connect(gateway, broker)
+    until(lambda: {kind for kind, *_ in late.got} == {"receipt", "policy"})
+    assert all(retained for _, _, retained, _ in late.got)
+    if broker.mqtt == 5:
+        assert {content_type for *_, content_type in late.got} == {"application/cose"}
+    sealed = next(payload for kind, payload, *_ in late.got if kind == "policy")
+    assert wire.open_policy(sealed, [centre.steward[1]], 1) == gateway.policy
+
+
+def test_rubbish_is_acknowledged_and_counted(at_broker: Any, broker: Any, run: Any, connect: Any, until: Any) -> None:
+    """What cannot be filed does not stop what can, and is not delivered for ever; QoS 0 is taken as well."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    running = run(centre)
+    peer = connect(gateway, broker)
+    until(lambda: peer.settled(centre) == 0)
+    for number in range(300):
+        peer.publish((gateway.topic, b"rubbish %d" % number))
+    sealed = gateway.seal(1_795_392_900)
+    peer._client.publish(gateway.topic, sealed, qos=0)
+    until(lambda: peer.settled(centre) == 1)
+    until(lambda: centre.refused() == {"malformed": 300})
+    assert sum("malformed" in line for line in running.said) == 1
+
+
+def test_a_killed_broker_costs_a_resend_and_nothing_else(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, kill_broker: Any
+) -> None:
+    """The broker comes back empty: policies and receipts are said again, and what was sent again is a duplicate."""
+    centre = at_broker
+    gateway = centre.gateway()
+    running = run(centre)  # the broker is not there yet: the centre waits for it
+    until(lambda: any("no answer" in line for line in running.said))
+    broker.start()
+    peer = connect(gateway, broker)
+    history = gateway.history(QUARTERS)
+    until(lambda: peer.settled(centre) == 0)
+    peer.publish(*history[:3])
+    until(lambda: peer.settled(centre) == 3)
+    kill_broker(broker)
+    peer.publish(*history[3:])
+    broker.start()
+    # A broker without a memory drops what comes before the centre is back: a gateway sends until it has a receipt.
+    until(lambda: peer.publish(*history) or peer.settled(centre) == QUARTERS)
+    newcomer = connect(gateway, broker)
+    until(lambda: {kind for kind, *_ in newcomer.got} == {"receipt", "policy"})
+    assert centre.archive.counts()["messages"] == QUARTERS
+    assert centre.refused() == {}
+    assert sum("connected" in line for line in running.said) == 2
+
+
+def test_a_published_policy_reaches_the_gateway_within_seconds(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any
+) -> None:
+    """`policy publish` beside a running centre: the new policy goes out retained, and what waited for it is filed."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway(published=False)
+    run(centre)
+    peer = connect(gateway, broker)
+    peer.publish(*gateway.history(QUARTERS))
+    until(lambda: peer.settled(centre) == QUARTERS)
+    assert peer.receipts(centre)[-1].exceptions == tuple((n + 1, "quarantined") for n in range(QUARTERS))
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    until(lambda: any(kind == "policy" for kind, *_ in peer.got))
+    until(lambda: peer.receipts(centre)[-1].exceptions == ())
+    assert peer.receipts(centre)[-1].policy_version == 1
+    assert centre.archive.counts()["quarantined"] == 0
+
+
+@pytest.mark.parametrize("cut", SABOTAGE)
+def test_a_power_cut_of_the_centre_loses_nothing(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, cut: str
+) -> None:
+    """Killed at any point around the commit, a second centre is delivered the same messages and settles them once."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    command = [sys.executable, "-c", _PROCESS.format(sabotage=SABOTAGE[cut]), "ingest", "run", "--config"]
+    process = subprocess.Popen([*command, centre.config.source], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "connected" in process.stderr.readline()
+    peer = connect(gateway, broker)
+    history = gateway.history(2)
+    until(lambda: peer.settled(centre) == 0)  # the link stands: the subscription is in place
+    peer.publish(*history)
+    assert process.wait(20) == 9
+    stored = centre.archive.counts()["messages"]
+    assert (stored == 0) == (cut == "before the commit")
+    run(centre)
+    # The publisher does nothing more: the broker's session still holds what was not acknowledged. Only the last cut
+    # comes after the acknowledgement: there the receipt is said again because the new centre connects.
+    until(lambda: peer.settled(centre) == 2)
+    counts = centre.archive.counts()
+    assert (counts["messages"], counts["conflicts"], counts["refused"]) == (2, 0, {})
+
+
+def test_nothing_is_acknowledged_while_the_disk_is_full(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is said once and waited for; the same batch is filed once there is room, and none is lost."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    monkeypatch.setattr(subscriber, "_RETRY_FULL_S", 0.05)
+    accept_many, room = Intake.accept_many, Event()
+    acknowledged: list[Any] = []
+    monkeypatch.setattr(
+        subscriber._Link, "acknowledge", lambda link, arrival: acknowledged.append(link._client.ack(arrival.mid, 1))
+    )
+
+    def full(self: Intake, arrivals: Any) -> Any:
+        if not room.is_set():
+            raise ArchiveFull("archive.db: archive: the disk is full; make room, nothing was lost")
+        return accept_many(self, arrivals)
+
+    monkeypatch.setattr(Intake, "accept_many", full)
+    running = run(centre)
+    peer = connect(gateway, broker)
+    until(lambda: peer.settled(centre) == 0)
+    peer.publish(*gateway.history(QUARTERS))
+    until(lambda: any("the disk is full" in line for line in running.said))
+    assert not acknowledged
+    room.set()
+    until(lambda: peer.settled(centre) == QUARTERS)
+    assert len(acknowledged) == QUARTERS
+    assert [line for line in running.said if "archive" in line][1:] == [
+        f"{centre.config.archive}: archive: there is room again"
+    ]
+
+
+def test_a_stop_ends_the_process_cleanly(at_broker: Any, broker: Any, connect: Any, until: Any) -> None:
+    """SIGTERM ends `ingest run` with 0; a second one on the same folder is refused with one line and 2."""
+    centre = at_broker
+    broker.start()
+    command = [sys.executable, "-c", _PROCESS.format(sabotage=""), "ingest", "run", "--config", centre.config.source]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    assert "connected" in first.stderr.readline()
+    second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert "another ingest runs on it" in second.stderr
+    assert second.returncode != 0
+    os.kill(first.pid, signal.SIGTERM)
+    assert first.wait(20) == 0
