@@ -155,17 +155,19 @@ class Sense:
                 self._turn()
         finally:
             self._stop.set()
-            while any(thread.is_alive() for thread in threads):
+            while any(thread.is_alive() for thread in threads) or not self._batches.empty():
                 self._drain()
 
     def _post(self, batch: PortBatch) -> None:
         self._batches.put(batch)
 
     def _drain(self) -> None:
+        """Takes what the ports still hand over while they end; only their counters matter now."""
         try:
-            self._batches.get(timeout=0.05)
+            batch = self._batches.get(timeout=0.05)
         except queue.Empty:
             return
+        self._views[batch.port].health = batch.health
 
     def _turn(self) -> None:
         if self._clock.monotonic() >= self._next_look:

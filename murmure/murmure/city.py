@@ -362,6 +362,7 @@ class Running:
             )
             bench = self.start("bench", ["murmure_firmware_sim.bench", str(city.scenario)], stdout=subprocess.PIPE)
             threading.Thread(target=self._listen, args=(bench.stdout,), daemon=True).start()
+            self._await_bench()
             self._tell("bench     9 simulated sensors on pseudo-terminals")
             for place in SITES:
                 self.start_sense(place)
@@ -400,6 +401,18 @@ class Running:
         """Starts the process of a gateway that has the network."""
         config = self.city.gateway_dir(place) / "gateway.toml"
         return self.start(f"send-{place.id}", ["murmure.cli", "edge", "send", "--config", str(config)])
+
+    def _await_bench(self) -> None:
+        """Waits until every port is there: a gateway whose time is the bench's cannot start before it."""
+        patience = time.monotonic() + _PATIENCE_S
+        folders = [self.city.gateway_dir(place) for place in SITES]
+        wanted = [folder / "ports" / name for folder in folders for name in ("beam", "meter", "dust")]
+        wanted += [folder / "timeline" / "timeline.sock" for folder in folders]
+        while not all(path.exists() for path in wanted):
+            self.check()
+            if time.monotonic() > patience:
+                raise MurmureError(f"bench: its ports are not there after {_PATIENCE_S:.0f} s; see the logs")
+            time.sleep(0.05)
 
     def _listen(self, lines: IO[str] | None) -> None:
         for line in lines or ():
@@ -542,9 +555,13 @@ def _run_once(city: City, running: Running, reporter: Reporter, stop: threading.
         said = running.stop(f"sense-{place.id}").strip().splitlines()[-1]
         taken |= {f"{place.gateway}/{port}": counters for port, counters in json.loads(said).items()}
     bench = running.bench.ended
-    for port, counters in taken.items():
-        if counters["frames"] != bench[port]["frames"] or counters["rejected"] or counters["discarded_bytes"]:
-            raise MurmureError(f"{port}: {bench[port]['frames']} frames were sent, {counters['frames']} arrived whole")
+    lost = [
+        f"{port}: {bench[port]['frames']} frames were sent, {counters['frames']} arrived whole"
+        for port, counters in taken.items()
+        if counters["frames"] != bench[port]["frames"] or counters["rejected"] or counters["discarded_bytes"]
+    ]
+    if lost:
+        raise MurmureError("; ".join(lost))
     reporter.say("site      drawing")
     build_site(city, span.midnight_s)
     result = summary(city, bench, taken, time.monotonic() - began)
