@@ -41,8 +41,8 @@ class Profile:
 
 
 PROFILES = {
-    "plaza": Profile(14.0, 5.0, 66.0, 42.0, 9.0, market=True, concerts=True),
-    "street": Profile(8.0, 14.0, 72.0, 44.0, 11.0),
+    "plaza": Profile(14.0, 5.0, 65.0, 42.0, 9.0, market=True, concerts=True),
+    "street": Profile(8.0, 9.0, 67.0, 43.0, 11.0),
     "residential": Profile(2.0, 2.5, 62.0, 34.0, 8.0, lone_walker=True),
 }
 
@@ -57,7 +57,7 @@ _MARKET_DAYS, _MARKET_HOURS, _MARKET_FACTOR = (2, 5), (7.0, 13.0), 3.5
 _LORRY_DAYS, _LORRY_MINUTE, _LORRY_MINUTES = (0, 3), 5 * 60 + 50, 3
 _CONCERT_HOURS, _CONCERT_CHANCE = (20.0, 24.0), 0.25
 _RAIN_CHANCE, _RAIN_FACTOR = 0.08, 0.6
-_SIREN_PER_HOUR = 0.12
+_SIREN_PER_HOUR = 0.04
 _SMOKE_MONTHS, _SMOKE_CHANCE, _SMOKE_HOURS = (11, 12, 1, 2), 0.4, (18.0, 23.0)
 _LONE_MINUTE = 4 * 60 + 50
 _HOURS_REMEMBERED, _REMEMBERED = 24, 0.8

@@ -181,7 +181,7 @@ class FakeEdge:
         self.ports = {p["name"]: FakePort(directory, i, p) for i, p in enumerate(gateway["ports"])}
         self.poll_ms = poll_ms
         self.start_ms = {port.await_start() for port in self.ports.values()}.pop()
-        self.next_ask_ms = {name: self.start_ms for name in self.ports}
+        self.next_ask_ms = dict.fromkeys(self.ports, self.start_ms)
         self.answers: dict[str, list[tuple[bytes, int]]] = {name: [] for name in self.ports}
         for port in self.ports.values():
             port.go()

@@ -42,11 +42,11 @@ def test_requests_are_answered_as_in_the_collected_pairs(shared: Path) -> None:
 def test_exceptions_name_what_was_wrong() -> None:
     """Unknown function 01, unknown register 02, bad count or value 03; the exception has bit 7 of the function."""
     sensor = device()
-    assert ["01 83 02 c0 f1"] == ask(sensor, "01 03 00 05 00 01")
-    assert ["01 84 01 82 c0"] == ask(sensor, "01 04 00 00 00 01")
-    assert ["01 83 03 01 31"] == ask(sensor, "01 03 00 00 00 00")
-    assert ["01 86 02 c3 a1"] == ask(sensor, "01 06 00 00 00 01")
-    assert ["01 86 03 02 61"] == ask(sensor, "01 06 00 66 01 00")
+    assert ask(sensor, "01 03 00 05 00 01") == ["01 83 02 c0 f1"]
+    assert ask(sensor, "01 04 00 00 00 01") == ["01 84 01 82 c0"]
+    assert ask(sensor, "01 03 00 00 00 00") == ["01 83 03 01 31"]
+    assert ask(sensor, "01 06 00 00 00 01") == ["01 86 02 c3 a1"]
+    assert ask(sensor, "01 06 00 66 01 00") == ["01 86 03 02 61"]
 
 
 def test_settings_are_readable_and_a_written_address_holds_from_the_next_power_cycle() -> None:
@@ -56,21 +56,21 @@ def test_settings_are_readable_and_a_written_address_holds_from_the_next_power_c
     assert ask(sensor, "01 06 00 66 00 07")[0].startswith("01 06 00 66 00 07")
     assert ask(sensor, "01 03 00 00 00 01")
     sensor.power_cycle(T0_MS)
-    assert [] == ask(sensor, "01 03 00 00 00 01")
+    assert ask(sensor, "01 03 00 00 00 01") == []
     assert ask(sensor, "07 03 00 00 00 01")[0].startswith("07 03 02 02 18")
 
 
 @pytest.mark.parametrize("heard", [REQUEST[:-1] + b"\x0b", b"\x00" + REQUEST, with_crc(bytes.fromhex("020300000001"))])
 def test_what_is_not_for_it_is_not_answered(heard: bytes) -> None:
     """A wrong CRC, a byte too many before it, another address: silence."""
-    assert [] == device().receive(heard, T0_MS)
+    assert device().receive(heard, T0_MS) == []
 
 
 def test_request_in_two_halves_is_heard_only_without_a_gap() -> None:
     """3.5 characters of silence end a request, so a half one is forgotten."""
     sensor = device()
-    assert [] == sensor.receive(REQUEST[:3], T0_MS)
-    assert 1 == len(sensor.receive(REQUEST[3:], T0_MS + 5))
-    assert [] == sensor.receive(REQUEST[:3], T0_MS + 1000)
-    assert [] == sensor.receive(REQUEST[3:], T0_MS + 1100)
-    assert 1 == len(sensor.receive(REQUEST, T0_MS + 2000))
+    assert sensor.receive(REQUEST[:3], T0_MS) == []
+    assert len(sensor.receive(REQUEST[3:], T0_MS + 5)) == 1
+    assert sensor.receive(REQUEST[:3], T0_MS + 1000) == []
+    assert sensor.receive(REQUEST[3:], T0_MS + 1100) == []
+    assert len(sensor.receive(REQUEST, T0_MS + 2000)) == 1

@@ -28,7 +28,7 @@ def command(what: int, op: int = 0, value: int = 0, target: bytes = b"\xff\xff",
 
 def test_measurement_is_the_documented_frame() -> None:
     """123.6 and 261.8 ug/m3 of device A160 is the frame printed in the protocol."""
-    assert [(MEASUREMENT, T0_MS + 500)] == device().advance(T0_MS + 999)
+    assert device().advance(T0_MS + 999) == [(MEASUREMENT, T0_MS + 500)]
 
 
 @pytest.mark.shared
@@ -48,19 +48,19 @@ def test_query_mode_ends_the_stream_and_active_mode_begins_it_again() -> None:
     sensor.advance(T0_MS + 1000)
     sensor.receive(command(2, 1, 1), T0_MS + 1000)
     assert all(said == b"" for said, _ in sensor.advance(T0_MS + 5000))
-    assert [MEASUREMENT] == [said for said, _ in sensor.receive(command(4), T0_MS + 5000)]
+    assert [said for said, _ in sensor.receive(command(4), T0_MS + 5000)] == [MEASUREMENT]
     sensor.receive(command(2, 1, 0), T0_MS + 5000)
-    assert [MEASUREMENT] == [said for said, _ in sensor.advance(T0_MS + 6000)]
+    assert [said for said, _ in sensor.advance(T0_MS + 6000)] == [MEASUREMENT]
 
 
 def test_asleep_it_hears_only_the_wake_command() -> None:
     """Sleep silences stream and commands; only command 06 is answered."""
     sensor = device()
-    assert ["aac506010000a16008ab"] == [said.hex() for said, _ in sensor.receive(command(6, 1, 0), T0_MS)]
-    assert [] == sensor.receive(command(7), T0_MS)
+    assert [said.hex() for said, _ in sensor.receive(command(6, 1, 0), T0_MS)] == ["aac506010000a16008ab"]
+    assert sensor.receive(command(7), T0_MS) == []
     assert all(said == b"" for said, _ in sensor.advance(T0_MS + 3000))
-    assert ["aac506010100a16009ab"] == [said.hex() for said, _ in sensor.receive(command(6, 1, 1), T0_MS + 3000)]
-    assert [MEASUREMENT] == [said for said, _ in sensor.advance(T0_MS + 4000)]
+    assert [said.hex() for said, _ in sensor.receive(command(6, 1, 1), T0_MS + 3000)] == ["aac506010100a16009ab"]
+    assert [said for said, _ in sensor.advance(T0_MS + 4000)] == [MEASUREMENT]
 
 
 def test_working_period_gives_one_frame_a_cycle() -> None:
@@ -68,7 +68,7 @@ def test_working_period_gives_one_frame_a_cycle() -> None:
     sensor = device()
     sensor.receive(command(8, 1, 2), T0_MS)
     spoken = [time_ms - T0_MS for said, time_ms in sensor.advance(T0_MS + 360_000) if said]
-    assert [29_500, 149_500, 269_500] == spoken
+    assert spoken == [29_500, 149_500, 269_500]
 
 
 def test_new_id_is_taken_and_the_old_one_no_longer_heard() -> None:
@@ -76,7 +76,7 @@ def test_new_id_is_taken_and_the_old_one_no_longer_heard() -> None:
     sensor = device()
     sensor.receive(command(5, new_id=b"\x12\x34"), T0_MS)
     assert sensor.advance(T0_MS + 999)[0][0][6:8] == b"\x12\x34"
-    assert [] == sensor.receive(command(7, target=b"\xa1\x60"), T0_MS)
+    assert sensor.receive(command(7, target=b"\xa1\x60"), T0_MS) == []
     assert sensor.receive(command(7, target=b"\x12\x34"), T0_MS)
 
 
@@ -85,8 +85,8 @@ def test_command_after_rubbish_in_halves_is_heard() -> None:
     sensor = device()
     spoiled = bytearray(command(7))
     spoiled[17] ^= 1
-    assert [] == sensor.receive(b"\x00\xff\xaa\xb4\x07" + bytes(spoiled) + command(7)[:9], T0_MS)
-    assert 1 == len(sensor.receive(command(7)[9:], T0_MS + 5))
+    assert sensor.receive(b"\x00\xff\xaa\xb4\x07" + bytes(spoiled) + command(7)[:9], T0_MS) == []
+    assert len(sensor.receive(command(7)[9:], T0_MS + 5)) == 1
 
 
 def test_power_cut_wakes_it_in_the_mode_it_had() -> None:

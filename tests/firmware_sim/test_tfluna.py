@@ -40,8 +40,8 @@ def command(what: int, *data: int) -> bytes:
 
 def test_frames_are_the_documented_ones() -> None:
     """300 cm at 1200 and 25.0 C, and 180 cm at 1500, are the bytes of the collection."""
-    assert "59 59 2c 01 b0 04 c8 08 63" == frame(300, 1200).hex(" ")
-    assert "59 59 b4 00 dc 05 c8 08 17" == frame(180, 1500).hex(" ")
+    assert frame(300, 1200).hex(" ") == "59 59 2c 01 b0 04 c8 08 63"
+    assert frame(180, 1500).hex(" ") == "59 59 b4 00 dc 05 c8 08 17"
 
 
 @pytest.mark.parametrize("rate_hz", [1, 3, 10, 100, 250])
@@ -59,7 +59,7 @@ def test_each_crossing_is_one_dip_of_200_ms(rate_hz: int, frames: int) -> None:
     sensor = device(150, rate_hz)
     said = b"".join(piece for piece, _ in sensor.advance(T0_MS + 2 * MINUTE_MS - 1))
     assert [frames] * 300 == dips(distances(said))
-    assert 300 == sensor.crossings
+    assert sensor.crossings == 300
 
 
 def test_idle_beam_shows_the_wall_to_a_centimetre() -> None:
@@ -82,7 +82,7 @@ def test_commands_are_answered_by_their_like() -> None:
         (command(2), command(2, 0)),
     ):
         assert [expected] == [said for said, _ in sensor.receive(sent, T0_MS)]
-    assert "5a06030a006d" == command(3, 10, 0).hex()
+    assert command(3, 10, 0).hex() == "5a06030a006d"
 
 
 def test_impossible_rate_is_answered_with_the_one_in_force() -> None:
@@ -94,12 +94,12 @@ def test_output_off_is_silent_and_rate_0_answers_only_triggers() -> None:
     """Both stop the stream; a trigger gives one frame in rate 0 and none else."""
     sensor = device()
     sensor.receive(command(7, 0), T0_MS)
-    assert b"" == b"".join(said for said, _ in sensor.advance(T0_MS + 2000))
+    assert b"".join(said for said, _ in sensor.advance(T0_MS + 2000)) == b""
     sensor.receive(command(7, 1), T0_MS + 2000)
-    assert [] == sensor.receive(command(4), T0_MS + 2000)
+    assert sensor.receive(command(4), T0_MS + 2000) == []
     sensor.receive(command(3, 0, 0), T0_MS + 2000)
-    assert b"" == b"".join(said for said, _ in sensor.advance(T0_MS + 4000))
-    assert 1 == len(distances(sensor.receive(command(4), T0_MS + 4000)[0][0]))
+    assert b"".join(said for said, _ in sensor.advance(T0_MS + 4000)) == b""
+    assert len(distances(sensor.receive(command(4), T0_MS + 4000)[0][0])) == 1
 
 
 def test_unsaved_settings_are_lost_with_the_power() -> None:
@@ -107,10 +107,10 @@ def test_unsaved_settings_are_lost_with_the_power() -> None:
     sensor = device()
     sensor.receive(command(3, 50, 0), T0_MS)
     sensor.power_cycle(T0_MS)
-    assert 10 == sensor.rate_hz
+    assert sensor.rate_hz == 10
     sensor.receive(command(3, 50, 0) + command(17), T0_MS)
     sensor.power_cycle(T0_MS)
-    assert 50 == sensor.rate_hz
+    assert sensor.rate_hz == 50
 
 
 def test_spoiled_command_is_slid_over() -> None:
