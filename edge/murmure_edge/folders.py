@@ -100,12 +100,16 @@ def prepare_folders(config: GatewayConfig, owners: Owners | None = None) -> None
     missing is made as the caller's own, and a folder of another user is left as it is. Folders above them that are
     missing are made too and stay with the caller, so that neither process can move a folder away. Raises OSError.
     """
+    sense = spool = send = None
+    if owners is not None:
+        sense, spool = (owners.sense_uid, owners.sense_gid), (owners.sense_uid, owners.spool_gid)
+        send = (owners.send_uid, owners.send_gid)
     for folder, owner, mode in (
-        (config.data, owners and (owners.sense_uid, owners.sense_gid), 0o700),
-        (config.outbox, owners and (owners.sense_uid, owners.spool_gid), 0o2750),
+        (config.data, sense, 0o700),
+        (config.outbox, spool, 0o2750),
         # Owned by sense, not by send: whoever owns a folder could lock the other out of it.
-        (config.inbox, owners and (owners.sense_uid, owners.spool_gid), 0o2770),
-        (config.send_data, owners and (owners.send_uid, owners.send_gid), 0o700),
+        (config.inbox, spool, 0o2770),
+        (config.send_data, send, 0o700),
     ):
         folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

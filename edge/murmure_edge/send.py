@@ -22,7 +22,7 @@ from pathlib import Path
 from murmure_privacy.wire import MESSAGE_LIMIT, digest
 
 from murmure_edge import inbox, outbox
-from murmure_edge.config import Broker, GatewayConfig, Trust, load, load_trust
+from murmure_edge.config import GatewayConfig, Trust, load, load_trust
 from murmure_edge.folders import names, opened, prepare_folders, read_regular, write_whole
 from murmure_edge.uplink import WINDOW, Acknowledged, Arrived, Topics, Uplink, UplinkLost
 
@@ -30,7 +30,7 @@ POLL_S = 0.2  # how soon a new message is noticed
 _FIRST_RETRY_S = 0.5
 _STEADY_S = 10.0  # a connection that lived this long was a good one: the next pause is short again
 _ACK_PATIENCE_S = 30.0
-_LOOK_S = 5.0  # how often the folder is read although nothing has changed in it: messages fall due again
+_LOOK_S = 5.0  # how often the folder is read although its time stamp, which has steps, has not changed
 _REPEAT_S = 2  # the first wait before a new connection carries a message again: a flapping line must not pay each flap
 _LONGEST_S = 21_600
 _POLICIES_KEPT = 8
@@ -124,6 +124,7 @@ class PostOffice:
         self._health: bytes | None = None
         self._due: deque[int] = deque()
         self._looked: tuple[int, float] | None = None
+        self._next_due_s = 0
 
     def serve(self, uplink: Uplink, stop: threading.Event) -> None:
         """Carries post over `uplink` until `stop`. Raises UplinkLost."""
@@ -152,25 +153,31 @@ class PostOffice:
             self._complain(f"{self._config.outbox}", error.strerror or str(error))
 
     def _look(self, at: int) -> bool:
-        """Reads the folder if it has changed or was not read for a while. Returns whether it did."""
-        changed_ns, now = os.fstat(at).st_mtime_ns, self._monotonic()
-        if self._looked is not None and self._looked[0] == changed_ns and now - self._looked[1] < _LOOK_S:
+        """Reads the folder if it has changed or a message falls due again. Returns whether it did."""
+        changed_ns, now, now_s = os.fstat(at).st_mtime_ns, self._monotonic(), self._now_s()
+        if (
+            self._looked is not None
+            and self._looked[0] == changed_ns
+            and now - self._looked[1] < _LOOK_S
+            and now_s < self._next_due_s
+        ):
             return False
         self._looked = (changed_ns, now)
         seqs = {seq for name in names(at) if (seq := outbox.seq_of(name)) is not None}
         self._log.keep(seqs)
         self._carried &= seqs
-        flying = {seq for seq, _ in self._in_flight.values()}
-        now_s = self._now_s()
-        self._due = deque(seq for seq in sorted(seqs - flying) if self._is_due(seq, now_s))
+        waiting = seqs - {seq for seq, _ in self._in_flight.values()}
+        due_s = {seq: self._due_s(seq, now_s) for seq in waiting}
+        self._due = deque(sorted(seq for seq in waiting if due_s[seq] <= now_s))
+        self._next_due_s = min((at_s for at_s in due_s.values() if at_s > now_s), default=now_s + _LONGEST_S)
         return True
 
-    def _is_due(self, seq: int, now_s: int) -> bool:
+    def _due_s(self, seq: int, now_s: int) -> int:
         last = self._log.last(seq)
         if last is None or last[0] > now_s:  # never sent, or the clock was put back and says nothing
-            return True
+            return now_s
         resend_s = self._config.broker.resend_s
-        return now_s - last[0] >= repeat_after_s(last[1], resend_s, new_connection=seq not in self._carried)
+        return last[0] + repeat_after_s(last[1], resend_s, new_connection=seq not in self._carried)
 
     def _publish_health(self, uplink: Uplink, at: int) -> None:
         sealed = read_regular(at, outbox.HEALTH, MESSAGE_LIMIT)
@@ -190,8 +197,10 @@ class PostOffice:
             self._complain("broker", f"it takes no message of ours: {event.refusal}")
         # A refused message waits like one without a receipt: asking at once would get the same answer.
         if seq is not None:
+            now_s = self._now_s()
             self._carried.add(seq)
-            self._log.note(seq, self._now_s())
+            self._log.note(seq, now_s)
+            self._next_due_s = min(self._next_due_s, self._due_s(seq, now_s))
 
     def deliver(self) -> None:
         """Puts what has come into the inbox; what does not fit on the disk is tried again at the next turn."""
@@ -256,7 +265,7 @@ def run(
         while not stop.is_set():
             began = monotonic()
             try:
-                with closing(_connect(config.broker, trust, topics, monotonic)) as uplink:
+                with closing(Uplink(config.broker, trust.gateway, topics, monotonic, stop)) as uplink:
                     if up is not True:
                         say(f"{where}: connected")
                     up, began = True, monotonic()
@@ -270,10 +279,6 @@ def run(
             office.deliver()
             stop.wait(pause_s(attempt, config.broker.retry_cap_s, trust.gateway))
             attempt += 1
-
-
-def _connect(broker: Broker, trust: Trust, topics: Topics, monotonic: Callable[[], float]) -> Uplink:
-    return Uplink(broker, trust.gateway, topics, monotonic)
 
 
 def main(config_path: Path) -> int:

@@ -6,6 +6,7 @@ paho's queues would be a second, forgetful outbox. The caller turns it, and ever
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,13 +67,21 @@ Event = Acknowledged | Arrived
 class Uplink:
     """A live connection. Every method raises UplinkLost once it is not."""
 
-    def __init__(self, broker: Broker, client_id: str, topics: Topics, monotonic: Callable[[], float]) -> None:
-        """Connects and subscribes to the gateway's own policy and receipt; returns when the broker has accepted.
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        topics: Topics,
+        monotonic: Callable[[], float],
+        stop: threading.Event,
+    ) -> None:
+        """Connects and subscribes to the gateway's own policy and receipt; returns when the broker has accepted, or
+        gives up when `stop` is set.
 
         The session starts clean: what we have to say is in the outbox, and what the broker has to say is retained.
         """
         self._topics = topics
-        self._monotonic = monotonic
+        self._monotonic, self._stop = monotonic, stop
         self._events: list[Event] = []
         self._accepted = False
         self._lost: str | None = None
@@ -112,7 +121,7 @@ class Uplink:
         # A broker may accept the TCP connection and never answer: only a CONNACK counts.
         deadline = self._monotonic() + _PATIENCE_S
         while not self._accepted:
-            if self._monotonic() > deadline:
+            if self._stop.is_set() or self._monotonic() > deadline:
                 raise UplinkLost("the broker does not answer")
             self._turn(0.1)
         code, _ = self._client.subscribe([(self._topics.policy, 1), (self._topics.receipt, 1)])
