@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from murmure_edge.gateway_cli import add_commands
 
@@ -44,7 +41,7 @@ def _add_decode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _decode(args: argparse.Namespace) -> int:
     from murmure_privacy.errors import ConfigError
 
-    from murmure_edge.decode import decoded_lines, from_hex
+    from murmure_edge.decode import decoded_lines, from_hex, until_stopped
     from murmure_edge.sensors import require_known
     from murmure_edge.sensors.base import SettingError
 
@@ -56,20 +53,13 @@ def _decode(args: argparse.Namespace) -> int:
         require_known(args.device)
     except SettingError as error:
         raise ConfigError("edge decode", "--device", error.problem, error.mend) from error
-    # A living port is read until somebody ends it, by either signal; then the summary is due.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     file = "stdin" if args.file is None else str(args.file)
     try:
         with sys.stdin.buffer if args.file is None else args.file.open("rb") as stream:
-            chunks = _chunks(stream)
+            chunks = until_stopped(stream.fileno())
             for line in decoded_lines(args.device, from_hex(chunks, file) if args.hex else chunks):
                 print(line, flush=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         problem = error.strerror or "cannot be read"
         raise ConfigError(file, "FILE", problem, "name a file with a sensor's bytes, or leave it out") from error
     return 0
-
-
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read1(1 << 16):  # type: ignore[attr-defined]
-        yield chunk

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 
 from murmure_privacy.errors import ConfigError
 
 from murmure_edge.sensors import DRIVERS
 from murmure_edge.sensors.base import Counters, FrameScanner
 
+CHUNK_BYTES = 1 << 16
 HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -23,15 +26,36 @@ def decoded_lines(device: str, chunks: Iterable[bytes]) -> Iterator[str]:
     driver = DRIVERS[device]
     counters = Counters()
     scanner: FrameScanner = driver.scanner(counters)
-    try:
-        for chunk in chunks:
-            for frame in scanner.feed(chunk):
-                yield json.dumps(driver.describe(frame))
-    except KeyboardInterrupt:
-        pass  # the operator has seen enough of a living port; the summary is still due
+    for chunk in chunks:
+        for frame in scanner.feed(chunk):
+            yield json.dumps(driver.describe(frame))
     for frame in scanner.finish():
         yield json.dumps(driver.describe(frame))
-    yield json.dumps({"kind": "summary", **asdict(counters)})
+    yield json.dumps(
+        {
+            "kind": "summary",
+            "frames": counters.frames,
+            "rejected": counters.rejected,
+            "discarded_bytes": counters.discarded_bytes,
+        }
+    )
+
+
+def until_stopped(fd: int) -> Iterator[bytes]:
+    """Yields what comes from a descriptor until its end, or until SIGINT or SIGTERM: a living port has no end.
+
+    Takes both signals over for the rest of the process.
+    """
+    awake, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    while awake not in select.select([fd, awake], [], [])[0]:
+        chunk = os.read(fd, CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
 
 
 def from_hex(chunks: Iterable[bytes], file: str) -> Iterator[bytes]:

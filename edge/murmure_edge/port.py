@@ -12,7 +12,8 @@ from murmure_edge.sensors.base import Driver, PolledDriver
 FIRST_BACK_OFF_MS, LONGEST_BACK_OFF_MS = 500, 30_000
 COMMAND_GAP_MS = 200  # a sensor answers one command before it is given the next
 LONGEST_SILENCE_MS = 60_000  # between two tries to wake a sensor that stays silent
-SPOILED_PER_GOOD = 100  # degraded: more than one spoiled frame among so many good ones in a batch
+SPOILED_PER_GOOD = 100  # degraded: more than one spoiled frame among so many good ones
+JUDGED_EVERY_MS = 60_000  # over at least so long, lest one lorry's spark make a state
 
 
 class Port:
@@ -48,7 +49,9 @@ class Port:
         self._last_good_ms: int | None = None
         self._wake_ms = 0  # when a silent sensor is given its opening commands again
         self._timeouts = self._overruns = self._lost_links = 0
-        self._counted = (0, 0, 0)  # good frames, spoiled ones, discarded bytes, at the last batch
+        self._counted = (0, 0, 0)  # good frames, spoiled ones, discarded bytes, at `_judged_ms`
+        self._judged_ms = 0
+        self._degraded = False
 
     def run(self) -> None:
         """Runs until `stop` is set, or in simulated time until the bench is gone (then the batch has `fault`)."""
@@ -82,7 +85,7 @@ class Port:
         self._link.open()
         now_ms = self._link.now_ms()
         self._state, self._advice = PortState.OPENING, ""
-        self._opened_ms = now_ms
+        self._opened_ms = self._judged_ms = now_ms
         self._hand_on(None)
         self._send_opening()
         if isinstance(self._driver, PolledDriver):
@@ -91,7 +94,7 @@ class Port:
             self._listen()
 
     def _lose(self, state: PortState, error: LinkError) -> None:
-        if self._state not in (PortState.ABSENT, PortState.DENIED):
+        if self._opened_ms and self._state not in (PortState.ABSENT, PortState.DENIED):
             self._lost_links += 1
         self._state, self._advice = state, error.advice
         self._link.close()
@@ -121,7 +124,7 @@ class Port:
                 if now_ms >= gap_ends_ms:
                     break
         now_ms = link.now_ms()
-        silent_ms = now_ms - (self._last_good_ms or self._opened_ms)
+        silent_ms = now_ms - self._heard_ms()
         # The longer it is silent the rarer it is woken: a sensor that is gone needs no commands.
         self._wake_ms = now_ms + min(max(self._driver.silence_ms, silent_ms), LONGEST_SILENCE_MS)
 
@@ -157,11 +160,13 @@ class Port:
         """A sensor that is asked at every whole multiple of its period; what is missed is skipped and counted."""
         link, stopped, period_ms = self._link, self._stop.is_set, driver.period_ms
         due_ms = -(-link.now_ms() // period_ms) * period_ms
-        while not stopped():
+        while True:
             link.wait(due_ms)
+            if stopped():
+                return
             now_ms = link.now_ms()
-            if now_ms < due_ms:
-                due_ms = min(due_ms, now_ms + period_ms)  # asked to stop, or the wall clock was set back
+            if now_ms < due_ms:  # the wall clock was set back
+                due_ms = min(due_ms, -(-now_ms // period_ms) * period_ms)
                 continue
             if now_ms >= self._hand_on_ms or now_ms < self._batch_from_ms:
                 self._hand_on(None)
@@ -200,28 +205,33 @@ class Port:
     def _hand_on(self, fault: str | None) -> None:
         """Posts what there is, and sets the instant of the next batch."""
         now_ms = self._link.now_ms()
+        if now_ms < self._batch_from_ms:
+            # The wall clock was set back: nothing that was noted may lie ahead of it.
+            self._opened_ms = self._wake_ms = self._judged_ms = now_ms
+            self._last_good_ms = None if self._last_good_ms is None else now_ms
         self._batch_from_ms = now_ms
         self._hand_on_ms = (now_ms // self._batch_ms + 1) * self._batch_ms
         horizon_ms = self._driver.settled_ms(now_ms)
-        if horizon_ms == self._horizon_ms and not any(self._readings.values()) and fault is None:
+        readings = {quantity: values for quantity, values in self._readings.items() if values}
+        if horizon_ms == self._horizon_ms and not readings and fault is None:
             return
         self._horizon_ms = horizon_ms
         self._judge(now_ms)
-        counters = self._driver.counters
-        health = PortHealth(
-            self._state,
-            counters.frames,
-            counters.rejected,
-            counters.discarded_bytes,
-            self._timeouts,
-            self._overruns,
-            self._lost_links,
-            self._last_good_ms,
-            self._advice,
-        )
-        readings = {quantity: values for quantity, values in self._readings.items() if values}
         for quantity in readings:
             self._readings[quantity] = []
+        counters = self._driver.counters
+        health = PortHealth(
+            state=self._state,
+            frames=counters.frames,
+            rejected=counters.rejected,
+            discarded_bytes=counters.discarded_bytes,
+            refused=counters.refused,
+            timeouts=self._timeouts,
+            overruns=self._overruns,
+            lost_links=self._lost_links,
+            last_good_ms=self._last_good_ms,
+            advice=self._advice,
+        )
         self._post(PortBatch(self.name, readings, horizon_ms, health, fault))
 
     def _judge(self, now_ms: int) -> None:
@@ -231,23 +241,28 @@ class Port:
         counters = self._driver.counters
         counted = (counters.frames, counters.rejected + self._timeouts, counters.discarded_bytes)
         good, spoiled, discarded = (new - old for new, old in zip(counted, self._counted, strict=True))
-        self._counted = counted
-        heard_ms = self._opened_ms if self._last_good_ms is None else self._last_good_ms
-        heard = self._last_good_ms is not None and heard_ms >= self._opened_ms
+        if now_ms - self._judged_ms >= JUDGED_EVERY_MS:
+            self._judged_ms, self._counted = now_ms, counted
+            self._degraded = spoiled * SPOILED_PER_GOOD > good
+        silent_ms = now_ms - self._heard_ms()
         self._advice = ""
-        if now_ms - max(heard_ms, self._opened_ms) > self._driver.silence_ms:
+        if silent_ms > self._driver.silence_ms:
             self._state = PortState.STALLED
             self._advice = (
                 "bytes come but no frame: check the device's name and its baud rate"
                 if discarded
                 else "nothing comes: check power, cable and address"
             )
-        elif not heard:
+        elif self._last_good_ms is None or self._last_good_ms < self._opened_ms:
             self._state = PortState.OPENING
-        elif spoiled * SPOILED_PER_GOOD > good:
+        elif self._degraded:
             self._state = PortState.DEGRADED
             self._advice = "spoiled frames: check cable, earthing and baud rate"
         elif now_ms - self._opened_ms < self._driver.warm_up_ms:
             self._state = PortState.WARMING
         else:
             self._state = PortState.OK
+
+    def _heard_ms(self) -> int:
+        """When the sensor last gave a good frame, or when the port was opened, if that is later."""
+        return self._opened_ms if self._last_good_ms is None else max(self._last_good_ms, self._opened_ms)

@@ -22,9 +22,9 @@ class PortState(StrEnum):
     """Where a port stands.
 
     absent (no such device, or it was pulled out) -> opening (open, no good frame yet) -> warming (frames arrive,
-    the sensor's warm-up is not over) -> ok. From any open state: degraded (more than one frame in a hundred is
-    spoiled), stalled (open, but silent for longer than the driver allows). denied: the device is there and may
-    not be opened (rights, or another program holds it). From each of them the port goes back to opening by itself.
+    the sensor's warm-up is not over) -> ok. From any open state: degraded (for a minute more than one frame in a
+    hundred was spoiled), stalled (open, but silent for longer than the driver allows). denied: the device is there
+    and may not be opened (rights, or another program holds it). From each the port goes back to opening by itself.
     """
 
     ABSENT = "absent"
@@ -38,12 +38,17 @@ class PortState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PortHealth:
-    """The state of one port and what it has counted since its thread started; never a value that was measured."""
+    """The state of one port and what it has counted since its thread started; never a value that was measured.
+
+    `frames`, `rejected`, `discarded_bytes`, `refused`: see `sensors.base.Counters`. `timeouts`: requests without an
+    answer in time. `overruns`: requests skipped for want of time. `lost_links`: how often the device went away.
+    """
 
     state: PortState
     frames: int = 0
     rejected: int = 0
     discarded_bytes: int = 0
+    refused: int = 0
     timeouts: int = 0
     overruns: int = 0
     lost_links: int = 0

@@ -41,9 +41,13 @@ class TinyPort:
 
     def heard(self, at_least: int = 1, timeout_s: float = 5.0) -> bytes:
         """Returns what the host has written, once it is at least so many bytes."""
-        data = b""
-        while len(data) < at_least and select.select([self.master], [], [], timeout_s)[0]:
-            data += os.read(self.master, 4096)
+        data, patience = b"", time.monotonic() + timeout_s
+        while len(data) < at_least and time.monotonic() < patience:
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    data += os.read(self.master, 4096)
+                except OSError:
+                    time.sleep(0.01)  # nobody has it open
         return data
 
     def close(self) -> None:

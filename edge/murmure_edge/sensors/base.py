@@ -33,12 +33,13 @@ class Counters:
 
     `rejected` counts the places where a frame began (header right) and did not hold: wrong checksum, wrong tail,
     or, at the end of a file, cut short. `discarded_bytes` counts all bytes that are in no good frame, those of
-    rejected frames included.
+    rejected frames included. `refused` counts good frames by which a sensor says that it has no value.
     """
 
     frames: int = 0
     rejected: int = 0
     discarded_bytes: int = 0
+    refused: int = 0
 
 
 class FrameScanner:

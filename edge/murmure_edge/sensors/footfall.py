@@ -87,7 +87,8 @@ class CrossingCounter:
                     self._learn(distance_cm)
             elif distance_cm < self._enter_cm:
                 if self._run == 0:
-                    self._begin_ms = max(self._last_ms, now_ms - int(later_frames * self._frame_ms))
+                    begin_ms = max(self._last_ms, now_ms - int(later_frames * self._frame_ms))
+                    self._begin_ms = min(begin_ms, now_ms)  # the wall clock may have been set back
                 self._run += 1
                 self._far_run = 0
                 if self._run >= self._enter_frames:

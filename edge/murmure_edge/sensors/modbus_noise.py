@@ -144,13 +144,14 @@ class ModbusNoise:
             if not self.awaiting:
                 continue  # a duplicate: one request brings one reading
             self.awaiting = False
-            if not frame[1] & REFUSED:
-                value = int.from_bytes(frame[3:5], "big")
-                if value != NO_VALUE:
-                    if len(self._cache) >= CACHE_FRAMES:
-                        self._cache.clear()
-                    self._cache[frame] = value
-                    decoded.append(("noise", Reading(now_ms, value)))
+            value = NO_VALUE if frame[1] & REFUSED else int.from_bytes(frame[3:5], "big")
+            if value == NO_VALUE:
+                self.counters.refused += 1
+                continue
+            if len(self._cache) >= CACHE_FRAMES:
+                self._cache.clear()
+            self._cache[frame] = value
+            decoded.append(("noise", Reading(now_ms, value)))
         return decoded
 
     def settled_ms(self, now_ms: int) -> int:

@@ -1,0 +1,374 @@
+"""The supervisor of one port: it never dies, never holds a window up, and says what is the matter."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from murmure_edge.link import BenchGone, LinkDenied, LinkError, LinkLost
+from murmure_edge.port import Port
+from murmure_edge.reading import PortBatch, PortState
+from murmure_edge.sensors import make_driver
+from murmure_edge.serial_link import SerialLink
+
+START_MS = 1_700_000_000_000
+DUST = bytes.fromhex("aac0d4043a0aa1601dab")
+NOISE = bytes.fromhex("0103020218b92e")
+
+
+class ScriptedLink:
+    """A link in memory: bytes at instants, plug pulled and put back at instants, answers from a function."""
+
+    def __init__(self, end_ms: int, answer: Callable[[int, bytes], list[tuple[int, bytes]]] | None = None) -> None:
+        self.stop = threading.Event()
+        self.end_ms = START_MS + end_ms
+        self.now = START_MS
+        self.coming: list[tuple[int, int, bytes]] = []
+        self.away: list[tuple[int, int, LinkError]] = []
+        self.answer = answer
+        self.opened_at: list[int] = []
+        self.written: list[tuple[int, bytes]] = []
+        self.is_open = False
+
+    def says(self, at_ms: int, data: bytes) -> None:
+        heapq.heappush(self.coming, (START_MS + at_ms, len(self.coming), data))
+
+    def goes(self, from_ms: int, to_ms: int, how: LinkError | None = None) -> None:
+        self.away.append((START_MS + from_ms, START_MS + to_ms, how or LinkLost("beam: pulled out")))
+
+    def _look(self) -> None:
+        for from_ms, to_ms, how in self.away:
+            if from_ms <= self.now < to_ms:
+                raise how
+
+    def _pass(self, until_ms: int) -> None:
+        self.now = max(self.now, min(until_ms, self.end_ms))
+        if self.now >= self.end_ms:
+            self.stop.set()
+
+    def open(self) -> None:
+        self.opened_at.append(self.now - START_MS)
+        self._look()
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def now_ms(self) -> int:
+        return self.now
+
+    def read(self, deadline_ms: int) -> tuple[bytes, int]:
+        assert self.is_open
+        self._look()
+        until_ms = min([deadline_ms, *(f for f, _, _ in self.away if f > self.now)])
+        if self.coming and self.coming[0][0] <= until_ms:
+            at_ms, _, data = heapq.heappop(self.coming)
+            self._pass(at_ms)
+            return data, self.now
+        self._pass(until_ms)
+        self._look()
+        return b"", self.now
+
+    def write(self, data: bytes, answer_by_ms: int) -> None:
+        self._look()
+        assert answer_by_ms > self.now
+        self.written.append((self.now - START_MS, data))
+        for delay_ms, answer in self.answer(self.now - START_MS, data) if self.answer else []:
+            self.says(self.now - START_MS + delay_ms, answer)
+
+    def expect(self, until_ms: int) -> None:
+        assert until_ms >= self.now
+
+    def discard_input(self) -> int:
+        dropped = 0
+        while self.coming and self.coming[0][0] <= self.now:
+            dropped += len(heapq.heappop(self.coming)[2])
+        return dropped
+
+    def wait(self, until_ms: int) -> None:
+        self._pass(until_ms)
+
+
+def _run(link: ScriptedLink, device: str, batch_ms: int = 60_000, **settings: object) -> list[PortBatch]:
+    batches: list[PortBatch] = []
+    port = Port("beam", link, make_driver(device, settings), batches.append, batch_ms=batch_ms, stop=link.stop)
+    port.run()
+    return batches
+
+
+def _values(batches: list[PortBatch], quantity: str) -> list[tuple[int, int]]:
+    return [(r.time_ms - START_MS, r.value) for b in batches for r in b.readings.get(quantity, [])]
+
+
+def _answering(latency_ms: int = 20) -> Callable[[int, bytes], list[tuple[int, bytes]]]:
+    return lambda now, data: [(latency_ms, NOISE)]
+
+
+def test_readings_and_horizon_are_complete_at_every_batch() -> None:
+    """Batches come at whole multiples of their length; no reading is ever before a horizon handed on earlier."""
+    link = ScriptedLink(600_000)
+    for second in range(600):
+        link.says(second * 1000 + 500, DUST)
+    batches = _run(link, "sds011")
+    assert batches[0].horizon_ms == START_MS and not batches[0].readings
+    assert len(_values(batches, "pm2_5")) == len(_values(batches, "pm10")) == 600
+    for before, after in pairwise(batches):
+        assert before.horizon_ms <= after.horizon_ms
+        assert all(r.time_ms >= before.horizon_ms for r in after.readings.get("pm2_5", []))
+    assert {b.horizon_ms for b in batches} >= {START_MS + 60_000 * k - START_MS % 60_000 for k in range(1, 10)}
+    assert batches[-1].health.state is PortState.OK and batches[-1].health.frames == 600
+
+
+def test_an_absent_port_goes_on_telling_its_horizon_and_tries_ever_more_rarely() -> None:
+    """No device: batches without readings up to the end, tries after 0.5, 1, 2, 4, 8, 16, 30, 30 ... seconds."""
+    link = ScriptedLink(300_000)
+    link.goes(0, 10**9)
+    batches = _run(link, "tfluna")
+    gaps = [b - a for a, b in pairwise(link.opened_at)]
+    assert gaps[:8] == [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
+    assert batches[-1].horizon_ms == START_MS + 300_000
+    assert all(after.horizon_ms - before.horizon_ms <= 60_000 for before, after in pairwise(batches))
+    assert {b.health.state for b in batches} == {PortState.ABSENT}
+    assert batches[-1].health.lost_links == 0 and batches[-1].health.advice == "beam: pulled out"
+
+
+def test_a_denied_port_says_so() -> None:
+    """Without rights the state is denied, with the advice of the link."""
+    link = ScriptedLink(10_000)
+    link.goes(0, 10**9, LinkDenied("beam: not allowed; the device belongs to group plugdev"))
+    batches = _run(link, "tfluna")
+    assert {b.health.state for b in batches} == {PortState.DENIED}
+    assert "plugdev" in batches[-1].health.advice
+
+
+def test_after_a_replug_the_sensor_is_set_up_again_and_read_on() -> None:
+    """Pulled out for ten minutes: the mode is set anew, readings before and after are all there, one loss counted."""
+    link = ScriptedLink(1_200_000)
+    link.goes(60_000, 660_000)
+    for second in [*range(60), *range(700, 1200)]:
+        link.says(second * 1000 + 500, DUST)
+    batches = _run(link, "sds011")
+    wakes = [at for at, data in link.written if data == make_driver("sds011", {}).opening()[0]]
+    assert wakes[0] == 0 and 660_000 <= min(at for at in wakes if at > 60_000) <= 690_000
+    assert len(_values(batches, "pm10")) == 560
+    assert batches[-1].health.lost_links == 1 and batches[-1].health.state is PortState.OK
+
+
+def test_a_good_frame_makes_the_next_tries_quick_again() -> None:
+    """Back-off starts anew after a session that brought a frame."""
+    link = ScriptedLink(200_000)
+    link.goes(0, 60_000)
+    link.says(70_000, DUST)
+    link.goes(75_000, 10**9)
+    _run(link, "sds011")
+    lost = link.opened_at.index(next(at for at in link.opened_at if at > 75_000))
+    assert link.opened_at[lost] == 75_500
+
+
+def test_a_silent_sensor_is_woken_ever_more_rarely_and_called_stalled() -> None:
+    """Silence brings the opening commands again, at growing distances up to a minute, and time goes on."""
+    link = ScriptedLink(1_200_000)
+    batches = _run(link, "sds011")
+    wakes = [at for at, data in link.written if data == make_driver("sds011", {}).opening()[0]]
+    gaps = [b - a for a, b in pairwise(wakes)]
+    assert gaps == sorted(gaps) and gaps[0] < 7_000 and 60_000 <= gaps[-1] < 62_000
+    assert batches[-1].health.state is PortState.STALLED
+    assert batches[-1].health.advice == "nothing comes: check power, cable and address"
+    assert batches[-1].horizon_ms == START_MS + 1_200_000
+
+
+def test_bytes_without_frames_point_to_the_baud_rate() -> None:
+    """Garbage is counted byte for byte, and the advice names the usual reason."""
+    link = ScriptedLink(100_000)
+    for second in range(100):
+        link.says(second * 1000 + 500, bytes.fromhex("98e600809e"))
+    batches = _run(link, "sds011")
+    assert batches[-1].health.state is PortState.STALLED
+    assert batches[-1].health.discarded_bytes == 500
+    assert "baud rate" in batches[-1].health.advice
+
+
+def test_spoiled_frames_make_a_port_degraded_until_they_end() -> None:
+    """More than one spoiled frame in a hundred over a minute: degraded; a clean minute: ok again."""
+    link = ScriptedLink(600_000)
+    for second in range(600):
+        spoiled = second < 200 and second % 10 == 0
+        link.says(second * 1000 + 500, DUST[:-2] + b"\x00\xab" if spoiled else DUST)
+    batches = _run(link, "sds011")
+    states = [b.health.state for b in batches]
+    assert PortState.DEGRADED in states and states[-1] is PortState.OK
+    assert batches[-1].health.rejected == 20
+
+
+def test_warming_is_shown_and_drops_nothing() -> None:
+    """Right after opening a dust sensor is warming; its readings count all the same."""
+    link = ScriptedLink(60_000)
+    for second in range(60):
+        link.says(second * 1000 + 500, DUST)
+    batches = _run(link, "sds011", batch_ms=1_000)
+    states = [b.health.state for b in batches]
+    assert states.index(PortState.WARMING) < states.index(PortState.OK)
+    assert len(_values(batches, "pm10")) == 60
+
+
+def test_polls_are_due_on_the_second() -> None:
+    """One request at every whole second from the start on, one reading each, stamped with its answer."""
+    link = ScriptedLink(100_000, _answering())
+    link.now += 300
+    batches = _run(link, "modbus_noise")
+    assert [at for at, _ in link.written] == list(range(1_000, 100_000, 1_000))
+    assert _values(batches, "noise") == [(at + 20, 536) for at in range(1_000, 100_000, 1_000)]
+
+
+def test_each_silent_poll_is_one_time_out_and_the_schedule_holds() -> None:
+    """A sensor that never answers: as many time-outs as polls, on the same seconds, and stalled."""
+    link = ScriptedLink(100_000, lambda now, data: [])
+    batches = _run(link, "modbus_noise")
+    assert batches[-1].health.timeouts == len(link.written) == 100
+    assert [at for at, _ in link.written] == list(range(0, 100_000, 1_000))
+    assert batches[-1].health.state is PortState.STALLED
+
+
+def test_a_late_answer_is_dropped_before_the_next_request() -> None:
+    """An answer after its time-out is discarded and counted, and is not taken for the next one."""
+    link = ScriptedLink(10_000, lambda now, data: [(900, NOISE)] if now == 3_000 else [(20, NOISE)])
+    batches = _run(link, "modbus_noise")
+    assert [at for at, _ in _values(batches, "noise")] == [k * 1000 + 20 for k in range(10) if k != 3]
+    assert batches[-1].health.timeouts == 1 and batches[-1].health.discarded_bytes == len(NOISE)
+
+
+def test_a_spoiled_answer_is_a_time_out_and_costs_no_other_poll() -> None:
+    """One wrong CRC: that second has no reading, the next one has."""
+    link = ScriptedLink(5_000, lambda now, data: [(20, NOISE[:-1] + b"\x00" if now == 2_000 else NOISE)])
+    batches = _run(link, "modbus_noise")
+    assert [at for at, _ in _values(batches, "noise")] == [20, 1_020, 3_020, 4_020]
+    assert (batches[-1].health.rejected, batches[-1].health.timeouts) == (1, 1)
+
+
+def test_an_answer_in_two_pieces_is_one_answer() -> None:
+    """A split frame is put together within its deadline."""
+    link = ScriptedLink(5_000, lambda now, data: [(20, NOISE[:3]), (60, NOISE[3:])])
+    assert len(_values(_run(link, "modbus_noise"), "noise")) == 5
+
+
+def test_overruns_skip_seconds_and_are_counted() -> None:
+    """If time jumps ahead (a suspended gateway), missed polls are skipped, not caught up, and counted."""
+
+    class Suspended(ScriptedLink):
+        def wait(self, until_ms: int) -> None:
+            super().wait(until_ms + 5_400 if until_ms == START_MS + 3_000 else until_ms)
+
+    link = Suspended(12_000, _answering())
+    batches = _run(link, "modbus_noise")
+    assert [at for at, _ in link.written] == [0, 1_000, 2_000, 8_400, 9_000, 10_000, 11_000]
+    assert batches[-1].health.overruns == 5
+
+
+def test_a_clock_set_back_stops_nothing() -> None:
+    """One hour back: polls, batches and states go on in the new time at once."""
+
+    class SetBack(ScriptedLink):
+        def wait(self, until_ms: int) -> None:
+            super().wait(until_ms)
+            if until_ms == START_MS + 60_000 and len(self.written) == 60:
+                self.now -= 3_600_000
+
+    link = SetBack(30_000, _answering())
+    link.end_ms = START_MS + 70_000
+    written_by = threading.Timer(20, link.stop.set)
+    written_by.start()
+
+    def count(batch: PortBatch) -> None:
+        batches.append(batch)
+        if len(link.written) > 200:
+            link.stop.set()
+
+    batches: list[PortBatch] = []
+    driver = make_driver("modbus_noise", {})
+    Port("noise", link, driver, count, batch_ms=10_000, stop=link.stop).run()
+    written_by.cancel()
+    back = [at for at, _ in link.written if at < 0]
+    assert back[:3] == [-3_540_000, -3_539_000, -3_538_000]
+    assert batches[-1].horizon_ms < START_MS and batches[-1].health.state is PortState.OK
+
+
+def test_a_defect_is_told_and_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the thread fails for a reason that nobody foresaw, the main thread learns it from the last batch."""
+    link = ScriptedLink(10_000)
+    driver = make_driver("sds011", {})
+
+    def broken(data: bytes, now_ms: int) -> list[object]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(driver, "feed", broken)
+    link.says(100, DUST)
+    batches: list[PortBatch] = []
+    with pytest.raises(ZeroDivisionError):
+        Port("dust", link, driver, batches.append, batch_ms=1_000, stop=link.stop).run()
+    assert batches[-1].fault is not None and not link.is_open
+
+
+def test_a_bench_that_left_ends_the_port_with_a_reason() -> None:
+    """In simulated time the last batch says that the bench is gone; when asked to stop anyway, it does not."""
+    link = ScriptedLink(10_000)
+    link.goes(5_000, 10**9, BenchGone("the bench has left"))
+    assert _run(link, "sds011")[-1].fault == "the bench has left"
+    link = ScriptedLink(10_000)
+    link.goes(5_000, 10**9, BenchGone("the bench has left"))
+    link.end_ms = START_MS + 5_000
+    assert _run(link, "sds011")[-1].fault is None
+
+
+@pytest.fixture
+def living(tiny_port: Any) -> Any:
+    """A port of the wall clock on a real pseudo-terminal, in its thread; .batches grows, .close() ends it."""
+
+    class Living:
+        def __init__(self) -> None:
+            self.batches: list[PortBatch] = []
+            self.stop = threading.Event()
+            driver = make_driver("sds011", {})
+            link = SerialLink(str(tiny_port.link), driver.baud, self.stop)
+            port = Port("dust", link, driver, self.batches.append, batch_ms=100, stop=self.stop)
+            self.thread = threading.Thread(target=port.run)
+            self.thread.start()
+
+        def count(self) -> int:
+            return sum(len(b.readings.get("pm10", [])) for b in self.batches)
+
+    living = Living()
+    yield living
+    living.stop.set()
+    living.thread.join(5)
+    assert not living.thread.is_alive()
+
+
+def test_a_real_device_may_come_and_go(living: Any, tiny_port: Any, eventually: Callable[..., None]) -> None:
+    """On a real pseudo-terminal: read, pulled out, put back at another place, read again, set up each time."""
+    assert tiny_port.heard(57)[:3] == b"\xaa\xb4\x06"
+    tiny_port.say(b"\x00\xff" + DUST)
+    eventually(lambda: living.count() == 1)
+    tiny_port.pull_out()
+    eventually(lambda: living.batches[-1].health.state is PortState.ABSENT)
+    horizon_ms = living.batches[-1].horizon_ms
+    eventually(lambda: living.batches[-1].horizon_ms > horizon_ms + 200)
+    tiny_port.plug_in()
+    assert tiny_port.heard(57)[:3] == b"\xaa\xb4\x06"
+    tiny_port.say(DUST + DUST)
+    eventually(lambda: living.count() == 3)
+    assert living.batches[-1].health.lost_links == 1
+
+
+def test_readings_of_a_real_port_are_stamped_now(living: Any, tiny_port: Any, eventually: Callable[..., None]) -> None:
+    """On the wall clock a reading carries the time of its bytes, and is never ahead of its batch's horizon."""
+    tiny_port.heard(57)
+    before_ms = time.time_ns() // 1_000_000
+    tiny_port.say(DUST)
+    eventually(lambda: living.count() == 1)
+    (batch,) = [b for b in living.batches if b.readings]
+    assert before_ms <= batch.readings["pm10"][0].time_ms <= batch.horizon_ms
