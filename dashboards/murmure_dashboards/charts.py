@@ -16,7 +16,7 @@ from math import ceil, floor
 from murmure_privacy.window import QUARTER_S, Window
 
 HEIGHT = 400
-MOST_INTERVALS = 4
+MOST_INTERVALS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Chart:
 
 
 def axis(values: Sequence[float], from_zero: bool) -> Axis:
-    """Returns an axis that holds all values on at most four round intervals; negative ones are cut at zero."""
+    """Returns an axis that holds all values on at most five round intervals; negative ones are cut at zero."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     low = 0.0 if from_zero else low
     high = max(high, low + (1.0 if from_zero else 10.0))

@@ -65,13 +65,19 @@ def home(say: Language, city: City, views: Mapping[str, Sequence[StreamView]], d
         (
             quartier,
             [
-                (site.name, *teller.key(view, day, period))
+                (
+                    site.name,
+                    [
+                        (say(f"quantity.{view.quantity.name}"), *teller.key(view, day, period))
+                        for view in views.get(site.id, ())
+                    ],
+                )
                 for site in city.sites_of(quartier.slug)
-                for view in views.get(site.id, ())
             ],
         )
         for quartier in city.quartier
     ]
+    elements = sum(3 + sum(1 + 3 * len(lines) for _, lines in places) for _, places in quartiers)
     date = say.date(day.start_s, zone)
     return _render(
         "home.html",
@@ -81,7 +87,7 @@ def home(say: Language, city: City, views: Mapping[str, Sequence[StreamView]], d
         title=say("page.home_title", city=city.city, date=date),
         written=_capital(say("page.written", date=date, hour=say.hour(now_s, zone, midnight_is_24=True))),
         quartiers=quartiers,
-        compact=sum(2 + 3 * len(lines) for _, lines in quartiers) > _HOME_ELEMENTS,
+        compact=elements > _HOME_ELEMENTS,
     )
 
 
@@ -167,28 +173,29 @@ def cannot(say: Language, views: Sequence[StreamView]) -> list[str]:
 
 
 def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[str]:
-    """Returns, for each stream, exactly what its signed policy protects and with which epsilon and delta."""
-    lines = []
+    """Returns, for each site, exactly what its signed policy protects and with which epsilon and delta."""
+    lines: list[str] = []
+    held: dict[tuple[str, int, str], list[str]] = {}
     for site, view in views:
         quantity = say(f"quantity.{view.quantity.name}")
         if view.rule is None:
-            lines.append(say("promise.unknown", place=site.name, quantity=quantity.lower()))
+            lines.append(say("promise.unknown", place=site.name, quantity=quantity))
             continue
         policy, part = view.rule
         kind, size = part.protects
         family = kind if kind == "crossings" else f"seconds_{'noise' if view.quantity.kind == 'level' else 'air'}"
-        lines.append(
+        held.setdefault((site.name, policy.version, policy.decision), []).append(
             say(
-                "promise.line",
-                place=site.name,
+                "promise.stream",
                 quantity=quantity,
                 unit=say.counted(f"promise.{family}", size, number=say.number(size)),
-                epsilon=say.number(part.epsilon),
-                delta=say.number(part.delta),
-                version=policy.version,
-                decision=policy.decision,
+                epsilon=say.number(part.epsilon.normalize()),
+                delta=say.number(part.delta.normalize()),
             )
         )
+    for (place, version, decision), streams in held.items():
+        said = say("key.apart").join(streams)
+        lines.append(say("promise.place", place=place, version=version, decision=decision, streams=said))
     return lines
 
 

@@ -4,7 +4,7 @@ with the table behind it, and what is missing."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from murmure_privacy.estimate import NORMAL_95
@@ -18,17 +18,20 @@ MOST_ROWS = 24
 WIDEST_LAEQ_DB = 3.0
 """A level whose margin is wider says nothing of the street: the page says so instead."""
 MOST_PERIODS = 4
+LEAST_APART = 0.2
+"""Noise alone puts one interval in twenty beside the common mean; four times as many are a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One stream on one page. `number` and `detail` are one sentence; `notes` are sentences of their own."""
+    """One stream on one page. `number` and `detail` are one sentence; `notes` are sentences of their own.
+    There is no chart where there is nothing to draw."""
 
     heading: str
     number: str
     detail: str
     notes: tuple[str, ...]
-    chart: Chart
+    chart: Chart | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,14 @@ class Teller:
         date = self.say.date(day.start_s, zone)
         notes = [*self._last(view, slots), *self._coverage(view, slots), *self._missing(view, slots, dated=False)]
         rows = tuple(
-            (self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in slots if not self._blank(s)
+            (self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in slots if s.state != "awaited"
         )
         title = self._title(view, slots)
-        caption = self.say("table.caption_hours", title=title, unit=self._unit(view))
+        caption = self.say("table.caption_hours", title=self._measured(view, title))
         if len(rows) > self.most_rows:
             caption += f" {self.say('table.cut', rows=self.most_rows)}"
         chart = draw(
-            title=self.say("chart.titled", title=title, place=place, span=date),
+            title=self.say("chart.titled", title=self._measured(view, title), place=place, span=date),
             finding=self._peak(view, slots),
             unit=self._unit(view),
             description=self._description(view, slots, dated=False),
@@ -65,13 +68,14 @@ class Teller:
                 rows[-self.most_rows :],
             ),
             steps=_steps(slots),
-            gaps=_gaps(slots),
+            gaps=[hole for _, hole in _holes(slots)],
             window=day,
             ticks=self._hour_ticks(view, day),
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        return Story(self.say(f"quantity.{view.quantity.name}"), number, detail, tuple(notes), chart)
+        heading = self.say(f"quantity.{view.quantity.name}")
+        return Story(heading, number, detail, tuple(notes), chart if detail else None)
 
     def week(self, view: StreamView, place: str, name: str) -> Story:
         """Returns the story of several whole days: a table of days, a chart of hours."""
@@ -81,7 +85,11 @@ class Teller:
         day_slots = [view.day_slot(day) for day in days]
         number, detail = self.key(view, window, "week")
         notes = [*self._coverage(view, slots), *self._missing(view, slots, dated=True)]
+        drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
+        if not _tell_apart(slots):
+            drawn = _drawn_days(view, day_slots)
+            title = self._title(view, day_slots)
         header = [self.say("table.day"), self.say(f"quantity.{view.quantity.name}")]
         rows: list[tuple[str, ...]] = [
             (self.say.day(slot.start_s, zone), self._day_cell(view, slot)) for slot in day_slots
@@ -91,27 +99,24 @@ class Teller:
             rows = [(*row, self.laeq(view, day)) for row, day in zip(rows, days, strict=True)]
         span = f"{self.say.day(window.start_s, zone)} – {self.say.date(window.end_s - 1, zone)}"
         chart = draw(
-            title=self.say("chart.titled", title=title, place=place, span=span),
+            title=self.say("chart.titled", title=self._measured(view, title), place=place, span=span),
             finding=self._busiest_days(view, days, day_slots),
             unit=self._unit(view),
-            description=self._description(view, slots, dated=True),
+            description=self._description(view, drawn, dated=True),
             table=Table(
-                self.say(
-                    "table.caption_days",
-                    title=self.say(f"quantity.{view.quantity.name}"),
-                    unit=self._unit(view),
-                ),
+                self.say("table.caption_days", title=self._measured(view, self.say(f"quantity.{view.quantity.name}"))),
                 tuple(header),
                 tuple(rows),
             ),
-            steps=_steps(slots),
-            gaps=_gaps(slots),
+            steps=_steps(drawn),
+            gaps=[hole for _, hole in _holes(drawn)],
             window=window,
-            ticks=[Tick(self.say.day(d.start_s, zone, short=True), (d.end_s - d.start_s) // 3600) for d in days],
+            ticks=[self._day_tick(view, d) for d in days],
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        return Story(self.say(f"quantity.{view.quantity.name}"), number, detail, tuple(notes), chart)
+        heading = self.say(f"quantity.{view.quantity.name}")
+        return Story(heading, number, detail, tuple(notes), chart if detail else None)
 
     def key(self, view: StreamView, window: Window, period: str) -> tuple[str, str]:
         """Returns the number of a period and the rest of its sentence."""
@@ -137,24 +142,24 @@ class Teller:
             return self.say("laeq.wide")
         return self.say.cell("noise", level.estimate, level.low, level.high)
 
-    def duration(self, seconds: int) -> str:
-        """Returns hours and quarters, e.g. `13 h 15` or `13 h`."""
-        hours, minutes = seconds // 3600, seconds % 3600 // 60
-        return f"{hours}{FIXED}h" + (f"{FIXED}{minutes:02d}" if minutes else "")
-
     def _amount(self, view: StreamView, amount: Amount) -> tuple[str, str]:
         return self.say.amount(view.quantity.name, amount.estimate, amount.low, amount.high)
 
     def _unit(self, view: StreamView) -> str:
         return self.say(f"unit.of_{view.quantity.name}")
 
+    def _measured(self, view: StreamView, title: str) -> str:
+        """Returns a title with its unit; passages are their own."""
+        return title if view.quantity.kind == "count" else f"{title}, {self._unit(view)}"
+
     def _family(self, view: StreamView) -> str:
         return {"count": "footfall", "level": "noise"}.get(view.quantity.kind, "mean")
 
     def _title(self, view: StreamView, slots: Sequence[Slot]) -> str:
-        hourly = all(slot.end_s - slot.start_s == 3600 for slot in slots)
+        longest_s = max(slot.end_s - slot.start_s for slot in slots)
+        each = "hourly" if longest_s == 3600 else "daily" if longest_s > 7 * 3600 else "coarse"
         name = self.say(f"quantity.{view.quantity.name}")
-        return self.say(f"chart.{'hourly' if hourly else 'coarse'}_{self._family(view)}", quantity=name)
+        return self.say(f"chart.{each}_{self._family(view)}", quantity=name)
 
     def _cell(self, view: StreamView, slot: Slot) -> str:
         if slot.amount is None:
@@ -173,8 +178,8 @@ class Teller:
         if view.now_s < slot.end_s:
             return self.say("table.so_far", amount=said)
         if a.covered_s < slot.end_s - slot.start_s:
-            whole = self.duration(slot.end_s - slot.start_s)
-            return self.say("table.part", amount=said, covered=self.duration(a.covered_s), expected=whole)
+            whole = self.say.duration(slot.end_s - slot.start_s)
+            return self.say("table.part", amount=said, covered=self.say.duration(a.covered_s), expected=whole)
         return said
 
     def _last(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
@@ -188,27 +193,30 @@ class Teller:
         return [self.say("key.last_between", hours=hours, amount=said, between=between)]
 
     def _coverage(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
-        expected_s = sum(slot.end_s - slot.start_s for slot in slots if slot.state != "awaited")
         amount = view.amount(view.window)
-        # A quarter-hour may be in the sum before its hour is over.
-        if amount is None or amount.covered_s >= expected_s:
+        if amount is None:
             return []
-        return [self.say("key.covered", covered=self.duration(amount.covered_s), expected=self.duration(expected_s))]
+        # The sum may hold a quarter-hour of an hour that is not over.
+        ends = [slot.end_s for slot in slots if slot.state != "awaited"] + [figure.end_s for figure in view.scalar]
+        expected_s = max(ends) - view.window.start_s
+        if amount.covered_s >= expected_s:
+            return []
+        return [
+            self.say("key.covered", covered=self.say.duration(amount.covered_s), expected=self.say.duration(expected_s))
+        ]
 
     def _missing(self, view: StreamView, slots: Sequence[Slot], dated: bool) -> list[str]:
         """One sentence for each reason, with the periods that it is about."""
         periods: dict[str, list[Window]] = {}
-        for before, slot in zip([None, *slots], slots, strict=False):
-            if not slot.missing:
-                continue
-            mine = periods.setdefault(slot.state, [])
-            if before is not None and before.state == slot.state:
-                mine[-1] = Window(mine[-1].start_s, slot.end_s)
+        for state, window in _holes(slots):
+            mine = periods.setdefault(state, [])
+            if mine and mine[-1].end_s == window.start_s:
+                mine[-1] = Window(mine[-1].start_s, window.end_s)
             else:
-                mine.append(Window(slot.start_s, slot.end_s))
+                mine.append(window)
         sentences = []
         for state, windows in periods.items():
-            said = [self._period(window, zone_dated=dated, view=view) for window in windows[:MOST_PERIODS]]
+            said = [self._period(window, dated=dated, view=view) for window in windows[:MOST_PERIODS]]
             if len(windows) > MOST_PERIODS:
                 rest = len(windows) - MOST_PERIODS
                 said.append(self.say.counted("key.others", rest, number=rest))
@@ -216,9 +224,9 @@ class Teller:
             sentences.append(self.say("key.missing", reason=self.say(f"state.{state}"), when=when))
         return sentences
 
-    def _period(self, window: Window, zone_dated: bool, view: StreamView) -> str:
+    def _period(self, window: Window, dated: bool, view: StreamView) -> str:
         zone = view.calendar.zone
-        if not zone_dated:
+        if not dated:
             return self.say.hours(window.start_s, window.end_s, zone)
         first = self.say.day(window.start_s, zone, short=True)
         last = self.say.day(window.end_s - 1, zone, short=True)
@@ -271,11 +279,16 @@ class Teller:
                 continue
             said, between = self._amount(view, slot.amount)
             window = Window(slot.covered_from_s, slot.end_s)
-            when = self._period(window, zone_dated=dated, view=view)
+            when = self._period(window, dated=dated, view=view)
             parts.append(
                 self.say(f"chart.{key}{'_between' if between else ''}", amount=said, between=between, when=when)
             )
         return " ".join([*parts, self.say("chart.in_table")])
+
+    def _day_tick(self, view: StreamView, day: Window) -> Tick:
+        # An ordinary space: on a phone the date goes below the weekday.
+        label = self.say.day(day.start_s, view.calendar.zone, short=True).replace(FIXED, " ")
+        return Tick(label, (day.end_s - day.start_s) // 3600)
 
     def _hour_ticks(self, view: StreamView, day: Window) -> list[Tick]:
         ticks, at_s = [], day.start_s
@@ -284,10 +297,6 @@ class Teller:
             ticks.append(Tick(self.say.hour(at_s, view.calendar.zone), (block.end_s - block.start_s) // 3600))
             at_s = block.end_s
         return ticks
-
-    @staticmethod
-    def _blank(slot: Slot) -> bool:
-        return slot.state == "awaited"
 
 
 def days_of(view: StreamView) -> list[Window]:
@@ -311,10 +320,41 @@ def _among_the_highest(slots: Sequence[Slot]) -> list[Slot]:
     return [slot for slot, _, high in edges if high >= floor]
 
 
+def _tell_apart(slots: Sequence[Slot]) -> bool:
+    """Returns whether the slots show more than their noise: enough of their intervals leave out the common mean. A week
+    of hours that do not would look like news and be none; it is drawn by days."""
+    amounts = [slot.amount for slot in slots if slot.amount]
+    if not amounts:
+        return False
+    mean = sum(amount.estimate for amount in amounts) / len(amounts)
+    apart = sum(not amount.low <= mean <= amount.high for amount in amounts)
+    return apart >= LEAST_APART * len(amounts)
+
+
 def _steps(slots: Sequence[Slot]) -> list[Step]:
     return [Step(slot.covered_from_s, slot.end_s, a.estimate, a.low, a.high) for slot in slots if (a := slot.amount)]
 
 
-def _gaps(slots: Sequence[Slot]) -> list[Window]:
-    late = [Window(s.start_s, s.covered_from_s) for s in slots if s.amount and s.covered_from_s > s.start_s]
-    return [*(Window(slot.start_s, slot.end_s) for slot in slots if slot.missing), *late]
+def _drawn_days(view: StreamView, slots: Sequence[Slot]) -> list[Slot]:
+    """The days as a chart may show them: today ends with its last node, and the count of half a day, which would look
+    like a fall, is left out."""
+    last_s = max((figure.end_s for figure in view.scalar), default=view.window.start_s)
+    drawn = []
+    for slot in slots:
+        end_s = min(slot.end_s, max(last_s, slot.start_s))
+        half = slot.amount is not None and slot.amount.covered_s < end_s - slot.start_s
+        if half and view.quantity.kind == "count":
+            slot = replace(slot, state="gap", amount=None)
+        drawn.append(replace(slot, end_s=end_s) if slot.amount else slot)
+    return drawn
+
+
+def _holes(slots: Sequence[Slot]) -> list[tuple[str, Window]]:
+    """What should have been measured and has no value, with the reason: whole slots, and late beginnings."""
+    holes = []
+    for slot in slots:
+        if slot.missing:
+            holes.append((slot.state, Window(slot.start_s, slot.end_s)))
+        elif slot.covered_from_s > slot.start_s:
+            holes.append(("gap", Window(slot.start_s, slot.covered_from_s)))
+    return holes

@@ -59,7 +59,7 @@ class Language:
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence under this key with its places filled. A key that is missing is a KeyError."""
-        return self._typeset(self.texts[key]).format(**values)
+        return self.typeset(self.texts[key]).format(**values)
 
     def counted(self, key: str, count: float, **values: object) -> str:
         """Returns the sentence in the singular (`key_one`) or plural (`key_other`) that this language wants."""
@@ -83,8 +83,7 @@ class Language:
         the interval is empty. The open data keep the values as they are.
         """
         said, between = self._said(quantity, estimate, low, high)
-        count = Decimal(2) if between is None else said
-        with_unit = self.counted(f"unit.{quantity}", float(count), number=self.number(said))
+        with_unit = self.counted(f"unit.{quantity}", float(said), number=self.number(said))
         if between is None:
             return self("number.less_than", amount=with_unit), ""
         return with_unit, self("number.between", low=self.number(between[0]), high=self.number(between[1]))
@@ -125,6 +124,13 @@ class Language:
         when = datetime.fromtimestamp(at_s, zone)
         return f"{(self.short_days if short else self.days)[when.weekday()]}{FIXED}{when.day}"
 
+    def duration(self, seconds: int) -> str:
+        """Returns hours and minutes, e.g. `13 h 15` or `13 h 15 min`."""
+        hours, minutes = seconds // 3600, seconds % 3600 // 60
+        if not minutes:
+            return f"{hours}{FIXED}h"
+        return f"{hours}{FIXED}h{FIXED}{minutes:02d}" + (f"{FIXED}min" if self.code == "en" else "")
+
     def hour(self, at_s: int, zone: ZoneInfo, midnight_is_24: bool = False) -> str:
         """Returns e.g. `15 h 15` or `15:15`; the end of a day may be said `24 h`."""
         when = datetime.fromtimestamp(at_s, zone)
@@ -141,8 +147,10 @@ class Language:
         """Returns a file's size in kilo-octets, rounded up."""
         return self("number.size", number=self.number(-(-octets // 1000)))
 
-    def _typeset(self, text: str) -> str:
-        """French sets a space that does not break before : ; ! ? and inside « »; translators type ordinary ones."""
+    def typeset(self, text: str) -> str:
+        """Returns a text with true apostrophes and, in French, spaces that do not break before : ; ! ? and inside « »:
+        people type ordinary ones."""
+        text = text.replace("'", "\u2019")
         if self.code != "fr":
             return text
         for sign in ";!?":

@@ -7,11 +7,21 @@ restart) and `alley` (hardly anyone passes: estimates go below zero; one series 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from math import cos, pi
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
+import pytest
+from murmure_dashboards.config import City, load
+from murmure_dashboards.server import serve
+from murmure_dashboards.site import build
 from murmure_privacy import policy as policies
 from murmure_privacy.aggregate import energy
 from murmure_privacy.plan import StreamPlan, plan
@@ -19,6 +29,9 @@ from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.stream import histogram_edges_tenths
 from murmure_privacy.window import QUARTER_S, Calendar, Window
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 PARIS = Calendar("Europe/Paris")
 NOW_S = PARIS.midnight(date(2026, 11, 21)) + 15 * 3600 + 900
@@ -97,7 +110,7 @@ def rhythm(at_s: int) -> float:
     """Returns how busy an instant is, 0 by night to 1 at the peak of the afternoon."""
     hour = (at_s % 86400) / 3600 + 1
     by_day = max(0.0, -cos((hour - 4) / 20 * 2 * pi)) if 4 <= hour < 24 else 0.0
-    return 0.06 + 0.94 * by_day**1.3
+    return 0.06 + 0.94 * float(by_day**1.3)
 
 
 def add(
@@ -192,8 +205,8 @@ def _cell(kind: str, at_s: int, busy: float, draw: random.Random) -> int:
         mean = 62 * level
         return max(0, round(draw.gauss(mean, mean**0.5)))
     if kind == "level":
-        return round(430 + 190 * level**0.7 + draw.gauss(0, 8))
-    return round(90 + 60 * level + draw.gauss(0, 5))
+        return int(430 + 190 * level**0.7 + draw.gauss(0, 8))
+    return int(90 + 60 * level + draw.gauss(0, 5))
 
 
 def _sums(indicator: str, cells: Sequence[int], node: Node) -> tuple[int, ...]:
@@ -205,9 +218,7 @@ def _sums(indicator: str, cells: Sequence[int], node: Node) -> tuple[int, ...]:
     if indicator == "energy":
         return (sum(energy(cell) * slots for cell in cells),)
     edges = histogram_edges_tenths(*node.bounds)
-    return tuple(
-        sum(slots for cell in cells if low <= cell < high) for low, high in zip(edges, edges[1:], strict=False)
-    )
+    return tuple(sum(slots for cell in cells if low <= cell < high) for low, high in pairwise(edges))
 
 
 def week_of(now_s: int) -> Window:
@@ -256,3 +267,54 @@ def town(now_s: int = NOW_S) -> Street:
         streams=("footfall", "pm2_5"),
     )
     return street
+
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+
+
+@pytest.fixture(scope="session")
+def streets() -> SimpleNamespace:
+    """What builds an archive in memory: `Street`, `add`, `town`, `week_of`, and the instant `NOW_S`."""
+    return SimpleNamespace(Street=Street, add=add, town=town, week_of=week_of, NOW_S=NOW_S, PARIS=PARIS)
+
+
+@pytest.fixture(scope="session")
+def archive() -> Street:
+    """The town on a Saturday afternoon."""
+    return town()
+
+
+@pytest.fixture(scope="session")
+def city() -> City:
+    """Its description: the third quartier has no site yet."""
+    return load(Path(__file__).parent / "city.toml")
+
+
+@pytest.fixture(scope="session")
+def site(archive: Street, city: City, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site of the town; tests only read it."""
+    out = tmp_path_factory.mktemp("site") / "site"
+    build(archive, city, out, NOW_S)
+    return out
+
+
+@pytest.fixture(scope="session")
+def address(site: Path) -> Iterator[str]:
+    """Where the site is served."""
+    with serve(site, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        yield chromium
+        chromium.close()

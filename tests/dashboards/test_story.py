@@ -1,0 +1,159 @@
+"""Sentences that the noise cannot have made, and none that says more than is known."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+from murmure_dashboards.story import Story, Teller
+from murmure_dashboards.views import Rules, StreamView, view
+from murmure_dashboards.wording import language
+from murmure_privacy.window import Window
+
+FRENCH = Teller(language("fr"))
+REPEATS = 40
+MOST_FALSE = 7  # a headline may be wrong once in twenty: of 40 more than 7 wrong ones happen once in 1,400 runs
+
+
+def seen(streets: SimpleNamespace, archive: object, stream: str, window: Window, now_s: int) -> StreamView:
+    info = next(info for info in archive.streams() if info.stream == stream)  # type: ignore[attr-defined]
+    return view(archive, Rules(archive), info, window, streets.PARIS, now_s)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def today(streets: SimpleNamespace, archive: object) -> dict[str, Story]:
+    day = streets.PARIS.day(streets.NOW_S)
+    return {
+        info.stream: FRENCH.today(seen(streets, archive, info.stream, day, streets.NOW_S), "Ici", "c0")
+        for info in archive.streams()  # type: ignore[attr-defined]
+    }
+
+
+@pytest.fixture(scope="session")
+def week(streets: SimpleNamespace, archive: object) -> dict[str, Story]:
+    window = streets.week_of(streets.NOW_S)
+    return {
+        info.stream: FRENCH.week(seen(streets, archive, info.stream, window, streets.NOW_S), "Ici", "c0")
+        for info in archive.streams()  # type: ignore[attr-defined]
+    }
+
+
+def plain(text: str) -> str:
+    return text.replace("\u202f", " ").replace("\u00a0", " ").replace("’", "'")
+
+
+def test_a_flat_street_has_no_busiest_hour(streets: SimpleNamespace) -> None:
+    """Noise alone makes a headline at most once in twenty days."""
+    false = 0
+    for number in range(REPEATS):
+        street = streets.Street()
+        day = streets.PARIS.day(streets.NOW_S)
+        streets.add(street, f"s{number}", day, now_s=day.end_s, busy=0.0, streams=("footfall",))
+        story = FRENCH.today(seen(streets, street, f"s{number}/footfall", day, day.end_s), "Ici", "c0")
+        assert story.chart is not None
+        false += "nettement" not in story.chart.finding
+    assert false <= MOST_FALSE
+
+
+def test_a_busy_afternoon_is_found(today: dict[str, Story]) -> None:
+    """Where the figures do tell hours apart, the finding names them."""
+    chart = today["station/footfall"].chart
+    assert chart is not None and plain(chart.finding).startswith("Le plus de passages entre 1")
+
+
+def test_the_number_carries_its_interval(today: dict[str, Story]) -> None:
+    """One sentence: number, unit, interval, period."""
+    story = today["plaza/footfall"]
+    sentence = plain(f"{story.number} {story.detail}")
+    assert sentence.endswith("19 fois sur 20) depuis minuit")
+    assert " passages (entre 1 " in sentence
+
+
+def test_holes_are_told_by_reason(today: dict[str, Story], week: dict[str, Story]) -> None:
+    """Each reason has its words and its hours; nothing is called zero."""
+    notes = plain(" ".join(today["station/noise"].notes))
+    assert "Aucune donnée reçue : 2 h – 5 h 15." in notes
+    assert "Non publié, le capteur n'a pas répondu plus de la moitié du temps : 9 h – 11 h." in notes
+    assert "Mesuré pendant 9 h 45 sur 15 h ; ce qui manque n'est pas estimé." in notes
+    assert "Aucune donnée reçue : lun. 16, 21 h – mar. 17, 19 h ; sam. 21, 2 h – 5 h 15." in plain(
+        " ".join(week["station/footfall"].notes)
+    )
+
+
+def test_a_series_without_a_figure_has_a_reason_and_no_chart(today: dict[str, Story], week: dict[str, Story]) -> None:
+    """Nothing is drawn where nothing was published; the page says why."""
+    for stories in (today, week):
+        story = stories["alley/pm2_5"]
+        assert (story.number, story.detail, story.chart) == ("pas de chiffre", "", None)
+        assert plain(story.notes[0]).startswith("Non publié, suspendu par décision : ")
+
+
+def test_hours_that_are_mostly_noise_are_drawn_by_days(week: dict[str, Story]) -> None:
+    """A week of noise would look like news: the alley and the air are drawn by days, the busy place by hours."""
+    titles = {stream: story.chart.title for stream, story in week.items() if story.chart}
+    assert titles["plaza/footfall"].startswith("Passages par heure")
+    assert titles["alley/footfall"].startswith("Passages par jour")
+    assert titles["plaza/pm2_5"].startswith("Particules PM2,5, moyenne par jour")
+
+
+def test_tables_have_at_most_24_rows(streets: SimpleNamespace, today: dict[str, Story]) -> None:
+    """Also on the day of 25 hours; the table says what it leaves to the file."""
+    day = streets.PARIS.day(1_792_900_000)
+    street = streets.Street()
+    streets.add(street, "plaza", day, now_s=day.end_s, streams=("footfall",))
+    chart = FRENCH.today(seen(streets, street, "plaza/footfall", day, day.end_s), "Ici", "c0").chart
+    assert chart is not None and len(chart.table.rows) == 24
+    assert "Les 24 derniers intervalles" in chart.table.caption
+    assert [tick.hours for tick in chart.ticks] == [7, 6, 6, 6]
+    assert all(len(story.chart.table.rows) <= 24 for story in today.values() if story.chart)
+
+
+def test_the_table_says_what_the_chart_draws(
+    streets: SimpleNamespace, archive: object, today: dict[str, Story]
+) -> None:
+    """Each row of the table is the figure of its hour, rounded outward."""
+    day = streets.PARIS.day(streets.NOW_S)
+    source = seen(streets, archive, "plaza/footfall", day, streets.NOW_S)
+    chart = today["plaza/footfall"].chart
+    assert chart is not None
+    slots = [slot for slot in source.slots(day) if slot.amount]
+    assert len(slots) == len(chart.table.rows) == 15
+    for slot, row in zip(slots, chart.table.rows, strict=True):
+        said = plain(row[1])
+        amount = slot.amount
+        assert amount is not None
+        if said.startswith("moins de"):
+            assert amount.estimate < 1 and amount.high < float(said.split()[-1])
+            continue
+        estimate, interval = said.split(" (")
+        low, high = interval.rstrip(")").split(" à ")
+        assert abs(Decimal(estimate.replace(",", ".")) - Decimal(amount.estimate)) <= Decimal("0.5")
+        assert float(low) <= max(amount.low, 0) and amount.high <= float(high)
+
+
+def test_the_description_says_figures(today: dict[str, Story]) -> None:
+    """Who does not see the picture gets its highest, its lowest and its holes in a sentence."""
+    chart = today["station/footfall"].chart
+    assert chart is not None
+    said = plain(chart.description)
+    assert said.startswith("12 intervalles avec une valeur, 3 sans. Plus haute estimation : 4")
+    assert "Plus basse estimation : " in said
+
+
+def test_laeq_is_shown_only_where_it_says_something(streets: SimpleNamespace, week: dict[str, Story]) -> None:
+    """A level whose interval has no lower end, or is wider than 3 dB to a side, is named instead of shown."""
+    plaza, station = week["plaza/noise"].chart, week["station/noise"].chart
+    assert plaza is not None and station is not None
+    cells = [plain(row[2]) for row in station.table.rows]
+    assert station.table.columns[2] == "LAeq du jour (dB)"
+    assert cells[-1] == "après minuit"
+    assert "brouillage trop fort : non affiché" in cells
+    assert any(cell[0].isdigit() for cell in cells)
+    shown = [row[2] for row in plaza.table.rows if row[2][0].isdigit()]
+    for cell in shown:
+        estimate, low, high = (
+            float(part.replace(",", "."))
+            for part in plain(cell).replace("(", "").replace(")", "").replace(" à", "").split()
+        )
+        assert high - estimate <= 3.1 and estimate - low <= 3.1

@@ -1,0 +1,105 @@
+"""What a page may say of a stream: sums with honest margins, and every hole with its own reason."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from murmure_dashboards.views import Rules, StreamView, view
+from murmure_privacy.window import Window
+
+REPEATS = 60
+MOST_OUTSIDE = 9  # of 60 intervals of 95 %: a fair one has more than 9 outside once in 1,700 runs
+HOUR_S = 3600
+
+
+def seen(streets: SimpleNamespace, archive: object, stream: str, window: Window, now_s: int) -> StreamView:
+    info = next(info for info in archive.streams() if info.stream == stream)  # type: ignore[attr-defined]
+    return view(archive, Rules(archive), info, window, streets.PARIS, now_s)  # type: ignore[arg-type]
+
+
+def test_the_sum_since_midnight_holds_the_truth_19_times_in_20(streets: SimpleNamespace) -> None:
+    """Six-hour blocks, hours and quarter-hours that are added overlap nowhere and their margins add as variances."""
+    now_s = streets.NOW_S
+    day = streets.PARIS.day(now_s)
+    outside, first = 0, day.start_s - REPEATS // 2 * 86_400
+    street = streets.Street()
+    for number in range(REPEATS):
+        at_s = first + number * 86_400
+        one = streets.PARIS.day(at_s + 12 * HOUR_S)
+        now = one.start_s + 15 * HOUR_S + 900
+        street = streets.Street()
+        streets.add(street, f"s{number}", one, now_s=now, streams=("footfall",))
+        amount = seen(streets, street, f"s{number}/footfall", one, now).amount(one)
+        exact = sum(
+            street.exact[f"s{number}/footfall", "15min", quarter_s] for quarter_s in range(one.start_s, now, 900)
+        )
+        assert amount is not None and amount.covered_s == now - one.start_s
+        outside += not amount.low <= exact <= amount.high
+    assert outside <= MOST_OUTSIDE
+
+
+def test_a_day_with_a_hole_adds_what_was_observed(streets: SimpleNamespace, archive: object) -> None:
+    """The day of a restart is the hours before it and the partial day after it, nothing twice, nothing invented."""
+    day = streets.PARIS.day(streets.NOW_S)
+    one = seen(streets, archive, "station/footfall", day, streets.NOW_S)
+    amount = one.amount(day)
+    assert amount is not None
+    assert amount.covered_s == 2 * HOUR_S + (15 * HOUR_S + 900 - 5 * HOUR_S - 900)
+    assert one.amount(Window(day.start_s + 2 * HOUR_S, day.start_s + 5 * HOUR_S)) is None
+
+
+def test_every_hole_has_its_own_state(streets: SimpleNamespace, archive: object) -> None:
+    """Gap, withheld, late beginning, awaited: four different things, none of them zero."""
+    day = streets.PARIS.day(streets.NOW_S)
+    slots = seen(streets, archive, "station/noise", day, streets.NOW_S).slots(day)
+    states = [slot.state for slot in slots]
+    assert len(slots) == 24
+    assert states[2:5] == ["gap"] * 3
+    assert states[9:11] == ["sensor_absent"] * 2
+    assert states[15:] == ["awaited"] * 9
+    assert slots[5].state == "figure" and slots[5].covered_from_s == slots[5].start_s + 900
+    assert [slot.missing for slot in slots].count(True) == 5
+
+
+def test_a_node_is_awaited_for_a_quarter_of_an_hour(streets: SimpleNamespace) -> None:
+    """The hour that has just ended may be on its way: it is a gap only when it is late."""
+    street = streets.Street()
+    day = streets.PARIS.day(streets.NOW_S)
+    streets.add(street, "plaza", day, now_s=day.start_s + 13 * HOUR_S)
+    for late_s, state in ((0, "awaited"), (899, "awaited"), (900, "gap")):
+        now_s = day.start_s + 14 * HOUR_S + late_s
+        slots = seen(streets, street, "plaza/footfall", day, now_s).slots(day)
+        assert (slots[12].state, slots[13].state) == ("figure", state)
+
+
+def test_a_day_of_25_hours_has_25_slots(streets: SimpleNamespace) -> None:
+    """Days begin and end at civil midnight whatever the clocks do."""
+    day = streets.PARIS.day(1_792_900_000)
+    street = streets.Street()
+    streets.add(street, "plaza", day, now_s=day.end_s)
+    one = seen(streets, street, "plaza/footfall", day, day.end_s)
+    assert len(one.slots(day)) == 25
+    amount = one.amount(day)
+    assert amount is not None and amount.covered_s == 25 * HOUR_S
+
+
+def test_a_stream_without_hours_is_cut_at_its_finest_level(streets: SimpleNamespace) -> None:
+    """A policy may publish six-hour blocks only; the page then has four slots a day, no gaps."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    streets.add(street, "plaza", day, now_s=day.end_s, streams=("footfall",))
+    coarse = [o for o in street.nodes["plaza/footfall"] if o.node.level in ("6h", "1d")]
+    street.nodes["plaza/footfall"] = coarse
+    slots = seen(streets, street, "plaza/footfall", day, day.end_s).slots(day)
+    assert [slot.state for slot in slots] == ["figure"] * 4
+
+
+@pytest.mark.parametrize("text", [None, b"policy = 2\n"])
+def test_a_policy_that_cannot_be_read_is_no_rule(streets: SimpleNamespace, text: bytes | None) -> None:
+    """A page claims only what the signed policy in the archive says."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    policy = streets.add(street, "plaza", day)
+    street.policies = {} if text is None else {policy.hash: text}
+    assert seen(streets, street, "plaza/footfall", day, streets.NOW_S).rule is None
