@@ -195,9 +195,9 @@ def publish_policy(archive: Archive, sealed: bytes, source: str = "policy") -> S
     """Files a signed policy so that the running centre sends it to the gateways of its site.
 
     Every active gateway of the site must find enough signatures of its stewards on it, and its version must be above
-    the newest one. The same policy again is no error. Raises RegisterError, ConfigError or WireError.
+    the newest one. The same policy again is no error. Raises RegisterError or ConfigError.
     """
-    toml = wire.policy_bytes(sealed)
+    toml = _unsealed(sealed, source)
     rules = PolicyRules(toml, source)
     gateways = [e for e in archive.enrolments() if e.site == rules.site and e.status == "active"]
     if not gateways:
@@ -224,6 +224,15 @@ def publish_policy(archive: Archive, sealed: bytes, source: str = "policy") -> S
     return policy
 
 
+def _unsealed(sealed: bytes, source: str) -> bytes:
+    """Returns the bytes inside a sealed policy, not believed yet. Raises ConfigError if it is none."""
+    try:
+        return wire.policy_bytes(sealed)
+    except WireError as error:
+        mend = "give a file that 'murmure policy sign' wrote"
+        raise ConfigError(source, "policy", f"not a signed policy ({error.detail})", mend) from error
+
+
 def sign_policy(toml_path: Path, key_path: Path, out: Path) -> bytes:
     """Signs a policy file into `out`, beside the signatures that it may have already. Returns the sealed policy.
 
@@ -237,7 +246,7 @@ def sign_policy(toml_path: Path, key_path: Path, out: Path) -> bytes:
         sealed = wire.seal_policy(toml, [(kid, secret)])
     else:
         sealed = out.read_bytes()
-        if wire.policy_bytes(sealed) != toml:
+        if _unsealed(sealed, str(out)) != toml:
             raise ConfigError(
                 str(out), "policy", "it seals other bytes", "give the file it was made from, or another --out"
             )

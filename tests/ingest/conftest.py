@@ -35,7 +35,7 @@ QUARTER_S = 900
 _NUMBERS = count()  # client ids of peers: one id twice would throw the first one out
 
 
-def policy_text(site: str, version: int = 1, epsilon: str = "1.0") -> bytes:
+def _policy_text(site: str, version: int = 1, epsilon: str = "1.0") -> bytes:
     return f"""policy = 1
 site = "{site}"
 version = {version}
@@ -166,7 +166,7 @@ class Centre:
     def gateway(
         self, name: str = "gw-plaza", site: str = "plaza", quartier: str = "centre", published: bool = True
     ) -> Gateway:
-        toml = policy_text(site)
+        toml = _policy_text(site)
         folder = self.folder / name
         gateways.enrol_local(
             self.archive,
@@ -334,6 +334,12 @@ def until() -> Callable[[Callable[[], object]], None]:
         raise AssertionError("it did not happen within 20 s")
 
     return until
+
+
+@pytest.fixture(scope="session")
+def policy_text() -> Callable[..., bytes]:
+    """Writes a site's policy: `policy_text(site, version, epsilon=…)`."""
+    return _policy_text
 
 
 @pytest.fixture(scope="session")
