@@ -44,6 +44,7 @@ LEAD_S = 60  # sensors run a minute before the first midnight, so that the first
 GRACE_S = 60  # and a minute after the last one, so that every port has passed it
 DEFAULT_SPEED = 60.0
 FRAME_BYTES = {"beam": 9, "meter": 7, "dust": 10}
+_HOUR_MS = 3_600_000  # a row of a recording may last so long, and is spread over all of it
 _REBUILD_S = 10.0
 _PATIENCE_S = 120.0
 
@@ -240,7 +241,7 @@ def _series(settings: Settings, span: Span) -> dict[str, list[dict[str, Any]]]:
 def _with_grace(days: replay.DayTable) -> list[list[int]]:
     """Lets a recording go on through the grace minute, so that no sensor falls silent before the last node closes."""
     source_end_ms, shown_end_ms = days[-1][1], days[-1][2] + days[-1][1] - days[-1][0]
-    return [*map(list, days), [source_end_ms, source_end_ms + 2 * GRACE_S * 1000, shown_end_ms]]
+    return [*map(list, days), [source_end_ms, source_end_ms + _HOUR_MS, shown_end_ms]]
 
 
 def lay_out(settings: Settings, now_s: int) -> City:
