@@ -58,6 +58,7 @@ class _Port:
         self._sent_bytes = 0
         self._waiting: list[tuple[bytes, int, int]] = []
         self._unsent = b""
+        self._deaf = False
 
     @property
     def done_ms(self) -> int:
@@ -88,6 +89,7 @@ class _Port:
         if not events & select.EPOLLIN:
             if events & select.EPOLLHUP:
                 self._bench.forget(self.pty.master)  # a hung-up one would wake the bench for ever
+                self._deaf = True
             return False
         data = self.pty.read()
         if not data:
@@ -106,6 +108,8 @@ class _Port:
         Nothing new is said for less than `least_ms` of it, unless the limit is one that will not move by itself.
         """
         self._flush()
+        if self._deaf and self.pty.heard():
+            self._listen()
         hard_ms = self._bench.hard_limit_ms()
         if self.plug_ms:
             hard_ms = min(hard_ms, self.plug_ms[0])
@@ -126,7 +130,8 @@ class _Port:
             return
         if not self.off:
             self._look_at_speed()
-            self._speak(stop_ms)
+            if not self._speak(stop_ms):
+                return
         if self.off or stop_ms == hard_ms:
             self._fall_silent_until(stop_ms)
 
@@ -140,6 +145,7 @@ class _Port:
         }
 
     def _listen(self) -> None:
+        self._deaf = False
         self._bench.watch(self.pty.master, self.on_events, select.EPOLLIN)
         self._look_at_speed()
 
@@ -182,11 +188,13 @@ class _Port:
         elif self.polled:
             self._fall_silent_until(deadline_ms)
 
-    def _speak(self, limit_ms: int) -> None:
-        room_ms = self.marks.room() // self.device.marks_per_s * 1000
-        pieces = self.device.advance(min(limit_ms, self.marks.last_ms + room_ms))
+    def _speak(self, limit_ms: int) -> bool:
+        """Says what there is up to the limit; returns False if the ring of marks had no room for all of it."""
+        room_until_ms = self.marks.last_ms + self.marks.room() // self.device.marks_per_s * 1000
+        pieces = self.device.advance(min(limit_ms, room_until_ms))
         if pieces:
             self._issue(pieces)
+        return limit_ms <= room_until_ms
 
     def _fall_silent_until(self, time_ms: int) -> None:
         if time_ms > self.marks.last_ms:
@@ -423,7 +431,8 @@ class Bench:
         if scenario.speed is not None:
             live_ms = scenario.start_ms if scenario.fast_until_ms is None else scenario.fast_until_ms
             if self._live_since_s is None:
-                if any(g.started and g.done_ms >= min(live_ms, pace_ms) for g in self.gateways):
+                # A second's piece ends before the second: the last one before that instant may be a second old.
+                if any(g.started and g.done_ms >= min(live_ms, pace_ms) - 1000 for g in self.gateways):
                     self._live_since_s = self._monotonic()
                 return min(pace_ms, live_ms)
             live_ms += int(1000 * scenario.speed * (self._monotonic() - self._live_since_s))

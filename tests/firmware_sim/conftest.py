@@ -56,11 +56,11 @@ def sim_device(tmp_path: Path) -> Iterator[SimDevice]:
 class FakePort:
     """The edge's side of one port: pseudo-terminal, marks, bell. Opens at 115200, or 9600 for the others."""
 
-    def __init__(self, directory: Path, index: int, plan: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, index: int, plan: dict[str, Any], client_baud: int | None) -> None:
         self.name: str = plan["name"]
         self.link = Path(plan["link"])
         self.polled = plan["device"] == "modbus_noise"
-        self.baud = plan.get("client_baud", 115200 if plan["device"] == "tfluna" else 9600)
+        self.baud = client_baud or (115200 if plan["device"] == "tfluna" else 9600)
         self.tty = -1
         self.open()
         with (directory / "timeline.map").open("r+b") as file:
@@ -176,9 +176,9 @@ class FakePort:
 class FakeEdge:
     """A gateway with all its ports, driven by hand or by `run`."""
 
-    def __init__(self, gateway: dict[str, Any], poll_ms: int = 1000) -> None:
+    def __init__(self, gateway: dict[str, Any], poll_ms: int = 1000, client_baud: int | None = None) -> None:
         directory = Path(gateway["dir"])
-        self.ports = {p["name"]: FakePort(directory, i, p) for i, p in enumerate(gateway["ports"])}
+        self.ports = {p["name"]: FakePort(directory, i, p, client_baud) for i, p in enumerate(gateway["ports"])}
         self.poll_ms = poll_ms
         self.start_ms = {port.await_start() for port in self.ports.values()}.pop()
         self.next_ask_ms = dict.fromkeys(self.ports, self.start_ms)
