@@ -1,0 +1,75 @@
+"""A USB key in place of the network: the same intake, the same receipts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_ingest.courier import import_folder
+from murmure_ingest.intake import Duplicate, Heard, Refused, Stored
+from murmure_privacy import wire
+from murmure_privacy.errors import ConfigError
+
+QUARTERS = 5
+
+
+def bring(centre: Any, folder: Path) -> list[Any]:
+    return import_folder(folder, centre.archive, centre.intake, centre.secret)
+
+
+def fill(folder: Path, *gateways: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for gateway in gateways:
+        for _, sealed in gateway.history(QUARTERS):
+            number = gateway.sealed.index(sealed) + 1
+            (folder / f"{gateway.name}-{number:012d}.cose").write_bytes(sealed)
+
+
+def test_a_key_gives_what_the_network_would_have(centre: Any, tmp_path: Path) -> None:
+    """Messages and health are filed; receipt and policy go back on the key; a second import is all duplicates."""
+    gateway = centre.gateway()
+    key = tmp_path / "key"
+    fill(key / "outbox", gateway)
+    (key / "outbox" / "health.cose").write_bytes(gateway.health(60)[1])
+    (key / "inbox").mkdir()
+    words = bring(centre, key)
+    assert [type(word) for word in words] == [Stored] * QUARTERS + [Heard]
+    receipt = wire.open_receipt((key / "inbox" / "receipt.cose").read_bytes(), wire.public_key(centre.secret))
+    assert (receipt.gateway, receipt.settled_seq) == ("gw-plaza", QUARTERS)
+    (policy,) = (key / "inbox").glob("policy-*.cose")
+    assert policy.name == f"policy-{wire.digest(gateway.policy).hex()[:8]}.cose"
+    assert wire.open_policy(policy.read_bytes(), [centre.steward[1]], 1) == gateway.policy
+    assert [type(word) for word in bring(centre, key)] == [Duplicate] * QUARTERS + [Refused]
+    assert sorted(path.name for path in (key / "inbox").iterdir()) == [policy.name, "receipt.cose"]
+
+
+def test_one_key_can_carry_several_gateways(centre: Any, tmp_path: Path) -> None:
+    """Each speaker is known by its key and answered in a folder of its own."""
+    first, second = centre.gateway("gw-a", "a"), centre.gateway("gw-b", "b")
+    fill(tmp_path / "key", first, second)
+    (tmp_path / "key" / "inbox").mkdir()
+    assert [type(word) for word in bring(centre, tmp_path / "key")] == [Stored] * 2 * QUARTERS
+    for name in ("gw-a", "gw-b"):
+        sealed = (tmp_path / "key" / "inbox" / name / "receipt.cose").read_bytes()
+        assert wire.open_receipt(sealed, wire.public_key(centre.secret)).gateway == name
+
+
+def test_rubbish_on_a_key_is_counted(centre: Any, tmp_path: Path) -> None:
+    """Strangers' messages, huge files and folders with such a name do not stop the rest."""
+    gateway, stranger = centre.gateway(published=False), centre.gateway("gw-other", "other")
+    stranger.secret = wire.new_key()[0]
+    fill(tmp_path / "key", gateway, stranger)
+    (tmp_path / "key" / "a.cose").write_bytes(bytes(1 << 20))
+    (tmp_path / "key" / "b.cose").mkdir()
+    words = bring(centre, tmp_path / "key")
+    assert sorted(word.reason for word in words if isinstance(word, Refused)) == (
+        ["oversized"] + ["unknown_gateway"] * QUARTERS + ["unknown_policy"] * QUARTERS
+    )
+    assert not (tmp_path / "key" / "inbox").exists()
+
+
+def test_an_empty_folder_is_said(centre: Any, tmp_path: Path) -> None:
+    """A wrong path is a mistake of the operator, not an empty import."""
+    with pytest.raises(ConfigError, match="copy of a gateway's outbox"):
+        bring(centre, tmp_path)
