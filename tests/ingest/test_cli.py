@@ -1,0 +1,195 @@
+"""The centre's commands as an operator types them, in processes of their own where it matters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure.cli import main
+from murmure_ingest import cli
+from murmure_privacy import wire
+
+MONDAY_S = 1_795_392_000
+Murmure = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def murmure(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Murmure:
+    """Runs one command in the test's folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    Path("ingest.toml").write_text('data_dir = "centre"\n')
+
+    def run(line: str) -> tuple[int, str, str]:
+        status = main(line.split())
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_a_policy_goes_from_key_to_publication(murmure: Murmure, policy_text: Any) -> None:
+    """key, enrol, sign, sign, publish: the README's path, with nothing but commands."""
+    Path("plaza.toml").write_bytes(policy_text("plaza"))
+    for name in ("a", "b"):
+        status, public, _ = murmure(f"policy key --out {name}.key")
+        assert (status, public) == (0, Path(f"{name}.key.pub").read_text())
+    enrol = "gateway enrol --gateway gw-plaza --site plaza --quartier centre --steward a.key.pub --steward b.key.pub"
+    port = "--port name=beam,device=tfluna,path=/dev/ttyUSB0,footfall=plaza/footfall"
+    status, said, _ = murmure(f"{enrol} --signatures 2 --local plaza {port}")
+    assert (status, "murmure edge run --config plaza/gateway.toml" in said) == (0, True)
+    assert murmure("policy sign plaza.toml --key a.key --out plaza.cose")[0] == 0
+    status, _, error = murmure("policy publish plaza.cose")
+    assert (status, error.count("\n"), "1 of the 2 signatures" in error) == (1, 1, True)
+    assert murmure("policy sign plaza.toml --key b.key --out plaza.cose")[0] == 0
+    status, said, _ = murmure("policy publish plaza.cose")
+    digest = wire.digest(policy_text("plaza")).hex()
+    assert (status, said) == (0, f"version 1 of plaza is published: sha256:{digest}\n")
+    status, said, _ = murmure(
+        "gateway enrol --local two --gateway gw-two --site plaza --quartier centre --steward a.key.pub "
+        "--policy plaza.cose --simulated"
+    )
+    assert status == 0
+    assert "simulated = true" in Path("two/trust.toml").read_text()
+
+
+def test_the_register_is_listed(murmure: Murmure, centre: Any) -> None:
+    """As lines for people and as one JSON document; an empty register says what to do."""
+    status, said, _ = murmure("gateway list")
+    assert (status, "murmure gateway enrol" in said) == (0, True)
+    gateway = centre.gateway()
+    centre.intake.accept_many([*gateway.history(3), gateway.health(60)])
+    assert murmure("gateway list")[1] == "gw-plaza  centre/plaza  active  settled to 3  heard 2026-11-23T00:00:00Z\n"
+    assert murmure("gateway revoke gw-plaza")[0] == 0
+    (entry,) = json.loads(murmure("gateway list --json")[1])
+    assert (entry["gateway"], entry["status"], entry["settled_seq"]) == ("gw-plaza", "revoked", 3)
+    assert (entry["ports"], entry["outbox_depth"], entry["stewards"]) == ({"beam": "ok"}, 0, [centre.steward[1].hex()])
+
+
+def test_an_archive_is_verified(murmure: Murmure, centre: Any) -> None:
+    """0 and `sound`, or 1 and a line per finding; with --json one document."""
+    gateway = centre.gateway()
+    centre.intake.accept_many(gateway.history(4)[1:])
+    status, said, _ = murmure("ingest verify --archive centre/archive.db")
+    assert (status, said.splitlines()[-1]) == (0, "sound")
+    assert "gw-plaza: 1 messages have not come yet" in said
+    centre.archive._db.execute("UPDATE totals SET settled_seq = 9")
+    status, said, _ = murmure("ingest verify --archive centre/archive.db --json")
+    report = json.loads(said)
+    assert (status, report["sound"], report["messages"], len(report["findings"])) == (1, False, 3, 1)
+    status, said, _ = murmure("ingest verify --archive centre/archive.db")
+    assert (status, said.splitlines()[-1].startswith("not sound")) == (1, True)
+    status, _, error = murmure("ingest verify --archive none.db")
+    assert (status, error.count("\n"), error.startswith("murmure: none.db: archive: ")) == (2, 1, True)
+
+
+def test_many_findings_are_told_in_part(murmure: Murmure, centre: Any) -> None:
+    """The screen stays readable; the rest is counted."""
+    centre.intake.accept_many(centre.gateway().history(120))
+    db = centre.archive._db
+    db.execute("DROP TRIGGER messages_no_update")
+    db.execute("UPDATE messages SET head = zeroblob(32)")
+    status, said, _ = murmure("ingest verify --archive centre/archive.db")
+    assert (status, said.splitlines()[-2]) == (1, "… and 20 more")
+
+
+def test_a_courier_is_imported(murmure: Murmure, centre: Any) -> None:
+    """0 if everything was taken, 1 and the reasons if something was not."""
+    gateway = centre.gateway()
+    Path("key").mkdir()
+    for number, (_, sealed) in enumerate(gateway.history(3), 1):
+        Path(f"key/{number:012d}.cose").write_bytes(sealed)
+    assert murmure("ingest import key")[:2] == (0, "3 files: 3 stored\n")
+    Path("key/bad.cose").write_bytes(b"rubbish")
+    status, said, _ = murmure("ingest import key --json")
+    assert (status, json.loads(said)) == (
+        1,
+        {"files": 4, "duplicate": 3, "refused": 1, "reasons": {"unknown_gateway": 1}},
+    )
+    status, said, _ = murmure("ingest import key")
+    assert (status, said.splitlines()[1]) == (1, "  refused: unknown_gateway: 1")
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "start"),
+    [
+        ("ingest run --config none.toml", 2, "murmure: none.toml: file: there is no such file"),
+        ("tail --config none.toml", 2, "murmure: none.toml: file: "),
+        ("tail", 2, "murmure: centre/archive.db: archive: there is no such file"),
+        ("ingest import nowhere", 2, "murmure: nowhere: folder: "),
+        ("gateway revoke gw-nobody", 1, "murmure: gateway gw-nobody: "),
+        ("policy publish ingest.toml", 2, "murmure: ingest.toml: policy: not a signed policy"),
+        ("policy publish none.cose", 1, "murmure: none.cose: "),
+        ("policy sign ingest.toml --key none --out x", 2, "murmure: ingest.toml: "),
+    ],
+)
+def test_a_mistake_is_one_line(murmure: Murmure, line: str, status: int, start: str) -> None:
+    """Exit 2 for what a person must mend in a file or a command, 1 for what failed; never a traceback."""
+    was, said, error = murmure(line)
+    assert (was, said, error.count("\n")) == (status, "", 1)
+    assert error.startswith(start)
+
+
+def test_commands_can_be_mounted_alone() -> None:
+    """Without the kernel's group `policy` the centre makes one, so that the package can be used by itself."""
+    parser = argparse.ArgumentParser()
+    cli.register(parser.add_subparsers())
+    assert parser.parse_args(["policy", "key", "--out", "x"]).out == "x"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_tail_shows_what_passes(
+    tmp_path: Path, make_centre: Any, broker: Any, connect: Any, until: Any, as_json: bool
+) -> None:
+    """Verified nodes as they pass, one a line; what does not verify is skipped; SIGTERM ends it with 0."""
+    centre = make_centre(tmp_path, port=broker.port, mqtt=broker.mqtt)
+    broker.start()
+    gateway = centre.gateway()
+    command = [sys.executable, "-m", "murmure.cli", "tail", "--config", centre.config.source]
+    process = subprocess.Popen(
+        command + ["--json"] * as_json, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "connected" in process.stderr.readline()
+    peer = connect(gateway, broker)
+    # The first message that comes through shows that the subscription stands; until then rubbish is sent.
+    os.set_blocking(process.stderr.fileno(), False)
+    until(lambda: peer.publish((gateway.topic, b"rubbish")) or "skipped" in (process.stderr.readline() or ""))
+    peer.publish((gateway.topic.replace("gw-plaza", "gw-nobody"), gateway.seal(MONDAY_S + 900)))
+    peer.publish((gateway.topic, gateway.sealed[0]))
+    peer.publish((gateway.topic, gateway.seal(MONDAY_S + 3600)))
+    lines = [process.stdout.readline() for _ in range(4)]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert process.stdout.read() == ""
+    if as_json:
+        nodes = [json.loads(line) for line in lines]
+        assert [(n["stream"], n["node"], n["status"], n["seq"]) for n in nodes] == [
+            ("plaza/footfall", "15min", "released", 1),
+            ("plaza/footfall", "15min", "withheld", 2),
+            ("plaza/footfall", "1h", "released", 2),
+            ("plaza/pm2_5", "1h", "released", 2),
+        ]
+        assert nodes[0]["values"] == {"crossings": 7}
+    else:
+        assert lines[0] == "2026-11-23T00:15:00Z  plaza/footfall  15min  {'crossings': 7}\n"
+        assert lines[1] == "2026-11-23T01:00:00Z  plaza/footfall  15min  withheld (sensor_absent)\n"
+    centre.archive.close()
+
+
+def test_the_unit_file_is_hardened() -> None:
+    """The service can reach the broker and its own folder, and little else."""
+    unit = Path(__file__).parents[2] / "ingest" / "systemd" / "murmure-ingest.service"
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    check = ["systemd-analyze", "security", "--offline=true", "--threshold=15", str(unit)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
