@@ -27,6 +27,7 @@ READ_BYTES = 1 << 16  # a pseudo-terminal gives 4,095 at the most
 # Wall time. After the first a reader gets the word, to hand on what it has; after the second a mark whose
 # bytes have not come will never be kept.
 PATIENCE_MS, GONE_AFTER_MS = 250, 30_000
+STEP_MS = 1_000  # the least credit that a bench gives
 
 
 class TimelineLink:
@@ -147,7 +148,9 @@ class TimelineLink:
         if self._fd >= 0 or self._bell is None:
             self._now_ms = max(self._now_ms, until_ms)
             return
-        self._wait_unplugged(until_ms)
+        while self._now_ms < until_ms and not self._stop.is_set():
+            # In steps that any credit allows: a longer one would wait for a bench that waits for DONE.
+            self._wait_unplugged(min(until_ms, self._now_ms + STEP_MS))
 
     def _attach(self) -> None:
         words = self._map()
