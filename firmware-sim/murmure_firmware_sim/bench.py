@@ -118,21 +118,16 @@ class _Port:
         self._answer_waiting(limit_ms)
         stop_ms = min(limit_ms, self.plug_ms[0] if self.plug_ms else _FOREVER_MS)
         wait_until_ms = self.marks.wait_until_ms
-        if self.polled:
+        if self.polled or self.off:
+            # Silent unless asked, or unplugged: as far as the edge waits and no further, so that its next request
+            # comes at the same instant, and finds the device at the same instant, at any speed.
             if self.marks.last_ms < wait_until_ms and (stop_ms >= wait_until_ms or stop_ms == hard_ms):
                 self._fall_silent_until(min(stop_ms, wait_until_ms))
             return
-        if self.off and not self.plug_ms:
-            # It is back and nobody has opened it yet: in small steps, so that little is missed, at any speed.
-            stop_ms = min(stop_ms, self.done_ms + _SETTLING_SKEW_MS)
-            least_ms = 1
         if stop_ms <= self.marks.last_ms or (stop_ms - self.marks.last_ms < least_ms and stop_ms != hard_ms):
             return
-        if not self.off:
-            self._look_at_speed()
-            if not self._speak(stop_ms):
-                return
-        if self.off or stop_ms == hard_ms:
+        self._look_at_speed()
+        if self._speak(stop_ms) and stop_ms == hard_ms:
             self._fall_silent_until(stop_ms)
 
     def counters(self) -> dict[str, int]:

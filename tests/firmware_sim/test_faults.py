@@ -1,0 +1,181 @@
+"""Every named fault does what its name says, and the same twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from murmure_firmware_sim.devices import DEVICES
+from murmure_firmware_sim.devices.base import Device, Piece
+from murmure_firmware_sim.errors import SimError
+from murmure_firmware_sim.faults import FAULTS, parse_fault
+from murmure_firmware_sim.scenario import PortPlan, build_device
+from murmure_firmware_sim.steady import Steady
+from murmure_firmware_sim.street import Street
+
+T0_MS = 1_794_600_000_000
+MINUTES_10_MS = 600_000
+REQUEST = bytes.fromhex("01 03 00 00 00 01 84 0a")
+ANSWER = bytes.fromhex("01 03 02 02 18 b9 2e")
+
+
+def device(name: str, *faults: str, seed: int = 1, street: bool = False) -> Device:
+    source = Street(seed, "plaza") if street else Steady((123, 261), 536, 30)
+    plan = PortPlan("port", Path("unused"), name, {}, tuple(map(parse_fault, faults)), source, seed)
+    made = build_device(plan, T0_MS)
+    made.seek(T0_MS)
+    return made
+
+
+def said(pieces: Sequence[Piece]) -> bytes:
+    return b"".join(data for data, _ in pieces)
+
+
+def ten_minutes(name: str, *faults: str, seed: int = 1) -> list[Piece]:
+    return device(name, *faults, seed=seed).advance(T0_MS + MINUTES_10_MS)
+
+
+CLEAN = ten_minutes("sds011")
+
+
+def test_every_fault_can_be_named_with_its_default() -> None:
+    """What the README lists can be written without an argument, except unplug, which needs two."""
+    for name in FAULTS:
+        assert parse_fault("unplug:60/10" if name == "unplug" else name).name == name
+
+
+@pytest.mark.parametrize("fault", ["bit_flip:0.02", "drop:0.02", "insert:0.02", "duplicate:0.2", "burst:60"])
+@pytest.mark.parametrize("name", ["sds011", "tfluna"])
+def test_line_faults_are_drawn_from_the_seed(name: str, fault: str) -> None:
+    """The same seed spoils the same bytes, however time is cut; another seed others."""
+    once = ten_minutes(name, fault)
+    cut = device(name, fault)
+    pieces = [piece for step in range(1, 61) for piece in cut.advance(T0_MS + step * 10_000)]
+    assert once == pieces
+    assert said(once) != said(ten_minutes(name))
+    assert said(once) != said(ten_minutes(name, fault, seed=2))
+
+
+def test_bytes_are_flipped_dropped_and_inserted_at_the_rate_given() -> None:
+    """Of 6,000 bytes about P in a hundred are hit (5 sigma)."""
+    total = len(said(CLEAN))
+    assert total == 6000
+    flipped = sum(a != b for a, b in zip(said(CLEAN), said(ten_minutes("sds011", "bit_flip:0.05")), strict=True))
+    dropped = total - len(said(ten_minutes("sds011", "drop:0.05")))
+    inserted = len(said(ten_minutes("sds011", "insert:0.05"))) - total
+    for count in (flipped, dropped, inserted):
+        assert abs(count - 300) < 5 * 17
+
+
+def test_silent_device_says_nothing_and_answers_nothing_but_time_goes_on() -> None:
+    """Its seconds are there, empty."""
+    assert {b""} == {data for data, _ in ten_minutes("sds011", "silent")}
+    assert len(ten_minutes("sds011", "silent")) == 600
+    assert device("modbus_noise", "silent").receive(REQUEST, T0_MS) == []
+
+
+def test_scheduled_fault_begins_and_ends_on_its_second() -> None:
+    """`silent@100-200` is 100 empty seconds among full ones."""
+    pieces = ten_minutes("sds011", "silent@100-200")
+    assert [s for s, (data, _) in enumerate(pieces) if not data] == list(range(100, 200))
+
+
+def test_split_frame_comes_byte_by_byte_in_its_own_time() -> None:
+    """Ten pieces of one byte, 50 ms apart, the last when the frame would have been whole."""
+    pieces = device("sds011", "split").advance(T0_MS + 999)
+    assert said(pieces) == CLEAN[0][0]
+    assert [time_ms - T0_MS for _, time_ms in pieces] == list(range(50, 501, 50))
+
+
+def test_stuck_device_repeats_its_first_value() -> None:
+    """Hours of one value; a stuck beam shows nobody and counts nobody."""
+    frames = {data for data, _ in device("sds011", "stuck", street=True).advance(T0_MS + MINUTES_10_MS)}
+    assert len(frames) == 1
+    beam = device("tfluna", "stuck")
+    beam_bytes = said(beam.advance(T0_MS + MINUTES_10_MS))
+    assert beam_bytes == beam_bytes[:9] * (len(beam_bytes) // 9)
+    assert beam.crossings == 0
+
+
+def test_warm_up_gives_zeros_and_then_values() -> None:
+    """30 s of zero after power, with a right checksum."""
+    frames = [data for data, _ in ten_minutes("sds011", "warmup_zeros:30")]
+    assert frames[29] == bytes.fromhex("aa c0 00 00 00 00 a1 60 01 ab")
+    assert frames[30:] == [data for data, _ in CLEAN[30:]]
+
+
+def test_ffff_stands_where_a_value_should() -> None:
+    """FFFF in the level, the particles, the distance."""
+    answers = device("modbus_noise", "ffff").receive(REQUEST, T0_MS)
+    assert said(answers)[:5] == bytes.fromhex("01 03 02 ff ff")
+    assert ten_minutes("sds011", "ffff")[0][0][2:6] == b"\xff\xff\xff\xff"
+    assert ten_minutes("tfluna", "ffff")[0][0][2:4] == b"\xff\xff"
+
+
+def test_bus_faults_of_the_noise_transmitter() -> None:
+    """Echo, another slave, an exception, a late answer: each as it looks on the bus."""
+    assert said(device("modbus_noise").receive(REQUEST, T0_MS)) == ANSWER
+    assert said(device("modbus_noise", "echo").receive(REQUEST, T0_MS)) == REQUEST + ANSWER
+    assert said(device("modbus_noise", "other_slave").receive(REQUEST, T0_MS))[:3] == bytes.fromhex("02 03 02")
+    assert said(device("modbus_noise", "exception:2").receive(REQUEST, T0_MS)).hex(" ") == "01 83 02 c0 f1"
+    assert device("modbus_noise", "late:700").receive(REQUEST, T0_MS) == [(ANSWER, T0_MS + 720)]
+    over = device("modbus_noise", "exception@0-10")
+    assert said(over.receive(REQUEST, T0_MS + 11_000)) == ANSWER
+
+
+def test_sleeping_sensor_is_woken_by_the_wake_command_only() -> None:
+    """As the program before left it."""
+    sensor = device("sds011", "sleeping")
+    assert said(sensor.advance(T0_MS + 5000)) == b""
+    wake = bytes.fromhex("aa b4 06 01 01 00 00 00 00 00 00 00 00 00 00 ff ff 06 ab")
+    assert len(sensor.receive(wake, T0_MS + 5000)) == 1
+    assert len(said(sensor.advance(T0_MS + 10_000))) == 50
+
+
+def test_wrong_baud_is_half_the_speed_or_the_one_given() -> None:
+    """The port does the rest."""
+    assert device("sds011", "wrong_baud").baud == 4800
+    assert device("tfluna", "wrong_baud:9600").baud == 9600
+    assert device("sds011").baud == 9600
+
+
+def test_brown_out_cuts_a_frame_and_loses_what_was_not_saved() -> None:
+    """The frame at the reset is cut; a mode set by command and not saved is gone."""
+    beam = device("tfluna", "reset:60")
+    beam.receive(bytes.fromhex("5a 06 03 14 00 77"), T0_MS)
+    pieces = beam.advance(T0_MS + 120_000)
+    lengths = [len(data) for data, _ in pieces]
+    assert lengths[0] == 180
+    assert lengths[-1] == 90
+    assert [length for length in lengths if length % 9]
+
+
+def test_unplug_tells_when() -> None:
+    """`unplug:60/10`: pulled after a minute, back ten seconds later."""
+    assert device("sds011", "unplug:60/10").unplugged() == (T0_MS + 60_000, T0_MS + 70_000)
+    assert device("sds011").unplugged() == ()
+
+
+@pytest.mark.parametrize("name", sorted(DEVICES))
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"unplug"}))
+def test_any_fault_on_any_device_only_changes_bytes(name: str, fault: str) -> None:
+    """No combination stops a device or moves its time backwards."""
+    made = device(name, fault)
+    pieces = made.advance(T0_MS + 120_000)
+    made.receive(REQUEST, T0_MS + 120_000)
+    times = [time_ms for _, time_ms in pieces]
+    assert times == sorted(times)
+    assert all(time_ms <= T0_MS + 120_000 for time_ms in times)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["gremlin", "drop:2", "drop:x", "drop:-1", "silent:3", "unplug", "unplug:5", "unplug:0/1", "burst:0", "drop@9-3",
+     "drop@x", "unplug:1/2/3", "reset:0"],
+)  # fmt: skip
+def test_wrong_fault_says_what_to_write(wrong: str) -> None:
+    """One line with the mend."""
+    with pytest.raises(SimError, match="write ") as caught:
+        parse_fault(wrong)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,151 @@
+"""`murmure sim device`: programs of others find a device, on real pseudo-terminals and the wall clock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import minimalmodbus
+import pytest
+import serial
+from sds011lib import SDS011ActiveReader, SDS011QueryReader
+
+SimDevice = Callable[..., Path]
+HEADER = "timestamp_utc,site,metric,value,unit\n"
+
+
+def test_sds011lib_reads_it_in_both_modes(sim_device: SimDevice) -> None:
+    """The third-party readers get the values set, the firmware date and the working period."""
+    link = sim_device("sds011", "--set", "pm2_5=12.3", "pm10=26.1")
+    for reader_class in (SDS011ActiveReader, SDS011QueryReader):
+        port = serial.Serial(str(link), 9600, timeout=2)
+        reader = reader_class(port, send_command_sleep=0)
+        answer = reader.query()
+        assert (answer.pm25, answer.pm10, answer.device_id) == (12.3, 26.1, b"\xa1\x60")
+        if reader_class is SDS011QueryReader:
+            assert reader.get_working_period().interval == 0
+            firmware = reader.get_firmware_version()
+            assert (firmware.year, firmware.month, firmware.day) == (15, 7, 10)
+        port.close()
+
+
+def test_minimalmodbus_reads_the_level_and_the_exception(sim_device: SimDevice) -> None:
+    """53.6 dB from register 0; an unknown register is refused; the wrong speed gets no answer."""
+    instrument = minimalmodbus.Instrument(str(sim_device("modbus_noise", "--set", "level_db=53.6")), 1)
+    instrument.serial.baudrate = 9600
+    instrument.serial.timeout = 1
+    assert instrument.read_register(0, 1) == 53.6
+    with pytest.raises(minimalmodbus.IllegalRequestError):
+        instrument.read_register(5)
+    instrument.serial.timeout = 0.2
+    instrument.serial.baudrate = 4800
+    with pytest.raises(minimalmodbus.NoResponseError):
+        instrument.read_register(0, 1)
+    instrument.serial.baudrate = 9600
+    assert instrument.read_register(0, 1) == 53.6
+    instrument.serial.close()
+
+
+def test_frames_come_at_their_rate_and_bytes_at_the_lines_pace(sim_device: SimDevice) -> None:
+    """10 frames a second; at 9600 baud the ten bytes of a frame take ten milliseconds."""
+    with serial.Serial(str(sim_device("tfluna")), 115200, timeout=3) as port:
+        port.read(9)
+        before_s = time.monotonic()
+        assert port.read(90).count(b"YY") >= 9
+        assert 0.7 < time.monotonic() - before_s < 1.6
+    with serial.Serial(str(sim_device("sds011")), 9600, timeout=3) as port:
+        port.read(10)
+        port.read(1)
+        before_s = time.monotonic()
+        port.read(9)
+        assert 0.006 < time.monotonic() - before_s < 0.3
+
+
+def test_bytes_are_lost_while_nobody_listens(sim_device: SimDevice) -> None:
+    """A client that comes late finds no old frames: at most what was said in the moment of opening."""
+    link = sim_device("tfluna", "--set", "rate_hz=100")
+    time.sleep(1.0)
+    with link.open("rb", buffering=0) as port:
+        first = port.read(4096)
+    assert first is not None
+    assert len(first) < 90
+
+
+def test_passive_devices_speak_only_when_asked(sim_device: SimDevice) -> None:
+    """Query mode and trigger mode at start."""
+    with serial.Serial(str(sim_device("sds011", "--passive")), 9600, timeout=1.2) as port:
+        assert port.read(1) == b""
+        port.write(bytes.fromhex("aa b4 04 00 00 00 00 00 00 00 00 00 00 00 00 ff ff 02 ab"))
+        assert port.read(10)[:2] == b"\xaa\xc0"
+    with serial.Serial(str(sim_device("tfluna", "--passive")), 115200, timeout=0.5) as port:
+        assert port.read(1) == b""
+        port.write(bytes.fromhex("5a 04 04 62"))
+        assert port.read(9)[:2] == b"YY"
+
+
+def test_unplugged_device_hangs_up_and_comes_back(sim_device: SimDevice) -> None:
+    """The link goes after a second and is back half a second later, with a device behind it."""
+    link = sim_device("sds011", "--fault", "unplug:1/0.5")
+    with serial.Serial(str(link), 9600, timeout=5) as port, pytest.raises(serial.SerialException):
+        while True:
+            port.read(100)
+    until_s = time.monotonic() + 5
+    while not link.is_symlink():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+    with serial.Serial(str(link), 9600, timeout=3) as port:
+        assert len(port.read(10)) == 10
+
+
+def test_recording_is_played_from_its_first_row(sim_device: SimDevice, tmp_path: Path) -> None:
+    """At 600 times its speed a recording of PM shows its rows one after the other, and then silence."""
+    file = tmp_path / "r.csv"
+    rows = [
+        f"2020-01-01T00:{m:02}:00Z,here,{k},{v + m},u\n" for m in range(10) for k, v in (("pm2_5", 10), ("pm10", 20))
+    ]
+    file.write_text(HEADER + "".join(rows))
+    options = ("--replay", str(file), "--site", "here", "--metric", "pm2_5", "--speed", "200")
+    with serial.Serial(str(sim_device("sds011", *options)), 9600, timeout=1) as port:
+        seen = set()
+        while len(frame := port.read(10)) == 10:
+            seen.add((int.from_bytes(frame[2:4], "little") // 10, int.from_bytes(frame[4:6], "little") // 10))
+    assert seen <= {(10 + m, 20 + m) for m in range(10)}
+    assert len(seen) >= 7
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["sds012", "--link", "x"], "NAME: 'sds012' is unknown; write one of sds011, modbus_noise, tfluna"),
+        (["sds011", "--link", "/nowhere/x"], "--link: /nowhere is no directory"),
+        (["sds011", "--link", "x", "--set", "level_db=3"], "--set level_db: is no setting of sds011"),
+        (["sds011", "--link", "x", "--set", "pm2_5"], "--set pm2_5: '' is no number"),
+        (["sds011", "--link", "x", "--speed", "0"], "--speed"),
+        (["sds011", "--link", "x", "--fault", "gremlin"], "--fault: fault 'gremlin' is unknown"),
+        (
+            ["sds011", "--link", "x", "--replay", "none.csv", "--site", "a", "--metric", "pm2_5"],
+            "none.csv: file: No such",
+        ),
+        (["sds011", "--link", "x", "--replay", "none.csv"], "--replay: stands without --site and --metric"),
+        (["sds011", "--link", "x", "--site", "a"], "add --replay FILE"),
+        (["tfluna", "--link", "x", "--replay", "n.csv", "--site", "a", "--metric", "co2"], "tfluna cannot play 'co2'"),
+    ],
+)
+def test_wrong_option_is_one_line_with_the_mend(tmp_path: Path, options: list[str], said: str) -> None:
+    """Exit status 2, one line on stderr, nothing on stdout, no link left."""
+    run = subprocess.run(
+        [sys.executable, "-m", "murmure.cli", "sim", "device", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("murmure: ")
+    assert said in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
