@@ -197,7 +197,9 @@ class Teller:
         if amount is None:
             return []
         # The sum may hold a quarter-hour of an hour that is not over.
-        ends = [slot.end_s for slot in slots if slot.state != "awaited"] + [figure.end_s for figure in view.scalar]
+        ends = [slot.end_s for slot in slots if slot.state != "awaited"] + [
+            figure.end_s for figure in view.scalar.values()
+        ]
         expected_s = max(ends) - view.window.start_s
         if amount.covered_s >= expected_s:
             return []
@@ -338,7 +340,7 @@ def _steps(slots: Sequence[Slot]) -> list[Step]:
 def _drawn_days(view: StreamView, slots: Sequence[Slot]) -> list[Slot]:
     """The days as a chart may show them: today ends with its last node, and the count of half a day, which would look
     like a fall, is left out."""
-    last_s = max((figure.end_s for figure in view.scalar), default=view.window.start_s)
+    last_s = max((figure.end_s for figure in view.scalar.values()), default=view.window.start_s)
     drawn = []
     for slot in slots:
         end_s = min(slot.end_s, max(last_s, slot.start_s))

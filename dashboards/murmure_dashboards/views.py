@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import hypot
 from typing import Protocol
 
@@ -76,7 +77,8 @@ class Slot:
 @dataclass(frozen=True, slots=True)
 class StreamView:
     """One stream over a window of whole days. `outcomes` and `figures` are complete: the open data are written from
-    them. `rule` is the newest signed policy that the window's nodes name and its part for this stream."""
+    them. `scalar` has the figures of the quantity's own indicator whose interval is defined, `withheld` the reasons,
+    both by (level, start_s). `rule` is the newest signed policy that the nodes name and its part for the stream."""
 
     stream: str
     site: str
@@ -84,16 +86,11 @@ class StreamView:
     window: Window
     outcomes: tuple[Outcome, ...]
     figures: tuple[Figure, ...]
+    scalar: Mapping[tuple[str, int], Figure]
+    withheld: Mapping[tuple[str, int], str]
     rule: tuple[Policy, StreamPolicy] | None
     calendar: Calendar
     now_s: int
-
-    @property
-    def scalar(self) -> tuple[Figure, ...]:
-        """Returns the figures of the quantity's own indicator whose interval is defined."""
-        return tuple(
-            f for f in self.figures if f.indicator == self.quantity.printed and f.low is not None and f.high is not None
-        )
 
     def amount(self, window: Window) -> Amount | None:
         """Returns the total or mean of what was observed in the window, or None where nothing was.
@@ -103,7 +100,7 @@ class StreamView:
         """
         chosen: list[Figure] = []
         for level in reversed(LEVELS):
-            for figure in self.scalar:
+            for figure in self.scalar.values():
                 inside = window.start_s <= figure.start_s and figure.end_s <= window.end_s
                 if (
                     inside
@@ -135,13 +132,12 @@ class StreamView:
         return Slot(window.start_s, window.end_s, "figure", window.start_s, amount)
 
     def _slot(self, level: str, node: Window) -> Slot:
-        for figure in self.scalar:
-            if figure.level == level and figure.start_s == node.start_s:
-                amount = _combined([figure], adds=True)
-                return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, amount)
-        for outcome in self.outcomes:
-            if isinstance(outcome, Withheld) and outcome.node.level == level and outcome.node.start_s == node.start_s:
-                return Slot(node.start_s, node.end_s, outcome.reason, node.start_s, None)
+        figure = self.scalar.get((level, node.start_s))
+        if figure is not None:
+            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, _combined([figure], adds=True))
+        reason = self.withheld.get((level, node.start_s))
+        if reason is not None:
+            return Slot(node.start_s, node.end_s, reason, node.start_s, None)
         state = "awaited" if node.end_s > self.now_s - LATE_S else "gap"
         return Slot(node.start_s, node.end_s, state, node.start_s, None)
 
@@ -194,19 +190,38 @@ def view(
     archive: ArchiveReader, rules: Rules, info: StreamInfo, window: Window, calendar: Calendar, now_s: int
 ) -> StreamView:
     """Returns one stream over a window of whole days: the nodes that begin in it and had ended by `now_s`."""
-    outcomes = tuple(
-        outcome
-        for outcome in archive.outcomes(info.stream, window.start_s, window.end_s)
-        if outcome.node.start_s in window and outcome.node.end_s <= now_s
+    days: dict[int, list[Outcome]] = {}
+    for outcome in archive.outcomes(info.stream, window.start_s, window.end_s):
+        if outcome.node.start_s in window and outcome.node.end_s <= now_s:
+            days.setdefault(calendar.day(outcome.node.start_s).start_s, []).append(outcome)
+    outcomes = tuple(outcome for _, members in sorted(days.items()) for outcome in members)
+    known = tuple(
+        figure
+        for day_s, members in sorted(days.items())
+        for figure in _figures_of_day(tuple(members), calendar.timezone, calendar.day(day_s).end_s <= now_s)
     )
+    quantity = QUANTITIES[info.quantity]
     return StreamView(
         stream=info.stream,
         site=info.site,
-        quantity=QUANTITIES[info.quantity],
+        quantity=quantity,
         window=window,
         outcomes=outcomes,
-        figures=tuple(figures(outcomes, calendar.timezone, now_s)),
+        figures=known,
+        scalar={
+            (f.level, f.start_s): f
+            for f in known
+            if f.indicator == quantity.printed and f.low is not None and f.high is not None
+        },
+        withheld={(o.node.level, o.node.start_s): o.reason for o in outcomes if isinstance(o, Withheld)},
         rule=rules.newest(info.stream, outcomes),
         calendar=calendar,
         now_s=now_s,
     )
+
+
+@lru_cache(maxsize=1024)
+def _figures_of_day(outcomes: tuple[Outcome, ...], timezone: str, over: bool) -> tuple[Figure, ...]:
+    """Days are estimated one by one, and a day that has not changed since the last page is not estimated again."""
+    day = Calendar(timezone).day(outcomes[0].node.start_s)
+    return tuple(figures(outcomes, timezone, day.end_s if over else day.start_s))

@@ -1,0 +1,390 @@
+"""The folder that is published: whole at every instant, light, complete in both languages, true to its open data."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import posixpath
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from murmure_dashboards import pages
+from murmure_dashboards import site as site_module
+from murmure_dashboards.config import City
+from murmure_dashboards.opendata import HEADER
+from murmure_dashboards.site import BuildReport, SiteError, build
+from murmure_privacy.errors import MurmureError
+from murmure_privacy.release import Release
+from murmure_privacy.window import utc
+
+MOST_ELEMENTS = 430
+MOST_OCTETS = 30_000
+CONTRACT_HEADER = (
+    "start_utc,end_utc,site,stream,quantity,node,indicator,value,estimate,ci95_low,ci95_high,unit,state,sigma,mechanism,"
+    "rho_micro,epsilon,delta,protects,policy,status,reason"
+)
+PATHS = ("", "quartiers/centre/", "quartiers/centre/semaine/", "quartiers/gare/", "quartiers/gare/semaine/")
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: elements outside SVG, links, ids, text."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.elements, self.inside_svg = 0, False
+        self.links: list[dict[str, str | None]] = []
+        self.ids: list[str] = []
+        self.text: list[str] = []
+        self.language: str | None = None
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        if tag == "html":
+            self.language = known.get("lang")
+        self.inside_svg = self.inside_svg or tag == "svg"
+        self.elements += not self.inside_svg or tag == "svg"
+        if "id" in known:
+            self.ids.append(str(known["id"]))
+        if "href" in known or "src" in known:
+            self.links.append(known)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside_svg = self.inside_svg and tag != "svg"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def all_pages(site: Path) -> Iterator[Path]:
+    return (path for path in sorted(site.resolve().rglob("*.html")))
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_every_address_of_the_contract_is_there_in_both_languages(site: Path) -> None:
+    """French at the root, English under /en/, the same paths below; the page says its language."""
+    for path in PATHS:
+        assert Page(site / path / "index.html").language == "fr"
+        assert Page(site / "en" / path / "index.html").language == "en"
+
+
+def test_no_link_is_dead(site: Path) -> None:
+    """Each address on each page is a file of the site; pages of later days are not announced."""
+    root = site.resolve()
+    for file in all_pages(site):
+        here = file.relative_to(root).parent.as_posix()
+        page = Page(file)
+        for link in page.links:
+            target = str(link.get("href") or link.get("src"))
+            assert not re.match(r"[a-z]+:|//", target), target
+            path, _, fragment = target.partition("#")
+            path = path.partition("?")[0]
+            if fragment:
+                assert fragment in page.ids
+            if path:
+                found = root / posixpath.normpath(posixpath.join(here, path))
+                assert (found / "index.html" if path.endswith("/") else found).is_file(), (here, target)
+
+
+def test_nothing_comes_from_another_host_and_nothing_runs(site: Path) -> None:
+    """No script, no style in the page, no address with a host in page or sheet."""
+    for file in all_pages(site):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"<script|<style|<iframe|<form|\son\w+=|\sstyle=|http-equiv|https?://", text), file
+    sheet = (site / "static/murmure.css").read_text()
+    assert not re.search(r"url\(|@import|@font-face|https?:", sheet)
+
+
+def test_a_page_is_light(site: Path) -> None:
+    """At most 430 elements outside the pictures, 30 KB compressed with sheet and icon, three requests."""
+    shared = sum((site / f"static/{name}.gz").stat().st_size for name in pages.STATIC)
+    for file in all_pages(site):
+        page = Page(file)
+        assert page.elements <= MOST_ELEMENTS, (file, page.elements)
+        assert file.with_name("index.html.gz").stat().st_size + shared <= MOST_OCTETS
+        loaded = {str(link["href"]) for link in page.links if link.get("rel") in ("stylesheet", "icon")}
+        assert len(loaded) + 1 <= 3
+        assert len(set(page.ids)) == len(page.ids)
+
+
+@pytest.mark.parametrize("sites", [1, 2, 3])
+def test_a_quartier_with_many_streams_stays_light(
+    streets: SimpleNamespace, city: City, tmp_path: Path, sites: int
+) -> None:
+    """More streams shorten the tables, never break the budget; the whole day stays in the file."""
+    street = streets.Street()
+    day = streets.PARIS.day(streets.NOW_S)
+    for number in range(sites):
+        streets.add(street, f"s{number}", day, now_s=day.end_s)
+    one = replace(
+        city,
+        quartier=city.quartier[:1],
+        site=tuple(replace(city.site[0], id=f"s{number}", name=f"Place {number}") for number in range(sites)),
+    )
+    build(street, one, tmp_path / "site", day.end_s)
+    page = Page(tmp_path / "site/quartiers/centre/index.html")
+    assert page.elements <= MOST_ELEMENTS
+    table_rows = page.text.count("23\u00a0h – 24\u00a0h")
+    assert table_rows == 3 * sites
+    if sites == 1:
+        assert page.text.count("0\u00a0h – 1\u00a0h") == 3
+
+
+def test_a_large_city_page_stays_light(streets: SimpleNamespace, city: City, tmp_path: Path) -> None:
+    """Sixty quartiers are told in one paragraph each."""
+    street = streets.Street()
+    day = streets.PARIS.day(streets.NOW_S)
+    streets.add(street, "s0", day, now_s=streets.NOW_S)
+    for number in range(1, 60):
+        for info in street.infos[:3]:
+            stream = info.stream.replace("s0/", f"s{number}/")
+            street.infos.append(replace(info, site=f"s{number}", stream=stream))
+            street.nodes[stream] = street.nodes[info.stream]
+    large = replace(
+        city,
+        quartier=tuple(replace(city.quartier[0], slug=f"q{n}", name=f"Quartier {n}") for n in range(60)),
+        site=tuple(replace(city.site[0], id=f"s{n}", quartier=f"q{n}") for n in range(60)),
+    )
+    text = dict(site_module.render(street, large, streets.NOW_S))["index.html"]
+    (tmp_path / "index.html").write_bytes(text)
+    page = Page(tmp_path / "index.html")
+    assert page.elements <= MOST_ELEMENTS
+    assert sum("19 fois sur 20" in part for part in page.text) >= 60
+
+
+def test_the_compressed_twin_is_the_file(site: Path) -> None:
+    """Every file has a .gz beside it with the same bytes, the same on every build."""
+    files = [path for path in site.resolve().rglob("*") if path.is_file() and path.suffix != ".gz"]
+    assert files
+    for path in files:
+        packed = path.with_name(f"{path.name}.gz").read_bytes()
+        assert gzip.decompress(packed) == path.read_bytes()
+        assert packed[4:8] == bytes(4)
+
+
+def test_the_same_archive_gives_the_same_site(archive: Any, city: City, site: Path, tmp_path: Path) -> None:
+    """A site is a function of archive, city.toml and instant."""
+    build(archive, city, tmp_path / "again", site_module_now(site))
+    one, two = site.resolve(), (tmp_path / "again").resolve()
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    assert [file for file in files if (one / file).read_bytes() != (two / file).read_bytes()] == []
+
+
+def site_module_now(site: Path) -> int:
+    """The instant of the session's site."""
+    found = re.search(r"page écrite à (\d+)\u00a0h\u00a0(\d+)", (site / "index.html").read_text(encoding="utf-8"))
+    assert found is not None
+    return 1_795_215_600 + int(found[1]) * 3600 + int(found[2]) * 60
+
+
+def test_open_data_has_the_columns_of_the_contract(site: Path) -> None:
+    """Header, one line for each figure and each withheld node, negative values as they are."""
+    assert ",".join(HEADER) == CONTRACT_HEADER
+    files = sorted((site / "donnees").glob("*.csv"))
+    assert [file.name for file in files] == [
+        "centre-jour.csv",
+        "centre-semaine.csv",
+        "gare-jour.csv",
+        "gare-semaine.csv",
+        "parc-jour.csv",
+        "parc-semaine.csv",
+        "releases-2026-11.csv",
+    ]
+    for file in files:
+        assert file.read_bytes().partition(b"\r\n")[0].decode() == CONTRACT_HEADER
+    month = rows(site / "donnees/releases-2026-11.csv")
+    crossings = [row for row in month if row["indicator"] == "crossings" and row["status"] == "released"]
+    assert all(re.fullmatch(r"-?\d+", row["value"]) for row in crossings)
+    assert any(row["value"].startswith("-") for row in crossings)
+    assert any(float(row["ci95_low"]) < 0 for row in crossings)
+    one = next(row for row in crossings if row["site"] == "plaza" and row["node"] == "1h")
+    assert (one["unit"], one["mechanism"], one["epsilon"], one["delta"]) == (
+        "1",
+        "discrete_gaussian",
+        "1.0",
+        "0.000001",
+    )
+    assert one["protects"] == "1 crossings" and one["policy"].startswith("sha256:") and int(one["rho_micro"]) > 0
+    withheld = {row["reason"] for row in month if row["status"] == "withheld"}
+    assert withheld == {"sensor_absent", "paused"}
+    assert all(row["value"] == "" for row in month if row["status"] == "withheld")
+
+
+def test_open_data_are_the_releases_of_the_archive(site: Path, archive: Any) -> None:
+    """Every released count is in the file with its own value; final days say so."""
+    month = {
+        (row["stream"], row["node"], row["start_utc"]): row
+        for row in rows(site / "donnees/releases-2026-11.csv")
+        if row["indicator"] == "crossings"
+    }
+    seen = 0
+    for info in archive.streams():
+        for outcome in archive.outcomes(info.stream, 0, 1 << 40):
+            if info.quantity == "footfall" and isinstance(outcome, Release):
+                row = month[info.stream, outcome.node.level, utc(outcome.node.start_s)]
+                assert int(row["value"]) == outcome.noised[0].integers[0]
+                assert row["state"] == ("provisional" if row["start_utc"] >= "2026-11-20T23" else "final")
+                seen += 1
+    assert seen == len([row for row in month.values() if row["status"] == "released"])
+
+
+def test_the_figure_on_the_page_is_the_estimate_of_the_open_data(site: Path) -> None:
+    """The busiest full day of the week table is the `1d` estimate of the file, to the printed step."""
+    day = next(
+        row
+        for row in rows(site / "donnees/centre-semaine.csv")
+        if row["indicator"] == "crossings" and row["node"] == "1d" and row["start_utc"].startswith("2026-11-18")
+    )
+    text = (site / "quartiers/centre/semaine/index.html").read_text(encoding="utf-8").replace("\u202f", "")
+    cell = re.search(r"jeudi\u00a019</th><td>(\d+) \((\d+) à (\d+)\)</td>", text)
+    assert cell is not None
+    assert abs(int(cell[1]) - float(day["estimate"])) <= 0.5
+    assert int(cell[2]) <= float(day["ci95_low"]) and float(day["ci95_high"]) <= int(cell[3])
+
+
+def test_a_simulated_city_says_so_on_every_page(site: Path, archive: Any, city: City, streets: SimpleNamespace) -> None:
+    """The banner is on every page of a simulated city and on none of a real one."""
+    for file in all_pages(site):
+        words = "Simulated data" if "/en/" in file.as_posix() else "Données simulées"
+        assert words in file.read_text(encoding="utf-8")
+    real = dict(site_module.render(archive, replace(city, simulated=False), streets.NOW_S))
+    assert not any(b"simul" in content for path, content in real.items() if path.endswith(".html"))
+
+
+def test_the_claim_is_that_of_the_signed_policy(site: Path) -> None:
+    """Unit, epsilon, delta, version and decision are read from the policy in the archive."""
+    text = (site / "quartiers/centre/index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "règle version 7 (Délibération 2026-11-03 n° 42)" in text
+    assert "Passages : 1 passage compté, à n’importe quel moment (ε = 1, δ = 0,000001)" in text
+    assert "Niveau sonore : tout son de 15 secondes (ε = 1, δ = 0,000001)" in text
+    assert "comptés comme 35 ou 85 dB" in text
+
+
+def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, city: City) -> None:
+    """Today is the civil day that contains the second before."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.town(day.end_s)
+    at_midnight = dict(site_module.render(street, city, day.end_s))["quartiers/centre/index.html"].decode()
+    assert "Samedi 21 novembre 2026, page écrite à 24\u00a0h. Chiffres définitifs" in at_midnight
+    assert "dans la journée" in at_midnight and "Dernier chiffre" not in at_midnight
+    after = dict(site_module.render(street, city, day.end_s + 1))["quartiers/centre/index.html"].decode()
+    assert "Dimanche 22 novembre 2026" in after
+
+
+def test_a_site_that_city_toml_does_not_name_is_reported(archive: Any, city: City, tmp_path: Path) -> None:
+    """Its data are not published under no name; the operator hears of it."""
+    report = build(archive, replace(city, site=city.site[:2]), tmp_path / "site", 1_795_270_500)
+    assert report.unlisted == ("alley",)
+    assert "alley" not in (tmp_path / "site/donnees/releases-2026-11.csv").read_text()
+
+
+def test_nobody_sees_half_a_site(archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """A reader who asks all the time, while the site is built again and again, always finds all files of one build."""
+    out = tmp_path / "site"
+    build(archive, city, out, streets.NOW_S)
+    names = sorted(path.relative_to(out.resolve()) for path in out.resolve().rglob("*") if path.is_file())
+    wrong: list[str] = []
+    looks = 0
+    done = threading.Event()
+
+    def read() -> None:
+        nonlocal looks
+        while not done.is_set():
+            root = out.resolve()  # as a web server does once for each page
+            written = {
+                found[1]
+                for name in names
+                if name.suffix == ".html"
+                and (found := re.search(r"(?:écrite à|written at) ([\d:h\u00a0]+)", (root / name).read_text()))
+            }
+            written = {re.sub(r"[:h\u00a0]+", ":", one).rstrip(":") for one in written}
+            if len(written) != 1 or sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file()) != names:
+                wrong.append(str(written))
+            looks += 1
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for minute in range(1, 6):
+            build(archive, city, out, streets.NOW_S + 60 * minute)
+    finally:
+        done.set()
+        reader.join()
+    assert wrong == [] and looks >= 3
+    assert len(list(tmp_path.glob("site.new-*"))) == 2, "the site and the one before it"
+
+
+def test_a_build_that_fails_leaves_the_site_as_it_was(
+    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk in the middle of a build: the old site stays, the half one is gone."""
+    out = tmp_path / "site"
+    build(archive, city, out, streets.NOW_S)
+    before, old = out.resolve(), (out / "index.html").read_bytes()
+    write = site_module._write
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "index.html" and "gare" in path.parts:
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(site_module, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        build(archive, city, out, streets.NOW_S + 60)
+    assert out.resolve() == before and (out / "index.html").read_bytes() == old
+    assert [path.name for path in tmp_path.glob("site.new-*")] == [before.name]
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(
+    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+) -> None:
+    """A typing error in --out costs nobody their files; an empty folder becomes the site."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/letter.txt").write_text("dear")
+    with pytest.raises(SiteError, match="holds something that is no site; name a new or empty folder") as caught:
+        build(archive, city, tmp_path / "home", streets.NOW_S)
+    assert isinstance(caught.value, MurmureError) and caught.value.exit_status == 1
+    assert (tmp_path / "home/letter.txt").read_text() == "dear"
+    (tmp_path / "empty").mkdir()
+    build(archive, city, tmp_path / "empty", streets.NOW_S)
+    assert (tmp_path / "empty/index.html").is_file()
+
+
+def test_the_site_can_be_moved(site: Path, tmp_path: Path) -> None:
+    """The link is relative: the folder that holds it may be copied or mounted elsewhere."""
+    assert not site.readlink().is_absolute()
+
+
+def test_older_months_are_written_once_and_kept(city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """A month that no page touches any more stays as it was; on a first build it is written from the archive."""
+    street = streets.Street()
+    old = streets.PARIS.day(streets.NOW_S - 40 * 86_400)
+    streets.add(street, "plaza", old, now_s=streets.NOW_S)
+    out = tmp_path / "site"
+    build(street, city, out, streets.NOW_S)
+    kept = out / "donnees/releases-2026-10.csv"
+    first = kept.read_bytes()
+    assert first.count(b"\r\n") > 100
+    build(streets.Street(), city, out, streets.NOW_S + 900)
+    assert kept.read_bytes() == first
+    assert (out / "donnees/releases-2026-10.csv.gz").is_file()
+
+
+def test_an_empty_archive_makes_a_site_that_says_so(city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """The day before the first reading there is a page, no error and no zero."""
+    report = build(streets.Street(), city, tmp_path / "site", streets.NOW_S)
+    assert isinstance(report, BuildReport) and report.pages == 14
+    text = (tmp_path / "site/quartiers/centre/index.html").read_text(encoding="utf-8")
+    assert "Aucune donnée n’est encore arrivée de ce lieu." in text
