@@ -206,6 +206,8 @@ def test_unplugged_device_loses_nothing_before_and_comes_back_on_time(start_benc
     edge = bench.edge()
     port = edge.ports["dust"]
     back_ms = START_MS + 160_000
+    edge.run(START_MS + 100_000)
+    port.wait_until(back_ms)
     edge.run(back_ms)
     expected = expected_pieces(Sds011(Street(0, "plaza")), START_MS + 100_000)
     assert edge.pieces("dust") == expected
@@ -215,6 +217,7 @@ def test_unplugged_device_loses_nothing_before_and_comes_back_on_time(start_benc
         time.sleep(0.005)
     port.open()
     query = bytes.fromhex("aa b4 04 00 00 00 00 00 00 00 00 00 00 00 00 ff ff 02 ab")
+    port.wait_until(back_ms + 3000)
     edge.run(back_ms + 3000)
     asked_ms = port.now_ms
     answer, _ = port.ask(query, asked_ms, asked_ms + 5_000)
