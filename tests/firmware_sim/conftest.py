@@ -152,7 +152,7 @@ class FakePort:
                 if piece or time_ms == deadline_ms:
                     return piece, time_ms
             else:
-                select.select([self.tty, self.bell], [], [], 0.005)
+                select.select([self.tty, self.bell.fileno()], [], [], 0.005)
         raise AssertionError(f"{self.name}: no mark for {PATIENCE_S} s")
 
     def close(self) -> None:

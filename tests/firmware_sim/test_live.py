@@ -25,7 +25,7 @@ def test_sds011lib_reads_it_in_both_modes(sim_device: SimDevice) -> None:
         reader = reader_class(port, send_command_sleep=0)
         answer = reader.query()
         assert (answer.pm25, answer.pm10, answer.device_id) == (12.3, 26.1, b"\xa1\x60")
-        if reader_class is SDS011QueryReader:
+        if isinstance(reader, SDS011QueryReader):
             assert reader.get_working_period().interval == 0
             firmware = reader.get_firmware_version()
             assert (firmware.year, firmware.month, firmware.day) == (15, 7, 10)
