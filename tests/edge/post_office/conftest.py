@@ -34,7 +34,7 @@ valid_from = 2026-01-01
 valid_until = 2027-11-30
 
 [[stream]]
-id = "plaza/footfall"
+id = "{site}/footfall"
 quantity = "footfall"
 protects = {{ crossings = 1 }}
 epsilon = 1.0
@@ -109,7 +109,7 @@ def gateway(tmp_path: Path) -> Gateway:
     return enrolled(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def enrol() -> Callable[[Path], Gateway]:
     """Enrols a gateway in a folder of the test's own choice."""
     return enrolled

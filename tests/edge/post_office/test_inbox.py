@@ -1,0 +1,287 @@
+"""The inbox: hostile bytes in a hostile folder, judged with pinned keys."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from murmure_edge.inbox import (
+    LIMITS,
+    QUOTA,
+    SCAN_LIMIT,
+    Inbox,
+    Letter,
+    NewPolicy,
+    OutboxState,
+    Refused,
+    SamePolicy,
+    Settled,
+    decide_policy,
+    decide_receipt,
+    policy_name,
+    read,
+)
+from murmure_privacy import policy, wire
+
+SENT = {seq: b"message %d" % seq for seq in range(4, 9)}
+STATE = OutboxState(newest=8, hashes={seq: wire.digest(sealed) for seq, sealed in SENT.items()})
+
+
+def drop(folder: Path, name: str, data: bytes) -> None:
+    (folder / name).write_bytes(data)
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_letters_are_read_receipts_first(gateway):
+    """Known names of regular files come as they are, receipts before policies, names in order."""
+    folder = gateway.config.inbox
+    for name in ("policy-0b.cose", "receipt.cose", "policy-0a.cose", "receipt-2.cose"):
+        drop(folder, name, name.encode())
+    assert read(folder) == [
+        Letter("receipt-2.cose", "receipt", b"receipt-2.cose"),
+        Letter("receipt.cose", "receipt", b"receipt.cose"),
+        Letter("policy-0a.cose", "policy", b"policy-0a.cose"),
+        Letter("policy-0b.cose", "policy", b"policy-0b.cose"),
+    ]
+
+
+def test_what_is_no_letter_is_removed_and_never_followed(gateway, tmp_path):
+    """Links, pipes, sockets, folders, huge files, strange names: gone, and what links point at is untouched."""
+    folder = gateway.config.inbox
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"do not touch")
+    for name in ("policy-1.cose", "receipt.cose", "link"):
+        (folder / name).symlink_to(secret)
+    (folder / "policy-2.cose").symlink_to("/dev/zero")
+    (folder / "policy-loop.cose").symlink_to("policy-loop.cose")
+    os.mkfifo(folder / "policy-3.cose")
+    os.mkfifo(folder / "receipt-1.cose")
+    (folder / "policy-4.cose").mkdir()
+    with socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(folder / "policy-5.cose"))
+    for name, size in (("policy-6.cose", LIMITS["policy"] + 1), ("receipt-6.cose", 1 << 40), ("huge", 1 << 40)):
+        with (folder / name).open("wb") as file:
+            file.truncate(size)
+    for name in ("Policy-1.cose", "policy-.cose", "policy-1.cose\n", "policy-A.cose", "é", "-rf", "gateway.db"):
+        drop(folder, name, b"x")
+    drop(folder, "policy-7.cose", b"x" * LIMITS["policy"])
+    drop(folder, "receipt-7.cose", b"x" * LIMITS["receipt"])
+    began = time.monotonic()
+    assert [letter.name for letter in read(folder)] == ["receipt-7.cose", "policy-7.cose"]
+    assert time.monotonic() - began < 1
+    assert sorted(names_in(folder)) == ["policy-7.cose", "receipt-7.cose"]
+    assert secret.read_bytes() == b"do not touch"
+
+
+def test_a_file_that_is_being_written_is_left_alone(gateway):
+    """The name under which `send` writes is no rubbish, up to a number that no honest `send` needs."""
+    folder = gateway.config.inbox
+    drop(folder, ".receipt.cose.tmp", b"half a rec")
+    assert read(folder) == [] and names_in(folder) == [".receipt.cose.tmp"]
+    for number in range(100):
+        drop(folder, f".policy-{number:03d}.cose.tmp", b"")
+    read(folder)
+    assert len(names_in(folder)) == 24
+
+
+def test_a_folder_that_cannot_be_emptied_harms_nobody(gateway):
+    """A directory with something in it stays; the letters beside it are read."""
+    folder = gateway.config.inbox
+    (folder / "policy-1.cose" / "deep").mkdir(parents=True)
+    drop(folder, "receipt.cose", b"r")
+    assert [letter.name for letter in read(folder)] == ["receipt.cose"]
+
+
+def test_beyond_the_quota_the_oldest_names_go(gateway):
+    """64 letters a turn at most, the receipt always among them; the rest is deleted unread."""
+    folder = gateway.config.inbox
+    for number in range(200):
+        drop(folder, f"policy-{number:08d}.cose", b"%d" % number)
+    drop(folder, "receipt.cose", b"r")
+    letters = read(folder)
+    assert len(letters) == QUOTA == len(names_in(folder))
+    assert [letters[0].name, letters[1].data, letters[-1].data] == ["receipt.cose", b"137", b"199"]
+
+
+def test_ten_thousand_files_cost_turns_and_nothing_else(gateway):
+    """Each turn looks at a bounded number of names, the receipt is never hidden, and the folder ends up clean."""
+    folder = gateway.config.inbox
+    for number in range(10_000):
+        os.close(os.open(folder / f"rubbish-{number}", os.O_CREAT | os.O_WRONLY))
+    drop(folder, "receipt.cose", b"r")
+    drop(folder, "policy-00000001.cose", b"p")
+    seen = []
+    for _ in range(10_000 // SCAN_LIMIT + 1):
+        began = time.monotonic()
+        letters = read(folder)
+        assert time.monotonic() - began < 5
+        assert letters[0].name == "receipt.cose"
+        seen += letters
+    assert "policy-00000001.cose" in [letter.name for letter in seen]
+    assert sorted(names_in(folder)) == ["policy-00000001.cose", "receipt.cose"]
+
+
+def test_each_letter_is_handed_on_once_until_its_bytes_change(gateway):
+    """The same bytes come once, other bytes under the same name come again; a new reader starts afresh."""
+    folder = gateway.config.inbox
+    box = Inbox(folder, pytest.fail)
+    assert box.new() == []
+    drop(folder, "receipt.cose", b"one")
+    assert [letter.data for letter in box.new()] == [b"one"]
+    drop(folder, "policy-1.cose", b"p")
+    assert [letter.data for letter in box.new()] == [b"p"]
+    drop(folder, "receipt.cose", b"two")
+    assert [letter.data for letter in box.new()] == [b"two"]
+    assert box.new() == []
+    assert len(Inbox(folder, pytest.fail).new()) == 2
+
+
+def test_a_missing_folder_is_one_line_and_no_letters(gateway):
+    """`sense` lives without an inbox, says so once, and reads again when it is back."""
+    said: list[str] = []
+    box = Inbox(gateway.config.inbox, said.append)
+    gateway.config.inbox.rmdir()
+    assert box.new() == [] == box.new() and len(said) == 1
+    gateway.config.inbox.mkdir()
+    drop(gateway.config.inbox, "receipt.cose", b"r")
+    assert len(box.new()) == 1 and len(said) == 1
+
+
+# --- receipts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_receipt_settles_all_up_to_its_number(gateway):
+    """The messages that still wait, up to and including the settled one, may go."""
+    settled = decide_receipt(gateway.receipt(6, SENT[6]), gateway.trust, STATE)
+    assert isinstance(settled, Settled) and settled.seqs == (4, 5, 6)
+    assert settled.receipt.settled_seq == 6
+
+
+def test_an_old_receipt_settles_nothing(gateway):
+    """Replayed, or the first of all: true, and without effect."""
+    for seq, sealed in ((0, b""), (3, b"long gone")):
+        settled = decide_receipt(gateway.receipt(seq, sealed), gateway.trust, STATE)
+        assert isinstance(settled, Settled) and settled.seqs == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda g: g.receipt(9, b"never sent"), "ahead"),
+        (lambda g: g.receipt(1 << 52, SENT[8]), "ahead"),
+        (lambda g: g.receipt(6, b"something else"), "other_message"),
+        (lambda g: g.receipt(6, SENT[7]), "other_message"),
+        (lambda g: g.receipt(6, SENT[6], gateway="gw-other"), "other_gateway"),
+        (lambda g: g.receipt(6, SENT[6], quartier="other"), "other_gateway"),
+        (lambda g: g.receipt(6, SENT[6])[:-1], "malformed"),
+        (lambda g: g.receipt(6, SENT[6]) + b"\0", "not_canonical"),
+        (lambda g: b"", "malformed"),
+        (lambda g: b"\x81" * 4096, "malformed"),
+        (lambda g: bytes(5000), "oversized"),
+        (lambda g: g.policy(1), "malformed"),
+    ],
+)
+def test_a_receipt_that_is_not_for_our_messages_is_refused(gateway, make, reason: str):
+    """Ahead of us, of another message, for another gateway, cut, padded, or no receipt at all."""
+    verdict = decide_receipt(make(gateway), gateway.trust, STATE)
+    assert isinstance(verdict, Refused) and verdict.reason == reason and "\n" not in verdict.detail
+
+
+def test_a_gap_in_our_own_table_settles_nothing(gateway):
+    """Without the hash of the settled message itself nothing below it may go."""
+    state = OutboxState(8, {seq: hash_ for seq, hash_ in STATE.hashes.items() if seq != 6})
+    verdict = decide_receipt(gateway.receipt(6, SENT[6]), gateway.trust, state)
+    assert isinstance(verdict, Refused) and verdict.reason == "other_message"
+
+
+def test_a_receipt_by_anybody_but_the_centre_is_refused(gateway):
+    """A steward's, a stranger's and the gateway's own signature count for nothing."""
+    for secret in (gateway.steward, wire.new_key()[0]):
+        gateway.centre = secret
+        verdict = decide_receipt(gateway.receipt(6, SENT[6]), gateway.trust, STATE)
+        assert isinstance(verdict, Refused) and verdict.reason == "bad_signature"
+
+
+# --- policies --------------------------------------------------------------------------------------------------------
+
+
+def parsed(gateway, version: int) -> policy.Policy:
+    return policy.parse(wire.policy_bytes(gateway.policy(version)), "test")
+
+
+def test_a_policy_is_taken_when_its_version_has_grown(gateway):
+    """The first one, and any newer one, with the very bytes that were signed."""
+    for current in (None, parsed(gateway, 6)):
+        sealed = gateway.policy(7)
+        verdict = decide_policy(sealed, gateway.trust, current)
+        assert isinstance(verdict, NewPolicy) and verdict.sealed == sealed
+        assert verdict.policy.version == 7 and verdict.policy.text == wire.policy_bytes(sealed)
+
+
+def test_the_policy_in_force_is_no_news(gateway):
+    """The broker retains it and says it at each connection: nothing to do and nothing to refuse."""
+    assert decide_policy(gateway.policy(7), gateway.trust, parsed(gateway, 7)) == SamePolicy()
+
+
+def test_an_old_policy_is_refused(gateway):
+    """Replayed by whoever kept it, or another text under the number in force."""
+    current = parsed(gateway, 7)
+    other = wire.policy_bytes(gateway.policy(7)).replace(b"epsilon = 1.0", b"epsilon = 9.0")
+    for sealed in (gateway.policy(6), wire.seal_policy(other, [("steward", gateway.steward)])):
+        verdict = decide_policy(sealed, gateway.trust, current)
+        assert isinstance(verdict, Refused) and verdict.reason == "old_policy"
+
+
+def test_a_policy_for_another_site_or_by_a_stranger_is_refused(gateway):
+    """Only the pinned stewards, only our site."""
+    verdict = decide_policy(gateway.policy(7, site="market"), gateway.trust, None)
+    assert isinstance(verdict, Refused) and verdict.reason == "other_site"
+    for secret in (wire.new_key()[0], gateway.centre):
+        verdict = decide_policy(gateway.policy(7, secret=secret), gateway.trust, None)
+        assert isinstance(verdict, Refused) and verdict.reason == "bad_signature"
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\xff", b"policy = 1", b"a = = 1", b"x" * 16_384, b"[" * 5000, b"a=" + b"[" * 5000]
+)
+def test_a_signed_text_that_is_no_policy_is_refused(gateway, text: bytes):
+    """A steward's mistake is one line, not the end of `sense`."""
+    verdict = decide_policy(wire.seal_policy(text, [("steward", gateway.steward)]), gateway.trust, None)
+    assert isinstance(verdict, Refused) and verdict.reason == "not_a_policy" and "\n" not in verdict.detail
+
+
+@given(data=st.binary(max_size=300), flip=st.integers(0, 10_000), cut=st.integers(0, 10_000))
+def test_no_bytes_at_all_bring_the_judges_down(gateway_for_all, data: bytes, flip: int, cut: int):
+    """Random bytes, one bit flipped, cut anywhere: always a refusal, never an exception and never belief."""
+    gateway = gateway_for_all
+    receipt, sealed_policy = gateway.receipt(6, SENT[6]), gateway.policy(7)
+    for whole in (receipt, sealed_policy):
+        bit = flip % (8 * len(whole))
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        for candidate in (data, whole[: cut % len(whole)], bytes(flipped), whole + data if data else b""):
+            assert isinstance(decide_receipt(candidate, gateway.trust, STATE), Refused)
+            assert isinstance(decide_policy(candidate, gateway.trust, None), Refused)
+
+
+@pytest.fixture(scope="module")
+def gateway_for_all(tmp_path_factory: pytest.TempPathFactory, enrol):
+    return enrol(tmp_path_factory.mktemp("gateway"))
+
+
+def test_a_policys_file_name_is_that_of_a_letter(gateway):
+    """What `send` writes is what `sense` reads."""
+    sealed = gateway.policy(3)
+    drop(gateway.config.inbox, policy_name(sealed), sealed)
+    assert read(gateway.config.inbox) == [Letter(policy_name(sealed), "policy", sealed)]

@@ -1,0 +1,98 @@
+"""The files under edge/systemd and edge/udev, judged by systemd's own tools where they are installed."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from murmure_edge.config import load
+
+EDGE = Path(__file__).resolve().parents[3] / "edge"
+SYSTEMD = EDGE / "systemd"
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"no program {name} (Debian package systemd)")
+    return path
+
+
+@pytest.mark.parametrize(("unit", "threshold"), [("murmure-sense", 4), ("murmure-send", 10)])
+def test_a_unit_is_as_closed_as_promised(unit: str, threshold: int):
+    """systemd's own score: sense at most 0.4, send at most 1.0."""
+    done = subprocess.run(
+        [
+            tool("systemd-analyze"),
+            "security",
+            "--offline=true",
+            f"--threshold={threshold}",
+            str(SYSTEMD / f"{unit}.service"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze cannot judge offline")
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def directives(unit: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in (SYSTEMD / f"{unit}.service").read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not key.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_two_units_divide_the_powers():
+    """sense has devices and no network; send has the network, no device and no way to the ledger."""
+    sense, send = directives("murmure-sense"), directives("murmure-send")
+    assert sense["PrivateNetwork"] == ["yes"] and sense["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert send["PrivateDevices"] == ["yes"] and "DeviceAllow" not in send
+    assert "murmure-serial" not in " ".join(send["SupplementaryGroups"])
+    assert send["InaccessiblePaths"] == ["-/var/lib/murmure"]
+    assert sense["MemorySwapMax"] == ["0"] and sense["LimitCORE"] == ["0"]
+    assert sense["User"] != send["User"]
+
+
+def test_the_declared_folders_are_those_of_the_example_and_of_prepare_folders(tmp_path: Path):
+    """systemd-tmpfiles makes what `prepare_folders` makes, at the paths of the example file, for declared users."""
+    (tmp_path / "etc").mkdir()
+    for program, file in (
+        (["systemd-sysusers"], "murmure-edge.sysusers.conf"),
+        (["systemd-tmpfiles", "--create"], "murmure-edge.tmpfiles.conf"),
+    ):
+        subprocess.run(
+            [tool(program[0]), *program[1:], f"--root={tmp_path}", str(SYSTEMD / file)],
+            capture_output=True,
+            check=True,
+        )
+    passwd = (tmp_path / "etc" / "passwd").read_text().splitlines()
+    uids = {line.split(":")[0]: int(line.split(":")[2]) for line in passwd}
+    groups = (tmp_path / "etc" / "group").read_text().splitlines()
+    gids = {line.split(":")[0]: int(line.split(":")[2]) for line in groups}
+    config = load(EDGE / "gateway.example.toml")
+    for folder, user, group, mode in (
+        (config.data, "murmure-sense", "murmure-sense", 0o700),
+        (config.outbox, "murmure-sense", "murmure-spool", 0o2750),
+        (config.inbox, "murmure-sense", "murmure-spool", 0o2770),
+        (config.send_data, "murmure-send", "murmure-send", 0o700),
+    ):
+        status = (tmp_path / folder.relative_to("/")).stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (uids[user], gids[group], mode)
+    members = {line.split(":")[0]: set(line.split(":")[3].split(",")) for line in groups}
+    assert members["murmure-serial"] == {"murmure-sense"}
+    assert members["murmure-spool"] == {"murmure-sense", "murmure-send"}
+
+
+def test_the_udev_rule_gives_ports_to_sense_alone():
+    """Serial adapters belong to the group that the units and the users name."""
+    rule = (EDGE / "udev" / "70-murmure.rules").read_text()
+    assert 'GROUP="murmure-serial", MODE="0660"' in rule
+    assert "murmure-serial" in " ".join(directives("murmure-sense")["SupplementaryGroups"])
