@@ -280,12 +280,13 @@ class Peer:
         )
         self._base = f"murmure/v1/{gateway.quartier}/{gateway.name}"
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda *_: self._client.subscribe(
-            [(f"{self._base}/receipt", 1), (f"{self._base}/policy", 1)]
-        )
+        self._client.on_connect = self._subscribe
         self._client.on_message = self._keep
         self._client.connect_async("127.0.0.1", broker.port, keepalive=10)
         self._client.loop_start()
+
+    def _subscribe(self, *_: object) -> None:
+        self._client.subscribe([(f"{self._base}/receipt", 1), (f"{self._base}/policy", 1)])
 
     def _keep(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         kind = getattr(message.properties, "ContentType", None) if message.properties else None
