@@ -15,12 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Protocol
 
 from murmure_dashboards import config as city_config
 from murmure_dashboards import server, site
@@ -137,12 +138,12 @@ def policy_toml(site_id: str, first: date) -> bytes:
     return _POLICY.format(site=site_id, timezone=TIMEZONE, first=first, last=last).encode()
 
 
-def _city_toml(settings: Settings) -> str:
+def _city_toml() -> str:
     lines = [
         'city = "Murmure-sur-Loire"',
         f'timezone = "{TIMEZONE}"',
         'help = "Mairie, 1 place de la République, 02 00 00 00 00"',
-        f"simulated = {'false' if settings.recordings else 'true'}",
+        "simulated = true",  # recordings are of other towns: no page may pass for a real one
     ]
     for place in SITES:
         lines += ["", "[[quartier]]", f'slug = "{place.quartier}"', f'name = "{place.quartier_name}"']
@@ -163,10 +164,10 @@ def _city_toml(settings: Settings) -> str:
 
 @dataclass(slots=True)
 class Span:
-    """The time a demo plays, UTC seconds: past days from `first_s`, `midnight_s` being where the whole ones end."""
+    """The past that a demo plays, UTC seconds: whole civil days but in tests."""
 
     first_s: int
-    midnight_s: int
+    last_s: int
 
     @classmethod
     def of(cls, days: int, now_s: int) -> Span:
@@ -216,7 +217,7 @@ def _series(settings: Settings, span: Span) -> dict[str, list[dict[str, Any]]]:
         return {device: list(streets) for device in devices}
     if not settings.recordings.is_dir():
         raise ConfigError(str(settings.recordings), "--recordings", "no such folder", "name a folder of recordings")
-    last_day = Calendar(TIMEZONE).civil_day(span.midnight_s - 1)
+    last_day = Calendar(TIMEZONE).civil_day(span.last_s - 1)
     chosen: dict[str, list[dict[str, Any]]] = {}
     for device, quantity in devices.items():
         found = replay.choose_series(settings.recordings, quantity, settings.days, TIMEZONE)
@@ -244,12 +245,11 @@ def _with_grace(days: replay.DayTable) -> list[list[int]]:
     return [*map(list, days), [source_end_ms, source_end_ms + _HOUR_MS, shown_end_ms]]
 
 
-def lay_out(settings: Settings, now_s: int) -> City:
+def lay_out(settings: Settings, span: Span) -> City:
     """Makes the folder: the centre's files, keys, signed policies, three enrolled gateways and the bench's scenario.
 
     Raises ConfigError for settings that cannot be met.
     """
-    span = Span.of(settings.days, now_s)
     sources = _series(settings, span)
     root = _fresh_directory(settings.directory)
     broker_port = free_port()
@@ -320,7 +320,7 @@ def lay_out(settings: Settings, now_s: int) -> City:
             )
     finally:
         archive.close()
-    end_ms = (span.midnight_s + GRACE_S) * 1000
+    end_ms = (span.last_s + GRACE_S) * 1000
     scenario = {
         "start_ms": (span.first_s - LEAD_S) * 1000,
         "end_ms": end_ms if settings.once else None,
@@ -329,7 +329,7 @@ def lay_out(settings: Settings, now_s: int) -> City:
         "gateways": scenario_gateways,
     }
     (root / "scenario.json").write_text(json.dumps(scenario, indent=1), "utf-8")
-    (root / "city.toml").write_text(_city_toml(settings), "utf-8")
+    (root / "city.toml").write_text(_city_toml(), "utf-8")
     return City(
         root=root,
         span=span,
@@ -349,26 +349,46 @@ class _Bench:
     ended: dict[str, Any] | None = None
 
 
-class Running:
-    """The processes of a city. Use as a context manager: leaving it ends every one of them."""
+class Broker(Protocol):
+    """What a city asks of its broker: to run while it is entered, on the city's port."""
 
-    def __init__(self, city: City, tell: Callable[[str], None]) -> None:
-        self.city, self._tell = city, tell
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+
+class Running:
+    """The processes of a city. Use as a context manager: leaving it ends every one of them.
+
+    `broker` and `sense` (what stands after `python`) are others in tests only.
+    """
+
+    def __init__(
+        self,
+        city: City,
+        tell: Callable[[str], None],
+        broker: Broker | None = None,
+        sense: Sequence[str] = ("-m", "murmure.simulated_sense"),
+    ) -> None:
+        self.city, self._tell, self._sense = city, tell, sense
         self._stack = ExitStack()
         self.bench = _Bench((city.span.first_s - LEAD_S) * 1000)
-        self.broker = EmbeddedBroker(city.broker_port)
-        self._readers: list[sqlite3.Connection] = []
+        self._broker = broker or EmbeddedBroker(city.broker_port)
 
     def __enter__(self) -> Running:
         city = self.city
         (city.root / "logs").mkdir(exist_ok=True)
         try:
-            self._stack.enter_context(self.broker)
+            self._stack.enter_context(self._broker)
             self._tell(f"broker    127.0.0.1:{city.broker_port}")
             self.start(
-                "ingest", ["murmure.cli", "ingest", "run", "--config", str(city.root / "centre" / "ingest.toml")]
+                "ingest", ["-m", "murmure.cli", "ingest", "run", "--config", str(city.root / "centre" / "ingest.toml")]
             )
-            bench = self.start("bench", ["murmure_firmware_sim.bench", str(city.scenario)], stdout=subprocess.PIPE)
+            bench = self.start(
+                "bench", ["-m", "murmure_firmware_sim.bench", str(city.scenario)], stdout=subprocess.PIPE
+            )
             threading.Thread(target=self._listen, args=(bench.stdout,), daemon=True).start()
             self._await_bench()
             self._tell("bench     9 simulated sensors on pseudo-terminals")
@@ -385,11 +405,11 @@ class Running:
         self.close()
 
     def start(self, name: str, arguments: list[str], stdout: int | None = None) -> subprocess.Popen[str]:
-        """Starts `python -m arguments`, with what it says on stderr in logs/NAME.log."""
+        """Starts `python arguments`, with what it says on stderr in logs/NAME.log."""
         log = (self.city.root / "logs" / f"{name}.log").open("a", encoding="utf-8")
         with log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [sys.executable, *arguments],
                 stdin=subprocess.PIPE if stdout is not None else subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else log,
                 stderr=log,
@@ -403,12 +423,12 @@ class Running:
         """Starts the process of a gateway that has its sensors."""
         folder = self.city.gateway_dir(place)
         arguments = ["--config", str(folder / "gateway.toml"), "--timeline", str(folder / "timeline")]
-        return self.start(f"sense-{place.id}", ["murmure.simulated_sense", *arguments])
+        return self.start(f"sense-{place.id}", [*self._sense, *arguments])
 
     def start_send(self, place: DemoSite) -> subprocess.Popen[str]:
         """Starts the process of a gateway that has the network."""
         config = self.city.gateway_dir(place) / "gateway.toml"
-        return self.start(f"send-{place.id}", ["murmure.cli", "edge", "send", "--config", str(config)])
+        return self.start(f"send-{place.id}", ["-m", "murmure.cli", "edge", "send", "--config", str(config)])
 
     def _await_bench(self) -> None:
         """Waits until every port is there: a gateway whose time is the bench's cannot start before it."""
@@ -445,7 +465,7 @@ class Running:
             with _reading(self.city.gateway_dir(place) / "data" / "gateway.db") as db:
                 closed = db.execute("SELECT max(end_s) FROM charges").fetchone()[0]
                 waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
-            if closed is None or closed < self.city.span.midnight_s or waiting:
+            if closed is None or closed < self.city.span.last_s or waiting:
                 return False
         return True
 
@@ -523,7 +543,7 @@ def _spent(db: sqlite3.Connection, span: Span) -> dict[str, int]:
 
     ledger = Ledger(db)
     streams = [row[0] for row in db.execute("SELECT DISTINCT stream FROM charges ORDER BY stream")]
-    return {stream: ledger.spent_rho_micro(stream, span.first_s, span.midnight_s) for stream in streams}
+    return {stream: ledger.spent_rho_micro(stream, span.first_s, span.last_s) for stream in streams}
 
 
 def run(settings: Settings) -> int:
@@ -533,7 +553,7 @@ def run(settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    city = lay_out(settings, int(time.time()))
+    city = lay_out(settings, Span.of(settings.days, int(time.time())))
     reporter.say(f"folder    {city.root}")
     with Running(city, reporter.say) as running, reporter:
         if settings.once:
@@ -549,8 +569,8 @@ def _run_once(city: City, running: Running, reporter: Reporter, stop: threading.
             reporter.say("stopped before the end")
             return 0
         running.check()
-        reporter.past_days(span.first_s, span.midnight_s, running.bench.sim_ms // 1000)
-    reporter.past_days(span.first_s, span.midnight_s, span.midnight_s)
+        reporter.past_days(span.first_s, span.last_s, running.bench.sim_ms // 1000)
+    reporter.past_days(span.first_s, span.last_s, span.last_s)
     patience = time.monotonic() + _PATIENCE_S
     while not running.settled():
         running.check()
@@ -578,7 +598,7 @@ def _run_once(city: City, running: Running, reporter: Reporter, stop: threading.
     if lost:
         raise MurmureError("; ".join(lost))
     reporter.say("site      drawing")
-    build_site(city, span.midnight_s)
+    build_site(city, span.last_s)
     result = summary(city, bench, taken, time.monotonic() - began)
     reporter.finish()
     if city.settings.as_json:
@@ -601,8 +621,8 @@ def _live(city: City, running: Running, reporter: Reporter, stop: threading.Even
         while not stop.wait(0.5):
             running.check()
             now_s = running.bench.sim_ms // 1000
-            if now_s < span.midnight_s:
-                reporter.past_days(span.first_s, span.midnight_s, now_s)
+            if now_s < span.last_s:
+                reporter.past_days(span.first_s, span.last_s, now_s)
             else:
                 reporter.living(now_s, archive.node_count())
             mark = archive.node_count()

@@ -18,6 +18,7 @@ from murmure_edge.config import load, load_trust
 from murmure_edge.reading import PortHealth
 from murmure_edge.timeline import TimelineLink
 from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.gate import Mechanism
 
 REPLAY_BATCH_MS = 60_000
 
@@ -52,8 +53,8 @@ def _tell_counters(ports: Mapping[str, PortHealth]) -> None:
     )
 
 
-def main() -> int:
-    """Runs one simulated `sense` until SIGTERM."""
+def main(mechanism: Mechanism | None = None) -> int:
+    """Runs one simulated `sense` until SIGTERM. `mechanism` is for tests: nothing outside them gives one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--timeline", type=Path, required=True, help="folder of the bench's time line")
@@ -68,6 +69,7 @@ def main() -> int:
             BenchClock(),
             REPLAY_BATCH_MS,
             sense.say,
+            mechanism,
             ended=_tell_counters,
         )
     except MurmureError as error:

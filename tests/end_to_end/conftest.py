@@ -1,0 +1,114 @@
+"""Whole cities in simulated time: real pseudo-terminals, processes, brokers, archive and pages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+from murmure_ingest.archive import Archive
+from murmure_privacy.release import Outcome
+from murmure_privacy.window import Calendar, parse_utc
+
+from murmure import city
+
+HERE = Path(__file__).parent
+START_S = parse_utc("2026-11-09T23:00:00Z")  # midnight in Paris
+PATIENCE_S = 240.0
+
+
+class Mosquitto:
+    """Debian's broker on loopback, keeping nothing."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port, self.folder = port, folder
+
+    def __enter__(self) -> Mosquitto:
+        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
+        assert program is not None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "mosquitto.conf"
+        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_packet_size 20480\n")
+        with (self.folder / "mosquitto.log").open("w") as log:
+            self.process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            time.sleep(0.05)
+        raise AssertionError("mosquitto did not start")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture
+def mosquitto() -> type[Mosquitto]:
+    return Mosquitto
+
+
+@pytest.fixture
+def composition() -> Callable[[str], list[str]]:
+    """Returns what to run in place of the real `sense`."""
+    return lambda name: [str(HERE / "compositions" / f"{name}.py")]
+
+
+@pytest.fixture
+def lay_out(tmp_path: Path) -> Callable[..., city.City]:
+    """Lays out a city that plays some hours from a midnight; `change` may edit the bench's scenario."""
+
+    def make(hours: float, name: str = "city", change: Callable[[dict[str, Any]], None] = lambda _: None) -> city.City:
+        settings = city.Settings(1, True, 0, tmp_path / name, None, None, False)
+        made = city.lay_out(settings, city.Span(START_S, START_S + int(hours * 3600)))
+        scenario = json.loads(made.scenario.read_text())
+        change(scenario)
+        made.scenario.write_text(json.dumps(scenario))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def to_the_end() -> Callable[..., None]:
+    """Waits until every gateway has closed the last node and has every receipt."""
+
+    def wait(running: city.Running, meanwhile: Callable[[], None] = lambda: None) -> None:
+        patience = time.monotonic() + PATIENCE_S
+        while running.bench.ended is None or not running.settled():
+            running.check()
+            meanwhile()
+            assert time.monotonic() < patience, "the city does not come to its end"
+            time.sleep(0.05)
+
+    return wait
+
+
+@pytest.fixture
+def outcomes() -> Callable[[city.City], dict[tuple[str, str, int], Outcome]]:
+    """Returns every node of a city's archive by its key."""
+
+    def read(made: city.City) -> dict[tuple[str, str, int], Outcome]:
+        archive = Archive.open(made.ingest.archive, read_only=True)
+        try:
+            return {
+                outcome.node.key: outcome
+                for info in archive.streams()
+                for outcome in archive.outcomes(info.stream, 0, 1 << 40)
+            }
+        finally:
+            archive.close()
+
+    return read
+
+
+@pytest.fixture
+def calendar() -> Iterator[Calendar]:
+    yield Calendar(city.TIMEZONE)

@@ -1,0 +1,132 @@
+"""From bytes on pseudo-terminals to pages: the whole pipeline, on both brokers."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_privacy.release import Outcome, Release
+
+from murmure import city
+
+QUIET: Callable[[str], None] = lambda _: None  # noqa: E731
+HOURS = 6
+NODES_A_SITE = {"footfall": 4 * HOURS + HOURS + 1, "noise": HOURS, "pm2_5": HOURS, "pm10": HOURS}
+
+
+def check_whole(made: city.City, nodes: dict[tuple[str, str, int], Outcome]) -> None:
+    """Every node of the span is in the archive, once, released and audited, and the pages show the sites."""
+    counted = Counter(key[0] for key in nodes)
+    expected = {f"{place.id}/{name}": count for place in city.SITES for name, count in NODES_A_SITE.items()}
+    assert counted == expected
+    assert all(isinstance(outcome, Release) for outcome in nodes.values())
+    verdict = subprocess.run(
+        [sys.executable, "-m", "murmure.cli", "ingest", "verify", "--archive", str(made.ingest.archive)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    city.build_site(made, made.span.last_s)
+    for place in city.SITES:
+        page = (made.root / "site" / "quartiers" / place.quartier / "index.html").read_text("utf-8")
+        assert place.name in page
+
+
+def test_a_street_reaches_its_page_through_the_embedded_broker(
+    lay_out: Callable[..., city.City], to_the_end: Callable[..., None], outcomes: Callable[..., Any]
+) -> None:
+    """Six hours of three sites cross ptys, two processes a gateway, iotcore and the archive, to pages, complete."""
+    made = lay_out(HOURS)
+    with city.Running(made, QUIET) as running:
+        to_the_end(running)
+    check_whole(made, outcomes(made))
+
+
+@pytest.mark.broker
+def test_a_street_reaches_its_page_through_mosquitto(
+    lay_out: Callable[..., city.City], to_the_end: Callable[..., None], outcomes: Callable[..., Any], mosquitto: Any
+) -> None:
+    """The same six hours through Debian's broker."""
+    made = lay_out(HOURS)
+    broker = mosquitto(made.broker_port, made.root / "mosquitto")
+    with city.Running(made, QUIET, broker) as running:
+        to_the_end(running)
+    check_whole(made, outcomes(made))
+
+
+def exact(
+    lay_out: Callable[..., city.City],
+    to_the_end: Callable[..., None],
+    outcomes: Callable[..., Any],
+    sense: list[str],
+    name: str,
+    change: Callable[[dict[str, Any]], None],
+) -> dict[tuple[str, str, int], list[tuple[int, ...]]]:
+    made = lay_out(2, name, change)
+    with city.Running(made, QUIET, sense=sense) as running:
+        to_the_end(running)
+    return {
+        key: [noised.integers for noised in outcome.noised] if isinstance(outcome, Release) else [outcome.reason]
+        for key, outcome in outcomes(made).items()
+    }
+
+
+def test_the_same_input_gives_the_same_windows_whatever_the_pace(
+    lay_out: Callable[..., city.City],
+    to_the_end: Callable[..., None],
+    outcomes: Callable[..., Any],
+    composition: Callable[[str], list[str]],
+) -> None:
+    """Exact aggregates, seen by a hook of the tests, are equal with another credit and another pace."""
+    sense = composition("exact_sense")
+    first = exact(lay_out, to_the_end, outcomes, sense, "a", lambda _: None)
+    second = exact(
+        lay_out, to_the_end, outcomes, sense, "b", lambda scenario: scenario.update(skew_ms=20_000, speed=2400)
+    )
+    other_street = exact(
+        lay_out,
+        to_the_end,
+        outcomes,
+        sense,
+        "c",
+        lambda scenario: [port["source"].update(seed=99) for g in scenario["gateways"] for port in g["ports"]],
+    )
+    assert first == second
+    assert first != other_street
+
+
+def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
+    """`demo --once --json` prints the summary that the contract names, and nothing else, on stdout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "murmure.cli", "demo", "--once", "--days", "1", "--json", "--dir", str(tmp_path / "d")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["stored"] == summary["releases"] == 600
+    assert (summary["withheld"], summary["duplicates"], summary["refused"]) == (0, 0, 0)
+    assert summary["readings"] > 3_000_000
+    assert set(summary["spent"]) == {f"{p.id}/{q}" for p in city.SITES for q in ("footfall", "noise", "pm2_5", "pm10")}
+    assert all(0 < spent <= 88_152 for spent in summary["spent"].values())
+    again = subprocess.run(
+        [sys.executable, "-m", "murmure.cli", "demo", "--once", "--dir", str(tmp_path / "d")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1
+    assert "holds an earlier run" in again.stderr
+    with sqlite3.connect(tmp_path / "d/gateways/gw-place-du-marche/data/gateway.db") as db:
+        assert db.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
