@@ -202,7 +202,7 @@ class Archive:
     def open(cls, path: Path, *, read_only: bool = False) -> Archive:
         """Returns the archive in `path`, made if need be (not for a reader).
 
-        Raises ConfigError if there is nothing to read, ArchiveDamaged if the file is not a sound archive.
+        Raises ConfigError if there is nothing to read or if it is no archive, ArchiveDamaged if it is no database.
         """
         if read_only and not path.is_file():
             raise ConfigError(
@@ -228,9 +228,6 @@ class Archive:
             with self.transaction():
                 if self._pragma("user_version") == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
                     self._create()
-            damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if damage != "ok":
-                raise ArchiveDamaged(_damage_text(self.path, str(damage)))
         if self._pragma("application_id") != APPLICATION_ID:
             raise ConfigError(str(self.path), "archive", "this is not an archive of Murmure", "give an archive.db")
         if self._pragma("user_version") != SCHEMA_VERSION:
@@ -252,6 +249,12 @@ class Archive:
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def require_sound(self) -> None:
+        """Reads the whole file once, as a centre does before it writes for weeks. Raises ArchiveDamaged."""
+        damage = self._rows("PRAGMA quick_check(1)")[0][0]
+        if damage != "ok":
+            raise ArchiveDamaged(_damage_text(self.path, str(damage).replace("\n", " ")))
 
     def close(self) -> None:
         """Closes the file."""

@@ -177,6 +177,7 @@ def _run(args: argparse.Namespace) -> int:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    archive.require_sound()
     secret = centre_key(config.data_dir)
     intake = Intake(archive, RuleBook(archive))
     Subscriber(config, archive, intake, secret, lambda text: print(text, file=sys.stderr, flush=True)).run(stop)

@@ -32,7 +32,7 @@ RELEASES = "murmure/v1/+/+/release"
 HEALTH = "murmure/v1/+/+/health"
 _WATCH_S = 1.0
 _RETRY_FULL_S = 5.0
-_REPEAT_S = 60.0  # a stranger's rubbish is told once in this time per reason, and counted always
+_REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all strangers; it is counted always
 _RETRY_BROKER_S = (1, 30)
 _WINDOW_BATCHES = 4  # unacknowledged messages in flight, in batches: a window below one batch would stall for ever
 
@@ -160,7 +160,7 @@ class Subscriber:
         )
         self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
         self._mark = -1
-        self._told_at: dict[str, float] = {}
+        self._told_at: dict[str, float] = {}  # by gateway and reason: when it may be told again
 
     def run(self, stop: Event) -> None:
         """Works until `stop` is set. Raises ArchiveDamaged; a full disk and an absent broker are waited for."""
@@ -230,11 +230,11 @@ class Subscriber:
             self._send_receipt(gateway)
 
     def _tell(self, refused: Refused) -> None:
-        if refused.fate == "counted":
-            now = time.monotonic()
-            if now < self._told_at.get(refused.reason, now):
-                return
-            self._told_at[refused.reason] = now + _REPEAT_S
+        now = time.monotonic()
+        subject = f"{refused.gateway} {refused.reason}" if refused.seq else refused.reason
+        if now < self._told_at.get(subject, now):
+            return
+        self._told_at[subject] = now + _REPEAT_S
         who = f"{refused.gateway} seq {refused.seq}" if refused.seq else "a message"
         self._say(f"{who}: {refused.fate}: {refused.reason}: {refused.detail}")
 

@@ -133,9 +133,10 @@ def test_a_file_that_is_no_archive_is_named_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_stops_the_writer_at_the_door(centre: Any) -> None:
-    """Pages overwritten on the disk are found when the file is opened, in one line."""
+    """Pages overwritten on the disk are found before a centre begins to write, in one line."""
     gateway = centre.gateway()
     centre.intake.accept_many(gateway.history(96))
+    centre.archive.require_sound()
     centre.archive.close()
     size = centre.config.archive.stat().st_size
     with centre.config.archive.open("r+b") as file:
@@ -143,7 +144,7 @@ def test_a_damaged_file_stops_the_writer_at_the_door(centre: Any) -> None:
             file.seek(page * 4096)
             file.write(os.urandom(2048))
     with pytest.raises(ArchiveDamaged, match=r"^[^\n]*restore it from a backup[^\n]*$"):
-        Archive.open(centre.config.archive)
+        Archive.open(centre.config.archive).require_sound()
 
 
 def test_bytes_changed_by_another_program_are_not_believed(centre: Any) -> None:

@@ -133,6 +133,35 @@ def test_rubbish_is_acknowledged_and_counted(at_broker: Any, broker: Any, run: A
     assert sum("malformed" in line for line in running.said) == 1
 
 
+@pytest.mark.parametrize("broker", [pytest.param("mosquitto-5", marks=pytest.mark.broker)], indirect=True)
+def test_a_mebibyte_is_one_more_refusal(at_broker: Any, broker: Any, run: Any, connect: Any, until: Any) -> None:
+    """A broker that lets huge messages through does not hurt the centre (the embedded one cuts the sender off)."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    run(centre)
+    peer = connect(gateway, broker)
+    until(lambda: peer.settled(centre) == 0)
+    peer.publish((gateway.topic, bytes(1 << 20)), (gateway.topic, gateway.seal(1_795_392_900)))
+    until(lambda: peer.settled(centre) == 1)
+    assert centre.refused() == {"oversized": 1}
+
+
+def test_a_damaged_archive_stops_the_centre_in_one_line(tmp_path: Path, make_centre: Callable[..., Any]) -> None:
+    """`ingest run` reads the file before it connects: exit 1 and what to do."""
+    centre = make_centre(tmp_path)
+    centre.intake.accept_many(centre.gateway().history(96))
+    centre.archive.close()
+    with centre.config.archive.open("r+b") as file:
+        for page in range(8, centre.config.archive.stat().st_size // 4096, 2):
+            file.seek(page * 4096)
+            file.write(os.urandom(2048))
+    command = [sys.executable, "-m", "murmure.cli", "ingest", "run", "--config", centre.config.source]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "restore it from a backup" in done.stderr
+
+
 def test_a_killed_broker_costs_a_resend_and_nothing_else(
     at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, kill_broker: Any
 ) -> None:
