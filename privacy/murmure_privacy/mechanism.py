@@ -10,12 +10,11 @@ from typing import Any
 import opendp.prelude as dp
 
 from murmure_privacy.errors import MechanismError
-from murmure_privacy.plan import IndicatorPlan
+from murmure_privacy.plan import VALUE_LIMIT, IndicatorPlan
 
 dp.enable_features("contrib")
 
 _SLACK = 1e-9  # a float's rounding, far below the micro-rho that charges are rounded up to
-_VALUE_LIMIT = 1 << 61  # OpenDP saturates at the end of i64: stay far from it
 
 
 class DiscreteGaussian:
@@ -38,7 +37,7 @@ class DiscreteGaussian:
 
         Raises MechanismError for another number of integers than planned or for values outside 62 bits.
         """
-        if len(exact) != indicator.width or any(abs(value) > _VALUE_LIMIT for value in exact):
+        if len(exact) != indicator.width or any(abs(value) > VALUE_LIMIT for value in exact):
             raise MechanismError("the aggregate does not have the planned form; nothing was drawn")
         measurement = self._measurement(indicator)
         if indicator.width == 1:

@@ -19,8 +19,10 @@ from murmure_privacy.errors import ConfigError
 from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.stream import histogram_edges_tenths
 from murmure_privacy.window import QUARTERS_A_DAY
+from murmure_privacy.wire import SIGMA_LIMIT
 
 _ROOT_SCALE = 10**40
+VALUE_LIMIT = 1 << 61  # of an exact sum: far enough from the end of 64 bits for any planned noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,12 @@ def sensitivity_sq(stream: StreamPolicy, indicator: str) -> int:
     return (n * step) ** 2
 
 
+def _largest(stream: StreamPolicy, indicator: str) -> int:
+    """Returns the largest sum that the longest node, a day of 25 hours, can have: no value may stop a release."""
+    slots = 25 * 3_600_000 // stream.cadence_ms
+    return slots * (energy(stream.bounds[1]) if indicator == "energy" else stream.bounds[1])
+
+
 def _node(stream: StreamPolicy, level: str, budget: Fraction) -> NodePlan:
     weights = sum(weight for _, weight in stream.indicators)
     indicators = []
@@ -112,6 +120,14 @@ def _node(stream: StreamPolicy, level: str, budget: Fraction) -> NodePlan:
             )
         squared = sensitivity_sq(stream, name)
         sigma = accountant.sigma_milli(squared, micro)
+        if sigma > SIGMA_LIMIT or _largest(stream, name) > VALUE_LIMIT:
+            key = "bounds_db" if stream.quantity.kind == "level" else "bounds"
+            raise ConfigError(
+                "policy",
+                f"stream {stream.id}: {key}",
+                f"{name} would not fit 64 bits",
+                "lower the bounds or protect less",
+            )
         width = len(histogram_edges_tenths(*stream.bounds)) - 1 if name == "histogram" else 1
         indicators.append(IndicatorPlan(name, width, squared, sigma, accountant.charge_micro(squared, sigma)))
     return NodePlan(level, tuple(indicators))

@@ -12,11 +12,12 @@ from typing import Any
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS, INDICATORS, QUANTITIES, Quantity
 from murmure_privacy.window import LEVELS, QUARTER_S, BadTimezone, Calendar
-from murmure_privacy.wire import POLICY_LIMIT, digest
+from murmure_privacy.wire import POLICY_LIMIT, TEXT_LIMIT, digest
 
 DEFAULT_DELTA = Decimal("0.000001")
 DEFAULT_INDICATORS = {"histogram": Decimal(6), "mean": Decimal(3), "energy": Decimal(1)}
 PRESENCE_CADENCE_MS = 1000  # the slot by which a counter's presence is measured
+_LEAST = Decimal("1e-30")  # of an epsilon or a weight; far below, exact arithmetic would have no end
 LATER_NODES = ("1w", "day", "evening", "night")
 
 _TOP = ("policy", "site", "version", "timezone", "decision", "reason", "valid_from", "valid_until", "paused", "stream")
@@ -68,6 +69,15 @@ class Policy:
         return next((stream for stream in self.streams if stream.id == stream_id), None)
 
 
+def _shown(value: object) -> str:
+    """Returns a value as it may stand in an error line: one line, not long, whatever it is."""
+    try:
+        text = str(value) if isinstance(value, Decimal) else ascii(value)
+    except ValueError:  # Python refuses to write integers of thousands of digits
+        return "a number without end"
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
 class _Reader:
     """Reads one table of the file and says precisely what is wrong with it."""
 
@@ -75,7 +85,8 @@ class _Reader:
         self.file, self.where, self.table = file, where, table
 
     def fail(self, key: str, problem: str, mend: str) -> ConfigError:
-        return ConfigError(self.file, f"{self.where}{key}", problem, mend)
+        # A quoted key may hold anything, line breaks and commands to a terminal included.
+        return ConfigError(self.file, f"{self.where}{key if key.isprintable() else ascii(key)}", problem, mend)
 
     def only(self, known: tuple[str, ...]) -> None:
         for key in self.table:
@@ -87,7 +98,7 @@ class _Reader:
             raise self.fail(key, "missing", f"write {what}")
         value = self.table[key]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise self.fail(key, f"{value!r} is not {what}", f"write {what}")
+            raise self.fail(key, f"{_shown(value)} is not {what}", f"write {what}")
         return value
 
     def text(self, key: str) -> str:
@@ -100,20 +111,24 @@ class _Reader:
         value: date = self.get(key, date, "a date such as 2026-12-01")
         if isinstance(value, datetime):
             raise self.fail(key, "has a time of day", "write a date such as 2026-12-01")
+        if not 2000 <= value.year <= 2200:
+            raise self.fail(key, f"{value} is not of this time", "write a date such as 2026-12-01")
         return value
 
     def positive(self, key: str, limit: int, default: Decimal | None = None) -> Decimal:
         if default is not None and key not in self.table:
             return default
         value = Decimal(self.get(key, (int, Decimal), "a positive number"))
-        if not value.is_finite() or not 0 < value <= limit:
-            raise self.fail(key, f"{value} is not between 0 and {limit}", "write a positive number")
+        if not value.is_finite() or not _LEAST <= value <= limit:
+            raise self.fail(key, f"{_shown(value)} is not between {_LEAST} and {limit}", "write a positive number")
         return value
 
     def whole(self, key: str, low: int, high: int) -> int:
         value: int = self.get(key, int, "a whole number")
         if not low <= value <= high:
-            raise self.fail(key, f"{value} is not between {low} and {high}", "write a whole number in that range")
+            raise self.fail(
+                key, f"{_shown(value)} is not between {low} and {high}", "write a whole number in that range"
+            )
         return value
 
     def flag(self, key: str) -> bool:
@@ -132,8 +147,8 @@ def parse(data: bytes, source: str) -> Policy:
         raise ConfigError(source, "file", f"{len(data)} bytes", f"keep a policy within {POLICY_LIMIT} bytes")
     try:
         table = tomllib.loads(data.decode("utf-8"), parse_float=Decimal)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, ArithmeticError, RecursionError) as error:
-        raise ConfigError(source, "file", f"not TOML: {error}", "mend that line") from error
+    except (ValueError, ArithmeticError, RecursionError) as error:  # of which ours are not UTF-8, not TOML, too long
+        raise ConfigError(source, "file", f"not TOML: {ascii(str(error))[1:-1]}", "mend that line") from error
     top = _Reader(source, "", table)
     top.only(_TOP)
     if top.whole("policy", 0, 1 << 31) != 1:
@@ -182,7 +197,7 @@ def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
     if not isinstance(entry, dict):
         raise ConfigError(source, "stream", "not a table", "write [[stream]]")
     name = entry.get("id")
-    read = _Reader(source, f"stream {name if isinstance(name, str) else number}: ", entry)
+    read = _Reader(source, f"stream {name if isinstance(name, str) and name.isprintable() else number}: ", entry)
     if "target" in entry:
         raise read.fail("target", "solved by `policy preview` and `policy new` only, never signed", "write epsilon = …")
     if "cap" in entry:
@@ -190,8 +205,9 @@ def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
     read.only((*_STREAM, "paused"))
     stream_id = read.text("id")
     head, _, tail_name = stream_id.partition("/")
-    if head != site or not tail_name or not _is_name(tail_name):
-        raise read.fail("id", f"{stream_id!r} is not SITE/NAME", f'write for example id = "{site}/footfall"')
+    if head != site or not tail_name or not _is_name(tail_name) or len(stream_id) > TEXT_LIMIT:
+        mend = f'write for example id = "{site}/footfall", at most {TEXT_LIMIT} characters'
+        raise read.fail("id", f"{stream_id!r} is not SITE/NAME", mend)
     quantity_name = read.text("quantity")
     quantity = QUANTITIES.get(quantity_name)
     if quantity is None:
@@ -214,7 +230,7 @@ def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
 
 def _delta(read: _Reader) -> Decimal:
     delta = read.positive("delta", 1, DEFAULT_DELTA)
-    if delta > Decimal("0.01") or delta < Decimal("1e-30"):
+    if delta > Decimal("0.01"):
         raise read.fail("delta", f"{delta} is no small probability", "write 1e-6, or leave it out")
     return delta
 
@@ -271,8 +287,8 @@ def _readings(read: _Reader, quantity: Quantity) -> tuple[tuple[str, int], int, 
         raise read.fail(other, f"{quantity.name} uses {key}", f"write {key} = [low, high]")
     pair = read.get(key, list, "a pair such as [35, 85]")
     if len(pair) != 2 or not all(type(bound) is int for bound in pair) or not 0 <= pair[0] < pair[1] <= 5000:
-        raise read.fail(key, f"{pair!r} is no pair of whole numbers", "write low and high, e.g. [35, 85]")
+        raise read.fail(key, f"{_shown(pair)} is no pair of whole numbers", "write low and high, e.g. [35, 85]")
     low, high = pair[0] * quantity.per_unit, pair[1] * quantity.per_unit
     if quantity.kind == "level" and ((high - low) % HISTOGRAM_STEP_TENTHS or high > 1400):
-        raise read.fail(key, f"{pair!r} does not hold whole bins of 5 dB below 140", "write for example [35, 85]")
+        raise read.fail(key, f"{pair} does not hold whole bins of 5 dB below 140", "write for example [35, 85]")
     return ("seconds", seconds), cadence_ms, tail, (low, high)

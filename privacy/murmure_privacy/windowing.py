@@ -16,6 +16,7 @@ from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS, histogram_edges_tenths
 from murmure_privacy.window import QUARTER_S, Calendar, Window, next_quarter
 
 _QUARTER_MS = QUARTER_S * 1000
+_COUNT_LIMIT = 1 << 53  # no street comes near; a broken sensor must not make a sum that noise cannot be drawn for
 
 
 class _Stream:
@@ -103,7 +104,7 @@ class _Stream:
         node = self._node(level, window, 20 * present // bare.slots)
         total = sum(cell.total for cell in cells)
         if self.stream.quantity.kind == "count":
-            return Aggregate(node, {"crossings": (total,)})
+            return Aggregate(node, {"crossings": (min(max(total, 0), _COUNT_LIMIT),)})
         # Slots without a reading take a public constant, so that the denominator is public too.
         absent = bare.slots - present
         low, high = self.stream.bounds

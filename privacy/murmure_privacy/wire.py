@@ -5,7 +5,8 @@ version, type or key is refused, never guessed. Data never names code.
 
 A message is COSE_Sign1 (RFC 9052, tag 18), a policy COSE_Sign (tag 98), both Ed25519 over deterministically encoded
 CBOR (RFC 8949 section 4.2.1). Maps have small integer keys only, so that length-first and bytewise order agree.
-What is read is encoded again and compared: duplicate keys, long forms, floats, trailing bytes all fail there.
+What is read is first looked through for anything but integers, strings, lists and maps, then decoded, encoded again
+and compared: duplicate keys, long forms and trailing bytes all fail there.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ VERSION = 1
 CONTENT_TYPE = "application/cose"
 MESSAGE_LIMIT = 4096
 POLICY_LIMIT = 16384
+TEXT_LIMIT = 64  # characters of an id or a name
 SEALED_POLICY_LIMIT = 20480  # sixteen KiB of text, and its signatures
 FIRST_PREVIOUS = bytes(32)
 
@@ -54,6 +56,7 @@ _TAGS = {_SIGN1: b"\xd2", _SIGN: b"\xd8\x62"}
 _EDDSA = -8
 _TIME_LIMIT = 1 << 40
 _BIG = 1 << 53
+SIGMA_LIMIT = (1 << 63) - 1  # thousandths; noise of this size still fits the eight bytes of an integer
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
@@ -82,9 +85,30 @@ def _encode(value: object) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
+def _plain(data: bytes) -> None:
+    """Refuses tags, floats, simple values and open lengths, head by head. A decoder must not even see a tag: shared
+    references let two hundred bytes unfold without end, before any signature is checked."""
+    at = 0
+    while at < len(data):
+        major, short = data[at] >> 5, data[at] & 31
+        at += 1
+        if major > 5:
+            raise WireError("malformed", "a tag, float or simple value where none may stand")
+        if short > 27:
+            raise WireError("not_canonical", "a length is left open")
+        argument = short
+        if short >= 24:
+            width = 1 << (short - 24)
+            argument = int.from_bytes(data[at : at + width], "big")
+            at += width
+        if major in (2, 3):
+            at += argument
+
+
 def _decode(data: bytes, limit: int) -> Any:
     if len(data) > limit:
         raise WireError("oversized", f"{len(data)} bytes where {limit} are allowed")
+    _plain(data)
     try:
         value = cbor2.loads(data)
         canonical = _encode(value)
@@ -114,11 +138,11 @@ def _parts(sealed: bytes, limit: int, tag: int, last: type) -> list[Any]:
     return parts
 
 
-def _kid(protected: bytes) -> str:
+def _kid(protected: bytes) -> bytes:
     header = _decode(protected, 256)
     if not isinstance(header, dict) or set(header) != {1, 4} or header[1] != _EDDSA:
         raise WireError("malformed", "the protected header holds EdDSA and a key id, nothing else")
-    return _bytes(header[4], None).decode("utf-8", "replace")
+    return _bytes(header[4], None)
 
 
 def _check(public: bytes, signature: bytes, signed: bytes) -> None:
@@ -137,7 +161,7 @@ def _open1(sealed: bytes, public: bytes) -> dict[int, Any]:
         raise WireError("malformed", "the payload is not a map with integer keys")
     if fields.get(0) != VERSION:
         raise WireError("unknown_version", "this program reads version 1")
-    if fields.get(2) != kid:
+    if _text(fields.get(2)).encode() != kid:
         raise WireError("malformed", "the key id is not that of the speaker")
     return fields
 
@@ -151,7 +175,7 @@ def _int(value: object, low: int, high: int) -> int:
     return value
 
 
-def _text(value: object, limit: int = 64) -> str:
+def _text(value: object, limit: int = TEXT_LIMIT) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
         raise WireError("malformed", f"a text of at most {limit} printable characters was expected")
     return value
@@ -268,7 +292,7 @@ def _noised(item: object) -> Noised:
     if not data or len(data) % 8:
         raise WireError("malformed", "released integers have eight bytes each")
     integers = tuple(int.from_bytes(data[at : at + 8], "big", signed=True) for at in range(0, len(data), 8))
-    return Noised(_code(indicator, INDICATOR_CODES), integers, _int(sigma, 1, _BIG), _int(rho, 1, _BIG))
+    return Noised(_code(indicator, INDICATOR_CODES), integers, _int(sigma, 1, SIGMA_LIMIT), _int(rho, 1, _BIG))
 
 
 def _outcome(item: object, head: Callable[..., Node]) -> Outcome:
@@ -318,7 +342,7 @@ def open_message(sealed: bytes, public: bytes) -> Message:
         outcomes.extend(_outcome(item, lambda fixed=fixed, **own: Node(**fixed, **own)) for item in _list(nodes, 128))
     if not outcomes:
         raise WireError("malformed", "a message without a node")
-    return Message(
+    message = Message(
         gateway=_text(fields[2]),
         quartier=_text(fields[3]),
         site=_text(fields[4]),
@@ -328,6 +352,10 @@ def open_message(sealed: bytes, public: bytes) -> Message:
         closing_s=_int(fields[8], 0, _TIME_LIMIT),
         outcomes=tuple(outcomes),
     )
+    # One message has one form: no split group, no policy named twice or for nothing.
+    if _message_payload(message) != _encode(fields):
+        raise WireError("not_canonical", "the same nodes have a shorter form")
+    return message
 
 
 # --- receipt ---------------------------------------------------------------------------------------------------------
@@ -444,7 +472,7 @@ def add_signature(sealed: bytes, kid: str, secret: bytes) -> bytes:
     """Returns a sealed policy with one more signature; the one under the same key id, if any, is replaced."""
     toml = policy_bytes(sealed)
     entries = [_list(entry, 3, 3) for entry in _list(_parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)[3], 8)]
-    others = [entry for entry in entries if _kid(_bytes(entry[0], None)) != kid]
+    others = [entry for entry in entries if _kid(_bytes(entry[0], None)) != kid.encode()]
     return _encode(cbor2.CBORTag(_SIGN, [b"", {}, toml, [*others, _policy_signature(toml, kid, secret)]]))
 
 
