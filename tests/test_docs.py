@@ -106,6 +106,23 @@ def test_commands_on_a_page_are_understood(page: Path, capsys: pytest.CaptureFix
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", pages(), ids=name)
+def test_a_page_names_no_command_that_is_not_there(page: Path) -> None:
+    """What stands as `murmure word word` in running text exists; a plan is not documentation."""
+    wrong = []
+    for said in re.findall(r"`murmure ((?:[a-z]+ ?)+)", BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        at = parser()
+        for word in said.split():
+            below = [action for action in at._actions if isinstance(action, argparse._SubParsersAction)]
+            if not below:
+                break
+            if word not in below[0].choices:
+                wrong.append(said)
+                break
+            at = below[0].choices[word]
+    assert wrong == []
+
+
 def test_every_command_helps() -> None:
     """Each command has a line in the list, a description, an example and a handler."""
     wrong = [
