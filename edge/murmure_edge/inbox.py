@@ -27,10 +27,8 @@ from murmure_edge.folders import opened, read_regular
 Kind = Literal["policy", "receipt"]
 
 RECEIPT = "receipt.cose"
-QUOTA = 64  # letters that are looked at in one turn
-SCAN_LIMIT = (
-    1024  # names that are looked at in one turn, so that ten thousand files cost ten turns and not one long one
-)
+QUOTA: dict[Kind, int] = {"policy": 48, "receipt": 16}  # letters that are looked at in one turn
+SCAN_LIMIT = 4096  # names that are looked at in one turn: a million files cost many turns, not one long one
 LIMITS: dict[Kind, int] = {"policy": wire.SEALED_POLICY_LIMIT, "receipt": wire.MESSAGE_LIMIT}
 
 _LETTER = re.compile(r"(policy|receipt)(-[0-9a-z]{1,32})?\.cose")
@@ -62,21 +60,24 @@ def _kind(name: str) -> Kind | None:
 def read(folder: Path) -> list[Letter]:
     """Returns the letters of the folder, receipts first, and removes what is none.
 
-    Looks at `SCAN_LIMIT` names and returns at most `QUOTA` letters; letters beyond are removed, oldest names first.
+    Looks at `SCAN_LIMIT` names and returns at most `QUOTA` letters of each kind; letters beyond are removed, oldest
+    names first.
     Raises OSError if the folder itself cannot be used.
     """
     letters: list[Letter] = []
     with opened(folder) as at:
         with os.scandir(at) as entries:
             names = [entry.name for entry in islice(entries, SCAN_LIMIT)]
-        # The receipt's name is known: ten thousand other files cannot hide it.
-        wanted = sorted({name for name in names if _kind(name)} - {RECEIPT})
-        keep = [RECEIPT, *wanted[max(0, len(wanted) - (QUOTA - 1)) :]]
-        for name in keep:
-            kind = _kind(name) or "receipt"
+        room = dict(QUOTA)
+        # Newest names first; the receipt's own is known and the last of all, so that no number of others can hide it.
+        for name in sorted({*names, RECEIPT}, reverse=True):
+            kind = _kind(name)
+            if kind is None or not room[kind]:
+                continue
             data = read_regular(at, name, LIMITS[kind])
             if data is not None:
                 letters.append(Letter(name, kind, data))
+                room[kind] -= 1
         rubbish = set(names) - {letter.name for letter in letters}
         # Some being-written names may be of one who died; two dozen of them harm nobody, more are removed.
         beside = sorted(name for name in rubbish if _BEING_WRITTEN.fullmatch(name))

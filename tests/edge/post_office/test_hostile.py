@@ -25,6 +25,7 @@ from murmure_privacy import wire
 
 OWNERS = Owners(sense_uid=61_001, sense_gid=61_001, send_uid=61_002, send_gid=61_002, spool_gid=61_003)
 PATIENCE_S = 60
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # ten thousand files are made faster there
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="acting as other users needs root")
 
@@ -78,7 +79,7 @@ class House:
 @pytest.fixture
 def house(enrol: Callable[[Path], object]) -> Iterator[House]:
     # pytest's own folders are closed to other users.
-    folder = Path(tempfile.mkdtemp(prefix="murmure-hostile-"))
+    folder = Path(tempfile.mkdtemp(prefix="murmure-hostile-", dir=MEMORY))
     folder.chmod(0o755)
     gateway = enrol(folder)
     prepare_folders(gateway.config, OWNERS)
@@ -270,7 +271,7 @@ def test_an_inbox_full_of_everything_costs_sense_nothing_but_time(house):
     assert result["longest_s"] < 10
     strangers = [name for name in result["left"] if not name.startswith((".policy-", "policy-", "receipt-"))]
     assert strangers == ["deep"]
-    assert len(result["left"]) <= inbox.QUOTA + 24 + 1
+    assert len(result["left"]) <= 64 + 24 + 1
     assert secrets == {name: (config.data / name).read_bytes() for name in secrets}
     assert messages == {path.name: path.read_bytes() for path in config.outbox.iterdir()}
     assert (shadow.st_ino, shadow.st_atime_ns) == ((after := Path("/etc/shadow").stat()).st_ino, after.st_atime_ns)

@@ -147,7 +147,7 @@ def test_without_a_receipt_a_message_goes_again_over_the_same_connection(gateway
 
 def test_send_killed_in_the_middle_delivers_all_after_restart(gateway, broker, centre, sender, until):
     """kill -9 of `send` at any moment loses nothing."""
-    messages = fill(gateway, 400)
+    messages = fill(gateway, 200)
     broker.start()
     listener = centre(broker)
     config = gateway.write(broker.port, broker.mqtt)
