@@ -1,0 +1,235 @@
+"""The pages in Debian's chromium: axe in both themes, and by our own checks what axe does not see."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+HOME, TODAY, WEEK, GAPS = "", "quartiers/centre/", "quartiers/centre/semaine/", "quartiers/gare/"
+FRENCH = [HOME, TODAY, WEEK, GAPS]
+# English has the same templates: one page of it in the quick run, all of them in the long one.
+EVERY = [*FRENCH, f"en/{GAPS}", *(pytest.param(f"en/{path}", marks=pytest.mark.long) for path in (HOME, TODAY, WEEK))]
+LEAST_TEXT, LEAST_GRAPHIC, LEAST_TARGET_PX = 4.5, 3.0, 24
+MOST_REQUESTS = 3
+
+OPEN = "document.querySelectorAll('details').forEach(one => one.open = true)"
+# Our own checks (RGAA 1.6, 3.3, 5, 6.1, 8.7, 10.7, 12.7; WCAG 2.5.8): each returns what is wrong.
+OWN_CHECKS = """least => {
+  const wrong = [], all = (q) => [...document.querySelectorAll(q)];
+  const say = (what, e) => wrong.push(what + ': ' + (e.outerHTML || e).slice(0, 120));
+  all('table').forEach(t => {
+    if (!t.caption || !t.caption.textContent.trim()) say('table without caption', t);
+    if (all('th').some(h => !h.scope)) say('th without scope', t);
+    if (t.rows.length > 25) say('long table', t);
+  });
+  all('svg[role=img]').forEach(s => {
+    const ids = s.getAttribute('aria-labelledby').split(' ');
+    if (ids.some(id => !document.getElementById(id))) say('svg without name', s);
+    if (!/\\d/.test(s.querySelector('desc').textContent)) say('description without a figure', s);
+    if (s.querySelector('text')) say('text in the picture', s);
+  });
+  all('svg').forEach(s => { if (s.getAttribute('role') !== 'img') say('svg without role', s); });
+  all('a').forEach(a => {
+    if (/^(ici|here|en savoir plus|more|lire la suite)$/i.test(a.textContent.trim())) say('vague link', a);
+    const lang = a.getAttribute('hreflang');
+    if (lang && a.tagName === 'A' && a.lang !== lang) say('unmarked language', a);
+  });
+  all('a, summary').forEach(e => {
+    const box = e.getBoundingClientRect();
+    if (!e.classList.contains('skip') && (box.width < least || box.height < least)) say('small target', e);
+  });
+  const heads = all('h1, h2, h3, h4').map(h => +h.tagName[1]);
+  if (heads.filter(h => h === 1).length !== 1) say('not one h1', document.title);
+  heads.forEach((h, i) => { if (i && h > heads[i - 1] + 1) say('heading skipped', all('h1, h2, h3, h4')[i]); });
+  const first = document.querySelector('a');
+  const skips = first.classList.contains('skip') && document.querySelector(first.getAttribute('href'));
+  if (!skips) say('no skip link', first);
+  if (!document.documentElement.lang) say('no language', document.title);
+  return wrong;
+}"""
+COLOURS = """() => {
+  const colour = (q, p) => {
+    const e = document.querySelector(q);
+    return e && getComputedStyle(e)[p];
+  };
+  return {paper: colour('body', 'backgroundColor'), line: colour('.line', 'stroke'), edge: colour('.band', 'stroke'),
+          band: colour('.band', 'fill'), gap: colour('.gap-line', 'stroke'), ink: colour('body', 'color'),
+          quiet: colour('.lede', 'color'), link: colour('main a', 'color')};
+}"""
+RING = """() => {
+  const e = document.activeElement, s = getComputedStyle(e);
+  return [s.outlineStyle, parseFloat(s.outlineWidth), e === document.body ? '' : e.outerHTML];
+}"""
+PLOT = """() => {
+  const plot = document.querySelector('.plot'), box = e => e.getBoundingClientRect();
+  const picture = box(plot.querySelector('svg')), labels = q => [...plot.querySelectorAll(q)].map(box);
+  return {top: picture.top, bottom: picture.bottom, left: picture.left, width: picture.width,
+          y: labels('.y span').map(b => (b.top + b.bottom) / 2), x: labels('.x span').map(b => b.left)};
+}"""
+SPACED = """* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; }
+p { margin-bottom: 2em !important; }"""
+ELEMENTS = "document.querySelectorAll('*').length - document.querySelectorAll('svg *').length"
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast of two colours as the browser prints them."""
+
+    def luminance(text: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", text)[:3]]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str) -> Iterator[Any]:
+    """Opens a path of the site in a fresh page with the given settings."""
+    pages: list[Page] = []
+
+    def opening(path: str, width: int = 1280, **settings: Any) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 800}, **settings)
+        pages.append(page)
+        page.goto(f"{address}/{path}")
+        return page
+
+    yield opening
+    for page in pages:
+        page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
+@pytest.mark.parametrize("path", EVERY)
+def test_axe_finds_nothing(opened: Any, path: str, scheme: str) -> None:
+    """No violation of WCAG 2.2 AA that axe knows, with every table open, in both themes."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(path, color_scheme=scheme, bypass_csp=True)  # the policy of the site forbids axe, too
+    page.evaluate(OPEN)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    unsure = [one["id"] for one in found.response["incomplete"]]
+    assert unsure == []
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_our_own_checks_find_nothing(opened: Any, path: str) -> None:
+    """Captions, scopes, names with figures, targets, languages, headings, skip link."""
+    page = opened(path, width=320)
+    page.evaluate(OPEN)
+    assert page.evaluate(OWN_CHECKS, LEAST_TARGET_PX) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_and_edges_can_be_seen(opened: Any, scheme: str) -> None:
+    """Line, edge of the band and mark of a gap have 3:1 on the paper, text 4.5:1; the line also has 3:1 on the band."""
+    colours = opened(GAPS, color_scheme=scheme).evaluate(COLOURS)
+    for graphic in ("line", "edge", "gap"):
+        assert contrast(colours[graphic], colours["paper"]) >= LEAST_GRAPHIC, graphic
+    assert contrast(colours["line"], colours["band"]) >= LEAST_GRAPHIC
+    for text in ("ink", "quiet", "link"):
+        assert contrast(colours[text], colours["paper"]) >= LEAST_TEXT, text
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_nothing_scrolls_sideways(opened: Any, path: str) -> None:
+    """On the smallest telephone, and at 200 % zoom of a small screen, tables open, text spaced as WCAG 1.4.12 asks."""
+    page = opened(path, width=320, bypass_csp=True)
+    page.evaluate(OPEN)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    page.add_style_tag(content=SPACED)
+    for width in (320, 640):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_every_page_works_without_javascript(opened: Any, path: str) -> None:
+    """Text, pictures, tables and links are all there before any script could run."""
+    page = opened(path, java_script_enabled=False)
+    assert page.locator("h1").is_visible()
+    if "quartiers" in path:
+        assert page.locator("svg").first.is_visible()
+        page.locator("figure summary").first.click()
+        assert page.locator("table").first.is_visible()
+        page.locator(".periods a").nth(1).click()
+        assert page.url.endswith("semaine/")
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_three_requests_to_one_host(browser: Browser, address: str, path: str) -> None:
+    """Page, sheet and icon; nothing else, nowhere else, no complaint on the console, no cookie."""
+    page = browser.new_page()
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"{address}/{path}")
+    assert len(asked) <= MOST_REQUESTS and all(url.startswith(address) for url in asked)
+    assert said == [] and page.context.cookies() == []
+    assert page.evaluate(ELEMENTS) <= 430
+    page.context.close()
+
+
+def test_the_keyboard_shows_where_it_is(opened: Any) -> None:
+    """The first Tab shows the skip link; every stop has a visible ring; Enter on the skip link leads into the page."""
+    page = opened(TODAY)
+    page.keyboard.press("Tab")
+    skip = page.evaluate("(({left, top}) => [left, top])(document.activeElement.getBoundingClientRect())")
+    assert page.evaluate("document.activeElement.className") == "skip" and min(skip) >= 0
+    stops = set()
+    for _ in range(30):
+        style, width, stop = page.evaluate(RING)
+        if not stop:
+            break
+        assert style == "solid" and width >= 2, stop
+        stops.add(stop)
+        page.keyboard.press("Tab")
+    assert len(stops) >= 8
+    page.goto(page.url)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "contenu"
+
+
+def test_print_shows_the_tables(opened: Any) -> None:
+    """On paper nothing is folded away and the navigation is gone."""
+    page = opened(TODAY)
+    page.emulate_media(media="print")
+    assert page.evaluate("document.querySelector('figure tbody tr').getBoundingClientRect().height") > 0
+    assert not page.locator(".periods").is_visible()
+
+
+def test_labels_stand_where_the_picture_says(opened: Any) -> None:
+    """The label of the top line is level with the top of the picture, that of the bottom with its bottom, and noon is
+    half way along."""
+    page = opened(TODAY)
+    box = page.evaluate(PLOT)
+    assert abs(box["y"][0] - box["bottom"]) <= 1.5 and abs(box["y"][-1] - box["top"]) <= 1.5
+    for hour, left in zip((0, 6, 12, 18), box["x"], strict=True):
+        assert abs(left - (box["left"] + box["width"] * hour / 24)) <= 1.5
+
+
+def test_pages_can_be_looked_at(opened: Any, tmp_path: Path) -> None:
+    """Pictures of the pages on a phone and on a desk; MURMURE_PICTURES=FOLDER keeps all of them there."""
+    kept = os.environ.get("MURMURE_PICTURES")
+    folder = Path(kept) if kept else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in [*FRENCH, *(f"en/{path}" for path in FRENCH)] if kept else [TODAY]:
+        for width in (320, 1280):
+            for scheme in ("light", "dark") if kept else ("light",):
+                page = opened(path, width=width, color_scheme=scheme)
+                name = path.strip("/").replace("/", "-") or "accueil"
+                page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+    assert all(picture.stat().st_size > 10_000 for picture in folder.glob("*.png"))
