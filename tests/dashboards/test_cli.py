@@ -1,0 +1,125 @@
+"""`murmure site`: from a real archive on disk to pages, and back to the shell with one line."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure.cli import main
+from murmure_dashboards.site import render
+from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_privacy import wire
+from murmure_privacy.release import Message
+
+CITY = Path(__file__).parent / "city.toml"
+NOW = "2026-11-21T14:15:00Z"
+
+
+@pytest.fixture(scope="session")
+def filed(archive: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The town's nodes as gateways would have sent them: sealed messages in a real archive."""
+    path = tmp_path_factory.mktemp("archive") / "archive.db"
+    real = Archive.open(path)
+    for site in dict.fromkeys(info.site for info in archive.streams()):
+        infos = [info for info in archive.streams() if info.site == site]
+        secret, public = wire.new_key()
+        with real.transaction():
+            enrolment = real.enrol(Enrolment(infos[0].gateway, infos[0].quartier, site, public, (), 0))
+            for policy_hash, text in archive.policies.items():
+                if f'site = "{site}"'.encode() in text:
+                    real.put_policy(StoredPolicy(policy_hash, site, 7, text, b"sealed"))
+            closing: dict[int, list[Any]] = {}
+            for info in infos:
+                for outcome in archive.outcomes(info.stream, 0, 1 << 40):
+                    closing.setdefault(outcome.node.end_s, []).append(outcome)
+            previous = wire.FIRST_PREVIOUS
+            for seq, (at_s, outcomes) in enumerate(sorted(closing.items()), 1):
+                message = Message(
+                    gateway=infos[0].gateway,
+                    quartier=infos[0].quartier,
+                    site=site,
+                    boot=1,
+                    seq=seq,
+                    previous=previous,
+                    closing_s=at_s,
+                    outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.node.stream)),
+                )
+                sealed = wire.seal_message(message, secret)
+                real.put(message, sealed, enrolment, "filed")
+                previous = wire.digest(sealed)
+    real.close()
+    return path
+
+
+def test_a_real_archive_gives_the_pages_of_its_releases(
+    filed: Path, archive: Any, city: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sealed, filed, opened and drawn, every file is the one that the releases themselves give."""
+    out = tmp_path / "site"
+    argv = ["site", "build", "--archive", str(filed), "--city", str(CITY), "--out", str(out), "--now", NOW, "--json"]
+    assert main(argv) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pages"] == 14 and report["unlisted"] == []
+    direct = dict(render(archive, city, 1_795_270_500))
+    assert [path for path, content in direct.items() if (out / path).read_bytes() != content] == []
+
+
+def test_without_json_a_person_reads_one_line(filed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where, how many pages, how much; a site without an entry is named on stderr."""
+    (tmp_path / "city.toml").write_text(
+        CITY.read_text(encoding="utf-8").replace('id = "alley"', 'id = "elsewhere"'), encoding="utf-8"
+    )
+    argv = ["--archive", str(filed), "--city", str(tmp_path / "city.toml"), "--out", str(tmp_path / "site")]
+    assert main(["site", "build", *argv, "--now", NOW]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path / 'site'}: 14 pages, 46 files, {said.out.split(', ')[-1]}"
+    assert said.err == f"murmure: {tmp_path / 'city.toml'}: site: 'alley' has data and no entry; add a [[site]]\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("--now", "yesterday"), "murmure: site build: --now: 'yesterday' is no instant; write 2026-11-21T15:15:00Z"),
+        (("--city", "none.toml"), "murmure: none.toml: file: No such file or directory; name a city.toml that exists"),
+        (("--archive", "none.db"), "murmure: none.db: archive: "),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(
+    filed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], line: str
+) -> None:
+    """No traceback for an operator's mistake, and nothing written."""
+    options = {"--archive": str(filed), "--city": str(CITY), "--out": str(tmp_path / "site"), "--now": NOW}
+    options[change[0]] = change[1]
+    assert main(["site", "build", *(part for pair in options.items() for part in pair)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(line) and said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_site_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says what DIR should be."""
+    assert main(["site", "serve", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"murmure: {tmp_path}: DIR: holds no site; name the --out of `murmure site build`\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_server_ends_cleanly(site: Path, number: signal.Signals) -> None:
+    """It prints its address, serves, and leaves with 0 when it is asked to."""
+    argv = [sys.executable, "-m", "murmure.cli", "site", "serve", str(site), "--port", "0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        address = process.stdout.readline().strip()
+        connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=10)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 0
+        assert process.stderr.read() == ""
