@@ -15,7 +15,7 @@ _PATIENCE_S = 15
 
 
 def main(config_path: Path) -> int:
-    """Returns 0 after SIGTERM or Ctrl-C, else the status of the process that ended by itself (1 if that was 0)."""
+    """Returns 0 after SIGTERM or Ctrl-C, else the status of the process that ended by itself (1 for 0 or a signal)."""
     load_trust(load(config_path))  # one line for a wrong file, not one from each process
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -28,7 +28,7 @@ def main(config_path: Path) -> int:
         while not stop.wait(_LOOK_S):
             for process in processes:
                 if process.poll() is not None:
-                    return process.returncode or 1
+                    return max(1, process.returncode)  # negative: a signal ended it
         return 0
     finally:
         for process in processes:

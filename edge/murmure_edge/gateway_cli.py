@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "replay",
         "put recorded readings through the real windows, gate, ledger and outbox",
-        "example: murmure edge replay --policy policy.toml --readings counts.csv --stream plaza/footfall --out out.jsonl",
+        "example: murmure edge replay --policy policy.toml --readings counts.csv --stream plaza/footfall --out o.jsonl",
     )
     replay.add_argument("--policy", type=Path, required=True, metavar="FILE", help="the policy as TOML")
     replay.add_argument("--readings", type=Path, required=True, metavar="FILE", help="CSV, also gzip")
@@ -82,6 +83,7 @@ def _ledger(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from murmure_edge import replay
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is committed stays
     summary = replay.run(
         args.policy, args.readings, args.stream, args.out, args.site, args.metric, args.db, judge_dates=args.dates
     )

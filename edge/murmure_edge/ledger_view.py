@@ -17,8 +17,8 @@ def show(config_path: Path, as_json: bool) -> int:
     """Prints every line and, for people, each stream's largest spend at any instant. Returns 0."""
     path = load(config_path).data / "gateway.db"
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        charges = list(Ledger(connection).lines())
+        ledger = Ledger(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
+        charges = list(ledger.lines())
     except sqlite3.OperationalError as error:
         raise MurmureError(f"{path}: cannot be read: {error}; run it as sense's user, after a first start") from error
     if as_json:
@@ -28,7 +28,6 @@ def show(config_path: Path, as_json: bool) -> int:
     for charge in charges:
         price = f"{charge.rho_micro:>7} micro-rho" if charge.reason is None else f"withheld: {charge.reason}"
         print(f"{utc(charge.covered_from_s)} to {utc(charge.end_s)}  {charge.level:>5}  {charge.stream}  {price}")
-    ledger = Ledger(connection)
     for stream in dict.fromkeys(charge.stream for charge in charges):
         spans = [(c.covered_from_s, c.end_s) for c in charges if c.stream == stream]
         most = ledger.spent_rho_micro(stream, min(a for a, _ in spans), max(b for _, b in spans))

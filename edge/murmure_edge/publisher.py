@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.gate import Gate, Mechanism
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import Policy, parse
-from murmure_privacy.release import Message, Outcome
+from murmure_privacy.release import Message, Node, Outcome
 from murmure_privacy.window import Calendar
 from murmure_privacy.windowing import OpenWindows
 from murmure_privacy.wire import seal_message
@@ -43,13 +44,12 @@ class _Era:
     publish_until_s: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Closing:
-    """What closed at one instant and waits for its commit."""
+    """What closed at one instant and waits for its commit; `decide` charges and draws, inside the transaction."""
 
-    era: _Era
     closing_s: int
-    aggregates: list[Aggregate]
+    decide: Callable[[], list[Outcome]]
 
 
 class Publisher:
@@ -82,27 +82,50 @@ class Publisher:
         """Returns the newest accepted policy."""
         return self._newest
 
-    def start(self, now_s: int) -> None:
-        """Opens windows as of `now_s`, under the policies in the database, never before what the ledger has closed."""
-        stored = self._db.policies()
-        self.start_under([(item.from_s, parse(item.toml, f"policy {item.version}")) for item in stored], now_s)
+    @property
+    def owes(self) -> bool:
+        """Returns whether something has closed and waits for room on the disk."""
+        return bool(self._waiting)
 
-    def start_under(self, policies: Sequence[tuple[int, Policy]], now_s: int) -> None:
-        """Opens windows as of `now_s` under (instant from which it holds, policy) in that order."""
+    def start(self, now_s: int, refusal: Callable[[Policy], str | None] = lambda _: None) -> None:
+        """Opens windows as of `now_s`, under the policies in the database, never before what the ledger has closed.
+
+        `refusal` says why these sensors cannot keep a policy's promise, or None: the sensors may have been changed
+        since it was accepted. No node is opened under one that is refused.
+        """
+        stored = self._db.policies()
+        policies = [(item.from_s, parse(item.toml, f"policy {item.version}")) for item in stored]
+        self.start_under(policies, now_s, refusal)
+
+    def start_under(
+        self,
+        policies: Sequence[tuple[int, Policy]],
+        now_s: int,
+        refusal: Callable[[Policy], str | None] = lambda _: None,
+    ) -> None:
+        """Opens windows as of `now_s` under (instant from which it holds, policy) in that order; see `start`."""
         self._now_s = now_s
         self._newest = policies[-1][1] if policies else None
         self._eras = []
         for number, (begins_s, policy) in enumerate(policies):
             until_s = policies[number + 1][0] if number + 1 < len(policies) else None
             if until_s is None or until_s > now_s:
-                self._open(policy, max(begins_s, now_s), until_s)
+                why_not = refusal(policy)
+                if why_not is None:
+                    self._open(policy, max(begins_s, now_s), until_s)
+                else:
+                    self._say(f"policy {policy.version}: no node is opened under it: {why_not}")
 
-    def _open(self, policy: Policy, from_s: int, until_s: int | None) -> None:
+    def _planned(self, policy: Policy) -> Plan:
         made = plan(policy)
         for stream in made.streams.values():
             for node in stream.nodes:
                 for indicator in node.indicators:
                     self._mechanism.prepare(indicator)
+        return made
+
+    def _open(self, policy: Policy, from_s: int, until_s: int | None) -> None:
+        made = self._planned(policy)
         closed_s = self._db.ledger.high_water_s(stream.id for stream in policy.streams)
         if closed_s > from_s:
             self._say(f"clock: {closed_s - from_s} s behind the newest charge; nothing opens until that has passed")
@@ -120,6 +143,7 @@ class Publisher:
     def adopt(self, policy: Policy, now_s: int) -> None:
         """Accepts a newer policy. The first one holds from now (or its first day); another from a civil midnight on,
         where no node is open; until then the old scales hold and what the new one pauses or drops is withheld."""
+        self._planned(policy)  # what has no plan is not stored either: every later start would stop at it
         begins_s = max(now_s, self.first_day_s(policy)) if self._judge_dates else now_s
         begun = [era for era in self._eras if era.windows.opened_s < begins_s]
         if begun:
@@ -128,8 +152,9 @@ class Publisher:
         self._db.store_policy(policy.version, begins_s, policy.text)
         self._newest = policy
         self._eras = [era for era in self._eras if era.windows.opened_s < begins_s]
-        for era in self._eras:
-            era.windows.until_s = begins_s
+        if self._eras:
+            # Only the last one: those before it end where their own successor begins.
+            self._eras[-1].windows.until_s = begins_s
         self._open(policy, begins_s, None)
 
     def add(self, stream: str, readings: Sequence[tuple[int, int]]) -> None:
@@ -142,24 +167,19 @@ class Publisher:
         self._now_s = now_s
         for era in self._eras:
             for closing_s, aggregates in era.windows.close_due(now_s):
-                self._waiting.append(_Closing(era, closing_s, aggregates))
+                self._waiting.append(_Closing(closing_s, partial(self._released, era, aggregates)))
         self._eras = [era for era in self._eras if era.windows.until_s is None or era.windows.until_s > now_s]
         self._commit_waiting()
 
-    def clock_stepped(self, now_s: int) -> None:
-        """The clock was put forward: what was open is withheld (`clock`) and partial nodes open at the next quarter."""
-        seen_s = self._now_s if self._now_s is not None else now_s
-        nodes = [
-            node
-            for era in self._eras
-            for node in era.windows.open_nodes()
-            if node.covered_from_s <= seen_s and not self._db.ledger.closed(node)
-        ]
-        if nodes:
-            with self._db.transaction():
-                message, sealed = self._seal(now_s, [self._gate.withhold(node, "clock") for node in nodes])
-            self._committed(message, sealed)
-        self.start(now_s)
+    def withhold_open(self) -> None:
+        """The clock was put forward: what was open is withheld (`clock`), and nothing is open until `start`."""
+        seen_s = self._now_s
+        if seen_s is None:
+            return
+        nodes = [node for era in self._eras for node in era.windows.open_nodes() if node.covered_from_s <= seen_s]
+        self._eras = []
+        self._waiting.append(_Closing(seen_s, partial(self._withheld, nodes)))
+        self._commit_waiting()
 
     def _commit_waiting(self) -> None:
         while self._waiting:
@@ -180,16 +200,21 @@ class Publisher:
                 self._committed(*done)
 
     def _commit(self, closing: _Closing) -> tuple[Message, bytes] | None:
-        era = closing.era
-        newest = self._newest if self._newest is not None else era.plan.policy
         with self._db.transaction():
-            outcomes = [
-                self._gate.release(aggregate, era.plan, newest, era.publish_until_s)
-                for aggregate in closing.aggregates
-                # After a restart a partial node can meet one that was withheld for the clock: it is closed for ever.
-                if not self._db.ledger.closed(aggregate.node)
-            ]
+            outcomes = closing.decide()
             return self._seal(closing.closing_s, outcomes) if outcomes else None
+
+    def _released(self, era: _Era, aggregates: Sequence[Aggregate]) -> list[Outcome]:
+        newest = self._newest if self._newest is not None else era.plan.policy
+        return [
+            self._gate.release(aggregate, era.plan, newest, era.publish_until_s)
+            for aggregate in aggregates
+            # After a restart a partial node can meet one that was withheld for the clock: it is closed for ever.
+            if not self._db.ledger.closed(aggregate.node)
+        ]
+
+    def _withheld(self, nodes: Sequence[Node]) -> list[Outcome]:
+        return [self._gate.withhold(node, "clock") for node in nodes if not self._db.ledger.closed(node)]
 
     def _seal(self, closing_s: int, outcomes: Iterable[Outcome]) -> tuple[Message, bytes]:
         seq, previous = self._db.next_message()
@@ -205,5 +230,5 @@ class Publisher:
             outcomes=tuple(outcomes),
         )
         sealed = seal_message(message, who.secret)
-        self._db.put(seq, closing_s, sealed)
+        self._db.put(seq, sealed)
         return message, sealed

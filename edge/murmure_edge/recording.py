@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,8 @@ _FOOTFALL = (("in", "out"), ("pedestrians",), ("bicycles",))
 _NOISE = (("laeq_1s",), ("laeq_1min",), ("laeq_1h",))
 _BATCH_MS = 3_600_000
 _NAMED_MS = {"laeq_1s": 1000, "laeq_1min": 60_000, "laeq_1h": 3_600_000}
+_YEARS = range(1970, 2100)
+_LARGEST = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, Decimal]]:
                     yield _row(where, number, line)
     except OSError as error:
         raise ConfigError(where, "file", error.strerror or str(error), "give a readable recording") from error
-    except (EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise ConfigError(where, "file", f"cannot be read: {error}", "give a whole CSV or gzip file") from error
 
 
@@ -102,10 +105,13 @@ def _row(where: str, number: int, line: list[str]) -> tuple[int, str, str, Decim
         if not text.endswith("Z"):
             raise ValueError("time without Z")
         instant = datetime.fromisoformat(text)
+        if instant.year not in _YEARS:
+            raise ValueError(f"the year {instant.year} is not one of a recording")
         figure = Decimal(value)
         if not figure.is_finite():
             raise ValueError("value is not a number")
-        return round(instant.timestamp() * 1000), site, metric, figure
+        # Only keeps absurd numbers from being held; clamping to the policy's bounds comes with the windows.
+        return round(instant.timestamp() * 1000), site, metric, max(-_LARGEST, min(_LARGEST, figure))
     except (ValueError, InvalidOperation) as error:
         raise ConfigError(
             where, f"line {number}", f"{error}", "write TIME with Z, site, metric, value, unit"
@@ -131,10 +137,7 @@ def _choose(where: str, stream: StreamPolicy, found: Mapping[str, object], metri
 
 
 def _integer(value: Decimal, stream: StreamPolicy) -> int:
-    # The limits only keep absurd numbers from being held; clamping to the policy's bounds comes with the windows.
-    return int(
-        max(Decimal(-10_000_000), min(Decimal(10_000_000), value * stream.quantity.per_unit)).to_integral_value()
-    )
+    return int((value * stream.quantity.per_unit).to_integral_value())
 
 
 def batches(recording: Recording, stream: StreamPolicy) -> Iterator[tuple[int, list[tuple[int, int]]]]:

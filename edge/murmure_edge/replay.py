@@ -100,6 +100,10 @@ def run(
                 publisher.add(stream_id, batch)
                 publisher.advance(horizon_ms // 1000)
                 _progress(recorded, horizon_ms)
+            if publisher.owes:
+                raise MurmureError(
+                    f"{db_file}: no room on the disk; make room and run it again, nothing is drawn twice"
+                )
     finally:
         db.close()
     nodes, released, drawn = counts

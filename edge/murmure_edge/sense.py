@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +25,10 @@ from typing import Protocol
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.gate import Mechanism
 from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message
-from murmure_privacy.wire import digest, seal_health
+from murmure_privacy.wire import MESSAGE_LIMIT, digest, largest_message, seal_health
 
 from murmure_edge import health
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
@@ -131,6 +133,7 @@ class Sense:
         self._boot_s: int | None = None
         self._health_s: int | None = None
         self._before_start: list[PortBatch] = []
+        self._waiting_letters: list[Letter] = []  # true ones for which the disk had no room
         self._next_look = 0.0
         self._now_s = 0
 
@@ -177,20 +180,28 @@ class Sense:
             batch = self._batches.get(timeout=_TURN_S)
         except queue.Empty:
             return
-        if self._clock.stepped_forward() and self._boot_s is not None:
-            self._now_s = batch.horizon_ms // 1000
-            self._say("clock: put forward; what was open is withheld")
-            for view in self._views.values():
-                view.horizon_ms = None
-            self._publisher.clock_stepped(self._now_s)
-        if batch.fault is not None:
-            raise MurmureError(f"{batch.port}: {batch.fault}; nothing more is released")
+        _require_sound(batch)
+        if self._clock.stepped_forward():
+            self._start_over()
+            return
         if self._boot_s is None:
             self._before_start.append(batch)
             self._views[batch.port].horizon_ms = batch.horizon_ms
             self._begin()
         else:
             self._take(batch)
+
+    def _start_over(self) -> None:
+        """The clock was put forward: time begins anew with what the ports say from now on, as after a restart."""
+        self._say("clock: put forward; what was open is withheld")
+        self._publisher.withhold_open()
+        with suppress(queue.Empty):
+            while True:  # what was stamped before the step would open windows in the past
+                _require_sound(self._batches.get_nowait())
+        self._before_start.clear()
+        for view in self._views.values():
+            view.horizon_ms = None
+        self._boot_s = None
 
     def _begin(self) -> None:
         """Starts once every port has said from when on it listens: that is this boot's first instant."""
@@ -199,7 +210,7 @@ class Sense:
             return
         firsts = {batch.port: batch.horizon_ms for batch in reversed(self._before_start)}
         self._boot_s = self._now_s = -(-min(firsts.values()) // 1000)
-        self._publisher.start(self._boot_s)
+        self._publisher.start(self._boot_s, self._unfit)
         self._look_around()
         waiting, self._before_start = self._before_start, []
         for view in self._views.values():
@@ -234,8 +245,14 @@ class Sense:
         """Reads the inbox, makes good what the outbox owes, and reports health: once a second."""
         if self._boot_s is None:
             return
-        for letter in self._inbox.new():
-            self._judge(letter)
+        again, self._waiting_letters = self._waiting_letters, []
+        for letter in (*again, *self._inbox.new()):
+            try:
+                self._judge(letter)
+            except DiskFull as error:
+                self._waiting_letters.append(letter)
+                if letter not in again:
+                    self._say(f"inbox: {letter.name} waits: {error}")
         self._outbox.retry(self._db.message)
         if health.is_due(self._now_s, self._health_s):
             self._health_s = self._now_s
@@ -274,17 +291,20 @@ class Sense:
     def _settle(self, settled: Settled) -> None:
         if not settled.seqs:
             return
-        try:
-            self._db.clear(list(settled.seqs))
-        except DiskFull as error:
-            self._say(str(error))
-            return
+        # The files go first: on a full disk they make the room that forgetting the rows needs.
+        self._outbox.clear(settled.seqs)
+        self._db.clear(list(settled.seqs))
         for seq in settled.seqs:
             self._hashes.pop(seq, None)
-        self._outbox.clear(settled.seqs)
 
     def _unfit(self, policy: Policy) -> str | None:
-        """Returns why these sensors cannot keep a policy's promise: their memory is longer than it counts."""
+        """Returns why a policy cannot be kept here: it cannot be planned or sent, or a sensor remembers too long."""
+        try:
+            largest = largest_message(plan(policy))
+        except ConfigError as error:
+            return str(error)
+        if largest > MESSAGE_LIMIT:
+            return f"its largest message would have {largest} bytes where {MESSAGE_LIMIT} are allowed"
         for port, driver in self._drivers:
             for quantity, stream_id in port.streams.items():
                 stream = policy.stream(stream_id)
@@ -296,6 +316,11 @@ class Sense:
                 if stream.quantity.kind != "count" and stream.tail < memory:
                     return f"{stream_id}: the {port.device} remembers {memory} readings, readings.tail is {stream.tail}"
         return None
+
+
+def _require_sound(batch: PortBatch) -> None:
+    if batch.fault is not None:
+        raise MurmureError(f"{batch.port}: {batch.fault}; nothing more is released")
 
 
 def _driver(config: GatewayConfig, port: PortConfig) -> Driver:

@@ -71,11 +71,12 @@ class Ledger:
         return row is not None
 
     def high_water_s(self, streams: Iterable[str]) -> int:
-        """Returns the latest end of a closed node of these streams, 0 if none: nothing before may open again."""
-        found = [
-            self._db.execute("SELECT max(end_s) FROM charges WHERE stream = ?", (stream,)).fetchone()[0]
-            for stream in streams
-        ]
+        """Returns the latest end of a closed node of these streams, 0 if none: nothing before may open again.
+
+        A node withheld for the clock was closed before its end, which says nothing of how late it is.
+        """
+        latest = "SELECT max(end_s) FROM charges WHERE stream = ? AND reason IS NOT 'clock'"
+        found = [self._db.execute(latest, (stream,)).fetchone()[0] for stream in streams]
         return max((int(end_s) for end_s in found if end_s is not None), default=0)
 
     def spent_rho_micro(self, stream: str, from_s: int, until_s: int) -> int:
