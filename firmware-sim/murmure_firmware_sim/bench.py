@@ -121,8 +121,10 @@ class _Port:
         if self.polled or self.off:
             # Silent unless asked, or unplugged: as far as the edge waits and no further, so that its next request
             # comes at the same instant, and finds the device at the same instant, at any speed.
-            if self.marks.last_ms < wait_until_ms and (stop_ms >= wait_until_ms or stop_ms == hard_ms):
-                self._fall_silent_until(min(stop_ms, wait_until_ms))
+            # In steps where the credit is shorter than the wait: DONE has to move for it to grow.
+            step_ms = min(stop_ms, wait_until_ms)
+            if step_ms - self.marks.last_ms >= _SETTLING_SKEW_MS or step_ms in (wait_until_ms, hard_ms):
+                self._fall_silent_until(step_ms)
             return
         if stop_ms <= self.marks.last_ms or (stop_ms - self.marks.last_ms < least_ms and stop_ms != hard_ms):
             return

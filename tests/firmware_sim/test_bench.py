@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import tty
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,7 @@ def test_command_to_a_speaking_device_is_answered_in_line(start_bench: Any, scen
 
 def test_time_alone_can_be_asked_for(start_bench: Any, scenario: Make) -> None:
     """A polled port passes time by `wait_until_ms`; a stale bell is no request."""
-    bench = start_bench(scenario("noise"))
+    bench = start_bench(scenario("noise", skew_ms=5_000))
     edge = bench.edge()
     port = edge.ports["noise"]
     port.ring()
@@ -115,6 +117,7 @@ def test_time_alone_can_be_asked_for(start_bench: Any, scenario: Make) -> None:
     port.ring()
     said, time_ms = port.ask(REQUEST, START_MS + 1000, START_MS + 1200)
     assert (len(said), time_ms) == (7, START_MS + 1020)
+    port.wait_until(START_MS + 600_000)  # longer than any credit
     edge.close()
 
 
@@ -150,6 +153,25 @@ def test_killed_edge_rejoins_later_and_the_others_notice_nothing(start_bench: An
     assert second.ports["beam"].words[2] == 2
     second.close()
     other.close()
+
+
+def test_request_of_a_dead_edge_is_not_answered_to_the_next(start_bench: Any, scenario: Make) -> None:
+    """What was written and not read when the edge died is gone at the next START."""
+    bench = start_bench(scenario("noise"))
+    first = bench.edge()
+    port = first.ports["noise"]
+    first.close()
+    fd = os.open(port.link, os.O_RDWR | os.O_NOCTTY)
+    tty.setraw(fd)
+    os.write(fd, REQUEST)
+    second = bench.edge()
+    at_ms = second.start_ms + 1000
+    said, _ = second.ports["noise"].ask(REQUEST, at_ms, at_ms + 200)
+    assert len(said) == 7
+    time.sleep(0.05)
+    assert not second.ports["noise"].poll()
+    second.close()
+    os.close(fd)
 
 
 def test_many_deaths_leave_a_bench_that_still_serves(start_bench: Any, scenario: Make) -> None:

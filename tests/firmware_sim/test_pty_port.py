@@ -24,7 +24,7 @@ def port(tmp_path: Path) -> Iterator[PtyPort]:
 
 def test_client_without_settings_finds_the_devices_speed_and_raw_bytes(port: PtyPort) -> None:
     """A plain open reads and writes control characters as they are, nothing is echoed."""
-    fd = os.open(port.link, os.O_RDWR | os.O_NOCTTY)
+    fd = os.open(port.link, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     try:
         assert port.client_baud() == 9600
         every_byte = bytes(range(256))

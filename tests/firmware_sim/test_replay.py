@@ -171,7 +171,7 @@ def test_instants_are_exact_to_the_millisecond() -> None:
     """A tenth of a second is not rounded through a float."""
     assert parse_instant_ms("2022-04-28T07:04:35.7Z") == 1_651_129_475_700
     for wrong in ("2022-04-28T07:04:35", "2022-04-28", "", "x"):
-        with pytest.raises(ValueError, match=""):
+        with pytest.raises(ValueError):
             parse_instant_ms(wrong)
 
 

@@ -14,6 +14,7 @@ _MODE, _QUERY, _ID, _SLEEP, _FIRMWARE, _PERIOD = 2, 4, 5, 6, 7, 8
 _ACTIVE, _ASKED = 0, 1
 _WORKING_S = 30
 _LONGEST_PERIOD_MINUTES = 30
+_FRAMES_KEPT = 4096
 
 
 class Sds011(Device):
@@ -120,6 +121,8 @@ class Sds011(Device):
     def _measurement(self, pm: tuple[int, int]) -> bytes:
         frame = self._frame_of.get(pm)
         if frame is None:
+            if len(self._frame_of) >= _FRAMES_KEPT:
+                self._frame_of.clear()
             frame = self._frame_of[pm] = self._frame(0xC0, pm[0].to_bytes(2, "little") + pm[1].to_bytes(2, "little"))
         return frame
 
