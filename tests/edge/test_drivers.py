@@ -233,11 +233,27 @@ def test_no_value_is_too_odd_for_a_reading() -> None:
     assert _fed(noise, bytes.fromhex("0103020000b844")) == [("noise", 0)]
 
 
+def test_a_dust_frame_without_its_tail_is_none() -> None:
+    """A right sum is not enough: the last byte must be the tail."""
+    driver = make_driver("sds011", {})
+    assert _fed(driver, EXAMPLES["sds011"][0][:-1] + b"\xac") == []
+    assert driver.counters.rejected == 1
+
+
+def test_a_known_frame_behind_a_spare_byte_is_no_short_cut() -> None:
+    """The fast path for known frames is taken only where nothing waits before them."""
+    frame, _ = EXAMPLES["tfluna"]
+    driver = make_driver("tfluna", {})
+    _fed(driver, frame, b"Y", frame)
+    assert (driver.counters.frames, driver.counters.discarded_bytes) == (2, 1)
+
+
 def test_an_unusable_distance_still_proves_the_beam_alive(luna_frame: Callable[..., bytes]) -> None:
     """Too weak, too strong or FFFF: the distance is not used (nobody is counted), and the second counts as covered."""
     driver = make_driver("tfluna", {})
     found = _fed(driver, luna_frame(180) * 10, now_ms=1_000)
-    found += _fed(driver, (luna_frame(60, 99) + luna_frame(60, 65535) + luna_frame(65535)) * 3, now_ms=2_000)
+    found += _fed(driver, (luna_frame(60, 99) + luna_frame(60, 65535)) * 3, now_ms=2_000)
+    found += _fed(driver, luna_frame(65535) * 10, now_ms=2_500)
     found += _fed(driver, luna_frame(180) * 10, now_ms=3_000)
     assert found == [("footfall", 0)] * 3
 

@@ -62,6 +62,13 @@ def test_a_pass_that_may_still_count_holds_the_horizon_back() -> None:
     assert counter.settled_ms(1_200) == 1_200
 
 
+def test_a_burst_of_late_frames_is_not_stamped_into_the_past() -> None:
+    """Frames that come in a burst are never dated before the read that came before them."""
+    counter = CrossingCounter(10)
+    counter.feed([WALL_CM] * 20, 1_000)
+    assert counter.feed([WALL_CM] * 5 + [PERSON_CM] * 5, 1_010) == [1_000]
+
+
 def test_ten_and_a_hundred_hertz_see_the_same_walkers(luna_frame: Callable[..., bytes]) -> None:
     """An hour of walkers with 0.2-0.3 s in the beam gives the same crossings at 10 Hz and at 100 Hz."""
     rng = random.Random(5)

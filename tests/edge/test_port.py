@@ -159,6 +159,29 @@ def test_after_a_replug_the_sensor_is_set_up_again_and_read_on() -> None:
     assert batches[-1].health.lost_links == 1 and batches[-1].health.state is PortState.OK
 
 
+def test_the_halves_of_two_sessions_make_no_frame() -> None:
+    """Half a frame before the plug was pulled and half a frame after it are not one frame."""
+    link = ScriptedLink(60_000)
+    link.says(10_000, DUST[:4])
+    link.goes(20_000, 21_000)
+    link.says(30_000, DUST[4:])
+    batches = _run(link, "sds011")
+    assert _values(batches, "pm10") == [] and batches[-1].health.discarded_bytes == 10
+
+
+def test_a_pass_that_straddles_a_batch_is_not_before_its_horizon(luna_frame: Callable[..., bytes]) -> None:
+    """A pass that begins just before a batch and is confirmed after it holds that batch's horizon back."""
+    link = ScriptedLink(60_000)
+    for tenth in range(600):
+        short = tenth % 10 == 9  # its last five frames are short, and the next tenth's first five
+        before, after = (180, 60) if short else (60 if tenth % 10 == 0 and tenth else 180, 180)
+        link.says(100 * tenth + 100, luna_frame(before) * 5 + luna_frame(after) * 5)
+    batches = _run(link, "tfluna", batch_ms=1_000, rate_hz=100)
+    assert sum(value for _, value in _values(batches, "footfall")) == 59
+    for earlier, later in pairwise(batches):
+        assert all(r.time_ms >= earlier.horizon_ms for r in later.readings.get("footfall", []))
+
+
 def test_a_good_frame_makes_the_next_tries_quick_again() -> None:
     """Back-off starts anew after a session that brought a frame."""
     link = ScriptedLink(200_000)

@@ -110,6 +110,21 @@ def test_done_is_what_has_been_dealt_with(tiny_bench: Any) -> None:
     assert tiny_bench.connection.recv(1)
 
 
+def test_bytes_sent_to_nobody_are_lost_and_not_mistaken_for_later_ones(tiny_bench: Any) -> None:
+    """Marks that pass while the port is closed take their bytes with them; the count goes on."""
+    link = _link(tiny_bench)
+    link.open()
+    tiny_bench.going.wait(5)
+    link.close()
+    tiny_bench.announce(9, 1_000_500)
+    tiny_bench.say(b"", 1_001_000)
+    link.wait(1_001_000)
+    assert link.now_ms() == 1_001_000
+    link.open()
+    tiny_bench.say(b"again", 1_002_000)
+    assert link.read(1_003_000) == (b"again", 1_002_000)
+
+
 def test_a_bench_that_leaves_stops_time(tiny_bench: Any) -> None:
     """When the connection closes the link stops for ever: it never invents time."""
     link = _link(tiny_bench)
