@@ -148,7 +148,7 @@ def steady(stream: StreamPolicy, from_s: int, until_s: int, salt: int, twice: bo
         value = crc32(b"%d %d" % (salt, time_ms)) % wide + low - (high - low) if wide > 7 else 2
         readings.append((time_ms + salt % step // 2, value))
         if twice:
-            readings.append((time_ms + step - 1, high - value))
+            readings.append((time_ms + step - 1, high - value if wide > 7 else 0))
     return readings
 
 

@@ -1,0 +1,300 @@
+"""What all nodes together cost one instant, over restarts, clock changes and retries; and that noise is drawn once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import date
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from murmure_privacy.aggregate import Aggregate
+from murmure_privacy.errors import AlreadyReleased, ConfigError
+from murmure_privacy.gate import Gate
+from murmure_privacy.ledger import SCHEMA, Ledger
+from murmure_privacy.plan import IndicatorPlan, NodePlan, Plan, plan
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Node, Outcome, Release, Withheld
+from murmure_privacy.window import LEVELS, QUARTER_S, Calendar, Window
+from murmure_privacy.windowing import OpenWindows
+
+FOREVER_S = 1 << 39
+DAYS = [date(2026, 6, 10), date(2026, 3, 29), date(2026, 10, 25), date(2027, 3, 28), date(2027, 10, 31)]
+ZONES = ["Europe/Paris", "UTC", "America/Havana", "Pacific/Auckland"]
+FOOTFALL = """
+id = "plaza/footfall"
+quantity = "footfall"
+protects = {{ crossings = {crossings} }}
+epsilon = {epsilon}
+nodes = {{ {nodes} }}
+"""
+AIR = """
+id = "plaza/pm10"
+quantity = "pm10"
+protects = {{ seconds = {crossings} }}
+readings = {{ cadence_ms = 1000, tail = 2 }}
+epsilon = {epsilon}
+nodes = {{ {nodes} }}
+bounds = [0, 100]
+"""
+
+
+class Counted:
+    """A mechanism that counts draws, for tests alone: noise here is zero."""
+
+    def __init__(self) -> None:
+        self.draws: Counter[tuple[int, ...]] = Counter()
+
+    def prepare(self, indicator: IndicatorPlan) -> None:
+        """Nothing to make ready."""
+
+    def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        self.draws[exact] += 1
+        return exact
+
+
+def ledger(kind: type[Ledger] = Ledger) -> Ledger:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.executescript(SCHEMA)
+    return kind(db)
+
+
+def closed_nodes(windows: OpenWindows, until_s: int) -> list[Aggregate]:
+    """Returns what closes until then, each node as if its sensor had always been there."""
+    closed = [aggregate for _, aggregates in windows.close_due(until_s) for aggregate in aggregates]
+    for aggregate in closed:
+        aggregate.node = dataclasses.replace(aggregate.node, present=20)
+    return closed
+
+
+class Street:
+    """Windows, gate and ledger of one gateway that is started again and again; twins change one method."""
+
+    ledger_kind: type[Ledger] = Ledger
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.plan = policy, self.make_plan(policy)
+        self.ledger = ledger(self.ledger_kind)
+
+    def make_plan(self, policy: Policy) -> Plan:
+        return plan(policy)
+
+    def windows(self, from_s: int) -> OpenWindows:
+        return OpenWindows(self.plan, from_s)
+
+    def live(self, starts_s: Sequence[int], end_s: int) -> list[Outcome]:
+        """Returns every outcome of a life that begins anew at each of the instants, in order."""
+        outcomes: list[Outcome] = []
+        gate = Gate(self.ledger, Counted())
+        for number, start_s in enumerate(starts_s):
+            until_s = starts_s[number + 1] if number + 1 < len(starts_s) else end_s
+            for aggregate in closed_nodes(self.windows(start_s), until_s):
+                if not self.ledger.closed(aggregate.node):
+                    outcomes.append(gate.release(aggregate, self.plan, self.policy, FOREVER_S))
+        return outcomes
+
+
+def overspent(policy: Policy, outcomes: Sequence[Outcome]) -> list[str]:
+    """Returns the quarter-hours whose releases cost more than the policy says, recomputed from noise and unit."""
+    right = plan(policy)
+    cost: dict[tuple[str, int], Fraction] = {}
+    for outcome in outcomes:
+        if not isinstance(outcome, Release):
+            continue
+        node = outcome.node
+        level = right.streams[node.stream].node(node.level)
+        paid = Fraction(0)
+        for noised, planned in zip(outcome.noised, level.indicators if level else (), strict=True):
+            # Exact micro-rho of what was drawn, whatever the ledger says of it.
+            paid += Fraction(planned.sensitivity_sq * 10**12, 2 * noised.sigma_milli**2)
+        for at_s in range(node.covered_from_s, node.end_s, QUARTER_S):
+            cost[node.stream, at_s] = cost.get((node.stream, at_s), Fraction(0)) + paid
+    return [
+        f"{stream} at {at_s}: {float(paid)} of {right.streams[stream].rho_micro}"
+        for (stream, at_s), paid in cost.items()
+        if paid > right.streams[stream].rho_micro
+    ]
+
+
+WEIGHT = st.one_of(
+    st.integers(1, 1000).map(str), st.decimals("0.001", 10, places=3).map(str).filter(lambda text: float(text) > 0)
+)
+NODES = st.dictionaries(st.sampled_from(LEVELS), WEIGHT, min_size=1)
+
+
+@settings(max_examples=max(40, settings().max_examples // 2))
+@given(
+    kind=st.sampled_from([FOOTFALL, AIR]),
+    nodes=NODES,
+    epsilon=st.sampled_from(["0.05", "0.5", "1", "3.7", "20"]),
+    crossings=st.integers(1, 60),
+    zone=st.sampled_from(ZONES),
+    day=st.sampled_from(DAYS),
+    starts_s=st.lists(st.integers(0, 2 * 86400), min_size=1, max_size=5).map(sorted),
+)
+def test_no_instant_is_spent_beyond_the_policy(
+    write_policy: Callable[..., Policy],
+    kind: str,
+    nodes: dict[str, str],
+    epsilon: str,
+    crossings: int,
+    zone: str,
+    day: date,
+    starts_s: list[int],
+) -> None:
+    """Whatever nodes, weights, restarts and clock changes: the releases that contain an instant cost its budget."""
+    listed = ", ".join(f'"{level}" = {weight}' for level, weight in nodes.items())
+    policy = write_policy(kind.format(nodes=listed, epsilon=epsilon, crossings=crossings), timezone=zone)
+    try:
+        street = Street(policy)
+    except ConfigError:
+        return  # a weight so small that its node gets less than a micro-rho is refused
+    begin_s = Calendar(zone).midnight(day) - 86400
+    outcomes = street.live([begin_s + start_s for start_s in starts_s], begin_s + 3 * 86400 + 7200)
+    assert overspent(policy, outcomes) == []
+    assert [outcome for outcome in outcomes if isinstance(outcome, Withheld)] == []
+    keys = [outcome.node.key for outcome in outcomes]
+    assert len(keys) == len(set(keys))
+
+
+# --- twins -----------------------------------------------------------------------------------------------------------
+
+
+class LevelNotCharged(Street):
+    """Its ledger lets quarter-hours go for nothing, and its plan spends on the others what that saved."""
+
+    class ledger_kind(Ledger):
+        def charge(self, node: Node, rho_micro: int, budget_rho_micro: int) -> None:
+            if node.level != "15min":
+                super().charge(node, rho_micro, budget_rho_micro)
+
+    def make_plan(self, policy: Policy) -> Plan:
+        right = plan(policy)
+        stream = right.streams["plaza/footfall"]
+        coarse = dataclasses.replace(policy.streams[0], nodes=policy.streams[0].nodes[1:])
+        others = plan(dataclasses.replace(policy, streams=(coarse,))).streams["plaza/footfall"].nodes
+        nodes = (*stream.nodes[:1], *others)
+        return dataclasses.replace(right, streams={"plaza/footfall": dataclasses.replace(stream, nodes=nodes)})
+
+
+class EdgeInTwoNodes(Street):
+    """Each node begins a quarter-hour early, so that an edge lies in two; its ledger looks at instants only."""
+
+    class ledger_kind(Ledger):
+        def spent_rho_micro(self, stream: str, from_s: int, until_s: int) -> int:
+            return super().spent_rho_micro(stream, from_s + QUARTER_S, until_s)
+
+    def live(self, starts_s: Sequence[int], end_s: int) -> list[Outcome]:
+        class Early(Calendar):
+            def _node(self, level: str, at_s: int) -> Window:
+                right = super()._node(level, at_s)
+                return Window(right.start_s - QUARTER_S, right.end_s)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("murmure_privacy.windowing.Calendar", Early)
+            return super().live(starts_s, end_s)
+
+
+class OpensAgainFromTheStart(Street):
+    """After a restart it forgets that a node was released, and covers its whole hours again."""
+
+    class ledger_kind(Ledger):
+        def closed(self, node: Node) -> bool:
+            return False
+
+        def charge(self, node: Node, rho_micro: int, budget_rho_micro: int) -> None:
+            """Charges nothing."""
+
+    def windows(self, from_s: int) -> OpenWindows:
+        return super().windows(from_s - 7200)
+
+
+@pytest.mark.parametrize("kind", [Street, LevelNotCharged, EdgeInTwoNodes, OpensAgainFromTheStart])
+def test_a_street_that_overspends_is_caught(kind: type[Street], write_policy: Callable[..., Policy]) -> None:
+    """The count of what instants cost fails on each twin, and on no real street."""
+    policy = write_policy("footfall")
+    begin_s = Calendar("Europe/Paris").midnight(DAYS[0])
+    outcomes = kind(policy).live([begin_s, begin_s + 12 * 3600], begin_s + 86400)
+    assert (overspent(policy, outcomes) == []) == (kind is Street)
+
+
+def test_the_ledger_holds_where_the_plan_fails(write_policy: Callable[..., Policy]) -> None:
+    """If a plan gives every level the whole budget, the ledger withholds what no longer fits (`cap`)."""
+
+    class Generous(Street):
+        def make_plan(self, policy: Policy) -> Plan:
+            right = plan(policy)
+            stream = right.streams["plaza/footfall"]
+            alone = dataclasses.replace(policy.streams[0], nodes=policy.streams[0].nodes[:1])
+            whole = plan(dataclasses.replace(policy, streams=(alone,))).streams["plaza/footfall"].nodes[0]
+            nodes = tuple(NodePlan(node.level, whole.indicators) for node in stream.nodes)
+            return dataclasses.replace(right, streams={"plaza/footfall": dataclasses.replace(stream, nodes=nodes)})
+
+    policy = write_policy("footfall")
+    begin_s = Calendar("Europe/Paris").midnight(DAYS[0])
+    outcomes = Generous(policy).live([begin_s], begin_s + 86400)
+    assert overspent(policy, outcomes) == []
+    assert {outcome.node.level for outcome in outcomes if isinstance(outcome, Release)} == {"15min"}
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Withheld)} == {"cap"}
+
+
+# --- once, for ever --------------------------------------------------------------------------------------------------
+
+
+class RedrawsOnRetry(Gate):
+    """Answers a second request for a node with fresh noise."""
+
+    def release(self, aggregate: Aggregate, plan: Plan, newest: Policy, publish_until_s: int) -> Outcome:
+        try:
+            return super().release(aggregate, plan, newest, publish_until_s)
+        except AlreadyReleased:
+            return super().release(
+                Aggregate(dataclasses.replace(aggregate.node, start_s=aggregate.node.start_s + 1), aggregate.sums),
+                plan,
+                newest,
+                publish_until_s,
+            )
+
+
+class ForgetsWhatItWrote(Ledger):
+    """Looks for a node by where it begins to be covered, so that a restart makes another node of it."""
+
+    def closed(self, node: Node) -> bool:
+        return any((line.stream, line.covered_from_s) == (node.stream, node.covered_from_s) for line in self.lines())
+
+    def charge(self, node: Node, rho_micro: int, budget_rho_micro: int) -> None:
+        if self.closed(node):
+            raise AlreadyReleased("closed")
+        start_s = node.covered_from_s
+        self._append(dataclasses.replace(node, start_s=start_s), rho_micro, None)
+
+
+def draws_of_one_node(gate_kind: type[Gate], ledger_kind: type[Ledger], policy: Policy) -> int:
+    """Returns how often noise is drawn for one hour that is asked for twice, then again after a restart inside it."""
+    made = plan(policy)
+    mechanism = Counted()
+    gate = gate_kind(ledger(ledger_kind), mechanism)
+    begin_s = Calendar("Europe/Paris").midnight(DAYS[0])
+    for start_s in (begin_s, begin_s, begin_s + 1800):
+        hour = next(a for a in closed_nodes(OpenWindows(made, start_s), begin_s + 3600) if a.node.level == "1h")
+        hour.sums = {"crossings": (77,)}
+        try:
+            gate.release(hour, made, policy, FOREVER_S)
+        except AlreadyReleased:
+            continue
+    return mechanism.draws[(77,)]
+
+
+@pytest.mark.parametrize(
+    ("gate_kind", "ledger_kind", "draws"),
+    [(Gate, Ledger, 1), (RedrawsOnRetry, Ledger, 2), (Gate, ForgetsWhatItWrote, 2)],
+)
+def test_a_node_is_drawn_once_for_ever(
+    gate_kind: type[Gate], ledger_kind: type[Ledger], draws: int, write_policy: Callable[..., Policy]
+) -> None:
+    """Asked again, or after a restart, a node is refused before anything is drawn; twins draw a second time."""
+    assert draws_of_one_node(gate_kind, ledger_kind, write_policy("footfall")) == draws
