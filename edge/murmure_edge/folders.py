@@ -68,11 +68,10 @@ def read_regular(at: int, name: str, limit: int) -> bytes | None:
     except OSError:
         return None
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         data = b""
-        # The size may be a lie by now: stop one byte beyond the limit, whatever comes.
+        # A size can be a lie a moment later: read one byte beyond the limit at most, whatever comes.
         while len(data) <= limit and (piece := os.read(descriptor, limit + 1 - len(data))):
             data += piece
         return data if len(data) <= limit else None

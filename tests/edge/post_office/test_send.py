@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from murmure_edge import outbox
 from murmure_edge.config import load
-from murmure_edge.inbox import Inbox, OutboxState, Settled, decide_receipt
+from murmure_edge.inbox import Inbox, OutboxState, Settled, decide_receipt, read
 from murmure_edge.send import SentLog, pause_s, repeat_after_s
 from murmure_privacy import wire
 
@@ -160,6 +160,42 @@ def test_send_killed_in_the_middle_delivers_all_after_restart(gateway, broker, c
     process = sender(config)
     until(lambda: set(listener.releases()) == set(messages), "all messages")
     assert process.stop() == 0
+
+
+def test_a_full_disk_delays_a_receipt_and_loses_nothing(gateway, broker, centre, sender, until):
+    """What has come and does not fit into the inbox is kept and put there when there is room; a line each way."""
+    folder = gateway.config.inbox
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)], check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        (folder / "filler").write_bytes(b"x" * 16_384)
+        broker.start()
+        listener = centre(broker)
+        receipt = gateway.receipt(0, b"")
+        listener.say("receipt", receipt)
+        process = sender(gateway.write(broker.port, broker.mqtt))
+        until(lambda: "No space left" in process.log.read_text(), "the line")
+        (folder / "filler").unlink()
+        until(lambda: [letter.data for letter in read(folder)] == [receipt], "the receipt")
+        until(lambda: process.lines()[-1].endswith("inbox: well again"), "the good news")
+        assert len(process.lines()) == 3 and process.stop() == 0
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_an_outbox_that_vanishes_is_waited_for(gateway, broker, centre, sender, until):
+    """Without its outbox `send` stays connected, says so once, and goes on when the folder is there."""
+    broker.start()
+    listener = centre(broker)
+    process = sender(gateway.write(broker.port, broker.mqtt))
+    until(process.lines, "the connection")
+    gateway.config.outbox.rmdir()
+    until(lambda: len(process.lines()) == 2, "the line")
+    time.sleep(0.6)
+    gateway.config.outbox.mkdir()
+    messages = fill(gateway, 2)
+    until(lambda: len(listener.releases()) == 2, "the messages")
+    assert listener.releases() == messages and len(process.lines()) == 3
 
 
 def test_sigterm_ends_with_0_whether_or_not_there_is_a_broker(gateway, sender, until):
