@@ -84,6 +84,10 @@ def one_mebibyte(gateway: Any, _: Any) -> tuple[str, bytes]:
     return gateway.topic, gateway.seal(HOUR_S) + bytes(1 << 20)
 
 
+def one_mebibyte_from_nobody(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic.replace("gw-plaza", "gw-nobody"), bytes(1 << 20)
+
+
 def nothing_at_all(gateway: Any, _: Any) -> tuple[str, bytes]:
     return gateway.topic, b""
 
@@ -124,6 +128,7 @@ COUNTED_ONLY: list[tuple[Callable[[Any, Any], tuple[str, bytes]], str]] = [
     (one_bit_flipped, "bad_signature"),
     (trailing_bytes, "not_canonical"),
     (one_mebibyte, "oversized"),
+    (one_mebibyte_from_nobody, "oversized"),  # size comes first: nothing is looked up for it
     (nothing_at_all, "malformed"),
     (from_an_unknown_gateway, "unknown_gateway"),
     (from_a_revoked_gateway, "revoked_gateway"),
