@@ -134,7 +134,8 @@ def draw(
     svg = (
         f'<svg role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {HEIGHT}"'
         ' preserveAspectRatio="none">'
-        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>{drawn}</svg>'
+        f'<title id="{name}-t">{escape(title)} ({escape(unit)})</title>'
+        f'<desc id="{name}-d">{escape(description)}</desc>{drawn}</svg>'
     )
     return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, bool(gaps))
 

@@ -56,8 +56,16 @@ def _render(template: str, say: Language, path: str, city: City, **values: objec
     return text.encode()
 
 
-def home(say: Language, city: City, views: Mapping[str, Sequence[StreamView]], day: Window, now_s: int) -> bytes:
-    """Returns the city's page of the day. `views`: today's streams by site id."""
+def home(
+    say: Language,
+    city: City,
+    views: Mapping[str, Sequence[StreamView]],
+    day: Window,
+    now_s: int,
+    months: Sequence[tuple[int, str, int]],
+) -> bytes:
+    """Returns the city's page of the day. `views`: today's streams by site id. `months`: an instant of each month whose
+    data the site offers, their file and its octets."""
     zone = ZoneInfo(city.timezone)
     teller = Teller(say)
     period = "day" if now_s >= day.end_s else "so_far"
@@ -88,6 +96,9 @@ def home(say: Language, city: City, views: Mapping[str, Sequence[StreamView]], d
         written=_capital(say("page.written", date=date, hour=say.hour(now_s, zone, midnight_is_24=True))),
         quartiers=quartiers,
         compact=elements > _HOME_ELEMENTS,
+        months=[
+            (path, say("page.month", month=say.month(at_s, zone), size=say.size(size))) for at_s, path, size in months
+        ],
     )
 
 

@@ -138,8 +138,11 @@ def render(
             data[f"donnees/{quartier.slug}-{period}.csv"] = _csv(of, sites, rules)
     yield from data.items()
     listed = [site.id for site in city.site]
+    months: list[tuple[int, str, int]] = []
     for month, window in _months(calendar, today):
-        yield f"donnees/releases-{month}.csv", _csv(views(window), listed, rules)
+        path, content = f"donnees/releases-{month}.csv", _csv(views(window), listed, rules)
+        months.append((window.start_s, path, len(content)))
+        yield path, content
     for month, window in _older_months(calendar, today):
         if month in kept:
             continue
@@ -149,7 +152,7 @@ def render(
         yield f"donnees/releases-{month}.csv", _csv(of_month, listed, rules)
     for code in LANGUAGES:
         say = language(code)
-        yield f"{pages.address(code, '')}index.html", pages.home(say, city, of_day, today, now_s)
+        yield f"{pages.address(code, '')}index.html", pages.home(say, city, of_day, today, now_s, months)
         for quartier in city.quartier:
             folder = pages.address(code, f"quartiers/{quartier.slug}/")
             for period, of, window in (("jour", of_day, today), ("semaine", of_week, week)):

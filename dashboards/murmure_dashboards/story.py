@@ -49,7 +49,12 @@ class Teller:
         over = view.now_s >= day.end_s
         number, detail = self.key(view, day, "day" if over else "so_far")
         date = self.say.date(day.start_s, zone)
-        notes = [*self._last(view, slots), *self._coverage(view, slots), *self._missing(view, slots, dated=False)]
+        notes = [
+            *self._last(view, slots),
+            *self._level(view, day),
+            *self._coverage(view, slots),
+            *self._missing(view, slots, dated=False),
+        ]
         rows = tuple(
             (self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in slots if s.state != "awaited"
         )
@@ -58,7 +63,7 @@ class Teller:
         if len(rows) > self.most_rows:
             caption += f" {self.say('table.cut', rows=self.most_rows)}"
         chart = draw(
-            title=self.say("chart.titled", title=self._measured(view, title), place=place, span=date),
+            title=self.say("chart.titled", title=title, place=place, span=date),
             finding=self._peak(view, slots),
             unit=self._unit(view),
             description=self._description(view, slots, dated=False),
@@ -84,7 +89,7 @@ class Teller:
         slots = view.slots(window)
         day_slots = [view.day_slot(day) for day in days]
         number, detail = self.key(view, window, "week")
-        notes = [*self._coverage(view, slots), *self._missing(view, slots, dated=True)]
+        notes = [*self._level(view, None), *self._coverage(view, slots), *self._missing(view, slots, dated=True)]
         drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
         if not _tell_apart(slots):
@@ -99,7 +104,7 @@ class Teller:
             rows = [(*row, self.laeq(view, day)) for row, day in zip(rows, days, strict=True)]
         span = f"{self.say.day(window.start_s, zone)} – {self.say.date(window.end_s - 1, zone)}"
         chart = draw(
-            title=self.say("chart.titled", title=self._measured(view, title), place=place, span=span),
+            title=self.say("chart.titled", title=title, place=place, span=span),
             finding=self._busiest_days(view, days, day_slots),
             unit=self._unit(view),
             description=self._description(view, drawn, dated=True),
@@ -191,6 +196,15 @@ class Teller:
         if not between:
             return [self.say("key.last", hours=hours, amount=said)]
         return [self.say("key.last_between", hours=hours, amount=said, between=between)]
+
+    def _level(self, view: StreamView, day: Window | None) -> list[str]:
+        """What a mean of decibels is, so that nobody takes it for the level of the law; and that level, of a day."""
+        if view.quantity.kind != "level" or not view.scalar:
+            return []
+        said = [self.say("laeq.mean")]
+        if day is not None and view.now_s >= day.end_s:
+            said.append(self.say("laeq.note", level=self.laeq(view, day)))
+        return said
 
     def _coverage(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
         amount = view.amount(view.window)

@@ -119,6 +119,11 @@ class Language:
             year=when.year,
         )
 
+    def month(self, at_s: int, zone: ZoneInfo) -> str:
+        """Returns e.g. `novembre 2026`."""
+        when = datetime.fromtimestamp(at_s, zone)
+        return f"{self.months[when.month - 1]} {when.year}"
+
     def day(self, at_s: int, zone: ZoneInfo, short: bool = False) -> str:
         """Returns e.g. `samedi 21`, or `sam. 21`."""
         when = datetime.fromtimestamp(at_s, zone)
