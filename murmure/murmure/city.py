@@ -44,6 +44,7 @@ MARKER = ".murmure-demo"
 LEAD_S = 60  # sensors run a minute before the first midnight, so that the first node is whole
 GRACE_S = 60  # and a minute after the last one, so that every port has passed it
 DEFAULT_SPEED = 60.0
+CATCH_UP_S = 6 * 3600  # the last hours before now are not rushed, so that who watches sees the page grow
 FRAME_BYTES = {"beam": 9, "meter": 7, "dust": 10}
 _HOUR_MS = 3_600_000  # a row of a recording may last so long, and is spread over all of it
 _REBUILD_S = 10.0
@@ -245,8 +246,10 @@ def _with_grace(days: replay.DayTable) -> list[list[int]]:
     return [*map(list, days), [source_end_ms, source_end_ms + _HOUR_MS, shown_end_ms]]
 
 
-def lay_out(settings: Settings, span: Span) -> City:
+def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> City:
     """Makes the folder: the centre's files, keys, signed policies, three enrolled gateways and the bench's scenario.
+
+    A city that lives on is played as fast as it goes up to `fast_until_s`, then at its pace.
 
     Raises ConfigError for settings that cannot be met.
     """
@@ -324,7 +327,7 @@ def lay_out(settings: Settings, span: Span) -> City:
     scenario = {
         "start_ms": (span.first_s - LEAD_S) * 1000,
         "end_ms": end_ms if settings.once else None,
-        "fast_until_ms": None if settings.once else end_ms,
+        "fast_until_ms": None if fast_until_s is None else max(end_ms, fast_until_s * 1000),
         "speed": settings.speed if settings.once else settings.speed or DEFAULT_SPEED,
         "gateways": scenario_gateways,
     }
@@ -553,7 +556,8 @@ def run(settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    city = lay_out(settings, Span.of(settings.days, int(time.time())))
+    now_s = int(time.time())
+    city = lay_out(settings, Span.of(settings.days, now_s), None if settings.once else now_s - CATCH_UP_S)
     reporter.say(f"folder    {city.root}")
     with Running(city, reporter.say) as running, reporter:
         if settings.once:

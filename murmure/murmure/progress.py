@@ -50,7 +50,7 @@ class Reporter:
     def say(self, line: str) -> None:
         """Says one thing that happened."""
         if not self._quiet:
-            self._console.print(line, markup=False)
+            self._console.print(line, markup=False, soft_wrap=True)
 
     def past_days(self, first_s: int, last_s: int, now_s: int) -> None:
         """Shows how far the replay is; times in UTC seconds."""
