@@ -222,6 +222,26 @@ def test_a_street_that_overspends_is_caught(kind: type[Street], write_policy: Ca
     assert (overspent(policy, outcomes) == []) == (kind is Street)
 
 
+@pytest.mark.parametrize("lost", [1, 5, 1000])
+def test_an_older_ledger_spends_nothing_again(lost: int, write_policy: Callable[..., Policy]) -> None:
+    """A card restored without its last lines overspends no instant: what opens after a start is yet to come."""
+
+    class Restored(Street):
+        def windows(self, from_s: int) -> OpenWindows:
+            db = self.ledger._db
+            db.execute("DROP TRIGGER IF EXISTS charges_keep")
+            db.execute("DELETE FROM charges WHERE line > (SELECT max(line) FROM charges) - ?", (lost,))
+            self.ledger.rewind()
+            return super().windows(from_s)
+
+    policy = write_policy("footfall")
+    begin_s = Calendar("Europe/Paris").midnight(DAYS[0])
+    outcomes = Restored(policy).live(
+        [begin_s, begin_s + 40_000, begin_s + 41_000, begin_s + 86_400], begin_s + 2 * 86400
+    )
+    assert overspent(policy, outcomes) == []
+
+
 def test_the_ledger_holds_where_the_plan_fails(write_policy: Callable[..., Policy]) -> None:
     """If a plan gives every level the whole budget, the ledger withholds what no longer fits (`cap`)."""
 

@@ -1,0 +1,195 @@
+"""The single door: whether a node leaves is decided by policy, clock, ledger and presence, in that order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from murmure_privacy.aggregate import Aggregate
+from murmure_privacy.errors import AlreadyReleased, PrivacyError
+from murmure_privacy.gate import PRESENT_AT_LEAST, Gate
+from murmure_privacy.ledger import SCHEMA, Ledger
+from murmure_privacy.plan import IndicatorPlan, NodePlan, Plan, plan
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Node, Noised, Release, Withheld
+
+planned = functools.cache(plan)
+HOUR_S = 1_790_000_000 - 1_790_000_000 % 3600
+
+
+class Echo:
+    """A mechanism for tests alone: it adds nothing and counts."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def prepare(self, indicator: IndicatorPlan) -> None:
+        """Nothing to make ready."""
+
+    def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        self.drawn += 1
+        return exact
+
+
+class Door:
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.plan, self.echo = policy, planned(policy), Echo()
+        self.db = sqlite3.connect(":memory:", isolation_level=None)
+        self.db.executescript(SCHEMA)
+        self.ledger = Ledger(self.db)
+        self.gate = Gate(self.ledger, self.echo)
+
+    def hour(self, present: int = 20, stream: str = "plaza/footfall", level: str = "1h", value: int = 7) -> Aggregate:
+        node = Node(stream, "footfall", level, HOUR_S, HOUR_S + 3600, HOUR_S, present, 1000, (0, 0), self.policy.hash)
+        return Aggregate(node, {"crossings": (value,)})
+
+    def ask(
+        self, aggregate: Aggregate, newest: Policy | None = None, until_s: int = HOUR_S + 3600, plan: Plan | None = None
+    ) -> Release | Withheld:
+        return self.gate.release(aggregate, plan or self.plan, newest or self.policy, until_s)
+
+
+@pytest.fixture
+def door(write_policy: Callable[..., Policy]) -> Door:
+    return Door(write_policy("footfall"))
+
+
+def paused(policy: Policy) -> Policy:
+    return dataclasses.replace(policy, paused=True)
+
+
+def stream_paused(policy: Policy) -> Policy:
+    return dataclasses.replace(policy, streams=(dataclasses.replace(policy.streams[0], paused=True),))
+
+
+def dropped(policy: Policy) -> Policy:
+    return dataclasses.replace(policy, streams=())
+
+
+def test_a_node_is_charged_and_drawn(door: Door) -> None:
+    """A release carries the drawn integers with sigma and charge of the plan, and the ledger has its line."""
+    outcome = door.ask(door.hour())
+    assert outcome == Release(door.hour().node, (Noised("crossings", (7,), 9458, 5590),))
+    assert [(line.rho_micro, line.reason) for line in door.ledger.lines()] == [(5590, None)]
+
+
+@pytest.mark.parametrize(
+    ("newest", "until_s", "present", "full", "reason"),
+    [
+        (dropped, 0, 0, True, "no_policy"),
+        (paused, 0, 0, True, "paused"),
+        (stream_paused, 0, 0, True, "paused"),
+        (None, HOUR_S + 3599, 0, True, "expired"),
+        (None, HOUR_S + 3600, PRESENT_AT_LEAST - 1, True, "sensor_absent"),
+        (None, HOUR_S + 3600, PRESENT_AT_LEAST, True, "cap"),
+        (None, HOUR_S + 3600, PRESENT_AT_LEAST, False, None),
+    ],
+)
+def test_reasons_come_in_order(
+    door: Door,
+    newest: Callable[[Policy], Policy] | None,
+    until_s: int,
+    present: int,
+    full: bool,
+    reason: str | None,
+) -> None:
+    """no_policy before paused before expired before sensor_absent before cap; what is withheld is never drawn."""
+    if full:
+        other = dataclasses.replace(door.hour().node, level="1d")
+        door.ledger.charge(other, 24_355, 24_355)
+    outcome = door.ask(door.hour(present), newest(door.policy) if newest else None, until_s)
+    if reason is None:
+        assert isinstance(outcome, Release) and door.echo.drawn == 1
+    else:
+        assert outcome == Withheld(door.hour(present).node, reason)
+        assert door.echo.drawn == 0
+        *_, line = door.ledger.lines()
+        assert (line.reason, line.rho_micro) == (reason, 0)
+
+
+@pytest.mark.parametrize("change", [paused, stream_paused])
+def test_what_the_old_policy_pauses_stays_paused(door: Door, change: Callable[[Policy], Policy]) -> None:
+    """A node that opened under a pause is not published because a newer policy lifted it."""
+    old = change(door.policy)
+    made = dataclasses.replace(door.plan, policy=old)
+    assert door.ask(door.hour(), door.policy, plan=made) == Withheld(door.hour().node, "paused")
+
+
+@given(
+    value=st.integers(-(2**70), 2**70),
+    other=st.integers(-(2**70), 2**70),
+    present=st.integers(0, 20),
+    until_s=st.sampled_from([0, HOUR_S + 3600]),
+    change=st.sampled_from([paused, stream_paused, dropped, lambda policy: policy]),
+)
+def test_no_value_decides(
+    write_policy: Callable[..., Policy],
+    value: int,
+    other: int,
+    present: int,
+    until_s: int,
+    change: Callable[[Policy], Policy],
+) -> None:
+    """Whatever was counted, a node leaves or is withheld for the same reason."""
+    outcomes = []
+    for counted in (value, other):
+        door = Door(write_policy("footfall"))
+        outcomes.append(door.ask(door.hour(present, value=counted), change(door.policy), until_s))
+        door.db.close()
+    one, two = outcomes
+    assert type(one) is type(two)
+    assert getattr(one, "reason", None) == getattr(two, "reason", None)
+
+
+def test_a_node_out_of_its_plan_is_refused(door: Door) -> None:
+    """Another stream, another level or another policy than the plan's stops the process, and nothing is written."""
+    weekly = door.hour(level="1w")
+    stray = door.hour(stream="plaza/other")
+    foreign = door.hour()
+    foreign.node = dataclasses.replace(foreign.node, policy=bytes(32))
+    for aggregate in (weekly, stray, foreign):
+        with pytest.raises(PrivacyError, match="not in the plan"):
+            door.ask(aggregate)
+    assert list(door.ledger.lines()) == []
+
+
+def test_a_closed_node_is_refused(door: Door) -> None:
+    """A second request raises before anything is drawn, whether the first was released or withheld."""
+    door.ask(door.hour())
+    with pytest.raises(AlreadyReleased):
+        door.ask(door.hour())
+    with pytest.raises(AlreadyReleased):
+        door.gate.withhold(door.hour().node, "clock")
+    assert door.echo.drawn == 1
+
+
+def test_charge_comes_before_the_draw(door: Door) -> None:
+    """If the mechanism fails, the charge stands in the open transaction: noise is never drawn on credit."""
+
+    def broken(exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        assert [line.rho_micro for line in door.ledger.lines()] == [5590]
+        raise PrivacyError("no entropy")
+
+    door.echo.draw = broken  # type: ignore[method-assign]
+    with pytest.raises(PrivacyError, match="no entropy"):
+        door.ask(door.hour())
+    assert door.ledger.closed(door.hour().node)
+
+
+def test_a_node_of_several_indicators_is_charged_their_sum(write_policy: Callable[..., Policy]) -> None:
+    """Histogram, mean and energy of one node are one line in the ledger, at the sum of their costs."""
+    door = Door(write_policy("noise"))
+    level = door.plan.streams["plaza/noise"].nodes[0]
+    assert isinstance(level, NodePlan)
+    node = dataclasses.replace(
+        door.hour().node, stream="plaza/noise", quantity="noise", bounds=(350, 850), level=level.level
+    )
+    outcome = door.ask(Aggregate(node, {"histogram": (0,) * 10, "mean": (1,), "energy": (2,)}))
+    assert isinstance(outcome, Release)
+    assert [noised.indicator for noised in outcome.noised] == ["histogram", "mean", "energy"]
+    assert [line.rho_micro for line in door.ledger.lines()] == [sum(noised.rho_micro for noised in outcome.noised)]
