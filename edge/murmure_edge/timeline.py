@@ -75,8 +75,11 @@ class TimelineLink:
         self._poller.register(self._fd, select.POLLIN)
 
     def close(self) -> None:
-        """See Link.close. The time line stays attached: time goes on for an unplugged port."""
+        """See Link.close. The time line stays attached, for time goes on at an unplugged port; until `stop` is set."""
         self._close_port()
+        if self._bell is not None and self._stop.is_set():
+            self._bell.close()
+            self._bell = None
 
     def now_ms(self) -> int:
         """See Link.now_ms: the last mark passed, or the last deadline."""

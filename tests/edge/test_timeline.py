@@ -125,6 +125,21 @@ def test_bytes_sent_to_nobody_are_lost_and_not_mistaken_for_later_ones(tiny_benc
     assert link.read(1_003_000) == (b"again", 1_002_000)
 
 
+def test_a_stopped_link_lets_the_bench_know(tiny_bench: Any) -> None:
+    """Closing for good ends the connection, so that the bench stops this gateway's time."""
+    stop = threading.Event()
+    link = _link(tiny_bench, stop)
+    link.open()
+    tiny_bench.going.wait(5)
+    link.close()
+    tiny_bench.connection.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        tiny_bench.connection.recv(1)
+    stop.set()
+    link.close()
+    assert tiny_bench.connection.recv(1) == b""
+
+
 def test_a_bench_that_leaves_stops_time(tiny_bench: Any) -> None:
     """When the connection closes the link stops for ever: it never invents time."""
     link = _link(tiny_bench)
