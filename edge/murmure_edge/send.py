@@ -33,7 +33,7 @@ _ACK_PATIENCE_S = 30.0
 _LOOK_S = 5.0  # how often the folder is read although its time stamp, which has steps, has not changed
 _REPEAT_S = 2  # the first wait before a new connection carries a message again: a flapping line must not pay each flap
 _LONGEST_S = 21_600
-_POLICIES_KEPT = 8
+_POLICIES_KEPT = 2  # only the newest can still be news to sense
 
 
 class SentLog:
@@ -52,6 +52,7 @@ class SentLog:
     def _open(self) -> None:
         self._db = sqlite3.connect(self._file, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")  # a flash card need not pay for what may be lost
         self._db.execute("CREATE TABLE IF NOT EXISTS sent (seq INTEGER PRIMARY KEY, sent_s INTEGER, times INTEGER)")
         rows = self._db.execute("SELECT seq, sent_s, times FROM sent")
         self._sent = {seq: (sent_s, times) for seq, sent_s, times in rows}

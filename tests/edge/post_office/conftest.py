@@ -186,18 +186,23 @@ def make_broker(name: str, folder: Path) -> Iterator[Iotcore | Mosquitto]:
         broker.kill()
 
 
-EACH = ["iotcore-5", "iotcore-4", *(pytest.param(f"mosquitto-{n}", marks=pytest.mark.broker) for n in (5, 4))]
+# Each broker once and each protocol once for every day; the other pairs in the long run.
+PAIRS = ["iotcore-4", pytest.param("mosquitto-5", marks=pytest.mark.broker)]
+OTHER_PAIRS = [
+    pytest.param("iotcore-5", marks=pytest.mark.long),
+    pytest.param("mosquitto-4", marks=[pytest.mark.broker, pytest.mark.long]),
+]
 
 
-@pytest.fixture(params=EACH)
+@pytest.fixture(params=[*PAIRS, *OTHER_PAIRS])
 def every_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iotcore | Mosquitto]:
     """Each broker with each protocol in turn, not started yet."""
     yield from make_broker(request.param, tmp_path)
 
 
-@pytest.fixture(params=[EACH[1], EACH[2]])
+@pytest.fixture(params=PAIRS)
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iotcore | Mosquitto]:
-    """Each broker once and each protocol once, not started yet."""
+    """Two of them, not started yet."""
     yield from make_broker(request.param, tmp_path)
 
 
