@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -95,60 +95,59 @@ decision = "Démonstration, sans délibération"
 reason = "Montrer ce que Murmure publie, et ce qu'il ne peut pas savoir."
 valid_from = {first}
 valid_until = {last}
-
-[[stream]]
-id = "{site}/footfall"
-quantity = "footfall"
-protects = {{ crossings = 1 }}
-epsilon = 1.0
-nodes = {{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }}
-
-[[stream]]
-id = "{site}/noise"
-quantity = "noise"
-protects = {{ seconds = 15 }}
-readings = {{ cadence_ms = 1000, tail = 11 }}
-epsilon = 2.0
-nodes = {{ "1h" = 1, "1d" = 24 }}
-indicators = {{ histogram = 2, mean = 5, energy = 3 }}
-bounds_db = [35, 80]
-
-[[stream]]
-id = "{site}/pm2_5"
-quantity = "pm2_5"
-protects = {{ seconds = 60 }}
-readings = {{ cadence_ms = 1000, tail = 2 }}
-epsilon = 1.0
-nodes = {{ "1h" = 1, "1d" = 24 }}
-bounds = [0, 100]
-
-[[stream]]
-id = "{site}/pm10"
-quantity = "pm10"
-protects = {{ seconds = 60 }}
-readings = {{ cadence_ms = 1000, tail = 2 }}
-epsilon = 1.0
-nodes = {{ "1h" = 1, "1d" = 24 }}
-bounds = [0, 200]
 """
 
+_STREAMS = {
+    "footfall": """\
+protects = { crossings = 1 }
+epsilon = 1.0
+nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }
+""",
+    "noise": """\
+protects = { seconds = 15 }
+readings = { cadence_ms = 1000, tail = 11 }
+epsilon = 2.0
+nodes = { "1h" = 1, "1d" = 24 }
+indicators = { histogram = 2, mean = 5, energy = 3 }
+bounds_db = [35, 80]
+""",
+    "pm2_5": """\
+protects = { seconds = 60 }
+readings = { cadence_ms = 1000, tail = 2 }
+epsilon = 1.0
+nodes = { "1h" = 1, "1d" = 24 }
+bounds = [0, 100]
+""",
+    "pm10": """\
+protects = { seconds = 60 }
+readings = { cadence_ms = 1000, tail = 2 }
+epsilon = 1.0
+nodes = { "1h" = 1, "1d" = 24 }
+bounds = [0, 200]
+""",
+}
 
-def policy_toml(site_id: str, first: date) -> bytes:
-    """Returns the demo's policy for one site, in force from `first` for a year."""
+
+def policy_toml(site_id: str, first: date, quantities: Iterable[str] = tuple(_STREAMS)) -> bytes:
+    """Returns the demo's policy for one site and what is measured there, in force from `first` for a year."""
     last = first + timedelta(days=366)
-    return _POLICY.format(site=site_id, timezone=TIMEZONE, first=first, last=last).encode()
+    text = _POLICY.format(site=site_id, timezone=TIMEZONE, first=first, last=last)
+    for quantity in quantities:
+        text += f'\n[[stream]]\nid = "{site_id}/{quantity}"\nquantity = "{quantity}"\n{_STREAMS[quantity]}'
+    return text.encode()
 
 
-def _city_toml() -> str:
+def _city_toml(places: Iterable[DemoSite]) -> str:
     lines = [
         'city = "Murmure-sur-Loire"',
         f'timezone = "{TIMEZONE}"',
         'help = "Mairie, 1 place de la République, 02 00 00 00 00"',
         "simulated = true",  # recordings are of other towns: no page may pass for a real one
     ]
-    for place in SITES:
+    places = list(places)
+    for place in places:
         lines += ["", "[[quartier]]", f'slug = "{place.quartier}"', f'name = "{place.quartier_name}"']
-    for place in SITES:
+    for place in places:
         lines += [
             "",
             "[[site]]",
@@ -184,6 +183,7 @@ class City:
 
     root: Path
     span: Span
+    sensors: dict[DemoSite, list[Plugged]]
     settings: Settings
     broker_port: int
     ingest: ingest_config.IngestConfig
@@ -210,34 +210,56 @@ def _fresh_directory(wanted: Path | None) -> Path:
     return root
 
 
-def _series(settings: Settings, span: Span) -> dict[str, list[dict[str, Any]]]:
-    """Returns, by device, the bench's source for each site: recordings if there are any, else the generator."""
-    devices = {"tfluna": replay.FOOTFALL, "modbus_noise": replay.NOISE, "sds011": replay.AIR}
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """One sensor of a site: its port's name, its device, what it measures and what the bench lets it see."""
+
+    port: str
+    device: str
+    quantities: tuple[str, ...]
+    source: dict[str, Any]
+
+
+_SENSORS = (
+    ("beam", "tfluna", replay.FOOTFALL, ("footfall",)),
+    ("meter", "modbus_noise", replay.NOISE, ("noise",)),
+    ("dust", "sds011", replay.AIR, ("pm2_5", "pm10")),
+)
+
+
+def _plugged(settings: Settings, span: Span) -> dict[DemoSite, list[Plugged]]:
+    """Returns the sensors of each site that has any: all three kinds, or those for which there are recordings."""
     if settings.recordings is None:
-        streets = [{"kind": "street", "seed": 11 + i, "profile": place.profile} for i, place in enumerate(SITES)]
-        return {device: list(streets) for device in devices}
+        return {
+            place: [
+                Plugged(port, device, quantities, {"kind": "street", "seed": 11 + number, "profile": place.profile})
+                for port, device, _, quantities in _SENSORS
+            ]
+            for number, place in enumerate(SITES)
+        }
     if not settings.recordings.is_dir():
         raise ConfigError(str(settings.recordings), "--recordings", "no such folder", "name a folder of recordings")
     last_day = Calendar(TIMEZONE).civil_day(span.last_s - 1)
-    chosen: dict[str, list[dict[str, Any]]] = {}
-    for device, quantity in devices.items():
-        found = replay.choose_series(settings.recordings, quantity, settings.days, TIMEZONE)
-        if len(found) < len(SITES):
-            raise ConfigError(
-                str(settings.recordings), "--recordings", f"{len(found)} series of {quantity}", f"give {len(SITES)}"
-            )
-        chosen[device] = [
-            {
+    found: dict[DemoSite, list[Plugged]] = {}
+    for port, device, quantity, quantities in _SENSORS:
+        chosen = replay.choose_series(settings.recordings, quantity, settings.days, TIMEZONE)
+        for number, (place, series) in enumerate(zip(SITES, chosen, strict=False)):
+            source = {
                 "kind": "replay",
                 "file": str(series.file),
                 "site": series.site,
                 "metrics": list(series.metrics),
-                "seed": 11 + i,
+                "seed": 11 + number,
                 "days": _with_grace(replay.shift_days(series, settings.days, last_day, TIMEZONE)),
             }
-            for i, series in enumerate(found[: len(SITES)])
-        ]
-    return chosen
+            # A recording of PM2.5 alone says nothing of PM10, although the emulated device has both in its frame.
+            shown = tuple(name for name in quantities if quantity != replay.AIR or name in series.metrics)
+            found.setdefault(place, []).append(Plugged(port, device, shown, source))
+    if not found:
+        raise ConfigError(
+            str(settings.recordings), "--recordings", "no series of footfall, noise or air", "name another folder"
+        )
+    return found
 
 
 def _with_grace(days: replay.DayTable) -> list[list[int]]:
@@ -253,7 +275,7 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
 
     Raises ConfigError for settings that cannot be met.
     """
-    sources = _series(settings, span)
+    plugged = _plugged(settings, span)
     root = _fresh_directory(settings.directory)
     broker_port = free_port()
     centre = root / "centre"
@@ -268,18 +290,14 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
     scenario_gateways = []
     archive = Archive.open(ingest.archive)
     try:
-        for number, place in enumerate(SITES):
+        for place, sensors in plugged.items():
             folder = root / "gateways" / place.gateway
             ports_dir = folder / "ports"
             ports_dir.mkdir(parents=True)
             timeline = folder / "timeline"
             timeline.mkdir(mode=0o700)
-            plugged = {
-                "beam": ("tfluna", ("footfall",)),
-                "meter": ("modbus_noise", ("noise",)),
-                "dust": ("sds011", ("pm2_5", "pm10")),
-            }
-            sealed = seal_policy(policy_toml(place.id, first_day), [("demo-steward", steward_secret)])
+            measured = [quantity for sensor in sensors for quantity in sensor.quantities]
+            sealed = seal_policy(policy_toml(place.id, first_day, measured), [("demo-steward", steward_secret)])
             gateways.enrol_local(
                 archive,
                 ingest,
@@ -290,13 +308,13 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
                 stewards=[steward],
                 ports=[
                     gateways.Port(
-                        name,
-                        device,
-                        str(ports_dir / name),
-                        {quantity: f"{place.id}/{quantity}" for quantity in quantities},
+                        sensor.port,
+                        sensor.device,
+                        str(ports_dir / sensor.port),
+                        {quantity: f"{place.id}/{quantity}" for quantity in sensor.quantities},
                         {},
                     )
-                    for name, (device, quantities) in plugged.items()
+                    for sensor in sensors
                 ],
                 policies=[sealed],
                 simulated=True,
@@ -312,12 +330,12 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
                     "dir": str(timeline),
                     "ports": [
                         {
-                            "name": name,
-                            "link": str(ports_dir / name),
-                            "device": device,
-                            "source": sources[device][number],
+                            "name": sensor.port,
+                            "link": str(ports_dir / sensor.port),
+                            "device": sensor.device,
+                            "source": sensor.source,
                         }
-                        for name, (device, _) in plugged.items()
+                        for sensor in sensors
                     ],
                 }
             )
@@ -332,10 +350,11 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
         "gateways": scenario_gateways,
     }
     (root / "scenario.json").write_text(json.dumps(scenario, indent=1), "utf-8")
-    (root / "city.toml").write_text(_city_toml(), "utf-8")
+    (root / "city.toml").write_text(_city_toml(plugged), "utf-8")
     return City(
         root=root,
         span=span,
+        sensors=plugged,
         settings=settings,
         broker_port=broker_port,
         ingest=ingest,
@@ -394,11 +413,12 @@ class Running:
             )
             threading.Thread(target=self._listen, args=(bench.stdout,), daemon=True).start()
             self._await_bench()
-            self._tell("bench     9 simulated sensors on pseudo-terminals")
-            for place in SITES:
+            count = sum(map(len, city.sensors.values()))
+            self._tell(f"bench     {count} simulated sensors on pseudo-terminals")
+            for place in city.sensors:
                 self.start_sense(place)
                 self.start_send(place)
-            self._tell(f"gateways  {', '.join(place.gateway for place in SITES)}: two processes each")
+            self._tell(f"gateways  {', '.join(place.gateway for place in city.sensors)}: two processes each")
         except BaseException:
             self.close()
             raise
@@ -436,9 +456,11 @@ class Running:
     def _await_bench(self) -> None:
         """Waits until every port is there: a gateway whose time is the bench's cannot start before it."""
         patience = time.monotonic() + _PATIENCE_S
-        folders = [self.city.gateway_dir(place) for place in SITES]
-        wanted = [folder / "ports" / name for folder in folders for name in ("beam", "meter", "dust")]
-        wanted += [folder / "timeline" / "timeline.sock" for folder in folders]
+        wanted = [
+            self.city.gateway_dir(place) / part
+            for place, sensors in self.city.sensors.items()
+            for part in ("timeline/timeline.sock", *(f"ports/{sensor.port}" for sensor in sensors))
+        ]
         while not all(path.exists() for path in wanted):
             self.check()
             if time.monotonic() > patience:
@@ -464,7 +486,7 @@ class Running:
 
     def settled(self) -> bool:
         """Returns whether every gateway has closed the last midnight and every message of it has its receipt."""
-        for place in SITES:
+        for place in self.city.sensors:
             with _reading(self.city.gateway_dir(place) / "data" / "gateway.db") as db:
                 closed = db.execute("SELECT max(end_s) FROM charges").fetchone()[0]
                 waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
@@ -516,7 +538,7 @@ def summary(city: City, bench: dict[str, Any], taken: dict[str, dict[str, Any]],
     """Returns what a finished run did: readings, nodes, refusals and spend. `taken`: each port's own counters."""
     spent: dict[str, int] = {}
     released = 0
-    for place in SITES:
+    for place in city.sensors:
         with _reading(city.gateway_dir(place) / "data" / "gateway.db") as db:
             released += db.execute("SELECT count(*) FROM charges WHERE rho_micro > 0").fetchone()[0]
             spent |= _spent(db, city.span)
@@ -527,7 +549,7 @@ def summary(city: City, bench: dict[str, Any], taken: dict[str, dict[str, Any]],
         archive.close()
     return {
         "days": city.settings.days,
-        "sites": len(SITES),
+        "sites": len(city.sensors),
         "readings": sum(port["frames"] for port in taken.values()),
         "releases": released,
         "stored": counts["stored"],
@@ -583,7 +605,7 @@ def _run_once(city: City, running: Running, reporter: Reporter, stop: threading.
         if time.monotonic() > patience:
             raise MurmureError(f"{city.root}: the last receipts have not come in {_PATIENCE_S:.0f} s; see its logs")
     taken: dict[str, dict[str, Any]] = {}
-    for place in SITES:
+    for place in city.sensors:
         said = running.stop(f"sense-{place.id}").strip().splitlines()[-1]
         taken |= {f"{place.gateway}/{port}": counters for port, counters in json.loads(said).items()}
     bench = running.bench.ended
