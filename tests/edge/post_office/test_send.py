@@ -105,7 +105,7 @@ def test_a_receipt_clears_what_it_settles(gateway, broker, centre, sender, until
 
 
 def test_a_policy_lands_in_the_inbox_as_it_came(gateway, broker, centre, sender, until):
-    """Retained before or said later, each policy is a file whose bytes are those of the topic; the last two are kept."""
+    """Retained before or said later, each policy is a file whose bytes are those of the topic; the newest two stay."""
     broker.start()
     listener = centre(broker)
     first = gateway.policy(1)
@@ -245,9 +245,10 @@ def test_send_opens_neither_ledger_nor_key_nor_device(gateway, mosquitto, sender
         assert forbidden not in touched
 
 
-def serve_bytes(answer: bytes) -> socket.socket:
-    """A false broker: takes each connection, says `answer` and waits."""
+def serve_bytes(answer: bytes) -> tuple[socket.socket, threading.Event]:
+    """A false broker: takes each connection, says `answer` and waits. Returns it and whether anybody came."""
     server = socket.create_server(("127.0.0.1", 0))
+    visited = threading.Event()
 
     def serve() -> None:
         held = []
@@ -259,9 +260,10 @@ def serve_bytes(answer: bytes) -> socket.socket:
             held.append(client)
             client.recv(4096)
             client.sendall(answer)
+            visited.set()
 
     threading.Thread(target=serve, daemon=True).start()
-    return server
+    return server, visited
 
 
 @pytest.mark.parametrize(
@@ -278,11 +280,13 @@ def serve_bytes(answer: bytes) -> socket.socket:
 def test_a_broker_that_speaks_nonsense_costs_a_line_and_a_retry(gateway, sender, until, answer):
     """Whatever a false broker answers, `send` lives, says one line per change and still ends with 0."""
     fill(gateway, 2)
-    with serve_bytes(answer) as server:
+    server, visited = serve_bytes(answer)
+    with server:
         process = sender(gateway.write(server.getsockname()[1], 5))
+        until(visited.is_set, "the connection")
         if answer:
             until(process.lines, "a line")
-        time.sleep(1)
+        time.sleep(0.5)
         assert process.process.poll() is None
         assert process.stop() == 0
         assert "Traceback" not in process.log.read_text()
