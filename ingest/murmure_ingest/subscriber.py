@@ -97,7 +97,7 @@ class _Link:
         self._client.loop_stop()
 
     def acknowledge(self, arrival: _Arrival) -> None:
-        if arrival.qos and arrival.connection == self.connection:
+        if arrival.connection == self.connection:
             self._client.ack(arrival.mid, arrival.qos)
 
     def publish(self, topic: str, payload: bytes) -> None:
