@@ -17,9 +17,8 @@ from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language
 
 MOST_ELEMENTS = 430
-_AROUND_ELEMENTS = 90  # everything on a neighbourhood page but the streams
-_STREAM_ELEMENTS = 40  # one stream's words, chart labels and table without its rows
-_ROW_ELEMENTS = 3
+# What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
+_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 56, 11, 35, 39, 3.4
 _HOME_ELEMENTS = 380
 
 _templates = Environment(
@@ -118,7 +117,7 @@ def neighbourhood(
     zone = ZoneInfo(city.timezone)
     sites = city.sites_of(quartier.slug)
     shown = [view for site in sites for view in views.get(site.id, ())]
-    teller = Teller(say, table_rows(len(shown)))
+    teller = Teller(say, table_rows(len(sites), len(shown), week))
     places: list[tuple[Site, list[Story]]] = []
     for site in sites:
         stories = []
@@ -153,11 +152,12 @@ def neighbourhood(
     )
 
 
-def table_rows(streams: int) -> int:
-    """Returns how many rows a table may have so that the page stays within its budget of elements; the rest of the
-    day is in the CSV file. Twenty-four as long as a neighbourhood has at most three streams."""
-    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _STREAM_ELEMENTS * streams
-    return max(1, min(MOST_ROWS, left // (_ROW_ELEMENTS * max(1, streams))))
+def table_rows(sites: int, streams: int, week: bool) -> int:
+    """Returns how many rows a table may have so that the page stays within its budget of elements; the rest is in the
+    CSV file. Twenty-four as long as a neighbourhood has at most three streams; beyond eight not one row fits."""
+    stream = _WEEK_ELEMENTS if week else _DAY_ELEMENTS
+    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _SITE_ELEMENTS * sites - stream * streams
+    return max(1, min(MOST_ROWS, int(left / (_ROW_ELEMENTS * max(1, streams)))))
 
 
 def cannot(say: Language, views: Sequence[StreamView]) -> list[str]:

@@ -59,9 +59,7 @@ class Teller:
             (self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in slots if s.state != "awaited"
         )
         title = self._title(view, slots)
-        caption = self.say("table.caption_hours", title=self._measured(view, title))
-        if len(rows) > self.most_rows:
-            caption += f" {self.say('table.cut', rows=self.most_rows)}"
+        caption = self._cut(self.say("table.caption_hours", title=self._measured(view, title)), len(rows))
         chart = draw(
             title=self.say("chart.titled", title=title, place=place, span=date),
             finding=self._peak(view, slots),
@@ -96,9 +94,7 @@ class Teller:
             drawn = _drawn_days(view, day_slots)
             title = self._title(view, day_slots)
         header = [self.say("table.day"), self.say(f"quantity.{view.quantity.name}")]
-        rows: list[tuple[str, ...]] = [
-            (self.say.day(slot.start_s, zone), self._day_cell(view, slot)) for slot in day_slots
-        ]
+        rows: list[tuple[str, ...]] = [(self._day_label(view, slot), self._day_cell(view, slot)) for slot in day_slots]
         if view.quantity.kind == "level":
             header.append(self.say("laeq.column"))
             rows = [(*row, self.laeq(view, day)) for row, day in zip(rows, days, strict=True)]
@@ -109,9 +105,15 @@ class Teller:
             unit=self._unit(view),
             description=self._description(view, drawn, dated=True),
             table=Table(
-                self.say("table.caption_days", title=self._measured(view, self.say(f"quantity.{view.quantity.name}"))),
+                self._cut(
+                    self.say(
+                        "table.caption_days",
+                        title=self._measured(view, self.say(f"quantity.{view.quantity.name}")),
+                    ),
+                    len(rows),
+                ),
                 tuple(header),
-                tuple(rows),
+                tuple(rows[-self.most_rows :]),
             ),
             steps=_steps(drawn),
             gaps=[hole for _, hole in _holes(drawn)],
@@ -152,6 +154,10 @@ class Teller:
 
     def _unit(self, view: StreamView) -> str:
         return self.say(f"unit.of_{view.quantity.name}")
+
+    def _cut(self, caption: str, rows: int) -> str:
+        """Returns a caption that tells what the table leaves to the file."""
+        return caption if rows <= self.most_rows else f"{caption} {self.say('table.cut', rows=self.most_rows)}"
 
     def _measured(self, view: StreamView, title: str) -> str:
         """Returns a title with its unit; passages are their own."""
@@ -301,8 +307,11 @@ class Teller:
             )
         return " ".join([*parts, self.say("chart.in_table")])
 
+    def _day_label(self, view: StreamView, slot: Slot) -> str:
+        # An ordinary space: on a phone the date may go below the weekday.
+        return self.say.day(slot.start_s, view.calendar.zone).replace(FIXED, " ")
+
     def _day_tick(self, view: StreamView, day: Window) -> Tick:
-        # An ordinary space: on a phone the date goes below the weekday.
         label = self.say.day(day.start_s, view.calendar.zone, short=True).replace(FIXED, " ")
         return Tick(label, (day.end_s - day.start_s) // 3600)
 

@@ -104,7 +104,7 @@ def test_tables_have_at_most_24_rows(streets: SimpleNamespace, today: dict[str, 
     streets.add(street, "plaza", day, now_s=day.end_s, streams=("footfall",))
     chart = FRENCH.today(seen(streets, street, "plaza/footfall", day, day.end_s), "Ici", "c0").chart
     assert chart is not None and len(chart.table.rows) == 24
-    assert "Les 24 derniers intervalles" in chart.table.caption
+    assert "Dernières lignes seulement (24)" in plain(chart.table.caption)
     assert [tick.hours for tick in chart.ticks] == [7, 6, 6, 6]
     assert all(len(story.chart.table.rows) <= 24 for story in today.values() if story.chart)
 
