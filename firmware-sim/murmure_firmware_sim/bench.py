@@ -266,6 +266,8 @@ class _Gateway:
     def close(self) -> None:
         """Stops, and removes the links and the socket."""
         self._stop()
+        for connection in list(self._lines):
+            self._drop(connection)
         self._bench.forget(self.server.fileno())
         self.server.close()
         for port in self.ports:
@@ -297,16 +299,20 @@ class _Gateway:
         self._bench.watch(connection.fileno(), partial(self._hear, connection), select.EPOLLIN)
 
     def _stop(self) -> None:
+        """Ends the epoch: time stands still, its connections close. Those that have not attached yet still may."""
         if self.running:
             self._reached_ms = max(self._reached_ms, *(port.marks.last_ms for port in self.ports))
         self.running = False
         self._going.clear()
         for port in self.ports:
+            if port.connection is not None:
+                self._drop(port.connection)
             port.stop()
-        for connection in self._lines:
-            self._bench.forget(connection.fileno())
-            connection.close()
-        self._lines.clear()
+
+    def _drop(self, connection: socket.socket) -> None:
+        del self._lines[connection]
+        self._bench.forget(connection.fileno())
+        connection.close()
 
     def _hear(self, connection: socket.socket, _events: int) -> None:
         try:
@@ -315,40 +321,44 @@ class _Gateway:
             return
         except OSError:
             data = b""
-        if not data:
-            self._stop()
-            return
-        if self.running:
+        attached = any(port.connection is connection for port in self.ports)
+        if attached and self.running and data:
             self.pump()
             return
         line = self._lines[connection] + data
-        while b"\n" in line and connection in self._lines:
-            first, _, line = line.partition(b"\n")
-            self._obey(connection, first)
-        if connection in self._lines:
-            self._lines[connection] = line
-            if len(line) > _LONGEST_LINE:
-                self._stop()
+        if data and len(line) <= _LONGEST_LINE:
+            while b"\n" in line and connection in self._lines:
+                first, _, line = line.partition(b"\n")
+                if not self._obey(connection, first):
+                    break
+            else:
+                if connection in self._lines:
+                    self._lines[connection] = line
+                return
+        # It has left, or speaks another language. One that was attached takes its epoch with it.
+        if any(port.connection is connection for port in self.ports):
+            self._stop()
+        elif connection in self._lines:
+            self._drop(connection)
 
-    def _obey(self, connection: socket.socket, line: bytes) -> None:
+    def _obey(self, connection: socket.socket, line: bytes) -> bool:
         verb, _, name = line.decode("ascii", "replace").partition(" ")
-        if verb == "ATTACH":
-            port = next((port for port in self.ports if port.name == name), None)
-            if port is not None and port.connection is None:
-                port.connection = connection
-                if all(each.connection is not None for each in self.ports):
-                    self._start()
-                return
-        elif verb == "GO":
-            port = next((port for port in self.ports if port.connection is connection), None)
-            if port is not None:
-                self._going.add(port.name)
-                if len(self._going) == len(self.ports):
-                    self.running = True
-                    self.pump()
-                return
-        # Unknown, or the one before has not been seen to die: nobody may stay.
-        self._stop()
+        port = next((port for port in self.ports if connection is port.connection), None)
+        if verb == "GO" and port is not None:
+            self._going.add(port.name)
+            if len(self._going) == len(self.ports):
+                self.running = True
+                self.pump()
+            return True
+        asked = next((each for each in self.ports if each.name == name), None)
+        if verb != "ATTACH" or port is not None or asked is None:
+            return False
+        if asked.connection is not None:
+            self._stop()  # the one before is dead or as good as dead
+        asked.connection = connection
+        if all(each.connection is not None for each in self.ports):
+            self._start()
+        return True
 
     def _start(self) -> None:
         if self.started:
@@ -361,7 +371,8 @@ class _Gateway:
         epoch = self.timeline.start(self._start_ms)
         for port in self.ports:
             if port.connection is not None:
-                port.connection.send(f"START {epoch} {self._start_ms}\n".encode())
+                with suppress(OSError):  # it has just died; epoll will say so
+                    port.connection.send(f"START {epoch} {self._start_ms}\n".encode())
 
 
 class Bench:
