@@ -51,9 +51,7 @@ def main() -> None:
             for kind, imports in PEERS.items():
                 peaks = [peak_mib(process.pid) for name, process in made.processes.items() if name.startswith(kind)]
                 peer = peer_mib(imports)
-                print(
-                    f"{kind:6} {max(peaks):5.0f} MiB peak, {max(peaks) / peer:.2f} of its libraries' {peer:.0f} MiB"
-                )
+                print(f"{kind:6} {max(peaks):5.0f} MiB peak, {max(peaks) / peer:.2f} of its libraries' {peer:.0f} MiB")
 
 
 if __name__ == "__main__":
