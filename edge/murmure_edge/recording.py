@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from statistics import median_low
 
@@ -160,5 +160,5 @@ def batches(recording: Recording, stream: StreamPolicy) -> Iterator[tuple[int, l
         made.append((start_ms, value))
         held = 0 if counting else value
         first_slot_ms = (start_ms // cadence_ms + 1) * cadence_ms
-        made.extend((at_ms, held) for at_ms in range(first_slot_ms, min(next_ms, start_ms + longest_ms), cadence_ms))
+        made.extend(zip(range(first_slot_ms, min(next_ms, start_ms + longest_ms), cadence_ms), repeat(held)))
     yield recording.end_ms, made

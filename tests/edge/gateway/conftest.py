@@ -1,0 +1,239 @@
+"""A publisher on a real `gateway.db` with noise sources that only a test may have, and time told by the test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.publisher import Identity, Publisher
+from murmure_privacy.plan import IndicatorPlan, plan
+from murmure_privacy.policy import Policy, parse
+from murmure_privacy.release import Message, Outcome, Release
+from murmure_privacy.wire import FIRST_PREVIOUS, digest, new_key, open_message, public_key
+
+QUARTER_S = 900
+
+STREAMS = {
+    # One slot a quarter-hour: a day of readings is 96 numbers.
+    "dust": 'quantity = "pm2_5"\nprotects = { seconds = 60 }\nreadings = { cadence_ms = 900000, tail = 2 }\n'
+    "bounds = [0, 100]\n",
+    "sound": 'quantity = "noise"\nprotects = { seconds = 15 }\nreadings = { cadence_ms = 900000, tail = 11 }\n'
+    "bounds_db = [35, 85]\n",
+    "steps": 'quantity = "footfall"\nprotects = { crossings = 1 }\n',
+}
+
+
+def policy_text(
+    version: int = 1,
+    streams: tuple[str, ...] = ("dust",),
+    epsilon: str = "1.0",
+    nodes: str = '{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 24 }',
+    timezone: str = "Europe/Paris",
+    valid: tuple[str, str] = ("2026-01-01", "2026-12-31"),
+    extra: str = "",
+    in_stream: str = "",
+) -> bytes:
+    """A policy of the site `plaza`, as a steward would write it."""
+    tables = "".join(
+        f'[[stream]]\nid = "plaza/{name}"\nepsilon = {epsilon}\nnodes = {nodes}\n{STREAMS[name]}{in_stream}\n'
+        for name in streams
+    )
+    return (
+        f'policy = 1\nsite = "plaza"\nversion = {version}\ntimezone = "{timezone}"\ndecision = "D 1"\nreason = "R"\n'
+        f"valid_from = {valid[0]}\nvalid_until = {valid[1]}\n{extra}\n{tables}"
+    ).encode()
+
+
+@pytest.fixture(scope="session")
+def write_policy() -> Callable[..., bytes]:
+    """write_policy(version, streams, epsilon, nodes, timezone, valid, extra, in_stream) -> the bytes of its TOML."""
+    return policy_text
+
+
+@pytest.fixture(scope="session")
+def make_policy() -> Callable[..., Policy]:
+    """The same, parsed."""
+    return lambda *args, **named: parse(policy_text(*args, **named), "policy")
+
+
+class Exact:
+    """Adds nothing."""
+
+    def prepare(self, indicator: IndicatorPlan) -> None:
+        """Every scale will do."""
+
+    def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        return exact
+
+
+class Numbered:
+    """Answers each draw with numbers never given before, so that a draw can be followed to where it was published."""
+
+    def __init__(self, first: int = 1) -> None:
+        self._next = itertools.count(first)
+
+    def prepare(self, indicator: IndicatorPlan) -> None:
+        """Every scale will do."""
+
+    def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        return tuple(next(self._next) for _ in exact)
+
+
+@pytest.fixture
+def exact() -> Exact:
+    """A mechanism that adds nothing."""
+    return Exact()
+
+
+SECRET = new_key()[0]
+WHO = Identity("gw-plaza", "centre", "plaza", SECRET)
+
+
+@dataclass
+class Rig:
+    """One gateway's publisher; `messages` are those handed over after their commit, over all restarts."""
+
+    path: Path
+    mechanism: Exact | Numbered = field(default_factory=Numbered)
+    judge_dates: bool = True
+    kind: type[Publisher] = Publisher
+    messages: list[tuple[Message, bytes]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.db = GatewayDb.open(self.path)
+        self.publisher = self.new_publisher()
+
+    def new_publisher(self) -> Publisher:
+        return self.kind(
+            self.db, WHO, self.mechanism, lambda *sent: self.messages.append(sent), self.said.append, self.judge_dates
+        )
+
+    def restart(self, now_s: int) -> None:
+        """As after a power cut: what was in memory is gone."""
+        self.db.close()
+        self.db = GatewayDb.open(self.path)
+        self.publisher = self.new_publisher()
+        self.publisher.start(now_s)
+
+    def fill(self, from_s: int, until_s: int, value: int = 200, streams: tuple[str, ...] = ("dust",)) -> None:
+        """One reading a slot, then the end of the time."""
+        for stream in streams:
+            step_s = 1 if stream == "steps" else QUARTER_S
+            first_s = -(-from_s // step_s) * step_s
+            rows = [(at_s * 1000, value) for at_s in range(first_s, until_s, step_s)]
+            self.publisher.add(f"plaza/{stream}", rows)
+        self.publisher.advance(until_s)
+
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for message, _ in self.messages for outcome in message.outcomes]
+
+    def stored(self) -> list[Message]:
+        """What the database holds for the centre, verified as the centre would."""
+        return [open_message(sealed, public_key(SECRET)) for sealed in self.db.rows().values()]
+
+
+MEMORY_DISK = Path("/dev/shm")
+
+
+@pytest.fixture
+def quick_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk in memory where there is one: what is tested there is not whether a sync is slow."""
+    if not os.access(MEMORY_DISK, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def rig(quick_folder: Path) -> Iterator[Callable[..., Any]]:
+    """Makes gateways, each with its own file."""
+    made: list[Rig] = []
+
+    def make(**named: Any) -> Rig:
+        made.append(Rig(quick_folder / f"gw{len(made)}" / "gateway.db", **named))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.db.close()
+
+
+def promises_kept(db: GatewayDb, policies: dict[bytes, Policy]) -> str | None:
+    """Returns what a ledger and its outbox (no receipt has come yet) break of the promise, None if nothing.
+
+    One line a node; each charge is one release in one message and the other way round; numbers and hashes chain; at
+    no instant is more spent than the policy in force there allows; no draw is published twice.
+    """
+    lines = list(db.ledger.lines())
+    keys = [(line.stream, line.level, line.start_s) for line in lines]
+    if len(set(keys)) != len(keys):
+        return "a node has two lines"
+    sealed = list(db.rows().values())
+    previous, sent = FIRST_PREVIOUS, []
+    for seq, one in enumerate(sealed, 1):
+        message = open_message(one, public_key(SECRET))
+        if (message.seq, message.previous) != (seq, previous):
+            return f"message {seq} does not follow from the one before it"
+        previous = digest(one)
+        sent += list(message.outcomes)
+    published = [
+        (*outcome.node.key, sum(n.rho_micro for n in outcome.noised) if isinstance(outcome, Release) else 0)
+        for outcome in sent
+    ]
+    if published != [(*key, line.rho_micro) for key, line in zip(keys, lines, strict=True)]:
+        return "the charges are not those of the messages"
+    draws = [value for outcome in sent if isinstance(outcome, Release) for n in outcome.noised for value in n.integers]
+    if len(set(draws)) != len(draws):
+        return "a draw was published twice"
+    budgets = {
+        (hashed, name): part.rho_micro
+        for hashed, policy in policies.items()
+        for name, part in plan(policy).streams.items()
+    }
+    for stream in {line.stream for line in lines}:
+        paid = [line for line in lines if line.stream == stream and line.rho_micro]
+        for at_s in {line.covered_from_s for line in paid}:
+            over = [line for line in paid if line.covered_from_s <= at_s < line.end_s]
+            spent, allowed = sum(line.rho_micro for line in over), min(budgets[line.policy, stream] for line in over)
+            if spent > allowed:
+                return f"{stream}: {spent} micro-rho spent at {at_s} where {allowed} are allowed"
+    return None
+
+
+@pytest.fixture(scope="session")
+def broken_promise() -> Callable[[GatewayDb, dict[bytes, Policy]], str | None]:
+    """See promises_kept."""
+    return promises_kept
+
+
+class Mortal(sqlite3.Connection):
+    """A connection that calls `before(n)` before its n-th statement."""
+
+    statements = 0
+    before: Callable[[int], None] = staticmethod(lambda _: None)
+
+    def execute(self, *args: object) -> sqlite3.Cursor:
+        self.statements += 1
+        self.before(self.statements)
+        return super().execute(*args)
+
+
+@pytest.fixture(scope="session")
+def mortal() -> Callable[[Path], tuple[Mortal, GatewayDb]]:
+    """mortal(path) -> a connection to break, and the database on it."""
+
+    def make(path: Path) -> tuple[Mortal, GatewayDb]:
+        connection = sqlite3.connect(path, isolation_level=None, factory=Mortal)
+        return connection, GatewayDb(connection, str(path))
+
+    return make
