@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from murmure_privacy.plan import Plan
 from murmure_privacy.release import Outcome, Release
 from murmure_privacy.window import QUARTER_S, Calendar
@@ -32,6 +34,9 @@ def check(outcome: Outcome, plan: Plan, calendar: Calendar) -> str | None:
     if node.covered_from_s % QUARTER_S:
         return "the covered part does not begin on a quarter-hour"
     if isinstance(outcome, Release):
+        last_s = calendar.midnight(plan.policy.valid_until + timedelta(days=1))
+        if node.covered_from_s < calendar.midnight(plan.policy.valid_from) or node.end_s > last_s:
+            return "the node is outside the policy's days"
         said = [(n.indicator, len(n.integers), n.sigma_milli, n.rho_micro) for n in outcome.noised]
         due = [(i.indicator, i.width, i.sigma_milli, i.rho_micro) for i in level.indicators]
         if said != due:

@@ -54,7 +54,7 @@ _TYPE_RELEASE, _TYPE_RECEIPT, _TYPE_HEALTH = 1, 2, 3
 _SIGN1, _SIGN = 18, 98
 _TAGS = {_SIGN1: b"\xd2", _SIGN: b"\xd8\x62"}
 _EDDSA = -8
-_TIME_LIMIT = 1 << 40
+_TIME_LIMIT = 1 << 32  # the year 2106: every reader has a calendar for it
 _BIG = 1 << 53
 SIGMA_LIMIT = (1 << 63) - 1  # thousandths; noise of this size still fits the eight bytes of an integer
 

@@ -194,7 +194,7 @@ NOT_IN_POLICY: dict[str, Callable[[Release], Release]] = {
     "another cadence": lambda o: changed(o, cadence_ms=125),
     "other bounds": lambda o: changed(o, bounds=(0, 99)),
     "beyond all calendars": lambda o: changed(
-        o, level="1d", start_s=(1 << 40) - 900, end_s=1 << 40, covered_from_s=(1 << 40) - 900
+        o, level="1d", start_s=(1 << 32) - 900, end_s=1 << 32, covered_from_s=(1 << 32) - 900
     ),
     "less noise than promised": less_noise,
     "a smaller charge": smaller_charge,

@@ -128,7 +128,7 @@ messages = st.builds(
     boot=st.integers(0, BIG),
     seq=st.integers(1, BIG),
     previous=st.binary(min_size=32, max_size=32),
-    closing_s=st.integers(0, 1 << 40),
+    closing_s=st.integers(0, 1 << 32),
     outcomes=st.lists(outcomes(), min_size=1, max_size=4).map(tuple),
 )
 receipts = st.builds(
@@ -146,7 +146,7 @@ healths = st.builds(
     Health,
     gateway=name,
     quartier=name,
-    at_s=st.integers(0, 1 << 40),
+    at_s=st.integers(0, 1 << 32),
     uptime_s=st.integers(0, BIG),
     boot=st.integers(0, BIG),
     software=name,
