@@ -89,7 +89,7 @@ integer = st.integers(-(1 << 63), (1 << 63) - 1)
 
 @st.composite
 def nodes(draw: st.DrawFn) -> Node:
-    start = draw(st.integers(0, 1 << 39))
+    start = draw(st.integers(0, 1 << 31))
     length = draw(st.integers(1, 1 << 30))
     return Node(
         stream=draw(name),
