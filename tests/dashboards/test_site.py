@@ -302,19 +302,28 @@ def test_nobody_sees_half_a_site(archive: Any, city: City, streets: SimpleNamesp
     looks = 0
     done = threading.Event()
 
+    def look() -> str | None:
+        root = out.resolve()  # as a web server does once for each page
+        written = {
+            re.sub(r"[:h\u00a0]+", ":", found[1]).rstrip(":")
+            for name in names
+            if name.suffix == ".html"
+            and (found := re.search(r"(?:écrite à|written at) ([\d:h\u00a0]+)", (root / name).read_text()))
+        }
+        if len(written) != 1:
+            return f"pages of {written}"
+        there = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+        return None if there == names else f"{len(there)} files"
+
     def read() -> None:
         nonlocal looks
         while not done.is_set():
-            root = out.resolve()  # as a web server does once for each page
-            written = {
-                found[1]
-                for name in names
-                if name.suffix == ".html"
-                and (found := re.search(r"(?:écrite à|written at) ([\d:h\u00a0]+)", (root / name).read_text()))
-            }
-            written = {re.sub(r"[:h\u00a0]+", ":", one).rstrip(":") for one in written}
-            if len(written) != 1 or sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file()) != names:
-                wrong.append(str(written))
+            try:
+                seen = look()
+            except OSError as error:
+                seen = str(error)
+            if seen:
+                wrong.append(seen)
             looks += 1
 
     reader = threading.Thread(target=read)

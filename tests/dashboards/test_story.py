@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -143,17 +145,31 @@ def test_the_description_says_figures(today: dict[str, Story]) -> None:
 
 def test_laeq_is_shown_only_where_it_says_something(streets: SimpleNamespace, week: dict[str, Story]) -> None:
     """A level whose interval has no lower end, or is wider than 3 dB to a side, is named instead of shown."""
-    plaza, station = week["plaza/noise"].chart, week["station/noise"].chart
-    assert plaza is not None and station is not None
-    cells = [plain(row[2]) for row in station.table.rows]
-    assert station.table.columns[2] == "LAeq du jour (dB)"
-    assert cells[-1] == "après minuit"
+    chart = week["station/noise"].chart
+    assert chart is not None
+    cells = [plain(row[2]) for row in chart.table.rows]
+    assert chart.table.columns[2] == "LAeq du jour (dB)"
+    assert cells[-1] == "après minuit" and "–" in cells, "today, and the day whose node was lost"
     assert "brouillage trop fort : non affiché" in cells
-    assert any(cell[0].isdigit() for cell in cells)
-    shown = [row[2] for row in plaza.table.rows if row[2][0].isdigit()]
-    for cell in shown:
-        estimate, low, high = (
-            float(part.replace(",", "."))
-            for part in plain(cell).replace("(", "").replace(")", "").replace(" à", "").split()
-        )
-        assert high - estimate <= 3.1 and estimate - low <= 3.1
+    assert any(re.fullmatch(r"\d\d,\d \(\d\d,\d à \d\d,\d\)", cell) for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (57.1, 62.9, "60 (57 à 63)"),
+        (56.9, 62.9, "marge de plus de 3 dB : non affiché"),
+        (57.1, 63.1, "marge de plus de 3 dB : non affiché"),
+        (None, 62.9, "brouillage trop fort : non affiché"),
+    ],
+)
+def test_a_margin_of_3_db_is_the_most_that_is_shown(
+    streets: SimpleNamespace, archive: object, low: float | None, high: float, said: str
+) -> None:
+    """Both ends of the interval must lie within 3 dB of the estimate, and exist."""
+    window = streets.week_of(streets.NOW_S)
+    source = seen(streets, archive, "plaza/noise", window, streets.NOW_S)
+    day = streets.PARIS.day(window.start_s)
+    energy = next(f for f in source.figures if f.level == "1d" and f.indicator == "energy_mean")
+    level = replace(energy, indicator="laeq_db", estimate=60.0, low=low, high=high)
+    assert plain(FRENCH.laeq(replace(source, figures=(energy, level)), day)) == said
