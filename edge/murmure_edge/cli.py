@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from murmure_edge.gateway_cli import add_commands
@@ -54,9 +55,12 @@ def _decode(args: argparse.Namespace) -> int:
     except SettingError as error:
         raise ConfigError("edge decode", "--device", error.problem, error.mend) from error
     file = "stdin" if args.file is None else str(args.file)
+    if args.file is None and sys.stdin is None:
+        raise ConfigError(file, "FILE", "standard input is closed", "name a file, or pipe bytes in")
     try:
-        with sys.stdin.buffer if args.file is None else args.file.open("rb") as stream:
-            chunks = until_stopped(stream.fileno())
+        with ExitStack() as stack:
+            fd = sys.stdin.fileno() if args.file is None else stack.enter_context(args.file.open("rb")).fileno()
+            chunks = until_stopped(fd)
             for line in decoded_lines(args.device, from_hex(chunks, file) if args.hex else chunks):
                 print(line, flush=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:

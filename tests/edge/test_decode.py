@@ -150,6 +150,16 @@ def test_a_mistake_is_one_line_and_status_2(words: list[str], says: str) -> None
     assert line.startswith("murmure: ") and says in line and "; " in line
 
 
+def test_a_closed_input_is_a_mistake_like_any_other() -> None:
+    """Without standard input and without a file: one line, status 2."""
+    words = " ".join(f"'{word}'" for word in (*COMMAND[:2], COMMAND[2].replace("'", '"'), *COMMAND[3:]))
+    done = subprocess.run(
+        ["sh", "-c", f"exec {words} --device sds011 <&-"], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"murmure: stdin: FILE: standard input is closed; name a file, or pipe bytes in\n"
+
+
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 def test_a_living_port_is_summed_up_when_reading_is_stopped(ending: signal.Signals) -> None:
     """Lines appear as frames come, and Ctrl-C or SIGTERM ends with the summary and 0."""
