@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ SECRET = new_key()[0]
 WHO = Identity("gw-plaza", "centre", "plaza", SECRET)
 
 
+@lru_cache(maxsize=4096)
+def opened(sealed: bytes) -> Message:
+    """Verified as the centre would, once."""
+    return open_message(sealed, public_key(SECRET))
+
+
 @dataclass
 class Rig:
     """One gateway's publisher; `messages` are those handed over after their commit, over all restarts."""
@@ -138,7 +145,7 @@ class Rig:
 
     def stored(self) -> list[Message]:
         """What the database holds for the centre, verified as the centre would."""
-        return [open_message(sealed, public_key(SECRET)) for sealed in self.db.rows().values()]
+        return [opened(sealed) for sealed in self.db.rows().values()]
 
 
 MEMORY_DISK = Path("/dev/shm")
@@ -152,6 +159,12 @@ def quick_folder(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def gateway_kind() -> type[Rig]:
+    """The gateway that `rig` makes, for a test that makes its own."""
+    return Rig
 
 
 @pytest.fixture
@@ -181,7 +194,7 @@ def promises_kept(db: GatewayDb, policies: dict[bytes, Policy]) -> str | None:
     sealed = list(db.rows().values())
     previous, sent = FIRST_PREVIOUS, []
     for seq, one in enumerate(sealed, 1):
-        message = open_message(one, public_key(SECRET))
+        message = opened(one)
         if (message.seq, message.previous) != (seq, previous):
             return f"message {seq} does not follow from the one before it"
         previous = digest(one)
@@ -222,7 +235,7 @@ class Mortal(sqlite3.Connection):
     statements = 0
     before: Callable[[int], None] = staticmethod(lambda _: None)
 
-    def execute(self, *args: object) -> sqlite3.Cursor:
+    def execute(self, *args: Any) -> sqlite3.Cursor:
         self.statements += 1
         self.before(self.statements)
         return super().execute(*args)
