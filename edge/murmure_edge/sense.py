@@ -326,7 +326,9 @@ def _require_sound(batch: PortBatch) -> None:
 def _driver(config: GatewayConfig, port: PortConfig) -> Driver:
     number = config.ports.index(port) + 1
     try:
-        driver = make_driver(port.device, port.options)
+        # The speed counts for a polled sensor's time-outs too.
+        settings = port.options if port.baud is None else {**port.options, "baud": port.baud}
+        driver = make_driver(port.device, settings)
     except SettingError as error:
         raise ConfigError(str(config.file), f"port {number}.{error.key}", error.problem, error.mend) from error
     for quantity in port.streams:
