@@ -3,6 +3,8 @@
 BIN := .venv/bin
 STAMP := .venv/.installed
 CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py)
+# libatomic1: playwright drives chromium through a Node of its own, which needs it.
+DEBIAN := mosquitto chromium fonts-dejavu-core libatomic1 strace
 PYTEST := $(BIN)/pytest --durations=15
 
 .PHONY: help install packages demo lint test test-long campaign bench lock clean
@@ -17,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt constraints-judge.txt .ci/venv
 	touch $@
 
 packages: ## Debian packages that groups of tests need (as root or through sudo; else only named)
-	.ci/packages mosquitto chromium fonts-dejavu-core strace
+	.ci/packages $(DEBIAN)
 
 demo: $(STAMP) ## the whole pipeline on this machine; ARGS="--once --days 2" passes on
 	$(BIN)/murmure demo $(ARGS)
