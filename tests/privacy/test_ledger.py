@@ -185,7 +185,7 @@ def test_the_high_water_mark_is_the_last_end(filled: sqlite3.Connection) -> None
 NODES = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10), st.integers(0, 9), st.integers(1, 50)), max_size=12)
 
 
-@given(nodes=NODES, start=st.integers(0, 25), length=st.integers(0, 25))
+@given(nodes=NODES, start=st.integers(0, 25), length=st.integers(1, 25))
 def test_spent_is_the_dearest_instant(nodes: list[tuple[int, int, int, int]], start: int, length: int) -> None:
     """The spend of a span is the largest sum of charges at any of its instants, counted one instant at a time."""
     db = sqlite3.connect(":memory:", isolation_level=None)

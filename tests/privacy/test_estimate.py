@@ -1,0 +1,310 @@
+"""Figures that agree with each other: least squares from released nodes alone, with honest margins."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from murmure_privacy.estimate import NORMAL_95, Figure, equivalent_level, figures, total
+from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.plan import plan
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
+from murmure_privacy.window import LEVELS, Calendar
+
+PARIS = Calendar("Europe/Paris")
+DAY_S = PARIS.midnight(date(2026, 6, 10))
+LATER_S = DAY_S + 40 * 86_400
+SIGMA_MILLI = {"15min": 8356, "1h": 9458, "6h": 9103, "1d": 9475}
+
+
+def node(level: str, start_s: int, covered_from_s: int | None = None, quantity: str = "footfall") -> Node:
+    window = PARIS.node(level, start_s)
+    covered = window.start_s if covered_from_s is None else max(window.start_s, covered_from_s)
+    bounds = {"footfall": (0, 0), "noise": (350, 850)}.get(quantity, (0, 1000))
+    return Node(
+        f"plaza/{quantity}", quantity, level, window.start_s, window.end_s, covered, 20, 1000, bounds, bytes(32)
+    )
+
+
+def nodes_of_day(day_s: int, levels: Sequence[str], from_s: int = 0) -> list[Node]:
+    """Returns every node of a civil day that ends after `from_s`, partial where it begins before."""
+    end_s = PARIS.day(day_s).end_s
+    found = []
+    for level in levels:
+        at_s = day_s
+        while at_s < end_s:
+            window = PARIS.node(level, at_s)
+            if window.end_s > from_s:
+                found.append(node(level, at_s, max(from_s, window.start_s)))
+            at_s = window.end_s
+    return found
+
+
+def release(of: Node, value: int, sigma_milli: int | None = None, indicator: str = "crossings") -> Release:
+    return Release(of, (Noised(indicator, (value,), sigma_milli or SIGMA_MILLI[of.level], 5590),))
+
+
+def by_node(found: Sequence[Figure]) -> dict[tuple[str, int], Figure]:
+    return {(figure.level, figure.start_s): figure for figure in found}
+
+
+# --- against linear algebra written out ------------------------------------------------------------------------------
+
+
+@settings(max_examples=max(30, settings().max_examples // 3))
+@given(data=st.data(), levels=st.lists(st.sampled_from(LEVELS[1:]), unique=True, min_size=1), late_h=st.integers(0, 20))
+def test_estimates_equal_least_squares_by_hand(data: st.DataObject, levels: list[str], late_h: int) -> None:
+    """For any released part of a day, estimate and standard error are those of weighted least squares written out;
+    nodes that the others do not determine are absent."""
+    members = nodes_of_day(DAY_S, levels, DAY_S + late_h * 3600)
+    kept = data.draw(st.lists(st.booleans(), min_size=len(members), max_size=len(members)))
+    values = [data.draw(st.integers(-50, 5000)) for _ in members]
+    outcomes: list[Outcome] = [
+        release(member, value) if keep else Withheld(member, "paused")
+        for member, value, keep in zip(members, values, kept, strict=True)
+    ]
+    found = by_node(figures(outcomes, "Europe/Paris", LATER_S))
+    hours = range(DAY_S, DAY_S + 86_400, 3600)
+
+    def row(of: Node) -> list[float]:
+        return [float(of.covered_from_s <= hour < of.end_s) for hour in hours]
+
+    rows = [(row(m), v, SIGMA_MILLI[m.level] / 1000) for m, v, keep in zip(members, values, kept, strict=True) if keep]
+    if not rows:
+        assert found == {}
+        return
+    design = np.array([r for r, _, _ in rows])
+    observed = np.array([v for _, v, _ in rows], dtype=float)
+    weight = np.diag([1 / s**2 for _, _, s in rows])
+    covariance = np.linalg.pinv(design.T @ weight @ design)
+    solution = covariance @ design.T @ weight @ observed
+    rank = np.linalg.matrix_rank(design)
+    for member, value, keep in zip(members, values, kept, strict=True):
+        wanted = np.array(row(member))
+        determined = np.linalg.matrix_rank(np.vstack([design, wanted])) == rank
+        figure = found.get((member.level, member.start_s))
+        assert (figure is not None) == determined
+        if figure is None:
+            continue
+        error = math.sqrt(wanted @ covariance @ wanted)
+        assert figure.estimate == pytest.approx(wanted @ solution, rel=1e-6, abs=1e-6)
+        assert figure.standard_error == pytest.approx(error, rel=1e-6)
+        assert figure.low == pytest.approx(figure.estimate - NORMAL_95 * error, rel=1e-6, abs=1e-6)
+        assert figure.high == pytest.approx(figure.estimate + NORMAL_95 * error, rel=1e-6, abs=1e-6)
+        assert figure.value == (value if keep else None)
+        assert figure.sigma == (SIGMA_MILLI[member.level] / 1000 if keep else None)
+
+
+@pytest.mark.parametrize(
+    ("levels", "errors"),
+    [
+        (LEVELS, {"15min": 1.652, "1h": 1.681, "6h": 1.649, "1d": 1.816}),
+        (("15min", "1h", "1d"), {"15min": 1.488, "1h": 1.597, "1d": 1.654}),
+    ],
+)
+def test_errors_are_those_of_the_table(
+    write_policy: Callable[..., Policy], levels: tuple[str, ...], errors: dict[str, float]
+) -> None:
+    """With equal weights a day's figures have the published errors, in units of 1 / sqrt(2 rho)."""
+    was = '{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }'
+    chosen = "{ " + ", ".join(f'"{level}" = 1' for level in levels) + " }"
+    stream = plan(write_policy("footfall", swap=((was, chosen),))).streams["plaza/footfall"]
+    sigma = {level.level: level.indicators[0].sigma_milli for level in stream.nodes}
+    sigma0 = 1 / math.sqrt(2 * stream.rho_micro / 1e6)
+    outcomes = [release(member, 0, sigma[member.level]) for member in nodes_of_day(DAY_S, levels)]
+    for figure in figures(outcomes, "Europe/Paris", LATER_S):
+        assert figure.standard_error / sigma0 == pytest.approx(errors[figure.level], abs=1.5e-3)
+
+
+@given(st.data(), st.sampled_from([date(2026, 6, 10), date(2026, 3, 29), date(2026, 10, 25)]))
+@settings(max_examples=max(10, settings().max_examples // 10))
+def test_children_sum_to_their_parents(data: st.DataObject, day: date) -> None:
+    """On whole days of 23, 24 and 25 hours every node's estimate is the sum of those within it."""
+    day_s = PARIS.midnight(day)
+    salt = data.draw(st.integers(1, 10**6))
+    members = nodes_of_day(day_s, LEVELS)
+    found = by_node(
+        figures([release(m, salt * n % 977) for n, m in enumerate(members)], "Europe/Paris", day_s + 86_400)
+    )
+    assert len(found) == len(members)
+    for child, parent in (("15min", "1h"), ("1h", "6h"), ("6h", "1d")):
+        sums: dict[int, float] = {}
+        for (level, start_s), figure in found.items():
+            if level == child:
+                above = PARIS.node(parent, start_s).start_s
+                sums[above] = sums.get(above, 0) + figure.estimate
+        for start_s, summed in sums.items():
+            assert found[parent, start_s].estimate == pytest.approx(summed, abs=1e-6)
+
+
+# --- as a statistic --------------------------------------------------------------------------------------------------
+
+MONTE_CARLO_DAYS = 400
+STANDARD_ERRORS = 5.0
+
+
+def test_estimates_are_unbiased_and_their_errors_right(write_policy: Callable[..., Policy]) -> None:
+    """Over 400 days of real noise each node's mean error is nought and its spread as said, at 5 standard errors; the
+    95 % interval holds the truth as often as it says."""
+    was = '{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }'
+    stream = plan(write_policy("footfall", swap=((was, '{ "6h" = 1, "1d" = 1 }'),))).streams["plaza/footfall"]
+    source = DiscreteGaussian()
+    members = nodes_of_day(DAY_S, ("6h", "1d"))
+    truth = {m.key: 100 * (m.end_s - m.start_s) // 3600 for m in members}
+    draws = {}
+    for planned in stream.nodes:
+        wide = dataclasses.replace(planned.indicators[0], width=MONTE_CARLO_DAYS)
+        for member in members:
+            if member.level == planned.level:
+                draws[member.key] = source.draw((truth[member.key],) * MONTE_CARLO_DAYS, wide)
+    sigma = {level.level: level.indicators[0].sigma_milli for level in stream.nodes}
+    errors: dict[tuple[str, int], list[float]] = {}
+    covered = 0
+    for day in range(MONTE_CARLO_DAYS):
+        outcomes = [release(m, draws[m.key][day], sigma[m.level]) for m in members]
+        for (level, start_s), figure in by_node(figures(outcomes, "Europe/Paris", LATER_S)).items():
+            true = truth["plaza/footfall", level, start_s]
+            errors.setdefault((level, start_s), []).append((figure.estimate - true) / figure.standard_error)
+            covered += (figure.low or -math.inf) <= true <= (figure.high or math.inf)
+    for standardised in errors.values():
+        assert abs(np.mean(standardised)) < STANDARD_ERRORS / math.sqrt(MONTE_CARLO_DAYS)
+        # The variance of a sample variance of normal draws is 2 / n.
+        assert abs(np.mean(np.square(standardised)) - 1) < STANDARD_ERRORS * math.sqrt(2 / MONTE_CARLO_DAYS)
+    share = covered / MONTE_CARLO_DAYS / len(members)
+    # Nodes of one day are not independent: as if there were only one a day.
+    assert abs(share - 0.95) < STANDARD_ERRORS * math.sqrt(0.95 * 0.05 / MONTE_CARLO_DAYS)
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_a_withheld_node_is_estimated_from_the_others() -> None:
+    """Where siblings and parent determine a withheld node, it has an estimate without a value; else it is absent."""
+    blocks = nodes_of_day(DAY_S, ("6h",))
+    whole = node("1d", DAY_S)
+    outcomes: list[Outcome] = [release(block, 10) for block in blocks[1:]]
+    outcomes += [Withheld(blocks[0], "sensor_absent"), release(whole, 100)]
+    found = by_node(figures(outcomes, "Europe/Paris", LATER_S))
+    hidden = found["6h", blocks[0].start_s]
+    assert (hidden.value, hidden.sigma) == (None, None)
+    assert hidden.estimate == pytest.approx(70)
+    assert ("6h", blocks[0].start_s) not in by_node(figures(outcomes[:-1], "Europe/Paris", LATER_S))
+
+
+def test_a_partial_node_is_estimated_for_what_it_covers() -> None:
+    """After a start at noon, the day's node and its last two blocks are about the same twelve hours."""
+    members = nodes_of_day(DAY_S, ("6h", "1d"), DAY_S + 12 * 3600)
+    assert [m.covered_from_s - DAY_S for m in members] == [12 * 3600, 18 * 3600, 12 * 3600]
+    found = figures([release(m, v) for m, v in zip(members, (10, 20, 40), strict=True)], "Europe/Paris", LATER_S)
+    first, second, day = (f.estimate for f in found)
+    assert first + second == pytest.approx(day) and 30 < day < 40
+
+
+def test_before_and_after_a_restart_are_estimated_apart() -> None:
+    """Blocks before a restart belong to no day's node; the day's node covers what came after."""
+    early = nodes_of_day(DAY_S, ("6h",))[:1]
+    late = nodes_of_day(DAY_S, ("6h", "1d"), DAY_S + 12 * 3600)
+    outcomes = [release(m, 10) for m in early] + [release(m, v) for m, v in zip(late, (10, 20, 30), strict=True)]
+    found = by_node(figures(outcomes, "Europe/Paris", LATER_S))
+    assert found["6h", DAY_S].estimate == 10
+    assert found["6h", DAY_S].standard_error == pytest.approx(SIGMA_MILLI["6h"] / 1000)
+
+
+def test_a_day_is_final_when_it_is_over() -> None:
+    """Figures of a day that goes on are provisional; days are told apart by their own midnight."""
+    outcomes = [release(node("1h", DAY_S + 86_399), 5), release(node("1h", DAY_S + 86_400), 6)]
+    states = {f.start_s: f.state for f in figures(outcomes, "Europe/Paris", DAY_S + 86_400)}
+    assert states == {DAY_S + 82_800: "final", DAY_S + 86_400: "provisional"}
+    assert {f.state for f in figures(outcomes, "Europe/Paris", DAY_S + 86_399)} == {"provisional"}
+
+
+def test_no_node_no_figure() -> None:
+    """Nothing, or withheld nodes alone, give nothing."""
+    assert figures([], "Europe/Paris", LATER_S) == []
+    assert figures([Withheld(node("1h", DAY_S), "paused")], "Europe/Paris", LATER_S) == []
+
+
+def noise_hour(mean: int, energy: int) -> Release:
+    of = node("1h", DAY_S, quantity="noise")
+    return Release(
+        of,
+        (
+            Noised("histogram", (1,) * 10, 1000, 3),
+            Noised("mean", (mean,), 3_600_000, 2),
+            Noised("energy", (energy,), 36_000_000_000, 1),
+        ),
+    )
+
+
+def test_noise_has_a_mean_an_energy_and_a_level() -> None:
+    """Scalars become figures in printed units, ordered by name; the histogram is no scalar; LAeq follows its energy."""
+    found = figures([noise_hour(3600 * 521, 3600 * 10**6)], "Europe/Paris", LATER_S)
+    assert [f.indicator for f in found] == ["energy_mean", "laeq_db", "level_db_mean"]
+    energy, level, mean = found
+    assert [f.estimate for f in found] == pytest.approx([10**6, 60, 52.1])
+    assert (mean.value, mean.unit, mean.sigma) == (52.1, "dB", 0.1)
+    assert (energy.value, energy.unit, energy.sigma) == (10**6, "1", 10**4)
+    assert (level.value, level.unit, level.sigma) == (60, "dB", None)
+    assert level.low == pytest.approx(10 * math.log10(10**6 - NORMAL_95 * 10**4))
+    assert level.high == pytest.approx(10 * math.log10(10**6 + NORMAL_95 * 10**4))
+    assert level.standard_error == pytest.approx(10 / math.log(10) * 0.01)
+
+
+def test_an_energy_that_may_be_nothing_has_an_open_end() -> None:
+    """Where the interval of the energy reaches zero, the level has no lower end; where its estimate does, no level."""
+    loose = figures([noise_hour(0, 3600 * 100)], "Europe/Paris", LATER_S)
+    level = next(f for f in loose if f.indicator == "laeq_db")
+    assert level.low is None and level.high is not None and level.estimate == pytest.approx(20)
+    assert "laeq_db" not in {f.indicator for f in figures([noise_hour(0, -1)], "Europe/Paris", LATER_S)}
+    energy = next(f for f in loose if f.indicator == "energy_mean")
+    unseen = equivalent_level(dataclasses.replace(energy, value=None))
+    assert unseen is not None and unseen.value is None
+
+
+def days(quantity: str, indicator: str, values: Sequence[int], starts: Sequence[int]) -> list[Figure]:
+    found = []
+    for start_s, value in zip(starts, values, strict=True):
+        outcome = release(node("1d", start_s, quantity=quantity), value, indicator=indicator)
+        found += figures([outcome], "Europe/Paris", LATER_S)
+    return found
+
+
+def test_days_add_up() -> None:
+    """Counts of several days are summed and their errors too, as squares; the state is that of the youngest day."""
+    found = days("footfall", "crossings", [100, 200, 300], [DAY_S + n * 86_400 for n in range(3)])
+    week = total(found)
+    assert week is not None
+    assert (week.level, week.value, week.state) == ("range", None, "final")
+    assert week.estimate == pytest.approx(600)
+    assert week.standard_error == pytest.approx(math.sqrt(3) * 9.475)
+    assert week.low == pytest.approx(600 - NORMAL_95 * week.standard_error)
+    assert (week.start_s, week.end_s) == (DAY_S, DAY_S + 3 * 86_400)
+    young = total([*found[:2], dataclasses.replace(found[2], state="provisional")])
+    assert young is not None and young.state == "provisional"
+
+
+def test_means_are_weighted_by_the_time_they_cover() -> None:
+    """A day of 25 hours weighs more in a mean than one of 24."""
+    start_s = PARIS.midnight(date(2026, 10, 25))
+    values = [25 * 3600 * 100, 24 * 3600 * 200]
+    found = days("pm10", "mean", values, [start_s, start_s + 25 * 3600])
+    assert [f.estimate for f in found] == [pytest.approx(10), pytest.approx(20)]
+    both = total(found)
+    assert both is not None and both.estimate == pytest.approx((25 * 10 + 24 * 20) / 49)
+    assert both.standard_error == pytest.approx(
+        math.hypot(*(w / 49 * f.standard_error for w, f in zip((25, 24), found, strict=True)))
+    )
+
+
+def test_levels_do_not_add() -> None:
+    """No total of decibels, and none of nothing."""
+    found = figures([noise_hour(1, 3600 * 10**6)], "Europe/Paris", LATER_S)
+    assert total([f for f in found if f.indicator == "laeq_db"]) is None
+    assert total([]) is None
