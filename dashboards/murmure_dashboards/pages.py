@@ -92,7 +92,7 @@ def home(
         "",
         city,
         title=say("page.home_title", city=city.city, date=date),
-        written=_capital(say("page.written", date=date, hour=say.hour(now_s, zone, midnight_is_24=True))),
+        written=_capital(say("page.written", date=date, hour=say.clock(now_s, zone))),
         quartiers=quartiers,
         compact=elements > _HOME_ELEMENTS,
         months=[
@@ -126,7 +126,7 @@ def neighbourhood(
             stories.append((teller.week if week else teller.today)(view, site.name, name))
         places.append((site, stories))
     date = say.date(window.end_s - 1, zone)
-    hour = say.hour(now_s, zone, midnight_is_24=True)
+    hour = say.clock(now_s, zone)
     if week:
         written = say("page.week_span", first=say.day(window.start_s, zone), last=date, hour=hour)
     else:
@@ -142,7 +142,7 @@ def neighbourhood(
         head=say(f"page.{'week' if week else 'today'}_head"),
         week=week,
         written=written,
-        state=say("page.final" if over else "page.week_provisional" if week else "page.provisional"),
+        state=say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"),
         places=places,
         ends={site.id: _end(say, site, zone) for site in sites},
         cannot=cannot(say, shown),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from murmure_privacy.errors import MurmureError
+from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import opendata, pages
@@ -176,7 +177,7 @@ def _csv(of: Mapping[str, Sequence[StreamView]], sites: Sequence[str], rules: Ru
 
 
 def _order(quantity: str) -> int:
-    return ("footfall", "noise").index(quantity) if quantity in ("footfall", "noise") else 2
+    return list(QUANTITIES).index(quantity)
 
 
 def _week(calendar: Calendar, today: Window) -> Window:

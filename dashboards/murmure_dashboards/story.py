@@ -3,7 +3,7 @@ with the table behind it, and what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -54,6 +54,7 @@ class Teller:
             *self._level(view, day),
             *self._coverage(view, slots),
             *self._missing(view, slots, dated=False),
+            *([] if _tell_apart(slots) or not detail else [self.say("key.noisy")]),
         ]
         rows = tuple(
             (self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in slots if s.state != "awaited"
@@ -135,8 +136,9 @@ class Teller:
         said, between = self._amount(view, amount)
         return said, f"({between or self.say('number.often')}) {when}"
 
-    def laeq(self, view: StreamView, day: Window) -> str:
-        """Returns the day's LAeq with its interval, or why it is not shown."""
+    def laeq(self, view: StreamView, day: Window, tell: Callable[..., str] | None = None) -> str:
+        """Returns the day's LAeq with its interval as `tell` says it (default: as a table's cell), or why it is not
+        shown."""
         if view.now_s < day.end_s:
             return self.say("laeq.soon")
         node = [f for f in view.figures if f.level == "1d" and f.start_s == day.start_s]
@@ -147,7 +149,11 @@ class Teller:
             return self.say("laeq.undefined")
         if level.high - level.estimate >= WIDEST_LAEQ_DB or level.estimate - level.low >= WIDEST_LAEQ_DB:
             return self.say("laeq.wide")
-        return self.say.cell("noise", level.estimate, level.low, level.high)
+        return (tell or self.say.cell)("noise", level.estimate, level.low, level.high)
+
+    def _sentence(self, quantity: str, estimate: float, low: float, high: float) -> str:
+        number, between = self.say.amount(quantity, estimate, low, high)
+        return f"{number} ({between})" if between else number
 
     def _amount(self, view: StreamView, amount: Amount) -> tuple[str, str]:
         return self.say.amount(view.quantity.name, amount.estimate, amount.low, amount.high)
@@ -209,7 +215,7 @@ class Teller:
             return []
         said = [self.say("laeq.mean")]
         if day is not None and view.now_s >= day.end_s:
-            said.append(self.say("laeq.note", level=self.laeq(view, day)))
+            said.append(self.say("laeq.note", level=self.laeq(view, day, self._sentence)))
         return said
 
     def _coverage(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
@@ -220,12 +226,14 @@ class Teller:
         ends = [slot.end_s for slot in slots if slot.state != "awaited"] + [
             figure.end_s for figure in view.scalar.values()
         ]
-        expected_s = max(ends) - view.window.start_s
-        if amount.covered_s >= expected_s:
-            return []
-        return [
-            self.say("key.covered", covered=self.say.duration(amount.covered_s), expected=self.say.duration(expected_s))
-        ]
+        expected_s = max(ends) - view.first_s
+        said = []
+        if view.first_s > view.window.start_s:
+            said.append(self.say("key.since", when=self.say.date(view.first_s, view.calendar.zone)))
+        if amount.covered_s < expected_s:
+            covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
+            said.append(self.say("key.covered", covered=covered, expected=expected))
+        return said
 
     def _missing(self, view: StreamView, slots: Sequence[Slot], dated: bool) -> list[str]:
         """One sentence for each reason, with the periods that it is about."""
@@ -263,7 +271,7 @@ class Teller:
             return self.say("finding.few")
         highest = _among_the_highest(whole)
         start_s, end_s = highest[0].start_s, highest[-1].end_s
-        if (end_s - start_s) * 2 > whole[-1].end_s - whole[0].start_s:
+        if (end_s - start_s) * 3 > whole[-1].end_s - whole[0].start_s:
             return self.say(f"finding.flat_{self._family(view)}")
         return self.say(
             f"finding.peak_{self._family(view)}",

@@ -59,8 +59,9 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One interval of a stream. `state`: `figure`, `gap` (nothing came), `awaited` (too early to know), or the reason
-    for which the gateway withheld it. `covered_from_s` is later than the start where observation began late."""
+    """One interval of a stream. `state`: `figure`, `gap` (nothing came), `awaited` (too early to know), `before` (the
+    first policy was not yet in force), or the reason for which the gateway withheld it. `covered_from_s` is later than
+    the start where observation began late."""
 
     start_s: int
     end_s: int
@@ -71,14 +72,15 @@ class Slot:
     @property
     def missing(self) -> bool:
         """Returns whether there should be a value and is none."""
-        return self.state not in ("figure", "awaited")
+        return self.state not in ("figure", "awaited", "before")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
     """One stream over a window of whole days. `outcomes` and `figures` are complete: the open data are written from
     them. `scalar` has the figures of the quantity's own indicator whose interval is defined, `withheld` the reasons,
-    both by (level, start_s). `rule` is the newest signed policy that the nodes name and its part for the stream."""
+    both by (level, start_s). `rule` is the newest signed policy that the nodes name and its part for the stream. Before
+    `first_s` nothing was to be measured."""
 
     stream: str
     site: str
@@ -89,6 +91,7 @@ class StreamView:
     scalar: Mapping[tuple[str, int], Figure]
     withheld: Mapping[tuple[str, int], str]
     rule: tuple[Policy, StreamPolicy] | None
+    first_s: int
     calendar: Calendar
     now_s: int
 
@@ -138,6 +141,8 @@ class StreamView:
         reason = self.withheld.get((level, node.start_s))
         if reason is not None:
             return Slot(node.start_s, node.end_s, reason, node.start_s, None)
+        if node.end_s <= self.first_s:
+            return Slot(node.start_s, node.end_s, "before", node.start_s, None)
         state = "awaited" if node.end_s > self.now_s - LATE_S else "gap"
         return Slot(node.start_s, node.end_s, state, node.start_s, None)
 
@@ -215,9 +220,21 @@ def view(
         },
         withheld={(o.node.level, o.node.start_s): o.reason for o in outcomes if isinstance(o, Withheld)},
         rule=rules.newest(info.stream, outcomes),
+        first_s=_first_s(rules, outcomes, window, calendar),
         calendar=calendar,
         now_s=now_s,
     )
+
+
+def _first_s(rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar: Calendar) -> int:
+    """Returns when the stream's first policy came into force, if that is within the window and nothing came earlier:
+    what is not measured yet is no gap. A later version may have had one before it, so only the first one counts."""
+    if not outcomes:
+        return window.start_s
+    policy = rules.of(outcomes[0].node.policy)
+    if policy is None or policy.version != 1:
+        return window.start_s
+    return max(window.start_s, min(calendar.midnight(policy.valid_from), outcomes[0].node.start_s))
 
 
 @lru_cache(maxsize=1024)

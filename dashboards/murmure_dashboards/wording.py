@@ -144,6 +144,11 @@ class Language:
             return f"{hour}{FIXED}h" + (f"{FIXED}{when.minute:02d}" if when.minute else "")
         return f"{hour:02d}:{when.minute:02d}"
 
+    def clock(self, at_s: int, zone: ZoneInfo) -> str:
+        """Returns the time of an event, e.g. `15 h 15` or `minuit`."""
+        when = datetime.fromtimestamp(at_s, zone)
+        return self.hour(at_s, zone) if when.hour or when.minute else self("calendar.midnight")
+
     def hours(self, start_s: int, end_s: int, zone: ZoneInfo) -> str:
         """Returns e.g. `14 h – 15 h`."""
         return f"{self.hour(start_s, zone)} – {self.hour(end_s, zone, midnight_is_24=True)}"

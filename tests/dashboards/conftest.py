@@ -39,11 +39,11 @@ SEED = 20261121
 
 POLICY = """policy = 1
 site = "{site}"
-version = 7
+version = {version}
 timezone = "Europe/Paris"
 decision = "Délibération 2026-11-03 n° 42"
 reason = "Mesurer la place."
-valid_from = 2026-01-01
+valid_from = {valid_from}
 valid_until = 2027-11-30
 
 [[stream]]
@@ -125,11 +125,13 @@ def add(
     withheld: Callable[[str, Node], str | None] = lambda stream, node: None,
     quartier: str = "centre",
     streams: Sequence[str] = ("footfall", "noise", "pm2_5"),
+    version: int = 7,
+    valid_from: str = "2026-01-01",
 ) -> Policy:
     """Adds one site with all nodes that ended by `now_s`. `silent`: the gateway is off; afterwards every level opens a
     partial node. `withheld`: gives the reason for which a node is not released."""
     draw = random.Random(f"{SEED}{site}")
-    text = POLICY.format(site=site, high_db=high_db).encode()
+    text = POLICY.format(site=site, high_db=high_db, version=version, valid_from=valid_from).encode()
     policy = policies.parse(text, "test")
     street.policies[policy.hash] = text
     for stream_id, planned in plan(policy).streams.items():

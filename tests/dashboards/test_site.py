@@ -280,8 +280,12 @@ def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, c
     day = streets.PARIS.day(streets.NOW_S)
     street = streets.town(day.end_s)
     at_midnight = dict(site_module.render(street, city, day.end_s))["quartiers/centre/index.html"].decode()
-    assert "Samedi 21 novembre 2026, page écrite à 24\u00a0h. Chiffres définitifs" in at_midnight
-    assert "dans la journée" in at_midnight and "Dernier chiffre" not in at_midnight
+    assert "Samedi 21 novembre 2026, page écrite à minuit. Chiffres définitifs" in at_midnight
+    assert (
+        "dans la journée" in at_midnight
+        and "LAeq de la journée" in at_midnight
+        and "Dernier chiffre" not in at_midnight
+    )
     after = dict(site_module.render(street, city, day.end_s + 1))["quartiers/centre/index.html"].decode()
     assert "Dimanche 22 novembre 2026" in after
 

@@ -150,7 +150,7 @@ def test_laeq_is_shown_only_where_it_says_something(streets: SimpleNamespace, we
     cells = [plain(row[2]) for row in chart.table.rows]
     assert chart.table.columns[2] == "LAeq du jour (dB)"
     assert cells[-1] == "après minuit" and "–" in cells, "today, and the day whose node was lost"
-    assert "brouillage trop fort : non affiché" in cells
+    assert "non affiché, brouillage trop fort" in cells
     assert any(re.fullmatch(r"\d\d,\d \(\d\d,\d à \d\d,\d\)", cell) for cell in cells)
 
 
@@ -158,9 +158,9 @@ def test_laeq_is_shown_only_where_it_says_something(streets: SimpleNamespace, we
     ("low", "high", "said"),
     [
         (57.1, 62.9, "60 (57 à 63)"),
-        (56.9, 62.9, "marge de plus de 3 dB : non affiché"),
-        (57.1, 63.1, "marge de plus de 3 dB : non affiché"),
-        (None, 62.9, "brouillage trop fort : non affiché"),
+        (56.9, 62.9, "non affiché, marge de plus de 3 dB"),
+        (57.1, 63.1, "non affiché, marge de plus de 3 dB"),
+        (None, 62.9, "non affiché, brouillage trop fort"),
     ],
 )
 def test_a_margin_of_3_db_is_the_most_that_is_shown(
@@ -173,3 +173,27 @@ def test_a_margin_of_3_db_is_the_most_that_is_shown(
     energy = next(f for f in source.figures if f.level == "1d" and f.indicator == "energy_mean")
     level = replace(energy, indicator="laeq_db", estimate=60.0, low=low, high=high)
     assert plain(FRENCH.laeq(replace(source, figures=(energy, level)), day)) == said
+
+
+def test_before_the_first_policy_nothing_is_missing(streets: SimpleNamespace) -> None:
+    """A sensor that is two days old has no gap of five days; the page says since when it measures."""
+    window = streets.week_of(streets.NOW_S)
+    start_s = window.start_s + 5 * 86_400
+    street = streets.Street()
+    streets.add(street, "new", Window(start_s, window.end_s), version=1, valid_from="2026-11-20")
+    source = seen(streets, street, "new/footfall", window, streets.NOW_S)
+    story = FRENCH.week(source, "Ici", "c0")
+    assert [plain(note) for note in story.notes] == ["Mesuré seulement depuis vendredi 20 novembre 2026."]
+    assert story.chart is not None and not story.chart.gaps
+    assert [row[1] for row in story.chart.table.rows[:5]] == ["Avant la première mesure"] * 5
+    later = streets.Street()
+    streets.add(later, "new", Window(start_s, window.end_s), version=2, valid_from="2026-11-20")
+    story = FRENCH.week(seen(streets, later, "new/footfall", window, streets.NOW_S), "Ici", "c0")
+    assert "Aucune donnée reçue : dim. 15, 0 h – jeu. 19, 24 h." in [plain(note) for note in story.notes]
+
+
+def test_hours_of_noise_are_called_so(today: dict[str, Story]) -> None:
+    """Where the protective noise prevails hour by hour, the page sends the reader to the figure of the day."""
+    said = {stream: plain(" ".join(story.notes)) for stream, story in today.items()}
+    assert "le brouillage l'emporte" in said["alley/footfall"] and "le brouillage l'emporte" in said["plaza/pm2_5"]
+    assert "le brouillage l'emporte" not in said["plaza/footfall"] + said["alley/pm2_5"]
