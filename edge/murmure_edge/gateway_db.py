@@ -4,7 +4,8 @@ WAL with `synchronous=FULL`: what a commit has said is on the disk. `wal/normal`
 simulated power cuts that were tried, `wal/full` in none.
 
 Charges are chained; every other row carries a mark, the SHA-256 of itself, since SQLite checks the form of a page and
-not what stands in it: one flipped bit could make an epsilon of 1.0 one of 3.0.
+not what stands in it: one flipped bit could make an epsilon of 1.0 one of 3.0. The mark of the head covers the ends of
+the other tables too, so that none of them can lose its newest rows, or all of them, unseen.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS head (
 ) STRICT;
 """
 )
+_SMALLEST = 512  # bytes of the smallest page
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
 
 
@@ -78,17 +80,21 @@ class GatewayDb:
             if verdict != "ok":
                 raise LedgerDamaged(_damaged(where, verdict))
             connection.executescript(_SCHEMA)
-            connection.execute("INSERT OR IGNORE INTO head VALUES (1, 0, 0, ?, ?)", (bytes(32), _mark(0, 0, bytes(32))))
             self.ledger = Ledger(connection)
+            first = (0, 0, FIRST_PREVIOUS)
+            connection.execute(
+                "INSERT OR IGNORE INTO head VALUES (1, ?, ?, ?, ?)", (*first, _mark(*first, bytes(32), None))
+            )
             self._verify_marks()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _translated(where, error) from error
 
     def _verify_marks(self) -> None:
         heads = self._db.execute("SELECT boot, seq, hash, mark FROM head").fetchall()
         messages = self._db.execute("SELECT seq, sealed, mark FROM outbox ORDER BY seq").fetchall()
         policies = self._db.execute("SELECT version, from_s, toml, mark FROM policies").fetchall()
-        right = len(heads) == 1 and all(mark == _mark(*fields) for *fields, mark in (*heads, *messages, *policies))
+        right = all(mark == _mark(*fields, *self._ends()) for *fields, mark in heads) and len(heads) == 1
+        right = right and all(mark == _mark(*fields) for *fields, mark in (*messages, *policies))
         if right and messages:
             # Receipts settle the oldest first: what is left ends with the newest and has no gap.
             _, newest, newest_hash, _ = heads[0]
@@ -111,8 +117,9 @@ class GatewayDb:
                 lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
                 opened.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if size == 0 and os.pread(lock, 1, 0) == _BORN:
-                    raise LedgerDamaged(_damaged(str(path), "it is empty"))
+                # SQLite takes a file of a few bytes for a new one.
+                if size is not None and size < _SMALLEST and os.pread(lock, 1, 0) == _BORN:
+                    raise LedgerDamaged(_damaged(str(path), f"{size} bytes are left of it"))
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 path.chmod(0o600)
                 connection = sqlite3.connect(path, isolation_level=None)
@@ -123,8 +130,8 @@ class GatewayDb:
             opened.callback(connection.close)
             db = cls(connection, str(path))
             with db.transaction():
-                boot, seq, newest = connection.execute("SELECT boot, seq, hash FROM head").fetchone()
-                db._set_head(boot + 1, seq, newest)
+                connection.execute("UPDATE head SET boot = boot + 1")
+                db._renew_head()
             os.pwrite(lock, _BORN, 0)
             db._closing = opened.pop_all()
         return db
@@ -190,7 +197,18 @@ class GatewayDb:
 
     def _set_head(self, boot: int, seq: int, newest: bytes) -> None:
         fields = (boot, seq, newest)
-        self._db.execute("UPDATE head SET boot = ?, seq = ?, hash = ?, mark = ?", (*fields, _mark(*fields)))
+        mark = _mark(*fields, *self._ends())
+        self._db.execute("UPDATE head SET boot = ?, seq = ?, hash = ?, mark = ?", (*fields, mark))
+
+    def _renew_head(self) -> None:
+        self._set_head(*self._db.execute("SELECT boot, seq, hash FROM head").fetchone())
+
+    def _ends(self) -> list[object]:
+        """Where each table ends: the newest charge, the oldest message that waits, every policy."""
+        charge = self._db.execute("SELECT chain FROM charges ORDER BY line DESC LIMIT 1").fetchone()
+        oldest = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
+        policies = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
+        return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in policies)]
 
     def rows(self) -> dict[int, bytes]:
         """Returns the messages without a receipt, by number."""
@@ -209,6 +227,7 @@ class GatewayDb:
         """Forgets messages that the centre has settled; their charges stay."""
         with self.transaction():
             self._db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq in seqs])
+            self._renew_head()
 
     def policies(self) -> list[StoredPolicy]:
         """Returns every accepted policy by version."""
@@ -221,9 +240,10 @@ class GatewayDb:
             self._db.execute("DELETE FROM policies WHERE from_s >= ?", (from_s,))
             fields = (version, from_s, toml)
             self._db.execute("INSERT INTO policies VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
+            self._renew_head()
 
 
-def _translated(where: str, error: sqlite3.DatabaseError) -> MurmureError:
+def _translated(where: str, error: sqlite3.DatabaseError | UnicodeDecodeError) -> MurmureError:
     """Returns what an error of SQLite means here: room can be made, a reader can be closed, the rest is damage."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python raises some of its own
     if code == sqlite3.SQLITE_FULL:
@@ -238,4 +258,7 @@ def _mark(*fields: object) -> bytes:
 
 
 def _damaged(where: str, what: str) -> str:
-    return f"{where}: damaged ({what}); nothing is published: keep the card for inspection and enrol the gateway anew"
+    one_line = "".join(c if c.isprintable() else " " for c in what)  # SQLite quotes what is damaged
+    return (
+        f"{where}: damaged ({one_line}); nothing is published: keep the card for inspection and enrol the gateway anew"
+    )

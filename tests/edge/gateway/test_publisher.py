@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Publisher
-from murmure_privacy.errors import ConfigError
+from murmure_privacy.errors import ConfigError, LedgerDamaged
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Release, Withheld
 from murmure_privacy.window import Calendar, parse_utc
@@ -460,9 +460,12 @@ def broken_after_some_cut(
         gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 900)
         gateway.db.close()
         child = fork_and_die(gateway, mortal, cut)
-        gateway.restart(MIDNIGHT_S + 2000)
-        gateway.fill(MIDNIGHT_S + 2000, MIDNIGHT_S + 2 * HOUR_S)
-        verdict = broken(gateway.db, {policy.hash: policy})
+        try:
+            gateway.restart(MIDNIGHT_S + 2000)
+            gateway.fill(MIDNIGHT_S + 2000, MIDNIGHT_S + 2 * HOUR_S)
+            verdict = broken(gateway.db, {policy.hash: policy})
+        except LedgerDamaged:
+            verdict = "the start refuses what the end has left"
         if verdict is not None:
             found.add(verdict)
         if not child:
@@ -498,10 +501,10 @@ def test_a_power_cut_between_charge_and_outbox_spends_nothing(
 def test_a_publisher_that_charges_in_a_commit_of_its_own_is_found_out(
     rig: MakeRig, mortal: Callable[..., Any], make_policy: MakePolicy, broken_promise: Callable[..., str | None]
 ) -> None:
-    """The twin: the same cuts find a charge without its message."""
+    """The twin: the same cuts leave a charge without its message, which the next start does not accept."""
     policy = make_policy(nodes='{ "15min" = 1 }')
     assert broken_after_some_cut(rig, mortal, policy, Hasty, broken_promise) == {
-        "the charges are not those of the messages"
+        "the start refuses what the end has left"
     }
 
 

@@ -1,4 +1,4 @@
-"""A gateway's life in any order: days, crashes, clocks, policies, full disks, receipts; the promise holds throughout."""
+"""A gateway's life in any order: days, crashes, clocks, policies, full disks; the promise holds throughout."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from murmure_edge.publisher import Publisher
+from murmure_privacy.errors import LedgerDamaged
 from murmure_privacy.policy import Policy
-from murmure_privacy.release import Release
 from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import digest
 
@@ -208,7 +208,7 @@ class Hasty(Publisher):
 def test_broken_publishers_are_found_out(life: type[Life], kind: type[Publisher]) -> None:
     """The twins: the same machine finds each of them."""
     life.publisher_kind = kind
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, LedgerDamaged)):
         run_state_machine_as_test(
             life, settings=settings(max_examples=40, stateful_step_count=12, report_multiple_bugs=False, phases=EARLY)
         )

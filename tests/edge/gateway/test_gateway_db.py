@@ -1,0 +1,479 @@
+"""`gateway.db` is one process's alone, says when it is not what was written, and loses nothing that was committed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from murmure_edge.gateway_db import DiskFull, GatewayDb
+from murmure_privacy.errors import LedgerDamaged, MurmureError
+from murmure_privacy.policy import Policy
+from murmure_privacy.window import parse_utc
+from murmure_privacy.wire import digest
+
+MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
+HOUR_S = 3600
+FLIPS, MANY_FLIPS = 400, 10_000
+KILLS = 6
+
+
+@pytest.fixture
+def path(quick_folder: Path) -> Path:
+    return quick_folder / "data" / "gateway.db"
+
+
+@pytest.fixture
+def lived(rig: Callable[..., Any], make_policy: Callable[..., Policy]) -> Path:
+    """A file with charges, withheld nodes, messages with and without receipt and two policies, closed in order."""
+    gateway = rig()
+    gateway.publisher.start(MIDNIGHT_S)
+    gateway.publisher.adopt(make_policy(1, streams=("dust", "sound")), MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 3 * HOUR_S)
+    gateway.db.clear([1, 2, 3])
+    gateway.publisher.adopt(make_policy(2, epsilon="0.5"), MIDNIGHT_S + 3 * HOUR_S)
+    gateway.db.close()
+    path: Path = gateway.path
+    return path
+
+
+def everything(db: GatewayDb) -> tuple[Any, ...]:
+    """All that a gateway goes by, less the number of starts."""
+    return list(db.ledger.lines()), db.rows(), db.policies(), db.next_message(), db.ledger.high_water_s(["plaza/dust"])
+
+
+# --- one process -----------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_for_its_owner_only(path: Path) -> None:
+    """Mode 0600 for all that belongs to it, whatever the umask, also for a file that was left open to others."""
+    old = os.umask(0)
+    try:
+        GatewayDb.open(path).close()
+        path.chmod(0o644)
+        db = GatewayDb.open(path)
+    finally:
+        os.umask(old)
+    files = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert files == dict.fromkeys(["gateway.db", "gateway.db-shm", "gateway.db-wal", "gateway.db.lock"], 0o600)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    db.close()
+
+
+def test_what_a_commit_has_said_is_synced(path: Path) -> None:
+    """Write-ahead log and full synchronisation, as asked of SQLite itself."""
+    db = GatewayDb.open(path)
+    ask = [db._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert ask == ["wal", 2]
+    db.close()
+
+
+def test_a_second_process_is_refused_with_one_line(path: Path) -> None:
+    """Two ledgers of one gateway would spend twice; when the first has ended, the second may start."""
+    db = GatewayDb.open(path)
+    code = (
+        "import sys; from pathlib import Path; from murmure_edge.gateway_db import GatewayDb\n"
+        "from murmure_privacy.errors import MurmureError\n"
+        "try: GatewayDb.open(Path(sys.argv[1]))\n"
+        "except MurmureError as error: sys.exit(str(error))\n"
+    )
+    second = [sys.executable, "-c", code, str(path)]
+    refused = subprocess.run(second, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == f"{path}: another process has it; stop the other `sense` first\n"
+    with pytest.raises(MurmureError, match="another process has it"):
+        GatewayDb.open(path)
+    db.close()
+    assert subprocess.run(second, check=False).returncode == 0
+
+
+def test_a_refused_start_leaves_the_file_free(lived: Path) -> None:
+    """A start that fails lets go of the lock: mended, the same file opens in the same process."""
+    good = lived.read_bytes()
+    lived.write_bytes(b"no database" * 1000)
+    with pytest.raises(LedgerDamaged):
+        GatewayDb.open(lived)
+    lived.write_bytes(good)
+    GatewayDb.open(lived).close()
+
+
+def test_a_place_that_cannot_be_used_is_named_in_one_line(path: Path) -> None:
+    """A file where the folder should be, and a folder where the file should be."""
+    path.parent.write_text("")
+    with pytest.raises(MurmureError, match=r"gateway\.db: cannot be opened: .*; mend the folder's rights or room"):
+        GatewayDb.open(path)
+    path.parent.unlink()
+    path.mkdir(parents=True)
+    with pytest.raises(MurmureError, match="cannot be opened"):
+        GatewayDb.open(path)
+
+
+def test_a_file_that_somebody_else_writes_to_stops_with_one_line(lived: Path) -> None:
+    """Another program that holds the file is named as such, and nothing is called damaged."""
+    db = GatewayDb.open(lived)
+    db._db.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(lived, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(MurmureError, match="database is locked; stop what else uses it") as caught:
+        db.clear([4])
+    assert not isinstance(caught.value, LedgerDamaged | DiskFull)
+    other.close()
+    db.clear([4])
+    db.close()
+
+
+def test_each_start_is_counted(path: Path) -> None:
+    """The boot count grows by one with every opening, and a replay in memory has none."""
+    for boot in (1, 2, 3):
+        db = GatewayDb.open(path)
+        assert db.boot() == boot
+        db.close()
+    assert GatewayDb.in_memory().boot() == 0
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_is_all_or_nothing(lived: Path) -> None:
+    """An error inside takes back everything, and the ledger's chain goes on from what is stored."""
+    db = GatewayDb.open(lived)
+    before = everything(db)
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        db.put(13, b"message")
+        db._db.execute("DELETE FROM policies")
+        raise ZeroDivisionError
+    assert everything(db) == before
+    db.close()
+
+
+def test_receipts_clear_messages_and_never_charges(lived: Path) -> None:
+    """A settled message goes; what it cost stays, and the next number is unchanged."""
+    db = GatewayDb.open(lived)
+    lines, rows, _, following, _ = everything(db)
+    assert (db.depth(), sorted(rows)) == (9, list(range(4, 13)))
+    assert (db.message(4), db.message(99)) == (rows[4], None)
+    db.clear(sorted(rows))
+    assert (db.depth(), db.rows(), list(db.ledger.lines())) == (0, {}, lines)
+    assert db.next_message() == following == (13, digest(rows[12]))
+    db.close()
+    GatewayDb.open(lived).close()
+
+
+def test_a_replay_keeps_its_key_and_leaves_a_gateways_ledger_alone(path: Path, lived: Path) -> None:
+    """The key of the first run is that of every later one; the ledger of a real gateway is refused."""
+    db = GatewayDb.open(path)
+    assert db.kept_secret(b"first") == b"first"
+    assert db.kept_secret(b"second") == b"first"
+    db._db.execute("UPDATE replay_key SET secret = ?", (b"other",))
+    with pytest.raises(LedgerDamaged, match="not what was written"):
+        db.kept_secret(b"third")
+    db.close()
+    gateways = GatewayDb.open(lived)
+    with pytest.raises(MurmureError, match="the ledger of a gateway"):
+        gateways.kept_secret(b"first")
+    gateways.close()
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def flipped(good: bytes, at: int, bit: int) -> bytes:
+    return good[:at] + bytes([good[at] ^ (1 << bit)]) + good[at + 1 :]
+
+
+def sweep(path: Path, places: Iterator[tuple[int, int]]) -> tuple[int, int]:
+    """Flips a bit at each place in turn; returns how often that was refused and how often it changed nothing."""
+    good = path.read_bytes()
+    sound = GatewayDb.open(path)
+    wanted = everything(sound)
+    sound.close()
+    refused = unused = 0
+    for at, bit in places:
+        for beside in path.parent.iterdir():
+            if beside.suffix != ".lock":
+                beside.unlink()
+        path.write_bytes(flipped(good, at, bit))
+        try:
+            db = GatewayDb.open(path)
+        except MurmureError as error:
+            assert "\n" not in str(error)
+            refused += 1
+            continue
+        found = everything(db)
+        db.close()
+        assert found == wanted, f"bit {bit} of byte {at} changed what the gateway goes by"
+        unused += 1
+    path.write_bytes(good)
+    return refused, unused
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(lived: Path) -> None:
+    """Wherever one bit of the file turns, the gateway stops with one line, or that bit is of no use to it."""
+    random = Random(8)
+    size = lived.stat().st_size
+    refused, unused = sweep(lived, ((random.randrange(size), random.randrange(8)) for _ in range(FLIPS)))
+    assert refused > FLIPS // 4
+    assert refused + unused == FLIPS
+
+
+@pytest.mark.long
+def test_of_many_flipped_bits_none_is_believed(lived: Path) -> None:
+    """The same for so many that hardly a cell of a page is left out."""
+    random = Random(9)
+    size = lived.stat().st_size
+    refused, unused = sweep(lived, ((random.randrange(size), random.randrange(8)) for _ in range(MANY_FLIPS)))
+    assert refused > MANY_FLIPS // 4
+    assert refused + unused == MANY_FLIPS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE policies SET toml = CAST(replace(CAST(toml AS TEXT), 'epsilon = 0.5', 'epsilon = 9.5') AS BLOB)",
+        "UPDATE policies SET from_s = from_s - 3600 WHERE version = 2",
+        "UPDATE head SET seq = seq - 1",
+        "UPDATE head SET boot = boot - 1",
+        "UPDATE head SET hash = zeroblob(32)",
+        "DELETE FROM head",
+        "UPDATE outbox SET sealed = zeroblob(99) WHERE seq = 5",
+        "DELETE FROM outbox WHERE seq = 5",
+        "DELETE FROM outbox WHERE seq = 12",
+        "DROP TRIGGER charges_keep; DELETE FROM charges WHERE line = (SELECT max(line) FROM charges) - 1",
+        "DROP TRIGGER charges_stay; UPDATE charges SET rho_micro = 1 WHERE line = 3",
+        "DROP TRIGGER charges_keep; DELETE FROM charges WHERE line = (SELECT max(line) FROM charges)",
+        "DELETE FROM outbox",
+        "DELETE FROM policies WHERE version = 2",
+        "DROP TABLE charges",
+        "DROP TABLE policies",
+        "DROP TABLE head",
+    ],
+)
+def test_a_row_that_was_changed_behind_its_back_is_found(lived: Path, change: str) -> None:
+    """Not only bits: whatever somebody with an editor did, the next start stops with one line."""
+    other = sqlite3.connect(lived)
+    other.executescript(change)
+    other.commit()
+    other.close()
+    with pytest.raises(LedgerDamaged) as caught:
+        GatewayDb.open(lived)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_newest_message_must_be_the_one_that_the_head_names(lived: Path) -> None:
+    """A row whose mark is right, and which is yet another message than the one that was sent, is found."""
+    from murmure_edge.gateway_db import _mark
+
+    other = sqlite3.connect(lived)
+    other.execute("UPDATE outbox SET sealed = ?, mark = ? WHERE seq = 12", (b"x", _mark(12, b"x")))
+    other.commit()
+    other.close()
+    with pytest.raises(LedgerDamaged, match="not what was written"):
+        GatewayDb.open(lived)
+
+
+def test_a_file_cut_short_is_refused_and_an_empty_one_too(lived: Path) -> None:
+    """Half a file, or none of it, is not a gateway without a past."""
+    good = lived.read_bytes()
+    for size in (len(good) - 1, len(good) // 2, 4096, 513, 512, 100, 1, 0):
+        lived.write_bytes(good[:size])
+        with pytest.raises(LedgerDamaged, match=r"nothing .*is published"):
+            GatewayDb.open(lived)
+
+
+def test_a_first_start_that_was_cut_short_goes_on(path: Path) -> None:
+    """An empty file whose tables were never made is a new one."""
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    path.with_name("gateway.db.lock").write_bytes(b"")
+    db = GatewayDb.open(path)
+    assert db.next_message() == (1, bytes(32))
+    db.close()
+
+
+# --- a full disk -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 8 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "murmure-test", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_goes_on_by_itself(
+    small_disk: Path,
+    gateway_kind: type[Any],
+    make_policy: Callable[..., Policy],
+    broken_promise: Callable[..., str | None],
+) -> None:
+    """A day on a disk that is full from its second hour: closed nodes wait in memory, then all are there."""
+    gateway = gateway_kind(small_disk / "data" / "gateway.db")
+    policy = make_policy()
+    gateway.publisher.start(MIDNIGHT_S)
+    gateway.publisher.adopt(policy, MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    gateway.fill(MIDNIGHT_S + HOUR_S, MIDNIGHT_S + 24 * HOUR_S)
+    assert gateway.publisher.owes
+    with pytest.raises(DiskFull, match="no room on the disk"):
+        gateway.publisher.adopt(make_policy(2), MIDNIGHT_S + 24 * HOUR_S)
+    assert gateway.publisher.policy == policy
+    filler.unlink()
+    gateway.publisher.advance(MIDNIGHT_S + 24 * HOUR_S)
+    assert not gateway.publisher.owes
+    assert len(gateway.outcomes()) == 96 + 24 + 4 + 1
+    assert [line.split(": ")[1].split(";")[0] for line in gateway.said] == [
+        "no room on the disk",
+        "there is room again",
+    ]
+    assert broken_promise(gateway.db, {policy.hash: policy}) is None
+    gateway.db.close()
+
+
+def test_a_start_on_a_full_disk_says_so(small_disk: Path) -> None:
+    """One line, and the lock is free again."""
+    (small_disk / "filler").write_bytes(bytes((8 << 20) - 4096))
+    for _ in range(2):
+        with pytest.raises(MurmureError, match=r"no room on the disk|cannot be opened"):
+            GatewayDb.open(small_disk / "gateway.db")
+
+
+# --- the power -------------------------------------------------------------------------------------------------------
+
+GATEWAY_DAY = """
+import sys
+from pathlib import Path
+from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.publisher import Identity, Publisher
+from murmure_privacy.policy import parse
+
+class Constant:
+    def prepare(self, indicator): pass
+    def draw(self, exact, indicator): return exact
+
+path, policy, start_s = Path(sys.argv[1]), parse(Path(sys.argv[2]).read_bytes(), "policy"), int(sys.argv[3])
+db = GatewayDb.open(path)
+publisher = Publisher(db, Identity("gw-plaza", "centre", "plaza", bytes.fromhex(sys.argv[4])), Constant(),
+    lambda message, sealed: print(message.seq, sealed.hex(), flush=True), lambda line: None)
+now_s = max(start_s, db.ledger.high_water_s([stream.id for stream in policy.streams]))
+publisher.start(now_s)
+if publisher.policy is None:
+    publisher.adopt(policy, now_s)
+print("ready", flush=True)
+while True:
+    publisher.add("plaza/dust", [(now_s * 1000, 100 + now_s // 900 % 7)])
+    now_s += 900
+    publisher.advance(now_s)
+"""
+
+
+def cut_short(command: list[str], after_lines: int) -> dict[int, bytes]:
+    """Kills the process after it has handed over so many messages; returns those, by number."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = {}
+    for line in process.stdout:
+        if " " in line:
+            seq, sealed = line.split()
+            said[int(seq)] = bytes.fromhex(sealed)
+        if len(said) == after_lines:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    for line in process.stdout:  # what it had said before it died
+        if line.endswith("\n") and " " in line:
+            seq, sealed = line.split()
+            said[int(seq)] = bytes.fromhex(sealed)
+    process.wait()
+    process.stdout.close()
+    return said
+
+
+def killed_again_and_again(
+    tmp_path: Path, policy: bytes, secret: bytes, kills: int, prefix: Callable[[int], list[str]] = lambda _: []
+) -> GatewayDb:
+    """One gateway, killed so often; after each death all that was handed over is in the file, unchanged."""
+    random = Random(kills)
+    path = tmp_path / "data" / "gateway.db"
+    (tmp_path / "policy.toml").write_bytes(policy)
+    command = [
+        sys.executable, "-c", GATEWAY_DAY, str(path), str(tmp_path / "policy.toml"), str(MIDNIGHT_S), secret.hex(),
+    ]  # fmt: skip
+    handed_over: dict[int, bytes] = {}
+    for number in range(kills):
+        handed_over |= cut_short([*prefix(number), *command], random.randrange(1, 60))
+        db = GatewayDb.open(path)
+        rows = db.rows()
+        db.close()
+        assert handed_over.items() <= rows.items()
+        assert len(rows) - len(handed_over) <= number + 1
+        handed_over = rows
+    return GatewayDb.open(path)
+
+
+def test_whenever_it_is_killed_nothing_that_was_handed_over_is_lost(
+    tmp_path: Path,
+    gateway_secret: bytes,
+    write_policy: Callable[..., bytes],
+    make_policy: Callable[..., Policy],
+    broken_promise: Callable[..., str | None],
+) -> None:
+    """Real processes, real kills: the file goes on from each of them, and the promise holds over all."""
+    db = killed_again_and_again(tmp_path, write_policy(), gateway_secret, KILLS)
+    assert broken_promise(db, {make_policy().hash: make_policy()}, drawn=False) is None
+    db.close()
+
+
+@pytest.mark.long
+def test_however_often_it_is_killed_nothing_is_lost(
+    tmp_path: Path,
+    gateway_secret: bytes,
+    write_policy: Callable[..., bytes],
+    make_policy: Callable[..., Policy],
+    broken_promise: Callable[..., str | None],
+) -> None:
+    """The same, a hundred times on one file."""
+    db = killed_again_and_again(tmp_path, write_policy(), gateway_secret, 100)
+    assert broken_promise(db, {make_policy().hash: make_policy()}, drawn=False) is None
+    db.close()
+
+
+@pytest.mark.long
+@pytest.mark.strace
+def test_killed_inside_any_write_or_sync_nothing_is_lost(
+    tmp_path: Path,
+    gateway_secret: bytes,
+    write_policy: Callable[..., bytes],
+    make_policy: Callable[..., Policy],
+    broken_promise: Callable[..., str | None],
+) -> None:
+    """The kernel kills the process at its n-th write or sync of the database, for n from 1 on."""
+    program = shutil.which("strace")
+    assert program is not None
+
+    def prefix(number: int) -> list[str]:
+        call, nth = ("pwrite64", "fdatasync")[number % 2], number // 2 + 1
+        return [program, "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=SIGKILL:when={nth}"]
+
+    db = killed_again_and_again(tmp_path, write_policy(), gateway_secret, 40, prefix)
+    assert broken_promise(db, {make_policy().hash: make_policy()}, drawn=False) is None
+    db.close()
