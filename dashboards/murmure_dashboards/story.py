@@ -133,6 +133,8 @@ class Teller:
             return self.say("key.none"), ""
         kind = "footfall" if view.quantity.kind == "count" else "mean"
         when = self.say(f"key.{period}_{kind}")
+        if view.first_s > window.start_s:
+            when = self.say(f"key.since_{kind}", day=self.say.date(view.first_s, view.calendar.zone))
         said, between = self._amount(view, amount)
         return said, f"({between or self.say('number.often')}) {when}"
 
@@ -227,13 +229,10 @@ class Teller:
             figure.end_s for figure in view.scalar.values()
         ]
         expected_s = max(ends) - view.first_s
-        said = []
-        if view.first_s > view.window.start_s:
-            said.append(self.say("key.since", when=self.say.date(view.first_s, view.calendar.zone)))
-        if amount.covered_s < expected_s:
-            covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
-            said.append(self.say("key.covered", covered=covered, expected=expected))
-        return said
+        if amount.covered_s >= expected_s:
+            return []
+        covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
+        return [self.say("key.covered", covered=covered, expected=expected)]
 
     def _missing(self, view: StreamView, slots: Sequence[Slot], dated: bool) -> list[str]:
         """One sentence for each reason, with the periods that it is about."""
