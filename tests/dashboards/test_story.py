@@ -198,3 +198,14 @@ def test_hours_of_noise_are_called_so(today: dict[str, Story]) -> None:
     said = {stream: plain(" ".join(story.notes)) for stream, story in today.items()}
     assert "le brouillage l'emporte" in said["alley/footfall"] and "le brouillage l'emporte" in said["plaza/pm2_5"]
     assert "le brouillage l'emporte" not in said["plaza/footfall"] + said["alley/pm2_5"]
+
+
+def test_many_holes_are_counted_not_listed(streets: SimpleNamespace) -> None:
+    """A sentence names four periods and counts the others; the file has them all."""
+    day = streets.PARIS.day(streets.NOW_S)
+    off = [Window(day.start_s + hour * 3600, day.start_s + (hour + 1) * 3600) for hour in range(1, 15, 2)]
+    street = streets.Street()
+    streets.add(street, "plaza", day, silent=off, streams=("footfall",))
+    notes = FRENCH.today(seen(streets, street, "plaza/footfall", day, streets.NOW_S), "Ici", "c0").notes
+    said = "Aucune donnée reçue : 1 h – 2 h, 3 h – 4 h, 5 h – 6 h, 7 h – 8 h, et 3 autres périodes."
+    assert said in [plain(note) for note in notes]
