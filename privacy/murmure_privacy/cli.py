@@ -39,7 +39,7 @@ def _check(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(source, "file", error.strerror or str(error), "give a readable policy") from error
     parsed = policy.parse(data, source)
-    made = plan(parsed)
+    made = plan(parsed, source)
     largest = largest_message(made)
     if largest > MESSAGE_LIMIT:
         raise ConfigError(

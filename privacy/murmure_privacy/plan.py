@@ -109,21 +109,21 @@ def _largest(stream: StreamPolicy, indicator: str) -> int:
     return slots * (energy(stream.bounds[1]) if indicator == "energy" else stream.bounds[1])
 
 
-def _node(stream: StreamPolicy, level: str, budget: Fraction) -> NodePlan:
+def _node(source: str, stream: StreamPolicy, level: str, budget: Fraction) -> NodePlan:
     weights = sum(weight for _, weight in stream.indicators)
     indicators = []
     for name, weight in stream.indicators:
         micro = int(budget * Fraction(weight) / Fraction(weights))
         if micro < 1:
             raise ConfigError(
-                "policy", f"stream {stream.id}: nodes.{level}", f"{name} gets less than a micro-rho", "raise its weight"
+                source, f"stream {stream.id}: nodes.{level}", f"{name} gets less than a micro-rho", "raise its weight"
             )
         squared = sensitivity_sq(stream, name)
         sigma = accountant.sigma_milli(squared, micro)
         if sigma > SIGMA_LIMIT or _largest(stream, name) > VALUE_LIMIT:
             key = "bounds_db" if stream.quantity.kind == "level" else "bounds"
             raise ConfigError(
-                "policy",
+                source,
                 f"stream {stream.id}: {key}",
                 f"{name} would not fit 64 bits",
                 "lower the bounds or protect less",
@@ -133,15 +133,15 @@ def _node(stream: StreamPolicy, level: str, budget: Fraction) -> NodePlan:
     return NodePlan(level, tuple(indicators))
 
 
-def plan(policy: Policy) -> Plan:
-    """Returns the noise scales of a policy: the same integers on every machine.
+def plan(policy: Policy, source: str = "policy") -> Plan:
+    """Returns the noise scales of a policy: the same integers on every machine. `source` names the file in errors.
 
-    Raises ConfigError if a weight leaves a node without budget.
+    Raises ConfigError if a weight leaves a node without budget or if bounds make sums too large for 64 bits.
     """
     streams = {}
     for stream in policy.streams:
         budget = accountant.rho_micro(stream.epsilon, stream.delta)
         parts = shares(stream.nodes, stream.quantity.kind == "count")
-        nodes = tuple(_node(stream, level, budget * part) for level, part in parts.items())
+        nodes = tuple(_node(source, stream, level, budget * part) for level, part in parts.items())
         streams[stream.id] = StreamPlan(stream, budget, nodes)
     return Plan(policy, streams)

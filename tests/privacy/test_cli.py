@@ -69,6 +69,12 @@ bounds_db = [35, 85]
         check(policy_text(*(noise.format(n=n) for n in range(9))))
 
 
+def test_a_plan_without_budget_names_the_file(check: Callable[..., int], policy_text: Callable[..., str]) -> None:
+    """What only planning finds is said as what parsing finds: file, key, mend."""
+    with pytest.raises(ConfigError, match=r"policy\.toml: stream plaza/footfall: nodes\.15min: crossings gets less"):
+        check(policy_text("footfall", swap=(("epsilon = 1.0", "epsilon = 1e-6"),)))
+
+
 def test_an_unreadable_policy_is_named(tmp_path: Path) -> None:
     """A file that cannot be read is one line."""
     parser = argparse.ArgumentParser()
