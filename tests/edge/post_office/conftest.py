@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -79,7 +80,7 @@ class Gateway:
             "policy_version": 0,
             "checkpoint": bytes(32),
         }
-        return wire.seal_receipt(Receipt(**(fields | other)), self.centre)
+        return wire.seal_receipt(Receipt(**cast(Any, fields | other)), self.centre)
 
     def policy(self, version: int, site: str = "plaza", secret: bytes | None = None) -> bytes:
         text = POLICY.format(version=version, site=site).encode()
@@ -236,13 +237,13 @@ class Centre:
             CallbackAPIVersion.VERSION2,
             protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
         )
-        self.client.reconnect_delay_set(0.1, 0.2)
+        self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = lambda client, *_: client.subscribe("murmure/v1/#", 1)
         self.client.on_subscribe = lambda *_: self.ready.set()
         self.client.on_disconnect = lambda *_: self.ready.clear()
         self.client.on_message = self._on_message
 
-    def _on_message(self, client: mqtt.Client, data: object, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, _client: object, _data: object, message: Any) -> None:
         if message.topic.endswith(("/release", "/health")):
             self.content_types.add(getattr(message.properties, "ContentType", None))
             self.heard.append((message.topic, message.payload))

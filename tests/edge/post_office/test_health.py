@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from murmure_privacy import wire
 from murmure_privacy.release import Health
 
 SOURCES = Sources(lambda: 47_300, lambda: 29_999_000_000, "murmure 0.1.0")
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "at_s": 1_763_740_123,
     "uptime_s": 3_671,
     "boot": 4,
@@ -49,7 +50,7 @@ def test_a_report_goes_over_the_wire_and_back(gateway):
 
 
 @pytest.mark.parametrize("wrong", [{"clock": "late"}, {"ports": {"beam": "12 people"}}])
-def test_what_is_not_listed_does_not_leave(gateway, wrong: dict[str, object]):
+def test_what_is_not_listed_does_not_leave(gateway, wrong: dict[str, Any]):
     """A state that is on no list is a defect, not a message."""
     with pytest.raises(ValueError, match="no state"):
         health.report(gateway.trust, SOURCES, **(FIELDS | wrong))
@@ -86,7 +87,8 @@ def test_the_board_answers(tmp_path: Path):
     """The sources of this machine give numbers; a disk that is not there has no room."""
     board = health.board(tmp_path)
     assert board.free_bytes() > 0 and board.software.startswith("murmure")
-    assert board.temperature_milli_c() is None or board.temperature_milli_c() > -60_000
+    milli_c = board.temperature_milli_c()
+    assert milli_c is None or milli_c > -60_000
     assert health.free_bytes(tmp_path / "absent") == 0
 
 

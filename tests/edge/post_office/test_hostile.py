@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from murmure_edge import inbox, outbox
@@ -58,7 +59,7 @@ def acting(uid: int, gid: int, code: str, *arguments: object) -> list[str]:
 class House:
     """A gateway whose two processes are two users."""
 
-    gateway: object
+    gateway: Any
     folder: Path
 
     def act(self, uid: int, gid: int, code: str, *arguments: object) -> object:
@@ -77,7 +78,7 @@ class House:
 
 
 @pytest.fixture
-def house(enrol: Callable[[Path], object]) -> Iterator[House]:
+def house(enrol: Callable[[Path], Any]) -> Iterator[House]:
     # pytest's own folders are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="murmure-hostile-", dir=MEMORY))
     folder.chmod(0o755)

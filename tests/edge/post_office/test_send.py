@@ -87,7 +87,12 @@ def test_a_receipt_clears_what_it_settles(gateway, broker, centre, sender, until
     config = gateway.write(broker.port, broker.mqtt)
     process = sender(config)
     box, boxed = Inbox(gateway.config.inbox, pytest.fail), []
-    until(lambda: boxed.extend(box.new()) or boxed, "the retained receipt")
+
+    def look() -> bool:
+        boxed.extend(box.new())
+        return bool(boxed)
+
+    until(look, "the retained receipt")
     settled = decide_receipt(boxed[0].data, gateway.trust, OutboxState(5, hashes))
     assert isinstance(settled, Settled) and settled.seqs == (1, 2)
     outbox.Outbox(gateway.config.outbox, pytest.fail).clear(settled.seqs)
