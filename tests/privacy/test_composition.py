@@ -262,6 +262,59 @@ def test_the_ledger_holds_where_the_plan_fails(write_policy: Callable[..., Polic
     assert {outcome.reason for outcome in outcomes if isinstance(outcome, Withheld)} == {"cap"}
 
 
+def changed_at(first: Policy, second: Policy, change_s: int, begin_s: int, end_s: int) -> list[Outcome]:
+    """Returns the outcomes of a street whose policy changes at an instant, in one ledger."""
+    book, outcomes = ledger(), []
+    for policy, from_s, until_s in ((first, begin_s, change_s), (second, change_s, end_s)):
+        made = plan(policy)
+        windows = OpenWindows(made, from_s)
+        # Before midnight only a broken gateway would close what is open and go on under other scales.
+        windows.until_s = until_s
+        gate = Gate(book, Counted())
+        for aggregate in closed_nodes(windows, until_s):
+            if not book.closed(aggregate.node):
+                outcomes.append(gate.release(aggregate, made, policy, FOREVER_S))
+    return outcomes
+
+
+def paid(outcomes: Sequence[Outcome], at_s: int) -> int:
+    """Returns what the releases that contain an instant were charged."""
+    return sum(
+        noised.rho_micro
+        for outcome in outcomes
+        if isinstance(outcome, Release) and outcome.node.covered_from_s <= at_s < outcome.node.end_s
+        for noised in outcome.noised
+    )
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_a_policy_that_changes_at_midnight_overspends_nothing(write_policy: Callable[..., Policy], day: date) -> None:
+    """Each instant is charged under the policy of its own day alone, also where days have 23 hours."""
+    policies = {
+        epsilon: write_policy("footfall", swap=(("epsilon = 1.0", f"epsilon = {epsilon}"),)) for epsilon in ("0.5", "3")
+    }
+    calendar = Calendar("Europe/Paris")
+    midnight_s = calendar.midnight(day)
+    begin_s, end_s = calendar.day(midnight_s - 1).start_s, calendar.day(midnight_s).end_s
+    for old, new in (("0.5", "3"), ("3", "0.5")):
+        outcomes = changed_at(policies[old], policies[new], midnight_s, begin_s, end_s)
+        limits = {name: plan(policy).streams["plaza/footfall"].rho_micro for name, policy in policies.items()}
+        for at_s in range(begin_s, end_s, QUARTER_S):
+            limit = limits[old if at_s < midnight_s else new]
+            assert 0.999 * limit <= paid(outcomes, at_s) <= limit
+
+
+def test_a_policy_that_changes_at_noon_would_overspend(write_policy: Callable[..., Policy]) -> None:
+    """The broken twin of the rule: nodes of new scales inside a day of old ones charge an instant beyond both budgets,
+    though epsilon stays the same."""
+    every = '{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }'
+    fine = plan(write_policy("footfall", swap=((every, '{ "15min" = 1000, "1d" = 0.001 }'),)))
+    coarse = plan(write_policy("footfall", swap=((every, '{ "15min" = 0.001, "1d" = 1000 }'),)))
+    (quarter, _), (_, day) = fine.streams["plaza/footfall"].nodes, coarse.streams["plaza/footfall"].nodes
+    budget = fine.streams["plaza/footfall"].rho_micro
+    assert quarter.rho_micro + day.rho_micro > 1.9 * budget
+
+
 # --- once, for ever --------------------------------------------------------------------------------------------------
 
 

@@ -182,6 +182,13 @@ def test_the_high_water_mark_is_the_last_end(filled: sqlite3.Connection) -> None
     assert ledger.high_water_s([]) == 0
 
 
+def test_a_node_withheld_for_the_clock_is_no_mark(filled: sqlite3.Connection) -> None:
+    """What a wrong clock closed before its end does not hold back the right time."""
+    ledger = Ledger(filled)
+    ledger.withhold(node(86_400, 172_800, "1d"), "clock")
+    assert ledger.high_water_s([STREAM]) == 4500
+
+
 NODES = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10), st.integers(0, 9), st.integers(1, 50)), max_size=12)
 
 
