@@ -266,6 +266,19 @@ def test_a_second_brings_one_sign_of_life() -> None:
     assert sum(len(each) for each in found) == 2
 
 
+def test_a_pass_brings_no_second_that_would_be_empty_without_it(luna_frame: Callable[..., bytes]) -> None:
+    """After a stall one piece may hold several seconds: which of them had a frame is the same, whoever passed."""
+    seconds = []
+    for distances_cm in ([180] * 30, [180] * 7 + [60] * 4 + [180] * 19):
+        driver = make_driver("tfluna", {})
+        _fed(driver, luna_frame(180) * 10, now_ms=10_950)
+        found = driver.feed(b"".join(luna_frame(distance_cm) for distance_cm in distances_cm), 13_950)
+        assert sum(reading.value for _, reading in found) == (60 in distances_cm)
+        assert [reading.time_ms for _, reading in found] == sorted(reading.time_ms for _, reading in found)
+        seconds.append({reading.time_ms // 1000 for _, reading in found})
+    assert seconds[0] == seconds[1] == {11, 12, 13}
+
+
 @pytest.mark.parametrize("name", sorted(NOT_YET))
 def test_devices_of_later_versions_are_refused_with_the_names_there_are(name: str) -> None:
     """A device without a driver is refused in words that name the ones there are."""

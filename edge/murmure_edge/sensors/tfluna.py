@@ -156,8 +156,13 @@ class TfLuna:
         decoded = [("footfall", Reading(begin_ms, 1)) for begin_ms in begins_ms]
         second = now_ms // 1000
         if second != self._alive_second:
+            # Each second that the piece reaches into: `present` must not tell that somebody passed in one of them.
+            first = (now_ms - (len(distances_cm) - 1) * 1000 // self.rate_hz) // 1000
+            if self._alive_second < second:
+                first = max(first, self._alive_second + 1)
             self._alive_second = second
-            decoded.append(("footfall", Reading(now_ms, 0)))
+            decoded += [("footfall", Reading(min(at * 1000 + 999, now_ms), 0)) for at in range(first, second + 1)]
+            decoded.sort(key=lambda item: item[1].time_ms)
         return decoded
 
     def settled_ms(self, now_ms: int) -> int:
