@@ -235,9 +235,8 @@ class GatewayDb:
         return [StoredPolicy(*row) for row in rows]
 
     def store_policy(self, version: int, from_s: int, toml: bytes) -> None:
-        """Accepts a policy; one that had not begun to hold by then is replaced by it."""
+        """Accepts a policy. None is ever forgotten: what one has paused stays paused until the next one begins."""
         with self.transaction():
-            self._db.execute("DELETE FROM policies WHERE from_s >= ?", (from_s,))
             fields = (version, from_s, toml)
             self._db.execute("INSERT INTO policies VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
             self._renew_head()

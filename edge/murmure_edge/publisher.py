@@ -7,13 +7,13 @@ charged, drawn, sealed and put in the outbox together, or none is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.gate import Gate, Mechanism
-from murmure_privacy.plan import Plan, plan
+from murmure_privacy.plan import Plan, StreamPlan, plan
 from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Message, Node, Outcome
 from murmure_privacy.window import Calendar
@@ -73,14 +73,14 @@ class Publisher:
         self._judge_dates = judge_dates
         self._eras: list[_Era] = []
         self._waiting: list[_Closing] = []
-        self._newest: Policy | None = None
+        self._accepted: list[tuple[int, Plan]] = []  # (instant from which it holds, plan), by version
         self._now_s: int | None = None
         self._full = False
 
     @property
     def policy(self) -> Policy | None:
         """Returns the newest accepted policy."""
-        return self._newest
+        return self._accepted[-1][1].policy if self._accepted else None
 
     @property
     def owes(self) -> bool:
@@ -105,16 +105,17 @@ class Publisher:
     ) -> None:
         """Opens windows as of `now_s` under (instant from which it holds, policy) in that order; see `start`."""
         self._now_s = now_s
-        self._newest = policies[-1][1] if policies else None
+        self._accepted = [(begins_s, self._planned(policy)) for begins_s, policy in policies]
         self._eras = []
-        for number, (begins_s, policy) in enumerate(policies):
-            until_s = policies[number + 1][0] if number + 1 < len(policies) else None
+        in_force = _in_force(self._accepted)
+        for number, (begins_s, made) in enumerate(in_force):
+            until_s = in_force[number + 1][0] if number + 1 < len(in_force) else None
             if until_s is None or until_s > now_s:
-                why_not = refusal(policy)
+                why_not = refusal(made.policy)
                 if why_not is None:
-                    self._open(policy, max(begins_s, now_s), until_s)
+                    self._open(made, max(begins_s, now_s), until_s)
                 else:
-                    self._say(f"policy {policy.version}: no node is opened under it: {why_not}")
+                    self._say(f"policy {made.policy.version}: no node is opened under it: {why_not}")
 
     def _planned(self, policy: Policy) -> Plan:
         made = plan(policy)
@@ -124,13 +125,12 @@ class Publisher:
                     self._mechanism.prepare(indicator)
         return made
 
-    def _open(self, policy: Policy, from_s: int, until_s: int | None) -> None:
-        made = self._planned(policy)
+    def _open(self, made: Plan, from_s: int, until_s: int | None) -> None:
+        policy = made.policy
         closed_s = self._db.ledger.high_water_s(stream.id for stream in policy.streams)
         if closed_s > from_s:
             self._say(f"clock: {closed_s - from_s} s behind the newest charge; nothing opens until that has passed")
-        calendar = Calendar(policy.timezone)
-        last_s = calendar.midnight(policy.valid_until + timedelta(days=1)) if self._judge_dates else _FOREVER_S
+        last_s = _last_s(made) if self._judge_dates else _FOREVER_S
         windows = OpenWindows(made, max(from_s, closed_s))
         windows.until_s = until_s
         self._eras.append(_Era(made, windows, last_s))
@@ -141,21 +141,22 @@ class Publisher:
         return Calendar(policy.timezone).midnight(policy.valid_from)
 
     def adopt(self, policy: Policy, now_s: int) -> None:
-        """Accepts a newer policy. The first one holds from now (or its first day); another from a civil midnight on,
-        where no node is open; until then the old scales hold and what the new one pauses or drops is withheld."""
-        self._planned(policy)  # what has no plan is not stored either: every later start would stop at it
+        """Accepts a newer policy. The first one holds from now (or its first day), another from a civil midnight on:
+        there no node is open. Until then the old scales hold, and what any newer one pauses, drops, ends earlier or
+        protects better is withheld, even if the next one takes that back."""
+        made = self._planned(policy)  # what has no plan is not stored either: every later start would stop at it
         begins_s = max(now_s, self.first_day_s(policy)) if self._judge_dates else now_s
-        begun = [era for era in self._eras if era.windows.opened_s < begins_s]
+        begun = [plan for from_s, plan in _in_force(self._accepted) if from_s < begins_s]
         if begun:
-            day = begun[-1].windows.calendar.day(begins_s)
+            day = Calendar(begun[-1].policy.timezone).day(begins_s)
             begins_s = begins_s if begins_s == day.start_s else day.end_s
         self._db.store_policy(policy.version, begins_s, policy.text)
-        self._newest = policy
+        self._accepted.append((begins_s, made))
         self._eras = [era for era in self._eras if era.windows.opened_s < begins_s]
         if self._eras:
             # Only the last one: those before it end where their own successor begins.
             self._eras[-1].windows.until_s = begins_s
-        self._open(policy, begins_s, None)
+        self._open(made, begins_s, None)
 
     def add(self, stream: str, readings: Sequence[tuple[int, int]]) -> None:
         """Adds readings (time_ms, value in the quantity's reading unit) in the order they came."""
@@ -205,13 +206,33 @@ class Publisher:
             return self._seal(closing.closing_s, outcomes) if outcomes else None
 
     def _released(self, era: _Era, aggregates: Sequence[Aggregate]) -> list[Outcome]:
-        newest = self._newest if self._newest is not None else era.plan.policy
+        orders, publish_until_s = self._orders(era)
         return [
-            self._gate.release(aggregate, era.plan, newest, era.publish_until_s)
+            self._gate.release(aggregate, era.plan, orders, publish_until_s)
             for aggregate in aggregates
             # After a restart a partial node can meet one that was withheld for the clock: it is closed for ever.
             if not self._db.ledger.closed(aggregate.node)
         ]
+
+    def _orders(self, era: _Era) -> tuple[Policy, int]:
+        """Returns what every policy since the era's own says of it together, and until when it may publish.
+
+        A stream that any of them drops is missing, one that any of them pauses or protects better is paused: a node of
+        the era that is still open would otherwise publish, after a pause was lifted, what happened during it.
+        """
+        policy, publish_until_s = era.plan.policy, era.publish_until_s
+        newer = [plan for _, plan in self._accepted if plan.policy.version > policy.version]
+        streams = []
+        for stream in policy.streams:
+            words = [plan.streams.get(stream.id) for plan in newer]
+            own = era.plan.streams[stream.id]
+            if None not in words:
+                paused = any(word.stream.paused or _protects_better(word, own) for word in words if word is not None)
+                streams.append(replace(stream, paused=stream.paused or paused))
+        if self._judge_dates:
+            publish_until_s = min([publish_until_s, *map(_last_s, newer)])
+        paused = policy.paused or any(plan.policy.paused for plan in newer)
+        return replace(policy, streams=tuple(streams), paused=paused), publish_until_s
 
     def _withheld(self, nodes: Sequence[Node]) -> list[Outcome]:
         return [self._gate.withhold(node, "clock") for node in nodes if not self._db.ledger.closed(node)]
@@ -232,3 +253,22 @@ class Publisher:
         sealed = seal_message(message, who.secret)
         self._db.put(seq, sealed)
         return message, sealed
+
+
+def _in_force(accepted: Sequence[tuple[int, Plan]]) -> list[tuple[int, Plan]]:
+    """Returns the policies that ever hold: one that had not begun when its successor did never does."""
+    return [
+        (from_s, made)
+        for number, (from_s, made) in enumerate(accepted)
+        if all(later_s > from_s for later_s, _ in accepted[number + 1 :])
+    ]
+
+
+def _last_s(made: Plan) -> int:
+    """Returns the instant at which a policy's last day is over."""
+    return Calendar(made.policy.timezone).midnight(made.policy.valid_until + timedelta(days=1))
+
+
+def _protects_better(word: StreamPlan, own: StreamPlan) -> bool:
+    """Returns whether a newer policy allows less to be learned of a stream, or hides a larger unit of it."""
+    return word.rho_micro < own.rho_micro or word.stream.protects[1] > own.stream.protects[1]

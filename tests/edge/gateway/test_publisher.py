@@ -151,7 +151,7 @@ def test_another_policy_holds_from_civil_midnight_and_the_old_scales_until_then(
 ) -> None:
     """No node lives under two scales: each keeps the sigma of the policy under which it opened."""
     gateway = rig()
-    first, second = make_policy(1), make_policy(2, epsilon="0.5")
+    first, second = make_policy(1), make_policy(2, epsilon="2.0")
     started(gateway, first, MIDNIGHT_S)
     gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S + 60)
     gateway.publisher.adopt(second, MIDNIGHT_S + 10 * HOUR_S + 60)
@@ -183,7 +183,7 @@ def test_a_policy_that_has_not_begun_is_replaced_by_a_newer_one(rig: MakeRig, ma
     gateway.fill(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
     gateway.publisher.adopt(make_policy(2, epsilon="2.0"), MIDNIGHT_S + HOUR_S)
     gateway.publisher.adopt(make_policy(3, epsilon="0.5"), MIDNIGHT_S + HOUR_S)
-    assert [item.version for item in gateway.db.policies()] == [1, 3]
+    assert [item.version for item in gateway.db.policies()] == [1, 2, 3]
     gateway.restart(MIDNIGHT_S + HOUR_S)
     gateway.fill(MIDNIGHT_S + HOUR_S, MIDNIGHT_S + 2 * DAY_S)
     assert {o.node.policy for o in gateway.outcomes()} == {make_policy(1).hash, make_policy(3, epsilon="0.5").hash}
@@ -260,7 +260,7 @@ def test_a_policy_without_a_plan_is_not_stored(rig: MakeRig, make_policy: MakePo
 
 
 def test_a_stored_policy_that_these_sensors_cannot_keep_opens_nothing(rig: MakeRig, make_policy: MakePolicy) -> None:
-    """A sensor may have been changed while the gateway was off; a fit policy then holds at once."""
+    """A sensor may have been changed while the gateway was off; a fit policy then holds from midnight on."""
     gateway = rig()
     started(gateway, make_policy(1), MIDNIGHT_S)
     gateway.restart(MIDNIGHT_S + HOUR_S)
@@ -269,8 +269,8 @@ def test_a_stored_policy_that_these_sensors_cannot_keep_opens_nothing(rig: MakeR
     assert gateway.messages == []
     assert gateway.said == ["policy 1: no node is opened under it: its memory is longer"]
     gateway.publisher.adopt(make_policy(2), MIDNIGHT_S + 2 * HOUR_S)
-    gateway.fill(MIDNIGHT_S + 2 * HOUR_S, MIDNIGHT_S + 3 * HOUR_S)
-    assert spans(gateway, "1h") == [(2, 3, "released")]
+    gateway.fill(MIDNIGHT_S + 2 * HOUR_S, MIDNIGHT_S + DAY_S + HOUR_S)
+    assert spans(gateway, "1h") == [(24, 25, "released")]
 
 
 # --- presence --------------------------------------------------------------------------------------------------------
@@ -512,3 +512,66 @@ def test_the_file_is_named_by_the_test(tmp_path: Path) -> None:
     """Nothing is written outside of the folder given."""
     GatewayDb.open(tmp_path / "a" / "gateway.db").close()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["gateway.db", "gateway.db.lock"]
+
+
+# --- what a newer policy takes away stays away until the next midnight -----------------------------------------------
+
+
+def test_a_pause_that_is_lifted_on_the_same_day_publishes_nothing_of_it(rig: MakeRig, make_policy: MakePolicy) -> None:
+    """Nodes that were open during a pause are withheld whole, also after the pause was lifted and after a restart."""
+    gateway = rig()
+    started(gateway, make_policy(1), MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S)
+    gateway.publisher.adopt(make_policy(2, extra="paused = true"), MIDNIGHT_S + 10 * HOUR_S)
+    gateway.fill(MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + 11 * HOUR_S - 60)
+    gateway.publisher.adopt(make_policy(3), MIDNIGHT_S + 11 * HOUR_S - 60)
+    gateway.restart(MIDNIGHT_S + 12 * HOUR_S)
+    gateway.fill(MIDNIGHT_S + 12 * HOUR_S, MIDNIGHT_S + DAY_S + HOUR_S)
+    paused_from_s = MIDNIGHT_S + 10 * HOUR_S
+    fates = {
+        (outcome.node.end_s > paused_from_s and outcome.node.start_s < MIDNIGHT_S + DAY_S, isinstance(outcome, Release))
+        for outcome in gateway.outcomes()
+    }
+    assert fates == {(False, True), (True, False)}
+    assert {outcome.reason for outcome in gateway.outcomes() if isinstance(outcome, Withheld)} == {"paused"}
+
+
+def test_a_tighter_policy_withholds_whole_nodes_until_its_midnight(rig: MakeRig, make_policy: MakePolicy) -> None:
+    """From the moment a stream is protected better nothing more is released under the old scales."""
+    gateway = rig()
+    started(gateway, make_policy(1), MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S)
+    gateway.publisher.adopt(make_policy(2, epsilon="0.1"), MIDNIGHT_S + 10 * HOUR_S)
+    gateway.fill(MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + DAY_S + HOUR_S)
+    for outcome in gateway.outcomes():
+        after = MIDNIGHT_S + 10 * HOUR_S < outcome.node.end_s <= MIDNIGHT_S + DAY_S
+        assert isinstance(outcome, Withheld) == after
+
+
+def test_a_validity_that_is_cut_short_ends_publication_at_once(rig: MakeRig, make_policy: MakePolicy) -> None:
+    """The earlier of the two last days counts, not that of the policy still in force."""
+    gateway = rig()
+    started(gateway, make_policy(1), MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S)
+    gateway.publisher.adopt(make_policy(2, valid=("2026-01-01", "2026-01-14")), MIDNIGHT_S + 10 * HOUR_S)
+    gateway.fill(MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + DAY_S)
+    late = [outcome for outcome in gateway.outcomes() if outcome.node.end_s > MIDNIGHT_S + 10 * HOUR_S]
+    assert late
+    assert {getattr(outcome, "reason", None) for outcome in late} == {"expired"}
+
+
+def test_a_policy_that_comes_just_after_a_restart_waits_for_midnight(rig: MakeRig, make_policy: MakePolicy) -> None:
+    """No window is open yet, but the day has begun under the old scales."""
+    gateway = rig()
+    started(gateway, make_policy(1), MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S)
+    gateway.restart(MIDNIGHT_S + 10 * HOUR_S + 60)
+    gateway.publisher.adopt(make_policy(2, epsilon="20.0"), MIDNIGHT_S + 10 * HOUR_S + 120)
+    gateway.fill(MIDNIGHT_S + 10 * HOUR_S + 120, MIDNIGHT_S + DAY_S + HOUR_S)
+    scales = {
+        outcome.noised[0].sigma_milli: outcome.node.start_s >= MIDNIGHT_S + DAY_S
+        for outcome in gateway.outcomes()
+        if isinstance(outcome, Release) and outcome.node.level == "15min"
+    }
+    assert sorted(scales.items(), reverse=True)[0][1] is False and sorted(scales.items())[0][1] is True
+    assert len(scales) == 2
