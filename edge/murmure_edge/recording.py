@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from murmure_privacy.policy import StreamPolicy
 HEADER = ["timestamp_utc", "site", "metric", "value", "unit"]
 _FOOTFALL = (("in", "out"), ("pedestrians",), ("bicycles",))
 _NOISE = (("laeq_1s",), ("laeq_1min",), ("laeq_1h",))
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _BATCH_MS = 3_600_000
 _NAMED_MS = {"laeq_1s": 1000, "laeq_1min": 60_000, "laeq_1h": 3_600_000}
 _YEARS = range(1970, 2100)
@@ -85,7 +87,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, Decimal]]:
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             with gzip.open(raw) if zipped else raw as binary:
-                lines = csv.reader(io.TextIOWrapper(binary, encoding="utf-8", newline=""))
+                lines = csv.reader(io.TextIOWrapper(binary, encoding="utf-8-sig", newline=""))
                 header = next(lines, [])
                 if header != HEADER:
                     raise ConfigError(where, "line 1", "not the header of a recording", f"write {','.join(HEADER)}")
@@ -105,6 +107,8 @@ def _row(where: str, number: int, line: list[str]) -> tuple[int, str, str, Decim
         if not text.endswith("Z"):
             raise ValueError("time without Z")
         instant = datetime.fromisoformat(text)
+        if not _NUMBER.fullmatch(value):
+            raise ValueError(f"value {value!r} is not a number")
         if instant.year not in _YEARS:
             raise ValueError(f"the year {instant.year} is not one of a recording")
         figure = Decimal(value)
@@ -158,6 +162,8 @@ def batches(recording: Recording, stream: StreamPolicy) -> Iterator[tuple[int, l
             made = []
             due_ms = start_ms + _BATCH_MS
         made.append((start_ms, value))
+        if counting:
+            made.append((start_ms, 0))  # the slot in which it starts has its sign of life too
         held = 0 if counting else value
         first_slot_ms = (start_ms // cadence_ms + 1) * cadence_ms
         made.extend(zip(range(first_slot_ms, min(next_ms, start_ms + longest_ms), cadence_ms), repeat(held)))

@@ -22,21 +22,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
 from murmure_privacy.gate import Mechanism
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message
-from murmure_privacy.wire import MESSAGE_LIMIT, digest, largest_message, seal_health
+from murmure_privacy.wire import MESSAGE_LIMIT, digest, largest_message, open_message, public_key, seal_health
 
 from murmure_edge import health
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
-from murmure_edge.folders import prepare_folders
+from murmure_edge.folders import names, opened, prepare_folders, read_regular
 from murmure_edge.gateway_db import DiskFull, GatewayDb
 from murmure_edge.inbox import Inbox, Letter, NewPolicy, OutboxState, Refused, Settled, decide_policy, decide_receipt
 from murmure_edge.link import Link
-from murmure_edge.outbox import Outbox
+from murmure_edge.outbox import Outbox, seq_of
 from murmure_edge.port import Port
 from murmure_edge.publisher import Identity, Publisher
 from murmure_edge.reading import PortBatch, PortHealth
@@ -149,6 +149,7 @@ class Sense:
         """Runs until stopped. Open windows are lost with the process, by design: they are in memory only."""
         if not self._ports:
             raise ConfigError(str(self._config.file), "port", "no sensor", "write a [[port]] table for each sensor")
+        self._require_whole_past()
         self._outbox.start(self._db.rows())
         threads = [threading.Thread(target=port.run, name=port.name, daemon=True) for port in self._ports]
         for thread in threads:
@@ -160,6 +161,27 @@ class Sense:
             self._stop.set()
             while any(thread.is_alive() for thread in threads) or not self._batches.empty():
                 self._drain()
+
+    def _require_whole_past(self) -> None:
+        """Raises LedgerDamaged if the outbox holds a message of ours that the database does not know: it lost its end
+        (a damaged log, an older copy), and would give that number twice."""
+        newest = self._db.next_message()[0] - 1
+        with suppress(OSError), opened(self._config.outbox) as at:
+            for name in names(at):
+                seq = seq_of(name)
+                data = read_regular(at, name, MESSAGE_LIMIT) if seq is not None and seq > newest else None
+                if data is not None and self._is_ours(data):
+                    raise LedgerDamaged(
+                        f"{self._config.outbox / name}: is newer than all that gateway.db knows of; nothing is "
+                        "published: keep the card for inspection and enrol the gateway anew"
+                    )
+
+    def _is_ours(self, sealed: bytes) -> bool:
+        try:
+            open_message(sealed, public_key(self._secret))
+        except WireError:
+            return False
+        return True
 
     def _post(self, batch: PortBatch) -> None:
         self._batches.put(batch)

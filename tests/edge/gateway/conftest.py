@@ -6,6 +6,7 @@ import itertools
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from murmure_edge.config import load
+from murmure_edge.folders import prepare_folders
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.plan import IndicatorPlan, plan
 from murmure_privacy.policy import Policy, parse
-from murmure_privacy.release import Message, Outcome, Release
-from murmure_privacy.wire import FIRST_PREVIOUS, digest, new_key, open_message, public_key
+from murmure_privacy.release import Message, Outcome, Receipt, Release
+from murmure_privacy.wire import FIRST_PREVIOUS, digest, new_key, open_message, public_key, seal_policy, seal_receipt
 
 QUARTER_S = 900
 
@@ -257,3 +260,71 @@ def mortal() -> Callable[[Path], tuple[Mortal, GatewayDb]]:
         return connection, GatewayDb(connection, str(path))
 
     return make
+
+
+@dataclass
+class Enrolled:
+    """A gateway's folder as the enrolment leaves it, and the secrets of those whom it trusts."""
+
+    folder: Path
+    centre: bytes
+    steward: bytes
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "gateway.toml"
+
+    def write(self, *ports: str) -> Path:
+        """`gateway.toml` with the [[port]] tables given."""
+        self.file.write_text(
+            'gateway = "gw-plaza"\ndata = "data"\noutbox = "spool/outbox"\ninbox = "spool/inbox"\n'
+            'send_data = "send"\ntrust = "trust.toml"\n[broker]\nhost = "127.0.0.1"\nport = 9\nretry_cap_s = 1\n'
+            + "".join(f"[[port]]\n{port}\n" for port in ports)
+        )
+        return self.file
+
+    def drop(self, name: str, sealed: bytes) -> None:
+        """What `send` does with what comes for us."""
+        inbox = self.folder / "spool" / "inbox"
+        beside = inbox / f".{name}.tmp"
+        beside.write_bytes(sealed)
+        beside.rename(inbox / name)
+
+    def policy(self, text: bytes) -> bytes:
+        return seal_policy(text, [("steward", self.steward)])
+
+    def receipt(self, seq: int, sealed: bytes) -> bytes:
+        return seal_receipt(Receipt("gw-plaza", "centre", seq, digest(sealed), (), 0, 1, bytes(32)), self.centre)
+
+    def outbox(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "spool" / "outbox").glob("0*.cose"))
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path) -> Enrolled:
+    """A gateway with keys and folders, and no port yet."""
+    (centre, centre_public), (steward, steward_public) = new_key(), new_key()
+    (tmp_path / "trust.toml").write_text(
+        f'gateway = "gw-plaza"\nquartier = "centre"\nsite = "plaza"\ncentre = "{centre_public.hex()}"\n'
+        f'stewards = ["{steward_public.hex()}"]\nsignatures_required = 1\n'
+    )
+    gateway = Enrolled(tmp_path, centre, steward)
+    prepare_folders(load(gateway.write()))
+    key = tmp_path / "data" / "record.key"
+    key.touch(0o600)
+    key.write_text(SECRET.hex())
+    return gateway
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """eventually(condition, what) waits in wall time, at most 30 s, until the condition holds."""
+
+    def wait(condition: Callable[[], object], what: str) -> None:
+        patience = time.monotonic() + 30
+        while not condition():
+            if time.monotonic() > patience:
+                pytest.fail(f"waited in vain for {what}")
+            time.sleep(0.02)
+
+    return wait

@@ -1,0 +1,107 @@
+"""`murmure edge ledger` tells what was charged, while `sense` runs, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_edge import ledger_view
+from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.publisher import Identity, Publisher
+from murmure_privacy.errors import LedgerDamaged, MurmureError
+from murmure_privacy.plan import plan
+from murmure_privacy.policy import Policy
+from murmure_privacy.window import parse_utc
+
+NODES = '{ "15min" = 1, "1h" = 1 }'
+MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
+
+
+@pytest.fixture
+def charged(enrolled: Any, exact: Any, make_policy: Callable[..., Policy], gateway_secret: bytes) -> GatewayDb:
+    """An hour with readings and one without, in a file that is still open."""
+    db = GatewayDb.open(enrolled.folder / "data" / "gateway.db")
+    who = Identity("gw-plaza", "centre", "plaza", gateway_secret)
+    publisher = Publisher(db, who, exact, lambda *_: None, lambda _: None)
+    publisher.start(MIDNIGHT_S)
+    publisher.adopt(make_policy(nodes=NODES), MIDNIGHT_S)
+    publisher.add("plaza/dust", [((MIDNIGHT_S + at_s) * 1000, 200) for at_s in range(0, 3600, 900)])
+    publisher.advance(MIDNIGHT_S + 2 * 3600)
+    return db
+
+
+def test_people_read_each_line_and_the_largest_spend(
+    enrolled: Any, charged: GatewayDb, make_policy: Callable[..., Policy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When, what, how much; a withheld node with its reason; at last the sum that any instant has."""
+    assert ledger_view.show(enrolled.file, as_json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    whole = plan(make_policy(nodes=NODES)).streams["plaza/dust"]
+    quarter, hour = (part.rho_micro for part in whole.nodes)
+    assert lines[0] == f"2026-01-14T23:00:00Z to 2026-01-14T23:15:00Z  15min  plaza/dust  {quarter:>7} micro-rho"
+    assert lines[4] == f"2026-01-14T23:00:00Z to 2026-01-15T00:00:00Z     1h  plaza/dust  {hour:>7} micro-rho"
+    assert lines[-2].endswith("1h  plaza/dust  withheld: sensor_absent")
+    assert lines[-1] == f"plaza/dust: at most {quarter + hour} micro-rho spent at any instant"
+    assert quarter + hour <= whole.rho_micro
+    charged.close()
+
+
+def test_programs_read_one_object_a_line(
+    enrolled: Any, charged: GatewayDb, make_policy: Callable[..., Policy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Released and withheld, with the policy under which each was."""
+    assert ledger_view.show(enrolled.file, as_json=True) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["line"] for line in lines] == list(range(1, 11))
+    assert lines[4] == {
+        "line": 5,
+        "stream": "plaza/dust",
+        "node": "1h",
+        "start": "2026-01-14T23:00:00Z",
+        "end": "2026-01-15T00:00:00Z",
+        "covered": ["2026-01-14T23:00:00Z", "2026-01-15T00:00:00Z"],
+        "rho_micro": lines[4]["rho_micro"],
+        "status": "released",
+        "reason": None,
+        "policy": f"sha256:{make_policy(nodes=NODES).hash.hex()}",
+    }
+    assert (lines[9]["status"], lines[9]["reason"], lines[9]["rho_micro"]) == ("withheld", "sensor_absent", 0)
+    charged.close()
+
+
+def test_it_only_reads(enrolled: Any, charged: GatewayDb) -> None:
+    """Not a byte of the file changes."""
+    charged.close()
+    file: Path = enrolled.folder / "data" / "gateway.db"
+    before = file.read_bytes()
+    ledger_view.show(enrolled.file, as_json=True)
+    assert file.read_bytes() == before
+
+
+def test_without_a_ledger_one_line_says_what_to_do(enrolled: Any) -> None:
+    """No file is made by looking for it."""
+    with pytest.raises(MurmureError, match=r"gateway\.db: cannot be read: .*; run it as sense's user, after a first"):
+        ledger_view.show(enrolled.file, as_json=False)
+    assert not (enrolled.folder / "data" / "gateway.db").exists()
+
+
+def test_a_damaged_ledger_is_told_as_such(enrolled: Any, charged: GatewayDb) -> None:
+    """Nothing is listed that may be wrong."""
+    charged._db.executescript("DROP TRIGGER charges_stay; UPDATE charges SET rho_micro = 1 WHERE line = 2")
+    charged.close()
+    with pytest.raises(LedgerDamaged, match="line 2: does not follow"):
+        ledger_view.show(enrolled.file, as_json=False)
+
+
+def test_a_folder_with_signs_in_its_name_is_found(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], enrolled: Any, charged: GatewayDb
+) -> None:
+    """`?`, `#` and `%` mean something in an address and nothing in a path."""
+    charged.close()
+    odd = tmp_path_factory.mktemp("odd") / "a?b#c%20d é"
+    enrolled.folder.rename(odd)
+    assert ledger_view.show(odd / "gateway.toml", as_json=True) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 10

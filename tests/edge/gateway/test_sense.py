@@ -1,0 +1,465 @@
+"""The main thread of a gateway, turn by turn: starts, clocks, letters, full disks. Ports are played by the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_edge.config import load, load_trust
+from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.outbox import name_of
+from murmure_edge.reading import PortBatch, PortHealth, PortState, Reading
+from murmure_edge.sense import Sense
+from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Withheld
+from murmure_privacy.window import parse_utc
+from murmure_privacy.wire import open_health, open_message, public_key
+
+MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
+HOUR_S = 3600
+DUST = 'name = "dust"\ndevice = "sds011"\npath = "/nowhere/dust"\nstreams = { pm2_5 = "plaza/dust" }'
+SOUND = 'name = "sound"\ndevice = "modbus_noise"\npath = "/nowhere/sound"\nstreams = { noise = "plaza/sound" }'
+
+
+class NoLink:
+    """A port that nobody opens: the test posts the batches."""
+
+
+class ToldClock:
+    """Every look at the inbox is due, and the clock steps when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.stepped = False
+
+    def monotonic(self) -> float:
+        self.now_s += 10
+        return self.now_s
+
+    def stepped_forward(self) -> bool:
+        stepped, self.stepped = self.stepped, False
+        return stepped
+
+
+class Turned:
+    """A `Sense` whose turns the test takes one by one."""
+
+    def __init__(self, enrolled: Any, mechanism: Any, *ports: str) -> None:
+        self.enrolled, self.mechanism, self.ports = enrolled, mechanism, ports
+        self.said: list[str] = []
+        self.clock = ToldClock()
+        self.start()
+
+    def start(self) -> None:
+        config = load(self.enrolled.write(*self.ports))
+        self.db = GatewayDb.open(config.data / "gateway.db")
+        self.secret = bytes.fromhex((config.data / "record.key").read_text())
+        no_link: Any = lambda *_: NoLink()  # noqa: E731
+        self.sense = Sense(
+            config, load_trust(config), self.db, self.secret, no_link, self.clock, self.mechanism, self.said.append
+        )
+        self.sense._require_whole_past()
+        self.sense._outbox.start(self.db.rows())
+
+    def restart(self) -> None:
+        self.db.close()
+        self.start()
+
+    def batch(
+        self, port: str, until_s: int, readings: dict[str, list[Reading]] | None = None, state: str = "ok"
+    ) -> None:
+        """What the port's thread would hand over, and one turn."""
+        self.sense._batches.put(
+            PortBatch(port, readings or {}, until_s * 1000, PortHealth(PortState(state), frames=1), None)
+        )
+        self.sense._turn()
+
+    def live(self, from_s: int, until_s: int, port: str = "dust", quantity: str = "pm2_5", value: int = 200) -> None:
+        """One reading a quarter-hour, in one batch."""
+        first_s = -(-from_s // 900) * 900
+        rows = [Reading(at_s * 1000, value) for at_s in range(first_s, until_s, 900)]
+        self.batch(port, until_s, {quantity: rows} if rows else None)
+
+    def messages(self) -> list[Any]:
+        return [open_message(sealed, public_key(self.secret)) for sealed in self.db.rows().values()]
+
+    def nodes(self) -> list[tuple[str, float, float, str]]:
+        return [
+            (
+                outcome.node.level,
+                (outcome.node.covered_from_s - MIDNIGHT_S) / HOUR_S,
+                (outcome.node.end_s - MIDNIGHT_S) / HOUR_S,
+                outcome.reason if isinstance(outcome, Withheld) else "released",
+            )
+            for message in self.messages()
+            for outcome in message.outcomes
+        ]
+
+
+@pytest.fixture
+def turned(enrolled: Any, exact: Any) -> Iterator[Callable[..., Turned]]:
+    """Makes a gateway with the ports given (one dust sensor without)."""
+    made: list[Turned] = []
+
+    def make(*ports: str) -> Turned:
+        made.append(Turned(enrolled, exact, *(ports or (DUST,))))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.db.close()
+
+
+@pytest.fixture
+def running(turned: Callable[..., Turned], write_policy: Callable[..., bytes]) -> Turned:
+    """A dust sensor since midnight under policy 1 (hours and days)."""
+    gateway = turned()
+    gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy(nodes='{ "1h" = 1, "1d" = 24 }')))
+    gateway.batch("dust", MIDNIGHT_S)
+    return gateway
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_decided_before_every_port_has_spoken(
+    turned: Callable[..., Turned], write_policy: Callable[..., bytes]
+) -> None:
+    """The boot's first instant is the earliest from which all ports listen; then windows open."""
+    gateway = turned(DUST, SOUND)
+    gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy(streams=("dust", "sound"))))
+    gateway.live(MIDNIGHT_S, MIDNIGHT_S + 5)
+    assert gateway.sense._publisher.policy is None
+    gateway.batch("sound", MIDNIGHT_S + 7)
+    assert gateway.sense._publisher.policy is not None
+    gateway.live(MIDNIGHT_S + 5, MIDNIGHT_S + 2 * HOUR_S)
+    assert gateway.nodes() == []  # the other port is not there yet
+    gateway.live(MIDNIGHT_S + 7, MIDNIGHT_S + 2 * HOUR_S, "sound", "noise", 600)
+    assert ("1h", 1.0, 2.0, "released") in gateway.nodes()
+    assert len(gateway.messages()) == 7  # from 0:15 on
+
+
+def test_what_a_port_says_of_itself_is_said_once(running: Turned) -> None:
+    """One line when a state changes, with what to do about it."""
+    health = PortHealth(PortState.ABSENT, advice="/nowhere/dust: is it plugged in?")
+    for second in range(3):
+        running.sense._batches.put(PortBatch("dust", {}, (MIDNIGHT_S + second) * 1000, health))
+        running.sense._turn()
+    assert [line for line in running.said if line.startswith("dust")] == [
+        "dust: ok",
+        "dust: absent; /nowhere/dust: is it plugged in?",
+    ]
+    assert running.sense.port_health()["dust"].state is PortState.ABSENT
+
+
+def test_readings_of_time_that_was_lived_already_are_not_counted_again(running: Turned) -> None:
+    """With the clock put back, what falls before the horizon was read once: it is dropped, and time waits."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 1800)
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 900, value=900)
+    running.live(MIDNIGHT_S + 1800, MIDNIGHT_S + HOUR_S)
+    (message,) = running.messages()
+    assert message.outcomes[0].noised[0].integers == (4 * 200,)
+
+
+def test_a_quantity_that_no_stream_has_is_left_out(running: Turned) -> None:
+    """The sensor gives PM10 as well; nobody asked for it."""
+    running.batch("dust", MIDNIGHT_S + HOUR_S, {"pm10": [Reading(MIDNIGHT_S * 1000, 1)]})
+    assert [reason for *_, reason in running.nodes()] == ["sensor_absent"]
+
+
+def test_a_port_that_has_to_stop_stops_the_gateway(running: Turned) -> None:
+    """A defect in one port's thread would otherwise be shown as an empty street."""
+    running.sense._batches.put(PortBatch("dust", {}, 0, PortHealth(PortState.OK), "a defect stopped the thread"))
+    with pytest.raises(MurmureError, match="dust: a defect stopped the thread; nothing more is released"):
+        running.sense._turn()
+
+
+def test_the_queue_between_ports_and_windows_is_bounded(turned: Callable[..., Turned]) -> None:
+    """A port that is faster than the main thread waits; nothing piles up and nothing is dropped."""
+    gateway = turned()
+    done = threading.Event()
+
+    def post_many() -> None:
+        for second in range(200):
+            gateway.sense._post(PortBatch("dust", {}, (MIDNIGHT_S + second) * 1000, PortHealth(PortState.OK)))
+        done.set()
+
+    threading.Thread(target=post_many, daemon=True).start()
+    assert not done.wait(0.3)
+    assert gateway.sense._batches.full()
+    for _ in range(200):
+        gateway.sense._turn()
+    assert done.wait(5)
+    assert gateway.sense._now_s == MIDNIGHT_S + 199
+
+
+# --- clock -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_put_forward_withholds_what_was_open_and_begins_anew(running: Turned) -> None:
+    """Forty days forward: one message of open nodes, none for the days that were never lived."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + HOUR_S + 60)
+    forward_s = MIDNIGHT_S + 40 * 24 * HOUR_S
+    stale = PortBatch("dust", {}, (MIDNIGHT_S + HOUR_S + 61) * 1000, PortHealth(PortState.OK))
+    for _ in range(3):
+        running.sense._batches.put(stale)
+    running.clock.stepped = True
+    running.sense._turn()
+    running.live(forward_s, forward_s + 60)
+    running.live(forward_s + 60, forward_s + 2 * HOUR_S)
+    days = 40 * 24
+    assert running.nodes() == [
+        ("1h", 0, 1, "released"),
+        ("1h", 1, 2, "clock"),
+        ("1d", 0, 24, "clock"),
+        ("1h", days + 0.25, days + 1, "released"),
+        ("1h", days + 1, days + 2, "released"),
+    ]
+    assert "clock: put forward; what was open is withheld" in running.said
+
+
+def test_a_step_before_the_start_is_waited_for(turned: Callable[..., Turned]) -> None:
+    """A board without a clock gets its time from the network while the gateway starts: it starts in the new time."""
+    gateway = turned(DUST, SOUND)
+    gateway.batch("dust", 1000)
+    gateway.clock.stepped = True
+    gateway.batch("sound", MIDNIGHT_S)
+    gateway.batch("sound", MIDNIGHT_S + 1)
+    assert gateway.sense._boot_s is None
+    gateway.batch("dust", MIDNIGHT_S + 2)
+    assert gateway.sense._boot_s == MIDNIGHT_S + 1
+
+
+def test_a_fault_that_waits_in_the_queue_is_not_lost_with_a_step(running: Turned) -> None:
+    """Batches of before the step go; the word that a port has died stays."""
+    running.sense._batches.put(PortBatch("dust", {}, 0, PortHealth(PortState.OK)))
+    running.sense._batches.put(PortBatch("dust", {}, 0, PortHealth(PortState.OK), "a defect stopped the thread"))
+    running.clock.stepped = True
+    with pytest.raises(MurmureError, match="a defect stopped the thread"):
+        running.sense._turn()
+
+
+# --- letters ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_receipt_clears_rows_and_files(running: Turned) -> None:
+    """What the centre has settled goes from the table and the folder; the charges stay."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 5 * HOUR_S)
+    assert running.enrolled.outbox() == [name_of(seq) for seq in range(1, 6)]
+    rows = running.db.rows()
+    running.enrolled.drop("receipt.cose", running.enrolled.receipt(4, rows[4]))
+    running.live(MIDNIGHT_S + 5 * HOUR_S, MIDNIGHT_S + 5 * HOUR_S + 1)
+    assert running.enrolled.outbox() == [name_of(5)]
+    assert list(running.db.rows()) == [5]
+    assert len(list(running.db.ledger.lines())) == 5
+    running.restart()
+    assert running.enrolled.outbox() == [name_of(5)]
+
+
+@pytest.mark.parametrize("forged", ["another hash", "another key", "from the future"])
+def test_a_receipt_that_is_not_true_clears_nothing(running: Turned, forged: str) -> None:
+    """One line says that it is not believed."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 2 * HOUR_S)
+    if forged == "another key":
+        running.enrolled.centre = bytes(31) + b"\1"
+    sealed = b"other" if forged == "another hash" else running.db.rows()[2]
+    running.enrolled.drop("receipt.cose", running.enrolled.receipt(9 if forged == "from the future" else 2, sealed))
+    running.live(MIDNIGHT_S + 2 * HOUR_S, MIDNIGHT_S + 2 * HOUR_S + 1)
+    assert len(running.db.rows()) == 2
+    assert "is not believed" in running.said[-1]
+
+
+def test_an_old_policy_is_refused_also_after_a_restart(running: Turned, write_policy: Callable[..., bytes]) -> None:
+    """What was signed once cannot be played again to loosen what was tightened."""
+    running.enrolled.drop("policy-2.cose", running.enrolled.policy(write_policy(2, epsilon="0.5")))
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 10)
+    assert running.said[-1] == "policy 2: accepted"
+    running.enrolled.drop("policy-3.cose", running.enrolled.policy(write_policy(1, epsilon="5.0")))
+    running.live(MIDNIGHT_S + 10, MIDNIGHT_S + 20)
+    assert running.said[-1] == "inbox: policy-3.cose is not believed (old_policy)"
+    running.said.clear()
+    running.restart()
+    running.batch("dust", MIDNIGHT_S + 30)
+    assert "inbox: policy-3.cose is not believed (old_policy)" in running.said
+    assert [item.version for item in running.db.policies()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            {"streams": ("sound",), "tail": ("tail = 11", "tail = 10")},
+            "policy 2: refused: plaza/sound: the modbus_noise remembers 11 readings, readings.tail is 10",
+        ),
+        (
+            {"streams": ("dust",), "tail": ("tail = 2", "tail = 1")},
+            "policy 2: refused: plaza/dust: the sds011 remembers 2 readings, readings.tail is 1",
+        ),
+        (
+            {"streams": ("dust",), "tail": ('"pm2_5"', '"pm10"')},
+            "policy 2: refused: plaza/dust is pm10, the port dust gives pm2_5",
+        ),
+        (
+            {"streams": ("dust",), "tail": ("epsilon = 1.0", "epsilon = 0.0001")},
+            "policy 2: refused: policy: stream plaza/dust: nodes.15min: mean gets less than a micro-rho; ",
+        ),
+    ],
+)
+def test_a_policy_whose_promise_these_sensors_cannot_keep_is_refused(
+    turned: Callable[..., Turned], write_policy: Callable[..., bytes], text: dict[str, Any], said: str
+) -> None:
+    """One line says why, and the policy of before goes on."""
+    gateway = turned(DUST, SOUND)
+    gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy(streams=("dust", "sound"))))
+    gateway.batch("dust", MIDNIGHT_S)
+    gateway.batch("sound", MIDNIGHT_S)
+    before, after = text.pop("tail")
+    toml = write_policy(2, **text).replace(before.encode(), after.encode())
+    gateway.enrolled.drop("policy-2.cose", gateway.enrolled.policy(toml))
+    gateway.batch("dust", MIDNIGHT_S + 1)
+    assert gateway.said[-1].startswith(said)
+    assert gateway.sense._publisher.policy is not None and gateway.sense._publisher.policy.version == 1
+    lines = len(gateway.said)
+    gateway.batch("dust", MIDNIGHT_S + 2)
+    assert len(gateway.said) == lines
+
+
+def test_a_policy_whose_largest_message_is_too_large_is_refused(
+    turned: Callable[..., Turned], write_policy: Callable[..., bytes]
+) -> None:
+    """It could be sealed on no midnight, so it is not begun on any."""
+    gateway = turned()
+    gateway.batch("dust", MIDNIGHT_S)
+    table = write_policy().split(b"[[stream]]")[1]
+    many = b"".join(b"[[stream]]" + table.replace(b"plaza/dust", b"plaza/dust%d" % number) for number in range(20))
+    gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy() + many))
+    gateway.batch("dust", MIDNIGHT_S + 1)
+    assert gateway.said[-1].startswith("policy 1: refused: its largest message would have ")
+    assert gateway.db.policies() == []
+
+
+def test_a_sensor_with_a_longer_memory_than_the_stored_policy_counts_opens_no_node(
+    running: Turned, write_policy: Callable[..., bytes]
+) -> None:
+    """The technician changes a sensor while the gateway is off: nothing is released on a promise it cannot keep."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
+    running.ports = (SOUND.replace('"plaza/sound"', '"plaza/dust"'),)
+    running.restart()
+    running.batch("sound", MIDNIGHT_S + HOUR_S)
+    running.batch("sound", MIDNIGHT_S + 4 * HOUR_S)
+    assert len(running.messages()) == 1
+    assert "policy 1: no node is opened under it: plaza/dust is pm2_5, the port sound gives noise" in running.said
+
+
+# --- disk ------------------------------------------------------------------------------------------------------------
+
+
+def fill_up(gateway: Turned) -> None:
+    connection = gateway.db._db
+    connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(MurmureError, match="no room"), gateway.db.transaction():
+        connection.execute("CREATE TABLE filler (x BLOB)")
+        connection.execute("INSERT INTO filler VALUES (zeroblob(100000))")
+
+
+def test_a_policy_that_comes_while_the_disk_is_full_is_taken_when_there_is_room(
+    running: Turned, write_policy: Callable[..., bytes]
+) -> None:
+    """It is said once and tried again at each look, though the letter is an old one by then."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 10)
+    fill_up(running)
+    text = write_policy(2).replace(b'reason = "R"', b'reason = "' + b"R" * 1000 + b'"') + b"# " + b"x" * 12_000
+    running.enrolled.drop("policy-2.cose", running.enrolled.policy(text))
+    for second in range(11, 14):
+        running.batch("dust", MIDNIGHT_S + second)
+    waits = [line for line in running.said if "waits" in line]
+    assert len(waits) == 1 and waits[0].startswith("inbox: policy-2.cose waits: ") and "no room" in waits[0]
+    running.db._db.execute("PRAGMA max_page_count = 100000")
+    running.batch("dust", MIDNIGHT_S + 14)
+    assert running.said[-1] == "policy 2: accepted"
+    assert [item.version for item in running.db.policies()] == [1, 2]
+
+
+# --- the past --------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_older_than_its_outbox_is_refused(running: Turned) -> None:
+    """A copy of last week, or a log that lost its end: numbers would be given twice."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
+    running.db.close()
+    file = running.enrolled.folder / "data" / "gateway.db"
+    old = file.read_bytes()
+    running.start()
+    running.batch("dust", MIDNIGHT_S + HOUR_S + 60)
+    running.live(MIDNIGHT_S + HOUR_S + 60, MIDNIGHT_S + 3 * HOUR_S)
+    assert len(running.enrolled.outbox()) == 3
+    running.db.close()
+    file.write_bytes(old)
+    with pytest.raises(LedgerDamaged, match=r"00000000000[23]\.cose: is newer than all that gateway\.db knows of"):
+        running.start()
+
+
+def test_strangers_in_the_outbox_are_no_past(running: Turned) -> None:
+    """What another key has signed, or nobody, says nothing of us and is cleared away."""
+    outbox = running.enrolled.folder / "spool" / "outbox"
+    (outbox / name_of(77)).write_bytes(b"rubbish")
+    (outbox / name_of(78)).mkdir()
+    (outbox / "notes.txt").write_text("hello")
+    running.restart()
+    assert list(outbox.glob("[0n]*")) == []
+
+
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+def test_health_tells_of_ports_and_nothing_that_was_measured(running: Turned) -> None:
+    """A sealed report lies in the outbox from the start, renewed each quarter-hour."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 1000)
+    running.batch("dust", MIDNIGHT_S + 1001, state="stalled")
+    running.live(MIDNIGHT_S + 1001, MIDNIGHT_S + HOUR_S)
+    sealed = (running.enrolled.folder / "spool" / "outbox" / "health.cose").read_bytes()
+    health = open_health(sealed, public_key(running.secret))
+    assert (health.gateway, [name for name, _ in health.ports], health.at_s % 900) == ("gw-plaza", ["dust"], 0)
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        (DUST + "\nspeed = 3", "port 1.speed: unknown key; sds011 knows baud"),
+        (DUST.replace("sds011", "thermometer"), 'port 1.device: "thermometer": no such device; write one of '),
+        (DUST.replace("pm2_5 =", "noise ="), "port 1.streams: a sds011 gives no noise; write one of pm2_5, pm10"),
+    ],
+)
+def test_a_wrong_port_is_refused_in_one_line(turned: Callable[..., Turned], port: str, said: str) -> None:
+    """File, key, and what to write instead."""
+    with pytest.raises(ConfigError) as caught:
+        turned(port)
+    assert f"gateway.toml: {said}" in str(caught.value)
+
+
+def test_a_gateway_without_a_sensor_is_refused(enrolled: Any, exact: Any, tmp_path: Path) -> None:
+    """There is nothing to do."""
+    gateway = Turned(enrolled, exact)
+    with pytest.raises(ConfigError, match=r"gateway\.toml: port: no sensor; write a \[\[port\]\] table"):
+        gateway.sense.run()
+    gateway.db.close()
+
+
+def test_the_policy_in_force_is_the_stored_one_after_a_restart(running: Turned, make_policy: Any) -> None:
+    """No letter is needed: the database has it."""
+    running.live(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
+    for letter in (running.enrolled.folder / "spool" / "inbox").iterdir():
+        letter.unlink()
+    running.restart()
+    running.batch("dust", MIDNIGHT_S + HOUR_S)
+    running.live(MIDNIGHT_S + HOUR_S, MIDNIGHT_S + 2 * HOUR_S)
+    want: Policy = make_policy(nodes='{ "1h" = 1, "1d" = 24 }')
+    assert running.sense._publisher.policy == want
+    assert running.nodes()[-1] == ("1h", 1, 2, "released")
