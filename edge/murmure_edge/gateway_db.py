@@ -112,8 +112,12 @@ class GatewayDb:
         """
         with ExitStack() as opened:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if path.exists() and not path.is_file():
+                    raise MurmureError(f"{path}: is no file; name a file that may be made there")
+                path.parent.mkdir(exist_ok=True, mode=0o700)
                 size = path.stat().st_size if path.exists() else None
+                if size and not _is_sqlite(path):
+                    raise LedgerDamaged(_damaged(str(path), "it is no database"))
                 lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
                 opened.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +125,8 @@ class GatewayDb:
                 if size is not None and size < _SMALLEST and os.pread(lock, 1, 0) == _BORN:
                     raise LedgerDamaged(_damaged(str(path), f"{size} bytes are left of it"))
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-                path.chmod(0o600)
+                if size is None:
+                    path.chmod(0o600)
                 connection = sqlite3.connect(path, isolation_level=None)
             except BlockingIOError as error:
                 raise MurmureError(f"{path}: another process has it; stop the other `sense` first") from error
@@ -240,6 +245,12 @@ class GatewayDb:
             fields = (version, from_s, toml)
             self._db.execute("INSERT INTO policies VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
             self._renew_head()
+
+
+def _is_sqlite(path: Path) -> bool:
+    """Asked before anything is made beside the file: a mistyped path must change nothing."""
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 def _translated(where: str, error: sqlite3.DatabaseError | UnicodeDecodeError) -> MurmureError:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import pairwise, repeat
 from pathlib import Path
 from statistics import median_low
@@ -103,6 +103,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, Decimal]]:
 
 def _row(where: str, number: int, line: list[str]) -> tuple[int, str, str, Decimal]:
     try:
+        if len(line) != len(HEADER):
+            raise ValueError(f"{len(line)} columns where there are {len(HEADER)}")
         text, site, metric, value, _ = line
         if not text.endswith("Z"):
             raise ValueError("time without Z")
@@ -112,11 +114,9 @@ def _row(where: str, number: int, line: list[str]) -> tuple[int, str, str, Decim
         if instant.year not in _YEARS:
             raise ValueError(f"the year {instant.year} is not one of a recording")
         figure = Decimal(value)
-        if not figure.is_finite():
-            raise ValueError("value is not a number")
         # Only keeps absurd numbers from being held; clamping to the policy's bounds comes with the windows.
         return round(instant.timestamp() * 1000), site, metric, max(-_LARGEST, min(_LARGEST, figure))
-    except (ValueError, InvalidOperation) as error:
+    except ValueError as error:
         raise ConfigError(
             where, f"line {number}", f"{error}", "write TIME with Z, site, metric, value, unit"
         ) from error

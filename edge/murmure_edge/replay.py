@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
 from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy, parse
 from murmure_privacy.published import node_json
 from murmure_privacy.release import Message, Release
@@ -38,7 +39,9 @@ def load_policy(path: Path) -> Policy:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(str(path), "file", error.strerror or str(error), "give a readable policy") from error
-    return parse(data, str(path))
+    policy = parse(data, str(path))
+    plan(policy, str(path))  # a plan that cannot be is the file's mistake: say it with the file's name
+    return policy
 
 
 def run(
@@ -62,7 +65,7 @@ def run(
         raise ConfigError(str(policy_file), "stream", f"no {stream_id!r}", f"write one of {known}")
     only = replace(policy, streams=(stream,))
     recorded = recording.read(readings, stream, site, metric)
-    db = GatewayDb.open(db_file) if db_file else GatewayDb.in_memory()
+    db = _open_db(db_file)
     try:
         for line in db.ledger.lines():
             if line.stream == stream_id and line.policy != policy.hash:
@@ -110,13 +113,24 @@ def run(
     return Summary(nodes, released, drawn, recorded.ignored)
 
 
+def _open_db(db_file: Path | None) -> GatewayDb:
+    if db_file is None:
+        return GatewayDb.in_memory()
+    if not db_file.parent.is_dir():
+        raise ConfigError(str(db_file), "--db", "its folder is not there", "make the folder, or name another file")
+    try:
+        return GatewayDb.open(db_file)
+    except LedgerDamaged as error:
+        raise ConfigError(str(db_file), "--db", "no ledger of a replay, or damaged", "give another --db") from error
+
+
 def _output(out: Path) -> TextIO:
     if str(out) == "-":
         return open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
     try:
         return out.open("w", encoding="utf-8")
     except OSError as error:
-        raise MurmureError(f"{out}: {error.strerror}; give --out a place that can be written") from error
+        raise ConfigError(str(out), "--out", error.strerror or str(error), "name a file that can be written") from error
 
 
 def _progress(recorded: recording.Recording, horizon_ms: int) -> None:

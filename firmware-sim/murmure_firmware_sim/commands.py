@@ -27,7 +27,7 @@ def play_device(args: argparse.Namespace) -> int:
         raise SimError(_WHERE, "NAME", f"{args.name!r} is unknown", f"write one of {', '.join(DEVICES)}")
     speed = _number("--speed", args.speed)
     seed = int(_number("--seed", args.seed))
-    if speed <= 0:
+    if not 0 < speed <= 1_000_000:  # not a number is neither
         raise SimError(_WHERE, "--speed", f"{args.speed} is not above 0", "write 1, or 60 for a minute a second")
     settings = _settings(args.name, args.set)
     faults = tuple(parse_fault(text, _WHERE, "--fault") for text in args.fault)

@@ -113,10 +113,23 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _config(publish)
 
 
+_EXAMPLES = {
+    "ingest": "example: murmure ingest run --config ingest.toml",
+    "gateway": "example: murmure gateway list --config ingest.toml",
+    "policy": "example: murmure policy publish policy.cose --config ingest.toml",
+}
+
+
 def _group(
     groups: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
 ) -> argparse._SubParsersAction[argparse.ArgumentParser]:
-    parser = groups.add_parser(name, help=text, description=text.capitalize() + ".")
+    parser = groups.add_parser(
+        name,
+        help=text,
+        description=text.capitalize() + ".",
+        epilog=_EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     return parser.add_subparsers(metavar="COMMAND", required=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -198,10 +199,19 @@ class City:
 
 def _fresh_directory(wanted: Path | None) -> Path:
     root = (wanted or Path("demo")).absolute()
+    try:
+        return _made_directory(root, wanted is not None)
+    except OSError as error:
+        raise ConfigError(
+            str(root), "--dir", error.strerror or str(error), "name a folder that can be made there"
+        ) from error
+
+
+def _made_directory(root: Path, named: bool) -> Path:
     if root.exists() and any(root.iterdir()):
         if not (root / MARKER).exists():
             raise ConfigError(str(root), "--dir", "holds something else", "name an empty or new folder")
-        if wanted is not None:
+        if named:
             # Its ledgers are charged up to that run's end: the same days must never be drawn again.
             raise ConfigError(str(root), "--dir", "holds an earlier run", "name a fresh folder, or remove this one")
         shutil.rmtree(root)
@@ -574,6 +584,8 @@ def _spent(db: sqlite3.Connection, span: Span) -> dict[str, int]:
 def run(settings: Settings) -> int:
     """Runs the demo. Returns 0; raises MurmureError with one line for what cannot be."""
     began = time.monotonic()
+    if not settings.once:
+        _require_free(settings.port)
     reporter = Reporter(quiet=settings.as_json)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -586,6 +598,14 @@ def run(settings: Settings) -> int:
             return _run_once(city, running, reporter, stop, began)
         _live(city, running, reporter, stop)
     return 0
+
+
+def _require_free(port: int) -> None:
+    """Raises ConfigError for a port that is taken, before anything is started."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise ConfigError("demo", "--port", f"{port}: {error.strerror or error}", "write another port") from error
 
 
 def _run_once(city: City, running: Running, reporter: Reporter, stop: threading.Event, began: float) -> int:

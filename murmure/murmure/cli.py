@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 GROUPS = (
     "murmure_firmware_sim.cli",
@@ -18,9 +19,18 @@ GROUPS = (
 )
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, as every other operator's mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with status 2. Subcommands inherit this class, and with it their own name in the line."""
+        name = self.prog.removeprefix("murmure").strip() or "command line"
+        self.exit(2, f"murmure: {name}: {message}; see '{self.prog} --help'\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the whole command tree; cheap, since no command's own imports have run yet."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="murmure",
         description="Street sensors for towns, with differential privacy drawn on the lamp post.",
         epilog="example: murmure demo --once --days 2",

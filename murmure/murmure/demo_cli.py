@@ -34,14 +34,14 @@ def _demo(args: argparse.Namespace) -> int:
     from murmure import city
 
     days = args.days if args.days is not None else (2 if args.once else 1)
-    for key, wrong, mend in (
-        ("--days", not 1 <= days <= 366, "write 1 to 366"),
-        ("--speed", args.speed is not None and not 0 < args.speed <= 1_000_000, "write a factor above 0"),
-        ("--port", not 0 < args.port < 65536, "write 1 to 65535"),
-        ("--json", args.json and not args.once, "add --once: a living city has no summary"),
+    for key, wrong, problem, mend in (
+        ("--days", not 1 <= days <= 366, f"{days} is out of range", "write 1 to 366"),
+        ("--speed", not 0 < (args.speed or 1) <= 1_000_000, f"{args.speed} is no pace", "write a factor above 0"),
+        ("--port", not 0 < args.port < 65536, f"{args.port} is out of range", "write 1 to 65535"),
+        ("--json", args.json and not args.once, "a living city has no summary", "add --once"),
     ):
         if wrong:
-            raise ConfigError("demo", key, "cannot be so", mend)
+            raise ConfigError("demo", key, problem, mend)
     return city.run(
         city.Settings(
             days=days,

@@ -7,12 +7,22 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from murmure_privacy.plan import NodePlan, StreamPlan
+    from murmure_privacy.release import Node
 
 
 def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the group `policy`; the centre mounts `sign` and `publish` on it through `groups.murmure_policy`."""
-    group = groups.add_parser("policy", help="the steward's work: check, sign and publish a policy")
+    group = groups.add_parser(
+        "policy",
+        help="the steward's work: check, sign and publish a policy",
+        description="The steward's work: check, sign and publish a policy.",
+        epilog="example: murmure policy check policy.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = group.add_subparsers(metavar="COMMAND", required=True)
     groups.murmure_policy = commands  # type: ignore[attr-defined]  # the one place where two folders share a group
     check = commands.add_parser(
@@ -31,6 +41,7 @@ def _check(args: argparse.Namespace) -> int:
     from murmure_privacy import accountant, policy
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.plan import plan
+    from murmure_privacy.published import divisor, unit
     from murmure_privacy.wire import MESSAGE_LIMIT, largest_message
 
     source = str(args.policy)
@@ -61,7 +72,10 @@ def _check(args: argparse.Namespace) -> int:
                 {
                     "node": node.level,
                     "indicator": indicator.indicator,
-                    "sigma": indicator.sigma_milli / 1000,
+                    "sigma": _significant(
+                        indicator.sigma_milli / 1000 / divisor(_ordinary(stream, node), indicator.indicator)
+                    ),
+                    "unit": unit(_ordinary(stream, node), indicator.indicator),
                     "rho_micro": indicator.rho_micro,
                 }
                 for node in stream.nodes
@@ -95,8 +109,33 @@ def _check(args: argparse.Namespace) -> int:
         print(f"  {stream['id']}: epsilon {stream['epsilon']:g} (delta {stream['delta']:g}) for one unit of privacy")
         for node in stream["nodes"]:
             what = f"{node['node']:>5}  {node['indicator']:<9}"
-            print(f"    {what}  sigma {node['sigma']:>18,.3f}  {node['rho_micro']} micro-rho")
+            print(f"    {what}  sigma {node['sigma']:>14,g} {node['unit']:<5}  {node['rho_micro']} micro-rho")
     print(f"  all streams together: epsilon {site['epsilon']:g}; largest message {largest} of {MESSAGE_LIMIT} bytes")
     for warning in warnings:
         print(f"  warning: {warning}")
     return 0
+
+
+def _ordinary(stream: StreamPlan, node: NodePlan) -> Node:
+    """Returns a whole node of an ordinary day, for the units in which its figures are printed."""
+    from murmure_privacy.release import Node
+    from murmure_privacy.window import QUARTER_S, QUARTERS_A_DAY
+
+    policy = stream.stream
+    end_s = QUARTER_S * QUARTERS_A_DAY[node.level]
+    return Node(
+        stream=policy.id,
+        quantity=policy.quantity.name,
+        level=node.level,
+        start_s=0,
+        end_s=end_s,
+        covered_from_s=0,
+        present=20,
+        cadence_ms=policy.cadence_ms,
+        bounds=policy.bounds,
+        policy=bytes(32),
+    )
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -165,7 +165,8 @@ def parse(data: bytes, source: str) -> Policy:
     try:
         Calendar(timezone).require_whole_hours(valid_from, valid_until)
     except BadTimezone as error:
-        raise top.fail("timezone", str(error), "write a name such as Europe/Paris") from error
+        problem, _, mend = str(error).partition("; ")
+        raise top.fail("timezone", problem, mend) from error
     entries = top.get("stream", list, "at least one [[stream]]")
     if not 0 < len(entries) <= 32:
         raise top.fail("stream", f"{len(entries)} streams", "write 1 to 32 [[stream]] tables")

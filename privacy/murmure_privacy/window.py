@@ -55,9 +55,7 @@ class Calendar:
         while day <= last:
             offset = datetime.combine(day, time(12), self.zone).utcoffset()
             if offset is None or offset % timedelta(hours=1):
-                raise BadTimezone(
-                    f"timezone {self.timezone!r} is not whole hours from UTC on {day}; hours would not nest"
-                )
+                raise BadTimezone(f"timezone {self.timezone!r} is not whole hours from UTC on {day}; write one that is")
             day += timedelta(days=1)
 
     def midnight(self, day: date) -> int:

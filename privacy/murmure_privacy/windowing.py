@@ -50,15 +50,15 @@ class _Stream:
                 cell_start_ms = time_ms - time_ms % _QUARTER_MS
                 cell_end_ms = cell_start_ms + _QUARTER_MS
                 cell = self._cell(cell_start_ms // 1000)
+            if counting and value:
+                cell.total += value
+                continue  # only signs of life, which are 0, make a slot present: `present` tells of no passer-by
             slot = (time_ms - cell_start_ms) // cadence_ms
             fresh = slot > cell.last_slot
             if fresh:
                 cell.last_slot = slot
                 cell.present += 1
-            if counting:
-                cell.total += value
-                continue
-            if not fresh:
+            if counting or not fresh:
                 continue
             clamped = low if value < low else high if value > high else value
             cell.total += clamped
