@@ -76,6 +76,7 @@ class Publisher:
         self._accepted: list[tuple[int, Plan]] = []  # (instant from which it holds, plan), by version
         self._now_s: int | None = None
         self._full = False
+        self.waits_until_s = 0  # the clock is behind the newest charge until then: nothing is open
 
     @property
     def policy(self) -> Policy | None:
@@ -130,6 +131,7 @@ class Publisher:
         closed_s = self._db.ledger.high_water_s(stream.id for stream in policy.streams)
         if closed_s > from_s:
             self._say(f"clock: {closed_s - from_s} s behind the newest charge; nothing opens until that has passed")
+            self.waits_until_s = closed_s
         last_s = _last_s(made) if self._judge_dates else _FOREVER_S
         windows = OpenWindows(made, max(from_s, closed_s))
         windows.until_s = until_s

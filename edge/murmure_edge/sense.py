@@ -60,6 +60,9 @@ class Clock(Protocol):
     def stepped_forward(self) -> bool:
         """Returns whether the clock that stamps readings was put forward since the last call."""
 
+    def now_ms(self) -> int:
+        """Returns that clock's instant, UTC; asked after a step only."""
+
 
 class WallClock:
     """The real one: the wall clock against the time since boot."""
@@ -79,6 +82,10 @@ class WallClock:
         """See Clock.stepped_forward."""
         before, self._offset_s = self._offset_s, self._offset()
         return self._offset_s - before > _STEP_S
+
+    def now_ms(self) -> int:
+        """See Clock.now_ms."""
+        return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -133,6 +140,7 @@ class Sense:
         self._boot_s: int | None = None
         self._health_s: int | None = None
         self._before_start: list[PortBatch] = []
+        self._not_before_ms = 0
         self._waiting_letters: list[Letter] = []  # true ones for which the disk had no room
         self._next_look = 0.0
         self._now_s = 0
@@ -206,6 +214,8 @@ class Sense:
         if self._clock.stepped_forward():
             self._start_over()
             return
+        if batch.horizon_ms < self._not_before_ms:
+            return
         if self._boot_s is None:
             self._before_start.append(batch)
             self._views[batch.port].horizon_ms = batch.horizon_ms
@@ -220,6 +230,8 @@ class Sense:
         with suppress(queue.Empty):
             while True:  # what was stamped before the step would open windows in the past
                 _require_sound(self._batches.get_nowait())
+        # A port that read its clock just before the step may post later still: its horizon betrays it.
+        self._not_before_ms = self._clock.now_ms() - int(_STEP_S * 1000)
         self._before_start.clear()
         for view in self._views.values():
             view.horizon_ms = None
@@ -233,6 +245,7 @@ class Sense:
         firsts = {batch.port: batch.horizon_ms for batch in reversed(self._before_start)}
         self._boot_s = self._now_s = -(-min(firsts.values()) // 1000)
         self._publisher.start(self._boot_s, self._unfit)
+        self._not_before_ms = 0  # the clock may be put back again
         self._look_around()
         waiting, self._before_start = self._before_start, []
         for view in self._views.values():
@@ -286,7 +299,7 @@ class Sense:
                 boot=self._db.boot(),
                 ports={name: view.state for name, view in self._views.items()},
                 outbox_depth=self._db.depth(),
-                clock="ok",
+                clock="behind" if self._publisher.waits_until_s > self._now_s else "ok",
             )
             self._outbox.put_health(seal_health(report, self._secret))
 

@@ -34,6 +34,10 @@ class BenchClock:
         """See murmure_edge.sense.Clock."""
         return False
 
+    def now_ms(self) -> int:
+        """See murmure_edge.sense.Clock; never asked, since this clock is never stepped."""
+        return 0
+
 
 def _tell_counters(ports: Mapping[str, PortHealth]) -> None:
     """Prints what each port has taken, for the demo's check that no byte was lost; one JSON object."""

@@ -35,6 +35,7 @@ class ToldClock:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.stepped = False
+        self.wall_s = 0
 
     def monotonic(self) -> float:
         self.now_s += 10
@@ -43,6 +44,9 @@ class ToldClock:
     def stepped_forward(self) -> bool:
         stepped, self.stepped = self.stepped, False
         return stepped
+
+    def now_ms(self) -> int:
+        return self.wall_s * 1000
 
 
 class Turned:
@@ -207,7 +211,10 @@ def test_a_clock_put_forward_withholds_what_was_open_and_begins_anew(running: Tu
     stale = PortBatch("dust", {}, (MIDNIGHT_S + HOUR_S + 61) * 1000, PortHealth(PortState.OK))
     for _ in range(3):
         running.sense._batches.put(stale)
-    running.clock.stepped = True
+    running.clock.stepped, running.clock.wall_s = True, forward_s
+    running.sense._turn()
+    # A port may have read its clock before the step and post only now: it would open windows forty days ago.
+    running.sense._batches.put(stale)
     running.sense._turn()
     running.live(forward_s, forward_s + 60)
     running.live(forward_s + 60, forward_s + 2 * HOUR_S)
