@@ -24,6 +24,7 @@ from pathlib import Path
 from murmure_edge.port import Port
 from murmure_edge.reading import PortBatch
 from murmure_edge.sensors import make_driver
+from murmure_edge.sensors.footfall import SETTLE_MS
 from murmure_edge.timeline import TimelineLink
 
 START_MS = 1_763_683_200_000
@@ -97,7 +98,7 @@ def simulated(names: list[str], home: Path) -> tuple[float, float]:
             port = Port(name, link, driver, batches.put, batch_ms=60_000, stop=stop)
             threading.Thread(target=port.run, daemon=True).start()
         horizons: dict[str, int] = {}
-        while len(horizons) < len(names) or min(horizons.values()) < end_ms - 1000:
+        while len(horizons) < len(names) or min(horizons.values()) < end_ms - SETTLE_MS:
             batch = batches.get()
             horizons[batch.port] = batch.horizon_ms
         wall_s, cpu_s = time.monotonic() - wall_s, time.process_time() - cpu_s

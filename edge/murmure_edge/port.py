@@ -20,8 +20,9 @@ class Port:
     """Reads one sensor for as long as its thread runs: `threading.Thread(target=port.run)`.
 
     `post` takes each batch and may block (a bounded queue's `put`). A batch is posted at every whole multiple of
-    `batch_ms` of the link's own time, and at the start, so that the first one tells when this port began. `stop`
-    is the event given to the link as well; after it is set `run` posts what it has and returns.
+    `batch_ms` of the link's own time, and at the start: the first one's horizon tells when this port began, and none
+    is earlier but with the wall clock. When a batch is posted and how far it reaches never depends on its readings.
+    `stop` is the event given to the link as well; after it is set `run` posts what it has and returns.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Port:
         self._advice = ""
         self._readings: dict[str, list[Reading]] = {quantity: [] for quantity in driver.QUANTITIES}
         self._horizon_ms = 0
+        self._began_ms: int | None = None
         self._batch_from_ms = self._hand_on_ms = 0
         self._opened_ms = 0
         self._last_good_ms: int | None = None
@@ -209,12 +211,13 @@ class Port:
             # The wall clock was set back: nothing that was noted may lie ahead of it.
             self._opened_ms = self._wake_ms = self._judged_ms = now_ms
             self._last_good_ms = None if self._last_good_ms is None else now_ms
+        self._began_ms = now_ms if self._began_ms is None else min(self._began_ms, now_ms)
         self._batch_from_ms = now_ms
         self._hand_on_ms = (now_ms // self._batch_ms + 1) * self._batch_ms
-        horizon_ms = self._driver.settled_ms(now_ms)
+        horizon_ms = max(self._began_ms, self._driver.settled_ms(now_ms))
         readings = {quantity: values for quantity, values in self._readings.items() if values}
-        if horizon_ms == self._horizon_ms and not readings and fault is None:
-            return
+        if horizon_ms == self._horizon_ms and fault is None and not (readings and self._stop.is_set()):
+            return  # nothing can close: readings wait for the next batch, and do not make one
         self._horizon_ms = horizon_ms
         self._judge(now_ms)
         for quantity in readings:

@@ -390,6 +390,7 @@ def close_the_shutters() -> None:
 
     sys.excepthook = tell
     threading.excepthook = lambda failure: tell(failure.exc_type, failure.exc_value, failure.exc_traceback)
+    sys.unraisablehook = lambda failure: tell(failure.exc_type, failure.exc_value, failure.exc_traceback)
 
 
 def start(

@@ -61,7 +61,7 @@ def test_every_driver_states_its_side_of_the_contract(driver: Driver, device: st
     assert device == driver.NAME
     assert set(driver.memory_readings) == set(driver.QUANTITIES)
     assert driver.baud >= 1200 and driver.silence_ms >= 1000
-    assert driver.settled_ms(NOW_MS) == NOW_MS
+    assert NOW_MS - 2_000 <= driver.settled_ms(NOW_MS) <= NOW_MS
 
 
 def test_rubbish_before_a_frame_is_discarded(driver: Driver, frame: bytes, values: list[tuple[str, int]]) -> None:

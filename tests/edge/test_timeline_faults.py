@@ -21,6 +21,7 @@ import pytest
 from murmure_edge.port import Port
 from murmure_edge.reading import PortBatch, PortHealth, Reading
 from murmure_edge.sensors import make_driver
+from murmure_edge.sensors.footfall import SETTLE_MS
 from murmure_edge.timeline import TimelineLink
 
 START_MS = 1_763_683_200_000
@@ -79,12 +80,12 @@ def play(tmp_path: Path) -> Iterator[Callable[..., Run]]:
             threads[-1].start()
         result = Run()
         horizons: dict[str, int] = {}
-        while len(horizons) < len(DEVICES) or min(horizons.values()) < end_ms - 1000:
+        while len(horizons) < len(DEVICES) or min(horizons.values()) < end_ms - SETTLE_MS:
             batch = batches.get(timeout=30)
             assert batch.fault is None
             for quantity, readings in batch.readings.items():
                 assert all(reading.time_ms >= horizons.get(batch.port, 0) for reading in readings)
-                result.readings[quantity] += [each for each in readings if each.time_ms < end_ms - 1000]
+                result.readings[quantity] += [each for each in readings if each.time_ms < end_ms - SETTLE_MS]
             horizons[batch.port] = batch.horizon_ms
             result.health[batch.port] = batch.health
         event: dict[str, Any] = {"event": "progress"}
@@ -154,7 +155,7 @@ def test_a_fault_has_the_same_result_at_any_speed(
     if missing is not None:
         quantity = {"beam": "footfall", "dust": "pm10", "noise": "noise"}[port]
         seconds = {reading.time_ms // 1000 for reading in ahead.readings[quantity]}
-        assert abs(SECONDS - missing - len(seconds)) <= 1
+        assert abs(SECONDS - missing - len(seconds)) <= SETTLE_MS // 1000
     if fault is None:
         assert sum(reading.value for reading in ahead.readings["footfall"]) == ahead.crossings
         assert health.rejected == health.discarded_bytes == 0

@@ -123,7 +123,11 @@ class Driver(Protocol):
         """Takes bytes that had arrived by `now_ms`; returns the readings they complete."""
 
     def settled_ms(self, now_ms: int) -> int:
-        """Returns the instant before which no reading can come any more, after bytes up to `now_ms`."""
+        """Returns the instant before which no reading can come any more, after bytes up to `now_ms`.
+
+        It is a fixed time before `now_ms`, whatever the sensor has seen: windows close by it, and when they close must
+        tell nothing of anybody.
+        """
 
     def reset(self) -> None:
         """Forgets half a frame, for the port was closed; keeps what was learned about the place."""

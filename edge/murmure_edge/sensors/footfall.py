@@ -1,9 +1,10 @@
 """From distances to crossings: somebody who passes a beam makes the distance short for a moment.
 
 A pass begins when the distance stays below 80 % of the background for 80 ms and ends when it stays above 90 % for
-150 ms; it counts once, with no direction, stamped with its first short frame. The background is learned: the first
-distance is taken at once, it then follows slow drift, a wall that moved away (half a second beyond 110 %), and an
-obstacle that came to stay (30 s in the beam, counted once).
+150 ms; it counts once, with no direction, stamped with its first short frame. An unusable distance, silence or a
+closed port before those 80 ms are over makes it none. The background is learned: the first distance is taken at once,
+it then follows slow drift, a wall that moved away (half a second beyond 110 %), and an obstacle that came to stay
+(30 s in the beam, counted once).
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ UNUSABLE = -1
 ENTER_MS, LEAVE_MS = 80, 150
 ENTER_PERCENT, LEAVE_PERCENT, FAR_PERCENT = 80, 90, 110
 FAR_MS, STAYS_MS = 500, 30_000
+SETTLE_MS = 2_000
+"""How far behind the present a pass may begin when it is counted: `ENTER_MS` and the longest piece of bytes, amply.
+
+Windows wait for so long whoever is in the beam: if they waited for a pass half seen, the time of each message would
+tell whether somebody stepped in at that very instant.
+"""
 # The background is kept in 64ths of a millimetre and moves by a 64th of the difference each second.
 SLOWNESS = 64
 
@@ -43,9 +50,10 @@ class CrossingCounter:
     def feed(self, distances_cm: Sequence[int], now_ms: int) -> list[int]:
         """Takes consecutive distances (or UNUSABLE), the last of which arrived at `now_ms`.
 
-        Returns the instants (ms) at which passes began. None is before the `now_ms` of the feed before, unless
-        `settled_ms` said so.
+        Returns the instants (ms) at which passes began: not before `now_ms - SETTLE_MS`, and not before the first feed.
         """
+        if now_ms - self._last_ms > SETTLE_MS:
+            self.interrupt()
         if (
             self._run == 0
             and not self._inside
@@ -65,9 +73,10 @@ class CrossingCounter:
         self._last_ms = now_ms
         return begins
 
-    def settled_ms(self, now_ms: int) -> int:
-        """Returns the begin of a pass that is not yet long enough to count, or else `now_ms`."""
-        return self._begin_ms if self._run and not self._inside else now_ms
+    def interrupt(self) -> None:
+        """Forgets what is not yet long enough for a pass: what comes next is no part of it."""
+        if not self._inside:
+            self._run = 0
 
     def _step(self, distances_cm: Sequence[int], now_ms: int) -> list[int]:
         begins = []
@@ -75,6 +84,7 @@ class CrossingCounter:
         for distance_cm in distances_cm:
             later_frames -= 1
             if distance_cm == UNUSABLE:
+                self.interrupt()
                 continue
             if not self._background_64mm:
                 self._learn(distance_cm)
@@ -87,13 +97,15 @@ class CrossingCounter:
                     self._learn(distance_cm)
             elif distance_cm < self._enter_cm:
                 if self._run == 0:
-                    begin_ms = max(self._last_ms, now_ms - int(later_frames * self._frame_ms))
-                    self._begin_ms = min(begin_ms, now_ms)  # the wall clock may have been set back
+                    # Never in the piece before; and nobody knows how long the very first one waited.
+                    begin_ms = now_ms - int(later_frames * self._frame_ms)
+                    self._begin_ms = max(self._last_ms or now_ms, begin_ms)
                 self._run += 1
                 self._far_run = 0
                 if self._run >= self._enter_frames:
                     self._inside, self._run, self._inside_frames = True, 0, 0
-                    begins.append(self._begin_ms)
+                    # Held to the horizon after a stall, and to the present if the wall clock was set back.
+                    begins.append(min(max(self._begin_ms, now_ms - SETTLE_MS), now_ms))
             else:
                 self._run = 0
                 self._far_run = self._far_run + 1 if distance_cm > self._far_cm else 0

@@ -22,7 +22,7 @@ from murmure_edge.sensors.base import (
     checked_baud,
     checked_setting,
 )
-from murmure_edge.sensors.footfall import UNUSABLE, CrossingCounter
+from murmure_edge.sensors.footfall import SETTLE_MS, UNUSABLE, CrossingCounter
 
 HEAD, FRAME_BYTES = 0x59, 9
 REPLY_HEAD, REPLY_BYTES_MIN, REPLY_BYTES_MAX = 0x5A, 4, 8
@@ -157,21 +157,22 @@ class TfLuna:
         second = now_ms // 1000
         if second != self._alive_second:
             # Each second that the piece reaches into: `present` must not tell that somebody passed in one of them.
-            first = (now_ms - (len(distances_cm) - 1) * 1000 // self.rate_hz) // 1000
-            if self._alive_second < second:
-                first = max(first, self._alive_second + 1)
-            self._alive_second = second
+            # But none that was told before, nor one before the horizon; the very first piece may have waited long.
+            reach_ms = min((len(distances_cm) - 1) * 1000 // self.rate_hz, SETTLE_MS)
+            told, self._alive_second = self._alive_second, second
+            first = max((now_ms - reach_ms) // 1000, told + 1) if 0 < told < second else second
             decoded += [("footfall", Reading(min(at * 1000 + 999, now_ms), 0)) for at in range(first, second + 1)]
             decoded.sort(key=lambda item: item[1].time_ms)
         return decoded
 
     def settled_ms(self, now_ms: int) -> int:
         """See Driver.settled_ms: a pass is counted some frames after its begin."""
-        return self._crossings.settled_ms(now_ms)
+        return now_ms - SETTLE_MS
 
     def reset(self) -> None:
-        """See Driver.reset: the background stays, for the wall does."""
+        """See Driver.reset: the background stays, for the wall does, and so does whoever was counted and is inside."""
         self._scanner.reset()
+        self._crossings.interrupt()
 
     def _distances(self, data: bytes) -> list[int]:
         """Returns a distance, or UNUSABLE, for each measurement that `data` completes."""
