@@ -145,10 +145,10 @@ def steady(stream: StreamPolicy, from_s: int, until_s: int, salt: int, twice: bo
     step = stream.cadence_ms
     readings = []
     for time_ms in range(from_s * 1000, until_s * 1000, step):
-        value = crc32(b"%d %d" % (salt, time_ms)) % wide + low - (high - low) if wide > 7 else 2
+        value = crc32(b"%d %d" % (salt, time_ms)) % wide + low - (high - low)
         readings.append((time_ms + salt % step // 2, value))
         if twice:
-            readings.append((time_ms + step - 1, high - value if wide > 7 else 0))
+            readings.append((time_ms + step - 1, high - value))
     return readings
 
 
@@ -165,13 +165,16 @@ def endless(pattern: list[int]) -> Iterator[int]:
         yield from pattern
 
 
-def crossings(readings: Readings, places: list[int]) -> Readings:
-    """Returns the readings with one crossing more at each of the places (indices, repeats allowed)."""
-    changed = list(readings)
-    for place in places:
-        time_ms, value = changed[place % len(changed)]
-        changed[place % len(changed)] = (time_ms, value + 1)
-    return changed
+def crossings(readings: Readings, at_ms: Iterable[int]) -> Readings:
+    """Returns the readings with one pass more at each of the instants, a reading of its own as drivers give it."""
+    return sorted([*readings, *((time_ms, 1) for time_ms in at_ms)])
+
+
+def beam(from_s: int, until_s: int, silent: int) -> Readings:
+    """Returns a counter's readings: a sign of life in all but every `silent`-th minute, and passes now and then."""
+    minutes = range(from_s * 1000, until_s * 1000, 60_000)
+    alive = [(time_ms, 0) for number, time_ms in enumerate(minutes) if number % silent]
+    return sorted(alive + [(time_ms + 7, 1 + time_ms % 3) for time_ms in minutes[::4]])
 
 
 def span(policy: Policy, day: date) -> tuple[int, int]:
@@ -230,25 +233,30 @@ def test_any_sound_or_puff_of_the_protected_length_is_paid_for(
 @FEWER
 @given(
     day=st.sampled_from(DAYS),
-    places=st.lists(st.integers(0, 10**6), min_size=1, max_size=3),
+    places_ms=st.lists(st.integers(0, 54 * 3_600_000), min_size=1, max_size=3),
     together=st.booleans(),
+    silent=st.sampled_from([2, 3, 15]),
     restart_s=st.sampled_from([0, 1000, 8 * 3600, 20 * 3600 + 1]),
 )
 def test_any_crossings_are_paid_for(
-    write_policy: Callable[..., Policy], day: date, places: list[int], together: bool, restart_s: int
+    write_policy: Callable[..., Policy], day: date, places_ms: list[int], together: bool, silent: int, restart_s: int
 ) -> None:
     """The protected number of crossings, in one instant or scattered, changes nothing outside and fits the budget."""
-    policy = write_policy(FEET.format(crossings=len(places)))
-    # Presence by the minute instead of by the second: the same rules with fewer readings.
-    minutely = dataclasses.replace(policy.streams[0], cadence_ms=60_000)
-    policy = dataclasses.replace(policy, streams=(minutely,))
+    policy = minutely(write_policy(FEET.format(crossings=len(places_ms))))
     from_s, until_s = span(policy, day)
-    base = steady(minutely, from_s, until_s, salt=1, twice=True)
-    changed = crossings(base, places[:1] * len(places) if together else places)
+    base = beam(from_s, until_s, silent)
+    more = crossings(
+        base, [from_s * 1000 + at_ms for at_ms in (places_ms[:1] * len(places_ms) if together else places_ms)]
+    )
     restart_s = restart_s and from_s + restart_s
-    kernel = UNSIGNED
-    seen = kernel.run(policy, base, from_s, until_s, restart_s)
-    assert complaints(policy, seen, kernel.run(policy, changed, from_s, until_s, restart_s)) == []
+    seen = UNSIGNED.run(policy, base, from_s, until_s, restart_s)
+    assert complaints(policy, seen, UNSIGNED.run(policy, more, from_s, until_s, restart_s)) == []
+
+
+def minutely(policy: Policy) -> Policy:
+    """Returns a counting policy whose presence goes by the minute instead of by the second: the same rules, faster."""
+    stream = dataclasses.replace(policy.streams[0], cadence_ms=60_000)
+    return dataclasses.replace(policy, streams=(stream,))
 
 
 # --- twins: the same kernel with one thing wrong ---------------------------------------------------------------------
@@ -323,6 +331,32 @@ def short_integers(message: Message, secret: bytes) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "_integers", lambda values: b"".join(b"%d " % value for value in values))
         return wire.seal_message(message, secret)
+
+
+class TakesAPassForLife(OpenWindows):
+    """Counts a slot as present because somebody passed."""
+
+    def add(self, stream_id: str, readings: Iterable[tuple[int, int]]) -> None:
+        super().add(stream_id, [(time_ms, kept) for time_ms, value in readings for kept in {value, 0}])
+
+
+FEET_TWINS = {
+    "real": Kernel(),
+    "sensitivity halved": Kernel(plan=halved_sensitivity),
+    "a pass taken for a sign of life": Kernel(windows=TakesAPassForLife),
+}
+
+
+@pytest.mark.parametrize("which", FEET_TWINS)
+def test_a_counting_kernel_with_one_thing_wrong_is_caught(which: str, write_policy: Callable[..., Policy]) -> None:
+    """The check on crossings fails on each twin with one thing wrong."""
+    policy = minutely(write_policy(FEET.format(crossings=6)))
+    from_s = Calendar(policy.timezone).midnight(DAYS[0])
+    until_s = from_s + 86400
+    base = beam(from_s, until_s, silent=2)
+    more = crossings(base, [(from_s + 3600) * 1000 + 120_000 * number for number in range(6)])
+    one, other = (FEET_TWINS[which].run(policy, readings, from_s, until_s) for readings in (base, more))
+    assert (complaints(policy, one, other) == []) == (which == "real")
 
 
 AIR_TWINS = {

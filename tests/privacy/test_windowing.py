@@ -66,13 +66,21 @@ def test_a_slot_takes_its_first_reading(opened: Callable[..., OpenWindows]) -> N
 
 
 def test_counts_add_up_within_a_slot(opened: Callable[..., OpenWindows]) -> None:
-    """Two people in one second are two crossings; presence counts the second once."""
+    """Two people in one second are two crossings."""
     windows = opened("footfall")
     readings = [(DAY_S * 1000 + offset_ms, value) for offset_ms, value in [(0, 0), (10, 1), (20, 1), (5000, 3)]]
     windows.add("plaza/footfall", readings)
-    quarter = closed(windows, DAY_S + 900)["15min", DAY_S]
-    assert quarter.sums == {"crossings": (5,)}
-    assert quarter.node.present == 0
+    assert closed(windows, DAY_S + 900)["15min", DAY_S].sums == {"crossings": (5,)}
+
+
+def test_a_pass_is_no_sign_of_life(opened: Callable[..., OpenWindows]) -> None:
+    """Only readings of 0 make a counter's slots present: passes, however many, leave `present` as it was."""
+    for alive_s in (0, 450):
+        windows = opened("footfall")
+        windows.add("plaza/footfall", [(1000 * (DAY_S + second), 0) for second in range(alive_s)])
+        windows.add("plaza/footfall", [(1000 * (DAY_S + second) + 500, 1) for second in range(900)])
+        quarter = closed(windows, DAY_S + 900)["15min", DAY_S]
+        assert quarter.sums == {"crossings": (900,)} and quarter.node.present == 20 * alive_s // 900
 
 
 @pytest.mark.parametrize(("seconds", "present"), [(0, 0), (44, 0), (45, 1), (449, 9), (450, 10), (899, 19), (900, 20)])
@@ -123,7 +131,8 @@ def test_a_start_opens_partial_nodes_of_every_level(opened: Callable[..., OpenWi
     }
     assert {node.covered_from_s for node in nodes.values()} == {opened_s}
     assert all(node.present == 0 for node in nodes.values())
-    windows.add("plaza/footfall", [(1000 * second, 1) for second in range(opened_s, DAY_S + 9 * 3600)])
+    seconds = range(opened_s, DAY_S + 9 * 3600)
+    windows.add("plaza/footfall", [(1000 * second, value) for second in seconds for value in (0, 1)])
     done = closed(windows, DAY_S + 9 * 3600)
     assert done["1h", DAY_S + 7 * 3600].sums == {"crossings": (1800,)}
     assert done["1h", DAY_S + 7 * 3600].node.present == 20
@@ -196,7 +205,8 @@ def test_aggregates_equal_a_count_by_hand(
             if node.covered_from_s * 1000 <= time_ms < node.end_s * 1000:
                 counted += value
                 quarter, slot = time_ms // (QUARTER_S * 1000), time_ms // node.cadence_ms
-                if slot > last_slot.get(quarter, -1):
+                alive = value == 0 or kind != "footfall"
+                if alive and slot > last_slot.get(quarter, -1):
                     last_slot[quarter] = slot
                     taken.append(min(max(value, low), high))
         assert node.present == 20 * len(taken) // node.slots
