@@ -111,7 +111,7 @@ class _Reader:
         value: date = self.get(key, date, "a date such as 2026-12-01")
         if isinstance(value, datetime):
             raise self.fail(key, "has a time of day", "write a date such as 2026-12-01")
-        if not 2000 <= value.year <= 2200:
+        if not 2000 <= value.year <= 2099:
             raise self.fail(key, f"{value} is not of this time", "write a date such as 2026-12-01")
         return value
 
