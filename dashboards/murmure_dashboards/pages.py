@@ -18,7 +18,7 @@ from murmure_dashboards.wording import LANGUAGES, Language
 
 MOST_ELEMENTS = 430
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
-_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 56, 11, 35, 39, 3.4
+_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 11, 35, 39, 3.4
 _HOME_ELEMENTS = 380
 
 _templates = Environment(
@@ -75,7 +75,11 @@ def home(
                 (
                     site.name,
                     [
-                        (say(f"quantity.{view.quantity.name}"), *teller.key(view, day, period))
+                        (
+                            say(f"quantity.{view.quantity.name}"),
+                            *teller.key(view, day, period),
+                            teller.silence(view, day),
+                        )
                         for view in views.get(site.id, ())
                     ],
                 )
@@ -164,7 +168,7 @@ def cannot(say: Language, views: Sequence[StreamView]) -> list[str]:
     """Returns what the sensors on the page cannot know, one sentence each."""
     lines: list[str] = []
     for kind, keys, bounds in (
-        ("count", ("footfall_who", "footfall_again", "footfall_exact"), None),
+        ("count", ("footfall_who", "footfall_again", "footfall_count", "footfall_exact"), None),
         ("level", ("noise_said", "noise_source"), "noise_bounds"),
         ("mean", ("air_source", "air_indicative"), "air_bounds"),
     ):

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from statistics import NormalDist
 
-from murmure_privacy.estimate import NORMAL_95
+from murmure_privacy.estimate import NORMAL_95, Figure
 from murmure_privacy.window import Window
 
 from murmure_dashboards.charts import Chart, Step, Table, Tick, draw
@@ -50,11 +51,12 @@ class Teller:
         number, detail = self.key(view, day, "day" if over else "so_far")
         date = self.say.date(day.start_s, zone)
         notes = [
+            *self._silence(view, day),
             *self._last(view, slots),
             *self._level(view, day),
             *self._coverage(view, slots),
             *self._missing(view, slots, dated=False),
-            *([] if _tell_apart(slots) or not detail else [self.say("key.noisy")]),
+            *([] if _tell_apart(slots, noise_alone=True) or not detail else [self.say("key.noisy")]),
         ]
         rows = tuple(
             (self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in slots if s.state != "awaited"
@@ -88,7 +90,12 @@ class Teller:
         slots = view.slots(window)
         day_slots = [view.day_slot(day) for day in days]
         number, detail = self.key(view, window, "week")
-        notes = [*self._level(view, None), *self._coverage(view, slots), *self._missing(view, slots, dated=True)]
+        notes = [
+            *self._silence(view, window),
+            *self._level(view, None),
+            *self._coverage(view, slots),
+            *self._missing(view, slots, dated=True),
+        ]
         drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
         if not _tell_apart(slots):
@@ -138,20 +145,41 @@ class Teller:
         said, between = self._amount(view, amount)
         return said, f"({between or self.say('number.often')}) {when}"
 
+    def silence(self, view: StreamView, window: Window) -> str:
+        """Returns how much of a period's number the sensor can have missed and what became of it, or nothing."""
+        amount = view.amount(window)
+        if amount is None or not amount.absent:
+            return ""
+        share = self.say.share(amount.absent)
+        if not amount.fills:
+            return self.say("silent.count", share=share)
+        fills = f" {self.say('number.or')} ".join(self._reading(view, fill) for fill in amount.fills)
+        return self.say("silent.filled", share=share, fill=fills)
+
     def laeq(self, view: StreamView, day: Window, tell: Callable[..., str] | None = None) -> str:
         """Returns the day's LAeq with its interval as `tell` says it (default: as a table's cell), or why it is not
         shown."""
         if view.now_s < day.end_s:
             return self.say("laeq.soon")
-        node = [f for f in view.figures if f.level == "1d" and f.start_s == day.start_s]
-        if not any(f.indicator == "energy_mean" for f in node):
+        if not any(f.indicator == "energy_mean" for f in _of_day(view, day)):
             return self.say("laeq.none")
-        level = next((f for f in node if f.indicator == "laeq_db"), None)
+        level = _laeq(view, day)
         if level is None or level.low is None or level.high is None:
             return self.say("laeq.undefined")
-        if level.high - level.estimate >= WIDEST_LAEQ_DB or level.estimate - level.low >= WIDEST_LAEQ_DB:
+        if _too_wide(level):
             return self.say("laeq.wide")
         return (tell or self.say.cell)("noise", level.estimate, level.low, level.high)
+
+    def _silence(self, view: StreamView, window: Window) -> list[str]:
+        """That of the number, and of the LAeq, which fills its silent moments otherwise."""
+        said = [sentence] if (sentence := self.silence(view, window)) else []
+        levels = [_laeq(view, day) for day in days_of(view) if view.now_s >= day.end_s]
+        fills = {f.fill for f in levels if f and f.absent and f.fill is not None and not _too_wide(f)}
+        return said + [self.say("silent.laeq", fill=self._reading(view, fill)) for fill in sorted(fills)]
+
+    def _reading(self, view: StreamView, value: float) -> str:
+        exact = Decimal(str(round(value, 1))).normalize()
+        return self.say.counted(f"unit.{view.quantity.name}", value, number=self.say.number(exact))
 
     def _sentence(self, quantity: str, estimate: float, low: float, high: float) -> str:
         number, between = self.say.amount(quantity, estimate, low, high)
@@ -184,16 +212,22 @@ class Teller:
         if slot.amount is None:
             return self.say(f"state.{slot.state}")
         a = slot.amount
-        said = self.say.cell(view.quantity.name, a.estimate, a.low, a.high)
+        said = self._estimated(view, a)
         if slot.covered_from_s > slot.start_s:
             return self.say("table.from", amount=said, hour=self.say.hour(slot.covered_from_s, view.calendar.zone))
+        return said
+
+    def _estimated(self, view: StreamView, amount: Amount) -> str:
+        said = self.say.cell(view.quantity.name, amount.estimate, amount.low, amount.high)
+        if amount.absent:
+            return self.say("table.silent", amount=said, share=self.say.share(amount.absent))
         return said
 
     def _day_cell(self, view: StreamView, slot: Slot) -> str:
         if slot.amount is None:
             return self.say(f"state.{slot.state}")
         a = slot.amount
-        said = self.say.cell(view.quantity.name, a.estimate, a.low, a.high)
+        said = self._estimated(view, a)
         if view.now_s < slot.end_s:
             return self.say("table.so_far", amount=said)
         if a.covered_s < slot.end_s - slot.start_s:
@@ -207,9 +241,10 @@ class Teller:
             return []
         said, between = self._amount(view, newest.amount)
         hours = self.say.hours(newest.covered_from_s, newest.end_s, view.calendar.zone)
-        if not between:
-            return [self.say("key.last", hours=hours, amount=said)]
-        return [self.say("key.last_between", hours=hours, amount=said, between=between)]
+        sentences = [self.say(f"key.last{'_between' if between else ''}", hours=hours, amount=said, between=between)]
+        if newest.amount.absent:
+            sentences.append(self.say("silent.last", share=self.say.share(newest.amount.absent)))
+        return sentences
 
     def _level(self, view: StreamView, day: Window | None) -> list[str]:
         """What a mean of decibels is, so that nobody takes it for the level of the law; and that level, of a day."""
@@ -352,15 +387,32 @@ def _among_the_highest(slots: Sequence[Slot]) -> list[Slot]:
     return [slot for slot, _, high in edges if high >= floor]
 
 
-def _tell_apart(slots: Sequence[Slot]) -> bool:
-    """Returns whether the slots show more than their noise: enough of their intervals leave out the common mean. A week
-    of hours that do not would look like news and be none; it is drawn by days."""
+def _tell_apart(slots: Sequence[Slot], noise_alone: bool = False) -> bool:
+    """Returns whether the slots show more than their noise, or than noise and silence: enough of their intervals leave
+    out the common mean. A week of hours that do not would look like news and be none; it is drawn by days."""
     amounts = [slot.amount for slot in slots if slot.amount]
     if not amounts:
         return False
     mean = sum(amount.estimate for amount in amounts) / len(amounts)
-    apart = sum(not amount.low <= mean <= amount.high for amount in amounts)
+    if noise_alone:
+        apart = sum(abs(amount.estimate - mean) > amount.margin for amount in amounts)
+    else:
+        apart = sum(not amount.low <= mean <= amount.high for amount in amounts)
     return apart >= LEAST_APART * len(amounts)
+
+
+def _of_day(view: StreamView, day: Window) -> list[Figure]:
+    return [figure for figure in view.figures if figure.level == "1d" and figure.start_s == day.start_s]
+
+
+def _laeq(view: StreamView, day: Window) -> Figure | None:
+    return next((figure for figure in _of_day(view, day) if figure.indicator == "laeq_db"), None)
+
+
+def _too_wide(level: Figure) -> bool:
+    if level.low is None or level.high is None:
+        return True
+    return level.high - level.estimate >= WIDEST_LAEQ_DB or level.estimate - level.low >= WIDEST_LAEQ_DB
 
 
 def _steps(slots: Sequence[Slot]) -> list[Step]:

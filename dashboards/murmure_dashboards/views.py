@@ -49,12 +49,18 @@ class ArchiveReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A total (counts) or a mean (levels, air) with its 95 % interval, over the seconds that were observed."""
+    """A total (counts) or a mean (levels, air) with its 95 % interval, over the seconds that were covered.
+
+    `absent`: the largest share of them that can have gone without a reading; `fills`: what such moments count as, none
+    for counts. `margin`: the half-width that the noise alone would give the interval."""
 
     estimate: float
     low: float
     high: float
     covered_s: int
+    absent: float
+    fills: tuple[float, ...]
+    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +141,12 @@ class StreamView:
         return Slot(window.start_s, window.end_s, "figure", window.start_s, amount)
 
     def _slot(self, level: str, node: Window) -> Slot:
-        figure = self.scalar.get((level, node.start_s))
-        if figure is not None:
-            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, _combined([figure], adds=True))
         reason = self.withheld.get((level, node.start_s))
         if reason is not None:
             return Slot(node.start_s, node.end_s, reason, node.start_s, None)
+        figure = self.scalar.get((level, node.start_s))
+        if figure is not None:
+            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, _combined([figure], adds=True))
         if node.end_s <= self.first_s:
             return Slot(node.start_s, node.end_s, "before", node.start_s, None)
         state = "awaited" if node.end_s > self.now_s - LATE_S else "gap"
@@ -151,16 +157,27 @@ def _combined(chosen: Sequence[Figure], adds: bool) -> Amount | None:
     covered_s = sum(figure.end_s - figure.covered_from_s for figure in chosen)
     if not covered_s:
         return None
-    estimate = below = above = 0.0
+    estimate = margin = below = above = absent = 0.0
     for figure in chosen:
-        weight = 1.0 if adds else (figure.end_s - figure.covered_from_s) / covered_s
-        low, high = figure.low, figure.high
-        if low is None or high is None:
+        share = (figure.end_s - figure.covered_from_s) / covered_s
+        weight = 1.0 if adds else share
+        if figure.low is None or figure.high is None:
             return None
         estimate += weight * figure.estimate
-        below = hypot(below, weight * (figure.estimate - low))
-        above = hypot(above, weight * (high - figure.estimate))
-    return Amount(estimate, estimate - below, estimate + above, covered_s)
+        margin = hypot(margin, weight * figure.margin)
+        # Noise partly cancels; what silent moments hid may all lie on one side.
+        below += weight * (figure.estimate - figure.margin - figure.low)
+        above += weight * (figure.high - figure.estimate - figure.margin)
+        absent += share * figure.absent
+    return Amount(
+        estimate=estimate,
+        low=estimate - margin - max(0.0, below),
+        high=estimate + margin + max(0.0, above),
+        covered_s=covered_s,
+        absent=absent,
+        fills=tuple(sorted({f.fill for f in chosen if f.absent and f.fill is not None})),
+        margin=margin,
+    )
 
 
 class Rules:

@@ -107,6 +107,12 @@ class Language:
             return max((Decimal(high) / r.step).to_integral_value(ROUND_FLOOR) + 1, Decimal(1)) * r.step, None
         return r.estimate, (max(r.low, Decimal(0)), r.high)
 
+    def share(self, most: float) -> str:
+        """Returns a share that is an upper bound, rounded up: whole percents, tenths below one, e.g. `5 %`."""
+        exact = Decimal(round(most * 100, 6))
+        step = Decimal("0.1") if exact < 1 else Decimal(1)
+        return self("number.percent", number=self.number(exact.quantize(step, ROUND_CEILING).normalize()))
+
     def date(self, at_s: int, zone: ZoneInfo) -> str:
         """Returns e.g. `samedi 21 novembre 2026`."""
         when = datetime.fromtimestamp(at_s, zone)

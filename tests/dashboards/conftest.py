@@ -1,7 +1,8 @@
 """A week of a small town as the archive would hold it: real policies and noise scales, made-up streets.
 
-Three sites: `plaza` (all three quantities), `station` (a day without a gateway, a broken sensor, a late start after a
-restart) and `alley` (hardly anyone passes: estimates go below zero; one series is paused).
+Three sites: `plaza` (all three quantities), `station` (a day without a gateway, a broken sensor, one that falls silent
+for a while, a late start after a restart) and `alley` (hardly anyone passes: estimates go below zero; one series is
+paused).
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from math import cos, pi
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,13 +124,15 @@ def add(
     high_db: int = 85,
     silent: Sequence[Window] = (),
     withheld: Callable[[str, Node], str | None] = lambda stream, node: None,
+    mute: Mapping[str, Sequence[Window]] = MappingProxyType({}),
     quartier: str = "centre",
     streams: Sequence[str] = ("footfall", "noise", "pm2_5"),
     version: int = 7,
     valid_from: str = "2026-01-01",
 ) -> Policy:
     """Adds one site with all nodes that ended by `now_s`. `silent`: the gateway is off; afterwards every level opens a
-    partial node. `withheld`: gives the reason for which a node is not released."""
+    partial node. `withheld`: gives the reason for which a node is not released. `mute`: by stream, when the sensor says
+    nothing: its slots take the public constant, and a node with less than half of them is withheld."""
     draw = random.Random(f"{SEED}{site}")
     text = POLICY.format(site=site, high_db=high_db, version=version, valid_from=valid_from).encode()
     policy = policies.parse(text, "test")
@@ -139,7 +142,18 @@ def add(
             continue
         street.infos.append(Info(f"gw-{site}", quartier, site, stream_id, planned.stream.quantity.name))
         street.nodes[stream_id] = sorted(
-            _nodes(street, planned, policy, window, now_s, busy, silent, withheld, draw),
+            _nodes(
+                street,
+                planned,
+                policy,
+                window,
+                now_s,
+                busy,
+                silent,
+                withheld,
+                mute.get(stream_id.partition("/")[2], ()),
+                draw,
+            ),
             key=lambda outcome: outcome.node.end_s,
         )
     return policy
@@ -154,6 +168,7 @@ def _nodes(
     busy: float,
     silent: Sequence[Window],
     withheld: Callable[[str, Node], str | None],
+    mute: Sequence[Window],
     draw: random.Random,
 ) -> list[Outcome]:
     stream = planned.stream
@@ -171,6 +186,8 @@ def _nodes(
             cut = any(off.start_s < span.end_s and off.end_s > covered_from_s for off in silent)
             if cut or span.end_s > now_s:
                 continue
+            quarters = range(covered_from_s, span.end_s, QUARTER_S)
+            mine = [(cells[s], _heard_s(s, mute)) for s in quarters]
             node = Node(
                 stream=stream.id,
                 quantity=stream.quantity.name,
@@ -178,18 +195,19 @@ def _nodes(
                 start_s=span.start_s,
                 end_s=span.end_s,
                 covered_from_s=covered_from_s,
-                present=20,
+                present=20 * sum(heard_s for _, heard_s in mine) // (span.end_s - covered_from_s),
                 cadence_ms=stream.cadence_ms,
                 bounds=stream.bounds,
                 policy=policy.hash,
             )
-            reason = withheld(stream.id, node)
+            reason = withheld(stream.id, node) or ("sensor_absent" if node.present < 10 else None)
             if reason:
                 outcomes.append(Withheld(node, reason))
                 continue
-            mine = [cells[s] for s in range(covered_from_s, span.end_s, QUARTER_S)]
             street.exact[node.key] = (
-                sum(mine) if stream.quantity.kind == "count" else sum(mine) / len(mine) / stream.quantity.per_unit
+                _sums("crossings", mine, node)[0]
+                if stream.quantity.kind == "count"
+                else sum(cell for cell, _ in mine) / len(mine) / stream.quantity.per_unit
             )
             noised = []
             for one in node_plan.indicators:
@@ -211,16 +229,27 @@ def _cell(kind: str, at_s: int, busy: float, draw: random.Random) -> int:
     return int(90 + 60 * level + draw.gauss(0, 5))
 
 
-def _sums(indicator: str, cells: Sequence[int], node: Node) -> tuple[int, ...]:
-    slots = QUARTER_S * 1000 // node.cadence_ms
+def _heard_s(quarter_s: int, mute: Sequence[Window]) -> int:
+    """How much of a quarter-hour the sensor was heard, in seconds."""
+    ends_s = quarter_s + QUARTER_S
+    return QUARTER_S - sum(max(0, min(m.end_s, ends_s) - max(m.start_s, quarter_s)) for m in mute)
+
+
+def _sums(indicator: str, cells: Sequence[tuple[int, int]], node: Node) -> tuple[int, ...]:
+    """What the gateway would sum over (value, seconds heard): slots without a reading take the public constant."""
     if indicator == "crossings":
-        return (sum(cells),)
+        return (sum(cell * heard_s // QUARTER_S for cell, heard_s in cells),)
+    low, high = node.bounds
+    slots_a_second = 1000 // node.cadence_ms
+    held = [(cell, heard_s * slots_a_second) for cell, heard_s in cells]
+    silent = sum(QUARTER_S - heard_s for _, heard_s in cells) * slots_a_second
     if indicator == "mean":
-        return (sum(cells) * slots,)
+        return (sum(cell * slots for cell, slots in held) + silent * ((low + high) // 2),)
     if indicator == "energy":
-        return (sum(energy(cell) * slots for cell in cells),)
-    edges = histogram_edges_tenths(*node.bounds)
-    return tuple(sum(slots for cell in cells if low <= cell < high) for low, high in pairwise(edges))
+        return (sum(energy(cell) * slots for cell, slots in held) + silent * energy(low),)
+    held.append(((low + high) // 2, silent))
+    edges = histogram_edges_tenths(low, high)
+    return tuple(sum(slots for cell, slots in held if at <= cell < until) for at, until in pairwise(edges))
 
 
 def week_of(now_s: int) -> Window:
@@ -239,11 +268,6 @@ def town(now_s: int = NOW_S) -> Street:
     midnight = PARIS.day(now_s - 1).start_s
     add(street, "plaza", window, now_s=now_s)
 
-    def broken(stream: str, node: Node) -> str | None:
-        """The sound meter was unplugged this morning."""
-        gone = node.start_s >= midnight + 9 * 3600 and node.end_s <= midnight + 11 * 3600
-        return "sensor_absent" if stream.endswith("/noise") and gone else None
-
     add(
         street,
         "station",
@@ -255,7 +279,11 @@ def town(now_s: int = NOW_S) -> Street:
             Window(midnight - 4 * 86400 - 3 * 3600, midnight - 3 * 86400 - 5 * 3600),
             Window(midnight + 2 * 3600, midnight + 5 * 3600 + QUARTER_S),
         ),
-        withheld=broken,
+        mute={
+            # The sound meter was unplugged this morning; the dust sensor was away for a while.
+            "noise": (Window(midnight + 9 * 3600, midnight + 11 * 3600),),
+            "pm2_5": (Window(midnight + 12 * 3600, midnight + 12 * 3600 + 1500),),
+        },
         quartier="gare",
     )
     add(
@@ -265,6 +293,7 @@ def town(now_s: int = NOW_S) -> Street:
         now_s=now_s,
         busy=0.02,
         withheld=lambda stream, node: "paused" if stream.endswith("/pm2_5") else None,
+        mute={"footfall": (Window(midnight + 10 * 3600, midnight + 10 * 3600 + 600),)},
         quartier="gare",
         streams=("footfall", "pm2_5"),
     )
