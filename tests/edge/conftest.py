@@ -147,7 +147,7 @@ def tiny_bench(tmp_path: Path, tiny_port: TinyPort) -> Iterator[TinyBench]:
     bench.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def luna_frame() -> Callable[..., bytes]:
     """luna_frame(distance_cm, strength=1500) -> the 9 bytes of a TF-Luna."""
     return _luna

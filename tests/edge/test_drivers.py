@@ -279,6 +279,31 @@ def test_a_pass_brings_no_second_that_would_be_empty_without_it(luna_frame: Call
     assert seconds[0] == seconds[1] == {11, 12, 13}
 
 
+@given(
+    street=st.lists(st.sampled_from([180, 180, 60, 65535]), min_size=200, max_size=200),
+    cuts=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 4_000)), max_size=12),
+)
+def test_signs_of_life_are_the_same_whoever_passes(
+    luna_frame: Callable[..., bytes], street: list[int], cuts: list[tuple[int, int]]
+) -> None:
+    """In whatever pieces, after whatever stalls: the beam's readings of 0 have the times of an empty street's, and
+    nothing comes before what the driver said is settled."""
+    alive = []
+    for distances_cm in (street, [180] * len(street)):
+        driver = make_driver("tfluna", {"rate_hz": 20})
+        now_ms, at, zeros, told_ms = NOW_MS, 0, [], 0
+        for frames, stall_ms in cuts:
+            now_ms += 50 * frames + stall_ms
+            piece = b"".join(map(luna_frame, distances_cm[at : at + frames]))
+            at += frames
+            readings = [reading for _, reading in driver.feed(piece, now_ms)]
+            assert all(told_ms <= reading.time_ms <= now_ms for reading in readings)
+            zeros += [reading.time_ms for reading in readings if reading.value == 0]
+            told_ms = driver.settled_ms(now_ms)
+        alive.append(zeros)
+    assert alive[0] == alive[1]
+
+
 @pytest.mark.parametrize("name", sorted(NOT_YET))
 def test_devices_of_later_versions_are_refused_with_the_names_there_are(name: str) -> None:
     """A device without a driver is refused in words that name the ones there are."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from murmure_edge.sensors import make_driver
-from murmure_edge.sensors.footfall import UNUSABLE, CrossingCounter
+from murmure_edge.sensors.footfall import SETTLE_MS, UNUSABLE, CrossingCounter
 
 WALL_CM, PERSON_CM = 180, 60
 
@@ -51,15 +51,56 @@ def test_a_pass_is_stamped_with_its_first_short_frame() -> None:
     assert _count(counter, distances, chunk=10, rate_hz=100) == [1000]
 
 
-def test_a_pass_that_may_still_count_holds_the_horizon_back() -> None:
-    """Between its first short frame and its confirmation a pass may not be overtaken by a closed window."""
+@pytest.mark.parametrize("between", ["unusable", "silence", "closed"])
+def test_what_interrupts_a_pass_half_seen_ends_it(between: str) -> None:
+    """At 100 Hz eight short frames count in a row only: not across an unusable one, silence, or a closed port."""
     counter = CrossingCounter(100)
     counter.feed([WALL_CM] * 100, 1_000)
-    assert counter.settled_ms(1_000) == 1_000
-    assert counter.feed([WALL_CM] * 5 + [PERSON_CM] * 5, 1_100) == []
-    assert counter.settled_ms(1_100) == 1_060
-    assert counter.feed([PERSON_CM] * 10, 1_200) == [1_060]
-    assert counter.settled_ms(1_200) == 1_200
+    assert counter.feed([PERSON_CM] * 7, 1_070) == []
+    now_ms = 1_080
+    if between == "unusable":
+        counter.feed([UNUSABLE], now_ms)
+    elif between == "silence":
+        now_ms += SETTLE_MS
+    else:
+        counter.interrupt()
+    assert counter.feed([PERSON_CM] * 7, now_ms + 70) == []
+    assert counter.feed([PERSON_CM], now_ms + 80) == [now_ms + 10]
+
+
+def test_whoever_is_inside_while_the_port_closes_is_not_counted_twice() -> None:
+    """A pass that was counted goes on after silence or a closed port: one person is never two passes."""
+    counter = CrossingCounter(100)
+    counter.feed([WALL_CM] * 100, 1_000)
+    assert counter.feed([PERSON_CM] * 10, 1_100) == [1_010]
+    counter.interrupt()
+    assert counter.feed([PERSON_CM] * 10, 9_000) == []
+
+
+@given(
+    pieces=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([WALL_CM, PERSON_CM, PERSON_CM, UNUSABLE]), min_size=1, max_size=300),
+            st.integers(-3_000, 9_000),
+        ),
+        max_size=20,
+    ),
+    rate_hz=st.sampled_from([10, 100, 250]),
+)
+def test_no_pass_begins_before_the_time_that_windows_wait(pieces: list[tuple[list[int], int]], rate_hz: int) -> None:
+    """Whatever comes, after stalls and with a clock that jumps: a pass begins in the last two seconds."""
+    counter = CrossingCounter(rate_hz)
+    now_ms = 1_700_000_000_000
+    assert counter.feed([WALL_CM] * rate_hz, now_ms) == []
+    for distances_cm, later_ms in pieces:
+        now_ms += later_ms
+        assert all(now_ms - SETTLE_MS <= begin_ms <= now_ms for begin_ms in counter.feed(distances_cm, now_ms))
+
+
+def test_the_first_piece_says_nothing_of_the_time_before() -> None:
+    """What waited on the line before the first read is stamped with that read, not before the port began."""
+    counter = CrossingCounter(10)
+    assert counter.feed([WALL_CM] * 5 + [PERSON_CM] * 5, 9_000) == [9_000]
 
 
 def test_a_burst_of_late_frames_is_not_stamped_into_the_past() -> None:

@@ -6,15 +6,19 @@ import heapq
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from murmure_edge.link import BenchGone, LinkDenied, LinkError, LinkLost
 from murmure_edge.port import Port
 from murmure_edge.reading import PortBatch, PortState
 from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.footfall import SETTLE_MS
+from murmure_edge.sensors.tfluna import TfLuna
 from murmure_edge.serial_link import SerialLink
 
 START_MS = 1_700_000_000_000
@@ -171,7 +175,7 @@ def test_the_halves_of_two_sessions_make_no_frame() -> None:
 
 
 def test_a_pass_that_straddles_a_batch_is_not_before_its_horizon(luna_frame: Callable[..., bytes]) -> None:
-    """A pass that begins just before a batch and is confirmed after it holds that batch's horizon back."""
+    """A pass that begins just before a batch and is confirmed after it is not before that batch's horizon."""
     link = ScriptedLink(60_000)
     for tenth in range(600):
         short = tenth % 10 == 9  # its last five frames are short, and the next tenth's first five
@@ -179,6 +183,118 @@ def test_a_pass_that_straddles_a_batch_is_not_before_its_horizon(luna_frame: Cal
         link.says(100 * tenth + 100, luna_frame(before) * 5 + luna_frame(after) * 5)
     batches = _run(link, "tfluna", batch_ms=1_000, rate_hz=100)
     assert sum(value for _, value in _values(batches, "footfall")) == 59
+    for earlier, later in pairwise(batches):
+        assert all(r.time_ms >= earlier.horizon_ms for r in later.readings.get("footfall", []))
+
+
+WALL_CM, PERSON_CM, UNUSABLE_CM = 180, 60, 65535
+FRAMES = 600  # at 100 Hz
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the rest of the gateway sees of a batch, but for passes: when it came, how far it reached, signs of life."""
+
+    posted_ms: int
+    horizon_ms: int
+    alive_ms: tuple[int, ...]
+    state: PortState
+
+
+def _told(
+    street: list[int], luna_frame: Callable[..., bytes], piece: int = 10, unplugged_ms: int | None = None
+) -> list[Told]:
+    """Reads a street at 100 Hz in pieces of so many frames, perhaps unplugged for good; returns what was told."""
+    link = ScriptedLink(10 * FRAMES + 10_000)
+    for start in range(0, FRAMES, piece):
+        data = b"".join(luna_frame(distance_cm) for distance_cm in street[start : start + piece])
+        link.says(10 * (start + piece), data)
+    if unplugged_ms is not None:
+        link.goes(unplugged_ms, 10**9)
+    told: list[Told] = []
+
+    def post(batch: PortBatch) -> None:
+        readings = batch.readings.get("footfall", [])
+        assert all(reading.time_ms >= (told[-1].horizon_ms if told else START_MS) for reading in readings)
+        alive_ms = tuple(reading.time_ms for reading in readings if reading.value == 0)
+        told.append(Told(link.now - START_MS, batch.horizon_ms - START_MS, alive_ms, batch.health.state))
+
+    driver = make_driver("tfluna", {"rate_hz": 100})
+    Port("beam", link, driver, post, batch_ms=1_000, stop=link.stop).run()
+    return told
+
+
+def _differs(luna_frame: Callable[..., bytes], what: str, frames: int) -> bool:
+    """Puts somebody before the beam for so many frames, then `what`, at each phase of a batch; returns whether what
+    is told differs from an empty street's anywhere."""
+    for phase in range(300, 401):
+        street = [WALL_CM] * FRAMES
+        street[phase : phase + frames] = [PERSON_CM] * frames
+        empty = [WALL_CM] * FRAMES
+        unplugged_ms = None
+        if what == "unusable":
+            for each in (street, empty):
+                each[phase + frames :] = [UNUSABLE_CM] * (FRAMES - phase - frames)
+        elif what == "unplugged":
+            unplugged_ms = 10 * (phase + frames) // 100 * 100 + 101
+        if _told(street, luna_frame, 10, unplugged_ms) != _told(empty, luna_frame, 10, unplugged_ms):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("frames", [1, 7, 9])
+@pytest.mark.parametrize("what", ["walks on", "unusable", "unplugged"])
+def test_nobody_moves_a_horizon(luna_frame: Callable[..., bytes], what: str, frames: int) -> None:
+    """At 100 Hz, at every phase of a batch, before rubbish and before the plug is pulled: batches come when an empty
+    street's come and reach as far, so that the time of a message tells of nobody."""
+    assert not _differs(luna_frame, what, frames)
+
+
+@pytest.mark.parametrize("what", ["walks on", "unusable", "unplugged"])
+def test_a_horizon_that_waits_for_a_pass_half_seen_is_caught(
+    luna_frame: Callable[..., bytes], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check above fails on a driver whose horizon is the begin of a pass that is not yet counted."""
+
+    def waits(self: TfLuna, now_ms: int) -> int:
+        counter = self._crossings
+        return counter._begin_ms if counter._run and not counter._inside else now_ms - SETTLE_MS
+
+    monkeypatch.setattr(TfLuna, "settled_ms", waits)
+    assert _differs(luna_frame, what, 1)
+
+
+@settings(max_examples=max(40, settings().max_examples // 3))
+@given(
+    street=st.lists(
+        st.tuples(st.sampled_from([WALL_CM, PERSON_CM, UNUSABLE_CM]), st.integers(1, 60)), min_size=1, max_size=30
+    ),
+    piece=st.sampled_from([1, 4, 10, 50, 100]),
+    unplugged_ms=st.none() | st.integers(1, 6_000),
+)
+def test_windows_wait_two_seconds_and_no_longer(
+    luna_frame: Callable[..., bytes], street: list[tuple[int, int]], piece: int, unplugged_ms: int | None
+) -> None:
+    """Whatever a beam sees, and when it is unplugged: batches go on and reach two seconds back, and the first one tells
+    when the port began."""
+    distances_cm = [distance_cm for distance_cm, frames in street for _ in range(frames)]
+    distances_cm = (distances_cm * FRAMES)[:FRAMES]
+    told = _told(distances_cm, luna_frame, piece, unplugged_ms)
+    assert all(each.horizon_ms == max(0, each.posted_ms - SETTLE_MS) for each in told)
+    assert told[0].posted_ms == 0
+    posted_ms = [each.posted_ms for each in told if each.posted_ms]
+    # In the second after 3 s of silence the sensor is being woken, and a batch waits for that.
+    assert posted_ms[0] <= 3_000 and posted_ms[-1] == 16_000
+    assert all(after - before <= 2_000 for before, after in pairwise(posted_ms))
+
+
+def test_after_a_stall_no_pass_is_lost_before_the_horizon(luna_frame: Callable[..., bytes]) -> None:
+    """Ten seconds' frames that come at once, long after horizons were told: who passed in them is counted."""
+    link = ScriptedLink(20_000)
+    link.says(1_000, luna_frame(180) * 10)
+    link.says(14_500, luna_frame(180) * 20 + luna_frame(60) * 5 + luna_frame(180) * 75)
+    batches = _run(link, "tfluna", batch_ms=1_000)
+    assert sum(value for _, value in _values(batches, "footfall")) == 1
     for earlier, later in pairwise(batches):
         assert all(r.time_ms >= earlier.horizon_ms for r in later.readings.get("footfall", []))
 
