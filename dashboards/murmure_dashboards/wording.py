@@ -111,7 +111,8 @@ class Language:
         """Returns a share that is an upper bound, rounded up: whole percents, tenths below one, e.g. `5 %`."""
         exact = Decimal(round(most * 100, 6))
         step = Decimal("0.1") if exact < 1 else Decimal(1)
-        return self("number.percent", number=self.number(exact.quantize(step, ROUND_CEILING).normalize()))
+        said = max(exact.quantize(step, ROUND_CEILING), step).normalize()
+        return self("number.percent", number=self.number(said))
 
     def date(self, at_s: int, zone: ZoneInfo) -> str:
         """Returns e.g. `samedi 21 novembre 2026`."""

@@ -257,6 +257,33 @@ def test_the_figure_on_the_page_is_the_estimate_of_the_open_data(site: Path) -> 
     assert int(cell[2]) <= float(day["ci95_low"]) and float(day["ci95_high"]) <= int(cell[3])
 
 
+def test_a_withheld_node_has_a_reason_and_no_figure_in_the_file(site: Path) -> None:
+    """No value, no estimate, no interval: one row with the reason."""
+    for file in (site / "donnees").glob("*.csv"):
+        for row in rows(file):
+            if row["status"] == "withheld":
+                assert row["reason"]
+                assert {row[key] for key in ("value", "estimate", "ci95_low", "ci95_high", "sigma", "state")} == {""}
+
+
+def test_every_page_with_a_silent_sensor_says_so(site: Path) -> None:
+    """Home, day and week, in both languages; a neighbourhood whose sensors never fell silent says nothing."""
+    for path, words in (("", "Capteur muet au plus"), ("en/", "Sensor silent at most")):
+        for page in ("", "quartiers/gare/", "quartiers/gare/semaine/"):
+            text = (site / path / page / "index.html").read_text(encoding="utf-8")
+            assert text.count(words) == 2, (path, page)
+            assert "50\u00a0µg/m³" in text or "50 µg/m³" in text
+        assert words not in (site / path / "quartiers/centre/index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_says_that_a_person_is_not_always_a_count(site: Path) -> None:
+    """Among what the sensors cannot know: swaying, standing in the beam, the learned wall."""
+    french = (site / "quartiers/centre/index.html").read_text(encoding="utf-8")
+    assert "Une personne n’est pas toujours un compte" in french and "la distance au mur est apprise" in french
+    english = (site / "en/quartiers/centre/index.html").read_text(encoding="utf-8")
+    assert "One person is not always one count" in english and "the distance to the wall is learned" in english
+
+
 def test_a_simulated_city_says_so_on_every_page(site: Path, archive: Any, city: City, streets: SimpleNamespace) -> None:
     """The banner is on every page of a simulated city and on none of a real one."""
     for file in all_pages(site):

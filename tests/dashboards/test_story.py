@@ -209,3 +209,101 @@ def test_many_holes_are_counted_not_listed(streets: SimpleNamespace) -> None:
     notes = FRENCH.today(seen(streets, street, "plaza/footfall", day, streets.NOW_S), "Ici", "c0").notes
     said = "Aucune donnée reçue : 1 h – 2 h, 3 h – 4 h, 5 h – 6 h, 7 h – 8 h, et 3 autres périodes."
     assert said in [plain(note) for note in notes]
+
+
+def test_beside_a_figure_stands_how_long_the_sensor_was_silent(
+    streets: SimpleNamespace, today: dict[str, Story]
+) -> None:
+    """Means say what silent moments count as, counts that they are not counted; where nothing was missed, nothing is
+    said. Of 11 h 45 that were covered, one hour's 25 minutes (present 11 of 20) are at most 3.83 %."""
+    air, count = today["station/pm2_5"], today["alley/footfall"]
+    assert plain(air.notes[0]) == (
+        "Capteur muet au plus 4 % du temps ; ces moments sont comptés comme 50 µg/m³, et l'intervalle en tient compte."
+    )
+    # Ten minutes of a quarter-hour are at most 14/20 of it, of 61 quarter-hours 1.15 %.
+    assert plain(count.notes[0]) == "Capteur muet au plus 2 % du temps : les passages d'alors ne sont pas comptés."
+    assert not any("muet" in note for name in ("plaza/footfall", "plaza/pm2_5") for note in today[name].notes)
+
+
+def test_the_table_says_which_hours_were_partly_silent(
+    streets: SimpleNamespace, archive: object, today: dict[str, Story]
+) -> None:
+    """Each row says it of its own figure, and the row's interval is that of the source, widened."""
+    chart = today["station/pm2_5"].chart
+    assert chart is not None
+    silent = {row[0]: plain(row[1]) for row in chart.table.rows if "muet" in row[1]}
+    assert [plain(hours) for hours in silent] == ["12 h – 13 h"]
+    (said,) = silent.values()
+    found = re.fullmatch(r"(?:\S+ \((\S+) à (\S+)\)|moins de (\S+)), muet 45 % au plus", said)
+    assert found is not None
+    day = streets.PARIS.day(streets.NOW_S)
+    slot = seen(streets, archive, "station/pm2_5", day, streets.NOW_S).slots(day)[12]
+    assert slot.amount is not None and slot.amount.absent == pytest.approx(0.45)
+    assert slot.amount.high - slot.amount.low >= 2 * 0.45 * 50
+    assert slot.amount.high <= float((found[2] or found[3]).replace(",", "."))
+
+
+def test_the_latest_figure_says_that_it_was_partly_silent(streets: SimpleNamespace) -> None:
+    """The latest hour has its own share."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    mute = {"footfall": (Window(day.start_s + 14 * 3600, day.start_s + 14 * 3600 + 900),)}
+    streets.add(street, "plaza", day, mute=mute, streams=("footfall",))
+    story = FRENCH.today(seen(streets, street, "plaza/footfall", day, streets.NOW_S), "Ici", "c0")
+    assert "Le capteur y a été muet au plus 25 % du temps." in [plain(note) for note in story.notes]
+
+
+def test_days_and_weeks_name_the_hours_that_were_withheld(streets: SimpleNamespace) -> None:
+    """The day has its figure, the hour has its reason, and both pages say so in both languages."""
+    window = streets.week_of(streets.NOW_S)
+    gone = Window(window.start_s + 7 * 3600, window.start_s + 8 * 3600)
+    street = streets.Street()
+    streets.add(street, "plaza", window, now_s=window.end_s, mute={"pm2_5": (gone,)}, streams=("pm2_5",))
+    source = seen(streets, street, "plaza/pm2_5", window, window.end_s)
+    week = FRENCH.week(source, "Ici", "c0")
+    notes = [plain(note) for note in week.notes]
+    assert "Capteur muet au plus 0,6 % du temps" in notes[0]
+    assert any("le capteur n'a pas répondu plus de la moitié du temps : dim. 15, 7 h – 8 h." in note for note in notes)
+    assert week.chart is not None and plain(week.chart.table.rows[0][1]).endswith(", muet 5 % au plus")
+    day = streets.PARIS.day(window.start_s)
+    today = Teller(language("en")).today(seen(streets, street, "plaza/pm2_5", day, day.end_s), "Here", "c0")
+    assert plain(today.notes[0]) == (
+        "Sensor silent at most 5% of the time; those moments count as 50 µg/m³, and the interval allows for it."
+    )
+    assert any("silent more than half of the time: 07:00 – 08:00." in plain(note) for note in today.notes)
+    assert today.chart is not None
+    (row,) = (row for row in today.chart.table.rows if row[0].startswith("07:00"))
+    assert row[1].startswith("Not published")
+
+
+def test_a_level_says_what_silence_counts_as_twice(streets: SimpleNamespace) -> None:
+    """The mean level takes the middle of the bounds, the LAeq the lower one; a LAeq that is not shown needs no word."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    streets.add(street, "plaza", day, now_s=day.end_s, mute={"noise": (Window(day.start_s, day.start_s + 60),)})
+    source = seen(streets, street, "plaza/noise", day, day.end_s)
+    level = next(f for f in source.figures if f.level == "1d" and f.indicator == "energy_mean")
+    laeq = replace(level, indicator="laeq_db", estimate=60.0, low=59.0, high=61.0, fill=35.0)
+    assert laeq.absent > 0
+    for shown, said in ((laeq, True), (replace(laeq, high=64.0), False), (replace(laeq, low=None), False)):
+        notes = FRENCH.today(replace(source, figures=(level, shown)), "Ici", "c0").notes
+        assert "ces moments sont comptés comme 60 dB" in plain(notes[0])
+        sentence = "Pour le LAeq, les moments muets sont comptés comme 35 dB, et l'intervalle en tient compte."
+        assert (sentence in [plain(note) for note in notes]) == said
+
+
+def test_bounds_that_changed_are_both_named(streets: SimpleNamespace) -> None:
+    """A week over which a policy changed its bounds has two middles."""
+    window = streets.week_of(streets.NOW_S)
+    street, other = streets.Street(), streets.Street()
+    mute = {"noise": tuple(Window(window.start_s + d * 86_400, window.start_s + d * 86_400 + 600) for d in range(7))}
+    middle_s = window.start_s + 3 * 86_400
+    for one, part, high_db in (
+        (street, Window(window.start_s, middle_s), 85),
+        (other, Window(middle_s, window.end_s), 75),
+    ):
+        streets.add(one, "plaza", part, now_s=window.end_s, mute=mute, streams=("noise",), high_db=high_db)
+    street.nodes["plaza/noise"] += other.nodes["plaza/noise"]
+    street.policies |= other.policies
+    story = FRENCH.week(seen(streets, street, "plaza/noise", window, window.end_s), "Ici", "c0")
+    assert "ces moments sont comptés comme 55 dB ou 60 dB, et" in plain(story.notes[0])

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from murmure_dashboards.views import Rules, StreamView, view
+from murmure_privacy.estimate import Figure
 from murmure_privacy.window import Window
 
 REPEATS = 60
@@ -71,6 +72,65 @@ def test_a_node_is_awaited_for_a_quarter_of_an_hour(streets: SimpleNamespace) ->
         now_s = day.start_s + 14 * HOUR_S + late_s
         slots = seen(streets, street, "plaza/footfall", day, now_s).slots(day)
         assert (slots[12].state, slots[13].state) == ("figure", state)
+
+
+def test_a_withheld_hour_shows_its_reason_and_never_a_figure(streets: SimpleNamespace) -> None:
+    """Also once the day's own node would determine it; the hours beside it keep theirs."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    gone = Window(day.start_s + 7 * HOUR_S, day.start_s + 8 * HOUR_S)
+    streets.add(street, "plaza", day, now_s=day.end_s, mute={"pm2_5": (gone,), "footfall": (gone,), "noise": (gone,)})
+    for stream in ("plaza/pm2_5", "plaza/footfall", "plaza/noise"):
+        slots = seen(streets, street, stream, day, day.end_s).slots(day)
+        assert [slot.state for slot in slots] == ["figure"] * 7 + ["sensor_absent"] + ["figure"] * 16
+        assert slots[7].amount is None and slots[7].missing
+        assert not any(
+            f.start_s == gone.start_s and f.level == "1h" for f in seen_figures(streets, street, stream, day)
+        )
+
+
+def seen_figures(streets: SimpleNamespace, street: object, stream: str, day: Window) -> tuple[Figure, ...]:
+    return seen(streets, street, stream, day, day.end_s).figures
+
+
+@pytest.mark.parametrize("stream", ["footfall", "noise", "pm2_5"])
+def test_intervals_hold_the_truth_though_the_sensor_was_silent(streets: SimpleNamespace, stream: str) -> None:
+    """An hour withheld and minutes missed: hours and days hold the unbroken mean, or the count of what was heard, at
+    least 19 times in 20; of a day with silence that much more is said."""
+    first = streets.PARIS.day(streets.NOW_S).start_s - REPEATS // 2 * 86_400
+    outside = {"hour": 0, "day": 0}
+    for number in range(REPEATS):
+        day = streets.PARIS.day(first + number * 86_400 + 12 * HOUR_S)
+        mute = (
+            Window(day.start_s + 3 * HOUR_S, day.start_s + 4 * HOUR_S),
+            Window(day.start_s + 9 * HOUR_S, day.start_s + 9 * HOUR_S + 400),
+        )
+        street = streets.Street()
+        streets.add(street, f"m{number}", day, now_s=day.end_s, streams=(stream,), mute={stream: mute})
+        one = seen(streets, street, f"m{number}/{stream}", day, day.end_s)
+        amounts = {"hour": one.slots(day)[9].amount, "day": one.amount(day)}
+        for name, level, start_s in (("hour", "1h", day.start_s + 9 * HOUR_S), ("day", "1d", day.start_s)):
+            amount = amounts[name]
+            assert amount is not None and amount.absent >= {"hour": 400, "day": 4000}[name] / amount.covered_s
+            assert amount.fills == {"footfall": (), "noise": (60.0,), "pm2_5": (50.0,)}[stream]
+            outside[name] += not amount.low <= street.exact[f"m{number}/{stream}", level, start_s] <= amount.high
+    assert max(outside.values()) <= MOST_OUTSIDE
+
+
+def test_what_silence_hid_adds_up_and_noise_partly_cancels(streets: SimpleNamespace) -> None:
+    """A mean over nodes is widened by the mean of their silence, however many; its margin is of noise alone."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    mute = tuple(Window(day.start_s + h * HOUR_S, day.start_s + h * HOUR_S + 360) for h in range(24))
+    streets.add(street, "plaza", day, now_s=streets.NOW_S, streams=("pm2_5",), mute={"pm2_5": mute})
+    one = seen(streets, street, "plaza/pm2_5", day, streets.NOW_S)
+    amount, hour = one.amount(day), one.slots(day)[0].amount
+    assert amount is not None and hour is not None
+    assert amount.absent == pytest.approx(0.1) and hour.absent == pytest.approx(0.1)
+    assert amount.margin == pytest.approx(hour.margin / 15**0.5)
+    for a in (amount, hour):
+        assert a.high - a.estimate == pytest.approx(a.margin + 0.1 * 50)
+        assert a.estimate - a.low == pytest.approx(a.margin + 0.1 * 50)
 
 
 def test_a_day_of_25_hours_has_25_slots(streets: SimpleNamespace) -> None:

@@ -88,6 +88,22 @@ def test_a_level_may_be_below_zero_but_not_silently() -> None:
     assert FRENCH.cell("noise", -1.5, -2.5, -0.5) == "−1,5 (−2,5 à −0,5)"
 
 
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [
+        (0.05, "5\u00a0%"),
+        (0.0501, "6\u00a0%"),
+        (1.0, "100\u00a0%"),
+        (0.45, "45\u00a0%"),
+        (0.00208, "0,3\u00a0%"),
+        (1e-9, "0,1\u00a0%"),
+    ],
+)
+def test_a_share_that_is_an_upper_bound_is_rounded_up(most: float, said: str) -> None:
+    """At most 5.01 % is at most 6 %, and never at most nothing."""
+    assert FRENCH.share(most) == said
+
+
 def test_both_languages_have_the_same_sentences_with_the_same_places() -> None:
     """A sentence that one language lacks, or fills differently, is a page that breaks in it."""
 
