@@ -279,6 +279,17 @@ def test_a_pass_brings_no_second_that_would_be_empty_without_it(luna_frame: Call
     assert seconds[0] == seconds[1] == {11, 12, 13}
 
 
+def test_a_closed_port_ends_a_pass_half_seen(luna_frame: Callable[..., bytes]) -> None:
+    """At 100 Hz seven short frames before the plug was pulled and seven after it are no pass."""
+    driver = make_driver("tfluna", {"rate_hz": 100})
+    _fed(driver, luna_frame(180) * 100)
+    found = _fed(driver, luna_frame(60) * 7, now_ms=NOW_MS + 70)
+    driver.reset()
+    found += _fed(driver, luna_frame(60) * 7, now_ms=NOW_MS + 140)
+    assert found == []
+    assert _fed(driver, luna_frame(60), now_ms=NOW_MS + 150) == [("footfall", 1)]
+
+
 @given(
     street=st.lists(st.sampled_from([180, 180, 60, 65535]), min_size=200, max_size=200),
     cuts=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 4_000)), max_size=12),
