@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 from murmure_dashboards.views import Rules, StreamView, view
-from murmure_privacy.estimate import Figure
 from murmure_privacy.window import Window
 
 REPEATS = 60
@@ -81,16 +80,11 @@ def test_a_withheld_hour_shows_its_reason_and_never_a_figure(streets: SimpleName
     gone = Window(day.start_s + 7 * HOUR_S, day.start_s + 8 * HOUR_S)
     streets.add(street, "plaza", day, now_s=day.end_s, mute={"pm2_5": (gone,), "footfall": (gone,), "noise": (gone,)})
     for stream in ("plaza/pm2_5", "plaza/footfall", "plaza/noise"):
-        slots = seen(streets, street, stream, day, day.end_s).slots(day)
+        one = seen(streets, street, stream, day, day.end_s)
+        slots = one.slots(day)
         assert [slot.state for slot in slots] == ["figure"] * 7 + ["sensor_absent"] + ["figure"] * 16
         assert slots[7].amount is None and slots[7].missing
-        assert not any(
-            f.start_s == gone.start_s and f.level == "1h" for f in seen_figures(streets, street, stream, day)
-        )
-
-
-def seen_figures(streets: SimpleNamespace, street: object, stream: str, day: Window) -> tuple[Figure, ...]:
-    return seen(streets, street, stream, day, day.end_s).figures
+        assert not any(f.start_s == gone.start_s and f.level == "1h" for f in one.figures)
 
 
 @pytest.mark.parametrize("stream", ["footfall", "noise", "pm2_5"])
