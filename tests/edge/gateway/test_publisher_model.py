@@ -178,8 +178,9 @@ def test_no_order_of_events_breaks_the_promise(life: type[Life]) -> None:
 
 @pytest.mark.long
 def test_no_long_order_of_events_breaks_the_promise(life: type[Life]) -> None:
-    """The same for longer lives and more of them."""
-    run_state_machine_as_test(life, settings=settings(max_examples=150, stateful_step_count=30))
+    """The same for longer lives and more of them (a campaign: many more)."""
+    max_examples = settings.default.max_examples // 2 if settings.default else 50
+    run_state_machine_as_test(life, settings=settings(max_examples=max_examples, stateful_step_count=25))
 
 
 class Careless(Publisher):
