@@ -46,7 +46,6 @@ CREATE TABLE IF NOT EXISTS head (
 ) STRICT;
 """
 )
-_SMALLEST = 512  # bytes of the smallest page
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
 
 
@@ -66,7 +65,8 @@ class StoredPolicy:
 class GatewayDb:
     """One open `gateway.db`. One thread uses it."""
 
-    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, where: str, has_past: bool = False) -> None:
+        """Makes the tables, or finds them right; with `has_past` they must be there."""
         self._db = connection
         self._where = where
         self._closing = ExitStack()
@@ -79,6 +79,8 @@ class GatewayDb:
             verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise LedgerDamaged(_damaged(where, verdict))
+            if has_past and connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'head'").fetchone() is None:
+                raise LedgerDamaged(_damaged(where, "its tables are gone"))
             connection.executescript(_SCHEMA)
             self.ledger = Ledger(connection)
             first = (0, 0, FIRST_PREVIOUS)
@@ -121,9 +123,7 @@ class GatewayDb:
                 lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
                 opened.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # SQLite takes a file of a few bytes for a new one.
-                if size is not None and size < _SMALLEST and os.pread(lock, 1, 0) == _BORN:
-                    raise LedgerDamaged(_damaged(str(path), f"{size} bytes are left of it"))
+                has_past = size is not None and os.pread(lock, 1, 0) == _BORN
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 if size is None:
                     path.chmod(0o600)
@@ -133,7 +133,7 @@ class GatewayDb:
             except (OSError, sqlite3.Error) as error:
                 raise MurmureError(f"{path}: cannot be opened: {error}; mend the folder's rights or room") from error
             opened.callback(connection.close)
-            db = cls(connection, str(path))
+            db = cls(connection, str(path), has_past)
             with db.transaction():
                 connection.execute("UPDATE head SET boot = boot + 1")
                 db._renew_head()

@@ -18,6 +18,8 @@ from murmure_edge.config import load
 from murmure_edge.folders import prepare_folders
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
+from murmure_privacy.errors import LedgerDamaged
+from murmure_privacy.ledger import Ledger
 from murmure_privacy.plan import IndicatorPlan, plan
 from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Message, Outcome, Receipt, Release
@@ -187,10 +189,15 @@ def rig(quick_folder: Path) -> Iterator[Callable[..., Any]]:
 def promises_kept(db: GatewayDb, policies: dict[bytes, Policy], drawn: bool = True) -> str | None:
     """Returns what a ledger and its outbox (no receipt has come yet) break of the promise, None if nothing.
 
-    One line a node; each charge is one release in one message and the other way round; numbers and hashes chain; at
-    no instant is more spent than the policy in force there allows; no draw is published twice (`drawn`: they are told
-    apart by their numbers).
+    The next start would accept it; one line a node; each charge is one release in one message and the other way round;
+    numbers and hashes chain; at no instant is more spent than the policy in force there allows; no draw is published
+    twice (`drawn`: they are told apart by their numbers).
     """
+    try:
+        Ledger(db._db)
+        db._verify_marks()
+    except LedgerDamaged as damage:
+        return str(damage)
     lines = list(db.ledger.lines())
     keys = [(line.stream, line.level, line.start_s) for line in lines]
     if len(set(keys)) != len(keys):

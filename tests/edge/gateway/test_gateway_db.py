@@ -286,6 +286,45 @@ def test_a_file_cut_short_is_refused_and_an_empty_one_too(lived: Path) -> None:
             GatewayDb.open(lived)
 
 
+def test_a_flipped_bit_in_the_log_of_a_crash_loses_its_end_at_most(
+    rig: Callable[..., Any], make_policy: Callable[..., Policy], tmp_path: Path
+) -> None:
+    """SQLite forgets a log from its first spoiled page on: what is left is a state that was, and never no past."""
+    gateway = rig()
+    states = []
+    for version, hour in enumerate(range(4), 1):
+        now_s = MIDNIGHT_S + hour * HOUR_S
+        gateway.publisher.start(now_s)
+        gateway.publisher.adopt(make_policy(version), now_s)
+        states.append(everything(gateway.db))
+        for quarter_s in range(now_s, now_s + HOUR_S, 900):
+            gateway.fill(quarter_s, quarter_s + 900)
+            states.append(everything(gateway.db))
+        if hour == 1:
+            gateway.restart(now_s + HOUR_S)
+    crashed = {file.name: file.read_bytes() for file in gateway.path.parent.iterdir() if file.suffix != ".db-shm"}
+    random, log = Random(10), crashed["gateway.db-wal"]
+    for place in range(120):
+        for name, data in crashed.items():
+            (tmp_path / name).write_bytes(data)
+        at = place if place < 40 else random.randrange(len(log))
+        (tmp_path / "gateway.db-wal").write_bytes(flipped(log, at, random.randrange(8)))
+        (tmp_path / "gateway.db-shm").unlink(missing_ok=True)
+        db = GatewayDb.open(tmp_path / "gateway.db")
+        assert everything(db) in states
+        db.close()
+
+
+def test_a_log_that_held_everything_and_is_gone_is_missed(path: Path, tmp_path: Path) -> None:
+    """A crash in the first session and a log that cannot be read: the gateway had a past and says so."""
+    db = GatewayDb.open(path)
+    (tmp_path / "gateway.db").write_bytes(path.read_bytes())
+    (tmp_path / "gateway.db.lock").write_bytes(path.with_name("gateway.db.lock").read_bytes())
+    db.close()
+    with pytest.raises(LedgerDamaged, match="its tables are gone"):
+        GatewayDb.open(tmp_path / "gateway.db")
+
+
 def test_a_first_start_that_was_cut_short_goes_on(path: Path) -> None:
     """An empty file whose tables were never made is a new one."""
     path.parent.mkdir()
