@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from murmure import city
 from murmure_firmware_sim import replay
 from murmure_ingest.archive import Archive
 from murmure_privacy.estimate import figures
+
+from murmure import city
 
 DAYS = 7
 WORST_STANDARD_ERRORS = 4.5  # of 21 days: passed by chance once in ten thousand runs
