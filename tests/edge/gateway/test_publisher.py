@@ -325,8 +325,9 @@ def test_a_clock_behind_the_newest_charge_waits(rig: MakeRig, make_policy: MakeP
     assert gateway.said == ["clock: 7200 s behind the newest charge; nothing opens until that has passed"]
     gateway.fill(MIDNIGHT_S + 8 * HOUR_S, MIDNIGHT_S + 10 * HOUR_S)
     assert len(gateway.messages) == before
-    gateway.fill(MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + 11 * HOUR_S)
-    assert spans(gateway, "1h")[-1] == (10, 11, "released")
+    gateway.fill(MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + 12 * HOUR_S)
+    assert spans(gateway, "1h")[-2:] == [(10, 11, "released"), (11, 12, "released")]
+    assert spans(gateway, "6h") == [(0, 6, "released"), (10, 12, "released")]
 
 
 def test_a_clock_put_forward_withholds_what_was_open_and_goes_on_at_the_next_quarter_hour(

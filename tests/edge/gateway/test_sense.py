@@ -22,6 +22,7 @@ from murmure_privacy.wire import open_health, open_message, public_key
 MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
 HOUR_S = 3600
 DUST = 'name = "dust"\ndevice = "sds011"\npath = "/nowhere/dust"\nstreams = { pm2_5 = "plaza/dust" }'
+BEAM = 'name = "beam"\ndevice = "tfluna"\npath = "/nowhere/beam"\nstreams = { footfall = "plaza/steps" }'
 SOUND = 'name = "sound"\ndevice = "modbus_noise"\npath = "/nowhere/sound"\nstreams = { noise = "plaza/sound" }'
 
 
@@ -160,13 +161,21 @@ def test_what_a_port_says_of_itself_is_said_once(running: Turned) -> None:
     assert running.sense.port_health()["dust"].state is PortState.ABSENT
 
 
-def test_readings_of_time_that_was_lived_already_are_not_counted_again(running: Turned) -> None:
+def test_readings_of_time_that_was_lived_already_are_not_counted_again(
+    turned: Callable[..., Turned], write_policy: Callable[..., bytes]
+) -> None:
     """With the clock put back, what falls before the horizon was read once: it is dropped, and time waits."""
-    running.live(MIDNIGHT_S, MIDNIGHT_S + 1800)
-    running.live(MIDNIGHT_S, MIDNIGHT_S + 900, value=900)
-    running.live(MIDNIGHT_S + 1800, MIDNIGHT_S + HOUR_S)
-    (message,) = running.messages()
-    assert message.outcomes[0].noised[0].integers == (4 * 200,)
+    gateway = turned(BEAM)
+    policy = gateway.enrolled.policy(write_policy(streams=("steps",), nodes='{ "1h" = 1 }'))
+    gateway.enrolled.drop("policy-1.cose", policy)
+    gateway.batch("beam", MIDNIGHT_S)
+    alive = [Reading((MIDNIGHT_S + second) * 1000, 0) for second in range(HOUR_S)]
+    passes = [Reading((MIDNIGHT_S + second) * 1000, 1) for second in (300, 301, 1700)]
+    gateway.batch("beam", MIDNIGHT_S + 1800, {"footfall": [*alive[:1800], *passes]})
+    gateway.batch("beam", MIDNIGHT_S + 900, {"footfall": [*alive[:900], *passes[:2]]})
+    gateway.batch("beam", MIDNIGHT_S + HOUR_S, {"footfall": [*alive[1800:], *passes[2:]]})
+    (message,) = gateway.messages()
+    assert message.outcomes[0].noised[0].integers == (3,)
 
 
 def test_a_quantity_that_no_stream_has_is_left_out(running: Turned) -> None:
