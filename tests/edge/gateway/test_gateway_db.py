@@ -480,6 +480,57 @@ def test_whenever_it_is_killed_nothing_that_was_handed_over_is_lost(
     db.close()
 
 
+COMMITS = """
+import sqlite3, sys
+from murmure_edge.gateway_db import GatewayDb
+db = GatewayDb(sqlite3.connect(sys.argv[1], isolation_level=None), "test")
+db._db.execute(f"PRAGMA synchronous = {sys.argv[2]}")
+print("begin", flush=True)
+for number in range(10):
+    with db.transaction():
+        db.put(number + 1, b"message")
+print("end", flush=True)
+"""
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize(("synchronous", "synced"), [("FULL", True), ("NORMAL", False)])
+def test_every_commit_is_synced_before_it_returns(path: Path, synchronous: str, synced: bool, tmp_path: Path) -> None:
+    """Ten commits are ten syncs at least, as the kernel counts them; with the quicker setting they would not be."""
+    program = shutil.which("strace")
+    assert program is not None
+    path.parent.mkdir()
+    calls = tmp_path / "calls"
+    subprocess.run(
+        [program, "-f", "-o", str(calls), "-e", "trace=fdatasync,fsync,write", sys.executable, "-c", COMMITS,
+         str(path), synchronous],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    between = calls.read_text().split('"begin')[1].split('"end')[0]
+    assert (between.count("sync(") >= 10) == synced
+
+
+@pytest.mark.strace
+def test_after_a_sync_that_failed_nothing_more_is_published(
+    tmp_path: Path, gateway_secret: bytes, write_policy: Callable[..., bytes]
+) -> None:
+    """What a second sync would call written may be lost: the process stops, and all it handed over is in the file."""
+    program = shutil.which("strace")
+    assert program is not None
+    path, policy = tmp_path / "data" / "gateway.db", tmp_path / "policy.toml"
+    policy.write_bytes(write_policy())
+    fault = ["-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=25"]
+    gateway = [sys.executable, "-c", GATEWAY_DAY, str(path), str(policy), str(MIDNIGHT_S), gateway_secret.hex()]
+    done = subprocess.run([program, *fault, *gateway], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert f"LedgerDamaged: {path}: damaged (disk I/O error); nothing is published" in done.stderr
+    handed_over = {int(line.split()[0]): bytes.fromhex(line.split()[1]) for line in done.stdout.splitlines()[1:]}
+    assert 0 < len(handed_over) < 25
+    db = GatewayDb.open(path)
+    assert handed_over.items() <= db.rows().items()
+    db.close()
+
+
 @pytest.mark.long
 def test_however_often_it_is_killed_nothing_is_lost(
     tmp_path: Path,

@@ -1,0 +1,69 @@
+"""The gateway's commands as they are typed: help, usage, and what reaches stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from murmure.cli import build_parser, main
+from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.publisher import Identity, Publisher
+from murmure_privacy.policy import Policy
+from murmure_privacy.window import parse_utc
+
+COMMANDS = ("run", "sense", "send", "ledger", "replay")
+MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` ends with 0 and shows how the command is typed."""
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["edge", name, "--help"])
+    assert ended.value.code == 0
+    assert f"example: murmure edge {name} --" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_handler_and_needs_its_file(name: str) -> None:
+    """Without what it cannot do without: status 2."""
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["edge", name])
+    assert ended.value.code == 2
+    if name != "replay":
+        assert callable(build_parser().parse_args(["edge", name, "--config", "gateway.toml"]).handler)
+
+
+@pytest.mark.parametrize("name", ["run", "sense", "send", "ledger"])
+def test_a_missing_file_is_one_line(name: str) -> None:
+    """Status 2, nothing on stdout."""
+    command = [sys.executable, "-m", "murmure.cli", "edge", name, "--config", "/nowhere/gateway.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == "murmure: /nowhere/gateway.toml: file: is not there; write it, or name another with --config\n"
+    )
+
+
+def test_the_ledger_is_read_from_the_command_line(
+    enrolled: Any,
+    exact: Any,
+    make_policy: Callable[..., Policy],
+    gateway_secret: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`--json`: one object a line on stdout, and nothing else there."""
+    db = GatewayDb.open(enrolled.folder / "data" / "gateway.db")
+    who = Identity("gw-plaza", "centre", "plaza", gateway_secret)
+    publisher = Publisher(db, who, exact, lambda *_: None, lambda _: None)
+    publisher.start(MIDNIGHT_S)
+    publisher.adopt(make_policy(), MIDNIGHT_S)
+    publisher.advance(MIDNIGHT_S + 3600)
+    assert main(["edge", "ledger", "--config", str(enrolled.file), "--json"]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["node"] for line in printed] == ["15min"] * 3 + ["15min", "1h"]
+    db.close()
