@@ -173,7 +173,7 @@ def life(
 
 def test_no_order_of_events_breaks_the_promise(life: type[Life]) -> None:
     """One line a node, one message a charge, one draw a node, never over budget, whatever happens when."""
-    run_state_machine_as_test(life, settings=settings(max_examples=12, stateful_step_count=12))
+    run_state_machine_as_test(life, settings=settings(max_examples=10, stateful_step_count=12))
 
 
 @pytest.mark.long
