@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from murmure import city
 
 HERE = Path(__file__).parent
 START_S = parse_utc("2026-11-09T23:00:00Z")  # midnight in Paris
-PATIENCE_S = 240.0
+PATIENCE_S = 2400.0 if os.environ.get("MURMURE_CAMPAIGN") == "1" else 300.0
 
 
 class Mosquitto:
