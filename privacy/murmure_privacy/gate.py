@@ -38,8 +38,9 @@ class Gate:
     def release(self, aggregate: Aggregate, plan: Plan, newest: Policy, publish_until_s: int) -> Outcome:
         """Returns the release of a closed node, charged and drawn, or the node withheld with its reason.
 
-        `plan`: of the policy under which the node opened. `newest`: the newest accepted policy; what it pauses or drops
-        is withheld at once, looser terms wait for their day. `publish_until_s`: the end of the policy's validity.
+        `plan`: of the policy under which the node opened. `newest`: what that policy and all accepted since say of it
+        together: what any of them pauses or drops is withheld at once, looser terms wait for their day.
+        `publish_until_s`: the earliest end of their validity.
         Raises AlreadyReleased if the node has its line, and PrivacyError if plan and node do not belong together.
         """
         node = aggregate.node
