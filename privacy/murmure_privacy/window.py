@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
@@ -10,9 +11,21 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from murmure_privacy.errors import MurmureError
 
 QUARTER_S = 900
-LEVELS = ("15min", "1h", "6h", "1d")
-QUARTERS_A_DAY = {"15min": 1, "1h": 4, "6h": 24, "1d": 96}
-"""Length of each level on the ordinary 24-hour day, in quarter-hours: shares of the budget follow it on every day."""
+PARTS = ("day", "evening", "night")
+"""Parts of the noise day, 06-18, 18-22 and 22-06 civil: together one level, of which a policy may name some."""
+
+LEVELS = ("15min", "1h", "6h", *PARTS, "1d", "1w")
+"""Every kind of node, finer ones first."""
+
+SHARE_QUARTERS = {"15min": 1, "1h": 4, "6h": 24, "day": 32, "evening": 32, "night": 32, "1d": 96, "1w": 672}
+"""Length of each level in the shares of the budget, in quarter-hours: that of the ordinary 24-hour day on every day,
+and for the parts of a day their mean, since they share one share."""
+
+ORDINARY_QUARTERS = {**SHARE_QUARTERS, "day": 48, "evening": 16}
+"""Length of a node of each level on the ordinary 24-hour day, in quarter-hours."""
+
+_PART_HOURS = {"day": (6, 18), "evening": (18, 22), "night": (22, 30)}
+_WEEK = 7
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,8 +83,34 @@ class Calendar:
         """Returns the civil day that contains the instant: 23, 24 or 25 hours."""
         return self.node("1d", at_s)
 
+    def days(self, window: Window) -> list[Window]:
+        """Returns the civil days that intersect a window, in order."""
+        found = [self.day(window.start_s)]
+        while found[-1].end_s < window.end_s:
+            found.append(self.day(found[-1].end_s))
+        return found
+
+    def period(self, levels: Iterable[str], at_s: int) -> Window:
+        """Returns the span around the instant at whose ends no node of a stream with these levels is open.
+
+        A civil day; the week from Monday with `1w`; from 06:00 to 06:00 with parts of the day. Noise scales change
+        there, and nodes of different periods share no observation.
+        """
+        named = set(levels)
+        if "1w" in named:
+            return self.node("1w", at_s)
+        if named.isdisjoint(PARTS):
+            return self.day(at_s)
+        day = self.civil_day(at_s)
+        spans = (
+            Window(self._civil(day + timedelta(days=shift), 6), self._civil(day + timedelta(days=shift), 30))
+            for shift in (-1, 0)
+        )
+        return next(window for window in spans if at_s in window)
+
     def node(self, level: str, at_s: int) -> Window:
-        """Returns the aligned node of this level that contains the instant."""
+        """Returns the aligned node of this level that contains the instant; of a part of the day that does not contain
+        it, the next one."""
         last = self._last.get(level)
         if last is None or at_s not in last:
             last = self._last[level] = self._node(level, at_s)
@@ -79,21 +118,29 @@ class Calendar:
 
     def _node(self, level: str, at_s: int) -> Window:
         if level in ("15min", "1h"):
-            length_s = QUARTER_S * QUARTERS_A_DAY[level]
+            length_s = QUARTER_S * ORDINARY_QUARTERS[level]
             start_s = at_s - at_s % length_s
             return Window(start_s, start_s + length_s)
         day = self.civil_day(at_s)
-        hours = (0, 24) if level == "1d" else (0, 6, 12, 18, 24)
-        edges = [self._civil(day, hour) for hour in hours]
-        for start_s, end_s in pairwise(edges):
-            if start_s <= at_s < end_s:
-                return Window(start_s, end_s)
-        raise BadTimezone(f"timezone {self.timezone!r} has no civil day around {utc(at_s)}")  # pragma: no cover
+        if level == "1w":
+            monday = day - timedelta(days=day.weekday())
+            return Window(self.midnight(monday), self.midnight(monday + timedelta(days=_WEEK)))
+        if level in PARTS:
+            first, last = _PART_HOURS[level]
+            spans = (
+                Window(self._civil(day + timedelta(days=shift), first), self._civil(day + timedelta(days=shift), last))
+                for shift in (-1, 0, 1)
+            )
+            return next(window for window in spans if at_s < window.end_s)
+        if level == "1d":
+            return Window(self.midnight(day), self.midnight(day + timedelta(days=1)))
+        edges = [self._civil(day, hour) for hour in (0, 6, 12, 18, 24)]
+        return next(Window(*pair) for pair in pairwise(edges) if at_s < pair[1])
 
     def _civil(self, day: date, hour: int) -> int:
-        if hour == 24:
-            return self.midnight(day + timedelta(days=1))
-        return int(datetime.combine(day, time(hour), self.zone).timestamp())
+        """Returns the instant of an hour of a civil day; from 24 on, of the days after it."""
+        on = day + timedelta(days=hour // 24)
+        return int(datetime.combine(on, time(hour % 24), self.zone).timestamp())
 
 
 def next_quarter(at_s: int) -> int:
