@@ -14,9 +14,10 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from murmure_privacy.errors import LedgerDamaged, MurmureError
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS head (
 ) STRICT;
 """
 )
+_connect = partial(sqlite3.connect, isolation_level=None)
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
 
 
@@ -106,11 +108,11 @@ class GatewayDb:
             raise LedgerDamaged(_damaged(self._where, "a row is not what was written"))
 
     @classmethod
-    def open(cls, path: Path) -> GatewayDb:
+    def open(cls, path: Path, connect: Callable[[Path], sqlite3.Connection] = _connect) -> GatewayDb:
         """Opens or makes the file (mode 0600) and holds it alone: two processes on one ledger are refused.
 
         Raises LedgerDamaged for a file that does not read as it was written, MurmureError if it is in use or cannot be
-        made, DiskFull if there is no room to note the start.
+        made, DiskFull if there is no room to note the start. `connect` makes the connection, in autocommit mode.
         """
         with ExitStack() as opened:
             try:
@@ -127,7 +129,7 @@ class GatewayDb:
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 if size is None:
                     path.chmod(0o600)
-                connection = sqlite3.connect(path, isolation_level=None)
+                connection = connect(path)
             except BlockingIOError as error:
                 raise MurmureError(f"{path}: another process has it; stop the other `sense` first") from error
             except (OSError, sqlite3.Error) as error:
