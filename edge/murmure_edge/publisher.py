@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from operator import itemgetter
 
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.gate import Gate, Mechanism
@@ -18,7 +19,7 @@ from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Message, Node, Outcome
 from murmure_privacy.window import Calendar
 from murmure_privacy.windowing import OpenWindows
-from murmure_privacy.wire import seal_message
+from murmure_privacy.wire import largest_message, seal_message
 
 from murmure_edge.gateway_db import DiskFull, GatewayDb
 
@@ -37,11 +38,21 @@ class Identity:
 
 @dataclass(slots=True)
 class _Era:
-    """The time under one policy: its windows and the instant after which its validity is over."""
+    """One stream's time under one policy: its windows and the instant after which the policy's validity is over."""
 
+    stream: str
     plan: Plan
     windows: OpenWindows
     publish_until_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """From `from_s` on, a stream is measured under this plan, or under none; before `until_s` if that is not None."""
+
+    from_s: int
+    until_s: int | None
+    plan: Plan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +119,18 @@ class Publisher:
         self._now_s = now_s
         self._accepted = [(begins_s, self._planned(policy)) for begins_s, policy in policies]
         self._eras = []
-        in_force = _in_force(self._accepted)
-        for number, (begins_s, made) in enumerate(in_force):
-            until_s = in_force[number + 1][0] if number + 1 < len(in_force) else None
-            if until_s is None or until_s > now_s:
-                why_not = refusal(made.policy)
+        refused: set[bytes] = set()
+        for stream in _streams(self._accepted):
+            for span in _spans(stream, self._accepted):
+                if span.plan is None or (span.until_s is not None and span.until_s <= now_s):
+                    continue
+                policy = span.plan.policy
+                why_not = refusal(policy)
                 if why_not is None:
-                    self._open(made, max(begins_s, now_s), until_s)
-                else:
-                    self._say(f"policy {made.policy.version}: no node is opened under it: {why_not}")
+                    self._open(stream, span.plan, max(span.from_s, now_s), span.until_s)
+                elif policy.hash not in refused:
+                    refused.add(policy.hash)
+                    self._say(f"policy {policy.version}: no node is opened under it: {why_not}")
 
     def _planned(self, policy: Policy) -> Plan:
         made = plan(policy)
@@ -126,16 +140,15 @@ class Publisher:
                     self._mechanism.prepare(indicator)
         return made
 
-    def _open(self, made: Plan, from_s: int, until_s: int | None) -> None:
-        policy = made.policy
-        closed_s = self._db.ledger.high_water_s(stream.id for stream in policy.streams)
-        if closed_s > from_s:
+    def _open(self, stream: str, made: Plan, from_s: int, until_s: int | None) -> None:
+        closed_s = self._db.ledger.high_water_s(made.streams)
+        if closed_s > max(from_s, self.waits_until_s):
             self._say(f"clock: {closed_s - from_s} s behind the newest charge; nothing opens until that has passed")
             self.waits_until_s = closed_s
         last_s = _last_s(made) if self._judge_dates else _FOREVER_S
-        windows = OpenWindows(made, max(from_s, closed_s))
+        windows = OpenWindows(made, max(from_s, closed_s), (stream,))
         windows.until_s = until_s
-        self._eras.append(_Era(made, windows, last_s))
+        self._eras.append(_Era(stream, made, windows, last_s))
 
     @staticmethod
     def first_day_s(policy: Policy) -> int:
@@ -143,22 +156,28 @@ class Publisher:
         return Calendar(policy.timezone).midnight(policy.valid_from)
 
     def adopt(self, policy: Policy, now_s: int) -> None:
-        """Accepts a newer policy. The first one holds from now (or its first day), another from a civil midnight on:
-        there no node is open. Until then the old scales hold, and what any newer one pauses, drops, ends earlier or
-        protects better is withheld, even if the next one takes that back."""
+        """Accepts a newer policy. The first one holds from now (or its first day), another from where no node is open,
+        stream by stream. Until then the old scales hold, and what any newer one pauses, drops, ends earlier or protects
+        better is withheld, even if the next one takes that back."""
         made = self._planned(policy)  # what has no plan is not stored either: every later start would stop at it
         begins_s = max(now_s, self.first_day_s(policy)) if self._judge_dates else now_s
-        begun = [plan for from_s, plan in _in_force(self._accepted) if from_s < begins_s]
-        if begun:
-            day = Calendar(begun[-1].policy.timezone).day(begins_s)
-            begins_s = begins_s if begins_s == day.start_s else day.end_s
         self._db.store_policy(policy.version, begins_s, policy.text)
         self._accepted.append((begins_s, made))
-        self._eras = [era for era in self._eras if era.windows.opened_s < begins_s]
-        if self._eras:
-            # Only the last one: those before it end where their own successor begins.
-            self._eras[-1].windows.until_s = begins_s
-        self._open(made, begins_s, None)
+        for stream in _streams(self._accepted):
+            span = _spans(stream, self._accepted)[-1]
+            others = [era for era in self._eras if era.stream != stream]
+            mine = [era for era in self._eras if era.stream == stream and era.windows.opened_s < span.from_s]
+            if mine:
+                # Only the last one: those before it end where their own successor begins.
+                mine[-1].windows.until_s = span.from_s
+            self._eras = [*others, *mine]
+            if span.plan is made:
+                self._open(stream, made, span.from_s, None)
+
+    def longest_message(self, policy: Policy) -> int:
+        """Returns the length of the longest message there can be while a newer policy takes over, stream by stream."""
+        old = {era.plan.policy.hash: era.plan for era in self._eras}
+        return largest_message(*old.values(), plan(policy))
 
     def add(self, stream: str, readings: Sequence[tuple[int, int]]) -> None:
         """Adds readings (time_ms, value in the quantity's reading unit) in the order they came."""
@@ -168,9 +187,12 @@ class Publisher:
     def advance(self, now_s: int) -> None:
         """Closes, charges, seals and commits everything that is due by `now_s`; every port has passed that instant."""
         self._now_s = now_s
+        due: dict[int, list[tuple[_Era, Aggregate]]] = {}
         for era in self._eras:
             for closing_s, aggregates in era.windows.close_due(now_s):
-                self._waiting.append(_Closing(closing_s, partial(self._released, era, aggregates)))
+                due.setdefault(closing_s, []).extend((era, aggregate) for aggregate in aggregates)
+        for closing_s, closed in sorted(due.items(), key=itemgetter(0)):
+            self._waiting.append(_Closing(closing_s, partial(self._released, closed)))
         self._eras = [era for era in self._eras if era.windows.until_s is None or era.windows.until_s > now_s]
         self._commit_waiting()
 
@@ -207,30 +229,28 @@ class Publisher:
             outcomes = closing.decide()
             return self._seal(closing.closing_s, outcomes) if outcomes else None
 
-    def _released(self, era: _Era, aggregates: Sequence[Aggregate]) -> list[Outcome]:
-        orders, publish_until_s = self._orders(era)
+    def _released(self, closed: Sequence[tuple[_Era, Aggregate]]) -> list[Outcome]:
         return [
-            self._gate.release(aggregate, era.plan, orders, publish_until_s)
-            for aggregate in aggregates
+            self._gate.release(aggregate, era.plan, *self._orders(era))
+            for era, aggregate in closed
             # After a restart a partial node can meet one that was withheld for the clock: it is closed for ever.
             if not self._db.ledger.closed(aggregate.node)
         ]
 
     def _orders(self, era: _Era) -> tuple[Policy, int]:
-        """Returns what every policy since the era's own says of it together, and until when it may publish.
+        """Returns what every policy since the era's own says of its stream together, and until when it may publish.
 
         A stream that any of them drops is missing, one that any of them pauses or protects better is paused: a node of
         the era that is still open would otherwise publish, after a pause was lifted, what happened during it.
         """
         policy, publish_until_s = era.plan.policy, era.publish_until_s
         newer = [plan for _, plan in self._accepted if plan.policy.version > policy.version]
+        own = era.plan.streams[era.stream]
+        words = [plan.streams.get(era.stream) for plan in newer]
         streams = []
-        for stream in policy.streams:
-            words = [plan.streams.get(stream.id) for plan in newer]
-            own = era.plan.streams[stream.id]
-            if None not in words:
-                paused = any(word.stream.paused or _protects_better(word, own) for word in words if word is not None)
-                streams.append(replace(stream, paused=stream.paused or paused))
+        if None not in words:
+            paused = any(word.stream.paused or _protects_better(word, own) for word in words if word is not None)
+            streams.append(replace(own.stream, paused=own.stream.paused or paused))
         if self._judge_dates:
             publish_until_s = min([publish_until_s, *map(_last_s, newer)])
         paused = policy.paused or any(plan.policy.paused for plan in newer)
@@ -257,20 +277,49 @@ class Publisher:
         return message, sealed
 
 
-def _in_force(accepted: Sequence[tuple[int, Plan]]) -> list[tuple[int, Plan]]:
-    """Returns the policies that ever hold: one that had not begun when its successor did never does."""
-    return [
-        (from_s, made)
-        for number, (from_s, made) in enumerate(accepted)
-        if all(later_s > from_s for later_s, _ in accepted[number + 1 :])
-    ]
+def _streams(accepted: Sequence[tuple[int, Plan]]) -> list[str]:
+    """Returns every stream that a policy names or has named, in a fixed order."""
+    return list(dict.fromkeys(stream for _, made in accepted for stream in made.streams))
+
+
+def _spans(stream: str, accepted: Sequence[tuple[int, Plan]]) -> list[_Span]:
+    """Returns under which of the accepted (instant from which it was to hold, plan) a stream is measured, and when.
+
+    A policy takes over at once where none is in force, else at the end of a period of the one that is: there no node
+    is open. One that had not begun when its successor did never holds.
+    """
+    begun: list[tuple[int, Plan | None]] = []
+    for base_s, made in accepted:
+        from_s = base_s
+        in_force = next((plan for begins_s, plan in reversed(begun) if begins_s < base_s), None)
+        if in_force is not None:
+            levels = [node.level for node in in_force.streams[stream].nodes]
+            period = in_force.calendar.period(levels, base_s)
+            from_s = base_s if base_s == period.start_s else period.end_s
+        plan = made if stream in made.streams else None
+        begun = [(begins_s, other) for begins_s, other in begun if begins_s < from_s]
+        begun.append((from_s, plan))
+    ends = [*(from_s for from_s, _ in begun[1:]), None]
+    return [_Span(from_s, until_s, plan) for (from_s, plan), until_s in zip(begun, ends, strict=True)]
 
 
 def _last_s(made: Plan) -> int:
     """Returns the instant at which a policy's last day is over."""
-    return Calendar(made.policy.timezone).midnight(made.policy.valid_until + timedelta(days=1))
+    return made.calendar.midnight(made.policy.valid_until + timedelta(days=1))
 
 
 def _protects_better(word: StreamPlan, own: StreamPlan) -> bool:
     """Returns whether a newer policy allows less to be learned of a stream, or hides a larger unit of it."""
-    return word.rho_micro < own.rho_micro or word.stream.protects[1] > own.stream.protects[1]
+    new, old = word.stream, own.stream
+    hides_louder = old.up_to is not None and (new.up_to is None or new.up_to > old.up_to)
+    hides_longer = new.protects[1] > old.protects[1] or new.tail > old.tail
+    return word.rho_micro < own.rho_micro or hides_longer or hides_louder or _caps_tighter(word, own)
+
+
+def _caps_tighter(word: StreamPlan, own: StreamPlan) -> bool:
+    if word.stream.cap is None or word.cap_rho_micro is None:
+        return False
+    if own.stream.cap is None or own.cap_rho_micro is None:
+        return True
+    new, old = word.stream.cap, own.stream.cap
+    return word.cap_rho_micro < own.cap_rho_micro or new.units_per_day > old.units_per_day or new.days > old.days

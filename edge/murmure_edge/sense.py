@@ -25,10 +25,9 @@ from typing import Protocol
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
 from murmure_privacy.gate import Mechanism
 from murmure_privacy.mechanism import DiscreteGaussian
-from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message
-from murmure_privacy.wire import MESSAGE_LIMIT, digest, largest_message, open_message, public_key, seal_health
+from murmure_privacy.wire import MESSAGE_LIMIT, digest, open_message, public_key, seal_health
 
 from murmure_edge import health
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
@@ -335,7 +334,7 @@ class Sense:
     def _unfit(self, policy: Policy) -> str | None:
         """Returns why a policy cannot be kept here: it cannot be planned or sent, or a sensor remembers too long."""
         try:
-            largest = largest_message(plan(policy))
+            largest = self._publisher.longest_message(policy)
         except ConfigError as error:
             return str(error)
         if largest > MESSAGE_LIMIT:

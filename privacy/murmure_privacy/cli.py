@@ -119,10 +119,10 @@ def _check(args: argparse.Namespace) -> int:
 def _ordinary(stream: StreamPlan, node: NodePlan) -> Node:
     """Returns a whole node of an ordinary day, for the units in which its figures are printed."""
     from murmure_privacy.release import Node
-    from murmure_privacy.window import QUARTER_S, QUARTERS_A_DAY
+    from murmure_privacy.window import ORDINARY_QUARTERS, QUARTER_S
 
     policy = stream.stream
-    end_s = QUARTER_S * QUARTERS_A_DAY[node.level]
+    end_s = QUARTER_S * ORDINARY_QUARTERS[node.level]
     return Node(
         stream=policy.id,
         quantity=policy.quantity.name,

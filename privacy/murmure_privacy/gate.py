@@ -11,9 +11,10 @@ from typing import Protocol
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.errors import BudgetExceeded, PrivacyError
 from murmure_privacy.ledger import Ledger
-from murmure_privacy.plan import IndicatorPlan, Plan
+from murmure_privacy.plan import IndicatorPlan, Plan, StreamPlan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
+from murmure_privacy.window import Calendar, Window
 
 PRESENT_AT_LEAST = 10  # twentieths
 
@@ -34,6 +35,7 @@ class Gate:
     def __init__(self, ledger: Ledger, mechanism: Mechanism) -> None:
         self._ledger = ledger
         self._mechanism = mechanism
+        self._tank = _Tank(ledger)
 
     def release(self, aggregate: Aggregate, plan: Plan, newest: Policy, publish_until_s: int) -> Outcome:
         """Returns the release of a closed node, charged and drawn, or the node withheld with its reason.
@@ -49,6 +51,8 @@ class Gate:
         if stream is None or level is None or node.policy != plan.policy.hash:
             raise PrivacyError(f"{node.stream}: {node.level} is not in the plan it is released under")
         reason = _reason(node, plan.policy, newest, publish_until_s)
+        if reason is None and not self._tank.holds(node, stream, plan.calendar):
+            reason = "cap"
         if reason is not None:
             return self.withhold(node, reason)
         try:
@@ -72,6 +76,52 @@ class Gate:
         """Returns the node withheld for a reason known before the data, and closes it in the ledger."""
         self._ledger.withhold(node, reason)
         return Withheld(node, reason)
+
+
+class _Tank:
+    """The optional cap: a day is published whole or withheld whole, by what the days before it have spent.
+
+    A day counts with its largest spend. One of a week that is still open counts with the whole budget of the stream,
+    for the week's own node is charged at its end.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._past: dict[tuple[str, Window], int] = {}
+
+    def holds(self, node: Node, stream: StreamPlan, calendar: Calendar) -> bool:
+        """Returns whether every day that the node observes fits the cap (True without one)."""
+        cap, limit = stream.stream.cap, stream.cap_rho_micro
+        if cap is None or limit is None:
+            return True
+        daily = [level.level for level in stream.nodes if level.level != "1w"]
+        at_s = node.covered_from_s
+        while at_s < node.end_s:
+            day = calendar.period(daily, at_s)
+            if cap.units_per_day**2 * self._spent_by(day, stream, cap.days, calendar) > limit:
+                return False
+            at_s = day.end_s
+        return True
+
+    def _spent_by(self, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
+        """Returns the most that one unit on each of the last `days` days costs if this one is published."""
+        daily = [level.level for level in stream.nodes if level.level != "1w"]
+        whole = calendar.period([level.level for level in stream.nodes], day.start_s)
+        total, earlier = max(stream.rho_micro, self._spent(stream, day)), day
+        for _ in range(days - 1):
+            earlier = calendar.period(daily, earlier.start_s - 1)
+            total += stream.rho_micro if earlier.start_s >= whole.start_s else self._past_spent(stream, earlier)
+        return total
+
+    def _past_spent(self, stream: StreamPlan, day: Window) -> int:
+        """Nothing is added to a day once the period that contains it is over, so each is asked for once."""
+        key = (stream.stream.id, day)
+        if key not in self._past:
+            self._past[key] = self._spent(stream, day)
+        return self._past[key]
+
+    def _spent(self, stream: StreamPlan, day: Window) -> int:
+        return self._ledger.spent_rho_micro(stream.stream.id, day.start_s, day.end_s)
 
 
 def _reason(node: Node, policy: Policy, newest: Policy, publish_until_s: int) -> str | None:

@@ -36,6 +36,9 @@ CREATE TRIGGER IF NOT EXISTS charges_keep BEFORE DELETE ON charges BEGIN SELECT 
 """
 
 
+_LONGEST_S = 169 * 3600 + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """One line: node, its price in micro-rho (0 if withheld, then with a reason) and the policy it was under."""
@@ -81,10 +84,11 @@ class Ledger:
 
     def spent_rho_micro(self, stream: str, from_s: int, until_s: int) -> int:
         """Returns the largest spend at any instant of `[from_s, until_s)`: the sum of the charges that cover it."""
+        # No node is longer than a week with a clock change: what ends later than that has not begun yet.
         rows = self._db.execute(
             "SELECT covered_from_s, end_s, rho_micro FROM charges"
-            " WHERE stream = ? AND end_s > ? AND covered_from_s < ? AND rho_micro > 0",
-            (stream, from_s, until_s),
+            " WHERE stream = ? AND end_s > ? AND end_s < ? AND covered_from_s < ? AND rho_micro > 0",
+            (stream, from_s, until_s + _LONGEST_S, until_s),
         ).fetchall()
         steps = [(max(start_s, from_s), int(rho)) for start_s, _, rho in rows]
         steps += [(end_s, -int(rho)) for _, end_s, rho in rows if end_s < until_s]

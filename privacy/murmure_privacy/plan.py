@@ -18,10 +18,11 @@ from murmure_privacy.aggregate import energy
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.stream import histogram_edges_tenths
-from murmure_privacy.window import QUARTERS_A_DAY
+from murmure_privacy.window import SHARE_QUARTERS, Calendar
 from murmure_privacy.wire import SIGMA_LIMIT
 
 _ROOT_SCALE = 10**40
+_LONGEST_HOURS = {"1w": 169}
 VALUE_LIMIT = 1 << 61  # of an exact sum: far enough from the end of 64 bits for any planned noise
 
 
@@ -52,10 +53,12 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """One stream. `rho_micro` is the policy's budget for one protected unit; its nodes never charge more together."""
+    """One stream. `rho_micro` is the policy's budget for one protected unit; its nodes never charge more together.
+    `cap_rho_micro`: what the units of the policy's cap may cost over its span, None without one."""
 
     stream: StreamPolicy
     rho_micro: int
+    cap_rho_micro: int | None
     nodes: tuple[NodePlan, ...]
 
     def node(self, level: str) -> NodePlan | None:
@@ -68,33 +71,41 @@ class Plan:
     """All streams of a policy."""
 
     policy: Policy
+    calendar: Calendar
     streams: dict[str, StreamPlan]
 
 
 def shares(nodes: tuple[tuple[str, Decimal], ...], counts: bool) -> dict[str, Fraction]:
-    """Returns each level's share of the budget, summing to one. `counts`: weights act on sums, else on means."""
+    """Returns each level's share of the budget. `counts`: weights act on sums, else on means.
+
+    The shares of the levels that contain one instant sum to one: the parts of a day have one share together, which each
+    of them has whole.
+    """
+    levels: dict[int, Fraction] = {}
+    for level, weight in nodes:
+        levels[SHARE_QUARTERS[level]] = levels.get(SHARE_QUARTERS[level], Fraction(0)) + Fraction(weight)
     total = Fraction(0)
     previous = Fraction(0)
-    raw: dict[str, Fraction] = {}
-    for level, weight in nodes:
-        length = QUARTERS_A_DAY[level]
-        total += Fraction(weight) * (length**2 if counts else 1)
+    raw: dict[int, Fraction] = {}
+    for length, together in sorted(levels.items()):
+        total += together * (length**2 if counts else 1)
         root = Fraction(isqrt(total.numerator * _ROOT_SCALE // total.denominator), isqrt(_ROOT_SCALE))
-        raw[level] = (root - previous) / length
+        raw[length] = (root - previous) / length
         previous = root
     whole = sum(raw.values())
-    return {level: part / whole for level, part in raw.items()}
+    return {level: raw[SHARE_QUARTERS[level]] / whole for level, _ in nodes}
 
 
 def sensitivity_sq(stream: StreamPolicy, indicator: str) -> int:
     """Returns the squared L2 sensitivity, in squared released integers, of one protected unit.
 
-    n readings replaced arbitrarily: each moves a clamped sum by at most the width of the bounds, an energy sum by the
-    difference of the bounds' energies, and a histogram by one down and one up (sqrt(2) n when they share two bins).
-    A unit split over two nodes of a level costs less, since a^2 + b^2 <= (a + b)^2.
+    n readings change: each moves a sum by at most the distance from the floor to the highest reading that the unit can
+    bring (`up_to`, or the upper bound, to which readings are then clamped), an energy sum by the difference of their
+    energies, and a histogram by one down and one up (sqrt(2) n when they share two bins). A unit split over two nodes
+    of a level costs less, since a^2 + b^2 <= (a + b)^2. Proof: docs/sensitivity.md.
     """
     n = stream.unit_readings
-    low, high = stream.bounds
+    low, high = stream.bounds[0], stream.highest
     if indicator == "crossings":
         return n * n
     if indicator == "histogram":
@@ -103,9 +114,10 @@ def sensitivity_sq(stream: StreamPolicy, indicator: str) -> int:
     return (n * step) ** 2
 
 
-def _largest(stream: StreamPolicy, indicator: str) -> int:
-    """Returns the largest sum that the longest node, a day of 25 hours, can have: no value may stop a release."""
-    slots = 25 * 3_600_000 // stream.cadence_ms
+def _largest(stream: StreamPolicy, indicator: str, level: str) -> int:
+    """Returns the largest sum that the longest node of a level can have: no value may stop a release. Without an upper
+    clamp the sum itself stops at VALUE_LIMIT."""
+    slots = _LONGEST_HOURS.get(level, 25) * 3_600_000 // stream.cadence_ms
     return slots * (energy(stream.bounds[1]) if indicator == "energy" else stream.bounds[1])
 
 
@@ -120,7 +132,7 @@ def _node(source: str, stream: StreamPolicy, level: str, budget: Fraction) -> No
             )
         squared = sensitivity_sq(stream, name)
         sigma = accountant.sigma_milli(squared, micro)
-        if sigma > SIGMA_LIMIT or _largest(stream, name) > VALUE_LIMIT:
+        if sigma > SIGMA_LIMIT or _largest(stream, name, level) > VALUE_LIMIT:
             key = "bounds_db" if stream.quantity.kind == "level" else "bounds"
             raise ConfigError(
                 source,
@@ -133,6 +145,17 @@ def _node(source: str, stream: StreamPolicy, level: str, budget: Fraction) -> No
     return NodePlan(level, tuple(indicators))
 
 
+def _cap(source: str, stream: StreamPolicy, budget: int) -> int | None:
+    if stream.cap is None:
+        return None
+    limit = accountant.rho_micro(stream.cap.epsilon, stream.delta)
+    if limit < stream.cap.units_per_day**2 * budget:
+        raise ConfigError(
+            source, f"stream {stream.id}: cap.epsilon", "no day fits: nothing would be published", "raise it"
+        )
+    return limit
+
+
 def plan(policy: Policy, source: str = "policy") -> Plan:
     """Returns the noise scales of a policy: the same integers on every machine. `source` names the file in errors.
 
@@ -143,5 +166,5 @@ def plan(policy: Policy, source: str = "policy") -> Plan:
         budget = accountant.rho_micro(stream.epsilon, stream.delta)
         parts = shares(stream.nodes, stream.quantity.kind == "count")
         nodes = tuple(_node(source, stream, level, budget * part) for level, part in parts.items())
-        streams[stream.id] = StreamPlan(stream, budget, nodes)
-    return Plan(policy, streams)
+        streams[stream.id] = StreamPlan(stream, budget, _cap(source, stream, budget), nodes)
+    return Plan(policy, Calendar(policy.timezone), streams)

@@ -11,27 +11,55 @@ from typing import Any
 
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS, INDICATORS, QUANTITIES, Quantity
-from murmure_privacy.window import LEVELS, QUARTER_S, BadTimezone, Calendar
+from murmure_privacy.window import LEVELS, PARTS, QUARTER_S, BadTimezone, Calendar
 from murmure_privacy.wire import POLICY_LIMIT, TEXT_LIMIT, digest
 
 DEFAULT_DELTA = Decimal("0.000001")
 DEFAULT_INDICATORS = {"histogram": Decimal(6), "mean": Decimal(3), "energy": Decimal(1)}
 PRESENCE_CADENCE_MS = 1000  # the slot by which a counter's presence is measured
 _LEAST = Decimal("1e-30")  # of an epsilon or a weight; far below, exact arithmetic would have no end
-LATER_NODES = ("1w", "day", "evening", "night")
+
+SPANS = {"1d": 1, "1w": 7, "30d": 30, "1y": 365}
+"""Spans over which costs are told and capped, in civil days."""
+
+_NOT_WITH_PARTS = ("6h", "1d", "1w")
 
 _TOP = ("policy", "site", "version", "timezone", "decision", "reason", "valid_from", "valid_until", "paused", "stream")
-_STREAM = ("id", "quantity", "protects", "epsilon", "delta", "nodes", "readings", "indicators", "bounds_db", "bounds")
+_STREAM = (
+    *("id", "quantity", "protects", "epsilon", "delta", "nodes", "readings"),
+    *("indicators", "bounds_db", "bounds", "paused", "cap"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A tank that empties: who gives `units_per_day` units of privacy every day is (`epsilon`, delta)-protected over
+    any `span`; a day that would exceed it is withheld whole."""
+
+    units_per_day: int
+    span: str
+    epsilon: Decimal
+
+    @property
+    def days(self) -> int:
+        """Returns the span in consecutive civil days."""
+        return SPANS[self.span]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """One stream's part. `unit`: crossings protected, or `unit_readings`: readings that one protected event can
-    change, memory of the sensor included. `bounds`: clamping bounds in reading units. Weights are exact decimals."""
+    """One stream's part. `protects`: ("crossings", n) or ("seconds", k). `bounds`: clamping bounds in reading units,
+    for the histogram and for slots without a reading; for means and energies too, unless `up_to` is set.
+
+    `up_to`: None protects any event of k seconds. Else it is a level in reading units: protected is an event under
+    which every reading that it touches, memory included, is at most that high, with the event and without it; means
+    and energies then need no upper clamp. Weights are exact decimals.
+    """
 
     id: str
     quantity: Quantity
     protects: tuple[str, int]
+    up_to: int | None
     epsilon: Decimal
     delta: Decimal
     nodes: tuple[tuple[str, Decimal], ...]
@@ -40,12 +68,23 @@ class StreamPolicy:
     tail: int
     bounds: tuple[int, int]
     paused: bool
+    cap: Cap | None
 
     @property
     def unit_readings(self) -> int:
         """Returns how many readings one protected unit can change: ceil(1000 s / cadence) + 1 + tail, or crossings."""
         kind, size = self.protects
         return size if kind == "crossings" else -(-1000 * size // self.cadence_ms) + 1 + self.tail
+
+    @property
+    def highest(self) -> int:
+        """Returns the highest reading that one protected unit can bring or take away: `up_to`, or the upper bound."""
+        return self.bounds[1] if self.up_to is None else self.up_to
+
+    @property
+    def clamp(self) -> tuple[int, int]:
+        """Returns between what a reading is held before it enters a mean or an energy."""
+        return self.bounds if self.up_to is None else (self.bounds[0], self.quantity.ceiling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +240,7 @@ def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
     read = _Reader(source, f"stream {name if isinstance(name, str) and name.isprintable() else number}: ", entry)
     if "target" in entry:
         raise read.fail("target", "solved by `policy preview` and `policy new` only, never signed", "write epsilon = …")
-    if "cap" in entry:
-        raise read.fail("cap", "not in this version", "leave it out; the yearly tank comes with a later release")
-    read.only((*_STREAM, "paused"))
+    read.only(_STREAM)
     stream_id = read.text("id")
     head, _, tail_name = stream_id.partition("/")
     if head != site or not tail_name or not _is_name(tail_name) or len(stream_id) > TEXT_LIMIT:
@@ -213,11 +250,12 @@ def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
     quantity = QUANTITIES.get(quantity_name)
     if quantity is None:
         raise read.fail("quantity", f"{quantity_name!r} is unknown", f"write one of {', '.join(QUANTITIES)}")
-    protects, cadence_ms, tail, bounds = _readings(read, quantity)
+    protects, up_to, cadence_ms, tail, bounds = _readings(read, quantity)
     return StreamPolicy(
         id=stream_id,
         quantity=quantity,
         protects=protects,
+        up_to=up_to,
         epsilon=read.positive("epsilon", 100),
         delta=_delta(read),
         nodes=_nodes(read),
@@ -226,6 +264,7 @@ def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
         tail=tail,
         bounds=bounds,
         paused=read.flag("paused"),
+        cap=_cap(read),
     )
 
 
@@ -239,15 +278,24 @@ def _delta(read: _Reader) -> Decimal:
 def _nodes(read: _Reader) -> tuple[tuple[str, Decimal], ...]:
     nodes = read.sub("nodes", 'a table such as { "1h" = 1, "1d" = 24 }')
     for level in nodes.table:
-        if level in LATER_NODES:
-            raise nodes.fail(level, "not in this version", f"use nodes among {', '.join(LEVELS)}")
         if level not in LEVELS:
-            raise nodes.fail(
-                level, f"does not nest with {', '.join(LEVELS)}", "use those, each a whole part of the next"
-            )
+            raise nodes.fail(level, f"is none of {', '.join(LEVELS)}", "use those, which nest")
+        if level in _NOT_WITH_PARTS and not nodes.table.keys().isdisjoint(PARTS):
+            raise nodes.fail(level, f"does not nest with {', '.join(PARTS)}", "name either it or parts of the day")
     if not nodes.table:
         raise read.fail("nodes", "empty", "name at least one of " + ", ".join(LEVELS))
     return tuple((level, nodes.positive(level, 1_000_000)) for level in LEVELS if level in nodes.table)
+
+
+def _cap(read: _Reader) -> Cap | None:
+    if "cap" not in read.table:
+        return None
+    cap = read.sub("cap", 'a table such as { units_per_day = 1, span = "1y", epsilon = 30 }')
+    cap.only(("units_per_day", "span", "epsilon"))
+    span = cap.text("span")
+    if span not in SPANS:
+        raise cap.fail("span", f"{_shown(span)} is unknown", f"write one of {', '.join(SPANS)}")
+    return Cap(cap.whole("units_per_day", 1, 1000), span, cap.positive("epsilon", 10_000))
 
 
 def _indicators(read: _Reader, quantity: Quantity) -> tuple[tuple[str, Decimal], ...]:
@@ -265,17 +313,16 @@ def _indicators(read: _Reader, quantity: Quantity) -> tuple[tuple[str, Decimal],
     return tuple((name, shares.positive(name, 1_000_000)) for name in known if name in shares.table)
 
 
-def _readings(read: _Reader, quantity: Quantity) -> tuple[tuple[str, int], int, int, tuple[int, int]]:
+def _readings(read: _Reader, quantity: Quantity) -> tuple[tuple[str, int], int | None, int, int, tuple[int, int]]:
     protects = read.sub("protects", "the unit of privacy")
-    if "up_to_db" in protects.table:
-        raise protects.fail("up_to_db", "not in this version", "leave it out; levels are clamped to bounds_db")
     if quantity.kind == "count":
         for key in ("readings", "bounds", "bounds_db"):
             if key in read.table:
                 raise read.fail(key, "a count has none", "leave the key out")
         protects.only(("crossings",))
-        return ("crossings", protects.whole("crossings", 1, 10_000)), PRESENCE_CADENCE_MS, 0, (0, 0)
-    protects.only(("seconds",))
+        return ("crossings", protects.whole("crossings", 1, 10_000)), None, PRESENCE_CADENCE_MS, 0, (0, 0)
+    limit = "up_to_db" if quantity.kind == "level" else "up_to"
+    protects.only(("seconds", limit))
     seconds = protects.whole("seconds", 1, 86_400)
     readings = read.sub("readings", "a table such as { cadence_ms = 1000, tail = 2 }")
     readings.only(("cadence_ms", "tail"))
@@ -292,4 +339,8 @@ def _readings(read: _Reader, quantity: Quantity) -> tuple[tuple[str, int], int, 
     low, high = pair[0] * quantity.per_unit, pair[1] * quantity.per_unit
     if quantity.kind == "level" and ((high - low) % HISTOGRAM_STEP_TENTHS or high > 1400):
         raise read.fail(key, f"{pair} does not hold whole bins of 5 dB below 140", "write for example [35, 85]")
-    return ("seconds", seconds), cadence_ms, tail, (low, high)
+    up_to = None
+    if limit in protects.table:
+        ceiling = quantity.ceiling // quantity.per_unit
+        up_to = protects.whole(limit, pair[0] + 1, ceiling) * quantity.per_unit
+    return ("seconds", seconds), up_to, cadence_ms, tail, (low, high)

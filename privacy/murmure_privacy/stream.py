@@ -13,7 +13,8 @@ class Quantity:
     """One measurable quantity.
 
     `kind`: a `count` adds up (crossings), a `level` is in decibels (mean, histogram and energy are released), a `mean`
-    is averaged (air). Readings are integers: `per_unit` of them make one printed unit (10: tenths).
+    is averaged (air). Readings are integers: `per_unit` of them make one printed unit (10: tenths). `ceiling`: the
+    largest reading that is not a broken sensor's, in reading units; where nothing else bounds a reading, it does.
     """
 
     name: str
@@ -21,16 +22,17 @@ class Quantity:
     unit: str
     per_unit: int
     printed: str  # the key of its mean or count in `values`
+    ceiling: int
 
 
 QUANTITIES: dict[str, Quantity] = {
     q.name: q
     for q in (
-        Quantity("footfall", "count", "1", 1, "crossings"),
-        Quantity("noise", "level", "dB", 10, "level_db_mean"),
-        Quantity("pm1", "mean", "ug/m3", 10, "pm1_ug_m3"),
-        Quantity("pm2_5", "mean", "ug/m3", 10, "pm2_5_ug_m3"),
-        Quantity("pm10", "mean", "ug/m3", 10, "pm10_ug_m3"),
+        Quantity("footfall", "count", "1", 1, "crossings", 0),
+        Quantity("noise", "level", "dB", 10, "level_db_mean", 1400),
+        Quantity("pm1", "mean", "ug/m3", 10, "pm1_ug_m3", 100_000),
+        Quantity("pm2_5", "mean", "ug/m3", 10, "pm2_5_ug_m3", 100_000),
+        Quantity("pm10", "mean", "ug/m3", 10, "pm10_ug_m3", 100_000),
     )
 }
 

@@ -1,15 +1,16 @@
 """Readings in, closed aggregates out. Pure and in memory only: a power cut costs the open nodes, nothing else.
 
-Readings are clamped to the policy's bounds and added to quarter-hour cells; a node that closes is the sum of the cells
-it covers. Publish or drop is never decided by a value: a slot takes its first reading, and only time can refuse one.
+Readings are clamped one by one as the policy says and added to quarter-hour cells; a node that closes is the sum of
+the cells it covers. Publish or drop is never decided by a value: a slot takes its first reading, and only time can
+refuse one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from murmure_privacy.aggregate import Aggregate, Cell, energy
-from murmure_privacy.plan import Plan
+from murmure_privacy.plan import VALUE_LIMIT, Plan
 from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.release import Node
 from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS, histogram_edges_tenths
@@ -29,7 +30,7 @@ class _Stream:
         self.cells: dict[int, Cell] = {}
         self.closed_until_s = opened_s
         self.bins = len(histogram_edges_tenths(*stream.bounds)) - 1 if stream.quantity.kind == "level" else 0
-        low, high = stream.bounds
+        low, high = stream.clamp
         self.energies = [energy(level) for level in range(low, high + 1)] if self.bins else []
 
     def add(self, readings: Iterable[tuple[int, int]], from_s: int, until_s: int | None) -> int:
@@ -37,7 +38,7 @@ class _Stream:
         from_ms = max(self.closed_until_s, from_s) * 1000
         until_ms = (1 << 62) if until_s is None else until_s * 1000
         cadence_ms = self.stream.cadence_ms
-        low, high = self.stream.bounds
+        low, high = self.stream.clamp
         counting = self.stream.quantity.kind == "count"
         refused = 0
         cell_start_ms = cell_end_ms = 0
@@ -105,16 +106,17 @@ class _Stream:
         total = sum(cell.total for cell in cells)
         if self.stream.quantity.kind == "count":
             return Aggregate(node, {"crossings": (min(max(total, 0), _COUNT_LIMIT),)})
-        # Slots without a reading take a public constant, so that the denominator is public too.
+        # Slots without a reading take a public constant, so that the denominator is public too. The limit, which hours
+        # of a broken sensor can reach where nothing else clamps, moves no sum by more than it would move itself.
         absent = bare.slots - present
         low, high = self.stream.bounds
         middle = (low + high) // 2
-        sums: dict[str, tuple[int, ...]] = {"mean": (total + absent * middle,)}
+        sums: dict[str, tuple[int, ...]] = {"mean": (min(total + absent * middle, VALUE_LIMIT),)}
         if self.bins:
             bins = [sum(cell.bins[at] for cell in cells) for at in range(self.bins)]
             bins[min((middle - low) // HISTOGRAM_STEP_TENTHS, self.bins - 1)] += absent
             sums["histogram"] = tuple(bins)
-            sums["energy"] = (sum(cell.energy_sum for cell in cells) + absent * energy(low),)
+            sums["energy"] = (min(sum(cell.energy_sum for cell in cells) + absent * energy(low), VALUE_LIMIT),)
         return Aggregate(node, sums)
 
     def forget(self, closed_s: int) -> None:
@@ -128,11 +130,12 @@ class _Stream:
 class OpenWindows:
     """The open nodes of one policy, from the first quarter-hour not earlier than `from_s` on.
 
-    `until_s`: the civil midnight at which another policy takes over, or None. Each level opens, at that
-    quarter-hour, a partial node of whole quarter-hours until its normal end.
+    `streams`: those of the policy that are wanted, or None for all. `until_s`: the end of a period of theirs at which
+    another policy takes over, or None. Each level opens, at that quarter-hour, a partial node of whole quarter-hours
+    until its normal end.
     """
 
-    def __init__(self, plan: Plan, from_s: int) -> None:
+    def __init__(self, plan: Plan, from_s: int, streams: Collection[str] | None = None) -> None:
         self.plan = plan
         self.calendar = Calendar(plan.policy.timezone)
         self.until_s: int | None = None
@@ -141,6 +144,7 @@ class OpenWindows:
         self._streams = {
             stream.id: _Stream(self.plan.policy, stream, self.calendar, self.opened_s)
             for stream in self.plan.policy.streams
+            if streams is None or stream.id in streams
         }
 
     def add(self, stream_id: str, readings: Iterable[tuple[int, int]]) -> None:

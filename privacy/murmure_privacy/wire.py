@@ -32,9 +32,10 @@ from murmure_privacy.release import (
     Withheld,
 )
 from murmure_privacy.stream import QUANTITIES
+from murmure_privacy.window import PARTS
 
 if TYPE_CHECKING:
-    from murmure_privacy.plan import Plan  # plan imports policy, which takes its limit and digest from here
+    from murmure_privacy.plan import Plan, StreamPlan  # plan imports policy, which takes its limit and digest from here
 
 VERSION = 1
 CONTENT_TYPE = "application/cose"
@@ -261,29 +262,46 @@ def seal_message(message: Message, secret: bytes) -> bytes:
     return sealed
 
 
-def largest_message(plan: Plan) -> int:
-    """Returns the length of the longest message that a plan can give: every level of every stream closing at once."""
-    outcomes = []
-    for stream in plan.streams.values():
-        for level in stream.nodes:
-            node = Node(
-                stream=stream.stream.id,
-                quantity=stream.stream.quantity.name,
-                level=level.level,
-                start_s=_TIME_LIMIT - 2,
-                end_s=_TIME_LIMIT,
-                covered_from_s=_TIME_LIMIT - 2,
-                present=20,
-                cadence_ms=stream.stream.cadence_ms,
-                bounds=stream.stream.bounds,
-                policy=plan.policy.hash,
-            )
-            noised = tuple(Noised(i.indicator, (0,) * i.width, i.sigma_milli, i.rho_micro) for i in level.indicators)
-            outcomes.append(Release(node, noised))
+def largest_message(*plans: Plan) -> int:
+    """Returns the length of the longest message that plans can give: every level of every stream closing at once.
+
+    With several plans each stream may be under any one of them, as while policies change.
+    """
+    by_stream: dict[str, list[list[Outcome]]] = {}
+    for plan in plans:
+        for stream in plan.streams.values():
+            by_stream.setdefault(stream.stream.id, []).append(_fullest(stream, plan.policy.hash))
+    longest = [
+        max(choices, key=lambda outcomes: len(_encode([_outcome_fields(outcome) for outcome in outcomes])))
+        for choices in by_stream.values()
+    ]
+    outcomes = tuple(outcome for choice in longest for outcome in choice)
     name = "x" * 40
-    message = Message(name, name, plan.policy.site, _BIG, _BIG, FIRST_PREVIOUS, _TIME_LIMIT, tuple(outcomes))
+    message = Message(name, name, plans[0].policy.site, _BIG, _BIG, FIRST_PREVIOUS, _TIME_LIMIT, outcomes)
     # Only the payload's length is wanted; the key signs nothing that leaves.
     return len(_seal1(_message_payload(message), new_key()[0], name))
+
+
+def _fullest(stream: StreamPlan, policy: bytes) -> list[Outcome]:
+    """Returns each level of a stream as one message may hold it, with the longest numbers; of parts of a day, one."""
+    outcomes: list[Outcome] = []
+    parts = [level for level in stream.nodes if level.level in PARTS]
+    for level in [level for level in stream.nodes if level not in parts[1:]]:
+        node = Node(
+            stream=stream.stream.id,
+            quantity=stream.stream.quantity.name,
+            level=level.level,
+            start_s=_TIME_LIMIT - 2,
+            end_s=_TIME_LIMIT,
+            covered_from_s=_TIME_LIMIT - 2,
+            present=20,
+            cadence_ms=stream.stream.cadence_ms,
+            bounds=stream.stream.bounds,
+            policy=policy,
+        )
+        noised = tuple(Noised(i.indicator, (0,) * i.width, i.sigma_milli, i.rho_micro) for i in level.indicators)
+        outcomes.append(Release(node, noised))
+    return outcomes
 
 
 def _noised(item: object) -> Noised:

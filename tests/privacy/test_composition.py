@@ -19,7 +19,7 @@ from murmure_privacy.ledger import SCHEMA, Ledger
 from murmure_privacy.plan import IndicatorPlan, NodePlan, Plan, plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Outcome, Release, Withheld
-from murmure_privacy.window import LEVELS, QUARTER_S, Calendar, Window
+from murmure_privacy.window import PARTS, QUARTER_S, Calendar, Window
 from murmure_privacy.windowing import OpenWindows
 
 FOREVER_S = 1 << 39
@@ -123,7 +123,10 @@ def overspent(policy: Policy, outcomes: Sequence[Outcome]) -> list[str]:
 WEIGHT = st.one_of(
     st.integers(1, 1000).map(str), st.decimals("0.001", 10, places=3).map(str).filter(lambda text: float(text) > 0)
 )
-NODES = st.dictionaries(st.sampled_from(LEVELS), WEIGHT, min_size=1)
+NODES = st.one_of(
+    st.dictionaries(st.sampled_from(levels), WEIGHT, min_size=1)
+    for levels in (("15min", "1h", "6h", "1d", "1w"), ("15min", "1h", *PARTS))
+)
 
 
 @settings(max_examples=max(40, settings().max_examples // 2))
@@ -154,7 +157,8 @@ def test_no_instant_is_spent_beyond_the_policy(
     except ConfigError:
         return  # a weight so small that its node gets less than a micro-rho is refused
     begin_s = Calendar(zone).midnight(day) - 86400
-    outcomes = street.live([begin_s + start_s for start_s in starts_s], begin_s + 3 * 86400 + 7200)
+    days = 9 if "1w" in nodes else 3
+    outcomes = street.live([begin_s + start_s for start_s in starts_s], begin_s + days * 86400 + 7200)
     assert overspent(policy, outcomes) == []
     assert [outcome for outcome in outcomes if isinstance(outcome, Withheld)] == []
     keys = [outcome.node.key for outcome in outcomes]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.plan import plan
-from murmure_privacy.policy import DEFAULT_DELTA, Policy, parse
+from murmure_privacy.policy import DEFAULT_DELTA, Cap, Policy, parse
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.wire import POLICY_LIMIT
 
@@ -78,6 +78,31 @@ def test_what_may_be_left_out(policy_text: Callable[..., str]) -> None:
     assert policy.paused and policy.streams[0].paused and policy.streams[0].delta == Decimal("1e-9")
 
 
+def test_a_level_bounds_the_unit(policy_text: Callable[..., str]) -> None:
+    """`up_to_db` and `up_to` limit what one unit can bring, and lift the upper clamp of means and energies."""
+    noise, air = parse(policy_text("noise", "pm2_5").encode(), "f").streams
+    assert (noise.up_to, noise.highest, noise.clamp) == (None, 850, (350, 850))
+    assert (air.up_to, air.highest, air.clamp) == (None, 1000, (0, 1000))
+    swap = (("seconds = 15", "seconds = 15, up_to_db = 75"), ("seconds = 60", "seconds = 60, up_to = 50"))
+    noise, air = parse(policy_text("noise", "pm2_5", swap=swap).encode(), "f").streams
+    assert (noise.up_to, noise.highest, noise.clamp, noise.bounds) == (750, 750, (350, 1400), (350, 850))
+    assert (air.up_to, air.highest, air.clamp, air.bounds) == (500, 500, (0, 100_000), (0, 1000))
+
+
+def test_a_cap_has_units_span_and_epsilon(policy_text: Callable[..., str]) -> None:
+    """The optional tank of a stream."""
+    swap = (("epsilon = 1.0", "epsilon = 1.0\ncap = { units_per_day = 2, span = '1y', epsilon = 90.5 }"),)
+    (stream,) = parse(policy_text("footfall", swap=swap).encode(), "f").streams
+    assert stream.cap == Cap(2, "1y", Decimal("90.5")) and stream.cap.days == 365
+
+
+def test_parts_of_the_day_stand_in_their_order(policy_text: Callable[..., str]) -> None:
+    """Nodes come finer first, whatever order the file has."""
+    swap = (('"1h" = 1, "1d" = 24', 'night = 8, day = 12, "1h" = 1, evening = 4'),)
+    (stream,) = parse(policy_text("noise", swap=swap).encode(), "f").streams
+    assert stream.nodes == tuple(zip(("1h", "day", "evening", "night"), map(Decimal, (1, 12, 4, 8)), strict=True))
+
+
 TOP_CASES = [
     # (text to exchange, its replacement, key, problem, mend)
     ("policy = 1", "policy = 2", "policy", "a format this version does not know", "write policy = 1"),
@@ -132,7 +157,17 @@ STREAM_CASES = [
     ("footfall", "epsilon = 1.0", "epsilon = 1\ndelta = 0", ": delta", "0 is not between 1E-30 and 1", ""),
     ("footfall", "epsilon = 1.0", "epsilon = 1\ncolour = 1", ": colour", "unknown key", "write one of id, quantity"),
     ("footfall", "epsilon = 1.0", "target = { node = '1h' }", ": target", "solved by `policy preview`", "epsilon ="),
-    ("footfall", "epsilon = 1.0", "epsilon = 1\ncap = { span = '1y' }", ": cap", "not in this version", "leave it out"),
+    ("footfall", "epsilon = 1.0", "epsilon = 1\ncap = 30", ": cap", "30 is not a table such as", ""),
+    ("footfall", "epsilon = 1.0", "epsilon = 1\ncap = { span = '1y' }", ": cap.units_per_day", "missing", ""),
+    *(
+        ("footfall", "epsilon = 1.0", f"epsilon = 1\ncap = {{ {cap} }}", f": cap.{key}", problem, mend)
+        for cap, key, problem, mend in [
+            ("units_per_day = 1, span = '2y', epsilon = 30", "span", "'2y' is unknown", "write one of 1d, 1w, 30d, 1y"),
+            ("units_per_day = 0, span = '1y', epsilon = 30", "units_per_day", "0 is not between 1 and 1000", ""),
+            ("units_per_day = 1, span = '1y', epsilon = 0", "epsilon", "0 is not between 1E-30 and 10000", ""),
+            ("units_per_day = 1, span = '1y', epsilon = 9, x = 1", "x", "unknown key", "units_per_day, span, epsilon"),
+        ]
+    ),
     ("footfall", "epsilon = 1.0", "epsilon = 1\nbounds = [0, 1]", ": bounds", "a count has none", "leave the key out"),
     ("footfall", "epsilon = 1.0", "epsilon = 1\nbounds_db = [0, 1]", ": bounds_db", "a count has none", ""),
     ("footfall", "epsilon = 1.0", "epsilon = 1\nreadings = {}", ": readings", "a count has none", ""),
@@ -141,16 +176,32 @@ STREAM_CASES = [
     ("footfall", "crossings = 1", "seconds = 1", ": protects.seconds", "unknown key", "write one of crossings"),
     ("footfall", "{ crossings = 1 }", "5", ": protects", "5 is not the unit of privacy", "write the unit of privacy"),
     ("footfall", "{ crossings = 1 }", "{}", ": protects.crossings", "missing", ""),
-    ("footfall", '"6h" = 1', '"2h" = 1', ": nodes.2h", "does not nest with 15min, 1h, 6h, 1d", "use those"),
-    ("footfall", '"6h" = 1', '"1w" = 1', ": nodes.1w", "not in this version", "use nodes among 15min, 1h, 6h, 1d"),
-    ("footfall", '"6h" = 1', "day = 1", ": nodes.day", "not in this version", ""),
-    ("footfall", '"6h" = 1', "evening = 1", ": nodes.evening", "not in this version", ""),
-    ("footfall", '"6h" = 1', "night = 1", ": nodes.night", "not in this version", ""),
+    (
+        "footfall",
+        '"6h" = 1',
+        '"2h" = 1',
+        ": nodes.2h",
+        "is none of 15min, 1h, 6h, day, evening, night, 1d, 1w",
+        "use those",
+    ),
+    (
+        "footfall",
+        '"1d" = 1',
+        "day = 1",
+        ": nodes.6h",
+        "does not nest with day, evening, night",
+        "name either it or parts",
+    ),
+    ("footfall", '"6h" = 1', "evening = 1", ": nodes.1d", "does not nest with day, evening, night", ""),
+    ("footfall", '"6h" = 1, "1d" = 1', '"1w" = 1, night = 1', ": nodes.1w", "does not nest with day, evening", ""),
     ("footfall", '"6h" = 1', '"6h" = 0', ": nodes.6h", "0 is not between 1E-30 and 1000000", "a positive number"),
     ("footfall", '"6h" = 1', '"6h" = 1e-999999999', ": nodes.6h", "1E-999999999 is not between", ""),
     ("footfall", '{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }', "{}", ": nodes", "empty", "name at least one of"),
     ("footfall", '{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }', "4", ": nodes", "4 is not a table", ""),
-    ("noise", "seconds = 15", "seconds = 15, up_to_db = 75", ": protects.up_to_db", "not in this version", "bounds_db"),
+    ("noise", "seconds = 15", "seconds = 15, up_to_db = 35", ": protects.up_to_db", "35 is not between 36 and 140", ""),
+    ("noise", "seconds = 15", "seconds = 15, up_to = 75", ": protects.up_to", "unknown key", "seconds, up_to_db"),
+    ("pm2_5", "seconds = 60", "seconds = 60, up_to_db = 75", ": protects.up_to_db", "unknown key", "seconds, up_to"),
+    ("pm2_5", "seconds = 60", "seconds = 60, up_to = 0", ": protects.up_to", "0 is not between 1 and 10000", ""),
     ("noise", "seconds = 15", "seconds = 86401", ": protects.seconds", "86401 is not between 1 and 86400", ""),
     ("noise", "cadence_ms = 1000", "cadence_ms = 99", ": readings.cadence_ms", "99 is not between 100 and 900000", ""),
     ("noise", "cadence_ms = 1000", "cadence_ms = 7000", ": readings.cadence_ms", "7000 does not divide", "1000"),

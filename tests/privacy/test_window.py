@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from murmure_privacy.window import (
     LEVELS,
+    ORDINARY_QUARTERS,
+    PARTS,
     QUARTER_S,
+    SHARE_QUARTERS,
     BadTimezone,
     Calendar,
     Window,
@@ -32,11 +35,12 @@ ZONES = [
 ]
 FROM_S, UNTIL_S = 1_735_689_600, 1_861_920_000  # 2025 to 2028
 CHANGES = [date(2026, 3, 29), date(2026, 10, 25), date(2027, 3, 28), date(2027, 10, 31)]
+NESTED = ("15min", "1h", "6h", "1d", "1w")
 LENGTH_S = {"15min": 900, "1h": 3600}
 instants = st.integers(FROM_S, UNTIL_S)
 
 
-@given(st.sampled_from(ZONES), st.sampled_from(LEVELS), instants)
+@given(st.sampled_from(ZONES), st.sampled_from(NESTED), instants)
 def test_nodes_tile_time(zone: str, level: str, at_s: int) -> None:
     """Each instant is in the node that is asked for, and the node after it begins where it ends."""
     node = Calendar(zone).node(level, at_s)
@@ -48,12 +52,55 @@ def test_nodes_tile_time(zone: str, level: str, at_s: int) -> None:
 
 
 @given(st.sampled_from(ZONES), instants)
-def test_levels_nest(zone: str, at_s: int) -> None:
+def test_parts_tile_the_day(zone: str, at_s: int) -> None:
+    """An instant is in one part of the day; asked for another part, the calendar answers the next one; the parts follow
+    each other at 06, 18 and 22 by the clocks on site, and fill the span from 06 to 06."""
+    calendar = Calendar(zone)
+    nodes = {part: calendar.node(part, at_s) for part in PARTS}
+    (now,) = [part for part, node in nodes.items() if at_s in node]
+    hour = datetime.fromtimestamp(at_s, ZoneInfo(zone)).hour
+    assert now == ("day" if 6 <= hour < 18 else "evening" if 18 <= hour < 22 else "night")
+    order = [now, *(part for part in (*PARTS, *PARTS)[PARTS.index(now) + 1 :])][:3]
+    for before, after in pairwise(order):
+        assert nodes[before].end_s == nodes[after].start_s
+    whole = calendar.period(PARTS, at_s)
+    assert at_s in whole and calendar.period(PARTS, whole.end_s).start_s == whole.end_s
+    inside = [calendar.node(part, whole.start_s) for part in PARTS]
+    assert (inside[0].start_s, inside[-1].end_s) == (whole.start_s, whole.end_s)
+
+
+@given(st.sampled_from(ZONES), instants)
+def test_a_week_begins_on_monday(zone: str, at_s: int) -> None:
+    """Seven civil days from Monday's midnight, of 167, 168 or 169 hours, are also the period of a stream with weeks."""
+    calendar = Calendar(zone)
+    week = calendar.node("1w", at_s)
+    days = calendar.days(week)
+    assert [calendar.civil_day(day.start_s).weekday() for day in days] == list(range(7))
+    assert (days[0].start_s, days[-1].end_s) == (week.start_s, week.end_s)
+    assert (week.end_s - week.start_s) // 3600 in (167, 168, 169)
+    assert calendar.period(("15min", "1w"), at_s) == week
+    assert calendar.period(("15min", "6h"), at_s) == calendar.day(at_s)
+
+
+@given(st.sampled_from(ZONES), st.sampled_from([NESTED, ("15min", "1h", "day"), ("15min", "1h", "night")]), instants)
+def test_levels_nest(zone: str, levels: tuple[str, ...], at_s: int) -> None:
     """A node lies within the node of the next level, on days of 23, 24 and 25 hours."""
     calendar = Calendar(zone)
-    nodes = [calendar.node(level, at_s) for level in LEVELS]
+    at_s = max(at_s, calendar.node(levels[-1], at_s).start_s)
+    nodes = [calendar.node(level, at_s) for level in levels]
     for inner, outer in pairwise(nodes):
         assert outer.start_s <= inner.start_s and inner.end_s <= outer.end_s
+
+
+def test_every_level_has_its_length() -> None:
+    """Shares of the budget and the ordinary day know every level; parts of a day share their mean length."""
+    assert list(SHARE_QUARTERS) == list(ORDINARY_QUARTERS) == list(LEVELS)
+    calendar = Calendar("Europe/Paris")
+    monday_s = calendar.midnight(date(2026, 6, 8))
+    for level in LEVELS:
+        node = calendar.node(level, monday_s + 6 * 3600)
+        assert node.end_s - node.start_s == ORDINARY_QUARTERS[level] * QUARTER_S
+    assert sum(ORDINARY_QUARTERS[part] for part in PARTS) == sum(SHARE_QUARTERS[part] for part in PARTS) == 96
 
 
 @given(st.sampled_from(ZONES), instants)
