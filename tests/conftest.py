@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -42,3 +45,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         lacking(f"no folder {SHARED} (MURMURE_SHARED names another)", "MURMURE_SHARED_REQUIRED")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def power_loss() -> ModuleType:
+    """`power_loss.py`: a disk that loses what was not synced. Only tests that ask for it load apsw."""
+    spec = importlib.util.spec_from_file_location("power_loss", ROOT / "tests" / "power_loss.py")
+    assert spec and spec.loader
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,389 @@
+"""A disk in memory that loses what was not synced, and SQLite on top of it through apsw.
+
+Every write, truncation, creation and deletion goes into a journal of operations. The power can be cut after any of
+them, and after the fact: `Disk.cut` answers what the next start may find. That is all that was synced, and of the rest
+whatever the disk had happened to write: nothing, all of it, the beginning, or any of it in any order, some of it torn
+at a byte or by sectors, with zeros or old rubbish in the holes. (A. Pillai et al., All File Systems Are Not Created
+Equal, OSDI 2014.)
+
+What the model grants is what SQLite's `unix` VFS relies on: a sync that has returned is true, bytes beside a write are
+left alone (`POWERSAFE_OVERWRITE`), and SQLite syncs the folder after it made a log or deleted one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+import apsw
+
+SECTOR_BYTES = 512
+_LOGS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
+_numbers = itertools.count()  # VFS names are global in SQLite
+
+Image = dict[str, bytes]
+Synchronous = Literal["FULL", "NORMAL", "OFF"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`create` and `delete` concern `name`; the others a file by its number, since a name may be given again."""
+
+    kind: Literal["create", "delete", "sync folder", "write", "truncate", "sync"]
+    file: int = -1
+    name: str = ""
+    offset: int = 0
+    data: bytes = b""
+
+
+class Disk:
+    """One folder of files. `journal` is everything that was done to it since `image`."""
+
+    def __init__(self, image: Mapping[str, bytes] | None = None) -> None:
+        self.image = dict(image or {})
+        self.journal: list[Operation] = []
+        self._names = {name: file for file, name in enumerate(self.image)}
+        self._files = [bytearray(data) for data in self.image.values()]
+
+    def live(self) -> Image:
+        """Returns what a process sees, synced or not."""
+        return {name: bytes(self._files[file]) for name, file in self._names.items()}
+
+    def file(self, name: str | None) -> int:
+        """Returns the number of a file, made if need be; without a name it is temporary."""
+        if name is None or name not in self._names:
+            self._files.append(bytearray())
+            if name is None:
+                return len(self._files) - 1
+            self._names[name] = len(self._files) - 1
+            self.journal.append(Operation("create", self._names[name], name))
+        return self._names[name]
+
+    def holds(self, name: str) -> bool:
+        """Returns whether a file is there and not empty, which is what SQLite's `unix` VFS calls existing."""
+        return name in self._names and len(self._files[self._names[name]]) > 0
+
+    def delete(self, name: str) -> None:
+        self.journal.append(Operation("delete", self._names.pop(name), name))
+
+    def sync_folder(self) -> None:
+        self.journal.append(Operation("sync folder"))
+
+    def read(self, file: int, size: int, offset: int) -> bytes:
+        return bytes(self._files[file][offset : offset + size])
+
+    def size(self, file: int) -> int:
+        return len(self._files[file])
+
+    def write(self, file: int, data: bytes, offset: int) -> None:
+        self._do(Operation("write", file, offset=offset, data=data))
+
+    def truncate(self, file: int, size: int) -> None:
+        self._do(Operation("truncate", file, offset=size))
+
+    def sync(self, file: int) -> None:
+        self.journal.append(Operation("sync", file))
+
+    def _do(self, operation: Operation) -> None:
+        self.journal.append(operation)
+        _apply(self._files[operation.file], operation)
+
+    def cut(self, after: int, draw: Random) -> Image:
+        """Returns what may be found when the power went after that many operations."""
+        names = {name: file for file, name in enumerate(self.image)}
+        files = defaultdict(bytearray, enumerate(map(bytearray, self.image.values())))
+        entries: dict[str, list[Operation]] = defaultdict(list)
+        pending: dict[int, list[Operation]] = defaultdict(list)
+        for operation in self.journal[:after]:
+            if operation.kind == "sync":
+                for one in pending.pop(operation.file, []):
+                    _apply(files[operation.file], one)
+            elif operation.kind == "sync folder":
+                for one in itertools.chain(*entries.values()):
+                    _enter(names, one)
+                entries.clear()
+            elif operation.kind in ("create", "delete"):
+                entries[operation.name].append(operation)
+            else:
+                pending[operation.file].append(operation)
+        for waiting in entries.values():
+            for one in waiting[: draw.randint(0, len(waiting))]:
+                _enter(names, one)
+        for file, writes in pending.items():
+            rubbish = draw if draw.random() < 0.5 else None
+            for one in _survivors(writes, draw):
+                _apply(files[file], one, rubbish)
+        return {name: bytes(files[file]) for name, file in names.items()}
+
+
+def _enter(names: dict[str, int], operation: Operation) -> None:
+    if operation.kind == "create":
+        names[operation.name] = operation.file
+    else:
+        names.pop(operation.name, None)
+
+
+def _apply(file: bytearray, operation: Operation, rubbish: Random | None = None) -> None:
+    end = operation.offset + len(operation.data)
+    if operation.kind == "truncate":
+        del file[operation.offset :]
+    if len(file) < end:
+        hole = max(0, operation.offset - len(file))
+        file.extend(rubbish.randbytes(hole) if rubbish else bytes(hole))
+    if operation.kind == "write":
+        file[operation.offset : end] = operation.data
+
+
+def _survivors(writes: Sequence[Operation], draw: Random) -> Iterator[Operation]:
+    """Yields what of the un-synced writes has reached the disk, in the order in which it did."""
+    order = draw.choice(["nothing", "all", "beginning", "some", "any order"])
+    chosen = list(writes)
+    if order == "nothing":
+        return
+    if order == "beginning":
+        chosen = chosen[: draw.randint(0, len(chosen))]
+    if order in ("some", "any order"):
+        chosen = [one for one in chosen if draw.random() < 0.5]
+    if order == "any order":
+        draw.shuffle(chosen)
+    for number, one in enumerate(chosen):
+        last = order == "beginning" and number == len(chosen) - 1
+        yield from _torn(one, draw) if last or draw.random() < 0.25 else [one]
+
+
+def _torn(one: Operation, draw: Random) -> Iterator[Operation]:
+    if one.kind == "truncate":
+        return
+    if draw.random() < 0.5:
+        yield Operation("write", one.file, offset=one.offset, data=one.data[: draw.randint(0, len(one.data))])
+        return
+    start = one.offset
+    while start < one.offset + len(one.data):
+        end = min(start - start % SECTOR_BYTES + SECTOR_BYTES, one.offset + len(one.data))
+        if draw.random() < 0.5:
+            yield Operation("write", one.file, offset=start, data=one.data[start - one.offset : end - one.offset])
+        start = end
+
+
+class _File:
+    """What SQLite asks of an open file (the methods of apsw.VFSFile)."""
+
+    def __init__(self, disk: Disk, file: int, syncs_folder: bool) -> None:
+        self._disk, self._file, self._syncs_folder = disk, file, syncs_folder
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        return self._disk.read(self._file, amount, offset)
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        self._disk.write(self._file, bytes(data), offset)
+
+    def xTruncate(self, newsize: int) -> None:
+        self._disk.truncate(self._file, newsize)
+
+    def xSync(self, flags: int) -> None:
+        self._disk.sync(self._file)
+        if self._syncs_folder:
+            self._disk.sync_folder()
+            self._syncs_folder = False
+
+    def xFileSize(self) -> int:
+        return self._disk.size(self._file)
+
+    def xLock(self, level: int) -> None:
+        """One connection at a time is all that there is."""
+
+    def xUnlock(self, level: int) -> None:
+        """See xLock."""
+
+    def xCheckReservedLock(self) -> bool:
+        return False
+
+    def xFileControl(self, op: int, ptr: int) -> bool:
+        return False
+
+    def xSectorSize(self) -> int:
+        return 4096  # as the `unix` VFS says
+
+    def xDeviceCharacteristics(self) -> int:
+        return apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE  # as the `unix` VFS says
+
+    def xClose(self) -> None:
+        """Nothing is lost by closing, and nothing is made durable."""
+
+
+class _Vfs(apsw.VFS):
+    def __init__(self, name: str, disk: Disk) -> None:
+        super().__init__(name, "")
+        self.name, self._disk = name, disk
+
+    def xFullPathname(self, name: str) -> str:
+        return name
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> Any:
+        text = name.filename() if isinstance(name, apsw.URIFilename) else name
+        creates = bool(flags[0] & apsw.SQLITE_OPEN_CREATE)
+        if text is not None and not creates and text not in self._disk.live():
+            raise apsw.CantOpenError(text)
+        flags[1] = flags[0]
+        return _File(self._disk, self._disk.file(text), creates and bool(flags[0] & _LOGS))
+
+    def xAccess(self, pathname: str, flags: int) -> bool:
+        return self._disk.holds(pathname)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:
+        if filename not in self._disk.live():
+            raise apsw.exception_for(apsw.SQLITE_IOERR_DELETE_NOENT)
+        self._disk.delete(filename)
+        if syncdir:
+            self._disk.sync_folder()
+
+
+@contextmanager
+def _as_sqlite3() -> Iterator[None]:
+    """Turns apsw's errors into those of the standard library."""
+    try:
+        yield
+    except apsw.Error as error:
+        code = getattr(error, "extendedresult", 0) or getattr(error, "result", 0)
+        kind = sqlite3.IntegrityError if isinstance(error, apsw.ConstraintError) else sqlite3.OperationalError
+        translated = kind(str(error))
+        translated.sqlite_errorcode = code
+        raise translated from error
+
+
+class _Cursor:
+    def __init__(self, cursor: apsw.Cursor, rowcount: int, lastrowid: int) -> None:
+        self._cursor, self.rowcount, self.lastrowid = cursor, rowcount, lastrowid
+
+    def fetchone(self) -> Any:
+        with _as_sqlite3():
+            return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        with _as_sqlite3():
+            return self._cursor.fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        with _as_sqlite3():
+            yield from self._cursor
+
+
+class Connection:
+    """What the stores use of `sqlite3.Connection` in autocommit mode, with a database on a Disk.
+
+    `synchronous` is what the statement "synchronous = FULL" becomes; `checkpoint_pages`: how long the log may grow.
+    `committed` is called after every statement that has committed something. The index of the log is kept in memory
+    (`locking_mode`), as a start after a power cut makes it anew anyway.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        name: str,
+        synchronous: Synchronous = "FULL",
+        checkpoint_pages: int = 1000,
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._disk, self._synchronous, self._committed = disk, synchronous, committed
+        self._vfs = _Vfs(f"power-loss-{next(_numbers)}", disk)
+        with _as_sqlite3():
+            self._db = apsw.Connection(name, vfs=self._vfs.name)
+            self._db.execute(
+                f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA wal_autocheckpoint = {checkpoint_pages}"
+            ).fetchall()
+        self._seen = len(disk.journal)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._db.in_transaction
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> _Cursor:
+        return self._run(lambda: self._db.execute(self._synced(sql), tuple(values)))
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> _Cursor:
+        return self._run(lambda: self._db.executemany(sql, rows))
+
+    def executescript(self, script: str) -> None:
+        self._run(lambda: self._db.execute(self._synced(script)).fetchall())
+
+    def close(self) -> None:
+        with _as_sqlite3():
+            self._db.close()
+        self._vfs.unregister()
+
+    def _synced(self, sql: str) -> str:
+        return sql.replace("synchronous = FULL", f"synchronous = {self._synchronous}")
+
+    def _run(self, statement: Callable[[], Any]) -> _Cursor:
+        with _as_sqlite3():
+            cursor = statement()
+            done = _Cursor(cursor, self._db.changes(), self._db.last_insert_rowid())
+        if len(self._disk.journal) > self._seen and not self._db.in_transaction:
+            self._seen = len(self._disk.journal)
+            self._committed()
+        return done
+
+
+@dataclass
+class Tally:
+    """What a campaign came to: how many cuts, and a line for each that broke something."""
+
+    cuts: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+def campaign(
+    live: Callable[[int], tuple[int, str | None]], cuts: int, workers: int, say: Callable[[str], None]
+) -> Tally:
+    """Lives lives, by seeds from 0 on, until there were that many cuts. `live(seed)` -> (cuts, what broke or None)."""
+    if workers > 1:
+        return _in_parallel(live, cuts, workers, say)
+    tally = Tally()
+    for seed in itertools.count():
+        if tally.cuts >= cuts:
+            return tally
+        _add(tally, seed, *live(seed))
+    raise AssertionError("there are always more seeds")
+
+
+def _add(tally: Tally, seed: int, cuts: int, broke: str | None) -> None:
+    tally.cuts += cuts
+    if broke is not None:
+        tally.broken.append(f"seed {seed}: {broke}")
+
+
+def _in_parallel(
+    live: Callable[[int], tuple[int, str | None]], cuts: int, workers: int, say: Callable[[str], None]
+) -> Tally:
+    forks = multiprocessing.get_context("fork")
+    results: Any = forks.SimpleQueue()
+
+    def work(first: int) -> None:
+        for seed in itertools.count(first, workers):
+            results.put((seed, *live(seed)))
+
+    processes = [forks.Process(target=work, args=(first,), daemon=True) for first in range(workers)]
+    for process in processes:
+        process.start()
+    tally, began_s = Tally(), time.monotonic()
+    next_word_s = began_s
+    try:
+        while tally.cuts < cuts:
+            _add(tally, *results.get())
+            if time.monotonic() > next_word_s:
+                next_word_s += 5
+                rate = tally.cuts / (time.monotonic() - began_s)
+                say(f"{tally.cuts} of {cuts} cuts, {len(tally.broken)} broke something, {rate:.0f} cuts/s")
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return tally
