@@ -7,16 +7,18 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from murmure_privacy.accountant import epsilon
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.errors import AlreadyReleased, ConfigError
-from murmure_privacy.gate import Gate
+from murmure_privacy.gate import Gate, _Tank
 from murmure_privacy.ledger import SCHEMA, Ledger
-from murmure_privacy.plan import IndicatorPlan, NodePlan, Plan, plan
+from murmure_privacy.plan import IndicatorPlan, NodePlan, Plan, StreamPlan, plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Outcome, Release, Withheld
 from murmure_privacy.window import PARTS, QUARTER_S, Calendar, Window
@@ -317,6 +319,122 @@ def test_a_policy_that_changes_at_noon_would_overspend(write_policy: Callable[..
     (quarter, _), (_, day) = fine.streams["plaza/footfall"].nodes, coarse.streams["plaza/footfall"].nodes
     budget = fine.streams["plaza/footfall"].rho_micro
     assert quarter.rho_micro + day.rho_micro > 1.9 * budget
+
+
+# --- the cap ---------------------------------------------------------------------------------------------------------
+
+
+def largest_spends(policy: Policy, outcomes: Sequence[Outcome], days: Sequence[Window]) -> list[int]:
+    """Returns for each day the most that the releases of one instant of it were charged together."""
+    return [max(paid(outcomes, at_s) for at_s in range(day.start_s, day.end_s, QUARTER_S)) for day in days]
+
+
+def stream_days(policy: Policy, from_s: int, until_s: int) -> list[Window]:
+    levels = [level for level, _ in policy.streams[0].nodes if level != "1w"]
+    calendar, days = Calendar(policy.timezone), []
+    while from_s < until_s:
+        days.append(calendar.period(levels, from_s))
+        from_s = days[-1].end_s
+    return days
+
+
+def capped(write_policy: Callable[..., Policy], nodes: str, span: str, units: int, days: float) -> Policy:
+    """Returns a policy whose cap lasts for so many whole days of one unit, squared, each."""
+    budget = plan(write_policy(FOOTFALL.format(nodes=nodes, epsilon="1", crossings=1))).streams["plaza/footfall"]
+    limit = epsilon(Decimal(budget.rho_micro) / 1_000_000 * Decimal(units * units * days), Decimal("1e-6"))
+    cap = f'cap = {{ units_per_day = {units}, span = "{span}", epsilon = {limit + Decimal("1e-9"):f} }}'
+    return write_policy(FOOTFALL.format(nodes=nodes, epsilon="1", crossings=1) + cap)
+
+
+SPAN_DAYS = {"1d": 1, "1w": 7, "30d": 30, "1y": 365}
+WHOLE_DAYS = ('"15min" = 1, "1d" = 1', '"6h" = 1, "1d" = 3', "evening = 1, night = 1, day = 1")
+
+
+@settings(max_examples=max(15, settings().max_examples // 6), deadline=None)
+@given(
+    nodes=st.sampled_from([*WHOLE_DAYS, '"6h" = 1, "1w" = 3', '"1d" = 1, "1w" = 1']),
+    span=st.sampled_from(["1d", "1w", "30d"]),
+    units=st.integers(1, 3),
+    days=st.sampled_from([1, 1.5, 2, 3.2, 6, 8]),
+    day=st.sampled_from(DAYS),
+    starts_s=st.lists(st.integers(0, 12 * 86400), min_size=1, max_size=4).map(sorted),
+)
+def test_no_span_of_days_is_spent_beyond_the_cap(
+    write_policy: Callable[..., Policy],
+    nodes: str,
+    span: str,
+    units: int,
+    days: float,
+    day: date,
+    starts_s: list[int],
+) -> None:
+    """Over any such number of consecutive days, the squared units times each day's largest spend stay within the cap,
+    and a day is published whole or withheld whole."""
+    policy = capped(write_policy, nodes, span, units, days)
+    begin_s = Calendar(policy.timezone).midnight(day)
+    end_s = begin_s + 16 * 86400
+    outcomes = Street(policy).live([begin_s + start_s for start_s in starts_s], end_s)
+    every = stream_days(policy, begin_s, end_s)
+    spends = largest_spends(policy, outcomes, every)
+    limit = plan(policy).streams["plaza/footfall"].cap_rho_micro
+    assert limit is not None and any(spends)
+    for last in range(len(every)):
+        assert units**2 * sum(spends[max(0, last + 1 - SPAN_DAYS[span]) : last + 1]) <= limit
+    for window in every:
+        words = {
+            type(outcome)
+            for outcome in outcomes
+            if outcome.node.level != "1w" and window.start_s <= outcome.node.covered_from_s < window.end_s
+        }
+        assert len(words) <= 1
+
+
+def test_a_tank_empties_and_fills_again(write_policy: Callable[..., Policy]) -> None:
+    """Three days of seven: each day is published as soon as the seven days that end with it hold at most three."""
+    policy = capped(write_policy, '"1h" = 1, "1d" = 1', "1w", 1, 3)
+    begin_s = Calendar(policy.timezone).midnight(DAYS[0])
+    outcomes = Street(policy).live([begin_s], begin_s + 16 * 86400)
+    days = [type(outcome) is Release for outcome in outcomes if outcome.node.level == "1d"]
+    assert days == [True] * 3 + [False] * 4 + [True] * 3 + [False] * 4 + [True] * 2
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Withheld)} == {"cap"}
+
+
+@pytest.mark.parametrize("wrong", ["charges what was spent so far", "forgets the open week", "a week at a time", None])
+def test_a_tank_with_a_leak_is_caught(write_policy: Callable[..., Policy], wrong: str | None) -> None:
+    """Twins: one looks at the day's spend so far instead of at the whole day, one at the days of an open week as if
+    the week cost nothing, one counts by the calendar's weeks. The count over any seven days catches each."""
+    nodes = '"6h" = 1, "1d" = 1, "1w" = 4' if wrong == "forgets the open week" else '"6h" = 1, "1d" = 1'
+    policy = capped(write_policy, nodes, "1w", 1, 2.5 if wrong != "forgets the open week" else 6.7)
+    begin_s = Calendar(policy.timezone).midnight(DAYS[0])
+    real = _Tank._spent_by
+
+    def leaky(self: _Tank, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
+        if wrong == "charges what was spent so far":
+            return real(self, day, stream, days, calendar) - stream.rho_micro + self._spent(stream, day)
+        if wrong == "forgets the open week":
+            total = stream.rho_micro
+            for _ in range(days - 1):
+                day = calendar.day(day.start_s - 1)
+                total += self._spent(stream, day)
+            return total
+        if wrong == "a week at a time":
+            days = 1 + calendar.civil_day(day.start_s).weekday()
+        return real(self, day, stream, days, calendar)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Tank, "_spent_by", leaky)
+        outcomes = Street(policy).live([begin_s], begin_s + 16 * 86400)
+    spends = largest_spends(policy, outcomes, stream_days(policy, begin_s, begin_s + 16 * 86400))
+    limit = plan(policy).streams["plaza/footfall"].cap_rho_micro
+    assert limit is not None
+    over = any(sum(spends[max(0, last - 6) : last + 1]) > limit for last in range(len(spends)))
+    assert over == (wrong is not None)
+
+
+def test_a_cap_without_room_for_a_day_is_refused(write_policy: Callable[..., Policy]) -> None:
+    """One line names the stream and the key."""
+    with pytest.raises(ConfigError, match=r"stream plaza/footfall: cap.epsilon: no day fits"):
+        plan(capped(write_policy, '"1h" = 1', "1y", 2, 0.9))
 
 
 # --- once, for ever --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Publisher
 from murmure_privacy.errors import ConfigError, LedgerDamaged
-from murmure_privacy.policy import Policy
+from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Release, Withheld
 from murmure_privacy.window import Calendar, parse_utc
 from murmure_privacy.wire import FIRST_PREVIOUS, digest
@@ -144,6 +144,129 @@ def test_after_its_last_day_publication_stops_by_itself(
     assert {reason for _, end, reason in spans(gateway, "1h") if end > 24} == {reason}
     expired = [line for line in gateway.db.ledger.lines() if line.reason == "expired"]
     assert all(line.rho_micro == 0 for line in expired)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ('{ "1h" = 1, "1d" = 24 }', '{ "1h" = 1, night = 8 }', 24),
+        ('{ "1h" = 1, "1d" = 24 }', '{ "1h" = 1, "1w" = 8 }', 24),
+        ('{ "1h" = 1, night = 8 }', '{ "1h" = 1, "1d" = 24 }', 30),
+        ('{ "1h" = 1, day = 8, evening = 1 }', '{ "1h" = 1, night = 8 }', 30),
+        # The 15th of January 2026 is a Thursday.
+        ('{ "1h" = 1, "1w" = 8 }', '{ "1h" = 1, "1d" = 24 }', 4 * 24),
+    ],
+)
+def test_scales_change_where_no_node_of_the_stream_is_open(
+    rig: MakeRig, make_policy: MakePolicy, old: str, new: str, change: int
+) -> None:
+    """At civil midnight, at 06:00 for a stream with parts of the day, on Monday for one with weeks; each stream by its
+    own old nodes, and one message holds both policies' nodes meanwhile."""
+    gateway = rig()
+    started(gateway, make_policy(1, ("dust",), nodes=old), MIDNIGHT_S + 8 * HOUR_S)
+    gateway.fill(MIDNIGHT_S + 8 * HOUR_S, MIDNIGHT_S + 10 * HOUR_S)
+    second = make_policy(2, ("dust", "sound"), nodes=new)
+    gateway.publisher.adopt(second, MIDNIGHT_S + 10 * HOUR_S)
+    for hour in range(10, 5 * 24):
+        start_s = MIDNIGHT_S + hour * HOUR_S
+        gateway.fill(start_s, start_s + HOUR_S, streams=("dust", "sound"))
+    new_from = [
+        (outcome.node.covered_from_s - MIDNIGHT_S) / HOUR_S
+        for outcome in gateway.outcomes()
+        if outcome.node.stream == "plaza/dust" and outcome.node.policy == second.hash
+    ]
+    assert min(new_from) == change
+    assert spans(gateway, "1h", "plaza/sound")[0] == (10, 11, "released")
+    hours = spans(gateway, "1h")
+    assert [(a, b) for a, b, _ in hours] == [(hour, hour + 1) for hour in range(8, 5 * 24)]
+    assert {reason for _, _, reason in hours} == {"released"}
+    both = [message for message in gateway.stored() if len({o.node.policy for o in message.outcomes}) == 2]
+    assert both and all(message.closing_s <= MIDNIGHT_S + change * HOUR_S for message in both)
+
+
+def test_a_restart_does_not_hasten_a_change(rig: MakeRig, make_policy: MakePolicy) -> None:
+    """The instant at which each stream's scales change is the same before and after a restart."""
+    weekly, daily = '{ "1h" = 1, "1w" = 8 }', '{ "1h" = 1, "1d" = 24 }'
+    for restarts in ((), (60,), (60, 30 * HOUR_S, 90 * HOUR_S)):
+        gateway = rig()
+        started(gateway, make_policy(1, nodes=weekly), MIDNIGHT_S)
+        gateway.fill(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
+        second = make_policy(2, nodes=daily)
+        gateway.publisher.adopt(second, MIDNIGHT_S + HOUR_S)
+        at_s = MIDNIGHT_S + HOUR_S
+        for stop_s in (*restarts, 5 * DAY_S):
+            gateway.fill(at_s, MIDNIGHT_S + HOUR_S + stop_s)
+            at_s = MIDNIGHT_S + HOUR_S + stop_s
+            gateway.restart(at_s)
+        new = [outcome.node for outcome in gateway.outcomes() if outcome.node.policy == second.hash]
+        assert min(node.start_s for node in new) == MIDNIGHT_S + 4 * DAY_S
+
+
+def test_a_stream_that_comes_back_after_it_was_dropped_begins_at_once(rig: MakeRig, make_policy: MakePolicy) -> None:
+    """Dropped on one day and named again on the next, a stream opens partial nodes where none is open; named again on
+    the same day, it waits for the end of the nodes that are still open."""
+    for hours, first in ((26, 26), (12, 24)):
+        gateway = rig()
+        started(gateway, make_policy(1, ("dust", "sound")), MIDNIGHT_S)
+        gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S, streams=("dust", "sound"))
+        gateway.publisher.adopt(make_policy(2, ("sound",)), MIDNIGHT_S + 10 * HOUR_S)
+        gateway.fill(MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + hours * HOUR_S, streams=("dust", "sound"))
+        third = make_policy(3, ("dust", "sound"))
+        gateway.publisher.adopt(third, MIDNIGHT_S + hours * HOUR_S)
+        gateway.fill(MIDNIGHT_S + hours * HOUR_S, MIDNIGHT_S + 3 * DAY_S, streams=("dust", "sound"))
+        released = [(a, b) for a, b, word in spans(gateway, "1h") if word == "released"]
+        assert released == [(hour, hour + 1) for hour in (*range(10), *range(first, 72))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "withheld"),
+    [
+        ("", 'cap = { units_per_day = 1, span = "1y", epsilon = 30 }', True),
+        (
+            'cap = { units_per_day = 1, span = "1y", epsilon = 30 }',
+            'cap = { units_per_day = 1, span = "1y", epsilon = 20 }',
+            True,
+        ),
+        (
+            'cap = { units_per_day = 1, span = "1y", epsilon = 30 }',
+            'cap = { units_per_day = 2, span = "1y", epsilon = 60 }',
+            True,
+        ),
+        (
+            'cap = { units_per_day = 1, span = "30d", epsilon = 30 }',
+            'cap = { units_per_day = 1, span = "1y", epsilon = 30 }',
+            True,
+        ),
+        (
+            'cap = { units_per_day = 1, span = "1y", epsilon = 20 }',
+            'cap = { units_per_day = 1, span = "1y", epsilon = 30 }',
+            False,
+        ),
+        ('cap = { units_per_day = 1, span = "1y", epsilon = 20 }', "", False),
+    ],
+)
+def test_a_tighter_cap_acts_at_once(rig: MakeRig, make_policy: MakePolicy, old: str, new: str, withheld: bool) -> None:
+    """A newer policy that caps more withholds whole nodes until it holds; one that caps less waits."""
+    gateway = rig()
+    started(gateway, make_policy(1, in_stream=old), MIDNIGHT_S)
+    gateway.publisher.adopt(make_policy(2, in_stream=new), MIDNIGHT_S + HOUR_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 2 * DAY_S)
+    assert [reason for *_, reason in spans(gateway, "1d")] == ["paused" if withheld else "released", "released"]
+
+
+def test_a_unit_that_hides_louder_sounds_acts_at_once(rig: MakeRig, make_policy: MakePolicy) -> None:
+    """From 65 dB to 75 dB, or to any level: what is open is withheld. The other way round waits for midnight."""
+    for old, new, first in ((65, 75, "paused"), (65, None, "paused"), (75, 65, "released"), (None, 75, "released")):
+        texts = ["seconds = 15" if level is None else f"seconds = 15, up_to_db = {level}" for level in (old, new)]
+        policies = [
+            parse(make_policy(version, ("sound",)).text.replace(b"seconds = 15", text.encode()), "policy")
+            for version, text in enumerate(texts, 1)
+        ]
+        gateway = rig()
+        started(gateway, policies[0], MIDNIGHT_S)
+        gateway.publisher.adopt(policies[1], MIDNIGHT_S + HOUR_S)
+        gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 2 * DAY_S, streams=("sound",))
+        assert [reason for *_, reason in spans(gateway, "1d", "plaza/sound")] == [first, "released"]
 
 
 def test_another_policy_holds_from_civil_midnight_and_the_old_scales_until_then(

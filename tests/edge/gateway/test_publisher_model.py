@@ -32,7 +32,16 @@ POLICIES = st.fixed_dictionaries(
     {
         "epsilon": st.sampled_from(["0.5", "1.0", "2.0"]),
         "streams": st.sampled_from([("dust",), ("dust", "sound"), ("sound",)]),
-        "nodes": st.sampled_from(['{ "1h" = 1, "1d" = 24 }', '{ "15min" = 1, "6h" = 4 }', '{ "6h" = 1, "1d" = 1 }']),
+        "nodes": st.sampled_from(
+            [
+                '{ "1h" = 1, "1d" = 24 }',
+                '{ "15min" = 1, "6h" = 4 }',
+                '{ "6h" = 1, "1d" = 1 }',
+                '{ "1h" = 1, "1d" = 1, "1w" = 1 }',
+                '{ "1h" = 1, day = 1, evening = 1, night = 1 }',
+            ]
+        ),
+        "in_stream": st.sampled_from(["", "", 'cap = { units_per_day = 1, span = "1w", epsilon = 3.5 }']),
         "valid": st.sampled_from([("2026-01-01", "2026-12-31")] * 4 + [("2026-03-30", "2026-04-01")]),
         "extra": st.sampled_from(["", "", "", "paused = true"]),
         "timezone": st.sampled_from(["Europe/Paris", "Europe/Paris", "Europe/Lisbon"]),
@@ -74,7 +83,7 @@ class Life(RuleBasedStateMachine):
         self.policies[made.hash] = made
         self.gateway.publisher.adopt(made, self.clock_s)
 
-    @rule(seconds=st.sampled_from([60, 900, 4000, 6 * HOUR_S, 24 * HOUR_S]), value=st.integers(-50, 1500))
+    @rule(seconds=st.sampled_from([60, 900, 4000, 6 * HOUR_S, 24 * HOUR_S, 60 * HOUR_S]), value=st.integers(-50, 1500))
     def live(self, seconds: int, value: int) -> None:
         """Time passes with readings."""
         until_s = self.clock_s + seconds
