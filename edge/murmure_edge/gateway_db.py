@@ -120,7 +120,8 @@ class GatewayDb:
                     raise MurmureError(f"{path}: is no file; name a file that may be made there")
                 path.parent.mkdir(exist_ok=True, mode=0o700)
                 size = path.stat().st_size if path.exists() else None
-                if size and not _is_sqlite(path):
+                # A power cut in the very first write leaves half a page, and beside it the journal that takes it back.
+                if size and not _is_sqlite(path) and not path.with_name(path.name + "-journal").exists():
                     raise LedgerDamaged(_damaged(str(path), "it is no database"))
                 lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
                 opened.callback(os.close, lock)
