@@ -36,19 +36,19 @@ DAYS = [date(2026, 6, 10), date(2026, 3, 29), date(2026, 10, 25), date(2027, 3, 
 AIR = """
 id = "plaza/pm2_5"
 quantity = "pm2_5"
-protects = {{ seconds = {seconds} }}
+protects = {{ seconds = {seconds}{level} }}
 readings = {{ cadence_ms = {cadence_ms}, tail = {tail} }}
 epsilon = 1.0
-nodes = {{ "15min" = 1, "1h" = 1, "6h" = 2, "1d" = 24 }}
+nodes = {{ {nodes} }}
 bounds = [0, 100]
 """
 SOUND = """
 id = "plaza/noise"
 quantity = "noise"
-protects = {{ seconds = {seconds} }}
+protects = {{ seconds = {seconds}{level} }}
 readings = {{ cadence_ms = {cadence_ms}, tail = {tail} }}
 epsilon = 1.0
-nodes = {{ "15min" = 1, "1h" = 1, "6h" = 2, "1d" = 24 }}
+nodes = {{ {nodes} }}
 bounds_db = [35, 85]
 """
 FEET = """
@@ -58,6 +58,9 @@ protects = {{ crossings = {crossings} }}
 epsilon = 1.0
 nodes = {{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }}
 """
+NODES = '"15min" = 1, "1h" = 1, "6h" = 2, "1d" = 24'
+NESTINGS = [NODES, '"15min" = 1, "1d" = 2, "1w" = 24', '"1h" = 1, day = 2, evening = 3, night = 2']
+LEVELS_OF = {AIR: ["", ", up_to = 40", ", up_to = 900"], SOUND: ["", ", up_to_db = 60", ", up_to_db = 110"]}
 Readings = list[tuple[int, int]]
 
 
@@ -193,7 +196,8 @@ UNSIGNED = Kernel(seal=lambda message, secret: wire._message_payload(message))
 
 @FEWER
 @given(
-    sound=st.booleans(),
+    kind=st.sampled_from([AIR, SOUND]).flatmap(lambda kind: st.tuples(st.just(kind), st.sampled_from(LEVELS_OF[kind]))),
+    nodes=st.sampled_from(NESTINGS),
     day=st.sampled_from(DAYS),
     edge_s=EDGES_S,
     before_readings=st.integers(0, 40),
@@ -206,7 +210,8 @@ UNSIGNED = Kernel(seal=lambda message, secret: wire._message_payload(message))
 )
 def test_any_sound_or_puff_of_the_protected_length_is_paid_for(
     write_policy: Callable[..., Policy],
-    sound: bool,
+    kind: tuple[str, str],
+    nodes: str,
     day: date,
     edge_s: int,
     before_readings: int,
@@ -217,13 +222,18 @@ def test_any_sound_or_puff_of_the_protected_length_is_paid_for(
     twice: bool,
     restart_s: int,
 ) -> None:
-    """n consecutive readings replaced by anything, anywhere, change nothing outside and cost at most the budget."""
-    policy = write_policy((SOUND if sound else AIR).format(seconds=seconds, cadence_ms=60_000, tail=tail))
+    """n consecutive readings replaced by anything, anywhere, change nothing outside and cost at most the budget; where
+    the unit is bounded by a level, by anything up to it in place of anything up to it."""
+    text, level = kind
+    policy = write_policy(text.format(seconds=seconds, level=level, cadence_ms=60_000, tail=tail, nodes=nodes))
     stream = policy.streams[0]
+    highest = 10**12 if stream.up_to is None else stream.up_to
     from_s, until_s = span(policy, day)
     base = steady(stream, from_s, until_s, salt, twice)
     at_ms = (from_s + 6 * 3600 + edge_s) * 1000 - before_readings * stream.cadence_ms
-    changed = event(base, stream, at_ms, endless(pattern))
+    if stream.up_to is not None:
+        base = event(base, stream, at_ms, (min(value, highest) for value in endless(pattern[::-1])))
+    changed = event(base, stream, at_ms, (min(value, highest) for value in endless(pattern)))
     restart_s = restart_s and from_s + restart_s
     kernel = UNSIGNED
     seen = kernel.run(policy, base, from_s, until_s, restart_s)
@@ -303,6 +313,14 @@ class ClampsTheSum(OpenWindows):
         return due
 
 
+class KeepsBelowTheFloor(OpenWindows):
+    """Adds readings as they are where only the upper clamp should be missing."""
+
+    def add(self, stream_id: str, readings: Iterable[tuple[int, int]]) -> None:
+        with other_rules(self, bounds=(-(10**15), 10**15)):
+            super().add(stream_id, readings)
+
+
 class CountsEveryReading(OpenWindows):
     """Takes a second reading in a slot as a reading of its own."""
 
@@ -374,7 +392,7 @@ AIR_TWINS = {
 @pytest.mark.parametrize("which", AIR_TWINS)
 def test_a_kernel_with_one_thing_wrong_is_caught(which: str, write_policy: Callable[..., Policy]) -> None:
     """The check that the kernel passes fails on each twin with one thing wrong."""
-    policy = write_policy(AIR.format(seconds=300, cadence_ms=60_000, tail=2))
+    policy = write_policy(AIR.format(seconds=300, level="", cadence_ms=60_000, tail=2, nodes=NODES))
     stream = policy.streams[0]
     calendar = Calendar(policy.timezone)
     from_s = calendar.midnight(DAYS[0])
@@ -383,4 +401,28 @@ def test_a_kernel_with_one_thing_wrong_is_caught(which: str, write_policy: Calla
     loud = event(quiet, stream, (from_s + 12 * 3600) * 1000, endless([100_000]))
     kernel = AIR_TWINS[which]
     one, other = (kernel.run(policy, readings, from_s, until_s) for readings in (quiet, loud))
+    assert (complaints(policy, one, other) == []) == (which == "real")
+
+
+LEVEL_TWINS = {
+    "real": Kernel(),
+    "louder than the level promised": Kernel(),
+    "floor not raised": Kernel(windows=KeepsBelowTheFloor),
+}
+
+
+@pytest.mark.parametrize("which", LEVEL_TWINS)
+def test_a_level_bounded_kernel_with_one_thing_wrong_is_caught(which: str, write_policy: Callable[..., Policy]) -> None:
+    """Up to the level nothing is learned; above it is outside of the promise, and the check says so; so it does where
+    readings below the floor count as less than the floor."""
+    policy = write_policy(AIR.format(seconds=300, level=", up_to = 40", cadence_ms=60_000, tail=2, nodes=NODES))
+    stream = policy.streams[0]
+    from_s = Calendar(policy.timezone).midnight(DAYS[0])
+    until_s = from_s + 86400
+    base = [(t * 1000, 900) for t in range(from_s, until_s, 60)]
+    noon_ms = (from_s + 12 * 3600) * 1000
+    most = 401 if which == "louder than the level promised" else 400
+    least = -900 if which == "floor not raised" else 0
+    quiet, loud = (event(base, stream, noon_ms, endless([value])) for value in (least, most))
+    one, other = (LEVEL_TWINS[which].run(policy, readings, from_s, until_s) for readings in (quiet, loud))
     assert (complaints(policy, one, other) == []) == (which == "real")

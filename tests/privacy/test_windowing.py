@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from murmure_privacy.aggregate import Aggregate, energy
-from murmure_privacy.plan import plan
+from murmure_privacy.plan import VALUE_LIMIT, plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import QUARTER_S, Calendar
 from murmure_privacy.windowing import OpenWindows
@@ -28,6 +28,8 @@ def opened(write_policy: Callable[..., Policy]) -> Callable[..., OpenWindows]:
         "footfall": plan(write_policy("footfall")),
         "noise": plan(write_policy("noise", swap=(COARSE,))),
         "pm2_5": plan(write_policy("pm2_5", swap=(COARSE,))),
+        "loud": plan(write_policy("noise", swap=(COARSE, ("seconds = 15", "seconds = 15, up_to_db = 75")))),
+        "thick": plan(write_policy("pm2_5", swap=(COARSE, ("seconds = 60", "seconds = 60, up_to = 50")))),
     }
     return lambda stream, from_s=DAY_S: OpenWindows(made[stream], from_s)
 
@@ -52,6 +54,36 @@ def test_the_first_hour_of_noise(opened: Callable[..., OpenWindows]) -> None:
     assert hour.sums["energy"] == (sum(map(energy, clamped)) + empty * energy(FLOOR_TENTHS),)
     assert hour.sums["histogram"] == (1, 1, 0, 0, 0, 1 + empty, 0, 0, 0, 3)
     assert hour.node.present == 20 * len(values) // 60 == 2
+
+
+def test_without_an_upper_clamp_loud_readings_count_whole(opened: Callable[..., OpenWindows]) -> None:
+    """Where a level bounds the unit, readings are raised to the floor and enter mean and energy as they are; the
+    histogram keeps its end bins, and what no sensor can say is held at the ceiling of the quantity."""
+    windows = opened("loud")
+    values = [FLOOR_TENTHS - 900, 600, 901, 1400, 10**30]
+    windows.add("plaza/noise", [(DAY_S * 1000 + 60_000 * slot, value) for slot, value in enumerate(values)])
+    hour = closed(windows, DAY_S + 3600)["1h", DAY_S]
+    held, empty = [FLOOR_TENTHS, 600, 901, 1400, 1400], 60 - len(values)
+    assert hour.sums["mean"] == (sum(held) + empty * MIDDLE_TENTHS,)
+    assert hour.sums["energy"] == (sum(map(energy, held)) + empty * energy(FLOOR_TENTHS),)
+    assert hour.sums["histogram"] == (1, 0, 0, 0, 0, 1 + empty, 0, 0, 0, 3)
+    windows = opened("thick")
+    windows.add("plaza/pm2_5", [(DAY_S * 1000, -5), (DAY_S * 1000 + 60_000, 13_610), (DAY_S * 1000 + 120_000, 10**9)])
+    assert closed(windows, DAY_S + 3600)["1h", DAY_S].sums == {"mean": (13_610 + 100_000 + 57 * 500,)}
+
+
+def test_a_sum_without_an_upper_clamp_stops_where_it_can_be_drawn(write_policy: Callable[..., Policy]) -> None:
+    """A day at 140 dB, ten times a second, is too much for 62 bits: the sum stops there, and the release leaves."""
+    swap = (
+        ("cadence_ms = 1000, tail = 11", "cadence_ms = 100, tail = 100"),
+        ("seconds = 15", "seconds = 1, up_to_db = 40"),
+    )
+    windows = OpenWindows(plan(write_policy("noise", swap=swap)), DAY_S)
+    for hour in range(24):
+        begin_ms = (DAY_S + 3600 * hour) * 1000
+        windows.add("plaza/noise", [(begin_ms + offset_ms, 1400) for offset_ms in range(0, 3_600_000, 100)])
+    day = closed(windows, DAY_S + 86_400)["1d", DAY_S]
+    assert day.sums["energy"] == (VALUE_LIMIT,) and 864_000 * energy(1400) > VALUE_LIMIT
 
 
 def test_a_slot_takes_its_first_reading(opened: Callable[..., OpenWindows]) -> None:
@@ -167,12 +199,31 @@ def test_what_is_closed_is_forgotten(opened: Callable[..., OpenWindows]) -> None
         assert stream.cells == {}
 
 
+def test_weeks_and_parts_of_the_day_open_and_close(write_policy: Callable[..., Policy]) -> None:
+    """A start at noon opens what contains it in part and what comes later whole; a stream without the part that is now
+    drops its readings without a trace."""
+    parts = plan(write_policy("footfall", swap=(('"6h" = 1, "1d" = 1', "evening = 1, night = 1"),)))
+    windows = OpenWindows(parts, DAY_S + 12 * 3600)
+    nodes = {n.level: ((n.start_s - DAY_S) // 3600, (n.end_s - DAY_S) // 3600) for n in windows.open_nodes()}
+    assert nodes == {"15min": (12, 12), "1h": (12, 13), "evening": (18, 22), "night": (22, 30)}
+    seconds = range(DAY_S + 12 * 3600, DAY_S + 31 * 3600, 60)
+    windows.add("plaza/footfall", [(1000 * second, 1) for second in seconds])
+    done = closed(windows, DAY_S + 31 * 3600)
+    assert done["evening", DAY_S + 18 * 3600].sums == {"crossings": (240,)}
+    assert done["night", DAY_S + 22 * 3600].sums == {"crossings": (480,)}
+    weeks = plan(write_policy("footfall", swap=(('"6h" = 1, "1d" = 1', '"1w" = 1'),)))
+    windows = OpenWindows(weeks, DAY_S + 12 * 3600, ("plaza/footfall",))
+    (week,) = [node for node in windows.open_nodes() if node.level == "1w"]
+    monday = Calendar("Europe/Paris").midnight(date(2026, 6, 15))
+    assert (week.start_s, week.covered_from_s, week.end_s) == (monday - 7 * 86_400, DAY_S + 12 * 3600, monday)
+
+
 readings = st.lists(st.tuples(st.integers(-1000, 3 * 3600 * 1000), st.integers(-1000, 2000)), max_size=60)
 
 
 @settings(max_examples=max(50, settings().max_examples // 2))
 @given(
-    kind=st.sampled_from(["footfall", "noise", "pm2_5"]),
+    kind=st.sampled_from(["footfall", "noise", "pm2_5", "loud", "thick"]),
     raw=readings,
     shuffled=st.booleans(),
     start_s=st.integers(0, 4000),
@@ -191,11 +242,12 @@ def test_aggregates_equal_a_count_by_hand(
     windows = opened(kind, DAY_S + start_s)
     edges = [0, *sorted(min(cut, len(came)) for cut in cuts), len(came)]
     for begin, end in pairwise(edges):
-        windows.add(f"plaza/{kind}", came[begin:end])
+        windows.add(windows.plan.policy.streams[0].id, came[begin:end])
     nodes = closed(windows, DAY_S + 3 * 3600)
     assert nodes
     stream = windows.plan.policy.streams[0]
     low, high = stream.bounds
+    top = {"loud": 1400, "thick": 100_000}.get(kind, high)
     middle = (low + high) // 2
     for aggregate in nodes.values():
         node = aggregate.node
@@ -208,15 +260,15 @@ def test_aggregates_equal_a_count_by_hand(
                 alive = value == 0 or kind != "footfall"
                 if alive and slot > last_slot.get(quarter, -1):
                     last_slot[quarter] = slot
-                    taken.append(min(max(value, low), high))
+                    taken.append(min(max(value, low), top))
         assert node.present == 20 * len(taken) // node.slots
         if kind == "footfall":
             assert aggregate.sums == {"crossings": (max(counted, 0),)}
             continue
         slots = taken + [middle] * (node.slots - len(taken))
         assert aggregate.sums["mean"] == (sum(slots),)
-        assert node.slots * low <= aggregate.sums["mean"][0] <= node.slots * high
-        if kind == "noise":
+        assert node.slots * low <= aggregate.sums["mean"][0] <= node.slots * top
+        if stream.quantity.kind == "level":
             bins = [0] * 10
             for level in slots:
                 bins[min((level - low) // 50, 9)] += 1
