@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
+from murmure_privacy import recording
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import plan
@@ -16,7 +17,6 @@ from murmure_privacy.published import node_json
 from murmure_privacy.release import Message, Release
 from murmure_privacy.wire import new_key, open_message, public_key
 
-from murmure_edge import recording
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
 
