@@ -1,4 +1,4 @@
-"""What the demo shows on a terminal: a bar that moves, or a line now and then where nobody looks."""
+"""What demo and audit show on a terminal: a bar that moves, or a line now and then where nobody looks."""
 
 from __future__ import annotations
 
@@ -62,12 +62,16 @@ class Reporter:
         """Shows the city's own clock once the past is done."""
         self._show(1.0, f"{_local(now_s)}  {nodes} nodes in the archive")
 
-    def _show(self, share: float, note: str) -> None:
+    def runs(self, what: str, done: int, total: int) -> None:
+        """Shows how far an audit is with one of its scripts."""
+        self._show(done / total, f"{done:,} of {total:,} runs", what)
+
+    def _show(self, share: float, note: str, what: str = "replay") -> None:
         if self._live:
-            self._bar.update(self._task, completed=share, note=note)
+            self._bar.update(self._task, completed=share, note=note, description=what)
         elif not self._quiet and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_S
-            self.say(f"replay    {share:4.0%}  {note}")
+            self.say(f"{what:<9} {share:4.0%}  {note}")
 
     def summary(self, result: dict[str, Any], site: Path) -> None:
         """Prints the figures of a finished run."""

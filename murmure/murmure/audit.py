@@ -1,0 +1,573 @@
+"""What a stranger can prove from what leaves a gateway: lower bounds on epsilon, held against the policy's claim.
+
+The real windows, gate, ledger, noise and seal run many times on two streets that differ in one unit of privacy; only
+the sealed bytes are looked at. See docs/audit.md for the statistics.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import combinations
+from math import atanh, inf, log2, pi, sqrt
+from operator import eq, mul
+
+from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.publisher import Identity, Publisher
+from murmure_privacy import accountant
+from murmure_privacy import audit as signed
+from murmure_privacy.gate import Mechanism
+from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.plan import Plan
+from murmure_privacy.policy import Policy
+from murmure_privacy.release import Message, Outcome, Release
+from murmure_privacy.window import Calendar, utc
+from murmure_privacy.wire import new_key, open_message
+
+from murmure import audit_statistics as statistics
+from murmure.audit_street import Batch, Canary, Coordinate, Placement, Script
+
+CONFIDENCE = 0.999
+RERUN = 10  # a failed audit is run once more, so many times as large, before it counts
+CHECK_RISK = 1e-6  # of each check of the noise itself: to fail a gateway that is right
+_READ_OUTS = 3
+_DRAWN = 20_000
+_PAIRED_RUNS = 5000  # more of them would find nothing more between two nodes, at a cost that grows with their square
+PLAYED = ("without", "with canary")
+_SEPARATE = 8  # of a scale of at least so many units the lowest bits are looked at
+
+
+class Agent:
+    """A gateway's software between readings and sealed bytes, put together as `sense` does it, without ports or disk.
+
+    Each `run` is another gateway, from its first policy to a restart. Tests override a part to break it.
+    """
+
+    def __init__(self) -> None:
+        self.secret, self.public = new_key()
+        self.noise = self.mechanism()
+        self._plans: dict[bytes, Plan] = {}
+
+    def mechanism(self) -> Mechanism:
+        """Returns the source of noise."""
+        return DiscreteGaussian()
+
+    def database(self) -> GatewayDb:
+        """Returns a ledger and outbox without a past."""
+        return GatewayDb.in_memory()
+
+    def publisher(self, db: GatewayDb, committed: Callable[[Message, bytes], None]) -> Publisher:
+        """Returns what turns readings into messages."""
+        who = Identity("gw-audit", "audit", "audit", self.secret)
+        return _Remembering(db, who, self.noise, committed, self._plans)
+
+    def run(self, script: Script, batches: Sequence[Batch]) -> list[tuple[int, bytes]]:
+        """Plays one street. Returns (instant, sealed) for everything that left, what was sent again included."""
+        left: list[tuple[int, bytes]] = []
+        now_s = script.boots_s
+        db = self.database()
+
+        def committed(_: Message, sealed: bytes) -> None:
+            left.append((now_s, sealed))
+
+        publisher = self.publisher(db, committed)
+        publisher.start(now_s)
+        publisher.adopt(script.plan.policy, now_s)
+        for batch in batches:
+            if script.newer is not None and now_s < script.adopts_s <= batch.horizon_s:
+                publisher.adopt(script.newer.policy, script.adopts_s)
+            ended = now_s <= script.ends_s < batch.horizon_s
+            now_s = batch.horizon_s
+            for stream, readings in batch.readings:
+                publisher.add(stream, readings)
+            publisher.advance(now_s)
+            if ended:
+                publisher = self.restarted(db, committed, now_s)
+                left += [(now_s, sealed) for sealed in db.rows().values()]
+        left += [(now_s, sealed) for sealed in db.rows().values()]
+        db.close()
+        return left
+
+    def restarted(self, db: GatewayDb, committed: Callable[[Message, bytes], None], now_s: int) -> Publisher:
+        """Returns the publisher of a new start on the same ledger."""
+        publisher = self.publisher(db, committed)
+        publisher.start(now_s)
+        return publisher
+
+
+class _Remembering(Publisher):
+    """The publisher with plans kept from gateway to gateway: they follow from a policy's bytes alone, and making them
+    takes longer than all the rest."""
+
+    def __init__(
+        self,
+        db: GatewayDb,
+        who: Identity,
+        noise: Mechanism,
+        committed: Callable[[Message, bytes], None],
+        plans: dict[bytes, Plan],
+    ) -> None:
+        super().__init__(db, who, noise, committed, say=lambda _: None)
+        self._plans = plans
+
+    def _planned(self, policy: Policy) -> Plan:
+        if policy.hash not in self._plans:
+            self._plans[policy.hash] = super()._planned(policy)
+        return self._plans[policy.hash]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One released integer as a message describes it: everything but its value."""
+
+    coordinate: Coordinate
+    sigma: float
+
+
+Shape = tuple[object, ...]
+"""What an observer has of a run beside the integers: instants, lengths, heads, nodes, stated noise."""
+
+
+def observe(left: Sequence[tuple[int, bytes]], public: bytes) -> tuple[Shape, list[Message], array[int]]:
+    """Returns shape, messages and integers of what left in one run; the same bytes sent again count once."""
+    shape: list[object] = []
+    messages = []
+    integers = array("q")
+    first: dict[bytes, int] = {}
+    for left_s, sealed in left:
+        first.setdefault(sealed, left_s)
+    for sealed, left_s in first.items():
+        message = open_message(sealed, public)
+        messages.append(message)
+        shape += (left_s, len(sealed), message.gateway, message.boot, message.seq, message.closing_s)
+        for outcome in message.outcomes:
+            shape += (type(outcome), outcome.node, getattr(outcome, "reason", None))
+            for noised in getattr(outcome, "noised", ()):
+                shape += (noised.indicator, len(noised.integers), noised.sigma_milli, noised.rho_micro)
+                integers.extend(noised.integers)
+    return tuple(shape), messages, integers
+
+
+def slots_of(messages: Sequence[Message]) -> list[Slot]:
+    """Returns what each integer is, in the order in which `observe` gives them."""
+    return [
+        Slot((*outcome.node.key, noised.indicator, index), noised.sigma_milli / 1000)
+        for message in messages
+        for outcome in message.outcomes
+        if isinstance(outcome, Release)
+        for noised in outcome.noised
+        for index in range(len(noised.integers))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the policy promises for one unit of privacy. `mu`: sqrt(2 rho), with what the steps of a discrete Gaussian
+    add to it; infinite, and not judged, where the noise is smaller than one step."""
+
+    rho: float
+    epsilon: float
+    delta: float
+    mu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One size of an audit of one claim: runs of each street, the three proofs, and the statistic in units of its own
+    standard deviation, without and with the canary, of at most so many runs as a picture needs."""
+
+    runs: int
+    epsilon: statistics.Proof
+    mu: statistics.Proof
+    rho: statistics.Proof
+    without: tuple[float, ...]
+    with_canary: tuple[float, ...]
+
+    def exceeds(self, claim: Claim) -> bool:
+        """Returns whether a lower bound is above what is claimed."""
+        return self.epsilon.bound > claim.epsilon or self.mu.bound > claim.mu or self.rho.bound > claim.rho
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One claim audited: by its first run, and by a larger one if that failed."""
+
+    stream: str
+    unit: str
+    placement: Placement
+    claim: Claim
+    mu_of_canary: float  # what this canary can reveal at the noise stated: how tight the audit can be
+    runs: tuple[Run, ...]
+
+    @property
+    def exceeded(self) -> bool:
+        """Returns whether the last run has proved more than the claim."""
+        return self.runs[-1].exceeds(self.claim)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One look at what leaves. `chance`: it may fail a right gateway, with a probability of at most CHECK_RISK, so it
+    is done again with the larger run."""
+
+    name: str
+    placement: Placement
+    chance: bool
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything an audit found."""
+
+    confidence: float
+    results: tuple[Result, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Returns whether the gateway shows more than its policy says, or says something that is not so."""
+        return any(result.exceeded for result in self.results) or any(check.problem for check in self.checks)
+
+
+@dataclass(slots=True)
+class Sample:
+    """Many runs of one script: shapes with an example each, how often each came, and the integers of the first."""
+
+    script: Script
+    shapes: list[tuple[Shape, list[Message]]]
+    seen: tuple[list[int], list[int]]
+    integers: tuple[array[int], array[int]]
+    statistics: tuple[list[array[float]], list[array[float]]]  # by street, then by canary
+
+
+def collect(agent: Agent, script: Script, runs: int, step: Callable[[], None]) -> Sample:
+    """Returns what left in `runs` runs of each street, taken in turns; `step` is called after each run."""
+    columns = [[array("d") for _ in script.canaries] for _ in PLAYED]
+    sample = Sample(script, [], ([], []), (array("q"), array("q")), (columns[0], columns[1]))
+    weights: list[list[list[tuple[int, float]]]] = []
+    for _ in range(runs):
+        for side, street in enumerate((script.without, script.with_canary)):
+            shape, messages, integers = observe(agent.run(script, street), agent.public)
+            known = next((at for at, (other, _) in enumerate(sample.shapes) if other == shape), None)
+            if known is None:
+                known = len(sample.shapes)
+                sample.shapes.append((shape, messages))
+                for seen in sample.seen:
+                    seen.append(0)
+                weights.append([_weights(canary, slots_of(messages)) for canary in script.canaries])
+            sample.seen[side][known] += 1
+            if known == 0:
+                sample.integers[side].extend(integers)
+            for column, weighted in zip(sample.statistics[side], weights[known], strict=True):
+                column.append(sum(weight * integers[at] for at, weight in weighted))
+            step()
+    return sample
+
+
+def _weights(canary: Canary, slots: Sequence[Slot]) -> list[tuple[int, float]]:
+    """The matched filter: of all linear statistics it tells two Gaussian vectors apart best."""
+    return [
+        (at, canary.shifts[slot.coordinate] / slot.sigma**2)
+        for at, slot in enumerate(slots)
+        if canary.shifts.get(slot.coordinate)
+    ]
+
+
+# --- the claims ------------------------------------------------------------------------------------------------------
+
+
+def claim_of(rho_micro: int, delta: Decimal, least_sigma: float) -> Claim:
+    """Returns what is promised at this rho. `least_sigma`: the smallest noise it is made of, in released integers.
+
+    A discrete Gaussian is told from itself one step on as a continuous one with a variance smaller by 1/12 would be;
+    1/10 bounds that from sigma 0.7 on.
+    """
+    rho = rho_micro / accountant.MICRO
+    epsilon = float(accountant.epsilon(Decimal(rho_micro) / accountant.MICRO, delta))
+    mu = sqrt(2 * rho / (1 - 1 / (10 * least_sigma**2))) if least_sigma >= 1 else inf
+    return Claim(rho, epsilon, float(delta), mu)
+
+
+def judge(sample: Sample, confidence: float) -> list[tuple[Result, Run]]:
+    """Returns each claim of a script with what this sample proves: each stream's, and that of all streams together.
+
+    The three proofs of a claim are wrong together with probability at most 1 - `confidence`.
+    """
+    script = sample.script
+    slots = slots_of(sample.shapes[0][1])
+    parts = [(canary.stream.stream.id, canary.unit, [at]) for at, canary in enumerate(script.canaries)]
+    if len(parts) > 1:
+        parts.append(("all", "one of each", list(range(len(script.canaries)))))
+    found = []
+    for stream, unit, at in parts:
+        canaries = [script.canaries[number] for number in at]
+        shifted = [
+            (canary.shifts[slot.coordinate], slot.sigma)
+            for canary in canaries
+            for slot in slots
+            if canary.shifts.get(slot.coordinate)
+        ]
+        mu = sqrt(sum((shift / sigma) ** 2 for shift, sigma in shifted))
+        claim = claim_of(
+            sum(canary.stream.rho_micro for canary in canaries),
+            max(canary.stream.stream.delta for canary in canaries),
+            min((sigma for _, sigma in shifted), default=inf),
+        )
+        without, with_canary = (
+            [sum(values) for values in zip(*(columns[number] for number in at), strict=True)]
+            for columns in sample.statistics
+        )
+        found.append(
+            (
+                Result(stream, unit, script.placement, claim, mu, ()),
+                _proofs(without, with_canary, claim, mu, confidence),
+            )
+        )
+    return found
+
+
+def _proofs(without: Sequence[float], with_canary: Sequence[float], claim: Claim, mu: float, confidence: float) -> Run:
+    # In units of its own standard deviation, from the middle of the runs without the canary.
+    middle, scale = sum(without) / len(without), mu or 1.0
+    low = [(value - middle) / scale for value in without]
+    high = [(value - middle) / scale for value in with_canary]
+    risk = (1 - confidence) / _READ_OUTS
+    return Run(
+        len(low),
+        statistics.prove(low, high, lambda hit, alarm: statistics.epsilon_bound(hit, alarm, claim.delta), risk),
+        statistics.prove(low, high, statistics.mu_bound, risk),
+        statistics.prove(low, high, statistics.rho_bound, risk),
+        tuple(low[:_DRAWN]),
+        tuple(high[:_DRAWN]),
+    )
+
+
+# --- what leaves beside the values -----------------------------------------------------------------------------------
+
+
+def checks(sample: Sample) -> list[Check]:
+    """Returns every look at the sample that is no claim about epsilon."""
+    script = sample.script
+    found = [
+        Check("messages", script.placement, False, _other_messages(sample)),
+        Check("policy", script.placement, False, _against_policy(sample)),
+        Check("charges", script.placement, False, _overcharged(sample)),
+        Check("complete", script.placement, False, _withheld(sample)),
+        Check("once", script.placement, False, _twice(sample)),
+    ]
+    slots = slots_of(sample.shapes[0][1])
+    residuals = _residuals(sample, len(slots))
+    found += [
+        Check("spread", script.placement, True, _spread(slots, residuals)),
+        Check("correlation", script.placement, True, _correlated(slots, residuals)),
+        Check("starts", script.placement, True, _repeated(sample, slots)),
+        Check("low bits", script.placement, True, _low_bits(sample, slots)),
+    ]
+    return found
+
+
+def _name(slot: Slot) -> str:
+    stream, level, start_s, indicator, index = slot.coordinate
+    return f"{indicator}{index or ''} of {stream} {level} {utc(start_s)}"
+
+
+def _other_messages(sample: Sample) -> str | None:
+    """Set, order, instants, lengths and heads of messages, nodes and stated noise are the same in every run."""
+    if len(sample.shapes) == 1:
+        return None
+    shares = [f"{PLAYED[side]} {counts}" for side, counts in enumerate(sample.seen)]
+    return f"{len(sample.shapes)} kinds of runs where one is due; how often: {', '.join(shares)}"
+
+
+def _outcomes(sample: Sample) -> Iterator[Outcome]:
+    for _, messages in sample.shapes:
+        for message in messages:
+            yield from message.outcomes
+
+
+def _against_policy(sample: Sample) -> str | None:
+    """Each node is one that the signed policy allows, with its sigma and charge."""
+    plans = {made.policy.hash: made for made in (sample.script.plan, sample.script.newer) if made is not None}
+    for outcome in _outcomes(sample):
+        made = plans.get(outcome.node.policy)
+        calendar = Calendar(sample.script.plan.policy.timezone)
+        problem = "an unknown policy" if made is None else signed.check(outcome, made, calendar)
+        if problem is not None:
+            return f"{outcome.node.stream} {outcome.node.level} {utc(outcome.node.start_s)}: {problem}"
+    return None
+
+
+def _overcharged(sample: Sample) -> str | None:
+    """The stated charges of the nodes that contain an instant stay within the budget."""
+    for _, messages in sample.shapes:
+        releases = [outcome for message in messages for outcome in message.outcomes if isinstance(outcome, Release)]
+        for canary in sample.script.canaries:
+            for at_s in (canary.from_s, canary.until_s):
+                paid = sum(
+                    noised.rho_micro
+                    for release in releases
+                    if release.node.stream == canary.stream.stream.id
+                    and release.node.covered_from_s <= at_s < release.node.end_s
+                    for noised in release.noised
+                )
+                if paid > canary.stream.rho_micro:
+                    stream, promised = canary.stream.stream.id, canary.stream.rho_micro
+                    return f"{stream}: {paid} micro-rho at {utc(at_s)} where {promised} are promised"
+    return None
+
+
+def _withheld(sample: Sample) -> str | None:
+    """Every node that the canary touches is released: its sensor was there and nothing was paused."""
+    for _, messages in sample.shapes:
+        there = {slot.coordinate for slot in slots_of(messages)}
+        for canary in sample.script.canaries:
+            for coordinate in canary.shifts:
+                if coordinate not in there:
+                    return f"no release of {_name(Slot(coordinate, 0))}"
+    return None
+
+
+def _twice(sample: Sample) -> str | None:
+    """A node leaves once, a number stands for one message."""
+    for _, messages in sample.shapes:
+        keys = Counter(outcome.node.key for message in messages for outcome in message.outcomes)
+        numbers = Counter(message.seq for message in messages)
+        for key, count in keys.items():
+            if count > 1:
+                return f"{key[0]} {key[1]} {utc(key[2])} left {count} times with different values"
+        for seq, count in numbers.items():
+            if count > 1:
+                return f"message {seq} left in {count} forms"
+    return None
+
+
+def _residuals(sample: Sample, width: int) -> list[list[float]]:
+    """Returns the noise of each integer, both streets one after the other: the value less its mean on that street."""
+    found: list[list[float]] = [[] for _ in range(width)]
+    for integers in sample.integers:
+        for at in range(width):
+            column = integers[at::width]
+            # Sums of 64-bit integers are exact in Python; the mean is taken of what is left of the first value.
+            first = column[0] if column else 0
+            mean = sum(value - first for value in column) / max(1, len(column))
+            found[at] += [value - first - mean for value in column]
+    return found
+
+
+def _spread(slots: Sequence[Slot], residuals: Sequence[Sequence[float]]) -> str | None:
+    """The noise has the standard deviation that is stated with it, neither less nor more."""
+    for slot, column in zip(slots, residuals, strict=True):
+        freedom = len(column) - 2
+        ratio = sum(value * value for value in column) / freedom / slot.sigma**2
+        if statistics.two_sided(statistics.spread_z(ratio, freedom)) < CHECK_RISK / len(slots):
+            return f"{_name(slot)}: sigma {sqrt(ratio) * slot.sigma:.4g} where {slot.sigma:.4g} is stated"
+    return None
+
+
+def _correlated(slots: Sequence[Slot], residuals: Sequence[Sequence[float]]) -> str | None:
+    """The noise of one integer says nothing of that of another, nor of its own in the next start."""
+    units = [_standard(column[:_PAIRED_RUNS]) for column in residuals]
+    pairs = len(slots) * (len(slots) + 1) / 2
+    for one, other in combinations(range(len(slots)), 2):
+        if _is_related(sum(map(mul, units[one], units[other])), len(units[one]), CHECK_RISK / pairs):
+            return f"{_name(slots[one])} and {_name(slots[other])} have noise in common"
+    for slot, unit in zip(slots, units, strict=True):
+        if _is_related(sum(map(mul, unit, unit[1:])), len(unit), CHECK_RISK / pairs):
+            return f"{_name(slot)}: its noise tells that of the next start"
+    return None
+
+
+def _standard(column: Sequence[float]) -> list[float]:
+    mean = sum(column) / len(column)
+    size = sqrt(sum((value - mean) ** 2 for value in column))
+    return [(value - mean) / size if size else 0.0 for value in column]
+
+
+def _is_related(correlation: float, runs: int, risk: float) -> bool:
+    # Fisher's transformation is normal far into its tails, also for a few hundred runs.
+    bounded = max(-1 + 1e-12, min(1 - 1e-12, correlation))
+    return statistics.two_sided(atanh(bounded) * sqrt(runs - 3)) < risk
+
+
+def _repeated(sample: Sample, slots: Sequence[Slot]) -> str | None:
+    """Two starts, one after the other, do not draw the same noise more often than chance."""
+    width = len(slots)
+    seen, expected = 0, 0.0
+    for integers in sample.integers:
+        starts = len(integers) // width if width else 0
+        for start in range(0, starts - 1, 2):
+            one, other = (
+                integers[start * width : (start + 1) * width],
+                integers[(start + 1) * width : (start + 2) * width],
+            )
+            seen += sum(map(eq, one, other))
+        expected += starts // 2 * sum(1 / (2 * sqrt(pi) * slot.sigma) for slot in slots)
+    if statistics.coincidence_risk(seen, expected) < CHECK_RISK:
+        return f"{seen} integers stand unchanged after a new start where {expected:.4g} do by chance"
+    return None
+
+
+def _low_bits(sample: Sample, slots: Sequence[Slot]) -> str | None:
+    """The lowest bits of a released integer are as good as coins: noise of another origin often lies on a grid."""
+    tests = sum(_coins(slot) for slot in slots)
+    for at, slot in enumerate(slots):
+        column = [value for integers in sample.integers for value in integers[at :: len(slots)]]
+        for bit in range(_coins(slot)):
+            ones = sum(value >> bit & 1 for value in column)
+            z = (2 * ones - len(column)) / sqrt(len(column))
+            if statistics.two_sided(z) < CHECK_RISK / tests:
+                return f"{_name(slot)}: bit {bit} is set in {ones} of {len(column)} runs"
+    return None
+
+
+def _coins(slot: Slot) -> int:
+    """Returns how many of the lowest bits the noise alone makes uniform, to far below what can be counted."""
+    return max(0, int(log2(slot.sigma)) - 1) if slot.sigma >= _SEPARATE else 0
+
+
+# --- an audit --------------------------------------------------------------------------------------------------------
+
+
+def audit(
+    agent: Agent,
+    scripts: Sequence[Script],
+    runs: int,
+    confidence: float = CONFIDENCE,
+    rerun: int = RERUN,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Report:
+    """Audits every claim of the scripts with `runs` runs of each street, and once more with `rerun` times as many what
+    then seems to exceed its claim (0: no second chance). `progress` is told what runs, how far, of how much."""
+    results: list[Result] = []
+    seen: list[Check] = []
+    for number, script in enumerate(scripts, 1):
+        what = f"{script.placement} {number}/{len(scripts)}"
+        tries: list[list[tuple[Result, Run]]] = []
+        for size, name in ((runs, what), (runs * rerun, f"{what} again")):
+            if size:
+                sample = collect(agent, script, size, _counter(progress, name, 2 * size))
+                tries.append(judge(sample, confidence))
+                looks = checks(sample)
+            doubtful = any(run.exceeds(result.claim) for result, run in tries[-1])
+            doubtful = doubtful or any(check.problem and check.chance for check in looks)
+            if not doubtful or any(check.problem and not check.chance for check in looks):
+                break
+        seen += looks
+        for claims in zip(*tries, strict=True):
+            results.append(replace(claims[0][0], runs=tuple(run for _, run in claims)))
+    return Report(confidence, tuple(results), tuple(seen))
+
+
+def _counter(progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[], None]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(what, done, total)
+
+    return step
