@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from statistics import NormalDist
 
-from murmure_privacy.estimate import NORMAL_95, Figure
+from murmure_privacy.estimate import Figure
+from murmure_privacy.levels import NORMAL_95
 from murmure_privacy.window import Window
 
 from murmure_dashboards.charts import Chart, Step, Table, Tick, draw

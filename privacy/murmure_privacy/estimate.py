@@ -1,8 +1,10 @@
 """From released nodes alone to figures that agree with each other, with their standard errors. Pure post-processing.
 
-Within a civil day the released nodes of a stream are noisy sums over quarter-hours. Weighted least squares gives the
-best unbiased estimate of every node from all of them together; children then sum to their parents. Days are
-independent. Nothing is clipped: negative estimates stay, only drawings may stop at zero.
+Released nodes are noisy sums over quarter-hours. Weighted least squares over their tree gives the best unbiased
+estimate of every node, and of any other range they determine, from all of them together; children then sum to their
+parents. Nodes of different periods (`Calendar.period`) share no observation. Each new node can only make a standard
+error smaller; figures are provisional until their period is over. Nothing is clipped: negative estimates stay, only
+drawings may stop at zero.
 
 Slots without a reading were filled with a public constant (contract 5), so a released sum is that of a filled series.
 How many they were is public too (`present`), and so is how far they can have moved a mean: intervals are widened by it.
@@ -10,40 +12,46 @@ How many they were is public too (`present`), and so is how far they can have mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import log10, sqrt
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from murmure_privacy.aggregate import energy
-from murmure_privacy.published import divisor, printed_name, unit
+from murmure_privacy.levels import (
+    EXCEEDED,
+    LOUD_DB,
+    NORMAL_95,
+    SHARE_OVER,
+    WIDEST_MARGIN_DB,
+    Histogram,
+    decibels,
+    equivalent,
+    margin,
+)
+from murmure_privacy.published import divisor, filling, histogram, printed_name, unit
 from murmure_privacy.release import Node, Noised, Outcome, Release
-from murmure_privacy.stream import QUANTITIES
-from murmure_privacy.window import LEVELS, Calendar
+from murmure_privacy.tree import Forest, Observation, Silence, union
+from murmure_privacy.window import LEVELS, PARTS, Calendar, Window
 
-NORMAL_95 = 1.959964
-_RANK_TOLERANCE = 1e-9
+State = Literal["provisional", "final"]
 
 _TWENTIETHS = 20
-
-Interval = tuple[int, int]
-Spans = dict[str, dict[int, tuple[int, float]]]
-"""By level and first covered second: the end of a node, and the most of it that went without a reading."""
+_LDEN_WEIGHTS = {"day": 12 / 24, "evening": 4 * 10**0.5 / 24, "night": 8 * 10 / 24}
+"""Hours of each part with its penalty of 0, 5 and 10 dB (directive 2002/49/EC, annex I)."""
+_NOT_LINEAR = {"laeq_db", "ln_db", "lden_db", *EXCEEDED}
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One published figure in printed units. `value` is what left the gateway (None where there is no such single
-    number), `sigma` the noise on it; `estimate` and its `standard_error` come from all nodes of the day together.
+    number), `sigma` the noise on it; `estimate` and its `standard_error` come from all nodes together. A level read off
+    a histogram has no standard error of its own: it is given that of a normal law with the same 95 % interval.
 
     `absent`: the largest share, 0 to 1, of the covered time that can have gone without a reading. `fill`: what such
     moments count as, None for counts, which lack them. `low` to `high` holds, 19 times out of 20, the count of the
     sensor, or the mean that it would have shown had it never been silent: the noise's 95 % and, beyond them, as far as
-    the filled moments can have moved the mean. `low` or `high` is None where the interval has no end (a level whose
-    energy may be nothing). Times in seconds UTC."""
+    the filled moments can have moved the mean between the bounds of the histogram. `low` or `high` is None where the
+    interval has no end (a level whose energy may be nothing). Times in seconds UTC."""
 
     stream: str
     quantity: str
@@ -59,7 +67,7 @@ class Figure:
     standard_error: float
     low: float | None
     high: float | None
-    state: Literal["provisional", "final"]
+    state: State
     absent: float
     fill: float | None
 
@@ -68,222 +76,327 @@ class Figure:
         """Returns the half-width of the 95 % interval that noise alone makes."""
         return NORMAL_95 * self.standard_error
 
-
-class _Tree:
-    """Least squares over one day's released nodes of one scalar indicator, in released integers."""
-
-    def __init__(self, rows: Sequence[tuple[Interval, int, float]]) -> None:
-        # Instants at which some node begins or ends cut the day into atoms, so a partial node needs no special case.
-        cuts = sorted({at for (start_s, end_s), _, _ in rows for at in (start_s, end_s)})
-        self._index = {at: i for i, at in enumerate(cuts)}
-        design = np.zeros((len(rows), len(cuts) - 1))
-        observed = np.zeros(len(rows))
-        for number, ((start_s, end_s), value, sigma) in enumerate(rows):
-            design[number, self._index[start_s] : self._index[end_s]] = 1 / sigma
-            observed[number] = value / sigma
-        left, singular, right = np.linalg.svd(design, full_matrices=False)
-        kept = singular > singular[0] * _RANK_TOLERANCE
-        self._right = right[kept]
-        self._scale = 1 / singular[kept]
-        self._solution: NDArray[np.float64] = self._right.T @ (self._scale * (left.T[kept] @ observed))
-
-    def sum(self, interval: Interval) -> tuple[float, float]:
-        """Returns estimate and standard error of the sum over an interval that is a row or a sum of rows."""
-        weights = np.zeros(len(self._index) - 1)
-        weights[self._index[interval[0]] : self._index[interval[1]]] = 1
-        projected = self._right @ weights
-        return float(weights @ self._solution), float(np.linalg.norm(self._scale * projected))
+    @property
+    def publishable(self) -> bool:
+        """Returns whether the figure may be shown as a number: one in dB only if its interval has two ends and neither
+        is more than 3 dB away."""
+        return self.unit != "dB" or margin(self.estimate, self.low, self.high) <= WIDEST_MARGIN_DB
 
 
-def _scalars(release: Release) -> list[Noised]:
-    return [noised for noised in release.noised if len(noised.integers) == 1]
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What the figures of one interval share. `node`: one that is measured the same way."""
+
+    node: Node
+    level: str
+    start_s: int
+    end_s: int
+    covered_from_s: int
+    state: State
+    absent: float
+
+    def scalar(
+        self,
+        indicator: str,
+        summed: tuple[float, float],
+        widened: tuple[float | None, float, float],
+        released: tuple[float, float] | None = None,
+    ) -> Figure:
+        """Returns the figure of an estimate with its standard error. `widened`: what silent moments count as, and how
+        far below and above it they may have been; `released`: value and sigma as they left the gateway."""
+        estimate, error = summed
+        fill, below, above = widened
+        value, sigma = released or (None, None)
+        return Figure(
+            stream=self.node.stream,
+            quantity=self.node.quantity,
+            level=self.level,
+            start_s=self.start_s,
+            end_s=self.end_s,
+            covered_from_s=self.covered_from_s,
+            indicator=printed_name(self.node, indicator),
+            unit=unit(self.node, indicator),
+            value=value,
+            sigma=sigma,
+            estimate=estimate,
+            standard_error=error,
+            low=estimate - NORMAL_95 * error - self.absent * below,
+            high=estimate + NORMAL_95 * error + self.absent * above,
+            state=self.state,
+            absent=self.absent,
+            fill=fill,
+        )
+
+    def read_off(self, held: Histogram) -> list[Figure]:
+        """Returns the levels exceeded during 10, 50 and 90 % of the time, and the share over 65 dB."""
+        levels = {name: held.exceeded(share) for name, share in EXCEEDED.items()}
+        over = held.share_over(LOUD_DB)
+        found = []
+        for name, read in [*levels.items(), *([(SHARE_OVER, over)] if over else [])]:
+            like = self.scalar("histogram", (read.value, read.standard_error), (held.fill_db, 0, 0))
+            found.append(
+                replace(like, indicator=name, unit="dB" if name in levels else "1", low=read.low, high=read.high)
+            )
+        return found
 
 
-def _filling(node: Node, indicator: str) -> tuple[float | None, float, float]:
-    """Returns, in printed units, what a slot without a reading counts as, and how far below and above it the reading
-    may have been: (None, 0, 0) for counts, since nothing bounds who passed."""
-    if indicator not in ("mean", "energy"):
-        return None, 0.0, 0.0
-    low, high = node.bounds
-    if indicator == "energy":
-        floor = energy(low)
-        return float(floor), 0.0, float(energy(high) - floor)
-    middle, per_unit = (low + high) // 2, QUANTITIES[node.quantity].per_unit
-    return middle / per_unit, (middle - low) / per_unit, (high - middle) / per_unit
+class Series:
+    """All nodes of one stream that have closed so far, and what they say together.
+
+    `levels`: those of the stream's policy, of which some may not have closed yet; the levels that are seen are added.
+    A node that overlaps another without nesting, which no gateway of ours makes, is estimated from itself alone.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome], timezone: str, levels: Collection[str] = ()) -> None:
+        self._calendar = Calendar(timezone)
+        self._levels = {*levels, *(outcome.node.level for outcome in outcomes)}
+        self._period = Window(0, 0)
+        covered = [_covered(outcome.node) for outcome in outcomes]
+        silent = [(_TWENTIETHS - o.node.present) / _TWENTIETHS * _length_s(o.node) for o in outcomes]
+        self._silence = Silence(covered, silent)
+        self._released: dict[str, list[tuple[int, Node, Noised]]] = {}
+        for number, outcome in enumerate(outcomes):
+            for noised in outcome.noised if isinstance(outcome, Release) else ():
+                self._released.setdefault(noised.indicator, []).append((number, outcome.node, noised))
+        self._forests = {
+            indicator: Forest(
+                [
+                    Observation(
+                        covered[number],
+                        noised.integers,
+                        (noised.sigma_milli / 1000) ** 2,
+                        (node.cadence_ms, node.bounds),
+                    )
+                    for number, node, noised in released
+                ]
+            )
+            for indicator, released in self._released.items()
+        }
+
+    def figures(self, now_s: int) -> list[Figure]:
+        """Returns the figures of every released node: its own indicators, LAeq wherever its energy is positive, and
+        L10, L50, L90 and the share over 65 dB of a histogram. Ordered by level, start and indicator. A withheld node
+        has no figure, even where the others would determine one."""
+        found: list[Figure] = []
+        for indicator, released in self._released.items():
+            estimates = self._forests[indicator].estimates
+            for at, (number, node, noised) in enumerate(released):
+                length_s = _length_s(node)
+                silent_s = self._silence.most_s[number]
+                state = self._state(_covered(node), now_s)
+                span = _Span(
+                    node, node.level, node.start_s, node.end_s, node.covered_from_s, state, silent_s / length_s
+                )
+                sums, variance = estimates[at]
+                by = divisor(node, indicator)
+                error = sqrt(variance) / by
+                if indicator == "histogram":
+                    seconds = [value / by for value in sums]
+                    found += span.read_off(histogram(node, seconds, error, length_s, silent_s))
+                    continue
+                own = noised.integers[0] / by, noised.sigma_milli / 1000 / by
+                figure = span.scalar(indicator, (sums[0] / by, error), filling(node, indicator), own)
+                found.append(figure)
+                if indicator == "energy":
+                    found += _present(equivalent_level(figure))
+        order = {level: number for number, level in enumerate(LEVELS)}
+        return sorted(found, key=lambda f: (order[f.level], f.start_s, f.indicator))
+
+    def over(self, indicator: str, windows: Sequence[Window], now_s: int) -> Figure | None:
+        """Returns the figure of all the windows together, with its exact standard error, or None where the released
+        nodes do not determine it.
+
+        `indicator`: a printed name, as in `Figure`. `windows`: of whole quarter-hours, in order, sharing no moment;
+        they may span days and weeks. Counts add; means, levels and shares are those of the whole time. Also None for a
+        LAeq whose energy is not positive, and for a level of a histogram whose bounds change within the windows.
+        """
+        base = {"laeq_db": "energy", SHARE_OVER: "histogram"} | dict.fromkeys(EXCEEDED, "histogram")
+        name = base.get(indicator) or next(
+            (name for name, (one, *_) in self._released.items() if printed_name(one[1], name) == indicator), None
+        )
+        parts = self._forests[name].sums(windows) if name in self._forests else None
+        if not parts or name is None:
+            return None
+        nodes = [_shortened(self._released[name][part.root][1], part.length_s) for part in parts]
+        whole_s = sum(part.length_s for part in parts)
+        silent_s = self._silence.within(windows)
+        state = self._state(Window(windows[0].start_s, windows[-1].end_s), now_s)
+        start_s, end_s = windows[0].start_s, windows[-1].end_s
+        span = _Span(nodes[0], "range", start_s, end_s, start_s, state, silent_s / whole_s)
+        if name == "histogram":
+            if any(node.bounds != nodes[0].bounds for node in nodes):
+                return None
+            by = [divisor(node, name) for node in nodes]
+            columns = zip(*(part.sums for part in parts), strict=True)
+            seconds = [sum(value / one for value, one in zip(column, by, strict=True)) for column in columns]
+            sigma_s = sqrt(sum(part.variance / one**2 for part, one in zip(parts, by, strict=True)))
+            held = histogram(nodes[0], seconds, sigma_s, whole_s, silent_s)
+            return next((figure for figure in span.read_off(held) if figure.indicator == indicator), None)
+        weights = [
+            (1.0 if name == "crossings" else part.length_s / whole_s) / divisor(node, name)
+            for part, node in zip(parts, nodes, strict=True)
+        ]
+        estimate = sum(weight * part.sums[0] for weight, part in zip(weights, parts, strict=True))
+        variance = sum(weight**2 * part.variance for weight, part in zip(weights, parts, strict=True))
+        fills = [filling(node, name) for node in nodes]
+        fill = fills[0][0] if len({one[0] for one in fills}) == 1 else None
+        widest = max(one[1] for one in fills), max(one[2] for one in fills)
+        figure = span.scalar(name, (estimate, sqrt(variance)), (fill, *widest))
+        return equivalent_level(figure) if indicator == "laeq_db" else figure
+
+    def observed(self, indicator: str, window: Window) -> list[Window]:
+        """Returns the parts of a window that released nodes inside it cover, in order."""
+        return union(
+            [
+                _covered(node)
+                for name, released in self._released.items()
+                for _, node, _ in released
+                if printed_name(node, name) == indicator
+                and window.start_s <= node.covered_from_s
+                and node.end_s <= window.end_s
+            ]
+        )
+
+    def since_midnight(self, indicator: str, now_s: int) -> Figure | None:
+        """Returns the figure from the civil midnight before `now_s` to the last instant of the day at which a node had
+        closed, or None where that is not determined (something in between was not released)."""
+        day = self._calendar.day(now_s)
+        closed = self.observed(indicator, Window(day.start_s, now_s))
+        return self.over(indicator, [Window(day.start_s, closed[-1].end_s)], now_s) if closed else None
+
+    def _state(self, window: Window, now_s: int) -> State:
+        """A figure is final when no node that is not released yet can touch what it is about."""
+        for at_s in (window.start_s, window.end_s - 1):
+            if at_s not in self._period:
+                self._period = self._calendar.period(self._levels, at_s)
+        return "final" if self._period.end_s <= now_s else "provisional"
 
 
-def _spans(members: Sequence[Outcome]) -> Spans:
-    spans: Spans = {level: {} for level in LEVELS}
-    for outcome in members:
-        node = outcome.node
-        silent = (_TWENTIETHS - node.present) / _TWENTIETHS
-        spans.setdefault(node.level, {})[node.covered_from_s] = (node.end_s, silent)
-    return spans
+def figures(outcomes: Sequence[Outcome], timezone: str, now_s: int, levels: Collection[str] = ()) -> list[Figure]:
+    """Returns the figures of one stream's released nodes as `Series.figures` does; arguments as those of `Series`."""
+    return Series(outcomes, timezone, levels).figures(now_s)
 
 
-def _absent(node: Node, spans: Spans) -> float:
-    """Returns the most of a node that can have gone without a reading: what its own `present` leaves open, or less
-    where the nodes of a finer level, which say it piece by piece, tile it whole."""
-    most = (_TWENTIETHS - node.present) / _TWENTIETHS
-    finer = LEVELS[: LEVELS.index(node.level)] if node.level in LEVELS else ()
-    for level in finer:
-        at_s, silent_s = node.covered_from_s, 0.0
-        while at_s < node.end_s and at_s in spans[level]:
-            end_s, silent = spans[level][at_s]
-            silent_s += silent * (end_s - at_s)
-            at_s = end_s
-        if at_s == node.end_s:
-            most = min(most, silent_s / (node.end_s - node.covered_from_s))
-    return most
-
-
-def _figure(
-    node: Node,
+def range_figure(
+    outcomes: Sequence[Outcome],
     indicator: str,
-    summed: tuple[float, float],
-    released: Noised,
-    absent: float,
-    state: Literal["provisional", "final"],
-) -> Figure:
-    by = divisor(node, indicator)
-    estimate, error = summed[0] / by, summed[1] / by
-    fill, below, above = _filling(node, indicator)
-    return Figure(
-        stream=node.stream,
-        quantity=node.quantity,
-        level=node.level,
-        start_s=node.start_s,
-        end_s=node.end_s,
-        covered_from_s=node.covered_from_s,
-        indicator=printed_name(node, indicator),
-        unit=unit(node, indicator),
-        value=released.integers[0] / by,
-        sigma=released.sigma_milli / 1000 / by,
-        estimate=estimate,
-        standard_error=error,
-        low=estimate - NORMAL_95 * error - absent * below,
-        high=estimate + NORMAL_95 * error + absent * above,
-        state=state,
-        absent=absent,
-        fill=fill,
-    )
+    from_s: int,
+    until_s: int,
+    timezone: str,
+    now_s: int,
+    levels: Collection[str] = (),
+) -> Figure | None:
+    """Returns the figure of `[from_s, until_s)`, whole quarter-hours, as `Series.over` does."""
+    return Series(outcomes, timezone, levels).over(indicator, [Window(from_s, until_s)], now_s)
 
 
-def equivalent_level(energy: Figure) -> Figure | None:
+def equivalent_level(energy: Figure, indicator: str = "laeq_db") -> Figure | None:
     """Returns LAeq in dB from a figure of mean energy, with the interval's ends carried over, or None if the estimate
-    is not positive. `low` is None where the energy's lower end is not positive."""
-    if energy.estimate <= 0:
+    is not positive. `low` is None where the energy's lower end is not positive. `indicator`: another name for it."""
+    level = equivalent(energy.estimate, energy.standard_error, energy.low, energy.high)
+    if level is None:
         return None
-
-    def decibels(value: float | None) -> float | None:
-        return 10 * log10(value) if value is not None and value > 0 else None
-
-    level = 10 * log10(energy.estimate)
-    return Figure(
-        stream=energy.stream,
-        quantity=energy.quantity,
-        level=energy.level,
-        start_s=energy.start_s,
-        end_s=energy.end_s,
-        covered_from_s=energy.covered_from_s,
-        indicator="laeq_db",
+    return replace(
+        energy,
+        indicator=indicator,
         unit="dB",
         value=decibels(energy.value),
         sigma=None,
-        estimate=level,
-        standard_error=10 / np.log(10) * energy.standard_error / energy.estimate,
-        low=decibels(energy.low),
-        high=decibels(energy.high),
-        state=energy.state,
-        absent=energy.absent,
+        estimate=level.value,
+        standard_error=level.standard_error,
+        low=level.low,
+        high=level.high,
         fill=decibels(energy.fill),
     )
 
 
-def figures(outcomes: Sequence[Outcome], timezone: str, now_s: int) -> list[Figure]:
-    """Returns the figures of one stream: every scalar indicator of every released node, ordered by level, start and
-    indicator; LAeq is added wherever its energy is positive. A withheld node has no figure, even where the others of
-    its day would determine one.
-
-    `outcomes`: all nodes of the days wanted. A day is `final` once it has ended by `now_s`.
-    """
-    calendar = Calendar(timezone)
-    days: dict[int, list[Outcome]] = {}
-    for outcome in outcomes:
-        days.setdefault(calendar.day(outcome.node.start_s).start_s, []).append(outcome)
-    found: list[Figure] = []
-    for day_s, members in sorted(days.items()):
-        state: Literal["provisional", "final"] = "final" if calendar.day(day_s).end_s <= now_s else "provisional"
-        indicators = dict.fromkeys(
-            noised.indicator for member in members if isinstance(member, Release) for noised in _scalars(member)
-        )
-        for indicator in indicators:
-            found.extend(_day_figures(members, indicator, state))
-    order = {level: number for number, level in enumerate(("15min", "1h", "6h", "1d"))}
-    return sorted(found, key=lambda f: (order.get(f.level, 9), f.start_s, f.indicator))
-
-
-def _day_figures(members: Sequence[Outcome], indicator: str, state: Literal["provisional", "final"]) -> list[Figure]:
-    released = [
-        (outcome.node, noised)
-        for outcome in members
-        if isinstance(outcome, Release)
-        for noised in outcome.noised
-        if noised.indicator == indicator
-    ]
-    tree = _Tree(
-        [
-            ((node.covered_from_s, node.end_s), noised.integers[0], noised.sigma_milli / 1000)
-            for node, noised in released
-        ]
-    )
-    spans = _spans(members)
-    found = []
-    for node, noised in released:
-        summed = tree.sum((node.covered_from_s, node.end_s))
-        figure = _figure(node, indicator, summed, noised, _absent(node, spans), state)
-        found.append(figure)
-        if indicator == "energy":
-            level = equivalent_level(figure)
-            if level is not None:
-                found.append(level)
-    return found
-
-
 def total(days: Sequence[Figure]) -> Figure | None:
     """Returns one figure for several whole days of one stream and indicator: the sum of counts, or the mean weighted by
-    the time covered. None for no days or for levels in decibels (which do not add).
+    the time covered. None for no days or for levels in decibels, which do not add.
 
-    Days are independent, so squared errors add; what silence may have moved adds up as it is. `fill` is None where the
-    days do not agree on it.
+    Squared errors add, as those of days do that are independent. Those of days within a released week are negatively
+    correlated: the error is then too large, and `Series.over` has the exact one. What silence may have moved adds up as
+    it is. `fill` is None where the days do not agree on it.
     """
-    if not days or days[0].indicator == "laeq_db":
+    if not days or days[0].indicator in _NOT_LINEAR:
         return None
-    first = days[0]
-    covered = [day.end_s - day.covered_from_s for day in days]
-    shares = [part / sum(covered) for part in covered]
-    weights = [1.0 for _ in days] if first.quantity == "footfall" else shares
-    pairs = list(zip(weights, days, strict=True))
-    estimate = sum(weight * day.estimate for weight, day in pairs)
-    error = sqrt(sum((weight * day.standard_error) ** 2 for weight, day in pairs))
-    below = sum(w * (day.estimate - day.margin - day.low) for w, day in pairs if day.low is not None)
-    above = sum(w * (day.high - day.estimate - day.margin) for w, day in pairs if day.high is not None)
-    return Figure(
-        stream=first.stream,
-        quantity=first.quantity,
+    covered_s = [day.end_s - day.covered_from_s for day in days]
+    adds = days[0].quantity == "footfall"
+    return _weighted([(1.0 if adds else part / sum(covered_s), day) for part, day in zip(covered_s, days, strict=True)])
+
+
+def lden(energies: Iterable[Figure]) -> Figure | None:
+    """Returns the day-evening-night level of one or more noise days (06 to 06) from figures of mean energy of a stream
+    with nodes `day`, `evening` and `night`; other levels and indicators are passed over.
+
+    10 lg of the mean over the days of (12 E(day) + 4 10^0.5 E(evening) + 8 10 E(night)) / 24: energies first, decibels
+    last; the weights are 12, 4 and 8 hours also when the clocks change. Only days of which all three parts were
+    measured whole count. None where there is none, or where noise made the energy negative.
+    """
+    parts = {part: dict[int, Figure]() for part in PARTS}
+    for figure in energies:
+        if figure.indicator == "energy_mean" and figure.level in parts and figure.covered_from_s == figure.start_s:
+            parts[figure.level][figure.start_s] = figure
+    whole = []
+    for day in parts["day"].values():
+        evening = parts["evening"].get(day.end_s)
+        night = parts["night"].get(evening.end_s) if evening else None
+        if evening and night:
+            whole.append((day, evening, night))
+    if not whole:
+        return None
+    return equivalent_level(
+        _weighted([(_LDEN_WEIGHTS[part.level] / len(whole), part) for day in whole for part in day]), "lden_db"
+    )
+
+
+def night_level(energies: Iterable[Figure]) -> Figure | None:
+    """Returns Ln, the LAeq of the nights (22 to 06), from figures of mean energy of level `night`: the mean of the
+    energies, then decibels. None where there is no night, or where noise made the energy negative."""
+    nights = total([one for one in energies if one.indicator == "energy_mean" and one.level == "night"])
+    return equivalent_level(nights, "ln_db") if nights else None
+
+
+def _weighted(pairs: Sequence[tuple[float, Figure]]) -> Figure:
+    """The sum of independent figures by weight."""
+    of = [figure for _, figure in pairs]
+    first = of[0]
+    estimate = sum(weight * figure.estimate for weight, figure in pairs)
+    error = sqrt(sum((weight * figure.standard_error) ** 2 for weight, figure in pairs))
+    below = sum(w * (figure.estimate - figure.margin - figure.low) for w, figure in pairs if figure.low is not None)
+    above = sum(w * (figure.high - figure.estimate - figure.margin) for w, figure in pairs if figure.high is not None)
+    covered_s = [figure.end_s - figure.covered_from_s for figure in of]
+    absent = sum(part * figure.absent for part, figure in zip(covered_s, of, strict=True)) / sum(covered_s)
+    return replace(
+        first,
         level="range",
-        start_s=min(day.start_s for day in days),
-        end_s=max(day.end_s for day in days),
-        covered_from_s=min(day.covered_from_s for day in days),
-        indicator=first.indicator,
-        unit=first.unit,
+        start_s=min(figure.start_s for figure in of),
+        end_s=max(figure.end_s for figure in of),
+        covered_from_s=min(figure.covered_from_s for figure in of),
         value=None,
         sigma=None,
         estimate=estimate,
         standard_error=error,
         low=estimate - NORMAL_95 * error - below,
         high=estimate + NORMAL_95 * error + above,
-        state="final" if all(day.state == "final" for day in days) else "provisional",
-        absent=sum(share * day.absent for share, day in zip(shares, days, strict=True)),
-        fill=first.fill if all(day.fill == first.fill for day in days) else None,
+        state="final" if all(figure.state == "final" for figure in of) else "provisional",
+        absent=absent,
+        fill=first.fill if all(figure.fill == first.fill for figure in of) else None,
     )
+
+
+def _covered(node: Node) -> Window:
+    return Window(node.covered_from_s, node.end_s)
+
+
+def _length_s(node: Node) -> int:
+    return node.end_s - node.covered_from_s
+
+
+def _shortened(node: Node, length_s: int) -> Node:
+    """The node as if it covered this long: what its sums are divided by follows from that."""
+    return replace(node, covered_from_s=node.end_s - length_s)
+
+
+def _present(figure: Figure | None) -> list[Figure]:
+    return [] if figure is None else [figure]

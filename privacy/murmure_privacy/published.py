@@ -5,15 +5,14 @@ A pure function of the released integers; nothing here has seen an exact value.
 
 from __future__ import annotations
 
-from itertools import accumulate
-from math import log10
+from collections.abc import Sequence
 from typing import Any
 
+from murmure_privacy.aggregate import energy
+from murmure_privacy.levels import EXCEEDED, LOUD_DB, NORMAL_95, SHARE_OVER, Estimate, Histogram, equivalent
 from murmure_privacy.release import Message, Node, Noised, Outcome, Release
-from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS, QUANTITIES, histogram_edges_tenths
+from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
 from murmure_privacy.window import utc
-
-_LOUD_TENTHS = 650
 
 
 def printed_name(node: Node, indicator: str) -> str:
@@ -45,38 +44,56 @@ def printed_values(node: Node, noised: Noised) -> list[float]:
     return [round(value / by, 6) for value in noised.integers]
 
 
-def level_exceeded(seconds: list[float], edges_db: list[float], share: float) -> float | None:
-    """Returns the level exceeded during `share` of the time, read off a noised histogram, or None if it is empty.
+def filling(node: Node, indicator: str) -> tuple[float | None, float, float]:
+    """Returns, in printed units, what a slot without a reading counts as, and how far below and above it the reading
+    may have been: (None, 0, 0) for counts, since nothing bounds who passed.
 
-    Negative seconds, which noise can make, count as none here only; within a bin time is spread evenly.
+    The bounds are those of the histogram. Where the policy protects up to a level, mean and energy have no upper clamp;
+    what a silent slot may have hidden is said as if they had.
     """
-    held = [max(0.0, value) for value in seconds]
-    whole = sum(held)
-    if whole <= 0:
-        return None
-    below = [0.0, *accumulate(held)]
-    wanted = (1 - share) * whole
-    at = next(index for index, value in enumerate(below[1:]) if value >= wanted)
-    within = (wanted - below[at]) / held[at] if held[at] else 0.0
-    return edges_db[at] + within * (edges_db[at + 1] - edges_db[at])
+    low, high = node.bounds
+    middle, per_unit = (low + high) // 2, QUANTITIES[node.quantity].per_unit
+    if indicator == "energy":
+        floor = energy(low)
+        return float(floor), 0.0, float(energy(high) - floor)
+    if indicator == "crossings":
+        return None, 0.0, 0.0
+    return middle / per_unit, (middle - low) / per_unit, (high - middle) / per_unit
 
 
-def _derived(node: Node, values: dict[str, Any]) -> dict[str, float | None]:
+def histogram(node: Node, seconds: Sequence[float], sigma_s: float, covered_s: float, silent_s: float) -> Histogram:
+    """Returns the histogram of a node, or of a part of it that is `covered_s` long, with what is public about it."""
+    low, high = node.bounds
+    edges = [edge / 10 for edge in histogram_edges_tenths(low, high)]
+    return Histogram(seconds, sigma_s, edges, covered_s, silent_s, (low + high) // 2 / 10)
+
+
+def _derived(node: Node, noised: Sequence[Noised]) -> dict[str, float | None]:
+    """What follows from one node's own release. A level whose 95 % margin is above 3 dB is None, and so is the LAeq of
+    an energy that noise made negative."""
     derived: dict[str, float | None] = {}
-    if "histogram_s" in values:
-        seconds, edges = values["histogram_s"], values["histogram_edges_db"]
-        for name, share in (("l10_db", 0.1), ("l50_db", 0.5), ("l90_db", 0.9)):
-            level = level_exceeded(seconds, edges, share)
-            derived[name] = None if level is None else round(level, 1)
-        low, high = node.bounds
-        if low <= _LOUD_TENTHS < high and (_LOUD_TENTHS - low) % HISTOGRAM_STEP_TENTHS == 0:
-            first = (_LOUD_TENTHS - low) // HISTOGRAM_STEP_TENTHS
-            covered_s = node.end_s - node.covered_from_s
-            derived["share_over_65_db"] = round(sum(seconds[first:]) / covered_s, 4)
-    if "energy_mean" in values:
-        energy = values["energy_mean"]
-        derived["laeq_db"] = round(10 * log10(energy), 1) if energy > 0 else None
+    covered_s = node.end_s - node.covered_from_s
+    silent = (20 - node.present) / 20
+    for one in noised:
+        by = divisor(node, one.indicator)
+        sigma = one.sigma_milli / 1000 / by
+        if one.indicator == "histogram":
+            held = histogram(node, [value / by for value in one.integers], sigma, covered_s, silent * covered_s)
+            for name, share in EXCEEDED.items():
+                derived[name] = _shown(held.exceeded(share))
+            over = held.share_over(LOUD_DB)
+            if over is not None:
+                derived[SHARE_OVER] = round(over.value, 4)
+        elif one.indicator == "energy":
+            value, margin = one.integers[0] / by, NORMAL_95 * sigma
+            _, below, above = filling(node, one.indicator)
+            level = equivalent(value, sigma, value - margin - silent * below, value + margin + silent * above)
+            derived["laeq_db"] = _shown(level) if level else None
     return derived
+
+
+def _shown(level: Estimate) -> float | None:
+    return round(level.value, 1) if level.publishable else None
 
 
 def node_json(message: Message, outcome: Outcome) -> dict[str, Any]:
@@ -113,7 +130,7 @@ def node_json(message: Message, outcome: Outcome) -> dict[str, Any]:
     }
     if isinstance(outcome, Release):
         printed["values"] = values
-        derived = _derived(node, values)
+        derived = _derived(node, outcome.noised)
         if derived:
             printed["derived"] = derived
     else:
