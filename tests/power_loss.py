@@ -17,8 +17,7 @@ import multiprocessing
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from typing import Any, Literal
 import apsw
 
 SECTOR_BYTES = 512
+SAY_EVERY_S = 5
 _LOGS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 _numbers = itertools.count()  # VFS names are global in SQLite
 
@@ -156,7 +156,7 @@ def _survivors(writes: Sequence[Operation], draw: Random) -> Iterator[Operation]
         draw.shuffle(chosen)
     for number, one in enumerate(chosen):
         last = order == "beginning" and number == len(chosen) - 1
-        yield from _torn(one, draw) if last or draw.random() < 0.25 else [one]
+        yield from _torn(one, draw) if last or draw.random() < 1 / (1 + len(chosen)) else [one]
 
 
 def _torn(one: Operation, draw: Random) -> Iterator[Operation]:
@@ -246,16 +246,14 @@ class _Vfs(apsw.VFS):
             self._disk.sync_folder()
 
 
-@contextmanager
-def _as_sqlite3() -> Iterator[None]:
-    """Turns apsw's errors into those of the standard library."""
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls into apsw and turns its errors into those of the standard library."""
     try:
-        yield
+        return function(*arguments)
     except apsw.Error as error:
-        code = getattr(error, "extendedresult", 0) or getattr(error, "result", 0)
         kind = sqlite3.IntegrityError if isinstance(error, apsw.ConstraintError) else sqlite3.OperationalError
         translated = kind(str(error))
-        translated.sqlite_errorcode = code
+        translated.sqlite_errorcode = getattr(error, "extendedresult", 0)
         raise translated from error
 
 
@@ -264,16 +262,13 @@ class _Cursor:
         self._cursor, self.rowcount, self.lastrowid = cursor, rowcount, lastrowid
 
     def fetchone(self) -> Any:
-        with _as_sqlite3():
-            return self._cursor.fetchone()
+        return _call(self._cursor.fetchone)
 
-    def fetchall(self) -> list[Any]:
-        with _as_sqlite3():
-            return self._cursor.fetchall()
+    def fetchall(self) -> Any:
+        return _call(self._cursor.fetchall)
 
     def __iter__(self) -> Iterator[Any]:
-        with _as_sqlite3():
-            yield from self._cursor
+        return iter(self.fetchone, None)
 
 
 class Connection:
@@ -294,11 +289,9 @@ class Connection:
     ) -> None:
         self._disk, self._synchronous, self._committed = disk, synchronous, committed
         self._vfs = _Vfs(f"power-loss-{next(_numbers)}", disk)
-        with _as_sqlite3():
-            self._db = apsw.Connection(name, vfs=self._vfs.name)
-            self._db.execute(
-                f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA wal_autocheckpoint = {checkpoint_pages}"
-            ).fetchall()
+        self._db: apsw.Connection = _call(lambda: apsw.Connection(name, vfs=self._vfs.name))
+        own = f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA wal_autocheckpoint = {checkpoint_pages}"
+        _call(lambda: self._db.execute(own).fetchall())
         self._seen = len(disk.journal)
 
     @property
@@ -306,26 +299,23 @@ class Connection:
         return self._db.in_transaction
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> _Cursor:
-        return self._run(lambda: self._db.execute(self._synced(sql), tuple(values)))
+        return self._done(_call(self._db.execute, self._synced(sql), values))
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> _Cursor:
-        return self._run(lambda: self._db.executemany(sql, rows))
+        return self._done(_call(self._db.executemany, sql, rows))
 
     def executescript(self, script: str) -> None:
-        self._run(lambda: self._db.execute(self._synced(script)).fetchall())
+        self._done(_call(lambda: self._db.execute(self._synced(script)).fetchall()))
 
     def close(self) -> None:
-        with _as_sqlite3():
-            self._db.close()
+        _call(self._db.close)
         self._vfs.unregister()
 
     def _synced(self, sql: str) -> str:
         return sql.replace("synchronous = FULL", f"synchronous = {self._synchronous}")
 
-    def _run(self, statement: Callable[[], Any]) -> _Cursor:
-        with _as_sqlite3():
-            cursor = statement()
-            done = _Cursor(cursor, self._db.changes(), self._db.last_insert_rowid())
+    def _done(self, cursor: Any) -> _Cursor:
+        done = _Cursor(cursor, self._db.changes(), self._db.last_insert_rowid())
         if len(self._disk.journal) > self._seen and not self._db.in_transaction:
             self._seen = len(self._disk.journal)
             self._committed()
@@ -341,28 +331,36 @@ class Tally:
 
 
 def campaign(
-    live: Callable[[int], tuple[int, str | None]], cuts: int, workers: int, say: Callable[[str], None]
+    live: Callable[[int], tuple[int, str | None]],
+    cuts: int,
+    only_one: bool = False,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Tally:
-    """Lives lives, by seeds from 0 on, until there were that many cuts. `live(seed)` -> (cuts, what broke or None)."""
-    if workers > 1:
-        return _in_parallel(live, cuts, workers, say)
-    tally = Tally()
-    for seed in itertools.count():
-        if tally.cuts >= cuts:
-            return tally
-        _add(tally, seed, *live(seed))
-    raise AssertionError("there are always more seeds")
+    """Lives lives, by seeds from 0 on, until there were that many cuts, or (`only_one`) one that broke something.
+
+    `live(seed)` -> (cuts, what broke or None). With more than one worker the lives are spread over processes.
+    """
+    tally, began_s, next_word_s = Tally(), time.monotonic(), time.monotonic()
+    for seed, made, broke in _lives(live, workers):
+        tally.cuts += made
+        if broke is not None:
+            tally.broken.append(f"seed {seed}: {broke}")
+        if time.monotonic() > next_word_s:
+            next_word_s += SAY_EVERY_S
+            rate = tally.cuts / (time.monotonic() - began_s)
+            say(f"{tally.cuts} of {cuts} cuts, {len(tally.broken)} broke something, {rate:.0f} cuts/s")
+        if tally.cuts >= cuts or (only_one and tally.broken):
+            break
+    return tally
 
 
-def _add(tally: Tally, seed: int, cuts: int, broke: str | None) -> None:
-    tally.cuts += cuts
-    if broke is not None:
-        tally.broken.append(f"seed {seed}: {broke}")
-
-
-def _in_parallel(
-    live: Callable[[int], tuple[int, str | None]], cuts: int, workers: int, say: Callable[[str], None]
-) -> Tally:
+def _lives(
+    live: Callable[[int], tuple[int, str | None]], workers: int
+) -> Generator[tuple[int, int, str | None], None, None]:
+    if workers == 1:
+        for seed in itertools.count():
+            yield (seed, *live(seed))
     forks = multiprocessing.get_context("fork")
     results: Any = forks.SimpleQueue()
 
@@ -373,17 +371,10 @@ def _in_parallel(
     processes = [forks.Process(target=work, args=(first,), daemon=True) for first in range(workers)]
     for process in processes:
         process.start()
-    tally, began_s = Tally(), time.monotonic()
-    next_word_s = began_s
     try:
-        while tally.cuts < cuts:
-            _add(tally, *results.get())
-            if time.monotonic() > next_word_s:
-                next_word_s += 5
-                rate = tally.cuts / (time.monotonic() - began_s)
-                say(f"{tally.cuts} of {cuts} cuts, {len(tally.broken)} broke something, {rate:.0f} cuts/s")
+        while True:
+            yield results.get()
     finally:
         for process in processes:
             process.kill()
             process.join()
-    return tally
