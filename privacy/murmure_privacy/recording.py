@@ -32,6 +32,7 @@ _LARGEST = Decimal(1_000_000)
 class Recording:
     """Rows of one stream: (start in ms UTC, value in reading units), sorted; the median step between them."""
 
+    site: str
     rows: list[tuple[int, int]]
     step_ms: int
     metrics: tuple[str, ...]
@@ -77,7 +78,7 @@ def read(path: Path, stream: StreamPolicy, site: str | None, metric: str | None)
     rows = [(instant_ms, _integer(value, stream)) for instant_ms, value in sorted(summed.items())]
     steps = [after - before for (before, _), (after, _) in pairwise(rows)]
     step_ms = median_low(steps) if steps else _NAMED_MS.get(metrics[0], stream.cadence_ms)
-    return Recording(rows, step_ms, metrics, tuple(sorted(set(found) - set(metrics))))
+    return Recording(site, rows, step_ms, metrics, tuple(sorted(set(found) - set(metrics))))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, Decimal]]:

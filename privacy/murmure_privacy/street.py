@@ -1,0 +1,131 @@
+"""Streets on which a preview says what levels would show: two described here, or one that was recorded.
+
+A street is how often each level occurs in each quarter-hour. Nothing here has seen a running gateway: a recording is
+one that the steward gives, public or already published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import erf, log10, sqrt
+
+from murmure_privacy import recording
+from murmure_privacy.aggregate import energy
+from murmure_privacy.policy import StreamPolicy
+from murmure_privacy.window import PARTS, QUARTER_S, Calendar, Window
+
+Levels = dict[int, float]
+"""Share of the time, 0 to 1, by level in tenths of a decibel; the shares sum to one."""
+
+_REACH = 4  # standard deviations, beyond which a described street has no level
+_LEAST_PRESENT = 0.5  # of a node's slots, below which it would be withheld
+
+
+@dataclass(frozen=True, slots=True)
+class Street:
+    """`quarters`: by start of the quarter-hour, how many slots had which level; `slots` is what a whole one has."""
+
+    name: str
+    says: str
+    calendar: Calendar
+    quarters: Mapping[int, Mapping[int, float]]
+    slots: int
+
+    def whole(self) -> Levels:
+        """Returns the levels of all of its time."""
+        return self._pooled(list(self.quarters))
+
+    def nodes(self, level: str) -> list[Levels]:
+        """Returns the levels of each node of a kind that would have been released; those of the whole street, as if it
+        went on like this, where it is too short for one."""
+        inside: dict[Window, list[int]] = {}
+        for start_s in self.quarters:
+            window = self.calendar.node(level, start_s)
+            if start_s in window:
+                inside.setdefault(window, []).append(start_s)
+        found = []
+        for window, quarters in inside.items():
+            nominal = (window.end_s - window.start_s) / QUARTER_S * self.slots
+            if sum(sum(self.quarters[start_s].values()) for start_s in quarters) >= _LEAST_PRESENT * nominal:
+                found.append(self._pooled(quarters))
+        return found or [self.whole()]
+
+    def _pooled(self, quarters: list[int]) -> Levels:
+        pooled: Levels = {}
+        for start_s in quarters:
+            for level, slots in self.quarters[start_s].items():
+                pooled[level] = pooled.get(level, 0.0) + slots
+        together = sum(pooled.values())
+        return {level: slots / together for level, slots in sorted(pooled.items())}
+
+
+def laeq_db(levels: Levels, low: int = 0, high: int = 1400) -> float:
+    """Returns 10 lg of the mean energy, levels held between `low` and `high` tenths of a decibel first."""
+    return 10 * log10(mean_energy(levels, low, high))
+
+
+def mean_energy(levels: Levels, low: int, high: int) -> float:
+    """Returns the mean of 10^(L/10), levels held between `low` and `high` tenths of a decibel first."""
+    return sum(share * energy(min(max(level, low), high)) for level, share in levels.items())
+
+
+def louder(levels: Levels, tenths: int) -> float:
+    """Returns the share of the time above a level."""
+    return sum(share for level, share in levels.items() if level > tenths)
+
+
+def binned(levels: Levels, edges: tuple[int, ...]) -> list[float]:
+    """Returns the share of the time in each bin; the end bins hold what lies beyond them."""
+    bins = [0.0] * (len(edges) - 1)
+    width = edges[1] - edges[0]
+    for level, share in levels.items():
+        bins[min(max((level - edges[0]) // width, 0), len(bins) - 1)] += share
+    return bins
+
+
+def described() -> list[Street]:
+    """Returns the two streets of reference. In each part of the day their levels follow a normal law in decibels, of
+    this median and standard deviation, cut at four of them; the LAeq of a day is then 46 and 65 dB."""
+    return [
+        _normal("quiet street", {"day": (45, 5), "evening": (42, 5), "night": (36, 4)}),
+        _normal("busy street", {"day": (64, 5), "evening": (62, 5.5), "night": (55, 7)}),
+    ]
+
+
+def _normal(name: str, parts: Mapping[str, tuple[int, float]]) -> Street:
+    calendar = Calendar("UTC")
+    laws = {part: _law(*law) for part, law in parts.items()}
+    quarters: dict[int, Mapping[int, float]] = {}
+    for start_s in range(0, 2 * 24 * 3600, QUARTER_S):  # two days, so that a night is whole
+        quarters[start_s] = next(laws[part] for part in PARTS if start_s in calendar.node(part, start_s))
+    said = ", ".join(f"{part} {median} ± {deviation:g}" for part, (median, deviation) in parts.items())
+    return Street(name, f"levels by a normal law, median ± standard deviation in dB: {said}", calendar, quarters, 1)
+
+
+def _law(median: int, deviation: float) -> Levels:
+    def below(tenths: float) -> float:
+        return erf(tenths / 10 / deviation / sqrt(2)) / 2
+
+    reach = round(10 * _REACH * deviation)
+    shares = {10 * median + off: below(off + 0.5) - below(off - 0.5) for off in range(-reach, reach + 1)}
+    whole = sum(shares.values())
+    return {level: share / whole for level, share in shares.items()}
+
+
+def recorded(rows: recording.Recording, stream: StreamPolicy, timezone: str) -> Street:
+    """Returns a recording as a street, one reading a slot as a gateway would have had."""
+    cadence_ms = stream.cadence_ms
+    quarters: dict[int, dict[int, float]] = {}
+    last_slot = -1
+    for _, readings in recording.batches(rows, stream):
+        for time_ms, level in readings:
+            slot = time_ms // cadence_ms
+            if slot > last_slot:
+                last_slot = slot
+                quarter = quarters.setdefault(time_ms // (QUARTER_S * 1000) * QUARTER_S, {})
+                quarter[level] = quarter.get(level, 0) + 1
+    says = f"recorded, one level every {rows.step_ms / 1000:g} s"
+    if rows.step_ms > cadence_ms:
+        says += ", so that shorter sounds are not in it"
+    return Street(rows.site, says, Calendar(timezone), quarters, QUARTER_S * 1000 // cadence_ms)
