@@ -33,72 +33,14 @@ from murmure.audit_street import Batch, Canary, Coordinate, Placement, Script
 CONFIDENCE = 0.999
 RERUN = 10  # a failed audit is run once more, so many times as large, before it counts
 CHECK_RISK = 1e-6  # of each check of the noise itself: to fail a gateway that is right
-_READ_OUTS = 3
-_DRAWN = 20_000
-_PAIRED_RUNS = 5000  # more of them would find nothing more between two nodes, at a cost that grows with their square
 PLAYED = ("without", "with canary")
-_SEPARATE = 8  # of a scale of at least so many units the lowest bits are looked at
+_READ_OUTS = 3
+_DRAWN = 20_000  # runs that a picture is made of
+_PAIRED_RUNS = 5000  # runs in which pairs of integers are compared: there are thousands of pairs
+_COINS_FROM = 8  # of noise of at least so many units the lowest bits are looked at
 
 
-class Agent:
-    """A gateway's software between readings and sealed bytes, put together as `sense` does it, without ports or disk.
-
-    Each `run` is another gateway, from its first policy to a restart. Tests override a part to break it.
-    """
-
-    def __init__(self) -> None:
-        self.secret, self.public = new_key()
-        self.noise = self.mechanism()
-        self._plans: dict[bytes, Plan] = {}
-
-    def mechanism(self) -> Mechanism:
-        """Returns the source of noise."""
-        return DiscreteGaussian()
-
-    def database(self) -> GatewayDb:
-        """Returns a ledger and outbox without a past."""
-        return GatewayDb.in_memory()
-
-    def publisher(self, db: GatewayDb, committed: Callable[[Message, bytes], None]) -> Publisher:
-        """Returns what turns readings into messages."""
-        who = Identity("gw-audit", "audit", "audit", self.secret)
-        return _Remembering(db, who, self.noise, committed, self._plans)
-
-    def run(self, script: Script, batches: Sequence[Batch]) -> list[tuple[int, bytes]]:
-        """Plays one street. Returns (instant, sealed) for everything that left, what was sent again included."""
-        left: list[tuple[int, bytes]] = []
-        now_s = script.boots_s
-        db = self.database()
-
-        def committed(_: Message, sealed: bytes) -> None:
-            left.append((now_s, sealed))
-
-        publisher = self.publisher(db, committed)
-        publisher.start(now_s)
-        publisher.adopt(script.plan.policy, now_s)
-        for batch in batches:
-            if script.newer is not None and now_s < script.adopts_s <= batch.horizon_s:
-                publisher.adopt(script.newer.policy, script.adopts_s)
-            ended = now_s <= script.ends_s < batch.horizon_s
-            now_s = batch.horizon_s
-            for stream, readings in batch.readings:
-                publisher.add(stream, readings)
-            publisher.advance(now_s)
-            if ended:
-                publisher = self.restarted(db, committed, now_s)
-                left += [(now_s, sealed) for sealed in db.rows().values()]
-        left += [(now_s, sealed) for sealed in db.rows().values()]
-        db.close()
-        return left
-
-    def restarted(self, db: GatewayDb, committed: Callable[[Message, bytes], None], now_s: int) -> Publisher:
-        """Returns the publisher of a new start on the same ledger."""
-        publisher = self.publisher(db, committed)
-        publisher.start(now_s)
-        return publisher
-
-
-class _Remembering(Publisher):
+class PlannedOnce(Publisher):
     """The publisher with plans kept from gateway to gateway: they follow from a policy's bytes alone, and making them
     takes longer than all the rest."""
 
@@ -117,6 +59,60 @@ class _Remembering(Publisher):
         if policy.hash not in self._plans:
             self._plans[policy.hash] = super()._planned(policy)
         return self._plans[policy.hash]
+
+
+class Agent:
+    """A gateway's software between readings and sealed bytes, put together as `sense` does it, without ports or disk.
+
+    Each `run` is another gateway, from its first policy to a restart. Tests override a part to break it.
+    """
+
+    publisher: type[PlannedOnce] = PlannedOnce
+
+    def __init__(self) -> None:
+        self.secret, self.public = new_key()
+        self.noise = self.mechanism()
+        self._plans: dict[bytes, Plan] = {}
+
+    def mechanism(self) -> Mechanism:
+        """Returns the source of noise."""
+        return DiscreteGaussian()
+
+    def database(self) -> GatewayDb:
+        """Returns a ledger and outbox without a past."""
+        return GatewayDb.in_memory()
+
+    def run(self, script: Script, batches: Sequence[Batch]) -> list[tuple[int, bytes]]:
+        """Plays one street. Returns (instant, sealed) for everything that left, what was sent again included."""
+        left: list[tuple[int, bytes]] = []
+        now_s = script.boots_s
+        db = self.database()
+
+        def committed(_: Message, sealed: bytes) -> None:
+            left.append((now_s, sealed))
+
+        publisher = self._start(db, script.plan.policy.site, committed, now_s)
+        publisher.adopt(script.plan.policy, now_s)
+        for batch in batches:
+            if script.newer is not None and now_s < script.adopts_s <= batch.horizon_s:
+                publisher.adopt(script.newer.policy, script.adopts_s)
+            ended = now_s <= script.ends_s < batch.horizon_s
+            now_s = batch.horizon_s
+            for stream, readings in batch.readings:
+                publisher.add(stream, readings)
+            publisher.advance(now_s)
+            if ended:
+                publisher = self._start(db, script.plan.policy.site, committed, now_s)
+                left += [(now_s, sealed) for sealed in db.rows().values()]
+        left += [(now_s, sealed) for sealed in db.rows().values()]
+        db.close()
+        return left
+
+    def _start(self, db: GatewayDb, site: str, committed: Callable[[Message, bytes], None], now_s: int) -> Publisher:
+        who = Identity("gw-audit", "audit", site, self.secret)
+        publisher = self.publisher(db, who, self.noise, committed, self._plans)
+        publisher.start(now_s)
+        return publisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,7 +522,7 @@ def _low_bits(sample: Sample, slots: Sequence[Slot]) -> str | None:
 
 def _coins(slot: Slot) -> int:
     """Returns how many of the lowest bits the noise alone makes uniform, to far below what can be counted."""
-    return max(0, int(log2(slot.sigma)) - 1) if slot.sigma >= _SEPARATE else 0
+    return max(0, int(log2(slot.sigma)) - 1) if slot.sigma >= _COINS_FROM else 0
 
 
 # --- an audit --------------------------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def draw(report: Report) -> str:
         f'<rect class="without" x="16" y="46" width="14" height="12"/><text x="36" y="57">without the canary</text>'
         f'<rect class="canary" x="176" y="46" width="14" height="12"/><text x="196" y="57">with it: one unit more'
         "</text>"
-        f'<text class="small" x="{_PLOT_X}" y="76">best statistic, in its standard deviations; dotted: the threshold for mu</text>'
+        f'<text class="small" x="{_PLOT_X}" y="76">best statistic, in its standard deviations; dotted: threshold for mu'
+        "</text>"
         f'<text class="small" x="{_BAR_X - 60}" y="76">proved ({report.confidence:.1%}) of what is claimed</text>'
         f'{rows}<text class="small" x="16" y="{height - 12}">{foot}</text></svg>\n'
     )

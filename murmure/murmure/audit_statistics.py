@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from math import exp, inf, lgamma, log, log1p, sqrt
+from math import erfc, exp, inf, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 NORMAL = NormalDist()
@@ -168,7 +168,7 @@ def _wilson(hits: int, runs: int, z: float) -> float:
 
 def two_sided(z: float) -> float:
     """Returns the probability that a standard normal is further from 0 than `z`."""
-    return 2 * NORMAL.cdf(-abs(z))
+    return erfc(abs(z) / sqrt(2))
 
 
 def spread_z(ratio: float, freedom: int) -> float:
@@ -181,7 +181,7 @@ def spread_z(ratio: float, freedom: int) -> float:
 
 
 def coincidence_risk(seen: int, expected: float) -> float:
-    """Returns a bound on the probability of `seen` or more independent coincidences where `expected` are: Chernoff's."""
+    """Returns a bound on the probability of `seen` or more coincidences where `expected` are due: Chernoff's."""
     if seen <= expected:
         return 1.0
     return exp(seen - expected - seen * log(seen / expected)) if expected > 0 else 0.0
