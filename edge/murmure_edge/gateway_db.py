@@ -45,6 +45,12 @@ CREATE TABLE IF NOT EXISTS head (
     hash BLOB NOT NULL,
     mark BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS told (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    policy_version INTEGER NOT NULL,
+    older_copy TEXT,
+    mark BLOB NOT NULL
+) STRICT;
 """
 )
 _connect = partial(sqlite3.connect, isolation_level=None)
@@ -62,6 +68,15 @@ class StoredPolicy:
     version: int
     from_s: int
     toml: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the centre's receipts have told and no later loss of them may undo: the newest policy that it has, and, if
+    it is so, how they show that this file is an older copy."""
+
+    policy_version: int = 0
+    older_copy: str | None = None
 
 
 class GatewayDb:
@@ -97,8 +112,9 @@ class GatewayDb:
         heads = self._db.execute("SELECT boot, seq, hash, mark FROM head").fetchall()
         messages = self._db.execute("SELECT seq, sealed, mark FROM outbox ORDER BY seq").fetchall()
         policies = self._db.execute("SELECT version, from_s, toml, mark FROM policies").fetchall()
+        told = self._db.execute("SELECT policy_version, older_copy, mark FROM told").fetchall()
         right = all(mark == _mark(*fields, *self._ends()) for *fields, mark in heads) and len(heads) == 1
-        right = right and all(mark == _mark(*fields) for *fields, mark in (*messages, *policies))
+        right = right and all(mark == _mark(*fields) for *fields, mark in (*messages, *policies, *told))
         if right and messages:
             # Receipts settle the oldest first: what is left ends with the newest and has no gap.
             _, newest, newest_hash, _ = heads[0]
@@ -212,11 +228,12 @@ class GatewayDb:
         self._set_head(*self._db.execute("SELECT boot, seq, hash FROM head").fetchone())
 
     def _ends(self) -> list[object]:
-        """Where each table ends: the newest charge, the oldest message that waits, every policy."""
+        """Where each table ends: the newest charge, the oldest message that waits, every policy, what was told."""
         charge = self._db.execute("SELECT chain FROM charges ORDER BY line DESC LIMIT 1").fetchone()
         oldest = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
-        policies = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
-        return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in policies)]
+        marks = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
+        marks += self._db.execute("SELECT mark FROM told").fetchall()
+        return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in marks)]
 
     def rows(self) -> dict[int, bytes]:
         """Returns the messages without a receipt, by number."""
@@ -247,6 +264,18 @@ class GatewayDb:
         with self.transaction():
             fields = (version, from_s, toml)
             self._db.execute("INSERT INTO policies VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
+            self._renew_head()
+
+    def told(self) -> Told:
+        """Returns what the centre's receipts have told so far."""
+        row = self._db.execute("SELECT policy_version, older_copy FROM told").fetchone()
+        return Told(*row) if row else Told()
+
+    def remember(self, told: Told) -> None:
+        """Keeps what a receipt has told, in place of what was known before."""
+        with self.transaction():
+            fields = (told.policy_version, told.older_copy)
+            self._db.execute("INSERT OR REPLACE INTO told VALUES (1, ?, ?, ?)", (*fields, _mark(*fields)))
             self._renew_head()
 
 

@@ -140,6 +140,14 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class OlderCopy:
+    """A true receipt for messages of ours that our database does not know, or knows otherwise: another copy of this
+    card has spoken since, and ours must fall silent. `detail` says how it shows."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewPolicy:
     """A true policy, newer than the one in force. `sealed` is what to store."""
 
@@ -160,11 +168,11 @@ class Refused:
     detail: str
 
 
-def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled | Refused:
+def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled | OlderCopy | Refused:
     """Returns which messages a receipt settles. Pure; never raises, whatever the bytes are.
 
-    The centre must have signed it, for this gateway, and its hash must be that of our own message: a centre that has
-    filed something else under this number must not make us forget ours.
+    The centre must have signed it, for this gateway. It settles only what our own key has signed: a number that we
+    have not given yet, our number with another hash, or one that forks the chain was given by a card with the same key.
     """
     try:
         receipt = wire.open_receipt(sealed, trust.centre)
@@ -173,18 +181,26 @@ def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled |
     if (receipt.gateway, receipt.quartier) != (trust.gateway, trust.quartier):
         return Refused("other_gateway", f"it is for {receipt.gateway} in {receipt.quartier}")
     settled = receipt.settled_seq
+    forks = [seq for seq, word in receipt.exceptions if word == "forked"]
+    if forks:
+        return OlderCopy(f"the centre holds a message {forks[0]} that does not follow from the one before it")
     if settled > state.newest:
-        return Refused("ahead", f"it settles message {settled}, and {state.newest} is our newest")
+        return OlderCopy(f"the centre has settled message {settled}, and {state.newest} is the newest here")
+    if state.hashes.get(settled, receipt.settled_hash) != receipt.settled_hash:
+        return OlderCopy(f"the centre has settled another message {settled} than the one here")
     seqs = tuple(sorted(seq for seq in state.hashes if seq <= settled))
-    if seqs and state.hashes.get(settled) != receipt.settled_hash:
-        return Refused("other_message", f"our message {settled} has another hash")
+    if seqs and settled not in state.hashes:
+        return Refused("other_message", f"message {settled} is not in the outbox, and older ones are")
     return Settled(receipt, seqs)
 
 
-def decide_policy(sealed: bytes, trust: Trust, current: Policy | None) -> NewPolicy | SamePolicy | Refused:
+def decide_policy(
+    sealed: bytes, trust: Trust, current: Policy | None, newest_told: int = 0
+) -> NewPolicy | SamePolicy | Refused:
     """Returns what a sealed policy is to us. Pure; never raises, whatever the bytes are.
 
-    Enough of the pinned stewards must have signed it, for this site, and its version must have grown.
+    Enough of the pinned stewards must have signed it, for this site, and its version must have grown. It must not be
+    older than `newest_told`, the newest of which a receipt has told: an old one could be played again to loosen.
     """
     try:
         text = wire.open_policy(sealed, trust.stewards, trust.signatures_required)
@@ -199,4 +215,6 @@ def decide_policy(sealed: bytes, trust: Trust, current: Policy | None) -> NewPol
         return SamePolicy()
     if current is not None and candidate.version <= current.version:
         return Refused("old_policy", f"it is version {candidate.version}, and {current.version} is in force")
+    if candidate.version < newest_told:
+        return Refused("old_policy", f"it is version {candidate.version}, and the centre's newest is {newest_told}")
     return NewPolicy(candidate, sealed)

@@ -87,12 +87,20 @@ class Publisher:
         self._accepted: list[tuple[int, Plan]] = []  # (instant from which it holds, plan), by version
         self._now_s: int | None = None
         self._full = False
+        self.newest_told = db.told().policy_version  # of which the centre has told
         self.waits_until_s = 0  # the clock is behind the newest charge until then: nothing is open
 
     @property
     def policy(self) -> Policy | None:
         """Returns the newest accepted policy."""
         return self._accepted[-1][1].policy if self._accepted else None
+
+    @property
+    def awaited(self) -> int | None:
+        """Returns the version of a newer policy of which the centre has told and that has not come, None if there is
+        none. Until it comes everything is withheld (`no_policy`): it may pause or drop any stream."""
+        ours = self.policy.version if self.policy else 0
+        return self.newest_told if self.newest_told > ours else None
 
     @property
     def owes(self) -> bool:
@@ -174,6 +182,16 @@ class Publisher:
             if span.plan is made:
                 self._open(stream, made, span.from_s, None)
 
+    def heed(self, version: int) -> None:
+        """Takes the centre's word, signed, that this is the newest policy there is; kept for every later start.
+
+        Raises DiskFull if it cannot be kept yet: until the next start it counts all the same.
+        """
+        self.newest_told = max(self.newest_told, version)
+        told = self._db.told()
+        if version > told.policy_version:
+            self._db.remember(replace(told, policy_version=version))
+
     def longest_message(self, policy: Policy) -> int:
         """Returns the length of the longest message there can be while a newer policy takes over, stream by stream."""
         old = {era.plan.policy.hash: era.plan for era in self._eras}
@@ -241,14 +259,15 @@ class Publisher:
         """Returns what every policy since the era's own says of its stream together, and until when it may publish.
 
         A stream that any of them drops is missing, one that any of them pauses or protects better is paused: a node of
-        the era that is still open would otherwise publish, after a pause was lifted, what happened during it.
+        the era that is still open would otherwise publish, after a pause was lifted, what happened during it. It is
+        missing too while a newer policy is awaited.
         """
         policy, publish_until_s = era.plan.policy, era.publish_until_s
         newer = [plan for _, plan in self._accepted if plan.policy.version > policy.version]
         own = era.plan.streams[era.stream]
         words = [plan.streams.get(era.stream) for plan in newer]
         streams = []
-        if None not in words:
+        if None not in words and self.awaited is None:
             paused = any(word.stream.paused or _protects_better(word, own) for word in words if word is not None)
             streams.append(replace(own.stream, paused=own.stream.paused or paused))
         if self._judge_dates:

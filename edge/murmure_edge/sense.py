@@ -17,10 +17,10 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
 from murmure_privacy.gate import Mechanism
@@ -33,7 +33,17 @@ from murmure_edge import health
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
 from murmure_edge.folders import names, opened, prepare_folders, read_regular
 from murmure_edge.gateway_db import DiskFull, GatewayDb
-from murmure_edge.inbox import Inbox, Letter, NewPolicy, OutboxState, Refused, Settled, decide_policy, decide_receipt
+from murmure_edge.inbox import (
+    Inbox,
+    Letter,
+    NewPolicy,
+    OlderCopy,
+    OutboxState,
+    Refused,
+    Settled,
+    decide_policy,
+    decide_receipt,
+)
 from murmure_edge.link import Link
 from murmure_edge.outbox import Outbox, seq_of
 from murmure_edge.port import Port
@@ -141,6 +151,7 @@ class Sense:
         self._before_start: list[PortBatch] = []
         self._not_before_ms = 0
         self._waiting_letters: list[Letter] = []  # true ones for which the disk had no room
+        self._said_awaited: int | None = None
         self._next_look = 0.0
         self._now_s = 0
 
@@ -170,8 +181,12 @@ class Sense:
                 self._drain()
 
     def _require_whole_past(self) -> None:
-        """Raises LedgerDamaged if the outbox holds a message of ours that the database does not know: it lost its end
-        (a damaged log, an older copy), and would give that number twice."""
+        """Raises LedgerDamaged if a receipt has shown that this is an older copy, or if the outbox holds a message of
+        ours that the database does not know: it lost its end (a damaged log, an older copy), and would give that
+        number twice."""
+        older_copy = self._db.told().older_copy
+        if older_copy is not None:
+            self._fall_silent(older_copy)
         newest = self._db.next_message()[0] - 1
         with suppress(OSError), opened(self._config.outbox) as at:
             for name in names(at):
@@ -182,6 +197,18 @@ class Sense:
                         f"{self._config.outbox / name}: is newer than all that gateway.db knows of; nothing is "
                         "published: keep the card for inspection and enrol the gateway anew"
                     )
+
+    def _fall_silent(self, older_copy: str) -> NoReturn:
+        """Takes back what `send` has not sent yet, and ends, now and at every later start."""
+        self._outbox.start({})
+        told = self._db.told()
+        if told.older_copy is None:
+            with suppress(DiskFull):  # then the receipt, which the broker keeps, says it again at the next start
+                self._db.remember(replace(told, older_copy=older_copy))
+        raise LedgerDamaged(
+            f"{self._config.data / 'gateway.db'}: is an older copy, or has a clone ({older_copy}); nothing is "
+            "published: keep the card for inspection and enrol the gateway anew"
+        )
 
     def _is_ours(self, sealed: bytes) -> bool:
         try:
@@ -287,6 +314,12 @@ class Sense:
                 self._waiting_letters.append(letter)
                 if letter not in again:
                     self._say(f"inbox: {letter.name} waits: {error}")
+        awaited = self._publisher.awaited
+        if awaited is not None and awaited != self._said_awaited:
+            self._say(
+                f"policy {awaited}: is the centre's newest and not yet accepted here; nothing is published until it is"
+            )
+        self._said_awaited = awaited
         self._outbox.retry(self._db.message)
         if health.is_due(self._now_s, self._health_s):
             self._health_s = self._now_s
@@ -306,12 +339,15 @@ class Sense:
         if letter.kind == "receipt":
             newest = self._db.next_message()[0] - 1
             receipt = decide_receipt(letter.data, self._trust, OutboxState(newest, self._hashes))
-            if isinstance(receipt, Settled):
+            if isinstance(receipt, OlderCopy):
+                self._fall_silent(receipt.detail)
+            elif isinstance(receipt, Settled):
                 self._settle(receipt)
+                self._publisher.heed(receipt.receipt.policy_version)
             else:
                 self._say(f"inbox: {letter.name} is not believed ({receipt.reason})")
             return
-        verdict = decide_policy(letter.data, self._trust, self._publisher.policy)
+        verdict = decide_policy(letter.data, self._trust, self._publisher.policy, self._publisher.newest_told)
         if isinstance(verdict, Refused):
             self._say(f"inbox: {letter.name} is not believed ({verdict.reason})")
         elif isinstance(verdict, NewPolicy):

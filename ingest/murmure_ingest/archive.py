@@ -470,10 +470,14 @@ class Archive:
         settled = self.find(gateway, row[0])
         return Totals(row[0], settled.hash if settled else bytes(32), row[1])
 
-    def exceptions(self, gateway: str, up_to_seq: int) -> list[tuple[int, Disposition]]:
-        """Returns the newest settled messages that are not filed, by sequence number, as many as a receipt carries."""
+    def exceptions(self, gateway: str, up_to_seq: int) -> list[tuple[int, str]]:
+        """Returns the newest settled messages that are not filed, by sequence number, as many as a receipt carries.
+
+        One that broke the chain is `forked`: it tells a gateway, as nothing else of its own does, that it has a clone.
+        """
         rows = self._rows(
-            "SELECT m.seq, coalesce(a.disposition, m.disposition) AS word FROM messages m "
+            "SELECT m.seq, iif(m.reason = 'chain_broken', 'forked', coalesce(a.disposition, m.disposition)) AS word "
+            "FROM messages m "
             "LEFT JOIN amendments a ON a.message = m.id "
             "WHERE m.gateway = ? AND m.seq <= ? AND m.disposition <> 'filed' AND word <> 'filed' "
             "ORDER BY m.seq DESC LIMIT ?",

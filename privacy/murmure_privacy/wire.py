@@ -47,7 +47,7 @@ FIRST_PREVIOUS = bytes(32)
 
 LEVEL_CODES = ("15min", "1h", "6h", "1d", "1w", "day", "evening", "night")
 INDICATOR_CODES = ("crossings", "histogram", "mean", "energy")
-SETTLED_BADLY = ("refused", "quarantined")
+SETTLED_BADLY = ("refused", "quarantined", "forked")
 PORT_STATES = ("absent", "opening", "warming", "ok", "degraded", "stalled", "wrong-device", "denied")
 CLOCK_STATES = ("ok", "unsynced", "behind", "stepped")
 

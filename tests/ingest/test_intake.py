@@ -269,7 +269,7 @@ def test_a_broken_chain_is_put_aside_whole(centre: Any, early: bool) -> None:
     assert (word.reason, word.fate) == ("chain_broken", "quarantined")
     assert centre.archive.counts()["quarantined"] == 1
     assert centre.archive.find(gateway.name, 1 if early else 2).sealed == order[1]
-    assert [word for _, word in centre.archive.exceptions(gateway.name, 2)] == ["quarantined"]
+    assert [word for _, word in centre.archive.exceptions(gateway.name, 2)] == ["forked"]
 
 
 def test_a_first_message_names_nothing_before_it(centre: Any) -> None:

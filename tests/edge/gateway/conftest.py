@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from murmure_edge.config import load
+from murmure_edge.config import load, load_trust
 from murmure_edge.folders import prepare_folders
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
+from murmure_edge.reading import PortBatch, PortHealth, PortState, Reading
+from murmure_edge.sense import Sense
 from murmure_privacy.errors import LedgerDamaged
-from murmure_privacy.ledger import Ledger
-from murmure_privacy.plan import IndicatorPlan, plan
+from murmure_privacy.ledger import Charge, Ledger
+from murmure_privacy.plan import IndicatorPlan, Plan, plan
 from murmure_privacy.policy import Policy, parse
-from murmure_privacy.release import Message, Outcome, Receipt, Release
+from murmure_privacy.release import Message, Outcome, Receipt, Release, Withheld
+from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import FIRST_PREVIOUS, digest, new_key, open_message, public_key, seal_policy, seal_receipt
 
 QUARTER_S = 900
@@ -97,6 +100,12 @@ class Numbered:
 def exact() -> Exact:
     """A mechanism that adds nothing."""
     return Exact()
+
+
+@pytest.fixture(scope="session")
+def numbered() -> type[Numbered]:
+    """numbered(first) -> a mechanism whose draws can be told apart."""
+    return Numbered
 
 
 SECRET = new_key()[0]
@@ -231,7 +240,29 @@ def promises_kept(db: GatewayDb, policies: dict[bytes, Policy], drawn: bool = Tr
             spent, allowed = sum(line.rho_micro for line in over), min(budgets[line.policy, stream] for line in over)
             if spent > allowed:
                 return f"{stream}: {spent} micro-rho spent at {at_s} where {allowed} are allowed"
+        if any(over_cap(db.ledger, plan(policies[line.policy]), line) for line in paid):
+            return f"{stream}: more than the cap was spent"
     return None
+
+
+def over_cap(ledger: Ledger, made: Plan, line: Charge) -> bool:
+    """Returns whether a charge lies on a day up to which its policy's cap is passed."""
+    stream = made.streams[line.stream]
+    cap, limit = stream.stream.cap, stream.cap_rho_micro
+    if cap is None or limit is None:
+        return False
+    levels = [level for level, _ in stream.stream.nodes if level != "1w"]
+    at_s = line.covered_from_s
+    while at_s < line.end_s:
+        day = made.calendar.period(levels, at_s)
+        at_s = day.end_s
+        total = 0
+        for _ in range(cap.days):
+            total += cap.units_per_day**2 * ledger.spent_rho_micro(line.stream, day.start_s, day.end_s)
+            day = made.calendar.period(levels, day.start_s - 1)
+        if total > limit:
+            return True
+    return False
 
 
 @pytest.fixture(scope="session")
@@ -300,8 +331,9 @@ class Enrolled:
     def policy(self, text: bytes) -> bytes:
         return seal_policy(text, [("steward", self.steward)])
 
-    def receipt(self, seq: int, sealed: bytes) -> bytes:
-        return seal_receipt(Receipt("gw-plaza", "centre", seq, digest(sealed), (), 0, 1, bytes(32)), self.centre)
+    def receipt(self, seq: int, sealed: bytes, policy_version: int = 1) -> bytes:
+        receipt = Receipt("gw-plaza", "centre", seq, digest(sealed), (), 0, policy_version, bytes(32))
+        return seal_receipt(receipt, self.centre)
 
     def outbox(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "spool" / "outbox").glob("0*.cose"))
@@ -335,3 +367,107 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
+HOUR_S = 3600
+DUST = 'name = "dust"\ndevice = "sds011"\npath = "/nowhere/dust"\nstreams = { pm2_5 = "plaza/dust" }'
+
+
+class NoLink:
+    """A port that nobody opens: the test posts the batches."""
+
+
+class ToldClock:
+    """Every look at the inbox is due, and the clock steps when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.stepped = False
+        self.wall_s = 0
+
+    def monotonic(self) -> float:
+        self.now_s += 10
+        return self.now_s
+
+    def stepped_forward(self) -> bool:
+        stepped, self.stepped = self.stepped, False
+        return stepped
+
+    def now_ms(self) -> int:
+        return self.wall_s * 1000
+
+
+class Turned:
+    """A `Sense` whose turns the test takes one by one."""
+
+    def __init__(self, enrolled: Any, mechanism: Any, *ports: str) -> None:
+        self.enrolled, self.mechanism, self.ports = enrolled, mechanism, ports
+        self.said: list[str] = []
+        self.clock = ToldClock()
+        self.start()
+
+    def start(self) -> None:
+        config = load(self.enrolled.write(*self.ports))
+        self.db = GatewayDb.open(config.data / "gateway.db")
+        self.secret = bytes.fromhex((config.data / "record.key").read_text())
+        no_link: Any = lambda *_: NoLink()  # noqa: E731
+        self.sense = Sense(
+            config, load_trust(config), self.db, self.secret, no_link, self.clock, self.mechanism, self.said.append
+        )
+        self.sense._require_whole_past()
+        self.sense._outbox.start(self.db.rows())
+
+    def restart(self) -> None:
+        self.db.close()
+        self.start()
+
+    def batch(
+        self, port: str, until_s: int, readings: dict[str, list[Reading]] | None = None, state: str = "ok"
+    ) -> None:
+        """What the port's thread would hand over, and one turn."""
+        self.sense._batches.put(
+            PortBatch(port, readings or {}, until_s * 1000, PortHealth(PortState(state), frames=1), None)
+        )
+        self.sense._turn()
+
+    def live(self, from_s: int, until_s: int, port: str = "dust", quantity: str = "pm2_5", value: int = 200) -> None:
+        """One reading a quarter-hour, in one batch."""
+        first_s = -(-from_s // 900) * 900
+        rows = [Reading(at_s * 1000, value) for at_s in range(first_s, until_s, 900)]
+        self.batch(port, until_s, {quantity: rows} if rows else None)
+
+    def messages(self) -> list[Any]:
+        return [open_message(sealed, public_key(self.secret)) for sealed in self.db.rows().values()]
+
+    def nodes(self) -> list[tuple[str, float, float, str]]:
+        return [
+            (
+                outcome.node.level,
+                (outcome.node.covered_from_s - MIDNIGHT_S) / HOUR_S,
+                (outcome.node.end_s - MIDNIGHT_S) / HOUR_S,
+                outcome.reason if isinstance(outcome, Withheld) else "released",
+            )
+            for message in self.messages()
+            for outcome in message.outcomes
+        ]
+
+
+@pytest.fixture(scope="session")
+def turned_kind() -> type[Turned]:
+    """The gateway that `turned` makes, for a test that makes its own."""
+    return Turned
+
+
+@pytest.fixture
+def turned(enrolled: Any, exact: Any) -> Iterator[Callable[..., Turned]]:
+    """Makes a gateway with the ports given (one dust sensor without)."""
+    made: list[Turned] = []
+
+    def make(*ports: str) -> Turned:
+        made.append(Turned(enrolled, exact, *(ports or (DUST,))))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.db.close()

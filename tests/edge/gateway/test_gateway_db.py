@@ -9,13 +9,15 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from murmure_edge.gateway_db import DiskFull, GatewayDb
+from murmure_edge.gateway_db import DiskFull, GatewayDb, _connect
 from murmure_privacy.errors import LedgerDamaged, MurmureError
+from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import digest
@@ -40,6 +42,7 @@ def lived(rig: Callable[..., Any], make_policy: Callable[..., Policy]) -> Path:
     gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 3 * HOUR_S)
     gateway.db.clear([1, 2, 3])
     gateway.publisher.adopt(make_policy(2, epsilon="0.5"), MIDNIGHT_S + 3 * HOUR_S)
+    gateway.publisher.heed(2)
     gateway.db.close()
     path: Path = gateway.path
     return path
@@ -47,7 +50,8 @@ def lived(rig: Callable[..., Any], make_policy: Callable[..., Policy]) -> Path:
 
 def everything(db: GatewayDb) -> tuple[Any, ...]:
     """All that a gateway goes by, less the number of starts."""
-    return list(db.ledger.lines()), db.rows(), db.policies(), db.next_message(), db.ledger.high_water_s(["plaza/dust"])
+    marks = db.next_message(), db.ledger.high_water_s(["plaza/dust"])
+    return list(db.ledger.lines()), db.rows(), db.policies(), db.told(), *marks
 
 
 # --- one process -----------------------------------------------------------------------------------------------------
@@ -91,6 +95,34 @@ def test_a_second_process_is_refused_with_one_line(path: Path) -> None:
         GatewayDb.open(path)
     db.close()
     assert subprocess.run(second, check=False).returncode == 0
+
+
+def test_two_ledgers_that_slip_past_the_lock_draw_no_node_twice(
+    rig: Callable[..., Any], make_policy: Callable[..., Policy], broken_promise: Callable[..., str | None]
+) -> None:
+    """On a disk that ignores locks the table itself holds: a node that one process has closed, the other leaves alone;
+    and no later start accepts a file that two have written."""
+    policy = make_policy(streams=("dust",))
+    one = rig()
+    one.publisher.start(MIDNIGHT_S)
+    one.publisher.adopt(policy, MIDNIGHT_S)
+    other = copy(one)
+    other.messages, other.db = [], GatewayDb(_connect(one.path), str(one.path))
+    other.publisher = other.new_publisher()
+    other.publisher.start(MIDNIGHT_S)
+    for hour in range(6):
+        for gateway in (one, other) if hour % 2 else (other, one):
+            gateway.fill(MIDNIGHT_S + hour * HOUR_S, MIDNIGHT_S + (hour + 1) * HOUR_S)
+    keys = [outcome.node.key for gateway in (one, other) for outcome in gateway.outcomes()]
+    assert keys and len(set(keys)) == len(keys)
+    assert all(gateway.messages for gateway in (one, other))
+    spent = one.db.ledger.spent_rho_micro("plaza/dust", 0, 1 << 40)
+    assert spent <= plan(policy).streams["plaza/dust"].rho_micro
+    assert broken_promise(one.db, {policy.hash: policy}) is not None
+    other.db.close()
+    one.db.close()
+    with pytest.raises(LedgerDamaged, match="does not follow"):
+        GatewayDb.open(one.path)
 
 
 def test_a_refused_start_leaves_the_file_free(lived: Path) -> None:
@@ -155,7 +187,7 @@ def test_a_transaction_is_all_or_nothing(lived: Path) -> None:
 def test_receipts_clear_messages_and_never_charges(lived: Path) -> None:
     """A settled message goes; what it cost stays, and the next number is unchanged."""
     db = GatewayDb.open(lived)
-    lines, rows, _, following, _ = everything(db)
+    lines, rows, _, _, following, _ = everything(db)
     assert (db.depth(), sorted(rows)) == (9, list(range(4, 13)))
     assert (db.message(4), db.message(99)) == (rows[4], None)
     db.clear(sorted(rows))
@@ -249,9 +281,13 @@ def test_of_many_flipped_bits_none_is_believed(lived: Path) -> None:
         "DROP TRIGGER charges_keep; DELETE FROM charges WHERE line = (SELECT max(line) FROM charges)",
         "DELETE FROM outbox",
         "DELETE FROM policies WHERE version = 2",
+        "UPDATE told SET policy_version = 1",
+        "UPDATE told SET older_copy = 'so it seems'",
+        "DELETE FROM told",
         "DROP TABLE charges",
         "DROP TABLE policies",
         "DROP TABLE head",
+        "DROP TABLE told",
     ],
 )
 def test_a_row_that_was_changed_behind_its_back_is_found(lived: Path, change: str) -> None:

@@ -15,6 +15,7 @@ from murmure_edge.inbox import (
     Inbox,
     Letter,
     NewPolicy,
+    OlderCopy,
     OutboxState,
     Refused,
     SamePolicy,
@@ -181,10 +182,6 @@ def test_an_old_receipt_settles_nothing(gateway):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda g: g.receipt(9, b"never sent"), "ahead"),
-        (lambda g: g.receipt(1 << 52, SENT[8]), "ahead"),
-        (lambda g: g.receipt(6, b"something else"), "other_message"),
-        (lambda g: g.receipt(6, SENT[7]), "other_message"),
         (lambda g: g.receipt(6, SENT[6], gateway="gw-other"), "other_gateway"),
         (lambda g: g.receipt(6, SENT[6], quartier="other"), "other_gateway"),
         (lambda g: g.receipt(6, SENT[6])[:-1], "malformed"),
@@ -196,9 +193,31 @@ def test_an_old_receipt_settles_nothing(gateway):
     ],
 )
 def test_a_receipt_that_is_not_for_our_messages_is_refused(gateway, make, reason: str):
-    """Ahead of us, of another message, for another gateway, cut, padded, or no receipt at all."""
+    """For another gateway, cut, padded, or no receipt at all."""
     verdict = decide_receipt(make(gateway), gateway.trust, STATE)
     assert isinstance(verdict, Refused) and verdict.reason == reason and "\n" not in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("make", "detail"),
+    [
+        (lambda g: g.receipt(9, b"never sent"), "the centre has settled message 9, and 8 is the newest here"),
+        (lambda g: g.receipt(1 << 52, SENT[8]), "the centre has settled message 4503599627370496, and 8 is the newest"),
+        (lambda g: g.receipt(6, b"something else"), "the centre has settled another message 6 than the one here"),
+        (lambda g: g.receipt(6, SENT[7]), "the centre has settled another message 6 than the one here"),
+        (
+            lambda g: g.receipt(8, SENT[8], exceptions=((5, "refused"), (6, "forked"), (7, "quarantined"))),
+            "the centre holds a message 6 that does not follow from the one before it",
+        ),
+    ],
+)
+def test_a_receipt_for_what_we_never_sent_shows_an_older_copy(gateway, make, detail: str):
+    """Nobody but a card with our key can have sent it: a number beyond ours, another message, a fork."""
+    verdict = decide_receipt(make(gateway), gateway.trust, STATE)
+    assert isinstance(verdict, OlderCopy) and verdict.detail.startswith(detail)
+    for stranger in (wire.new_key()[0], gateway.steward):
+        gateway.centre = stranger
+        assert isinstance(decide_receipt(make(gateway), gateway.trust, STATE), Refused)
 
 
 def test_a_gap_in_our_own_table_settles_nothing(gateway):
@@ -244,6 +263,17 @@ def test_an_old_policy_is_refused(gateway):
     for sealed in (gateway.policy(6), wire.seal_policy(other, [("steward", gateway.steward)])):
         verdict = decide_policy(sealed, gateway.trust, current)
         assert isinstance(verdict, Refused) and verdict.reason == "old_policy"
+
+
+@pytest.mark.parametrize("current", [None, 5])
+def test_a_policy_older_than_a_receipt_has_told_is_refused(gateway, current: int | None):
+    """A looser one, signed once, is refused where the newest is known by number only; that one is taken."""
+    known = None if current is None else parsed(gateway, current)
+    verdict = decide_policy(gateway.policy(6), gateway.trust, known, newest_told=7)
+    assert isinstance(verdict, Refused) and verdict.reason == "old_policy"
+    assert verdict.detail == "it is version 6, and the centre's newest is 7"
+    for version in (7, 8):
+        assert isinstance(decide_policy(gateway.policy(version), gateway.trust, known, 7), NewPolicy)
 
 
 def test_a_policy_for_another_site_or_by_a_stranger_is_refused(gateway):
