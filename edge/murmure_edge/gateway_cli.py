@@ -21,7 +21,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the gateway's gateway.toml")
         parser.set_defaults(handler=handler)
         if name == "ledger":
-            parser.add_argument("--json", action="store_true", help="one JSON line per charge")
+            parser.add_argument("--at", metavar="TIME", help="what is spent and left at this instant, in UTC with a Z")
+            parser.add_argument("--json", action="store_true", help="one JSON line per charge; with --at one document")
     replay = _parser(
         commands,
         "replay",
@@ -77,6 +78,8 @@ def _run(args: argparse.Namespace) -> int:
 def _ledger(args: argparse.Namespace) -> int:
     from murmure_edge import ledger_view
 
+    if args.at is not None:
+        return ledger_view.show_at(args.config, args.at, as_json=args.json)
     return ledger_view.show(args.config, as_json=args.json)
 
 

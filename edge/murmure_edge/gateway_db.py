@@ -256,8 +256,7 @@ class GatewayDb:
 
     def policies(self) -> list[StoredPolicy]:
         """Returns every accepted policy by version."""
-        rows = self._db.execute("SELECT version, from_s, toml FROM policies ORDER BY version")
-        return [StoredPolicy(*row) for row in rows]
+        return policies_of(self._db)
 
     def store_policy(self, version: int, from_s: int, toml: bytes) -> None:
         """Accepts a policy. None is ever forgotten: what one has paused stays paused until the next one begins."""
@@ -277,6 +276,12 @@ class GatewayDb:
             fields = (told.policy_version, told.older_copy)
             self._db.execute("INSERT OR REPLACE INTO told VALUES (1, ?, ?, ?)", (*fields, _mark(*fields)))
             self._renew_head()
+
+
+def policies_of(connection: sqlite3.Connection) -> list[StoredPolicy]:
+    """Returns every policy that a gateway's file holds, by version; also for who only reads it beside `sense`."""
+    rows = connection.execute("SELECT version, from_s, toml FROM policies ORDER BY version")
+    return [StoredPolicy(*row) for row in rows]
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -322,6 +322,17 @@ def _spans(stream: str, accepted: Sequence[tuple[int, Plan]]) -> list[_Span]:
     return [_Span(from_s, until_s, plan) for (from_s, plan), until_s in zip(begun, ends, strict=True)]
 
 
+def plan_at(stream: str, accepted: Sequence[tuple[int, Plan]], at_s: int) -> Plan | None:
+    """Returns the plan under which a stream is measured at an instant, None if it is under none.
+
+    `accepted`: (instant from which it was to hold, plan) of every policy, by version.
+    """
+    for span in _spans(stream, accepted):
+        if span.from_s <= at_s and (span.until_s is None or at_s < span.until_s):
+            return span.plan
+    return None
+
+
 def _last_s(made: Plan) -> int:
     """Returns the instant at which a policy's last day is over."""
     return made.calendar.midnight(made.policy.valid_until + timedelta(days=1))

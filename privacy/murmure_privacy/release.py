@@ -83,7 +83,8 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The centre's word: up to `settled_seq` all messages are filed, refused or quarantined (`exceptions` lists the
-    latter two as (seq, reason)). `charged_rho_micro`: the sum filed for this gateway. `policy_version`: the newest."""
+    latter two as (seq, word), and as `forked` what was quarantined since it does not follow from the one before it).
+    `charged_rho_micro`: the sum filed for this gateway. `policy_version`: the newest."""
 
     gateway: str
     quartier: str

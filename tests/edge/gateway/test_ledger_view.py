@@ -11,7 +11,7 @@ import pytest
 from murmure_edge import ledger_view
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
-from murmure_privacy.errors import LedgerDamaged, MurmureError
+from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import parse_utc
@@ -105,3 +105,83 @@ def test_a_folder_with_signs_in_its_name_is_found(
     enrolled.folder.rename(odd)
     assert ledger_view.show(odd / "gateway.toml", as_json=True) == 0
     assert len(capsys.readouterr().out.splitlines()) == 10
+
+
+# --- at an instant ---------------------------------------------------------------------------------------------------
+
+
+def at(enrolled: Any, time: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert ledger_view.show_at(enrolled.file, time, as_json=True) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_spent_and_left_at_an_instant_add_up_to_the_budget(
+    enrolled: Any, charged: GatewayDb, make_policy: Callable[..., Policy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Spent is the sum of the charged nodes that contain the instant; half-open, so that the end is the next one's."""
+    policy = make_policy(nodes=NODES)
+    whole = plan(policy).streams["plaza/dust"]
+    quarter, hour = (part.rho_micro for part in whole.nodes)
+    for time, spent in (
+        ("2026-01-14T22:59:59Z", None),
+        ("2026-01-14T23:00:00Z", quarter + hour),
+        ("2026-01-14T23:59:59Z", quarter + hour),
+        ("2026-01-15T00:00:00Z", 0),
+        ("2026-01-15T02:00:00Z", 0),
+    ):
+        document = at(enrolled, time, capsys)
+        (stream,) = document["streams"]
+        if spent is None:
+            assert stream == {"stream": "plaza/dust", "spent_rho_micro": 0, "left_rho_micro": 0, "policy": None}
+            continue
+        assert (document["at"], stream["stream"], stream["policy"]) == (
+            time,
+            "plaza/dust",
+            f"sha256:{policy.hash.hex()}",
+        )
+        assert (stream["spent_rho_micro"], stream["left_rho_micro"]) == (spent, whole.rho_micro - spent)
+        assert document["site"] == {"spent_rho_micro": spent, "left_rho_micro": whole.rho_micro - spent}
+        assert stream["rho_micro"] == whole.rho_micro and stream["spent_epsilon"] <= stream["epsilon"] == 1
+        assert bool(stream["spent_epsilon"]) == bool(spent)
+    charged.close()
+
+
+def test_what_is_left_is_that_of_the_policy_in_force_there(
+    enrolled: Any, charged: GatewayDb, make_policy: Callable[..., Policy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newer policy holds from where no node is open, and each instant is held against its own."""
+    newer = make_policy(2, nodes=NODES, epsilon="0.5")
+    charged.store_policy(2, MIDNIGHT_S + 2 * 3600 + 60, newer.text)
+    tonight = plan(newer).streams["plaza/dust"].rho_micro
+    assert at(enrolled, "2026-01-15T01:10:00Z", capsys)["streams"][0]["rho_micro"] > tonight
+    assert at(enrolled, "2026-01-16T12:00:00Z", capsys)["streams"][0]["left_rho_micro"] == tonight
+    charged.close()
+
+
+def test_people_read_what_is_left_in_one_line_a_stream(
+    enrolled: Any, charged: GatewayDb, make_policy: Callable[..., Policy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Micro-rho and epsilon, with its delta; and the sum for the site."""
+    whole = plan(make_policy(nodes=NODES)).streams["plaza/dust"]
+    spent = sum(part.rho_micro for part in whole.nodes)
+    assert ledger_view.show_at(enrolled.file, "2026-01-14T23:30:00Z", as_json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    left = whole.rho_micro - spent
+    assert lines[0].startswith(
+        f"plaza/dust: {spent} of {whole.rho_micro} micro-rho spent at 2026-01-14T23:30:00Z, {left} left; epsilon "
+    )
+    assert lines[0].endswith(" of 1, delta 1e-06")
+    assert lines[1] == f"all streams together: {spent} micro-rho spent, {left} left"
+    assert ledger_view.show_at(enrolled.file, "2020-01-01T00:00:00Z", as_json=False) == 0
+    before = capsys.readouterr().out.splitlines()
+    assert before[0] == "plaza/dust: under no policy at 2020-01-01T00:00:00Z; 0 micro-rho spent"
+    charged.close()
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-01-14", "2026-01-14T23:30:00", "2026-01-14T23:30:00+01:00", "Z"])
+def test_an_instant_that_is_none_is_refused(enrolled: Any, charged: GatewayDb, time: str) -> None:
+    """One line with the form to write."""
+    with pytest.raises(ConfigError, match=r"--at: .*: is no instant; write it in UTC, as 2026-11-21T14:00:00Z"):
+        ledger_view.show_at(enrolled.file, time, as_json=True)
+    charged.close()
