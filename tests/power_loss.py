@@ -23,13 +23,17 @@ from random import Random
 from typing import Any, Literal
 
 import apsw
+from murmure_privacy.errors import MurmureError
 
 SECTOR_BYTES = 512
 SAY_EVERY_S = 5
+CUTS_IN_A_LIFE = 6
+EARLY_OPERATIONS = 30
 _LOGS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 _numbers = itertools.count()  # VFS names are global in SQLite
 
 Image = dict[str, bytes]
+State = tuple[object, ...]
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
 
 
@@ -320,6 +324,82 @@ class Connection:
             self._seen = len(self._disk.journal)
             self._committed()
         return done
+
+
+def rows(connection: Connection, *but: str) -> State:
+    """Returns every row of every table but those named, each after the name of its table."""
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1").fetchall()
+    tables = [name for (name,) in names if name not in but]
+    return tuple((name, *row) for name in tables for row in connection.execute(f"SELECT * FROM {name}").fetchall())
+
+
+class Broken(Exception):
+    """Something that was promised is not so."""
+
+
+class Chain:
+    """The disk of one store through a chain of power cuts, and what each start may find on it.
+
+    `state` returns what is stored, as far as a start does not change it; `unborn` is the state of a new store.
+    """
+
+    def __init__(
+        self, seed: int, name: str, state: Callable[[Connection], State], unborn: State, synchronous: Synchronous
+    ) -> None:
+        self.draw, self.disk = Random(seed), Disk()
+        self._name, self._state, self._synchronous = name, state, synchronous
+        self._allowed = [unborn]
+        self.cuts = 0
+
+    def live(self, run: Callable[[], None], see: Callable[[int], None]) -> tuple[int, str | None]:
+        """Runs and cuts CUTS_IN_A_LIFE times, then runs once more. Returns the number of cuts and what broke.
+
+        `see(after)`: what was handed out before that operation of the last run has been seen by the world.
+        """
+        where = "first run"
+        try:
+            for _ in range(CUTS_IN_A_LIFE):
+                self._run(run)
+                after, whole = self._moment(), len(self.disk.journal)
+                image = self.disk.cut(after, self.draw)
+                self._connection.close()
+                self.cuts += 1
+                see(after)
+                self._allowed = [[state for at, state in self._states if at <= after][-1]]
+                self._allowed += [state for at, state in self._states if at > after][:1]
+                self.disk = Disk(image)
+                where = f"cut {self.cuts} after operation {after} of {whole}"
+            self._run(run)
+            see(len(self.disk.journal))
+            self._connection.close()
+        except (Broken, MurmureError) as broken:
+            return self.cuts, f"{where}: {broken}"
+        return self.cuts, None
+
+    def _run(self, run: Callable[[], None]) -> None:
+        self._checkpoint_pages = self.draw.choice([2, 10, 40, 1000])
+        self._states: list[tuple[int, State]] = []  # (operations until then, state), after every commit
+        run()
+
+    def _moment(self) -> int:
+        """Every other cut comes early: while SQLite recovers from the one before."""
+        whole = len(self.disk.journal)
+        return self.draw.randint(0, min(EARLY_OPERATIONS, whole) if self.draw.random() < 0.5 else whole)
+
+    def connect(self) -> Connection:
+        """Returns a connection; the one before is closed or was cut off."""
+        self._connection = Connection(self.disk, self._name, self._synchronous, self._checkpoint_pages, self._note)
+        return self._connection
+
+    def _note(self) -> None:
+        self._states.append((len(self.disk.journal), self._state(self._connection)))
+
+    def started(self) -> None:
+        """The first start of this run is done: it must have found the last commit before the cut, or the next."""
+        found = self._state(self._connection)
+        self._states.insert(0, (0, found))
+        if found not in self._allowed:
+            raise Broken("what is stored is neither as after the last commit nor as after the next")
 
 
 @dataclass

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
-from murmure_privacy.errors import MurmureError
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
@@ -29,8 +28,6 @@ from murmure_privacy.wire import FIRST_PREVIOUS, digest, open_message, public_ke
 
 START_S = parse_utc("2026-03-27T23:00:00Z")  # Paris: a day before the clock change
 QUARTER_S, HOUR_S = 900, 3600
-CUTS_IN_A_LIFE = 6
-EARLY_OPERATIONS = 30
 QUICK_CUTS, LONG_CUTS, CAMPAIGN_CUTS = 40, 300, 10_000
 TWIN_CUTS = 120  # the rarest of them is found in one cut of NNN
 CAMPAIGN = os.environ.get("MURMURE_CAMPAIGN") == "1"
@@ -42,8 +39,15 @@ State = tuple[object, ...]
 UNBORN: State = ((0, FIRST_PREVIOUS),)
 
 
-class Broken(Exception):
-    """Something that was promised is not so."""
+def state_by(rows: Callable[..., State]) -> Callable[[Any], State]:
+    """Returns what tells the state of a gateway.db: all but the number of its starts."""
+
+    def state(connection: Any) -> State:
+        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'head'").fetchone()
+        heads = connection.execute("SELECT seq, hash FROM head").fetchall() if known else []
+        return (*rows(connection, "head"), *(heads or UNBORN))
+
+    return state
 
 
 class Life:
@@ -59,84 +63,52 @@ class Life:
         synchronous: str = "FULL",
         kind: type[Publisher] = Publisher,
     ) -> None:
-        self.draw, self.folder, self.disks, self.make_policy = Random(seed), folder, disks, make_policy
-        self.synchronous, self.kind = synchronous, kind
-        self.who = Identity("gw-plaza", "centre", "plaza", secret)
-        self.public = public_key(secret)
+        self.chain = disks.Chain(seed, "gateway.db", state_by(disks.rows), UNBORN, synchronous)
+        self.broken, self.draw = disks.Broken, self.chain.draw
+        self.folder, self.make_policy, self.kind = folder, make_policy, kind
+        self.who, self.public = Identity("gw-plaza", "centre", "plaza", secret), public_key(secret)
         self.now_s = START_S
-        self.cuts = 0
-        self.allowed: list[State] = [UNBORN]  # what the next start may find
         self.sent: dict[int, tuple[Message, bytes]] = {}  # every message ever handed over, by number
         self.outcomes: dict[tuple[str, str, int], Outcome] = {}
         self.receipted = 0
         self.budgets: dict[tuple[bytes, str], int] = {}
-        self.disk = disks.Disk()
 
     def whole(self) -> tuple[int, str | None]:
-        """Lives through all its cuts and one more start. Returns the number of cuts and what broke."""
-        where = "first run"
-        try:
-            for _ in range(CUTS_IN_A_LIFE):
-                self._run()
-                where = self._cut()
-            self._run()
-            self._see_until(len(self.disk.journal))
-            self.connection.close()
-        except (Broken, MurmureError) as broken:
-            return self.cuts, f"{where}: {broken}"
-        return self.cuts, None
+        """Returns the number of cuts and what broke."""
+        cuts, broke = self.chain.live(self._run, self._see)
+        return int(cuts), broke
 
     # --- one run of the agent ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         self.handed: list[tuple[int, Message, bytes]] = []  # (operations until then, message, sealed)
         self.settled: list[tuple[int, int]] = []  # (operations until then, number up to which the centre has them)
-        self.states: list[tuple[int, State]] = []
-        self.checkpoint_pages = self.draw.choice([2, 10, 40, 1000])
-        self._start(first=True)
-        if not self.cuts:
+        if self.chain.cuts:
+            self.now_s += self.draw.choice(OFF_S)
+        self._start()
+        self._judge()
+        self.chain.started()
+        if not self.chain.cuts:
             self._adopt()
         for _ in range(self.draw.randint(0, 5)):
             self.draw.choice([self._live] * 4 + [self._adopt, self._settle, self._restart])()
 
-    def _start(self, first: bool = False) -> None:
+    def _start(self) -> None:
         for stale in self.folder.iterdir():
             stale.unlink()
-        for name, data in self.disk.live().items():
+        for name, data in self.chain.disk.live().items():
             (self.folder / name).write_bytes(data)
-        lock = self.disk.file("gateway.db.lock")
-        self.db = GatewayDb.open(self.folder / "gateway.db", self._connect)
-        self.disk.write(lock, b"1", 0)
-        if first:
-            self.states.insert(0, (0, self._state()))
-            self._judge(self._state())
+        lock = self.chain.disk.file("gateway.db.lock")
+        self.db = GatewayDb.open(self.folder / "gateway.db", lambda _: self.chain.connect())
+        self.chain.disk.write(lock, b"1", 0)
         self.publisher = self.kind(self.db, self.who, MECHANISM, self._hand_over, lambda _: None)
         for seq, sealed in self.db.rows().items():
             if seq not in self.sent:
                 self._hand_over(open_message(sealed, self.public), sealed)
         self.publisher.start(self.now_s)
 
-    def _connect(self, path: Path) -> Any:
-        self.connection = self.disks.Connection(
-            self.disk, path.name, self.synchronous, self.checkpoint_pages, self._committed
-        )
-        return self.connection
-
-    def _committed(self) -> None:
-        self.states.append((len(self.disk.journal), self._state()))
-
-    def _state(self) -> State:
-        """What is stored, but for the number of starts."""
-        ask = self.connection.execute
-        tables = [name for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1").fetchall()]
-        if "head" not in tables:
-            return UNBORN
-        tables.remove("head")
-        rows = [(name, *row) for name in tables for row in ask(f"SELECT * FROM {name} ORDER BY 1").fetchall()]
-        return (*rows, *(ask("SELECT seq, hash FROM head").fetchall() or UNBORN))
-
     def _hand_over(self, message: Message, sealed: bytes) -> None:
-        self.handed.append((len(self.disk.journal), message, sealed))
+        self.handed.append((len(self.chain.disk.journal), message, sealed))
 
     def _live(self) -> None:
         until_s = self.now_s + self.draw.choice([QUARTER_S, QUARTER_S, HOUR_S, 2 * HOUR_S])
@@ -157,7 +129,7 @@ class Life:
         waiting = sorted(self.db.rows())
         settled = waiting[: self.draw.randint(0, len(waiting))]
         if settled:
-            self.settled.append((len(self.disk.journal), settled[-1]))
+            self.settled.append((len(self.chain.disk.journal), settled[-1]))
             self.db.clear(settled)
 
     def _restart(self) -> None:
@@ -166,59 +138,42 @@ class Life:
         self.now_s += self.draw.choice(OFF_S)
         self._start()
 
-    # --- the cut and what may follow from it ---------------------------------------------------------------------
+    # --- what may follow from the cut ----------------------------------------------------------------------------
 
-    def _cut(self) -> str:
-        self.cuts += 1
-        whole = len(self.disk.journal)
-        # Every other cut comes early: while SQLite recovers from the one before.
-        after = self.draw.randint(0, min(EARLY_OPERATIONS, whole) if self.draw.random() < 0.5 else whole)
-        image = self.disk.cut(after, self.draw)
-        self.connection.close()
-        self._see_until(after)
-        before = [state for at, state in self.states if at <= after]
-        begun = [state for at, state in self.states if at > after]
-        self.allowed = [before[-1], *begun[:1]]
-        self.disk = self.disks.Disk(image)
-        self.now_s += self.draw.choice(OFF_S)
-        return f"cut {self.cuts} after operation {after} of {whole}"
-
-    def _see_until(self, after: int) -> None:
+    def _see(self, after: int) -> None:
         """Somebody has read what was handed over until then: from now on it must stay as it is."""
         self.receipted = max([self.receipted, *(seq for at, seq in self.settled if at <= after)])
         for message, sealed in [(message, sealed) for at, message, sealed in self.handed if at <= after]:
             seq, previous = message.seq, self.sent.get(message.seq - 1)
             if self.sent.setdefault(seq, (message, sealed))[1] != sealed:
-                raise Broken(f"two messages have the number {seq}")
+                raise self.broken(f"two messages have the number {seq}")
             if (previous is None and seq > 1) or (
                 digest(previous[1]) if previous else FIRST_PREVIOUS
             ) != message.previous:
-                raise Broken(f"message {seq} does not follow from the one before it")
+                raise self.broken(f"message {seq} does not follow from the one before it")
             for outcome in message.outcomes:
                 if self.outcomes.setdefault(outcome.node.key, outcome) != outcome:
-                    raise Broken(f"{outcome.node.key} has two values")
+                    raise self.broken(f"{outcome.node.key} has two values")
 
-    def _judge(self, found: State) -> None:
+    def _judge(self) -> None:
         """What a start after a cut has found, against what the world has seen."""
-        if found not in self.allowed:
-            raise Broken("the database is neither as after the last commit nor as after the next")
         rows = self.db.rows()
         for seq, (message, sealed) in self.sent.items():
             if rows.get(seq, sealed) != sealed or (seq not in rows and seq > self.receipted):
-                raise Broken(f"message {seq} was handed over and is not there")
+                raise self.broken(f"message {seq} was handed over and is not there")
             if message.boot >= self.db.boot():
-                raise Broken(f"start {message.boot} comes a second time")
+                raise self.broken(f"start {message.boot} comes a second time")
         new = [open_message(sealed, self.public) for seq, sealed in rows.items() if seq not in self.sent]
         outcomes = [*self.outcomes.values(), *(outcome for message in new for outcome in message.outcomes)]
         lines = list(self.db.ledger.lines())
         if Counter(map(_price, outcomes)) != Counter(
             (line.stream, line.level, line.start_s, line.rho_micro) for line in lines
         ):
-            raise Broken("what is charged is not what was or will be handed over")
+            raise self.broken("what is charged is not what was or will be handed over")
         for line in lines:
             spent = self.db.ledger.spent_rho_micro(line.stream, line.covered_from_s, line.end_s)
             if line.rho_micro and spent > self.budgets[line.policy, line.stream]:
-                raise Broken(f"{line.stream}: {spent} micro-rho are spent")
+                raise self.broken(f"{line.stream}: {spent} micro-rho are spent")
 
 
 def _price(outcome: Outcome) -> tuple[object, ...]:
