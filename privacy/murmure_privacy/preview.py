@@ -511,8 +511,9 @@ def _solved(draft: Policy, entry: Mapping[str, Any], source: str) -> Target:
     if target["node"] not in names:
         raise ConfigError(source, f"{key}.node", "is no node of the stream", f"write one of {', '.join(names)}")
     most = target["error_95"]
-    if isinstance(most, bool) or not isinstance(most, (int, Decimal)) or most <= 0:
+    if isinstance(most, bool) or not isinstance(most, (int, Decimal)) or not Decimal(most).is_finite() or most <= 0:
         raise ConfigError(source, f"{key}.error_95", "is no positive number", mend)
+    wanted = float(most)
     indicators = [name for name, _ in stream.indicators]
     indicator = "mean" if "mean" in indicators else indicators[0]
     if indicator not in ("mean", "crossings"):
@@ -523,14 +524,14 @@ def _solved(draft: Policy, entry: Mapping[str, Any], source: str) -> Target:
         made = plan(trial, source).streams[stream.id]
         return NORMAL_95 * standard_errors(made)[target["node"], indicator]
 
-    if error_95(Decimal(_LARGEST_EPSILON)) > most:
+    if error_95(Decimal(_LARGEST_EPSILON)) > wanted:
         raise ConfigError(
             source, f"{key}.error_95", f"{most} takes an epsilon above {_LARGEST_EPSILON}", "ask for a larger error"
         )
 
     def fits(epsilon: Decimal) -> bool:
         try:
-            return error_95(epsilon) <= most
+            return error_95(epsilon) <= wanted
         except ConfigError:  # less budget than can be shared out
             return False
 
@@ -538,7 +539,7 @@ def _solved(draft: Policy, entry: Mapping[str, Any], source: str) -> Target:
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(_three_digits(middle)) else (middle + 1, high)
-    return Target(target["node"], float(most), _three_digits(low))
+    return Target(target["node"], wanted, _three_digits(low))
 
 
 def _three_digits(number: int) -> Decimal:

@@ -1,4 +1,4 @@
-"""`murmure policy check`: what a policy costs and shows, or the one line that says what is wrong."""
+"""`murmure policy check` and `preview`: what a policy costs and shows, or the one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from murmure_privacy import cli
+from murmure_privacy import cli, recording
 from murmure_privacy.errors import ConfigError
 
 
@@ -84,3 +84,126 @@ def test_an_unreadable_policy_is_named(tmp_path: Path) -> None:
     args = parser.parse_args(["policy", "check", str(tmp_path / "none.toml")])
     with pytest.raises(ConfigError, match=r"none\.toml: file: No such file or directory; give a readable policy"):
         args.handler(args)
+
+
+@pytest.fixture
+def preview(tmp_path: Path) -> Callable[..., int]:
+    """Runs `policy preview` on a policy's text."""
+    parser = argparse.ArgumentParser()
+    cli.register(parser.add_subparsers())
+
+    def run(text: str, *options: str) -> int:
+        file = tmp_path / "policy.toml"
+        file.write_text(text, encoding="utf-8")
+        args = parser.parse_args(["policy", "preview", str(file), *options])
+        status: int = args.handler(args)
+        return status
+
+    return run
+
+
+@pytest.fixture
+def street_file(tmp_path: Path) -> Path:
+    """An hour at 50 and 70 dB in turn, recorded at two sites."""
+    rows = [
+        f"2026-01-05T12:{at // 60:02}:{at % 60:02}Z,{site},laeq_1s,{70 if at % 2 else 50},dB"
+        for site in ("pole", "roof")
+        for at in range(3600)
+    ]
+    file = tmp_path / "street.csv"
+    file.write_text("\n".join([",".join(recording.HEADER), *rows]) + "\n")
+    return file
+
+
+def test_a_preview_is_one_document_or_a_page(
+    preview: Callable[..., int], policy_text: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The JSON has the keys of contract 6; the page says errors, prices, odds and what is not shown, in plain lines."""
+    assert preview(policy_text(), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [stream["id"] for stream in said["streams"]] == ["plaza/footfall", "plaza/noise", "plaza/pm2_5"]
+    assert said["site"]["rho_micro"] == 3 * 24355
+    assert preview(policy_text()) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"15min +crossings +14\.7 +1 +8\.36 +- +7158\n", text)
+    assert re.search(r"1h +level_db_mean +6\.46 +dB +3\.35 +1\.4 +6262 +not shown\n", text)
+    assert re.search(r"laeq_db +no +no\n", text)
+    assert re.search(r"\n +1 +1 +2\.87 +6\.48 +29\.8\*\n", text)
+    assert "who held it for as likely as not before is right at most 73% of the time after" in text
+    assert "proposed, the lowest that at most 1 % of the time exceeds: up_to_db = 60" in text
+    assert text.endswith("All streams together: epsilon 1.8064, delta 1e-06\n")
+
+
+def test_a_preview_warns_about_dates_and_goes_on(
+    preview: Callable[..., int], policy_text: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A policy that is past is previewed whole, with the warning last."""
+    swap = (("2026-01-01", "2001-01-01"), ("2028-12-31", "2002-12-31"))
+    assert preview(policy_text("footfall", swap=swap)) == 0
+    text = capsys.readouterr().out
+    assert "15min" in text and text.endswith("warning: valid_until 2002-12-31 is past: nothing would be published\n")
+
+
+def test_a_target_is_solved_by_preview_and_refused_by_check(
+    preview: Callable[..., int],
+    check: Callable[..., int],
+    policy_text: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The preview shows the line to write; with it the policy is complete, and with the target it never is."""
+    text = policy_text("footfall", swap=(("epsilon = 1.0", 'target = { node = "1h", error_95 = 15 }'),))
+    assert preview(text) == 0
+    assert "for ± 15 at 1h, write: epsilon = 0.995\n" in capsys.readouterr().out
+    assert preview(text, "--json") == 0
+    [stream] = json.loads(capsys.readouterr().out)["streams"]
+    assert stream["target"] == {"node": "1h", "error_95": 15, "line": "epsilon = 0.995"}
+    assert stream["epsilon"] == 0.995
+    with pytest.raises(ConfigError, match="target: solved by `policy preview`"):
+        check(text)
+
+
+def test_a_cap_and_a_level_are_said_in_words(
+    preview: Callable[..., int], policy_text: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page says for how many days a cap lasts, and whether the policy's own level fits."""
+    level = ("protects = { seconds = 15 }", "protects = { seconds = 15, up_to_db = 70 }")
+    cap = ("bounds_db = [35, 85]", 'bounds_db = [35, 85]\ncap = { units_per_day = 2, span = "1y", epsilon = 30 }')
+    assert preview(policy_text("noise", swap=(level, cap))) == 0
+    text = capsys.readouterr().out
+    assert "for any 15 seconds during which no reading is above 70 dB" in text
+    assert "the policy has up_to_db = 70: laeq_db (1d) not shown; 0.00% of the time is louder, not protected" in text
+    assert "cap: 2 a day may cost epsilon 30 over a year:\n    enough for 92 days of it" in text
+    assert "the highest with which it is shown: up_to_db = 55: laeq_db (1d) ± " in text
+
+
+def test_a_recording_takes_the_place_of_the_described_streets(
+    preview: Callable[..., int],
+    policy_text: Callable[..., str],
+    street_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With --readings all that depends on the street is that of the recording, by its site's name."""
+    assert preview(policy_text(), "--readings", str(street_file), "--site", "roof", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    noise = said["streams"][1]
+    assert {row["at"] for stream in said["streams"] for row in stream["nodes"]} == {None, "roof"}
+    assert noise["streets"] == [{"at": "roof", "says": "recorded, one level every 1 s", "laeq_db": 67.0}]
+    assert noise["up_to"][0]["proposed"]["up_to_db"] == 70
+
+
+def test_what_is_wrong_with_a_preview_is_one_line(
+    preview: Callable[..., int], policy_text: Callable[..., str], street_file: Path
+) -> None:
+    """Readings without a stream of levels, a site without readings, a file that is not there."""
+    readings = "--readings", str(street_file)
+    for streams, options, said in (
+        (("noise",), ("--site", "roof"), "policy preview: --site: without --readings; name the recording too"),
+        (("noise",), ("--metric", "x"), "policy preview: --metric: without --readings"),
+        (("footfall",), readings, "policy.toml: stream: none measures levels; leave --readings out"),
+        (("noise",), readings, "street.csv: site: 2 sites; add --site with one of pole, roof"),
+        (("noise",), (*readings, "--site", "x"), "street.csv: site: 'x' is not there"),
+        (("noise",), ("--readings", "none.csv"), "none.csv: file: No such file"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            preview(policy_text(*streams), *options)
+        assert said in str(refused.value)
