@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from datetime import timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import murmure_edge.publisher
+import murmure_privacy.window
 import pytest
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Publisher
 from murmure_privacy.errors import ConfigError, LedgerDamaged
+from murmure_privacy.ledger import Ledger
 from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Release, Withheld
 from murmure_privacy.window import Calendar, parse_utc
@@ -461,7 +466,7 @@ def test_a_clock_put_forward_withholds_what_was_open_and_goes_on_at_the_next_qua
     started(gateway, make_policy(), MIDNIGHT_S)
     gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S + 120)
     gateway.publisher.withhold_open()
-    assert [(o.node.level, o.reason) for o in gateway.messages[-1][0].outcomes] == [
+    assert [(o.node.level, getattr(o, "reason", "")) for o in gateway.messages[-1][0].outcomes] == [
         (level, "clock") for level in ("15min", "1h", "6h", "1d")
     ]
     gateway.publisher.start(MIDNIGHT_S + 11 * HOUR_S + 60)
@@ -699,3 +704,84 @@ def test_a_policy_that_comes_just_after_a_restart_waits_for_midnight(rig: MakeRi
     }
     assert sorted(scales.items(), reverse=True)[0][1] is False and sorted(scales.items())[0][1] is True
     assert len(scales) == 2
+
+
+# --- twins -----------------------------------------------------------------------------------------------------------
+
+
+def full_nodes_again(self: Publisher, now_s: int, *refusal: Any, start: Any = Publisher.start) -> None:
+    """A restart that opens what a gateway would have had that had never stopped."""
+    start(self, Calendar("Europe/Paris").day(now_s).start_s, *refusal)
+
+
+TWINS: dict[str, tuple[Any, str, Any, Callable[..., None], dict[str, Any]]] = {
+    "a clock behind is followed": (
+        Ledger,
+        "high_water_s",
+        lambda *_: 0,
+        test_a_clock_behind_the_newest_charge_waits,
+        {},
+    ),
+    "a clock put forward forgets what was open": (
+        Publisher,
+        "withhold_open",
+        lambda self: self._eras.clear(),
+        test_a_clock_put_forward_withholds_what_was_open_and_goes_on_at_the_next_quarter_hour,
+        {},
+    ),
+    "a restart goes on as if there had been none": (
+        Publisher,
+        "start",
+        full_nodes_again,
+        test_a_restart_loses_what_was_open_and_never_draws_again,
+        {},
+    ),
+    "every day has 24 hours": (
+        murmure_privacy.window,
+        "ZoneInfo",
+        lambda _: timezone(timedelta(hours=1)),
+        test_on_days_of_a_clock_change_every_node_is_there_once,
+        {},
+    ),
+    "a policy has no end": (
+        murmure_edge.publisher,
+        "_last_s",
+        lambda _: 1 << 40,
+        test_after_its_last_day_publication_stops_by_itself,
+        {"judge_dates": True, "reason": "expired"},
+    ),
+    "a pause waits for midnight": (
+        Publisher,
+        "_orders",
+        lambda _, era: (era.plan.policy, era.publish_until_s),
+        test_a_pause_and_a_dropped_stream_act_at_once,
+        {"change": {"extra": "paused = true"}, "reason": "paused"},
+    ),
+    "only the newest policy is asked": (
+        Publisher,
+        "_orders",
+        lambda self, era: (self.policy, era.publish_until_s),
+        test_a_pause_that_is_lifted_on_the_same_day_publishes_nothing_of_it,
+        {},
+    ),
+    "better protection waits for midnight": (
+        murmure_edge.publisher,
+        "_protects_better",
+        lambda *_: False,
+        test_a_tighter_policy_withholds_whole_nodes_until_its_midnight,
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_gateway_with_one_rule_of_time_missing_is_caught(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Each rule's own test turns red when that rule is taken out."""
+    where, what, wrong, rule, given = TWINS[name]
+    asked = inspect.signature(rule).parameters.keys() - given.keys()
+    fixtures = {fixture: request.getfixturevalue(fixture) for fixture in sorted(asked)}
+    monkeypatch.setattr(where, what, wrong)
+    with pytest.raises(AssertionError):
+        rule(**fixtures, **given)
