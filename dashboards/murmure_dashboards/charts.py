@@ -8,7 +8,7 @@ missing, line and band stop and start again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from html import escape
 from math import ceil, floor
@@ -21,11 +21,12 @@ MOST_INTERVALS = 5
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One drawn value with its interval, over `[start_s, end_s)`, in the printed unit."""
+    """One drawn value with its interval, over `[start_s, end_s)`, in the printed unit; None for a value that is too
+    uncertain to be shown, of which only the interval is drawn."""
 
     start_s: int
     end_s: int
-    value: float
+    value: float | None
     low: float
     high: float
 
@@ -118,7 +119,9 @@ def draw(
     """Returns the chart of the steps inside the window. `gaps`: what should have been measured and has no value.
     `name`: unique on the page, the prefix of the picture's ids."""
     scale = axis([edge for step in steps for edge in (step.low, step.high)], from_zero)
-    runs = _runs(sorted(steps, key=lambda step: step.start_s))
+    drawn = [replace(step, **_inside(step, window)) for step in sorted(steps, key=lambda step: step.start_s)]
+    gaps = [Window(**_inside(gap, window)) for gap in gaps]
+    runs = _runs(drawn)
     width = (window.end_s - window.start_s) // QUARTER_S
     grid = "".join(f"M0,{HEIGHT * line // scale.intervals}h{width}" for line in range(scale.intervals + 1))
     hatch = "".join(f"M{_x(gap.start_s, window)},0h{_length(gap)}v{HEIGHT}h-{_length(gap)}z" for gap in gaps)
@@ -128,16 +131,21 @@ def draw(
         ("gap", hatch),
         ("gap-line", floor_line),
         ("band", "".join(_band(run, scale, window) for run in runs)),
-        ("line", "".join(_line(run, scale, window) for run in runs)),
+        ("line", "".join(_line(run, scale, window) for run in _runs([s for s in drawn if s.value is not None]))),
     )
-    drawn = "".join(f'<path class="{kind}" vector-effect="non-scaling-stroke" d="{d}"/>' for kind, d in paths if d)
+    picture = "".join(f'<path class="{kind}" vector-effect="non-scaling-stroke" d="{d}"/>' for kind, d in paths if d)
     svg = (
         f'<svg role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {HEIGHT}"'
         ' preserveAspectRatio="none">'
         f'<title id="{name}-t">{escape(title)} ({escape(unit)})</title>'
-        f'<desc id="{name}-d">{escape(description)}</desc>{drawn}</svg>'
+        f'<desc id="{name}-d">{escape(description)}</desc>{picture}</svg>'
     )
     return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, bool(gaps))
+
+
+def _inside(span: Window | Step, window: Window) -> dict[str, int]:
+    """The night before and the week around a day are drawn as far as the day goes."""
+    return {"start_s": max(span.start_s, window.start_s), "end_s": min(span.end_s, window.end_s)}
 
 
 def _x(at_s: int, window: Window) -> int:
@@ -170,7 +178,7 @@ def _stairs(heights: Sequence[tuple[int, int]]) -> str:
 
 
 def _line(run: Sequence[Step], scale: Axis, window: Window) -> str:
-    heights = [(_length(step), scale.y(step.value)) for step in run]
+    heights = [(_length(step), scale.y(step.value)) for step in run if step.value is not None]
     return f"M{_x(run[0].start_s, window)},{heights[0][1]}{_stairs(heights)}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from io import StringIO
 
 from murmure_privacy.estimate import Figure
+from murmure_privacy.levels import EXCEEDED, SHARE_OVER
 from murmure_privacy.published import printed_name
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.window import utc
@@ -29,8 +30,9 @@ def number(value: float | None) -> str:
 
 
 def rows(view: StreamView, rules: Rules) -> Iterator[tuple[str, ...]]:
-    """Yields the rows of one stream. `value` is the release as it left the gateway, negative ones as they are;
-    `estimate` and its interval come from all nodes of the day together."""
+    """Yields the rows of one stream. `value` is the release as it left the gateway, negative ones as they are, empty
+    for what is read off a histogram; `estimate` and its interval come from all nodes together. They stand here also
+    where a page does not show the number, for a margin above 3 dB: these are data, with their margin beside them."""
     known: dict[tuple[str, int], list[Figure]] = {}
     for figure in view.figures:
         known.setdefault((figure.level, figure.start_s), []).append(figure)
@@ -76,10 +78,11 @@ def _row(view: StreamView, rules: Rules, outcome: Outcome, figure: Figure | None
 
 
 def _noised(outcome: Outcome, indicator: str) -> Noised | None:
-    """What was drawn for an indicator; a level's LAeq is read off its energy."""
+    """What was drawn for an indicator; LAeq is read off the energy, percentiles and shares off the histogram."""
     if not isinstance(outcome, Release):
         return None
-    wanted = "energy_mean" if indicator == "laeq_db" else indicator
+    read_off = {"laeq_db": "energy_mean", SHARE_OVER: "histogram_s"} | dict.fromkeys(EXCEEDED, "histogram_s")
+    wanted = read_off.get(indicator, indicator)
     return next((n for n in outcome.noised if printed_name(outcome.node, n.indicator) == wanted), None)
 
 

@@ -17,8 +17,6 @@ from murmure_dashboards.views import Amount, Slot, StreamView
 from murmure_dashboards.wording import FIXED, Language
 
 MOST_ROWS = 24
-WIDEST_LAEQ_DB = 3.0
-"""A level whose margin is wider says nothing of the street: the page says so instead."""
 MOST_PERIODS = 4
 LEAST_APART = 0.2
 """Noise alone puts one interval in twenty beside the common mean; four times as many are a pattern."""
@@ -143,6 +141,8 @@ class Teller:
         when = self.say(f"key.{period}_{kind}")
         if view.first_s > window.start_s:
             when = self.say(f"key.since_{kind}", day=self.say.date(view.first_s, view.calendar.zone))
+        if not amount.publishable:
+            return self.say("key.wide"), f"({self.say('key.margin')}) {when}"
         said, between = self._amount(view, amount)
         return said, f"({between or self.say('number.often')}) {when}"
 
@@ -167,7 +167,7 @@ class Teller:
         level = _laeq(view, day)
         if level is None or level.low is None or level.high is None:
             return self.say("laeq.undefined")
-        if _too_wide(level):
+        if not level.publishable:
             return self.say("laeq.wide")
         return (tell or self.say.cell)("noise", level.estimate, level.low, level.high)
 
@@ -175,7 +175,7 @@ class Teller:
         """That of the number, and of the LAeq, which fills its silent moments otherwise."""
         said = [sentence] if (sentence := self.silence(view, window)) else []
         levels = [_laeq(view, day) for day in days_of(view) if view.now_s >= day.end_s]
-        fills = {f.fill for f in levels if f and f.absent and f.fill is not None and not _too_wide(f)}
+        fills = {f.fill for f in levels if f and f.absent and f.fill is not None and f.publishable}
         return said + [self.say("silent.laeq", fill=self._reading(view, fill)) for fill in sorted(fills)]
 
     def _reading(self, view: StreamView, value: float) -> str:
@@ -219,6 +219,8 @@ class Teller:
         return said
 
     def _estimated(self, view: StreamView, amount: Amount) -> str:
+        if not amount.publishable:
+            return self.say("laeq.wide")
         said = self.say.cell(view.quantity.name, amount.estimate, amount.low, amount.high)
         if amount.absent:
             return self.say("table.silent", amount=said, share=self.say.share(amount.absent))
@@ -240,7 +242,9 @@ class Teller:
         newest = next((slot for slot in reversed(slots) if slot.amount), None)
         if newest is None or newest.amount is None or view.now_s >= view.window.end_s:
             return []
-        said, between = self._amount(view, newest.amount)
+        said, between = self.say("laeq.wide"), ""
+        if newest.amount.publishable:
+            said, between = self._amount(view, newest.amount)
         hours = self.say.hours(newest.covered_from_s, newest.end_s, view.calendar.zone)
         sentences = [self.say(f"key.last{'_between' if between else ''}", hours=hours, amount=said, between=between)]
         if newest.amount.absent:
@@ -264,7 +268,7 @@ class Teller:
         ends = [slot.end_s for slot in slots if slot.state != "awaited"] + [
             figure.end_s for figure in view.scalar.values()
         ]
-        expected_s = max(ends) - view.first_s
+        expected_s = min(max(ends), view.window.end_s) - view.first_s
         if amount.covered_s >= expected_s:
             return []
         covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
@@ -331,9 +335,11 @@ class Teller:
         return self.say(f"finding.day_{self._family(view)}", days=names)
 
     def _description(self, view: StreamView, slots: Sequence[Slot], dated: bool) -> str:
-        valued = [(slot.amount.estimate, slot) for slot in slots if slot.amount]
+        valued = [(slot.amount.estimate, slot) for slot in slots if slot.amount and slot.amount.publishable]
+        vague = sum(slot.amount is not None for slot in slots) - len(valued)
+        unsaid = [self.say.counted("chart.vague", vague, number=vague)] if vague else []
         if not valued:
-            return self.say("chart.empty")
+            return " ".join(unsaid) or self.say("chart.empty")
         missing = sum(slot.missing for slot in slots)
         parts = [self.say.counted("chart.counted", len(valued), number=len(valued), missing=missing)]
         for key, (_, slot) in (
@@ -348,7 +354,7 @@ class Teller:
             parts.append(
                 self.say(f"chart.{key}{'_between' if between else ''}", amount=said, between=between, when=when)
             )
-        return " ".join([*parts, self.say("chart.in_table")])
+        return " ".join([*parts, *unsaid, self.say("chart.in_table")])
 
     def _day_label(self, view: StreamView, slot: Slot) -> str:
         # An ordinary space: on a phone the date may go below the weekday.
@@ -410,14 +416,12 @@ def _laeq(view: StreamView, day: Window) -> Figure | None:
     return next((figure for figure in _of_day(view, day) if figure.indicator == "laeq_db"), None)
 
 
-def _too_wide(level: Figure) -> bool:
-    if level.low is None or level.high is None:
-        return True
-    return level.high - level.estimate >= WIDEST_LAEQ_DB or level.estimate - level.low >= WIDEST_LAEQ_DB
-
-
 def _steps(slots: Sequence[Slot]) -> list[Step]:
-    return [Step(slot.covered_from_s, slot.end_s, a.estimate, a.low, a.high) for slot in slots if (a := slot.amount)]
+    return [
+        Step(slot.covered_from_s, slot.end_s, a.estimate if a.publishable else None, a.low, a.high)
+        for slot in slots
+        if (a := slot.amount)
+    ]
 
 
 def _drawn_days(view: StreamView, slots: Sequence[Slot]) -> list[Slot]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import hypot
 from typing import Protocol
 
 from murmure_privacy import policy as policies
 from murmure_privacy.errors import ConfigError
-from murmure_privacy.estimate import Figure, figures
+from murmure_privacy.estimate import Figure, Series
 from murmure_privacy.policy import Policy, StreamPolicy
-from murmure_privacy.release import Outcome, Release, Withheld
+from murmure_privacy.release import Node, Outcome, Release, Withheld
 from murmure_privacy.stream import QUANTITIES, Quantity
-from murmure_privacy.window import LEVELS, Calendar, Window
+from murmure_privacy.window import LEVELS, PARTS, Calendar, Window
 
+_AFTER_ALL_S = 1 << 40
 LATE_S = 900
 """A node that ended less than this ago and has not come is awaited; later it is a gap."""
 
@@ -52,7 +52,8 @@ class Amount:
     """A total (counts) or a mean (levels, air) with its 95 % interval, over the seconds that were covered.
 
     `absent`: the largest share of them that can have gone without a reading; `fills`: what such moments count as, none
-    for counts. `margin`: the half-width that the noise alone would give the interval."""
+    for counts. `margin`: the half-width that the noise alone would give the interval. What is not `publishable` is
+    too uncertain to be shown as a number."""
 
     estimate: float
     low: float
@@ -61,6 +62,7 @@ class Amount:
     absent: float
     fills: tuple[float, ...]
     margin: float
+    publishable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
-    """One stream over a window of whole days. `outcomes` and `figures` are complete: the open data are written from
-    them. `scalar` has the figures of the quantity's own indicator whose interval is defined, `withheld` the reasons,
-    both by (level, start_s). `rule` is the newest signed policy that the nodes name and its part for the stream. Before
+    """One stream over a window of whole days. `outcomes` and `figures` are those of the nodes that begin in it: for the
+    open data. `scalar` has the figures of the quantity's own indicator whose interval is defined,
+    `withheld` the reasons, both by (level, start_s), also of nodes that only reach into the window. `series` estimates
+    any other range. `rule` is the newest signed policy that the nodes name and its part for the stream. Before
     `first_s` nothing was to be measured."""
 
     stream: str
@@ -94,6 +97,7 @@ class StreamView:
     window: Window
     outcomes: tuple[Outcome, ...]
     figures: tuple[Figure, ...]
+    series: Series
     scalar: Mapping[tuple[str, int], Figure]
     withheld: Mapping[tuple[str, int], str]
     rule: tuple[Policy, StreamPolicy] | None
@@ -104,32 +108,27 @@ class StreamView:
     def amount(self, window: Window) -> Amount | None:
         """Returns the total or mean of what was observed in the window, or None where nothing was.
 
-        Adds up the largest nodes first. Two nodes that are added have no released node above them that would tie
-        their noise together, since that one would have been taken instead: variances add.
+        All nodes together give the best estimate of it; a part for which nothing was released is left out.
         """
-        chosen: list[Figure] = []
-        for level in reversed(LEVELS):
-            for figure in self.scalar.values():
-                inside = window.start_s <= figure.start_s and figure.end_s <= window.end_s
-                if (
-                    inside
-                    and figure.level == level
-                    and all(
-                        figure.end_s <= other.covered_from_s or other.end_s <= figure.covered_from_s for other in chosen
-                    )
-                ):
-                    chosen.append(figure)
-        return _combined(chosen, adds=self.quantity.kind == "count")
+        name = self.quantity.printed
+        spans = self.series.observed(name, window)
+        figure = self.series.over(name, spans, self.now_s)
+        inside = [f for f in self.scalar.values() if window.start_s <= f.covered_from_s and f.end_s <= window.end_s]
+        covered_s = sum(span.end_s - span.start_s for span in spans)
+        return _amount(figure, covered_s, {f.fill for f in inside if f.absent}) if figure else None
 
     def slots(self, window: Window) -> tuple[Slot, ...]:
         """Returns the window cut at the finest level of hours or coarser that the stream publishes."""
-        found = {outcome.node.level for outcome in self.outcomes}
+        found = {level for level, _ in (*self.scalar, *self.withheld)}
         level = next((level for level in LEVELS[1:] if level in found), "1h")
+        parts = [part for part in PARTS if part in found] if level in PARTS else [level]
         slots: list[Slot] = []
         at_s = window.start_s
         while at_s < window.end_s:
-            node = self.calendar.node(level, at_s)
-            slots.append(self._slot(level, node))
+            # Of the parts of a day, the one that is on or comes next: a policy may leave some out.
+            node, part = min((self.calendar.node(part, at_s), part) for part in parts)
+            if node.start_s < window.end_s:
+                slots.append(self._slot(part, node))
             at_s = node.end_s
         return tuple(slots)
 
@@ -146,37 +145,29 @@ class StreamView:
             return Slot(node.start_s, node.end_s, reason, node.start_s, None)
         figure = self.scalar.get((level, node.start_s))
         if figure is not None:
-            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, _combined([figure], adds=True))
+            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, _of_node(figure))
         if node.end_s <= self.first_s:
             return Slot(node.start_s, node.end_s, "before", node.start_s, None)
         state = "awaited" if node.end_s > self.now_s - LATE_S else "gap"
         return Slot(node.start_s, node.end_s, state, node.start_s, None)
 
 
-def _combined(chosen: Sequence[Figure], adds: bool) -> Amount | None:
-    covered_s = sum(figure.end_s - figure.covered_from_s for figure in chosen)
-    if not covered_s:
+def _of_node(figure: Figure) -> Amount | None:
+    return _amount(figure, figure.end_s - figure.covered_from_s, (figure.fill,) if figure.absent else ())
+
+
+def _amount(figure: Figure, covered_s: int, fills: Iterable[float | None]) -> Amount | None:
+    if figure.low is None or figure.high is None:
         return None
-    estimate = margin = below = above = absent = 0.0
-    for figure in chosen:
-        share = (figure.end_s - figure.covered_from_s) / covered_s
-        weight = 1.0 if adds else share
-        if figure.low is None or figure.high is None:
-            return None
-        estimate += weight * figure.estimate
-        margin = hypot(margin, weight * figure.margin)
-        # Noise partly cancels; what silent moments hid may all lie on one side.
-        below += weight * (figure.estimate - figure.margin - figure.low)
-        above += weight * (figure.high - figure.estimate - figure.margin)
-        absent += share * figure.absent
     return Amount(
-        estimate=estimate,
-        low=estimate - margin - max(0.0, below),
-        high=estimate + margin + max(0.0, above),
+        estimate=figure.estimate,
+        low=figure.low,
+        high=figure.high,
         covered_s=covered_s,
-        absent=absent,
-        fills=tuple(sorted({f.fill for f in chosen if f.absent and f.fill is not None})),
-        margin=margin,
+        absent=figure.absent,
+        fills=tuple(sorted({fill for fill in fills if fill is not None})),
+        margin=figure.margin,
+        publishable=figure.publishable,
     )
 
 
@@ -198,6 +189,16 @@ class Rules:
                 self._known[policy_hash] = None
         return self._known[policy_hash]
 
+    def levels(self, stream: str, outcomes: Sequence[Outcome]) -> frozenset[str]:
+        """Returns the levels that a stream has, by its nodes and by the policies that these name: some may have no node
+        yet."""
+        found = {outcome.node.level for outcome in outcomes}
+        for policy_hash in {outcome.node.policy for outcome in outcomes}:
+            policy = self.of(policy_hash)
+            part = policy.stream(stream) if policy else None
+            found |= {level for level, _ in part.nodes} if part else set()
+        return frozenset(found)
+
     def newest(self, stream: str, outcomes: Sequence[Outcome]) -> tuple[Policy, StreamPolicy] | None:
         """Returns the policy of the last node that was released, and its part for the stream."""
         released = [outcome.node for outcome in outcomes if isinstance(outcome, Release)]
@@ -211,36 +212,54 @@ class Rules:
 def view(
     archive: ArchiveReader, rules: Rules, info: StreamInfo, window: Window, calendar: Calendar, now_s: int
 ) -> StreamView:
-    """Returns one stream over a window of whole days: the nodes that begin in it and had ended by `now_s`."""
-    days: dict[int, list[Outcome]] = {}
-    for outcome in archive.outcomes(info.stream, window.start_s, window.end_s):
-        if outcome.node.start_s in window and outcome.node.end_s <= now_s:
-            days.setdefault(calendar.day(outcome.node.start_s).start_s, []).append(outcome)
-    outcomes = tuple(outcome for _, members in sorted(days.items()) for outcome in members)
-    known = tuple(
+    """Returns one stream over a window of whole days, as of `now_s`. Its figures come from all nodes of the periods
+    that the window touches: of whole weeks, where a stream has weeks."""
+    seen = archive.outcomes(info.stream, window.start_s, window.end_s)
+    levels = rules.levels(info.stream, seen)
+    wide = Window(calendar.period(levels, window.start_s).start_s, calendar.period(levels, window.end_s - 1).end_s)
+    if wide != window:
+        seen = archive.outcomes(info.stream, wide.start_s, wide.end_s)
+    periods: dict[int, list[Outcome]] = {}
+    for outcome in seen:
+        if outcome.node.covered_from_s in wide and outcome.node.end_s <= now_s:
+            periods.setdefault(calendar.period(levels, outcome.node.covered_from_s).start_s, []).append(outcome)
+    nodes = tuple(outcome for _, members in sorted(periods.items()) for outcome in members)
+    known = [
         figure
-        for day_s, members in sorted(days.items())
-        for figure in _figures_of_day(tuple(members), calendar.timezone, calendar.day(day_s).end_s <= now_s)
-    )
+        for start_s, members in sorted(periods.items())
+        for figure in _figures(
+            tuple(members), calendar.timezone, levels, calendar.period(levels, start_s).end_s <= now_s
+        )
+    ]
     quantity = QUANTITIES[info.quantity]
+    outcomes = tuple(outcome for outcome in nodes if outcome.node.start_s in window)
     return StreamView(
         stream=info.stream,
         site=info.site,
         quantity=quantity,
         window=window,
         outcomes=outcomes,
-        figures=known,
+        figures=tuple(figure for figure in known if figure.start_s in window),
+        series=Series(nodes, calendar.timezone, levels),
         scalar={
             (f.level, f.start_s): f
             for f in known
-            if f.indicator == quantity.printed and f.low is not None and f.high is not None
+            if f.indicator == quantity.printed and f.low is not None and f.high is not None and _touches(f, window)
         },
-        withheld={(o.node.level, o.node.start_s): o.reason for o in outcomes if isinstance(o, Withheld)},
+        withheld={
+            (o.node.level, o.node.start_s): o.reason
+            for o in nodes
+            if isinstance(o, Withheld) and _touches(o.node, window)
+        },
         rule=rules.newest(info.stream, outcomes),
         first_s=_first_s(rules, outcomes, window, calendar),
         calendar=calendar,
         now_s=now_s,
     )
+
+
+def _touches(one: Figure | Node, window: Window) -> bool:
+    return one.start_s < window.end_s and one.end_s > window.start_s
 
 
 def _first_s(rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar: Calendar) -> int:
@@ -255,7 +274,6 @@ def _first_s(rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar
 
 
 @lru_cache(maxsize=1024)
-def _figures_of_day(outcomes: tuple[Outcome, ...], timezone: str, over: bool) -> tuple[Figure, ...]:
-    """Days are estimated one by one, and a day that has not changed since the last page is not estimated again."""
-    day = Calendar(timezone).day(outcomes[0].node.start_s)
-    return tuple(figures(outcomes, timezone, day.end_s if over else day.start_s))
+def _figures(outcomes: tuple[Outcome, ...], timezone: str, levels: frozenset[str], over: bool) -> tuple[Figure, ...]:
+    """Periods are independent, and one that has not changed since the last page is not estimated again."""
+    return tuple(Series(outcomes, timezone, levels).figures(_AFTER_ALL_S if over else 0))

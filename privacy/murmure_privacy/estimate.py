@@ -12,8 +12,10 @@ How many they were is public too (`present`), and so is how far they can have mo
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import sqrt
 from typing import Literal
 
@@ -23,6 +25,7 @@ from murmure_privacy.levels import (
     NORMAL_95,
     SHARE_OVER,
     WIDEST_MARGIN_DB,
+    Estimate,
     Histogram,
     decibels,
     equivalent,
@@ -95,17 +98,15 @@ class _Span:
     state: State
     absent: float
 
-    def scalar(
+    def figure(
         self,
         indicator: str,
-        summed: tuple[float, float],
-        widened: tuple[float | None, float, float],
+        unit: str,
+        estimate: Estimate,
+        fill: float | None,
         released: tuple[float, float] | None = None,
     ) -> Figure:
-        """Returns the figure of an estimate with its standard error. `widened`: what silent moments count as, and how
-        far below and above it they may have been; `released`: value and sigma as they left the gateway."""
-        estimate, error = summed
-        fill, below, above = widened
+        """Returns a figure of printed name `indicator`. `released`: value and sigma as they left the gateway."""
         value, sigma = released or (None, None)
         return Figure(
             stream=self.node.stream,
@@ -114,30 +115,66 @@ class _Span:
             start_s=self.start_s,
             end_s=self.end_s,
             covered_from_s=self.covered_from_s,
-            indicator=printed_name(self.node, indicator),
-            unit=unit(self.node, indicator),
+            indicator=indicator,
+            unit=unit,
             value=value,
             sigma=sigma,
-            estimate=estimate,
-            standard_error=error,
-            low=estimate - NORMAL_95 * error - self.absent * below,
-            high=estimate + NORMAL_95 * error + self.absent * above,
+            estimate=estimate.value,
+            standard_error=estimate.standard_error,
+            low=estimate.low,
+            high=estimate.high,
             state=self.state,
             absent=self.absent,
             fill=fill,
         )
 
+    def scalar(
+        self,
+        indicator: str,
+        summed: tuple[float, float],
+        widened: tuple[float | None, float, float],
+        released: tuple[float, float] | None = None,
+    ) -> Figure:
+        """Returns the figure of an estimate with its standard error. `widened`: what silent moments count as, and how
+        far below and above it they may have been."""
+        value, error = summed
+        fill, below, above = widened
+        low = value - NORMAL_95 * error - self.absent * below
+        high = value + NORMAL_95 * error + self.absent * above
+        estimate = Estimate(value, low, high, error)
+        return self.figure(printed_name(self.node, indicator), unit(self.node, indicator), estimate, fill, released)
+
     def read_off(self, held: Histogram) -> list[Figure]:
         """Returns the levels exceeded during 10, 50 and 90 % of the time, and the share over 65 dB."""
-        levels = {name: held.exceeded(share) for name, share in EXCEEDED.items()}
+        found = [self.figure(name, "dB", held.exceeded(share), held.fill_db) for name, share in EXCEEDED.items()]
         over = held.share_over(LOUD_DB)
-        found = []
-        for name, read in [*levels.items(), *([(SHARE_OVER, over)] if over else [])]:
-            like = self.scalar("histogram", (read.value, read.standard_error), (held.fill_db, 0, 0))
-            found.append(
-                replace(like, indicator=name, unit="dB" if name in levels else "1", low=read.low, high=read.high)
-            )
+        if over is not None:
+            found.append(self.figure(SHARE_OVER, "1", over, held.fill_db))
         return found
+
+
+class _Fit:
+    """The released nodes of one indicator, each with its number among all nodes, and least squares over them."""
+
+    def __init__(self, indicator: str, released: Sequence[tuple[int, Node, Noised]]) -> None:
+        self.indicator = indicator
+        self.released = released
+        self.printed = printed_name(released[0][1], indicator)
+
+    @cached_property
+    def forest(self) -> Forest:
+        return Forest(
+            [
+                Observation(
+                    _covered(node), noised.integers, (noised.sigma_milli / 1000) ** 2, (node.cadence_ms, node.bounds)
+                )
+                for _, node, noised in self.released
+            ]
+        )
+
+    @cached_property
+    def covered(self) -> list[Window]:
+        return sorted(_covered(node) for _, node, _ in self.released)
 
 
 class Series:
@@ -154,40 +191,25 @@ class Series:
         covered = [_covered(outcome.node) for outcome in outcomes]
         silent = [(_TWENTIETHS - o.node.present) / _TWENTIETHS * _length_s(o.node) for o in outcomes]
         self._silence = Silence(covered, silent)
-        self._released: dict[str, list[tuple[int, Node, Noised]]] = {}
+        released: dict[str, list[tuple[int, Node, Noised]]] = {}
         for number, outcome in enumerate(outcomes):
             for noised in outcome.noised if isinstance(outcome, Release) else ():
-                self._released.setdefault(noised.indicator, []).append((number, outcome.node, noised))
-        self._forests = {
-            indicator: Forest(
-                [
-                    Observation(
-                        covered[number],
-                        noised.integers,
-                        (noised.sigma_milli / 1000) ** 2,
-                        (node.cadence_ms, node.bounds),
-                    )
-                    for number, node, noised in released
-                ]
-            )
-            for indicator, released in self._released.items()
-        }
+                released.setdefault(noised.indicator, []).append((number, outcome.node, noised))
+        self._fits = {indicator: _Fit(indicator, tuple(nodes)) for indicator, nodes in released.items()}
 
     def figures(self, now_s: int) -> list[Figure]:
         """Returns the figures of every released node: its own indicators, LAeq wherever its energy is positive, and
         L10, L50, L90 and the share over 65 dB of a histogram. Ordered by level, start and indicator. A withheld node
         has no figure, even where the others would determine one."""
         found: list[Figure] = []
-        for indicator, released in self._released.items():
-            estimates = self._forests[indicator].estimates
-            for at, (number, node, noised) in enumerate(released):
+        for indicator, fit in self._fits.items():
+            for (sums, variance), (number, node, noised) in zip(fit.forest.estimates, fit.released, strict=True):
                 length_s = _length_s(node)
                 silent_s = self._silence.most_s[number]
                 state = self._state(_covered(node), now_s)
                 span = _Span(
                     node, node.level, node.start_s, node.end_s, node.covered_from_s, state, silent_s / length_s
                 )
-                sums, variance = estimates[at]
                 by = divisor(node, indicator)
                 error = sqrt(variance) / by
                 if indicator == "histogram":
@@ -210,14 +232,12 @@ class Series:
         they may span days and weeks. Counts add; means, levels and shares are those of the whole time. Also None for a
         LAeq whose energy is not positive, and for a level of a histogram whose bounds change within the windows.
         """
-        base = {"laeq_db": "energy", SHARE_OVER: "histogram"} | dict.fromkeys(EXCEEDED, "histogram")
-        name = base.get(indicator) or next(
-            (name for name, (one, *_) in self._released.items() if printed_name(one[1], name) == indicator), None
-        )
-        parts = self._forests[name].sums(windows) if name in self._forests else None
-        if not parts or name is None:
+        fit = self._fit(indicator)
+        parts = fit.forest.sums(windows) if fit else None
+        if not fit or not parts:
             return None
-        nodes = [_shortened(self._released[name][part.root][1], part.length_s) for part in parts]
+        name = fit.indicator
+        nodes = [_shortened(fit.released[part.root][1], part.length_s) for part in parts]
         whole_s = sum(part.length_s for part in parts)
         silent_s = self._silence.within(windows)
         state = self._state(Window(windows[0].start_s, windows[-1].end_s), now_s)
@@ -246,16 +266,11 @@ class Series:
 
     def observed(self, indicator: str, window: Window) -> list[Window]:
         """Returns the parts of a window that released nodes inside it cover, in order."""
-        return union(
-            [
-                _covered(node)
-                for name, released in self._released.items()
-                for _, node, _ in released
-                if printed_name(node, name) == indicator
-                and window.start_s <= node.covered_from_s
-                and node.end_s <= window.end_s
-            ]
-        )
+        fit = self._fit(indicator)
+        covered = fit.covered if fit else []
+        first = bisect_left(covered, window.start_s, key=lambda one: one.start_s)
+        last = bisect_left(covered, window.end_s, key=lambda one: one.start_s)
+        return union([one for one in covered[first:last] if one.end_s <= window.end_s])
 
     def since_midnight(self, indicator: str, now_s: int) -> Figure | None:
         """Returns the figure from the civil midnight before `now_s` to the last instant of the day at which a node had
@@ -263,6 +278,12 @@ class Series:
         day = self._calendar.day(now_s)
         closed = self.observed(indicator, Window(day.start_s, now_s))
         return self.over(indicator, [Window(day.start_s, closed[-1].end_s)], now_s) if closed else None
+
+    def _fit(self, indicator: str) -> _Fit | None:
+        """Returns the nodes from which a figure of this printed name comes."""
+        read_off = {"laeq_db": "energy_mean", SHARE_OVER: "histogram_s"} | dict.fromkeys(EXCEEDED, "histogram_s")
+        wanted = read_off.get(indicator, indicator)
+        return next((fit for fit in self._fits.values() if fit.printed == wanted), None)
 
     def _state(self, window: Window, now_s: int) -> State:
         """A figure is final when no node that is not released yet can touch what it is about."""

@@ -9,6 +9,7 @@ other. The same recursion, with a covariance carried along, gives any sum of who
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,14 @@ class Nest:
             self.order.append(number)
             around.append(number)
 
+    def touched(self, numbers: Sequence[int], windows: Sequence[Window]) -> Sequence[int]:
+        """Returns those of some siblings, which are in order, that can share a moment with windows in order."""
+        if not windows:
+            return ()
+        first = bisect_right(numbers, windows[0].start_s, key=lambda number: self.windows[number].end_s)
+        last = bisect_left(numbers, windows[-1].end_s, key=lambda number: self.windows[number].start_s)
+        return numbers[first:last]
+
     def hole_s(self, number: int) -> int:
         """Returns how much of a window no child of it covers."""
         windows = self.windows
@@ -112,7 +121,7 @@ class Forest:
         """Returns, tree by tree, the best estimate of the sums over all the windows together and its variance, or None
         where the observations do not determine them. `windows`: in order, sharing no moment; trees are independent."""
         parts, covered_s = [], 0
-        for root in self._nest.roots:
+        for root in self._nest.touched(self._nest.roots, windows):
             wanted, length_s = _clipped(windows, self._nest.windows[root])
             if length_s:
                 found = self._part(root, wanted, length_s)
@@ -182,11 +191,14 @@ class Silence:
 
     def _over(self, numbers: Sequence[int], wanted: Sequence[Window], wanted_s: int) -> float:
         silent_s, left_s = 0.0, wanted_s
-        for number in numbers:
+        for number in self._nest.touched(numbers, wanted):
             part, length_s = _clipped(wanted, self._nest.windows[number])
             if length_s:
                 left_s -= length_s
-                silent_s += min(self.most_s[number], self._over(self._nest.children[number], part, length_s))
+                most_s = self.most_s[number]
+                if length_s < _length([self._nest.windows[number]]):
+                    most_s = min(most_s, self._over(self._nest.children[number], part, length_s))
+                silent_s += most_s
         return silent_s + left_s
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -76,6 +77,7 @@ def test_line_and_band_are_their_numbers(values: list[tuple[float, float] | None
     over = [stroke for run in bands for stroke in run if stroke[1] > stroke[0]]
     under = [stroke for run in bands for stroke in reversed([s for s in run if s[1] < s[0]])]
     for step, line, top, bottom in zip(steps, lines, over, under, strict=True):
+        assert step.value is not None
         assert line[:2] == ((step.start_s - DAY.start_s) // 900, (step.end_s - DAY.start_s) // 900)
         assert abs(value(line[2], chart.axis) - max(0.0, step.value)) <= tolerance
         assert abs(value(top[2], chart.axis) - max(0.0, step.high)) <= tolerance
@@ -153,3 +155,26 @@ def test_what_people_typed_is_escaped() -> None:
         name="c0",
     )
     assert "<b>" not in chart.svg and "<script>" not in chart.svg
+
+
+@given(st.lists(st.tuples(figures, st.booleans()), min_size=1, max_size=24))
+def test_what_is_too_uncertain_to_be_shown_has_a_band_and_no_line(
+    values: list[tuple[tuple[float, float], bool]],
+) -> None:
+    """The line has a run for each stretch of values that may be shown; the band goes on."""
+    steps = [
+        step if shown else replace(step, value=None)
+        for step, (_, shown) in zip(hourly([value for value, _ in values]), values, strict=True)
+    ]
+    chart = paths(drawn(steps))
+    runs_shown = sum(shown and (hour == 0 or not values[hour - 1][1]) for hour, (_, shown) in enumerate(values))
+    assert chart.get("line", "").count("M") == runs_shown
+    assert chart["band"].count("M") == 1
+
+
+def test_nothing_is_drawn_outside_of_the_window() -> None:
+    """The night before begins at the left edge, the week around a day ends at the right one."""
+    spans = ((DAY.start_s - 7200, DAY.start_s + 21_600), (DAY.end_s - 7200, DAY.end_s + 21_600))
+    around = [Step(*span, 5, 4, 6) for span in spans]
+    edges = [edge for run in runs(paths(drawn(around))["line"]) for left, right, _ in run for edge in (left, right)]
+    assert (min(edges), max(edges)) == (0, 96)

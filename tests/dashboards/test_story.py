@@ -171,7 +171,7 @@ def test_a_margin_of_3_db_is_the_most_that_is_shown(
     source = seen(streets, archive, "plaza/noise", window, streets.NOW_S)
     day = streets.PARIS.day(window.start_s)
     energy = next(f for f in source.figures if f.level == "1d" and f.indicator == "energy_mean")
-    level = replace(energy, indicator="laeq_db", estimate=60.0, low=low, high=high)
+    level = replace(energy, indicator="laeq_db", unit="dB", estimate=60.0, low=low, high=high)
     assert plain(FRENCH.laeq(replace(source, figures=(energy, level)), day)) == said
 
 
@@ -283,7 +283,7 @@ def test_a_level_says_what_silence_counts_as_twice(streets: SimpleNamespace) -> 
     streets.add(street, "plaza", day, now_s=day.end_s, mute={"noise": (Window(day.start_s, day.start_s + 60),)})
     source = seen(streets, street, "plaza/noise", day, day.end_s)
     level = next(f for f in source.figures if f.level == "1d" and f.indicator == "energy_mean")
-    laeq = replace(level, indicator="laeq_db", estimate=60.0, low=59.0, high=61.0, fill=35.0)
+    laeq = replace(level, indicator="laeq_db", unit="dB", estimate=60.0, low=59.0, high=61.0, fill=35.0)
     assert laeq.absent > 0
     for shown, said in ((laeq, True), (replace(laeq, high=64.0), False), (replace(laeq, low=None), False)):
         notes = FRENCH.today(replace(source, figures=(level, shown)), "Ici", "c0").notes
