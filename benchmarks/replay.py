@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from murmure.city import policy_toml
 from murmure_edge import replay
 
-DAYS = 2
+DAYS = int(sys.argv[1]) if len(sys.argv) > 1 else 2  # 30: the month of the benchmark table
 ROUNDS = 3
 START = datetime(2026, 11, 1, tzinfo=UTC)
 

@@ -17,6 +17,7 @@ from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.window import Calendar, Window
 
 PRESENT_AT_LEAST = 10  # twentieths
+_DAYS_KEPT = 255  # of the days whose past is known: a week of every stream that a policy can name
 
 
 class Mechanism(Protocol):
@@ -87,7 +88,7 @@ class _Tank:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._past: dict[tuple[str, Window], int] = {}
+        self._earlier: dict[tuple[str, bytes, Window], int] = {}
 
     def holds(self, node: Node, stream: StreamPlan, calendar: Calendar) -> bool:
         """Returns whether every day that the node observes fits the cap (True without one)."""
@@ -98,27 +99,28 @@ class _Tank:
         at_s = node.covered_from_s
         while at_s < node.end_s:
             day = calendar.period(daily, at_s)
-            if cap.units_per_day**2 * self._spent_by(day, stream, cap.days, calendar) > limit:
+            key = (node.stream, node.policy, day)
+            if key not in self._earlier:
+                # Nothing is added to the days before once this one has begun, so they are looked at once.
+                self._earlier = {
+                    **dict(list(self._earlier.items())[-_DAYS_KEPT:]),
+                    key: self._before(day, stream, cap.days, calendar),
+                }
+            spent = self._earlier[key] + max(stream.rho_micro, self._spent(stream, day))
+            if cap.units_per_day**2 * spent > limit:
                 return False
             at_s = day.end_s
         return True
 
-    def _spent_by(self, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
-        """Returns the most that one unit on each of the last `days` days costs if this one is published."""
+    def _before(self, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
+        """Returns the most that the days before this one cost, as far as they lie in one span with it."""
         daily = [level.level for level in stream.nodes if level.level != "1w"]
         whole = calendar.period([level.level for level in stream.nodes], day.start_s)
-        total, earlier = max(stream.rho_micro, self._spent(stream, day)), day
+        total, earlier = 0, day
         for _ in range(days - 1):
             earlier = calendar.period(daily, earlier.start_s - 1)
-            total += stream.rho_micro if earlier.start_s >= whole.start_s else self._past_spent(stream, earlier)
+            total += stream.rho_micro if earlier.start_s >= whole.start_s else self._spent(stream, earlier)
         return total
-
-    def _past_spent(self, stream: StreamPlan, day: Window) -> int:
-        """Nothing is added to a day once the period that contains it is over, so each is asked for once."""
-        key = (stream.stream.id, day)
-        if key not in self._past:
-            self._past[key] = self._spent(stream, day)
-        return self._past[key]
 
     def _spent(self, stream: StreamPlan, day: Window) -> int:
         return self._ledger.spent_rho_micro(stream.stream.id, day.start_s, day.end_s)
