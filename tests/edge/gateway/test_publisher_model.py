@@ -70,6 +70,7 @@ class Life(RuleBasedStateMachine):
         self.version = 0
         self.policies: dict[bytes, Policy] = {}
         self.sent: dict[int, bytes] = {}
+        self.told, self.paid_when_told = 0, 0
         self.gateway.publisher.start(self.clock_s)
 
     @initialize(policy=POLICIES)
@@ -94,6 +95,15 @@ class Life(RuleBasedStateMachine):
     def live_without_a_sensor(self, seconds: int) -> None:
         self.clock_s += seconds
         self.gateway.publisher.advance(self.clock_s)
+
+    @rule()
+    def a_receipt_tells_of_a_newer_policy(self) -> None:
+        """Which comes with the next `adopt`, if it comes."""
+        self.told, self.paid_when_told = self.version + 1, self.paid()
+        self.gateway.publisher.heed(self.told)
+
+    def paid(self) -> int:
+        return sum(line.rho_micro > 0 for line in self.gateway.db.ledger.lines())
 
     @rule(pause_s=st.sampled_from([0, 30, 3 * HOUR_S, -2 * HOUR_S, -30 * HOUR_S]))
     def restart(self, pause_s: int) -> None:
@@ -155,6 +165,11 @@ class Life(RuleBasedStateMachine):
         for line in self.gateway.db.ledger.lines():
             assert (line.rho_micro > 0) == (line.reason is None)
 
+    @invariant()
+    def nothing_is_released_while_a_newer_policy_is_awaited(self) -> None:
+        if self.told > self.version:
+            assert self.paid() == self.paid_when_told
+
     @precondition(lambda self: self.gateway.publisher.owes)
     @rule()
     def room_again(self) -> None:
@@ -214,7 +229,14 @@ class Hasty(Publisher):
             return self._seal(closing.closing_s, outcomes) if outcomes else None
 
 
-@pytest.mark.parametrize("kind", [Careless, Hasty])
+class Forgetful(Publisher):
+    """Broken on purpose: what a receipt has told is forgotten with the power."""
+
+    def heed(self, version: int) -> None:
+        self.newest_told = version
+
+
+@pytest.mark.parametrize("kind", [Careless, Hasty, Forgetful])
 def test_broken_publishers_are_found_out(life: type[Life], kind: type[Publisher]) -> None:
     """The twins: the same machine finds each of them."""
     life.publisher_kind = kind
