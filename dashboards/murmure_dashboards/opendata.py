@@ -8,6 +8,7 @@ from io import StringIO
 
 from murmure_privacy.estimate import Figure
 from murmure_privacy.levels import EXCEEDED, SHARE_OVER
+from murmure_privacy.policy import StreamPolicy
 from murmure_privacy.published import printed_name
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.window import utc
@@ -70,11 +71,18 @@ def _row(view: StreamView, rules: Rules, outcome: Outcome, figure: Figure | None
         str(noised.rho_micro) if noised else "",
         str(part.epsilon) if part else "",
         f"{part.delta:f}" if part else "",
-        f"{part.protects[1]} {part.protects[0]}" if part else "",
+        _protects(part) if part else "",
         f"sha256:{node.policy.hex()}" if node.policy else "",
         "released" if isinstance(outcome, Release) else "withheld",
         "" if isinstance(outcome, Release) else outcome.reason,
     )
+
+
+def _protects(part: StreamPolicy) -> str:
+    kind, size = part.protects
+    quantity = part.quantity
+    up_to = "" if part.up_to is None else f" up to {part.up_to // quantity.per_unit} {quantity.unit}"
+    return f"{size} {kind}{up_to}"
 
 
 def _noised(outcome: Outcome, indicator: str) -> Noised | None:

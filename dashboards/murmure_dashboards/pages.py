@@ -177,12 +177,18 @@ def cannot(say: Language, views: Sequence[StreamView]) -> list[str]:
             continue
         lines += [say(f"cannot.{key}") for key in keys]
         if bounds:
-            pairs = dict.fromkeys(
-                (view.rule[1].bounds, view.quantity.per_unit) for view in mine if view.rule is not None
+            held = dict.fromkeys(
+                (view.rule[1].bounds, view.rule[1].up_to, view.quantity.per_unit)
+                for view in mine
+                if view.rule is not None
             )
             lines += [
-                say(f"cannot.{bounds}", low=say.number(low // per_unit), high=say.number(high // per_unit))
-                for (low, high), per_unit in pairs
+                say(
+                    f"cannot.{bounds if up_to is None else bounds.replace('bounds', 'floor')}",
+                    low=say.number(low // per_unit),
+                    high=say.number(high // per_unit),
+                )
+                for (low, high), up_to, per_unit in held
             ]
     return [*lines, say("cannot.fault")] if lines else []
 
@@ -199,11 +205,13 @@ def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[st
         policy, part = view.rule
         kind, size = part.protects
         family = kind if kind == "crossings" else f"seconds_{'noise' if view.quantity.kind == 'level' else 'air'}"
+        limit = None if part.up_to is None else say.number(part.up_to // view.quantity.per_unit)
         held.setdefault((site.name, policy.version, policy.decision), []).append(
             say(
                 "promise.stream",
                 quantity=quantity,
-                unit=say.counted(f"promise.{family}", size, number=say.number(size)),
+                unit=say.counted(f"promise.{family}", size, number=say.number(size))
+                + ("" if limit is None else say(f"promise.up_to_{view.quantity.kind}", limit=limit)),
                 epsilon=say.number(part.epsilon.normalize()),
                 delta=say.number(part.delta.normalize()),
             )
@@ -211,7 +219,12 @@ def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[st
     for (place, version, decision), streams in held.items():
         said = say("key.apart").join(streams)
         lines.append(say("promise.place", place=place, version=version, decision=decision, streams=said))
-    return lines
+    limits = dict.fromkeys(
+        (view.quantity.kind, view.rule[1].up_to // view.quantity.per_unit)
+        for _, view in views
+        if view.rule is not None and view.rule[1].up_to is not None
+    )
+    return [*lines, *(say(f"promise.above_{kind}", limit=say.number(limit)) for kind, limit in limits)]
 
 
 def _end(say: Language, site: Site, zone: ZoneInfo) -> str:

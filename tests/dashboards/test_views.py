@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from murmure_dashboards import pages
+from murmure_dashboards.config import City
 from murmure_dashboards.views import Rules, StreamView, view
+from murmure_dashboards.wording import language as spoken
 from murmure_privacy.window import Window
 
 REPEATS = 60
@@ -157,3 +161,30 @@ def test_a_policy_that_cannot_be_read_is_no_rule(streets: SimpleNamespace, text:
     policy = streets.add(street, "plaza", day)
     street.policies = {} if text is None else {policy.hash: text}
     assert seen(streets, street, "plaza/footfall", day, streets.NOW_S).rule is None
+
+
+@pytest.mark.parametrize(
+    ("language", "unit", "outside", "floor"),
+    [
+        ("fr", "tant que l’appareil ne montre pas plus de 75 dB", "Ce qui n’est pas protégé", "Les niveaux sous 35 dB"),
+        ("en", "as long as the meter shows at most 75 dB", "What is not protected", "Levels below 35 dB"),
+    ],
+)
+def test_a_unit_bounded_by_a_level_is_said_with_what_it_leaves_out(
+    streets: SimpleNamespace, city: City, language: str, unit: str, outside: str, floor: str
+) -> None:
+    """The page speaks of what the meter shows, says what the rule does not protect, and claims no upper clamp."""
+    say = spoken(language)
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    streets.add(street, "plaza", day)
+    view = seen(streets, street, "plaza/noise", day, streets.NOW_S)
+    assert view.rule is not None
+    bounded = replace(view, rule=(view.rule[0], replace(view.rule[1], up_to=750)))
+    site = city.site[0]
+    first, *rest = (line.replace("\u00a0", " ") for line in pages.promises(say, [(site, bounded)]))
+    assert unit in first and [line.startswith(outside) for line in rest] == [True]
+    assert len(pages.promises(say, [(site, view)])) == 1
+    said = " ".join(pages.cannot(say, [bounded])).replace("\u00a0", " ")
+    assert floor in said and "85 dB" in said
+    assert floor not in " ".join(pages.cannot(say, [view])).replace("\u00a0", " ")
