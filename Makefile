@@ -2,12 +2,12 @@
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py)
+CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
 DEBIAN := mosquitto chromium fonts-dejavu-core libatomic1 strace
 PYTEST := $(BIN)/pytest --durations=15
 
-.PHONY: help install packages demo lint test test-long campaign bench lock clean
+.PHONY: help install packages demo lint test test-long campaign bench bench-utility lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -40,6 +40,9 @@ campaign: $(STAMP) packages ## the long tests at full size, for hours
 
 bench: $(STAMP) ## each benchmark beside a limit or a peer
 	set -e; for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+bench-utility: $(STAMP) ## errors on recordings beside bounds and other mechanisms; writes docs/utility.md
+	$(BIN)/python -m benchmarks.utility $(ARGS)
 
 lock: ## fresh versions and hashes (needs uv on the PATH)
 	.ci/lock

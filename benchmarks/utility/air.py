@@ -1,0 +1,161 @@
+"""PM2.5: what noise adds to the hourly and daily mean, and what clamping and silence add, beside the sensor's error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from murmure_privacy.estimate import figures
+from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.window import Calendar
+
+from . import kernel
+from .errors import Error, Errors, summary
+from .peers import Budget
+from .recorded import Readings, Source, held, periods, read
+
+NODES = '{ "1h" = 1, "1d" = 24 }'
+DATASHEET_UG_M3 = 10.0
+"""SDS011: the larger of 10 ug/m3 and 15 %, at 25 degrees and half-dry air."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A policy for one way of running the sensor. `up_to`: the level that bounds the unit, or None (clamped)."""
+
+    name: str
+    cadence_ms: int
+    tail: int
+    bounds: tuple[int, int]
+    up_to: int | None
+
+    def toml(self) -> str:
+        """Returns the stream's part of the policy."""
+        return kernel.AIR.format(
+            up_to="" if self.up_to is None else f", up_to = {self.up_to}",
+            cadence_ms=self.cadence_ms,
+            tail=self.tail,
+            nodes=NODES,
+            bounds=list(self.bounds),
+        )
+
+
+STREAMING = Setting("every second, clamped to 0-100", 1000, 2, (0, 100), None)
+SETTINGS = (
+    STREAMING,
+    Setting("every second, puffs of up to 50", 1000, 2, (0, 100), 50),
+    Setting("every second, puffs of up to 25", 1000, 2, (0, 100), 25),
+    Setting("every 150 s, clamped to 0-100", 150_000, 2, (0, 100), None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One recorded sensor: whole days as exact aggregates, and the readings behind them, in tenths of ug/m3."""
+
+    timezone: str
+    spans: tuple[kernel.Span, ...]
+    readings: Readings
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Errors in ug/m3 by level: what the noise alone did, and all together against the mean of what was read."""
+
+    noise: Mapping[str, Error]
+    whole: Mapping[str, Error]
+
+
+def places(sources: Sequence[Source], setting: Setting) -> list[Place]:
+    """Returns the sensors of a recording through the kernel's windows, each row held until the next one."""
+    found = []
+    for source in sources:
+        made = kernel.planned(setting.toml(), "1", source.timezone)
+        stream = made.policy.streams[0]
+        rows = read(source, stream)
+        readings = held(rows, stream)
+        # A recording that says it is one day may lack its first and last minute.
+        start_ms, end_ms = rows.start_ms - rows.step_ms, rows.end_ms + rows.step_ms
+        wanted = list(periods(Calendar(source.timezone), ["1d"], start_ms, end_ms))
+        found.append(Place(source.timezone, tuple(kernel.observed(made, readings, wanted)), readings))
+    return found
+
+
+class _Means:
+    """Mean of the readings of an interval, unclamped, over the slots that have one."""
+
+    def __init__(self, readings: Readings) -> None:
+        self.times = np.array([time_ms for time_ms, _ in readings])
+        self.before = np.concatenate([[0], np.cumsum([value for _, value in readings])])
+
+    def ug_m3(self, start_s: int, end_s: int) -> float:
+        first, end = np.searchsorted(self.times, [start_s * 1000, end_s * 1000])
+        return float((self.before[end] - self.before[first]) / max(1, end - first) / 10)
+
+
+def ours(
+    measured: Sequence[Place], setting: Setting, epsilon: str, mechanism: DiscreteGaussian, repeats: int
+) -> Measured:
+    """Returns the errors of the final estimates over all days of all sensors, `repeats` draws each."""
+    noise: dict[str, list[Errors]] = {}
+    whole: dict[str, list[Errors]] = {}
+    for place in measured:
+        stream = kernel.planned(setting.toml(), epsilon, place.timezone).streams[kernel.STREAM]
+        truth = _Means(place.readings)
+        exact = {
+            aggregate.node.key: aggregate.sums["mean"][0] / aggregate.node.slots / 10
+            for span in place.spans
+            for aggregate in span.aggregates
+        }
+        for released in kernel.releases(place.spans, stream, mechanism, repeats):
+            off: dict[str, list[tuple[float, float]]] = {}
+            for figure in figures(released, place.timezone, released[-1].node.end_s):
+                held_to = exact[figure.stream, figure.level, figure.start_s]
+                read_as = truth.ug_m3(figure.start_s, figure.end_s)
+                off.setdefault(figure.level, []).append((figure.estimate - held_to, figure.estimate - read_as))
+            for level, errors in off.items():
+                noise.setdefault(level, []).append(np.array(errors)[:, 0])
+                whole.setdefault(level, []).append(np.array(errors)[:, 1])
+    return Measured(
+        {level: summary(members) for level, members in noise.items()},
+        {level: summary(members) for level, members in whole.items()},
+    )
+
+
+def disagreement_ug_m3(measured: Sequence[Place]) -> float:
+    """Returns the root mean square difference, over sqrt 2, of the daily means of sensors side by side: what one of
+    them is off by, apart from what all have in common."""
+    means = [_Means(place.readings) for place in measured]
+    days = [span.window for span in measured[0].spans]
+    table = [[mean.ug_m3(day.start_s, day.end_s) for mean in means] for day in days]
+    off = [left - right for row in table for at, left in enumerate(row) for right in row[at + 1 :]]
+    return float(np.sqrt(np.mean(np.square(off)) / 2))
+
+
+def budget(setting: Setting, epsilon: str) -> Budget:
+    """Returns what a peer may spend on the same stream, its leaves the hours."""
+    made = kernel.planned(setting.toml(), epsilon, "UTC")
+    stream = made.policy.streams[0]
+    reach = stream.unit_readings * (stream.highest - stream.bounds[0])
+    return Budget(float(epsilon), made.streams[kernel.STREAM].rho_micro, reach)
+
+
+def hours(measured: Sequence[Place]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Returns the exact hourly sums of the days of 24 hours, days x 24, in tenths of ug/m3 times slots."""
+    days = []
+    for place in measured:
+        for span in place.spans:
+            sums = [a.sums["mean"][0] for a in span.aggregates if a.node.level == "1h"]
+            if len(sums) == 24:
+                days.append(sums)
+    return np.array(days, dtype=np.int64)
+
+
+def stated_day_ug_m3(setting: Setting, epsilon: str) -> float:
+    """Returns the standard error that the estimator states for an ordinary day, from the plan alone."""
+    made = kernel.planned(setting.toml(), epsilon, "UTC")
+    day = Calendar("UTC").day(0)
+    blank = kernel.blank(kernel.observed(made, [], [day])[0], made.streams[kernel.STREAM])
+    [whole] = [figure for figure in figures(blank, "UTC", day.end_s) if figure.level == "1d"]
+    return whole.standard_error

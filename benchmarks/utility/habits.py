@@ -1,0 +1,81 @@
+"""What one crossing's epsilon becomes for someone who crosses on many days, with our noise and with Laplace's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from math import exp
+from statistics import NormalDist
+
+import numpy as np
+from murmure_privacy import accountant
+
+from .errors import Errors
+from .kernel import DELTA
+
+DAYS = (1, 2, 3, 10, 30, 365)
+LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """Someone who crosses once on each of `days` days: the epsilon of our noise and of Laplace noise on the same nodes
+    (both promise the same for one crossing), and the daily error that Laplace would have at our epsilon."""
+
+    days: int
+    ours: float
+    laplace: float
+    laplace_error: float
+
+
+def _laplace_epsilon(days: int, scale_up: float, epsilon: float) -> float:
+    """Returns the better of two proofs for `days` times LEVELS Laplace releases: plain addition, and zCDP, where a
+    release of pure epsilon costs rho = epsilon^2 / 2 (Bun, Steinke 2016, proposition 1.4)."""
+    each = epsilon / LEVELS / scale_up
+    rho = Decimal(days * LEVELS * each**2 / 2)
+    return min(days * LEVELS * each, float(accountant.epsilon(rho, Decimal(DELTA))))
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Returns where a falling function crosses zero."""
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def habits(epsilon: str, laplace_day_rmse: float) -> list[Habit]:
+    """Returns a line for each number of days. `laplace_day_rmse`: its error with the same epsilon for one crossing."""
+    rho = Decimal(accountant.rho_micro(Decimal(epsilon), Decimal(DELTA))) / accountant.MICRO
+    found = []
+    for days in DAYS:
+        ours = float(accountant.epsilon(days * rho, Decimal(DELTA)))
+        theirs = _laplace_epsilon(days, 1, float(epsilon))
+        scale_up = _root(lambda scale: _laplace_epsilon(days, scale, float(epsilon)) - ours, 0.01, 100)  # noqa: B023
+        found.append(Habit(days, ours, theirs, laplace_day_rmse * scale_up))
+    return found
+
+
+def laplace_exact_rmse(epsilon: float, lengths: tuple[int, ...]) -> dict[int, float]:
+    """Returns, by block length, the exact error of Laplace noise per level after least squares (day of 96 leaves)."""
+    leaves = lengths[-1]
+    rows = [np.kron(np.eye(leaves // length), np.ones((1, length))) for length in lengths]
+    scale = len(lengths) / epsilon
+    covariance: Errors = 2 * scale**2 * np.linalg.inv(sum(row.T @ row for row in rows))
+    return {
+        length: float(np.sqrt(np.mean(np.diag(row @ covariance @ row.T))))
+        for length, row in zip(lengths, rows, strict=True)
+    }
+
+
+def least_gaussian_sigma(epsilon: float) -> float:
+    """Returns the least sigma of one Gaussian release for a change of one (Balle, Wang 2018): what a single release
+    could have if nothing were ever composed."""
+    delta = float(DELTA)
+
+    def excess(sigma: float) -> float:
+        lower = NormalDist().cdf(-1 / (2 * sigma) - epsilon * sigma)
+        return NormalDist().cdf(1 / (2 * sigma) - epsilon * sigma) - exp(epsilon) * lower - delta
+
+    return _root(excess, 0.1, 1000)
