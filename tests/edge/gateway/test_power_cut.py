@@ -11,17 +11,19 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any
 
 import pytest
+from murmure_edge import publisher
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import plan
-from murmure_privacy.policy import Policy
+from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Message, Outcome, Release
 from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import FIRST_PREVIOUS, digest, open_message, public_key
@@ -33,6 +35,7 @@ TWIN_CUTS = 120  # the rarest of them is found in one cut of NNN
 CAMPAIGN = os.environ.get("MURMURE_CAMPAIGN") == "1"
 OFF_S = [0, 60, 3 * HOUR_S, 10 * HOUR_S, -2 * HOUR_S]  # how long the power is away; a clock may come back behind
 MEMORY_DISK = Path("/dev/shm")
+planned = cache(plan)
 MECHANISM = DiscreteGaussian()  # it builds each measurement once
 
 State = tuple[object, ...]
@@ -121,11 +124,14 @@ class Life:
     def _adopt(self) -> None:
         newest = self.publisher.policy
         policy = self.make_policy(newest.version + 1 if newest else 1, epsilon=self.draw.choice(["0.5", "1.0", "2.0"]))
-        self.budgets |= {(policy.hash, name): part.rho_micro for name, part in plan(policy).streams.items()}
+        self.budgets |= {(policy.hash, name): part.rho_micro for name, part in planned(policy).streams.items()}
         self.publisher.adopt(policy, self.now_s)
 
     def _settle(self) -> None:
-        """The centre has the oldest of them."""
+        """A receipt: the centre has the oldest messages, and knows of this policy or of a newer one."""
+        policy = self.publisher.policy
+        if policy is not None:
+            self.publisher.heed(policy.version + self.draw.choice([0, 0, 0, 1]))
         waiting = sorted(self.db.rows())
         settled = waiting[: self.draw.randint(0, len(waiting))]
         if settled:
@@ -182,9 +188,16 @@ def _price(outcome: Outcome) -> tuple[object, ...]:
 
 @pytest.fixture
 def cut(
-    tmp_path: Path, power_loss: ModuleType, make_policy: Callable[..., Policy], gateway_secret: bytes
+    tmp_path: Path,
+    power_loss: ModuleType,
+    make_policy: Callable[..., Policy],
+    gateway_secret: bytes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Any]:
     """cut(cuts, synchronous=…, kind=…) -> the tally of lives with that many cuts."""
+    # Half the time would go into reading the same few policies at every start.
+    monkeypatch.setattr(publisher, "parse", cache(parse))
+    monkeypatch.setattr(publisher, "plan", planned)
 
     def run(cuts: int, **how: Any) -> Any:
         told = {key: how.pop(key) for key in ("workers", "say", "only_one") if key in how}
