@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 _EPILOG = """\
-settings: sds011        pm2_5 pm10 (ug/m3)
-          modbus_noise  level_db baud slave
+settings: sds011        pm2_5 pm10 (ug/m3) average_ms
+          modbus_noise  level_db baud slave time_constant_ms
           tfluna        distance_cm body_cm rate_hz crossings_per_min
 
 example: murmure sim device sds011 --link /tmp/dust --set pm2_5=12.3 pm10=26.1

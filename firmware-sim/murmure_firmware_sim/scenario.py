@@ -15,18 +15,28 @@ from .devices.sds011 import Sds011
 from .devices.tfluna import TfLuna
 from .errors import SimError
 from .faults import Fault, FaultyDevice, parse_fault
+from .memory import AVERAGE_MS, FAST_MS, LONGEST_AVERAGE_MS, LONGEST_TIME_CONSTANT_MS, Memory
 from .replay import DayTable, Replay, Series
 from .steady import Steady
 from .street import PROFILES, Street
 
 _SHORTEST_SKEW_MS, _LONGEST_SKEW_MS = 1_000, 900_000
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "sds011": ("pm2_5", "pm10"),
-    "modbus_noise": ("level_db", "baud", "slave"),
+    "sds011": ("pm2_5", "pm10", "average_ms"),
+    "modbus_noise": ("level_db", "baud", "slave", "time_constant_ms"),
     "tfluna": ("distance_cm", "body_cm", "rate_hz", "crossings_per_min"),
 }
 _VALUES = ("pm2_5", "pm10", "level_db", "crossings_per_min")
-_MOST = {"pm2_5": 999.9, "pm10": 999.9, "level_db": 6553.4, "crossings_per_min": 150, "slave": 247, "rate_hz": 250}
+_MOST = {
+    "pm2_5": 999.9,
+    "pm10": 999.9,
+    "average_ms": LONGEST_AVERAGE_MS,
+    "level_db": 6553.4,
+    "slave": 247,
+    "time_constant_ms": LONGEST_TIME_CONSTANT_MS,
+    "crossings_per_min": 150,
+    "rate_hz": 250,
+}
 
 
 @dataclass(frozen=True)
@@ -235,12 +245,22 @@ def steady_source(settings: Mapping[str, float]) -> Steady | None:
     )
 
 
+def _remembered(plan: PortPlan) -> Source:
+    """Returns what the device shows of its source: a recording holds the memory of the sensor that made it already."""
+    for key, usual_ms in (("time_constant_ms", FAST_MS), ("average_ms", AVERAGE_MS)):
+        memory_ms = int(plan.settings.get(key, usual_ms if isinstance(plan.source, Street) else 0))
+        if memory_ms and key in SETTINGS[plan.device]:
+            return Memory(plan.source, **{key: memory_ms})
+    return plan.source
+
+
 def build_device(plan: PortPlan, start_ms: int) -> Device:
     """Returns the port's device, with its faults around it; `start_ms` is when it is switched on."""
     device: Device
+    source = _remembered(plan)
     if plan.device == "tfluna":
         device = TfLuna(
-            plan.source,
+            source,
             plan.seed,
             idle_cm=int(plan.settings.get("distance_cm", 180)),
             body_cm=int(plan.settings.get("body_cm", 60)),
@@ -248,13 +268,13 @@ def build_device(plan: PortPlan, start_ms: int) -> Device:
         )
     elif plan.device == "modbus_noise":
         device = ModbusNoise(
-            plan.source,
+            source,
             plan.seed,
             slave=int(plan.settings.get("slave", 1)),
             baud=int(plan.settings.get("baud", 9600)),
         )
     else:
-        device = Sds011(plan.source, plan.seed)
+        device = Sds011(source, plan.seed)
     if plan.passive:
         device.be_passive()
     return FaultyDevice(device, plan.faults, plan.seed, start_ms) if plan.faults else device

@@ -18,6 +18,7 @@ import pytest
 from murmure_firmware_sim.bench import Bench
 from murmure_firmware_sim.devices.sds011 import Sds011
 from murmure_firmware_sim.devices.tfluna import TfLuna
+from murmure_firmware_sim.memory import Memory
 from murmure_firmware_sim.scenario import parse_scenario
 from murmure_firmware_sim.street import Street
 
@@ -48,7 +49,7 @@ def test_every_byte_and_stamp_is_the_devices_own_at_any_skew(start_bench: Any, s
     edge = bench.edge()
     end_ms = bench.config["end_ms"]
     edge.run(end_ms)
-    street = Street(0, "plaza")
+    street = Memory(Street(0, "plaza"))
     assert edge.pieces("beam") == expected_pieces(TfLuna(street), end_ms)
     assert edge.pieces("dust") == expected_pieces(Sds011(street), end_ms)
     levels = [level for m in range(60) for level in street.level_tenths(START_MS // 60_000 + m)]
@@ -128,7 +129,7 @@ def test_wrong_speed_of_the_client_is_rubbish_both_ways(start_bench: Any, scenar
     edge.run(START_MS + 60_000)
     said = b"".join(piece for piece, _ in edge.pieces("dust"))
     assert len(said) > 100
-    frames = b"".join(piece for piece, _ in expected_pieces(Sds011(Street(0, "plaza")), START_MS + 60_000))
+    frames = b"".join(piece for piece, _ in expected_pieces(Sds011(Memory(Street(0, "plaza"))), START_MS + 60_000))
     assert frames[:10] not in said
     assert level_answers(edge) == []
     edge.close()
@@ -211,7 +212,7 @@ def test_no_mark_goes_beyond_the_hold_until_it_is_released(start_bench: Any, sce
     assert not edge.ports["beam"].poll()
     bench.tell({"hold_ms": None})
     edge.run(bench.config["end_ms"])
-    assert edge.pieces("dust") == expected_pieces(Sds011(Street(0, "plaza")), bench.config["end_ms"])
+    assert edge.pieces("dust") == expected_pieces(Sds011(Memory(Street(0, "plaza"))), bench.config["end_ms"])
     edge.close()
 
 
@@ -238,7 +239,7 @@ def test_unplugged_device_loses_nothing_before_and_comes_back_on_time(start_benc
     edge.run(START_MS + 100_000)
     port.wait_until(back_ms)
     edge.run(back_ms)
-    expected = expected_pieces(Sds011(Street(0, "plaza")), START_MS + 100_000)
+    expected = expected_pieces(Sds011(Memory(Street(0, "plaza"))), START_MS + 100_000)
     assert edge.pieces("dust") == expected
     until_s = time.monotonic() + 5
     while not port.link.is_symlink():

@@ -29,7 +29,7 @@ def require_known(device: str) -> None:
 
 def make_driver(device: str, settings: Mapping[str, object]) -> Driver:
     """Returns a new driver of the device named, with its settings (`baud`; tfluna: `rate_hz`; modbus_noise: `slave`,
-    `register`).
+    `register`, `time_constant_ms`; sds011: `average_s`).
 
     Raises SettingError, which names the key, what is wrong with it and what to write instead.
     """

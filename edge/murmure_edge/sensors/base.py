@@ -97,7 +97,8 @@ class Driver(Protocol):
     """One kind of sensor: its bytes on one side, readings on the other. Used by one port's thread.
 
     `memory_readings`: per quantity, how many later readings a sound or a puff of smoke goes on changing after it
-    is over, the sensor's own clock included (the policy's `tail` must be at least this).
+    is over, the sensor's own clock included (the policy's `tail` must be at least this). A count has none: a passage
+    is one reading.
     """
 
     NAME: ClassVar[str]

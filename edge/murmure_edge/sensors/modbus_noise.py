@@ -8,6 +8,7 @@ FFFF is the transmitter's word for "no value". CRC-16/Modbus: polynomial A001 re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -22,6 +23,11 @@ BITS_PER_BYTE = 10  # start, eight data, stop
 SILENCES_BYTES = 7
 # What the transmitters take to think, with a wide margin, and far below the period of one second.
 DEVICE_LATENCY_MS = 250
+# Three times the 125 ms of a FAST meter, nearly: most boards do not say what they have.
+TIME_CONSTANT_MS = 360
+# A sound leaves a reading alone once what is left of it moves the level by less than half of the last digit. It is
+# taken as 100 dB over the street, the whole range of these meters (30 to 130 dB): ln(10^10 / (10^0.005 - 1)).
+FORGOTTEN_AFTER = math.log(10 ** (100 / 10) / (10 ** (0.05 / 10) - 1))  # 27.5 time constants
 
 
 # checksum
@@ -85,20 +91,28 @@ def _scanner(slave: int, counters: Counters) -> FrameScanner:
 class ModbusNoise:
     """Driver of a sound level transmitter: asks for one register once a second, readings in tenths of a dB.
 
-    Settings, for the makes differ: `slave` 1-247, `register` 0-65535, `baud`.
-    A SLOW meter (time constant 1 s) falls 4.3 dB a second: ten readings remember a sound, and one more is for
-    the meter's own clock.
+    Settings, for the makes differ: `slave` 1-247, `register` 0-65535, `baud`, `time_constant_ms` 1-10000: the time
+    weighting that is set on the meter, which it does not tell. It falls by 4.3 dB in each time constant: a FAST one
+    (125) forgets any sound in 4 readings, one that is left at the default 360 in 10, a SLOW one (1000) in 28. One
+    reading more is for the meter's own clock.
     """
 
     NAME: ClassVar[str] = "modbus_noise"
     QUANTITIES: ClassVar[tuple[str, ...]] = ("noise",)
 
-    def __init__(self, slave: object = SLAVE, register: object = REGISTER, baud: object = 9600) -> None:
+    def __init__(
+        self,
+        slave: object = SLAVE,
+        register: object = REGISTER,
+        baud: object = 9600,
+        time_constant_ms: object = TIME_CONSTANT_MS,
+    ) -> None:
         self.slave = checked_setting("slave", slave, 1, 247)
         register = checked_setting("register", register, 0, 0xFFFF)
         self.baud = checked_baud(baud)
-        self.memory_readings: Mapping[str, int] = {"noise": 11}
         self.period_ms = 1000
+        forgets_ms = FORGOTTEN_AFTER * checked_setting("time_constant_ms", time_constant_ms, 1, 10_000)
+        self.memory_readings: Mapping[str, int] = {"noise": math.ceil(forgets_ms / self.period_ms) + 1}
         wire_bytes = REQUEST_BYTES + REPLY_BYTES + SILENCES_BYTES
         self.timeout_ms = DEVICE_LATENCY_MS + -(-1000 * BITS_PER_BYTE * wire_bytes // self.baud)
         self.silence_ms = 3 * self.period_ms
