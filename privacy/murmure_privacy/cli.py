@@ -257,7 +257,7 @@ def _fit(fit: Mapping[str, Any]) -> Iterator[str]:
     clamped = fit["clamped"]
     yield (
         f"    without it, levels above {clamped['high_db']} dB count as {clamped['high_db']}: LAeq "
-        f"{clamped['bias_db']:+.1f} dB, margin {_margin(clamped)}"
+        f"{clamped['bias_db']:+.2f} dB, margin {_margin(clamped)}"
     )
     if fit["of_policy"]:
         yield f"    the policy has {_said(fit['of_policy'], what)}"

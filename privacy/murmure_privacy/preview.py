@@ -266,18 +266,18 @@ def _on_street(made: StreamPlan, street: Street, errors: Mapping[tuple[str, str]
     for node in made.nodes:
         levels = street.nodes(node.level)
         for name, of in _margins(made.stream, node.level, errors).items():
-            sorted_margins = sorted(of(one, 1.0) for one in levels)
+            margins = [of(one, 1.0) for one in levels]
             rows.append(
-                _row(made, node.level, name, "dB", sorted_margins[len(sorted_margins) // 2], at=street.name)
-                | {"share_publishable": _share(sorted_margins)}
+                _row(made, node.level, name, "dB", _median(margins), at=street.name)
+                | {"share_publishable": significant(sum(one <= WIDEST_MARGIN_DB for one in margins) / len(margins))}
             )
     if _has_lden(errors):
         rows.append(_row(made, _ALL_PARTS, "lden_db", "dB", _lden_margin(made, street, errors, 1), at=street.name))
     return rows
 
 
-def _share(margins: Sequence[float]) -> float:
-    return significant(sum(one <= WIDEST_MARGIN_DB for one in margins) / len(margins))
+def _median(margins: Sequence[float]) -> float:
+    return sorted(margins)[len(margins) // 2]
 
 
 def _monthly(made: StreamPlan, street: Street, errors: Mapping[tuple[str, str], float]) -> list[dict[str, Any]]:
@@ -320,8 +320,8 @@ def fit(policy: Policy, stream: StreamPolicy, street: Street) -> dict[str, Any] 
     whose figures no such level would change.
 
     Proposed is the smallest step that at most LOUDER_AT_MOST of the time exceeds: the least noise among those that
-    leave no more out. `highest_publishable` is the highest step that keeps the margin of the longest node within 3 dB,
-    `of_policy` the level that the policy names.
+    leave no more out. `highest_publishable` is the highest step that keeps the margin of the longest node (the median
+    one) within 3 dB, `of_policy` the level that the policy names.
     """
     names = [name for name, _ in stream.indicators]
     name = "energy" if "energy" in names else "mean" if "mean" in names else None
@@ -329,23 +329,29 @@ def fit(policy: Policy, stream: StreamPolicy, street: Street) -> dict[str, Any] 
         return None
     level = max((level for level, _ in stream.nodes), key=lambda level: ORDINARY_QUARTERS[level])
     whole = street.whole()
-    mixed = _mixed(street.nodes(level))
+    nodes = street.nodes(level)
+    low, high = stream.bounds
+    energies = {
+        clamp: [mean_energy(node, *clamp) for node in nodes] for clamp in ((low, high), (low, stream.quantity.ceiling))
+    }
 
-    def error_95(unit_of: StreamPolicy) -> float:
+    def error_95(up_to: int | None) -> float:
+        unit_of = replace(stream, up_to=up_to, cap=None)
         try:
-            made = plan(replace(policy, streams=(replace(unit_of, cap=None),))).streams[stream.id]
+            made = plan(replace(policy, streams=(unit_of,))).streams[stream.id]
         except ConfigError:  # a sum beyond 64 bits
             return inf
         error = standard_errors(made)[level, name]
-        return _level_margin(mean_energy(mixed, *unit_of.clamp), error) if name == "energy" else NORMAL_95 * error
+        if name == "mean":
+            return NORMAL_95 * error
+        return _median([_level_margin(one, error) for one in energies[unit_of.clamp]])
 
     def step(up_to: int) -> dict[str, Any]:
         found = {"up_to_db": up_to // 10, "louder": significant(louder(whole, up_to))}
-        return found | _shown(error_95(replace(stream, up_to=up_to)))
+        return found | _shown(error_95(up_to))
 
-    low, high = stream.bounds
     first = low // STEP_TENTHS * STEP_TENTHS + STEP_TENTHS
-    last = min(max(max(whole), first), stream.quantity.ceiling - STEP_TENTHS)
+    last = min(max(max(whole), first), stream.quantity.ceiling)
     steps = [step(up_to) for up_to in range(first, last + STEP_TENTHS, STEP_TENTHS)]
     true_db = laeq_db(whole)
     weights = dict(stream.indicators)
@@ -360,7 +366,7 @@ def fit(policy: Policy, stream: StreamPolicy, street: Street) -> dict[str, Any] 
         "of_policy": None if stream.up_to is None else step(stream.up_to),
         "floor_bias_db": round(laeq_db(whole, low) - true_db, 2),
         "clamped": {"high_db": high // 10, "bias_db": round(laeq_db(whole, low, high) - true_db, 2)}
-        | _shown(error_95(replace(stream, up_to=None))),
+        | _shown(error_95(None)),
     }
 
 

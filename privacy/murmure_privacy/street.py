@@ -7,8 +7,8 @@ one that the steward gives, public or already published.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import erf, log10, sqrt
+from dataclasses import dataclass, replace
+from math import erf, gcd, log10, sqrt
 
 from murmure_privacy import recording
 from murmure_privacy.aggregate import energy
@@ -20,6 +20,7 @@ Levels = dict[int, float]
 
 _REACH = 4  # standard deviations, beyond which a described street has no level
 _LEAST_PRESENT = 0.5  # of a node's slots, below which it would be withheld
+_MOST_NODES = 1000  # of one level: years of quarter-hours say no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Street:
         return self._pooled(list(self.quarters))
 
     def nodes(self, level: str) -> list[Levels]:
-        """Returns the levels of each node of a kind that would have been released; those of the whole street, as if it
-        went on like this, where it is too short for one."""
+        """Returns the levels of the nodes of a kind that would have been released, at most a thousand of them, spread
+        evenly; those of the whole street, as if it went on like this, where it is too short for one."""
         inside: dict[Window, list[int]] = {}
         for start_s in self.quarters:
             window = self.calendar.node(level, start_s)
@@ -48,8 +49,9 @@ class Street:
         for window, quarters in inside.items():
             nominal = (window.end_s - window.start_s) / QUARTER_S * self.slots
             if sum(sum(self.quarters[start_s].values()) for start_s in quarters) >= _LEAST_PRESENT * nominal:
-                found.append(self._pooled(quarters))
-        return found or [self.whole()]
+                found.append(quarters)
+        spread = min(len(found), _MOST_NODES)
+        return [self._pooled(found[at * len(found) // spread]) for at in range(spread)] or [self.whole()]
 
     def _pooled(self, quarters: list[int]) -> Levels:
         pooled: Levels = {}
@@ -114,11 +116,12 @@ def _law(median: int, deviation: float) -> Levels:
 
 
 def recorded(rows: recording.Recording, stream: StreamPolicy, timezone: str) -> Street:
-    """Returns a recording as a street, one reading a slot as a gateway would have had."""
-    cadence_ms = stream.cadence_ms
+    """Returns a recording as a street: one reading a slot, as a gateway would have had. A slot is as long as a step of
+    the recording where that is longer than the policy's."""
+    cadence_ms = max(stream.cadence_ms, gcd(rows.step_ms, QUARTER_S * 1000))
     quarters: dict[int, dict[int, float]] = {}
     last_slot = -1
-    for _, readings in recording.batches(rows, stream):
+    for _, readings in recording.batches(rows, replace(stream, cadence_ms=cadence_ms)):
         for time_ms, level in readings:
             slot = time_ms // cadence_ms
             if slot > last_slot:
@@ -126,6 +129,6 @@ def recorded(rows: recording.Recording, stream: StreamPolicy, timezone: str) -> 
                 quarter = quarters.setdefault(time_ms // (QUARTER_S * 1000) * QUARTER_S, {})
                 quarter[level] = quarter.get(level, 0) + 1
     says = f"recorded, one level every {rows.step_ms / 1000:g} s"
-    if rows.step_ms > cadence_ms:
+    if rows.step_ms > stream.cadence_ms:
         says += ", so that shorter sounds are not in it"
     return Street(rows.site, says, Calendar(timezone), quarters, QUARTER_S * 1000 // cadence_ms)

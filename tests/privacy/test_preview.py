@@ -436,18 +436,36 @@ def test_a_coarse_recording_says_so(tmp_path: Path, write_policy: Write) -> None
     file.write_text("\n".join([",".join(recording.HEADER), *minutes]) + "\n")
     found = street.recorded(recording.read(file, stream, None, None), stream, "UTC")
     assert found.says == "recorded, one level every 60 s, so that shorter sounds are not in it"
-    assert sum(sum(quarter.values()) for quarter in found.quarters.values()) == 1800
+    assert found.quarters[MONDAY_NOON_S] == {500: 15} and found.slots == 15
+
+
+def test_years_are_looked_at_in_a_thousand_places() -> None:
+    """Of a long recording the nodes looked at are spread evenly over it."""
+    days = {at * QUARTER_S: {at: 1.0} for at in range(96 * 30)}
+    found = street.Street("long", "", Calendar("UTC"), days, 1).nodes("15min")
+    assert len(found) == 1000
+    assert [next(iter(levels)) for levels in found[:4]] == [0, 2, 5, 8]
+    assert [next(iter(levels)) for levels in found[-1:]] == [96 * 30 - 3]
+
+
+def test_the_rows_and_the_fit_speak_of_the_same_node(write_policy: Write) -> None:
+    """What the fit says of the policy's own level is the margin of LAeq in the rows."""
+    found = shown(write_policy(noise(up_to=60)))
+    for fit in found["streams"][0]["up_to"]:
+        assert fit["of_policy"]["error_95"] == row(found, node="1d", indicator="laeq_db", at=fit["at"])["error_95"]
 
 
 def test_dates_pauses_caps_and_lengths_are_warned_about(write_policy: Write) -> None:
     """A preview says what would keep a policy from being published, and goes on."""
     cap = 'epsilon = 1.0\ncap = { units_per_day = 2, span = "1y", epsilon = 30 }\npaused = true'
-    policy = write_policy("footfall", swap=(("epsilon = 1.0", cap), ("2028-12-31", "2026-01-31")))
+    ends = "valid_until = 2028-12-31", "valid_until = 2026-01-31\npaused = true"
+    policy = write_policy("footfall", swap=(("epsilon = 1.0", cap), ends))
     found = shown(policy)
     [stream] = found["streams"]
     assert stream["cap"]["days"] == stream["cap"]["rho_micro"] // (4 * 24355) == 92
     assert [warning.split("; ")[-1] for warning in found["warnings"]] == [
         "valid_until 2026-01-31 is past: nothing would be published",
+        "paused: nothing would be published",
         "plaza/footfall: paused: nothing of it would be published",
         "the policy ends before, after 31",
     ]
