@@ -15,7 +15,7 @@ from typing import Any
 import murmure_edge.publisher
 import murmure_privacy.window
 import pytest
-from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.gateway_db import DiskFull, GatewayDb, Told
 from murmure_edge.publisher import Publisher
 from murmure_privacy.errors import ConfigError, LedgerDamaged
 from murmure_privacy.ledger import Ledger
@@ -704,6 +704,29 @@ def test_a_policy_that_comes_just_after_a_restart_waits_for_midnight(rig: MakeRi
     }
     assert sorted(scales.items(), reverse=True)[0][1] is False and sorted(scales.items())[0][1] is True
     assert len(scales) == 2
+
+
+def test_what_is_told_of_newer_policies_only_grows(
+    rig: MakeRig, make_policy: MakePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older receipt takes nothing back; without room to keep it, it counts until the next start all the same."""
+    gateway = rig()
+    started(gateway, make_policy(2), MIDNIGHT_S)
+    for told, awaited in ((2, None), (4, 4), (3, 4)):
+        gateway.publisher.heed(told)
+        assert gateway.publisher.awaited == awaited
+    gateway.restart(MIDNIGHT_S)
+    assert gateway.publisher.awaited == 4
+
+    def full(_: Told) -> None:
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(gateway.db, "remember", full)
+    with pytest.raises(DiskFull):
+        gateway.publisher.heed(5)
+    assert gateway.publisher.awaited == 5
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
+    assert spans(gateway, "1h") == [(0, 1, "no_policy")]
 
 
 # --- twins -----------------------------------------------------------------------------------------------------------
