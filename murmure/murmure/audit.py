@@ -25,7 +25,7 @@ from murmure_privacy.plan import Plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message, Outcome, Release
 from murmure_privacy.window import Calendar, utc
-from murmure_privacy.wire import new_key, open_message
+from murmure_privacy.wire import digest, new_key, open_message
 
 from murmure import audit_statistics as statistics
 from murmure.audit_street import Batch, Canary, Coordinate, Placement, Script
@@ -41,8 +41,8 @@ _COINS_FROM = 8  # of noise of at least so many units the lowest bits are looked
 
 
 class PlannedOnce(Publisher):
-    """The publisher with plans kept from gateway to gateway: they follow from a policy's bytes alone, and making them
-    takes longer than all the rest."""
+    """The publisher with policies and plans kept from gateway to gateway: they follow from a policy's bytes alone, and
+    making them takes longer than all the rest."""
 
     def __init__(
         self,
@@ -111,7 +111,8 @@ class Agent:
     def _start(self, db: GatewayDb, site: str, committed: Callable[[Message, bytes], None], now_s: int) -> Publisher:
         who = Identity("gw-audit", "audit", site, self.secret)
         publisher = self.publisher(db, who, self.noise, committed, self._plans)
-        publisher.start(now_s)
+        stored = [(item.from_s, self._plans[digest(item.toml)].policy) for item in db.policies()]
+        publisher.start_under(stored, now_s)
         return publisher
 
 

@@ -30,9 +30,8 @@ Coordinate = tuple[str, str, int, str, int]
 
 _HOUR_S = 3600
 _LATE_S = 30  # readings come in batches that end a little after a quarter-hour, as they do from a port
-_BEYOND = 200  # how far an event of any height leaves the bounds, in reading units
 _BELOW = 10  # how far the calm readings that it replaces lie below them
-_LIFE_S = 3  # of so many seconds a counter gives a sign of life in all but one
+_LIFE_S = 2  # a counter gives a sign of life as often as it must to be published, which is in half of its slots
 
 _STREET = """policy = 1
 site = "audit"
@@ -257,18 +256,19 @@ def _readings(
     """Yields one street's readings of a stream in order of time."""
     if stream.quantity.kind == "count":
         passing = [(at_s * 1000 + 500, 1) for at_s in range(from_s, until_s, 7 * 60)]
-        life = [(at_s * 1000, 0) for at_s in range(from_s, until_s) if at_s % _LIFE_S]
+        life = [(at_s * 1000, 0) for at_s in range(from_s, until_s) if at_s % _LIFE_S == 0]
         yield from sorted([*life, *passing, *((moment, 1) for moment in moments_ms if canary)])
         return
     low, high = stream.bounds
-    event = stream.highest + (_BEYOND if stream.up_to is None else 0)
+    # An event of any height goes three times as far beyond the bounds as they are wide; one up to a level just there.
+    event = stream.highest + (3 * (high - low) if stream.up_to is None else 0)
     changed = set(moments_ms)
     for number, time_ms in enumerate(range(from_s * 1000 + stream.cadence_ms // 3, until_s * 1000, stream.cadence_ms)):
         if time_ms in changed:
             yield time_ms, event if canary else low - _BELOW
         else:
             # Anything may be around it: quiet, loud, beyond the bounds, beyond the protected level.
-            yield time_ms, low - _BELOW + number * 37 % (high - low + 2 * _BELOW + _BEYOND)
+            yield time_ms, low - _BELOW + number * 37 % (2 * (high - low))
 
 
 def _batches(played: dict[str, list[Reading]], horizons: Sequence[int]) -> tuple[Batch, ...]:
