@@ -33,8 +33,9 @@ _STREAM = (
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """A tank that empties: who gives `units_per_day` units of privacy every day is (`epsilon`, delta)-protected over
-    any `span`; a day that would exceed it is withheld whole."""
+    """A tank that empties: over any `span`, the squared units times each day's largest spend stay within (`epsilon`,
+    delta); a day that would exceed it is withheld whole. So who gives `units_per_day` every day is protected by it,
+    unless the stream has `1w`: days of one week then share a node, and such a habit costs more (`policy preview`)."""
 
     units_per_day: int
     span: str
