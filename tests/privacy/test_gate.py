@@ -112,6 +112,14 @@ def test_reasons_come_in_order(
         assert (line.reason, line.rho_micro) == (reason, 0)
 
 
+def test_half_the_slots_must_have_brought_a_reading(door: Door) -> None:
+    """Ten twentieths are published, nine are withheld as a sensor that was away."""
+    times = {"start_s": HOUR_S + 3600, "end_s": HOUR_S + 7200, "covered_from_s": HOUR_S + 3600}
+    late = dataclasses.replace(door.hour(9).node, **times)
+    assert isinstance(door.ask(door.hour(10)), Release)
+    assert door.ask(Aggregate(late, {"crossings": (7,)}), until_s=HOUR_S + 7200) == Withheld(late, "sensor_absent")
+
+
 @pytest.mark.parametrize("change", [paused, stream_paused])
 def test_what_the_old_policy_pauses_stays_paused(door: Door, change: Callable[[Policy], Policy]) -> None:
     """A node that opened under a pause is not published because a newer policy lifted it."""

@@ -208,3 +208,86 @@ def test_spent_is_the_dearest_instant(nodes: list[tuple[int, int, int, int]], st
     assert ledger.spent_rho_micro(STREAM, start, start + length) == max(cost[start : start + length], default=0)
     assert ledger.spent_rho_micro("plaza/other", 0, 64) == 0
     db.close()
+
+
+COLUMNS = {
+    "line": 9,
+    "stream": STREAM,
+    "level": "15min",
+    "start_s": 9000,
+    "end_s": 9900,
+    "covered_from_s": 9000,
+    "rho_micro": 1,
+    "policy": bytes(32),
+    "chain": bytes(32),
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        *((column, None, f"NOT NULL constraint failed: charges.{column}") for column in COLUMNS if column != "line"),
+        ("rho_micro", -1, "CHECK constraint failed"),
+        ("start_s", 900, "UNIQUE constraint failed: charges.stream, charges.level, charges.start_s"),
+        ("end_s", "late", "cannot store TEXT value in INTEGER column"),
+    ],
+)
+def test_the_table_itself_refuses_a_wrong_line(
+    filled: sqlite3.Connection, column: str, value: object, rule: str
+) -> None:
+    """A line with something missing, a price below zero or a node that has its line never enters the table."""
+    values = COLUMNS | {column: value}
+    insert = f"INSERT INTO charges ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+    with pytest.raises(sqlite3.IntegrityError, match=rule):
+        filled.execute(insert, tuple(values.values()))
+    filled.execute(insert, tuple(COLUMNS.values()))
+
+
+def test_a_node_is_closed_in_its_own_stream_alone(filled: sqlite3.Connection) -> None:
+    """The same interval of another stream, another level or another time has its own line."""
+    ledger, done = Ledger(filled), node(900, 1800)
+    others = [dataclasses.replace(done, stream="plaza/other"), node(900, 4500, "1h"), node(4500, 5400)]
+    assert ledger.closed(done) and not any(ledger.closed(other) for other in others)
+    for other in others:
+        ledger.charge(other, 1, 1000)
+    assert all(ledger.closed(other) for other in others)
+
+
+def test_a_rewind_goes_back_to_the_last_stored_line(filled: sqlite3.Connection) -> None:
+    """After a rollback the chain goes on from the newest of many lines."""
+    ledger = Ledger(filled)
+    filled.execute("BEGIN IMMEDIATE")
+    ledger.charge(node(4500, 5400), 10, 1000)
+    filled.execute("ROLLBACK")
+    ledger.rewind()
+    ledger.charge(node(4500, 5400), 20, 1000)
+    assert [line.line for line in Ledger(filled).lines()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_latest_of_several_streams_is_the_mark(filled: sqlite3.Connection) -> None:
+    """The mark is the latest end over all streams asked for, in whatever order they are named."""
+    ledger = Ledger(filled)
+    other = dataclasses.replace(node(9000, 9900), stream="plaza/other")
+    ledger.charge(other, 1, 1000)
+    assert ledger.high_water_s([STREAM, "plaza/other"]) == ledger.high_water_s(["plaza/other", STREAM]) == 9900
+
+
+def test_the_longest_node_is_seen_from_its_first_second(db: sqlite3.Connection) -> None:
+    """A week with the hour of autumn twice, 169 hours, counts at each of its instants, the first one included."""
+    ledger = Ledger(db)
+    week_s = 169 * 3600
+    ledger.charge(node(1000, 1000 + week_s, "1w"), 7, 1000)
+    spans = [(1000, 1001), (0, 1001), (1000 + week_s - 1, 1000 + week_s), (1000, 1000 + week_s)]
+    assert [ledger.spent_rho_micro(STREAM, *span) for span in spans] == [7, 7, 7, 7]
+    assert ledger.spent_rho_micro(STREAM, 0, 1000) == ledger.spent_rho_micro(STREAM, 1000 + week_s, 10**9) == 0
+
+
+def test_a_span_is_looked_up_in_the_index(filled: sqlite3.Connection) -> None:
+    """What a span has spent is read between two ends in an index: a charge costs the same in a ledger of years."""
+    asked: list[str] = []
+    ledger = Ledger(filled)
+    filled.set_trace_callback(asked.append)
+    ledger.spent_rho_micro(STREAM, 900, 1800)
+    filled.set_trace_callback(None)
+    ((*_, plan),) = filled.execute(f"EXPLAIN QUERY PLAN {asked[0]}")
+    assert plan == "SEARCH charges USING INDEX charges_by_end (stream=? AND end_s>? AND end_s<?)"
