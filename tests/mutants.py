@@ -46,8 +46,8 @@ NOT_JUDGES = "not quick"
 # Loaded once, before the forks; nothing of Murmure is.
 PRELOADED = ("hypothesis", "opendp.prelude", "dp_accounting.rdp", "cbor2", "cryptography.hazmat.primitives.asymmetric")
 MEMORY_BYTES = 4 << 30  # of address space: a mutant that never ends would else fill the machine
-CPU_TIMES, CPU_MORE_S = 4, 5  # a mutant may take four times what its tests take without it, and five seconds
-WALL_TIMES = 20  # of that again, for a mutant that waits instead of working
+CPU_TIMES, CPU_MORE_S = 4, 3  # a test may take four times what it takes without the fault, and three seconds more
+CPU_LIMIT_S, WALL_LIMIT_S = 300, 900  # of all tests of a mutant; the second for one that waits instead of working
 SECTION = "<!-- from here on written by `make mutants` -->\n"
 
 
@@ -172,7 +172,12 @@ class _Finder(ast.NodeVisitor):
         for other in _ARITHMETIC[type(node.op)]:
             self._become(node, "arithmetic", ast.BinOp(node.left, other(), node.right))
         if isinstance(node.op, ast.FloorDiv):
-            up = ast.BinOp(ast.UnaryOp(ast.USub(), node.left), ast.FloorDiv(), node.right)
+            match node.left:
+                case ast.UnaryOp(op=ast.USub(), operand=operand):
+                    negative = operand
+                case _:
+                    negative = ast.UnaryOp(ast.USub(), node.left)
+            up = ast.BinOp(negative, ast.FloorDiv(), node.right)
             self._become(node, "rounding", ast.UnaryOp(ast.USub(), up))
         self.generic_visit(node)
 
@@ -427,6 +432,12 @@ class _Judge:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: self._seconds.get(item.nodeid, 0.0))
 
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        usual_s = self._seconds.get(item.nodeid, float(CPU_LIMIT_S))
+        until_s = int(usage.ru_utime + usage.ru_stime + CPU_TIMES * usual_s) + CPU_MORE_S
+        resource.setrlimit(resource.RLIMIT_CPU, (min(until_s, CPU_LIMIT_S), CPU_LIMIT_S))
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._measured[report.nodeid] = self._measured.get(report.nodeid, 0.0) + report.duration
         if report.failed and not self._killer:
@@ -442,7 +453,6 @@ class Run:
 
     outcome: str
     killer: str
-    cpu_s: float
     seconds: dict[str, float]
 
 
@@ -468,8 +478,7 @@ class Forks:
         source: bytes,
         tests: Sequence[Path],
         then: Callable[[Run], None],
-        seconds: Mapping[str, float] | None = None,
-        cpu_limit_s: int = 600,
+        seconds: Mapping[str, float],
     ) -> None:
         """Begins a run; `then` is called with its end from `wait`."""
         self._started += 1
@@ -477,13 +486,13 @@ class Forks:
         place.mkdir()
         child = os.fork()
         if child == 0:
-            _inside_child(place, module, source, tests, seconds or {}, cpu_limit_s)
-        self._waiting[child] = (place, time.monotonic() + WALL_TIMES * cpu_limit_s, then)
+            _inside_child(place, module, source, tests, seconds)
+        self._waiting[child] = (place, time.monotonic() + WALL_LIMIT_S, then)
 
     def wait(self) -> None:
         """Waits for one run to end. Raises Fault if pytest ended otherwise than by its tests."""
         while True:
-            child, status, usage = os.wait4(-1, os.WNOHANG)
+            child, status = os.waitpid(-1, os.WNOHANG)
             if child in self._waiting:
                 break
             for late, (_, deadline_s, _) in self._waiting.items():
@@ -501,7 +510,7 @@ class Forks:
             raise Fault((place / "output").read_text(encoding="utf-8", errors="replace")[-2000:])
         outcome = outcomes.get(code, "timeout" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "killed")
         shutil.rmtree(place, ignore_errors=True)
-        then(Run(outcome, notes["killer"] or f"exit {code}", usage.ru_utime + usage.ru_stime, notes["seconds"]))
+        then(Run(outcome, notes["killer"] or f"exit {code}", notes["seconds"]))
 
     def stop(self) -> None:
         """Ends what still runs."""
@@ -513,7 +522,7 @@ class Forks:
 
 
 def _inside_child(
-    place: Path, module: str, source: bytes, tests: Sequence[Path], seconds: Mapping[str, float], cpu_limit_s: int
+    place: Path, module: str, source: bytes, tests: Sequence[Path], seconds: Mapping[str, float]
 ) -> NoReturn:
     code = 3
     try:
@@ -521,7 +530,7 @@ def _inside_child(
         output = os.open(place / "output", os.O_CREAT | os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(output, stream)
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit_s, cpu_limit_s + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.meta_path.insert(0, _Hook(module, source))
@@ -545,8 +554,9 @@ class Verdict:
 
 
 def tests_of(module: str) -> list[Path]:
-    """Returns the test files that have to kill a module's mutants: its own."""
-    return [ROOT / "tests" / "privacy" / f"test_{module}.py"]
+    """Returns the test files that have to kill a module's mutants: its own; for the gate also what many nodes cost."""
+    also = {"gate": ["composition"]}.get(module, [])
+    return [ROOT / "tests" / "privacy" / f"test_{name}.py" for name in [module, *also]]
 
 
 def campaign(
@@ -590,7 +600,6 @@ def campaign(
                     judges(mutant.module),
                     lambda run, mutant=mutant: verdicts.append(Verdict(mutant, run)),  # type: ignore[misc]
                     base.seconds,
-                    int(CPU_TIMES * base.cpu_s) + CPU_MORE_S,
                 )
                 told(_progress(mutant.module, verdicts, len(chosen), time.monotonic() - began_s))
             while forks.running:
@@ -603,7 +612,7 @@ def campaign(
 
 def _alone(forks: Forks, module: str, source: bytes, tests: Sequence[Path], expected: str) -> Run:
     runs: list[Run] = []
-    forks.start(module, source, tests, runs.append)
+    forks.start(module, source, tests, runs.append, {})
     forks.wait()
     if runs[0].outcome != expected:
         raise Fault(f"{module}: control: {runs[0].outcome} ({runs[0].killer}) where it should have {expected}")
