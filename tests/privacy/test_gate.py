@@ -114,10 +114,10 @@ def test_reasons_come_in_order(
 
 def test_half_the_slots_must_have_brought_a_reading(door: Door) -> None:
     """Ten twentieths are published, nine are withheld as a sensor that was away."""
-    times = {"start_s": HOUR_S + 3600, "end_s": HOUR_S + 7200, "covered_from_s": HOUR_S + 3600}
-    late = dataclasses.replace(door.hour(9).node, **times)
+    end_s = HOUR_S + 3600
+    late = dataclasses.replace(door.hour(9).node, start_s=end_s, end_s=end_s + 3600, covered_from_s=end_s)
     assert isinstance(door.ask(door.hour(10)), Release)
-    assert door.ask(Aggregate(late, {"crossings": (7,)}), until_s=HOUR_S + 7200) == Withheld(late, "sensor_absent")
+    assert door.ask(Aggregate(late, {"crossings": (7,)}), until_s=end_s + 3600) == Withheld(late, "sensor_absent")
 
 
 @pytest.mark.parametrize("change", [paused, stream_paused])
