@@ -129,12 +129,17 @@ def add(
     streams: Sequence[str] = ("footfall", "noise", "pm2_5"),
     version: int = 7,
     valid_from: str = "2026-01-01",
+    swap: Sequence[tuple[str, str]] = (),
 ) -> Policy:
     """Adds one site with all nodes that ended by `now_s`. `silent`: the gateway is off; afterwards every level opens a
     partial node. `withheld`: gives the reason for which a node is not released. `mute`: by stream, when the sensor says
-    nothing: its slots take the public constant, and a node with less than half of them is withheld."""
+    nothing: its slots take the public constant, and a node with less than half of them is withheld. `swap`: (old, new)
+    texts of the policy."""
     draw = random.Random(f"{SEED}{site}")
-    text = POLICY.format(site=site, high_db=high_db, version=version, valid_from=valid_from).encode()
+    words = POLICY.format(site=site, high_db=high_db, version=version, valid_from=valid_from)
+    for old, new in swap:
+        words = words.replace(old, new)
+    text = words.encode()
     policy = policies.parse(text, "test")
     street.policies[policy.hash] = text
     for stream_id, planned in plan(policy).streams.items():
@@ -181,6 +186,8 @@ def _nodes(
         while at_s < window.end_s:
             span = PARIS.node(node_plan.level, at_s)
             at_s = span.end_s
+            if span.start_s not in window or span.end_s > window.end_s:
+                continue
             # A node open when the gateway stops is lost; its last part begins when it runs again.
             covered_from_s = max([span.start_s, *(off.end_s for off in silent if off.end_s in span)])
             cut = any(off.start_s < span.end_s and off.end_s > covered_from_s for off in silent)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
+from murmure_dashboards.opendata import rows
 from murmure_dashboards.story import Story, Teller
 from murmure_dashboards.views import Rules, StreamView, view
 from murmure_dashboards.wording import language
@@ -307,3 +308,55 @@ def test_bounds_that_changed_are_both_named(streets: SimpleNamespace) -> None:
     street.policies |= other.policies
     story = FRENCH.week(seen(streets, street, "plaza/noise", window, window.end_s), "Ici", "c0")
     assert "ces moments sont comptés comme 55 dB ou 60 dB, et" in plain(story.notes[0])
+
+
+def at_epsilon(epsilon: str) -> tuple[tuple[str, str]]:
+    """Returns the swap that gives the noise stream another epsilon."""
+    nodes = 'nodes = { "1h" = 1, "1d" = 24 }\nbounds_db'
+    return ((f"epsilon = 1.0\n{nodes}", f"epsilon = {epsilon}\n{nodes}"),)
+
+
+def test_a_level_that_is_too_uncertain_is_never_printed(streets: SimpleNamespace) -> None:
+    """At a small epsilon the hours have a margin above 3 dB: the pages say so, draw their interval, print no estimate
+    of them; the day, which is surer, keeps its number. The file has every estimate, with its interval beside it."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    streets.add(street, "plaza", day, now_s=day.end_s, streams=("noise",), swap=at_epsilon("0.3"))
+    source = seen(streets, street, "plaza/noise", day, day.end_s)
+    slots = source.slots(day)
+    assert all(slot.amount and not slot.amount.publishable for slot in slots)
+    story = FRENCH.today(source, "Ici", "c0")
+    assert re.match(r"\d\d,?\d? dB", plain(story.number))
+    assert story.chart is not None
+    assert {plain(row[1]) for row in story.chart.table.rows} == {"non affiché, marge de plus de 3 dB"}
+    assert plain(story.chart.description) == (
+        "24 intervalles ne sont pas assez précis pour être affichés (marge de plus de 3 dB)."
+    )
+    assert 'class="band"' in story.chart.svg and 'class="line"' not in story.chart.svg
+    hours = [row for row in rows(source, Rules(street)) if row[5:7] == ("1h", "level_db_mean")]
+    assert len(hours) == 24 and all(row[8] and row[9] and row[10] for row in hours)
+    early = day.start_s + 5 * 3600
+    so_far = seen(streets, street, "plaza/noise", day, early)
+    first = seen(streets, street, "plaza/noise", day, day.start_s + 3600)
+    assert plain(" ".join(FRENCH.key(first, day, "so_far"))) == (
+        "pas assez précis pour être affiché (marge de plus de 3 dB) en moyenne depuis minuit"
+    )
+    last = FRENCH.today(so_far, "Ici", "c0").notes
+    assert "Dernier chiffre, 4 h – 5 h : non affiché, marge de plus de 3 dB." in [plain(note) for note in last]
+    english = Teller(language("en")).key(first, day, "so_far")
+    assert plain(" ".join(english)) == "not precise enough to be shown (margin above 3 dB) on average since midnight"
+
+
+def test_some_hours_too_uncertain_are_counted_apart(streets: SimpleNamespace) -> None:
+    """A silence of some minutes widens one hour beyond 3 dB: the others keep their numbers."""
+    day = streets.PARIS.day(streets.NOW_S)
+    street = streets.Street()
+    mute = {"noise": (Window(day.start_s + 3600, day.start_s + 3600 + 900),)}
+    streets.add(street, "plaza", day, now_s=day.end_s, streams=("noise",), mute=mute, swap=at_epsilon("3.0"))
+    story = FRENCH.today(seen(streets, street, "plaza/noise", day, day.end_s), "Ici", "c0")
+    assert story.chart is not None
+    cells = [plain(row[1]) for row in story.chart.table.rows]
+    assert [cell.startswith("non affiché") for cell in cells] == [False, True, *[False] * 22]
+    assert "1 intervalle n'est pas assez précis pour être affiché (marge de plus de 3 dB)." in plain(
+        story.chart.description
+    )

@@ -188,3 +188,67 @@ def test_a_unit_bounded_by_a_level_is_said_with_what_it_leaves_out(
     said = " ".join(pages.cannot(say, [bounded])).replace("\u00a0", " ")
     assert floor in said and "85 dB" in said
     assert floor not in " ".join(pages.cannot(say, [view])).replace("\u00a0", " ")
+
+
+WEEKS = (('"1d" = 1 }', '"1d" = 1, "1w" = 1 }'),)
+PARTS_OF_A_DAY = (('"1h" = 1, "1d" = 24 }\nbounds_db', '"1h" = 1, "day" = 4, "evening" = 4, "night" = 4 }\nbounds_db'),)
+
+
+def test_a_week_with_its_own_node_moves_its_days(streets: SimpleNamespace) -> None:
+    """A day's figure is provisional until Sunday is over, and comes from the week's node too; seven days are that."""
+    week = streets.PARIS.node("1w", streets.NOW_S)
+    street = streets.Street()
+    streets.add(street, "plaza", week, now_s=week.end_s, streams=("footfall",), swap=WEEKS)
+    day = streets.PARIS.day(week.start_s + 40 * HOUR_S)
+    before = seen(streets, street, "plaza/footfall", day, week.end_s - 900)
+    after = seen(streets, street, "plaza/footfall", day, week.end_s)
+    assert {f.state for f in before.figures} == {"provisional"} and {f.state for f in after.figures} == {"final"}
+    early, late = (one.amount(day) for one in (before, after))
+    assert early is not None and late is not None and late.margin < early.margin
+    assert late.covered_s == 24 * HOUR_S and len(after.slots(day)) == 24
+    assert all(figure.start_s in day for figure in after.figures)
+    whole = seen(streets, street, "plaza/footfall", week, week.end_s)
+    amount = whole.amount(week)
+    node = next(f for f in whole.figures if f.level == "1w")
+    assert amount is not None and (amount.estimate, amount.margin) == pytest.approx((node.estimate, node.margin))
+    # Days of such a week lean on each other: their sum is surer than if they did not.
+    six = whole.amount(Window(week.start_s, week.end_s - 24 * HOUR_S))
+    days = [f for f in whole.figures if f.level == "1d"][:6]
+    assert six is not None and six.estimate == pytest.approx(sum(f.estimate for f in days))
+    assert six.margin < sum(f.margin**2 for f in days) ** 0.5
+
+
+def test_the_figures_of_a_page_are_those_of_the_whole_period(streets: SimpleNamespace) -> None:
+    """A day seen alone, in its week or in its month has the same figures."""
+    week = streets.PARIS.node("1w", streets.NOW_S)
+    street = streets.Street()
+    streets.add(street, "plaza", week, now_s=week.end_s, streams=("footfall",), swap=WEEKS)
+    day = streets.PARIS.day(week.start_s + 64 * HOUR_S)
+    alone = seen(streets, street, "plaza/footfall", day, week.end_s).figures
+    beside = seen(streets, street, "plaza/footfall", week, week.end_s).figures
+    assert set(alone) == {figure for figure in beside if figure.start_s in day}
+
+
+def test_parts_of_the_day_are_slots(streets: SimpleNamespace) -> None:
+    """Day, evening and night, of which the first night began the day before; a policy may name the nights alone."""
+    three = Window(
+        streets.PARIS.day(streets.NOW_S - 48 * HOUR_S).start_s + 6 * HOUR_S,
+        streets.PARIS.day(streets.NOW_S).start_s + 6 * HOUR_S,
+    )
+    day = streets.PARIS.day(three.start_s + 24 * HOUR_S)
+    street = streets.Street()
+    streets.add(street, "plaza", three, now_s=three.end_s, streams=("noise",), swap=PARTS_OF_A_DAY)
+    hourly = seen(streets, street, "plaza/noise", day, three.end_s)
+    assert len(hourly.slots(day)) == 24
+    amount = hourly.amount(day)
+    assert amount is not None and amount.covered_s == 24 * HOUR_S
+    nodes = street.nodes["plaza/noise"]
+    for levels, hours in (
+        (("day", "evening", "night"), [(-2, 6), (6, 18), (18, 22), (22, 30)]),
+        (("night",), [(-2, 6), (22, 30)]),
+    ):
+        street.nodes["plaza/noise"] = [outcome for outcome in nodes if outcome.node.level in levels]
+        street.policies = {}
+        slots = seen(streets, street, "plaza/noise", day, three.end_s).slots(day)
+        assert [((s.start_s - day.start_s) // HOUR_S, (s.end_s - day.start_s) // HOUR_S) for s in slots] == hours
+        assert {slot.state for slot in slots} == {"figure"}
