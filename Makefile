@@ -7,7 +7,7 @@ CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard ben
 DEBIAN := mosquitto chromium fonts-dejavu-core libatomic1 strace
 PYTEST := $(BIN)/pytest --durations=15
 
-.PHONY: help install packages demo lint test test-long campaign bench bench-utility lock clean
+.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -37,6 +37,12 @@ test-long: $(STAMP) packages ## the tests that take minutes
 
 campaign: $(STAMP) packages ## the long tests at full size, for hours
 	MURMURE_CAMPAIGN=1 $(PYTEST) -m long $(ARGS)
+
+mutants: $(STAMP) ## small faults in the privacy kernel, each of which a test must notice; ARGS="--sample 100"
+	$(BIN)/python tests/mutants.py --page docs/mutants.md $(ARGS)
+
+audit: $(STAMP) ## prove from outside what the gateway's messages reveal, at full size
+	set -e; for rho in 0.5 0.1 0.02436; do $(BIN)/murmure audit --rho $$rho --runs 5000 $(ARGS); done
 
 bench: $(STAMP) ## each benchmark beside a limit or a peer
 	set -e; for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
