@@ -101,26 +101,23 @@ def measure_air(say: Progress, repeats: Mapping[str, int]) -> report.Air:
     mechanism = DiscreteGaussian()
     ours: dict[str, dict[str, dict[str, air.Measured]]] = {"Aberdeen": {}, "side by side": {}}
     peers: dict[str, dict[str, Error]] = {}
-    disagreement = 0.0
+    say("air: windows")
+    town, side = air.places(ABERDEEN, air.SETTINGS), air.places(COLOCATED, air.SETTINGS)
     for setting in air.SETTINGS:
         say(f"air, {setting.name}")
-        places = air.places(ABERDEEN, setting)
         ours["Aberdeen"][setting.name] = {
-            epsilon: air.ours(places, setting, epsilon, mechanism, repeats["air"]) for epsilon in EPSILONS
+            epsilon: air.ours(town[setting.name], setting, epsilon, mechanism, repeats["air"]) for epsilon in EPSILONS
         }
-        if setting is air.STREAMING:
-            hours = np.repeat(air.hours(places), repeats["air"], axis=0)
-            slots = 3600 * 1000 // setting.cadence_ms * 10
-            for name, peer in PEERS.items():
-                blocks = peer(hours, air.budget(setting, "1"), (1, 24), mechanism)
-                peers[name] = {
-                    "1h": summary(list(blocks[1] / slots)),
-                    "1d": summary(list(blocks[24] / slots / 24)),
-                }
-        side = air.places(COLOCATED, setting)
-        ours["side by side"][setting.name] = {"1": air.ours(side, setting, "1", mechanism, 20 * repeats["air"])}
-        if setting is air.STREAMING:
-            disagreement = air.disagreement_ug_m3(side)
+        side_by_side = air.ours(side[setting.name], setting, "1", mechanism, 20 * repeats["air"])
+        ours["side by side"][setting.name] = {"1": side_by_side}
+    say("air, other mechanisms")
+    first = air.STREAMING
+    hours = np.repeat(air.hours(town[first.name]), repeats["air"], axis=0)
+    slots = 3_600_000 // first.cadence_ms * 10
+    for name, peer in PEERS.items():
+        blocks = peer(hours, air.budget(first, "1"), (1, 24), mechanism)
+        peers[name] = {"1h": summary(list(blocks[1] / slots)), "1d": summary(list(blocks[24] / slots / 24))}
+    disagreement = air.disagreement_ug_m3(side[first.name])
     return report.Air(ours, peers, disagreement)
 
 

@@ -50,13 +50,26 @@ SETTINGS = (
 )
 
 
+class Means:
+    """Mean of the readings of an interval, unclamped, over the slots that have one."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._times = np.array([time_ms for time_ms, _ in readings])
+        self._before = np.concatenate([[0], np.cumsum([value for _, value in readings])])
+
+    def ug_m3(self, start_s: int, end_s: int) -> float:
+        """Returns the mean of an interval in s UTC."""
+        first, end = np.searchsorted(self._times, [start_s * 1000, end_s * 1000])
+        return float((self._before[end] - self._before[first]) / max(1, end - first) / 10)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One recorded sensor: whole days as exact aggregates, and the readings behind them, in tenths of ug/m3."""
+    """One recorded sensor: whole days as exact aggregates, and what it read."""
 
     timezone: str
     spans: tuple[kernel.Span, ...]
-    readings: Readings
+    truth: Means
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +80,23 @@ class Measured:
     whole: Mapping[str, Error]
 
 
-def places(sources: Sequence[Source], setting: Setting) -> list[Place]:
-    """Returns the sensors of a recording through the kernel's windows, each row held until the next one."""
-    found = []
+def places(sources: Sequence[Source], settings: Sequence[Setting]) -> dict[str, list[Place]]:
+    """Returns the sensors of a recording through the kernel's windows, each row held until the next one; by setting."""
+    found: dict[str, list[Place]] = {setting.name: [] for setting in settings}
     for source in sources:
-        made = kernel.planned(setting.toml(), "1", source.timezone)
-        stream = made.policy.streams[0]
-        rows = read(source, stream)
-        readings = held(rows, stream)
+        made = {setting: kernel.planned(setting.toml(), "1", source.timezone) for setting in settings}
+        rows = read(source, made[settings[0]].policy.streams[0])
         # A recording that says it is one day may lack its first and last minute.
         start_ms, end_ms = rows.start_ms - rows.step_ms, rows.end_ms + rows.step_ms
         wanted = list(periods(Calendar(source.timezone), ["1d"], start_ms, end_ms))
-        found.append(Place(source.timezone, tuple(kernel.observed(made, readings, wanted)), readings))
+        for cadence_ms in dict.fromkeys(setting.cadence_ms for setting in settings):
+            alike = [setting for setting in settings if setting.cadence_ms == cadence_ms]
+            readings = held(rows, made[alike[0]].policy.streams[0])
+            truth = Means(readings)
+            for setting in alike:
+                spans = tuple(kernel.observed(made[setting], readings, wanted))
+                found[setting.name].append(Place(source.timezone, spans, truth))
     return found
-
-
-class _Means:
-    """Mean of the readings of an interval, unclamped, over the slots that have one."""
-
-    def __init__(self, readings: Readings) -> None:
-        self.times = np.array([time_ms for time_ms, _ in readings])
-        self.before = np.concatenate([[0], np.cumsum([value for _, value in readings])])
-
-    def ug_m3(self, start_s: int, end_s: int) -> float:
-        first, end = np.searchsorted(self.times, [start_s * 1000, end_s * 1000])
-        return float((self.before[end] - self.before[first]) / max(1, end - first) / 10)
 
 
 def ours(
@@ -102,7 +107,6 @@ def ours(
     whole: dict[str, list[Errors]] = {}
     for place in measured:
         stream = kernel.planned(setting.toml(), epsilon, place.timezone).streams[kernel.STREAM]
-        truth = _Means(place.readings)
         exact = {
             aggregate.node.key: aggregate.sums["mean"][0] / aggregate.node.slots / 10
             for span in place.spans
@@ -112,7 +116,7 @@ def ours(
             off: dict[str, list[tuple[float, float]]] = {}
             for figure in figures(released, place.timezone, released[-1].node.end_s):
                 held_to = exact[figure.stream, figure.level, figure.start_s]
-                read_as = truth.ug_m3(figure.start_s, figure.end_s)
+                read_as = place.truth.ug_m3(figure.start_s, figure.end_s)
                 off.setdefault(figure.level, []).append((figure.estimate - held_to, figure.estimate - read_as))
             for level, errors in off.items():
                 noise.setdefault(level, []).append(np.array(errors)[:, 0])
@@ -126,9 +130,8 @@ def ours(
 def disagreement_ug_m3(measured: Sequence[Place]) -> float:
     """Returns the root mean square difference, over sqrt 2, of the daily means of sensors side by side: what one of
     them is off by, apart from what all have in common."""
-    means = [_Means(place.readings) for place in measured]
     days = [span.window for span in measured[0].spans]
-    table = [[mean.ug_m3(day.start_s, day.end_s) for mean in means] for day in days]
+    table = [[place.truth.ug_m3(day.start_s, day.end_s) for place in measured] for day in days]
     off = [left - right for row in table for at, left in enumerate(row) for right in row[at + 1 :]]
     return float(np.sqrt(np.mean(np.square(off)) / 2))
 

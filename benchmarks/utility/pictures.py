@@ -8,14 +8,15 @@ from html import escape
 from math import log10
 
 _STYLE = """
-svg { color: #1b1b1b; background: #ffffff; font: 13px sans-serif }
+svg { --page: #ffffff; color: #1b1b1b; background: var(--page); font: 13px sans-serif }
 text { fill: currentColor } .small { font-size: 12px } .head { font-weight: bold }
 .grid { stroke: #d5d5d5 } .frame { stroke: currentColor; fill: none } .limit { stroke: currentColor; stroke-width: 2 }
+.halo { paint-order: stroke; stroke: var(--page); stroke-width: 5px; stroke-linejoin: round }
 .s0 { --ink: #0072b2 } .s1 { --ink: #a34a00 } .s2 { --ink: #00795a } .s3 { --ink: #9c3f7d } .s4 { --ink: #555555 }
 .s5 { --ink: #7a5b00 } .line { fill: none; stroke: var(--ink); stroke-width: 2.2 } .mark { fill: var(--ink) }
 .yes { fill: #cfe8d8 } .no { fill: none } .cell { stroke: #9a9a9a }
 @media (prefers-color-scheme: dark) {
-svg { color: #f0f0f0; background: #16181c } .grid { stroke: #3a3d44 } .cell { stroke: #7a7d85 } .yes { fill: #1e4a33 }
+svg { --page: #16181c; color: #f0f0f0 } .grid { stroke: #3a3d44 } .cell { stroke: #7a7d85 } .yes { fill: #1e4a33 }
 .s0 { --ink: #6cb8ef } .s1 { --ink: #f0955a } .s2 { --ink: #4fd0a8 } .s3 { --ink: #e79fce } .s4 { --ink: #b9b9b9 }
 .s5 { --ink: #e0bd55 } }
 """
@@ -102,10 +103,11 @@ def _panel(panel: Panel) -> str:
         found.append(f'<path class="grid" d="M0 {y}H{_WIDTH}"/>')
         found.append(f'<text class="small" x="-8" y="{y + 4}" text-anchor="end">{tick:g}</text>')
     found.append(f'<path class="frame" d="M0 0H{_WIDTH}V{_HEIGHT}H0z"/>')
+    names = []
     for name, value in panel.limits:
         y = round((1 - panel.y.share(value)) * _HEIGHT, 1)
         found.append(f'<path class="limit" d="M0 {y}H{_WIDTH}"/>')
-        found.append(f'<text class="small" x="{_WIDTH - 6}" y="{y - 6}" text-anchor="end">{escape(name)}</text>')
+        names.append(f'<text class="small halo" x="{_WIDTH - 6}" y="{y - 6}" text-anchor="end">{escape(name)}</text>')
     for line in panel.lines:
         places = [
             (round(panel.x.share(x) * _WIDTH, 1), round((1 - panel.y.share(y)) * _HEIGHT, 1)) for x, y in line.points
@@ -118,6 +120,7 @@ def _panel(panel: Panel) -> str:
             f'<g class="s{line.style}">'
             f'<path class="line" stroke-dasharray="{_DASHES[line.style]}" d="{path}"/>{marks}</g>'
         )
+    found.extend(names)
     found.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT + 38}" text-anchor="middle">{escape(panel.x.label)}</text>')
     turned = f"rotate(-90) translate({-_HEIGHT / 2} -44)"
     found.append(f'<text transform="{turned}" text-anchor="middle">{escape(panel.y.label)}</text>')
@@ -165,7 +168,7 @@ def matrix(title: str, description: str, columns: Sequence[str], blocks: Sequenc
 def _svg(title: str, description: str, width: float, height: float, body: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'role="img" aria-labelledby="title desc">\n'
+        f'height="{height:g}" role="img" aria-labelledby="title desc">\n'
         f'<title id="title">{escape(title)}</title>\n<desc id="desc">{escape(description)}</desc>\n'
-        f'<style>{_STYLE}</style>\n<rect width="100%" height="100%" fill="none"/>\n{body}\n</svg>\n'
+        f"<style>{_STYLE}</style>\n{body}\n</svg>\n"
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import floor, isfinite, log10
+from textwrap import fill
 
 from murmure_privacy.levels import SHARE_OVER
 
@@ -19,6 +20,7 @@ from .peers import PEERS, TOEPLITZ_BITS
 from .pictures import Line, Panel, Row, Scale, matrix, plots
 
 PICTURES = ("utility-footfall", "utility-air", "utility-level", "utility-publishable")
+WIDTH = 120
 OURS = "ours: weighted hierarchy"
 NODES = {"15min": "quarter-hour", "1h": "hour", "6h": "six hours", "1d": "day", "1w": "week"}
 
@@ -119,6 +121,7 @@ def targets(results: Results) -> list[Target]:
     alone = results.footfall.peers["1"]["independent"]["1d"]
     ratio = alone.rmse / ours["1d"].rmse
     ratio_se = ratio * ((alone.rmse_se / alone.rmse) ** 2 + (ours["1d"].rmse_se / ours["1d"].rmse) ** 2) ** 0.5
+    stated = footfall.ORDINARY_LEAVES**0.5 * results.footfall.sigma_0 / results.footfall.exact["1d"]
     loud = results.noise.dublin["1"]
     days, of = results.noise.dublin_days
     daily = results.air.ours["Aberdeen"][air.STREAMING.name]["1"].noise["1d"]
@@ -127,13 +130,13 @@ def targets(results: Results) -> list[Target]:
     return [
         Target(
             "weighted error of the hierarchy at most 1 % above the matrix-mechanism bound",
-            f"{worst.above:.3%} at worst",
+            f"{100 * worst.above:.3f} % at worst",
             f"{len(results.gaps)} weightings, computed",
             worst.above <= 0.01,
         ),
         Target(
             "day at least 5 times better than independent noise, equal epsilon",
-            f"{pm(ratio, ratio_se)} times",
+            f"{pm(ratio, ratio_se)} times ({stated:.2f} by the noise scales)",
             "Zürich, epsilon 1",
             ratio >= 5,
         ),
@@ -166,7 +169,7 @@ def targets(results: Results) -> list[Target]:
 
 def page(results: Results, repeats: Mapping[str, int]) -> str:
     """Returns docs/utility.md."""
-    return (
+    return _wrapped(
         "\n\n".join(
             [
                 "# How far what is published is off",
@@ -182,7 +185,31 @@ def page(results: Results, repeats: Mapping[str, int]) -> str:
                 _method(),
             ]
         )
-        + "\n"
+    )
+
+
+def _wrapped(text: str) -> str:
+    """Returns the page with its prose broken anew, since figures of any length stand in it."""
+    found = []
+    for part in text.split("\n\n"):
+        if part.startswith(("|", "#", "!")):
+            found.append(part)
+            continue
+        items = part.replace("\n  ", " ").split("\n- ") if part.startswith("- ") else [part]
+        found.append("\n".join(_paragraph(item, number) for number, item in enumerate(items)))
+    return "\n\n".join(found) + "\n"
+
+
+def _paragraph(text: str, number: int) -> str:
+    item = text.startswith("- ") or number > 0
+    words = " ".join(text.removeprefix("- ").split())
+    return fill(
+        words,
+        WIDTH,
+        initial_indent="- " if item else "",
+        subsequent_indent="  " if item else "",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
@@ -238,7 +265,7 @@ def _footfall(results: Results, repeats: Mapping[str, int]) -> str:
             "means" if gap.means else "counts",
             f"{gap.ours:.4f}",
             f"{gap.least:.4f}",
-            f"{gap.above:.3%}",
+            f"{100 * gap.above:.3f} %",
         ]
         for gap in results.gaps
     ]
@@ -248,7 +275,7 @@ def _footfall(results: Results, repeats: Mapping[str, int]) -> str:
             "means" if gap.means else "counts",
             f"{gap.ours:.4f}",
             f"{gap.least:.4f}",
-            f"{gap.above:.2%}",
+            f"{100 * gap.above:.2f} %",
         ]
         for gap in results.uneven
     ]
@@ -300,7 +327,7 @@ For **one** crossing, Laplace noise is better than ours, and the tables say so: 
 off by {found.laplace_exact["1d"]:.1f} persons, ours by {found.exact["1d"]:.1f}, and its promise needs no delta. The
 reason is not the shape of the tree but the conversion from rho to epsilon: at epsilon 1 and delta {DELTA} it leaves
 rho only a twentieth of what pure epsilon would. (A Gaussian tuned to one release alone would have a sigma of
-{found.least_sigma:.2f} where ours begins at {found.sigma_0:.2f}: zCDP itself costs {zcdp_cost:.0%}.)
+{found.least_sigma:.2f} where ours begins at {found.sigma_0:.2f}: zCDP itself costs {100 * zcdp_cost:.0f} %.)
 
 Nobody crosses once in a life, though. Each mechanism below promises epsilon {first.ours:.2g} for one crossing; this is
 what is left for someone who crosses once a day on so many days, and how large Laplace's daily error is if it must
@@ -393,7 +420,7 @@ def _noise(found: Noise, repeats: Mapping[str, int]) -> str:
             rows.append(row)
         sections.append(
             f"**{place.capitalize()}**: LAeq {exact['laeq_db']:.1f} dB, L10/L50/L90 {exact['l10_db']:.1f}/"
-            f"{exact['l50_db']:.1f}/{exact['l90_db']:.1f}, {exact[SHARE_OVER]:.0%} over 65 dB.\n\n"
+            f"{exact['l50_db']:.1f}/{exact['l90_db']:.1f}, {100 * exact[SHARE_OVER]:.0f} % over 65 dB.\n\n"
             + table(["bias / RMSE, epsilon 1", *by_unit], rows)
         )
     margins = []
@@ -413,7 +440,7 @@ def _noise(found: Noise, repeats: Mapping[str, int]) -> str:
         row = [name]
         for by_unit in found.units.values():
             measured = next(iter(by_unit.values()))["1"][level, indicator]
-            row += [f"{measured.held:.0%}", f"{measured.shown:.0%}"]
+            row += [f"{100 * measured.held:.0f} %", f"{100 * measured.shown:.0f} %"]
         held.append(row)
     week_rows = [
         [
@@ -437,7 +464,7 @@ def _noise(found: Noise, repeats: Mapping[str, int]) -> str:
         for epsilon, m in found.dublin.items()
     ]
     days, of_days = found.dublin_days
-    twelve = "; ".join(f"{level} dB: {_db(measured)} dB" for level, measured in found.twelve_hours.items())
+    twelve = "; ".join(f"{level} dB: {_db(measured)}" for level, measured in found.twelve_hours.items())
     quiet, loud = list(found.units)
     blank = "\n\n"
     return f"""## Noise levels
@@ -480,8 +507,8 @@ named above:
 
 {table(["unit", "hour: mean level", "hour: LAeq", "day: mean level", "day: LAeq"], week_rows)}
 
-With the whole budget on one energy, that of the 12 recorded hours (LAeq 46 dB), the bias / RMSE for sounds up to
-{twelve}.
+With the whole budget on one energy, that of the 12 recorded hours (LAeq 46 dB), the bias / RMSE in dB is, for
+sounds up to {twelve}.
 
 ### Daily LAeq of loud streets
 
@@ -690,7 +717,7 @@ def _level_picture(found: Noise) -> str:
             Panel(
                 "error with noise, epsilon 1",
                 x,
-                Scale("RMSE, dB", 0.001, 20, (0.001, 0.01, 0.1, 1, 10), True),
+                Scale("RMSE, dB", 0.00001, 20, (0.0001, 0.001, 0.01, 0.1, 1, 10), True),
                 error,
                 [("3 dB", 3.0)],
             ),
