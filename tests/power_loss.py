@@ -16,6 +16,7 @@ import itertools
 import multiprocessing
 import sqlite3
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -440,13 +441,20 @@ def _lives(
 ) -> Generator[tuple[int, int, str | None], None, None]:
     if workers == 1:
         for seed in itertools.count():
-            yield (seed, *live(seed))
+            try:
+                yield (seed, *live(seed))
+            except Exception as error:
+                error.add_note(f"seed {seed}")
+                raise
     forks = multiprocessing.get_context("fork")
     results: Any = forks.SimpleQueue()
 
     def work(first: int) -> None:
         for seed in itertools.count(first, workers):
-            results.put((seed, *live(seed)))
+            try:
+                results.put((seed, *live(seed)))
+            except Exception:
+                results.put((seed, 1, traceback.format_exc()))
 
     processes = [forks.Process(target=work, args=(first,), daemon=True) for first in range(workers)]
     for process in processes:

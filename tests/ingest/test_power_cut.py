@@ -23,7 +23,7 @@ from murmure_privacy.release import Receipt
 
 QUARTERS = 60  # messages of one gateway, sealed before the first cut
 QUICK_CUTS, LONG_CUTS, CAMPAIGN_CUTS = 40, 300, 10_000
-TWIN_CUTS = 120
+TWIN_CUTS = 120  # the rarest of them is found about once in 10 cuts; seeds are fixed
 CAMPAIGN = os.environ.get("MURMURE_CAMPAIGN") == "1"
 CENTRE_SECRET, CENTRE_PUBLIC = wire.new_key()
 rules = cache(PolicyRules)

@@ -31,7 +31,7 @@ from murmure_privacy.wire import FIRST_PREVIOUS, digest, open_message, public_ke
 START_S = parse_utc("2026-03-27T23:00:00Z")  # Paris: a day before the clock change
 QUARTER_S, HOUR_S = 900, 3600
 QUICK_CUTS, LONG_CUTS, CAMPAIGN_CUTS = 40, 300, 10_000
-TWIN_CUTS = 120  # the rarest of them is found in one cut of NNN
+TWIN_CUTS = 120  # the rarest of them is found about once in 25 cuts; seeds are fixed
 CAMPAIGN = os.environ.get("MURMURE_CAMPAIGN") == "1"
 OFF_S = [0, 60, 3 * HOUR_S, 10 * HOUR_S, -2 * HOUR_S]  # how long the power is away; a clock may come back behind
 MEMORY_DISK = Path("/dev/shm")
@@ -153,9 +153,7 @@ class Life:
             seq, previous = message.seq, self.sent.get(message.seq - 1)
             if self.sent.setdefault(seq, (message, sealed))[1] != sealed:
                 raise self.broken(f"two messages have the number {seq}")
-            if (previous is None and seq > 1) or (
-                digest(previous[1]) if previous else FIRST_PREVIOUS
-            ) != message.previous:
+            if message.previous != (digest(previous[1]) if previous else FIRST_PREVIOUS) or (not previous and seq > 1):
                 raise self.broken(f"message {seq} does not follow from the one before it")
             for outcome in message.outcomes:
                 if self.outcomes.setdefault(outcome.node.key, outcome) != outcome:
