@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.plan import plan
-from murmure_privacy.policy import DEFAULT_DELTA, Cap, Policy, parse
+from murmure_privacy.policy import _STREAM, _TOP, DEFAULT_DELTA, Cap, Policy, parse
 from murmure_privacy.stream import QUANTITIES
+from murmure_privacy.window import LEVELS
 from murmure_privacy.wire import POLICY_LIMIT
 
 
@@ -321,3 +324,11 @@ def test_a_policy_is_frozen(write_policy: Callable[..., Policy]) -> None:
     for target, name in ((policy, "version"), (policy.streams[0], "epsilon")):
         with pytest.raises(AttributeError):
             setattr(target, name, 9)
+
+
+def test_the_example_shows_every_key() -> None:
+    """The example can be copied as it stands, and leaves no key of the format out but the bound of air, in a comment."""
+    text = (Path(__file__).resolve().parents[2] / "privacy" / "policy.example.toml").read_text(encoding="utf-8")
+    assert len(plan(parse(text.encode(), "policy.example.toml")).streams) == 3
+    for key in (*_TOP, *_STREAM, "crossings", "seconds", "up_to_db", "up_to", "units_per_day", "span", *LEVELS):
+        assert re.search(rf'\b{key}\b"? ?=|\[\[{key}\]\]|"{key}"', text), key
