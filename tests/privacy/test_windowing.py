@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from murmure_privacy.aggregate import Aggregate, energy
 from murmure_privacy.plan import VALUE_LIMIT, plan
 from murmure_privacy.policy import Policy
+from murmure_privacy.release import Node
 from murmure_privacy.window import QUARTER_S, Calendar
 from murmure_privacy.windowing import OpenWindows
 
@@ -275,3 +276,34 @@ def test_aggregates_equal_a_count_by_hand(
             assert aggregate.sums["histogram"] == tuple(bins) and sum(bins) == node.slots
             floor = energy(low) * (node.slots - len(taken))
             assert aggregate.sums["energy"] == (sum(map(energy, taken)) + floor,)
+
+
+@pytest.mark.parametrize(("kind", "quantity"), [("footfall", "footfall"), ("loud", "noise"), ("pm2_5", "pm2_5")])
+def test_a_node_says_what_it_is(opened: Callable[..., OpenWindows], kind: str, quantity: str) -> None:
+    """Open or closed, a node carries stream, quantity, slots, histogram bounds and policy of the words it is under."""
+    windows = opened(kind, DAY_S + 900)
+    policy = windows.plan.policy
+    stream = policy.streams[0]
+    hour = Node(
+        stream=f"plaza/{quantity}",
+        quantity=quantity,
+        level="1h",
+        start_s=DAY_S,
+        end_s=DAY_S + 3600,
+        covered_from_s=DAY_S + 900,
+        present=0,
+        cadence_ms=stream.cadence_ms,
+        bounds=stream.bounds,
+        policy=policy.hash,
+    )
+    assert [node for node in windows.open_nodes() if node.level == "1h"] == [hour]
+    assert closed(windows, DAY_S + 3600)["1h", DAY_S].node == hour
+
+
+def test_empty_slots_of_a_narrow_range_take_the_bin_of_its_middle(write_policy: Callable[..., Policy]) -> None:
+    """Of two bins the middle is the edge, which belongs to the upper one; a top reading does not fall out of it."""
+    narrow = write_policy("noise", swap=(COARSE, ("[35, 85]", "[35, 45]")))
+    windows = OpenWindows(plan(narrow), DAY_S)
+    start_ms = DAY_S * 1000
+    windows.add("plaza/noise", [(start_ms, 399), (start_ms + 60_000, 450), (start_ms + 120_000, 400)])
+    assert closed(windows, DAY_S + 3600)["1h", DAY_S].sums["histogram"] == (1, 59)
