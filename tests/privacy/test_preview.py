@@ -238,6 +238,30 @@ def test_real_noise_stays_within_the_margin(write_policy: Write) -> None:
     assert misses["share_over_65_db"] > DRAWS * 0.05 / 3
 
 
+def test_a_margin_is_the_wider_side_on_the_median_node(write_policy: Write) -> None:
+    """Three days of different levels: what is shown is the day in the middle, and the side that reaches further."""
+    policy = write_policy(noise('"1d" = 1', "histogram = 1, energy = 1", 60, epsilon="epsilon = 0.3"))
+    _, made = only(policy)
+    middle = {420: 27.0, 470: 27.0, 520: 27.0, 570: 27.0, 620: 792.0}
+    of_days = {400: 900.0}, {700: 900.0}, middle
+    days = {at * QUARTER_S: of_days[at // 96] for at in range(3 * 96)}
+    found = shown(policy, [street.Street("three", "", Calendar("UTC"), days, 900)])
+    errors = preview.standard_errors(made)
+    mean = sum(slots * energy(level) for level, slots in middle.items()) / 900
+    down = -10 * log10(1 - NORMAL_95 * errors["1d", "energy"] / mean)
+    laeq = row(found, indicator="laeq_db")
+    assert laeq["error_95"] == pytest.approx(down, rel=1e-4)
+    assert laeq["share_publishable"] == pytest.approx(2 / 3, rel=1e-5)
+    bins = [0.0] + [96 * slots for slots in middle.values()] + [0.0] * 4
+    held = Histogram(bins, errors["1d", "histogram"], [35.0 + 5 * at for at in range(11)], 86_400, 0, 60)
+    read = held.exceeded(0.9)
+    assert read.low is not None and read.high is not None
+    sides = read.value - read.low, read.high - read.value
+    assert sides[0] > 1.2 * sides[1]
+    alone = street.Street("one", "", Calendar("UTC"), dict.fromkeys(range(0, 86_400, QUARTER_S), middle), 900)
+    assert row(shown(policy, [alone]), indicator="l90_db")["error_95"] == pytest.approx(sides[0], rel=1e-4)
+
+
 def test_an_hour_of_a_short_part_is_not_better_than_said(write_policy: Write) -> None:
     """Where hours of a day and of an evening differ, the larger error is shown."""
     _, made = only(write_policy(noise('"1h" = 1, "day" = 1, "evening" = 1, "night" = 1')))

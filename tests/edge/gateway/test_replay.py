@@ -427,55 +427,6 @@ def test_a_gzipped_recording_is_read_whatever_its_name(here: Replay, without_noi
         assert one["values"] == other["values"]
 
 
-GOOD = f"{HEADER}\n2026-03-01T23:00:00Z,gate,pedestrians,1,u\n".encode()
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"", "line 1: not the header of a recording; write timestamp_utc,"),
-        (b"time,value\n1,2\n", "line 1: not the header"),
-        (HEADER.encode() + b"\n", "file: no rows; "),
-        (GOOD + b"2026-03-01T23:05:00,gate,pedestrians,1,u\n", "line 3: time without Z; "),
-        (GOOD + b"yesterdayZ,gate,pedestrians,1,u\n", "line 3: "),
-        (GOOD + b"2026-03-01T23:05:00Z,gate,pedestrians,many,u\n", "line 3: "),
-        (GOOD + b"2026-03-01T23:05:00Z,gate,pedestrians,nan,u\n", "line 3: value 'nan' is not a number; "),
-        (GOOD + b"2026-03-01T23:05:00Z,gate,pedestrians,inf,u\n", "line 3: value 'inf' is not a number; "),
-        (GOOD + b"9999-12-31T23:59:59Z,gate,pedestrians,1,u\n", "line 3: the year 9999 is not one of a recording; "),
-        (GOOD + b"0001-01-01T00:00:00Z,gate,pedestrians,1,u\n", "line 3: the year 1 is not one of a recording; "),
-        (GOOD + b"2026-03-01T23:05:00Z,gate,pedestrians\n", "line 3: "),
-        (GOOD + b"\xff\xfe,gate,pedestrians,1,u\n", "file: cannot be read: "),
-        (GOOD + b"\0", "line 3: "),
-        (gzip.compress(GOOD)[:-9], "file: "),
-        (gzip.compress(GOOD * 50)[:40] + b"\xff" * 40, "file: "),
-        (b"\x1f\x8b" + GOOD, "file: "),
-    ],
-)
-def test_a_bad_recording_is_refused_with_one_line(here: Replay, data: bytes, said: str) -> None:
-    """File, line and what to write instead: never a traceback, whatever the bytes."""
-    (here.folder / "readings.csv").write_bytes(data)
-    with pytest.raises(MurmureError) as caught:
-        here.nodes()
-    assert f"readings.csv: {said}" in str(caught.value)
-    assert caught.value.exit_status == 2
-    assert "\n" not in str(caught.value)
-
-
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda tail: GOOD + tail)),
-    st.booleans(),
-    st.integers(0, 300),
-)
-def test_no_bytes_give_a_traceback(here: Replay, data: bytes, zipped: bool, cut: int) -> None:
-    """Any file is either a recording or refused with one line."""
-    (here.folder / "readings.csv").write_bytes(gzip.compress(data, mtime=0)[: cut or None] if zipped else data)
-    try:
-        here.nodes()
-    except MurmureError as error:
-        assert "\n" not in str(error)
-
-
 def test_a_huge_value_is_held_within_reason(here: Replay, without_noise: None) -> None:
     """A number of a thousand digits is a number, and the bounds are the bounds."""
     here.write_readings((START_S + n * 60, "lab", "pm2_5", ("" if n else "-") + "9" * 1000) for n in range(60))
