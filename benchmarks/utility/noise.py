@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import log10
+from math import log, log10
 
 import numpy as np
 from murmure_privacy.aggregate import Aggregate
@@ -258,9 +258,11 @@ def _read(released: Sequence[Release], timezone: str) -> Iterator[tuple[str, Win
 
 
 TARGET_SHARES = "{ histogram = 3, mean = 1, energy = 6 }"
+TARGET_SHARE = 0.6
 TARGET = Setting(75, DAY_ONLY, TARGET_SHARES)
 """The policy of the target for daily LAeq: nothing but days, six tenths of the budget for the energy."""
 TARGET_LEAST_DB = 60.0
+TARGET_LAEQ_DB = 0.3
 
 
 def dublin_days(every: int, sources: Sequence[Source] = DUBLIN) -> tuple[list[Sound], int]:
@@ -331,3 +333,11 @@ def half_day(epsilon: str, up_to_db: int, mechanism: DiscreteGaussian, repeats: 
     start_s = recorded.start_s - recorded.start_s % DAY_S + 6 * 3600
     sound = Sound(recorded.name, start_s, np.tile(recorded.levels_db, 2))
     return ours([(sound, observed(sound, setting))], setting, epsilon, mechanism, repeats)["day", "laeq_db"]
+
+
+def stated_at_db(level_db: float, setting: Setting, epsilon: str) -> float:
+    """Returns the standard error in dB that the noise scale gives the daily LAeq of a day of this level."""
+    made = kernel.planned(setting.toml(), epsilon, "UTC")
+    [node] = made.streams[kernel.STREAM].nodes
+    [energy] = [one for one in node.indicators if one.indicator == "energy"]
+    return 10 / log(10) * energy.sigma_milli / 1000 / DAY_S / 10 ** (level_db / 10)
