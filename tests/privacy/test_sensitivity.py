@@ -6,12 +6,17 @@ plan pays for; an example attains it; and windows with one thing wrong exceed it
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import gzip
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from itertools import cycle
+from math import log, log10
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -233,10 +238,10 @@ def test_no_two_neighbours_are_further_apart_than_the_plan_pays(write_policy: Wr
 
 
 @pytest.mark.long
-@settings(max_examples=max(1000, settings().max_examples))
+@settings(max_examples=max(500, settings().max_examples))
 @given(where=PAIRS)
 def test_a_long_search_finds_no_two_neighbours_further_apart(write_policy: WritePolicy, where: Pair) -> None:
-    """The same, a thousand times and more."""
+    """The same, five hundred times and more."""
     search(write_policy, where)
 
 
@@ -466,3 +471,62 @@ def test_windows_with_one_thing_wrong_are_caught(write_policy: WritePolicy, whic
     for rules, pays, right in ((OpenWindows, same, True), (windows, planned, False)):
         sums = (passed_through(rules, made, x, from_s, from_s + 2 * DAY_S, 0) for x in pair)
         assert covered(pays(made), distances_sq(*sums)) is right
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "sensitivity.md"
+RECORDINGS = {
+    "monitor_m1, 12 h": ("monitor_m1_laeq1s_2025-03-22_am.csv.gz", 43_200),
+    "basel_roadside, 30 min": ("basel_roadside_1s_2016-02-24.csv.gz", 86_400),
+}
+ONE_DAY_OF_ENERGY = """
+id = "plaza/noise"
+quantity = "noise"
+protects = {{ seconds = 15{limit} }}
+readings = {{ cadence_ms = 1000, tail = {tail} }}
+epsilon = 1.0
+nodes = {{ "1d" = 1 }}
+indicators = {{ energy = 1 }}
+bounds_db = [35, 85]
+"""
+
+
+def sigma(write_policy: WritePolicy, limit: str, tail: int = 11) -> float:
+    """Returns the noise on the energy sum of a day, for sounds of 15 s at epsilon 1."""
+    (stream,) = plan(write_policy(ONE_DAY_OF_ENERGY.format(limit=limit, tail=tail))).streams.values()
+    return stream.nodes[0].indicators[0].sigma_milli / 1000
+
+
+@pytest.mark.shared
+def test_the_table_of_both_units_is_what_the_plan_gives(write_policy: WritePolicy, shared: Path) -> None:
+    """Bias, error and what is left out, of each recording under each unit, recomputed from plan and recordings."""
+    found = {}
+    for name, (file, slots) in RECORDINGS.items():
+        with gzip.open(shared / "data" / "noise" / file, "rt") as text:
+            levels = [float(row["value"]) for row in csv.DictReader(text) if row["metric"] == "laeq_1s"]
+        means = {top: sum(10 ** (min(level, top) / 10) for level in levels) / len(levels) for top in (85, 140)}
+        row = [f"{10 * log10(means[140]):.2f}", f"{10 * log10(means[85] / means[140]):.2f}"]
+        row.append(f"{10 / log(10) * sigma(write_policy, '') / slots / means[85]:.2f}")
+        for level in (60, 75):
+            row.append(f"{10 / log(10) * sigma(write_policy, f', up_to_db = {level}') / slots / means[140]:.2f}")
+            row.append(f"{sum(each > level for each in levels) / len(levels):.2%}".replace("%", " %"))
+        found[name] = row
+    lines = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines()]
+    shown = {line[0]: [cell.replace("−", "-") for cell in line[1:]] for line in lines if line[0] in RECORDINGS}
+    assert shown == {name: [cell.replace("-0.00", "0.00") for cell in row] for name, row in found.items()}
+    assert round(1 - sigma(write_policy, "", 5) / sigma(write_policy, ""), 2) == 0.22
+
+
+def test_the_page_names_tests_that_are_there() -> None:
+    """Each test named on docs/sensitivity.md is a function of the file that it is said to be in."""
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    named = re.findall(r"(?:`(tests/[\w/]+\.py)`: )?`(test_\w+)`", text)
+    functions = {
+        name: path.relative_to(PAGE.parents[1]).as_posix()
+        for path in sorted(PAGE.parents[1].glob("tests/**/test_*.py"), reverse=True)
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert len(named) > 20
+    for file, name in named:
+        assert name in functions and (not file or functions[name] == file), name
