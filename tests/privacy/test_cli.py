@@ -207,3 +207,24 @@ def test_what_is_wrong_with_a_preview_is_one_line(
         with pytest.raises(ConfigError) as refused:
             preview(policy_text(*streams), *options)
         assert said in str(refused.value)
+
+
+def test_parts_of_the_day_have_their_columns_and_lden_its_own(
+    preview: Callable[..., int], policy_text: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell is empty where an indicator has no such node: Lden belongs to all parts together, Ln to nights."""
+    parts = '"day" = 12, "evening" = 12, "night" = 12 }'
+    assert preview(policy_text("noise", swap=(('"1h" = 1, "1d" = 24 }', parts),))) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"margin ± dB +day +evening +night +day\+evening\+night\n", text)
+    assert re.search(r"laeq_db +no +no +no\n +lden_db +no\n +mean of 30 days", text)
+    assert re.search(r"\n +ln_db +no\n", text)
+
+
+def test_a_histogram_without_an_edge_at_65_db_has_no_share_over_it(
+    preview: Callable[..., int], policy_text: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The share over 65 dB is shown where a bin begins there."""
+    for bounds, there in (("[35, 85]", True), ("[70, 85]", False)):
+        assert preview(policy_text("noise", swap=(("[35, 85]", bounds),) if not there else ())) == 0
+        assert ("share_over_65_db" in capsys.readouterr().out) is there
