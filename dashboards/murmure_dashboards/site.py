@@ -99,7 +99,10 @@ def _beside(out: Path) -> Iterator[Path]:
 def _keep_older_months(out: Path, folder: Path, now_s: int, city: City) -> frozenset[str]:
     """Links the months that no page touches any more from the site before; returns their names."""
     calendar = Calendar(city.timezone)
-    touched = {month for month, _ in _months(calendar, calendar.day(now_s - 1))}
+    today = calendar.day(now_s - 1)
+    # Of a stream with weeks, the week that ended last may have moved figures that no page shows any more.
+    before = _week(calendar, calendar.day(_week(calendar, today).start_s - 1))
+    touched = {month for month, _ in _months(calendar, today)} | {calendar.civil_day(before.start_s).strftime("%Y-%m")}
     kept = set()
     for old in sorted((out / "donnees").glob("releases-*.csv")):
         month = old.stem.removeprefix("releases-")

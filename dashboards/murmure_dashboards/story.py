@@ -142,7 +142,7 @@ class Teller:
         if view.first_s > window.start_s:
             when = self.say(f"key.since_{kind}", day=self.say.date(view.first_s, view.calendar.zone))
         if not amount.publishable:
-            return self.say("key.wide"), f"({self.say('key.margin')}) {when}"
+            return self.say("key.none"), self.say("key.wide")
         said, between = self._amount(view, amount)
         return said, f"({between or self.say('number.often')}) {when}"
 

@@ -5,7 +5,7 @@ Pure functions of released values, their noise scales and the policy's bounds. A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import log, log10, sqrt
@@ -87,7 +87,7 @@ class Histogram:
         """
         below_s = (1 - share) * self.whole_s
         bins = self.balanced()
-        at = _place(_nearest(bins), below_s)
+        at = _place(_nearest(bins, self.whole_s), below_s)
         low, high = self._interval(bins, below_s, at, self.silent_s)
         alone = self._interval(bins, below_s, at, 0) if self.silent_s else (low, high)
         level = self._level(at)
@@ -123,15 +123,19 @@ class Histogram:
     def _first(self, bins: Sequence[float], wanted_s: float, fill: int, silent_s: float) -> float:
         """Returns the first place, in bins from the left, below which there may be `wanted_s`."""
         spread = (NORMAL_95 * self.sigma_s) ** 2
-        below_s = 0.0
-        for number, held_s in enumerate(bins):
-            # Silent moments stand in bin `fill`: of levels up to its end they may have been below.
-            lacking_s = wanted_s - below_s - (silent_s if number <= fill else 0.0)
-            within = _crossing(lacking_s, held_s, spread, number, len(bins))
-            if within is not None:
-                return number + within
-            below_s += held_s
-        return float(len(bins))
+        widest_s = sqrt(spread * len(bins) / 4)
+
+        def places() -> Iterator[float]:
+            below_s = 0.0
+            for number, held_s in enumerate(bins):
+                # Silent moments stand in bin `fill`: of levels up to its end they may have been below.
+                lacking_s = wanted_s - below_s - (silent_s if number <= fill else 0.0)
+                if lacking_s - max(held_s, 0.0) <= widest_s:
+                    within = _crossing(lacking_s, held_s, spread, number, len(bins))
+                    yield from () if within is None else (number + within,)
+                below_s += held_s
+
+        return next(places(), float(len(bins)))
 
 
 def _crossing(lacking_s: float, held_s: float, spread: float, number: int, count: int) -> float | None:
@@ -153,22 +157,25 @@ def _crossing(lacking_s: float, held_s: float, spread: float, number: int, count
     if root < 0:
         return None
     q = -half_b - sqrt(root) if half_b > 0 else -half_b + sqrt(root)
-    found = [t for t in (q / a if a else None, c / q if q else None) if t is not None]
+    found = (top / bottom for top, bottom in ((q, a), (c, q)) if bottom)
     return min((t for t in found if 0 <= t < 1 and lacking_s >= t * held_s), default=None)
 
 
-def _nearest(bins: Sequence[float]) -> list[float]:
-    """Returns the nearest histogram (least squares) with the same sum, which is positive, and no negative bin."""
+def _nearest(bins: Sequence[float], whole_s: float) -> list[float]:
+    """Returns the nearest histogram (least squares) that holds `whole_s` seconds and has no negative bin."""
     down = sorted(bins, reverse=True)
-    total = sum(bins)
-    kept = max(n for n, upper in enumerate(accumulate(down), 1) if n * down[n - 1] > upper - total)
-    spare = (sum(down[:kept]) - total) / kept
+    # Of released integers as long as 62 bits nothing but the largest may be left of a sum; it then holds everything.
+    kept = max((n for n, upto_s in enumerate(accumulate(down), 1) if n * down[n - 1] > upto_s - whole_s), default=1)
+    spare = (sum(down[:kept]) - whole_s) / kept
     return [max(0.0, value - spare) for value in bins]
 
 
 def _place(bins: Sequence[float], wanted_s: float) -> float:
     """Returns how many bins from the left hold `wanted_s` seconds, time spread evenly within each."""
-    for number, (held_s, upto_s) in enumerate(zip(bins, accumulate(bins), strict=True)):
-        if held_s and upto_s >= wanted_s:
-            return number + 1 - (upto_s - wanted_s) / held_s
-    return float(len(bins))
+    filled = (
+        (number, held_s, upto_s) for number, (held_s, upto_s) in enumerate(zip(bins, accumulate(bins), strict=True))
+    )
+    places = (
+        number + 1 - (upto_s - wanted_s) / held_s for number, held_s, upto_s in filled if held_s and upto_s >= wanted_s
+    )
+    return next(places, float(len(bins)))

@@ -425,6 +425,21 @@ def test_older_months_are_written_once_and_kept(city: City, streets: SimpleNames
     assert (out / "donnees/releases-2026-10.csv.gz").is_file()
 
 
+def test_a_week_that_ends_in_the_next_month_still_mends_the_last_one(
+    city: City, streets: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The node of a week moves its days until Sunday is over: the file of their month is final on the Monday after."""
+    week = streets.PARIS.node("1w", 1_796_140_800)
+    street = streets.Street()
+    weeks = (('"1d" = 1 }', '"1d" = 1, "1w" = 1 }'),)
+    streets.add(street, "plaza", week, now_s=week.end_s, streams=("footfall",), swap=weeks)
+    november = tmp_path / "site/donnees/releases-2026-11.csv"
+    build(street, city, tmp_path / "site", week.end_s - 900)
+    assert {row["state"] for row in rows(november)} == {"provisional"}
+    build(street, city, tmp_path / "site", week.end_s + 900)
+    assert {row["state"] for row in rows(november)} == {"final"}
+
+
 def test_an_empty_archive_makes_a_site_that_says_so(city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
     """The day before the first reading there is a page, no error and no zero."""
     report = build(streets.Street(), city, tmp_path / "site", streets.NOW_S)

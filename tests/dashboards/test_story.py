@@ -339,12 +339,12 @@ def test_a_level_that_is_too_uncertain_is_never_printed(streets: SimpleNamespace
     so_far = seen(streets, street, "plaza/noise", day, early)
     first = seen(streets, street, "plaza/noise", day, day.start_s + 3600)
     assert plain(" ".join(FRENCH.key(first, day, "so_far"))) == (
-        "pas assez précis pour être affiché (marge de plus de 3 dB) en moyenne depuis minuit"
+        "pas de chiffre (pas assez précis pour être affiché : marge de plus de 3 dB)"
     )
     last = FRENCH.today(so_far, "Ici", "c0").notes
     assert "Dernier chiffre, 4 h – 5 h : non affiché, marge de plus de 3 dB." in [plain(note) for note in last]
     english = Teller(language("en")).key(first, day, "so_far")
-    assert plain(" ".join(english)) == "not precise enough to be shown (margin above 3 dB) on average since midnight"
+    assert plain(" ".join(english)) == "no figure (not precise enough to be shown: margin above 3 dB)"
 
 
 def test_some_hours_too_uncertain_are_counted_apart(streets: SimpleNamespace) -> None:

@@ -582,6 +582,14 @@ def test_noise_has_a_mean_an_energy_and_a_level() -> None:
     assert level.standard_error == pytest.approx(10 / math.log(10) * 0.01)
 
 
+def test_no_share_over_65_where_no_bin_begins_there() -> None:
+    """Bounds from 37 dB on have edges at 62 and 67: the figures leave the share out and keep the percentiles."""
+    hour = noise_hour(3600 * 521, 3600 * 10**6)
+    odd = dataclasses.replace(hour, node=dataclasses.replace(hour.node, bounds=(370, 870)))
+    found = {figure.indicator for figure in figures([odd], "Europe/Paris", LATER_S)}
+    assert found == {"energy_mean", "l10_db", "l50_db", "l90_db", "laeq_db", "level_db_mean"}
+
+
 def test_an_energy_that_may_be_nothing_has_an_open_end() -> None:
     """Where the interval of the energy reaches zero, the level has no lower end; where its estimate does, no level."""
     loose = figures([noise_hour(0, 3600 * 100)], "Europe/Paris", LATER_S)

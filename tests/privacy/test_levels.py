@@ -149,6 +149,21 @@ def test_an_empty_histogram_says_nothing() -> None:
     assert (level.low, level.high) == (35, 85) and not level.publishable
 
 
+@given(
+    st.lists(st.one_of(st.integers(-(1 << 62), 1 << 62), st.integers(-4000, 4000)), min_size=10, max_size=10),
+    st.floats(1e-3, 1e15),
+    st.integers(0, 3600),
+    st.sampled_from([*EXCEEDED.values(), 0.0, 1.0]),
+)
+def test_any_integers_that_a_gateway_may_sign_have_an_interval(
+    seconds: list[int], sigma_s: float, silent_s: int, share: float
+) -> None:
+    """Pages are built from what is in the archive, however odd: no error, and a level between the bounds."""
+    level = Histogram(seconds, sigma_s, EDGES, 3600, silent_s, 60).exceeded(share)
+    assert level.low is not None and level.high is not None
+    assert EDGES[0] <= level.low <= level.value <= level.high <= EDGES[-1] and level.standard_error >= 0
+
+
 def test_no_share_is_made_up_where_no_bin_begins() -> None:
     """65 dB must be an edge, and not the last one."""
     assert Histogram(HOUR, 1.0, EDGES, WHOLE_S, 0, 60).share_over(66) is None
