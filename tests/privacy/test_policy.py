@@ -327,7 +327,7 @@ def test_a_policy_is_frozen(write_policy: Callable[..., Policy]) -> None:
 
 
 def test_the_example_shows_every_key() -> None:
-    """The example can be copied as it stands, and leaves no key of the format out but the bound of air, in a comment."""
+    """The example can be copied as it stands and names every key of the format, some of them in comments."""
     text = (Path(__file__).resolve().parents[2] / "privacy" / "policy.example.toml").read_text(encoding="utf-8")
     assert len(plan(parse(text.encode(), "policy.example.toml")).streams) == 3
     for key in (*_TOP, *_STREAM, "crossings", "seconds", "up_to_db", "up_to", "units_per_day", "span", *LEVELS):
