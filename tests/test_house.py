@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -206,6 +207,21 @@ def test_noise_comes_from_opendp_alone() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(("np.random", "numpy.random"))
     ]
     assert wrong + drawn == []
+
+
+LIGHT = ["murmure_edge.send", "murmure_edge.cli", "murmure_ingest.subscriber", "murmure_privacy.cli", "murmure.cli"]
+
+
+@pytest.mark.parametrize("module", [*LIGHT, "murmure_edge.sense"])
+def test_opendp_is_imported_where_noise_is_drawn(module: str) -> None:
+    """A second and forty megabytes: `sense` pays them once; `send`, the centre and the command line do not."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; print('opendp' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == str(module not in LIGHT)
 
 
 def test_opendp_lends_nothing_unproved() -> None:
