@@ -713,6 +713,12 @@ def test_a_policy_with_another_cadence_or_bounds_begins_another_tree() -> None:
     assert level is not None and level.estimate == pytest.approx(10 * math.log10((10**5 + 10**6) / 2))
     assert series.over("l50_db", both, LATER_S) is None
     assert series.over("l50_db", [Window(DAY_S, DAY_S + HOUR_S)], LATER_S) is not None
+    # The last hour of a day that was measured otherwise, which a restart left with the same hour alone.
+    last_s = DAY_S + 23 * HOUR_S
+    day = release(node("1d", DAY_S, last_s, quantity="noise"), 3600 * 500, indicator="mean")
+    hour = dataclasses.replace(new, node=dataclasses.replace(node("1h", last_s, quantity="noise"), bounds=(400, 900)))
+    beside = figures([day, hour], "Europe/Paris", LATER_S)
+    assert beside == [*figures([hour], "Europe/Paris", LATER_S), *figures([day], "Europe/Paris", LATER_S)]
 
 
 def test_silence_in_a_range_is_that_of_its_parts() -> None:

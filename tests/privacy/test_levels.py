@@ -97,6 +97,17 @@ def test_silence_hides_no_level(true: list[int], hidden: list[int], share: float
     assert loud.low - 1e-9 <= sum(whole[5:]) / sum(whole) <= loud.high + 1e-9
 
 
+def test_silence_widens_a_share_to_one_side() -> None:
+    """Silent seconds stand below 65 dB, at 60: the share above can only have been larger; of that above 55 they are
+    part, so that it can only have been smaller."""
+    one = Histogram(HOUR, 1.0, EDGES, WHOLE_S, 360, 60)
+    for level_db, below, above in ((65, 0, 360), (55, 360, 0)):
+        over, deaf = one.share_over(level_db), Histogram(HOUR, 1.0, EDGES, WHOLE_S, 0, 60).share_over(level_db)
+        assert over is not None and deaf is not None and deaf.low is not None and deaf.high is not None
+        assert over.low == pytest.approx(deaf.low - below / WHOLE_S)
+        assert over.high == pytest.approx(deaf.high + above / WHOLE_S)
+
+
 def test_silence_that_is_not_allowed_for_is_found() -> None:
     """Broken twin: the same histogram that says nothing of its silent quarter-hour leaves out the true level."""
     quiet = Histogram((0, 2700, 0, 0, 0, 900, 0, 0, 0, 0), 1.0, EDGES, 3600, 900, 60)
