@@ -207,13 +207,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One look at what leaves. `chance`: it may fail a right gateway, with a probability of at most CHECK_RISK, so it
-    is done again with the larger run."""
+    """One look at what left in so many `runs` of each street. `chance`: it may fail a right gateway, with a probability
+    of at most CHECK_RISK. `final`: it was not done again on a larger run."""
 
     name: str
     placement: Placement
+    runs: int
     chance: bool
     problem: str | None
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +227,14 @@ class Report:
     checks: tuple[Check, ...]
 
     @property
+    def problems(self) -> tuple[Check, ...]:
+        """Returns the looks that found something and found it for good."""
+        return tuple(check for check in self.checks if check.problem and check.final)
+
+    @property
     def failed(self) -> bool:
         """Returns whether the gateway shows more than its policy says, or says something that is not so."""
-        return any(result.exceeded for result in self.results) or any(check.problem for check in self.checks)
+        return any(result.exceeded for result in self.results) or bool(self.problems)
 
 
 @dataclass(slots=True)
@@ -348,23 +355,27 @@ def _proofs(without: Sequence[float], with_canary: Sequence[float], claim: Claim
 
 def checks(sample: Sample) -> list[Check]:
     """Returns every look at the sample that is no claim about epsilon."""
-    script = sample.script
-    found = [
-        Check("messages", script.placement, False, _other_messages(sample)),
-        Check("policy", script.placement, False, _against_policy(sample)),
-        Check("charges", script.placement, False, _overcharged(sample)),
-        Check("complete", script.placement, False, _withheld(sample)),
-        Check("once", script.placement, False, _twice(sample)),
-    ]
     slots = slots_of(sample.shapes[0][1])
     residuals = _residuals(sample, len(slots))
-    found += [
-        Check("spread", script.placement, True, _spread(slots, residuals)),
-        Check("correlation", script.placement, True, _correlated(slots, residuals)),
-        Check("starts", script.placement, True, _repeated(sample, slots)),
-        Check("low bits", script.placement, True, _low_bits(sample, slots)),
+    certain = {
+        "messages": _other_messages(sample),
+        "policy": _against_policy(sample),
+        "charges": _overcharged(sample),
+        "complete": _withheld(sample),
+        "once": _twice(sample),
+    }
+    likely = {
+        "spread": _spread(slots, residuals),
+        "correlation": _correlated(slots, residuals),
+        "starts": _repeated(sample, slots),
+        "low bits": _low_bits(sample, slots),
+    }
+    runs = sum(sample.seen[0])
+    return [
+        Check(name, sample.script.placement, runs, chance, problem)
+        for chance, found in ((False, certain), (True, likely))
+        for name, problem in found.items()
     ]
-    return found
 
 
 def _name(slot: Slot) -> str:
@@ -540,23 +551,23 @@ def audit(
     """Audits every claim of the scripts with `runs` runs of each street, and once more with `rerun` times as many what
     then seems to exceed its claim (0: no second chance). `progress` is told what runs, how far, of how much."""
     results: list[Result] = []
-    seen: list[Check] = []
+    looks: list[Check] = []
     for number, script in enumerate(scripts, 1):
         what = f"{script.placement} {number}/{len(scripts)}"
-        tries: list[list[tuple[Result, Run]]] = []
-        for size, name in ((runs, what), (runs * rerun, f"{what} again")):
-            if size:
-                sample = collect(agent, script, size, _counter(progress, name, 2 * size))
-                tries.append(judge(sample, confidence))
-                looks = checks(sample)
-            doubtful = any(run.exceeds(result.claim) for result, run in tries[-1])
-            doubtful = doubtful or any(check.problem and check.chance for check in looks)
-            if not doubtful or any(check.problem and not check.chance for check in looks):
-                break
-        seen += looks
-        for claims in zip(*tries, strict=True):
-            results.append(replace(claims[0][0], runs=tuple(run for _, run in claims)))
-    return Report(confidence, tuple(results), tuple(seen))
+        sample = collect(agent, script, runs, _counter(progress, what, 2 * runs))
+        claims, seen = judge(sample, confidence), checks(sample)
+        tries = [claims]
+        certain = any(check.problem and not check.chance for check in seen)
+        doubtful = any(run.exceeds(result.claim) for result, run in claims) or any(check.problem for check in seen)
+        if rerun and doubtful and not certain:
+            looks += [replace(check, final=False) for check in seen]
+            sample = collect(agent, script, runs * rerun, _counter(progress, f"{what} again", 2 * runs * rerun))
+            tries.append(judge(sample, confidence))
+            seen = checks(sample)
+        looks += seen
+        for same in zip(*tries, strict=True):
+            results.append(replace(same[0][0], runs=tuple(run for _, run in same)))
+    return Report(confidence, tuple(results), tuple(looks))
 
 
 def _counter(progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[], None]:

@@ -104,7 +104,9 @@ def _as_json(report: Report, policy: Policy) -> dict[str, Any]:
             {
                 "check": check.name,
                 "placement": check.placement,
-                "verdict": _word(check.problem),
+                "runs": check.runs,
+                "final": check.final,
+                "verdict": "failed" if check.problem else "ok",
                 "problem": check.problem,
             }
             for check in report.checks
@@ -157,10 +159,6 @@ def _finite(value: float) -> float | None:
     return value if value < float("inf") else None
 
 
-def _word(problem: str | None) -> str:
-    return "failed" if problem else "ok"
-
-
 def _print(report: Report) -> None:
     print(
         f"Lower bounds with {report.confidence:.1%} confidence, beside what the policy claims for one unit of privacy:"
@@ -177,7 +175,8 @@ def _print(report: Report) -> None:
             print(said + ("  EXCEEDED" if run.exceeds(claim) else ""))
     for check in report.checks:
         if check.problem:
-            print(f"  {check.name} ({check.placement}): {check.problem}")
+            again = "" if check.final else "; done again with more runs"
+            print(f"  {check.name} ({check.placement}, {check.runs} runs): {check.problem}{again}")
     passed = sum(check.problem is None for check in report.checks)
     print(f"  {passed} of {len(report.checks)} looks at what leaves found nothing")
     print("verdict: " + ("EXCEEDED: do not use this software" if report.failed else "within the claim"))

@@ -32,7 +32,7 @@ def draw(report: Report) -> str:
     height = _HEAD + _ROW * len(report.results) + _FOOT
     verdict = "above its claim" if report.failed else "within its claims"
     rows = "".join(_row(result, _HEAD + _ROW * number) for number, result in enumerate(report.results))
-    problems = [f"{check.name}: {check.problem}" for check in report.checks if check.problem]
+    problems = [f"{check.name}: {check.problem}" for check in report.problems]
     foot = escape(f"Other looks at what leaves: {'; '.join(problems) or 'nothing found'}"[:150])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="audit-t audit-d"'

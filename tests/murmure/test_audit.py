@@ -77,7 +77,7 @@ def audited(agent: Agent, runs: int, played: Sequence[Script], rerun: int = 0, s
 
 def alarms(report: Report) -> set[str]:
     """What went off: names of checks, and `claim` for a bound above its claim."""
-    found = {check.name for check in report.checks if check.problem}
+    found = {check.name for check in report.problems}
     return found | ({"claim"} if any(result.exceeded for result in report.results) else set())
 
 
@@ -425,6 +425,8 @@ def test_a_failed_audit_is_run_again_larger_before_it_counts() -> None:
     """What the first run shows and the second does not was chance; both stand in the report."""
     report = audited(Lucky(2 * TWICE), TWICE, scripts_of("beam")[:1], rerun=3, sure=ONE_CHANCE)
     assert [[run.runs for run in result.runs] for result in report.results] == [[TWICE, 3 * TWICE]]
+    spread = [(check.runs, check.final, bool(check.problem)) for check in report.checks if check.name == "spread"]
+    assert spread == [(TWICE, False, True), (3 * TWICE, True, False)]
     assert (report.failed, alarms(report)) == (False, set())
 
 
@@ -543,7 +545,7 @@ def test_the_command_fails_a_broken_gateway(
     picture = tmp_path / "audit.svg"
     assert main(["audit", "--policy", str(policy_file("beam")), "--runs", "100", "--picture", str(picture)]) == 1
     out = capsys.readouterr().out
-    assert "once (inside): audit/beam 15min" in out
+    assert "once (inside, 100 runs): audit/beam 15min" in out
     assert out.endswith("verdict: EXCEEDED: do not use this software\n")
     assert "above its claim" in picture.read_text(encoding="utf-8")
 
