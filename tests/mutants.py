@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -45,9 +46,11 @@ TARGET = 0.95
 NOT_JUDGES = "not quick"
 # Loaded once, before the forks; nothing of Murmure is.
 PRELOADED = ("hypothesis", "opendp.prelude", "dp_accounting.rdp", "cbor2", "cryptography.hazmat.primitives.asymmetric")
-MEMORY_BYTES = 4 << 30  # of address space: a mutant that never ends would else fill the machine
+MEMORY_BYTES = 2 << 30  # of address space: a mutant that never ends would else fill the machine
 CPU_TIMES, CPU_MORE_S = 4, 3  # a test may take four times what it takes without the fault, and three seconds more
 CPU_LIMIT_S, WALL_LIMIT_S = 300, 900  # of all tests of a mutant; the second for one that waits instead of working
+KILLED = ("killed", "timeout")
+UNREADY = 99  # exit status of a child that did not come to its tests
 SECTION = "<!-- from here on written by `make mutants` -->\n"
 
 
@@ -449,7 +452,7 @@ class _Judge:
 
 @dataclass(frozen=True)
 class Run:
-    """How the tests of a module took one text of it: `killed`, `timeout` or `survived`."""
+    """How the tests of a module took one text of it: `killed`, `timeout`, `survived`, or `unjudged` if none ran."""
 
     outcome: str
     killer: str
@@ -457,7 +460,7 @@ class Run:
 
 
 class Fault(Exception):
-    """The machinery failed; nothing is known of the mutant."""
+    """The tests of a module cannot judge its mutants."""
 
 
 class Forks:
@@ -490,7 +493,7 @@ class Forks:
         self._waiting[child] = (place, time.monotonic() + WALL_LIMIT_S, then)
 
     def wait(self) -> None:
-        """Waits for one run to end. Raises Fault if pytest ended otherwise than by its tests."""
+        """Waits for one run to end."""
         while True:
             child, status = os.waitpid(-1, os.WNOHANG)
             if child in self._waiting:
@@ -504,13 +507,16 @@ class Forks:
         notes: dict[str, Any] = {"seconds": {}, "killer": ""}
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
             notes = json.loads((place / "notes").read_text(encoding="utf-8"))
-        # 1: a test failed; 2: a test file could not be loaded. A signal is the limit of time, or a crash.
-        outcomes = {0: "survived", 1: "killed", 2: "killed"}
-        if code not in outcomes and code >= 0:
-            raise Fault((place / "output").read_text(encoding="utf-8", errors="replace")[-2000:])
-        outcome = outcomes.get(code, "timeout" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "killed")
+        # 1: a test failed; 2: a test file could not be loaded; 3: pytest itself broke down, for want of memory for
+        # example. A signal is the limit of time, or a crash.
+        outcomes = {0: "survived", 1: "killed", 2: "killed", 3: "killed"}
+        said = (place / "output").read_text(encoding="utf-8", errors="replace").strip()
+        outcome = outcomes.get(code, "unjudged")
+        if code < 0:
+            outcome = "timeout" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "killed"
+        killer = notes["killer"] or f"exit {code}: {said[-300:]}"
         shutil.rmtree(place, ignore_errors=True)
-        then(Run(outcome, notes["killer"] or f"exit {code}", notes["seconds"]))
+        then(Run(outcome, killer, notes["seconds"]))
 
     def stop(self) -> None:
         """Ends what still runs."""
@@ -524,7 +530,7 @@ class Forks:
 def _inside_child(
     place: Path, module: str, source: bytes, tests: Sequence[Path], seconds: Mapping[str, float]
 ) -> NoReturn:
-    code = 3
+    code = UNREADY
     try:
         os.setsid()
         output = os.open(place / "output", os.O_CREAT | os.O_WRONLY)
@@ -537,8 +543,11 @@ def _inside_child(
         options = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:cov", "-W", "ignore"]
         options += ["-m", "not long", "-k", NOT_JUDGES, "--rootdir", str(ROOT), "--basetemp", str(place / "tmp")]
         code = int(pytest.main([*options, *map(str, tests)], plugins=[_Judge(place / "notes", seconds)]))
-        sys.stdout.flush()
+    except BaseException:  # whatever it is, this process must not go on as if it were its parent
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -639,11 +648,16 @@ def complaints(verdicts: Sequence[Verdict], arguments: Mapping[Key, str], full: 
         for mutant in survivors
         if mutant.key not in arguments
     ]
+    found += [
+        f"{verdict.mutant.module}.py:{verdict.mutant.line}: not judged: {verdict.run.killer}"
+        for verdict in verdicts
+        if verdict.run.outcome == "unjudged"
+    ]
     if full:
         idle = arguments.keys() - {mutant.key for mutant in survivors}
         idle = {key for key in idle if key[0].partition(".")[0] in {verdict.mutant.module for verdict in verdicts}}
         found += [f"{ARGUED.name}: {where}: no such survivor: {was} -> {becomes}" for where, was, becomes, _ in idle]
-        share = 1 - len(survivors) / len(verdicts)
+        share = sum(verdict.run.outcome in KILLED for verdict in verdicts) / len(verdicts)
         if share < TARGET:
             found.append(f"{share:.1%} killed, of which {TARGET:.0%} is the least")
     return found
@@ -654,9 +668,9 @@ def table(verdicts: Sequence[Verdict]) -> list[list[str]]:
     rows = [["module", "mutants", "killed", "of these by time", "survived", "killed share"]]
     for module in [*dict.fromkeys(verdict.mutant.module for verdict in verdicts), "all"]:
         ends = Counter(verdict.run.outcome for verdict in verdicts if module in (verdict.mutant.module, "all"))
-        lived = ends["survived"]
-        share = f"{100 * (1 - lived / ends.total()):.1f} %"
-        rows.append([module, *map(str, (ends.total(), ends.total() - lived, ends["timeout"], lived)), share])
+        killed = sum(ends[outcome] for outcome in KILLED)
+        share = f"{100 * killed / ends.total():.1f} %"
+        rows.append([module, *map(str, (ends.total(), killed, ends["timeout"], ends["survived"])), share])
     return rows
 
 

@@ -112,6 +112,9 @@ def test_complaints(script: dict[str, Any]) -> None:
     assert complaints(ends, argued, False) == []
     assert [text.partition(" ")[0] for text in complaints(ends, {}, False)] == ["toy.py:3:"] * 2
     assert complaints(ends, argued, True) == ["90.0% killed, of which 95% is the least"]
+    blind = [*ends[:-1], verdict(script, mutants[-1], "unjudged")]
+    assert [text for text in complaints(blind, argued, False) if "not judged" not in text] == []
+    assert "85.0% killed, of which 95% is the least" in complaints(blind, argued, True)
     idle = argued | {mutants[5].key: "because", ("elsewhere.f", "a", "b", 1): "because"}
     assert [text for text in complaints(ends, idle, True) if "no such survivor" in text] == [
         f"mutants.toml: toy.{mutants[5].where}: no such survivor: {mutants[5].was} -> {mutants[5].becomes}"
