@@ -298,8 +298,8 @@ The noise does not depend on the street, so both recordings must agree within th
 that every figure states about itself: at epsilon 1, {exact}. No datasheet of a counter states a counting error to set
 beside them.
 
-With a week among the nodes (`"1w" = 1` besides the four, epsilon 1, Münster, {weeks_recorded} weeks of its counters, each drawn
-{repeats["weeks"]} times):
+With a week among the nodes (`"1w" = 1` besides the four, epsilon 1, Münster, {weeks_recorded} weeks of its counters,
+each drawn {repeats["weeks"]} times):
 {weeks}.
 
 ### Beside other mechanisms
@@ -350,7 +350,8 @@ scales as they are rounded for release.
 
 {table(["nodes and weights", "figures", "ours", "bound", "above"], gaps)}
 
-Parts of the day differ in length and share one noise scale, as they share one place in the budget; there the hierarchy is not optimal:
+Parts of the day differ in length and share one noise scale, as they share one place in the budget; there
+the hierarchy is not optimal:
 
 {table(["nodes and weights", "figures", "ours", "bound", "above"], uneven)}"""
 
