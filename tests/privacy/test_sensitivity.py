@@ -339,6 +339,31 @@ def test_a_unit_across_an_edge_costs_less(write_policy: WritePolicy, name: str) 
     assert distances == {key: Fraction(25 + 64, 169) * sq for key, sq in paid_sq(made).items()}
 
 
+@pytest.mark.parametrize("indicator", ["mean", "energy"])
+def test_a_limit_between_two_sums_brings_them_no_further_apart(write_policy: WritePolicy, indicator: str) -> None:
+    """Sums stop at the limit: one below it and one above it come closer. A sum that began again at 0 is caught."""
+    policy = UNITS["sound"].policy(write_policy, ("1d",), 600, cadence_ms=60_000)
+    made = plan(policy)
+    from_s = Calendar(policy.timezone).midnight(MONDAYS[0])
+    pair = worst(made, from_s)
+
+    def sums() -> tuple[Sums, Sums]:
+        quiet, loud = (passed_through(OpenWindows, made, x, from_s, from_s + 3 * DAY_S, 0) for x in pair)
+        return quiet, loud
+
+    of_the_day = ("1d", from_s + DAY_S)
+    low, high = (each[of_the_day].sums[indicator][0] for each in sums())
+    limit = (low + high) // 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windowing, "VALUE_LIMIT", limit)
+        quiet, loud = sums()
+    assert (quiet[of_the_day].sums[indicator], loud[of_the_day].sums[indicator]) == ((low,), (limit,))
+    assert covered(made, distances_sq(quiet, loud))
+    if indicator == "mean":  # whose sum, 1440 readings at the floor, is many times what 13 of them can change
+        loud[of_the_day].sums[indicator] = (high % limit,)
+        assert not covered(made, distances_sq(quiet, loud))
+
+
 def test_the_energy_of_a_reading_is_one_monotone_integer_function() -> None:
     """From silence to the loudest that a reading may be, in tenths of a decibel: integers that never fall, and the most
     that one reading can move an energy sum under the level-bounded unit lies between the floor and the level."""
