@@ -550,9 +550,9 @@ have been printed.
 
 {table(["", f"{quiet}: held", "printed", f"{loud}: held", "printed"], held)}
 
-Percentile levels are read off 5 dB bins as if time were spread evenly within each. Where a street's levels crowd in a
-part of one bin, that adds an error of up to a few dB which no budget removes and of which the interval, made for the
-noise, does not tell."""
+Percentile levels are told as the middle of the 5 dB bins that can hold them, and their interval as the edges of these
+bins: nothing is assumed of where in a bin a moment was. So one bin alone is ± 2.5 dB, which may be printed, and two are
+± 5 dB, which may not: a level near an edge has no number, however large the budget."""
 
 
 def _share(measured: noise.Measured | None) -> str:
