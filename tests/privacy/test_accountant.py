@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from math import erfc, exp, sqrt
 
 import opendp.prelude as dp
@@ -12,6 +12,7 @@ from dp_accounting import DpEvent, GaussianDpEvent, SelfComposedDpEvent
 from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from murmure_privacy import accountant
 from murmure_privacy.accountant import (
     MICRO,
     Rung,
@@ -266,3 +267,51 @@ def test_sigma_is_the_smallest_thousandth_that_fits(sensitivity_sq: int, budget:
 def test_a_perfect_square_needs_no_rounding() -> None:
     """Where the root is whole, it is taken as it is."""
     assert sigma_milli(2, 10**6) == 1000 and charge_micro(2, 1000) == 10**6
+
+
+# --- the last digit --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delta", ["1e-3", "1e-9"])
+@pytest.mark.parametrize("rho", ["0.0001", "0.024355", "1", "10"])
+def test_epsilon_is_right_to_its_thirtieth_digit(rho: str, delta: str) -> None:
+    """What is shown is the exact least bound rounded up at its 30th digit: here found by halving, with 80 digits."""
+    with localcontext(Context(prec=80)):
+        exact_rho, log_inverse_delta = Decimal(rho), -Decimal(delta).ln()
+        low, high = Decimal(0), log_inverse_delta
+        for _ in range(160):
+            u = (low + high) / 2
+            if exact_rho * (u.exp() - 1) ** 2 + u < log_inverse_delta:
+                low = u
+            else:
+                high = u
+        alpha = high.exp()
+        least = exact_rho * alpha + (log_inverse_delta + alpha * (1 - 1 / alpha).ln() - (alpha - 1).ln()) / (alpha - 1)
+    assert epsilon(Decimal(rho), Decimal(delta)) == Context(prec=30, rounding=ROUND_CEILING).plus(least)
+
+
+@pytest.mark.parametrize("micro", [3, 1000])
+def test_a_search_that_ends_early_costs_no_budget(monkeypatch: pytest.MonkeyPatch, micro: int) -> None:
+    """If Newton's last step leaves the root just below a whole micro-rho, that one is tried and taken."""
+    limit = epsilon(Decimal(micro) / MICRO, DELTA)
+    monkeypatch.setattr(accountant, "_CLOSE", Decimal("1e-6"))
+    assert rho_micro(limit, DELTA) == micro
+
+
+def test_sigma_is_never_rounded_down() -> None:
+    """A least variance between 1 and 2 needs sigma 2, though 1 is a whole root; nothing needs less than 1."""
+    assert sigma_milli(1, 3 * 10**11) == 2 and charge_micro(1, 1) > 3 * 10**11 >= charge_micro(1, 2)
+    assert sigma_milli(1, 10**12) == sigma_milli(0, 5) == 1
+
+
+def test_odds_end_at_one_in_delta() -> None:
+    """Where e^epsilon is 1/delta to the digit, nothing is promised any more."""
+    end = -DELTA.ln()
+    assert odds(end, DELTA) is None and odds(end.next_minus(), DELTA) is not None
+
+
+def test_right_guesses_by_hand() -> None:
+    """Delta adds to what is guessed right; small rho are bounded by Pinsker: (1 + sqrt(rho / 2)) / 2."""
+    assert right_guesses(Decimal(0), Decimal("0.001")) == Decimal("0.5005")
+    assert right_guesses_zcdp(Decimal("0.02")) == Decimal("0.55")
+    assert right_guesses_zcdp(Decimal(1000)) == 1

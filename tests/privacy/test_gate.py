@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -201,3 +203,108 @@ def test_a_node_of_several_indicators_is_charged_their_sum(write_policy: Callabl
     assert isinstance(outcome, Release)
     assert [noised.indicator for noised in outcome.noised] == ["histogram", "mean", "energy"]
     assert [line.rho_micro for line in door.ledger.lines()] == [sum(noised.rho_micro for noised in outcome.noised)]
+
+
+# --- the cap: what a day may cost after the days before it -----------------------------------------------------------
+
+RHO_MICRO = 24_355
+DAY_S = 86_400
+WEDNESDAY_S = int(datetime(2026, 6, 10, tzinfo=timezone(timedelta(hours=2))).timestamp())
+CAP = """epsilon = 1.0
+cap = { units_per_day = UNITS, span = "1w", epsilon = 90 }"""
+
+
+class Tank:
+    """A gate before a stream whose cap is given in micro-rho, at noon of a Wednesday."""
+
+    def __init__(
+        self, write_policy: Callable[..., Policy], limit_micro: int, levels: str = '"1h" = 1', units: int = 1
+    ) -> None:
+        nodes = 'nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }'
+        swap = (("epsilon = 1.0", CAP.replace("UNITS", str(units))), (nodes, f"nodes = {{ {levels} }}"))
+        policy = write_policy("footfall", swap=swap)
+        made = plan(policy)
+        self.id = policy.streams[0].id
+        stream = dataclasses.replace(made.streams[self.id], cap_rho_micro=limit_micro)
+        self.plan = dataclasses.replace(made, streams={self.id: stream})
+        self.door = Door(policy)
+
+    def node(self, start_s: int, end_s: int, level: str = "1h") -> Node:
+        return Node(self.id, "footfall", level, start_s, end_s, start_s, 20, 1000, (0, 0), self.door.policy.hash)
+
+    def spent(self, rho_micro: int, start_s: int, end_s: int) -> None:
+        """Enters what an earlier policy charged."""
+        self.door.ledger.charge(self.node(start_s, end_s, "earlier"), rho_micro, 10**9)
+
+    def noon(self, newest: Policy | None = None, at_s: int = WEDNESDAY_S + DAY_S // 2) -> str | None:
+        """Returns why an hour of this Wednesday is withheld, or None if it is released."""
+        hour = Aggregate(self.node(at_s, at_s + 3600), {"crossings": (7,)})
+        outcome = self.door.ask(hour, newest, at_s + 3600, self.plan)
+        return outcome.reason if isinstance(outcome, Withheld) else None
+
+
+ONE_TOO_LITTLE = [(0, None), (-1, "cap")]
+
+
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize(("more", "reason"), ONE_TOO_LITTLE)
+def test_a_day_is_published_if_it_fits_to_the_last_micro_rho(
+    write_policy: Callable[..., Policy], more: int, reason: str | None, units: int
+) -> None:
+    """The squared units times the day's budget and what six days before it spent: equal fits, one more does not."""
+    tank = Tank(write_policy, units**2 * (RHO_MICRO + 5 + 6) + more, units=units)
+    for days, rho_micro in [(1, 5), (6, 6), (7, 10_000)]:
+        tank.spent(rho_micro, WEDNESDAY_S - days * DAY_S, WEDNESDAY_S - days * DAY_S + 3600)
+    assert tank.noon() == reason
+
+
+@pytest.mark.parametrize(("more", "reason"), ONE_TOO_LITTLE)
+def test_a_day_that_has_cost_more_already_counts_with_it(
+    write_policy: Callable[..., Policy], more: int, reason: str | None
+) -> None:
+    """Where an earlier policy charged today above the budget of this one, that is what today costs."""
+    tank = Tank(write_policy, RHO_MICRO + 1000 + more)
+    tank.spent(RHO_MICRO + 1000, WEDNESDAY_S, WEDNESDAY_S + 3600)
+    assert tank.noon() == reason
+
+
+@pytest.mark.parametrize(("more", "reason"), ONE_TOO_LITTLE)
+def test_the_days_of_an_open_week_count_whole(
+    write_policy: Callable[..., Policy], more: int, reason: str | None
+) -> None:
+    """With `1w`, Monday and Tuesday count with the whole budget, whatever is charged so far; Sunday with its spend."""
+    tank = Tank(write_policy, 3 * RHO_MICRO + 5 + more, '"1h" = 1, "1w" = 1')
+    for days, rho_micro in [(1, 100), (3, 5)]:
+        tank.spent(rho_micro, WEDNESDAY_S - days * DAY_S, WEDNESDAY_S - days * DAY_S + 3600)
+    assert tank.noon() == reason
+
+
+def test_an_empty_tank_is_the_last_reason(write_policy: Callable[..., Policy]) -> None:
+    """A pause is told as a pause, also where the cap would have withheld the day."""
+    tank = Tank(write_policy, RHO_MICRO - 1)
+    assert tank.noon(paused(tank.door.policy)) == "paused"
+    assert tank.noon(at_s=WEDNESDAY_S + 3600) == "cap"
+
+
+def test_the_days_before_are_looked_up_once(
+    write_policy: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a day that has begun, what came before it is asked of the ledger once, also where streams take turns."""
+    asked: list[tuple[str, int]] = []
+    real = Ledger.spent_rho_micro
+
+    def counted(self: Ledger, stream: str, from_s: int, until_s: int) -> int:
+        asked.append((stream, until_s))
+        return real(self, stream, from_s, until_s)
+
+    monkeypatch.setattr(Ledger, "spent_rho_micro", counted)
+    one = Tank(write_policy, 10**9)
+    other = dataclasses.replace(one.plan.streams[one.id].stream, id="plaza/other")
+    streams = {one.id: one.plan.streams[one.id]}
+    streams[other.id] = dataclasses.replace(streams[one.id], stream=other)
+    one.door.policy = dataclasses.replace(one.door.policy, streams=(*one.door.policy.streams, other))
+    one.plan = dataclasses.replace(one.plan, policy=one.door.policy, streams=streams)
+    for hour in range(3):
+        for one.id in streams:
+            assert one.noon(at_s=WEDNESDAY_S + 3600 * hour) is None
+    assert Counter(stream for stream, until_s in asked if until_s <= WEDNESDAY_S) == dict.fromkeys(streams, 6)

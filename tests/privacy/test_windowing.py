@@ -9,12 +9,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from murmure_privacy.aggregate import Aggregate, energy
+from murmure_privacy.aggregate import Aggregate, Cell, energy
 from murmure_privacy.plan import VALUE_LIMIT, plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node
 from murmure_privacy.window import QUARTER_S, Calendar
-from murmure_privacy.windowing import OpenWindows
+from murmure_privacy.windowing import OpenWindows, _Stream
 
 DAY = date(2026, 6, 10)
 DAY_S = Calendar("Europe/Paris").midnight(DAY)
@@ -300,10 +300,56 @@ def test_a_node_says_what_it_is(opened: Callable[..., OpenWindows], kind: str, q
     assert closed(windows, DAY_S + 3600)["1h", DAY_S].node == hour
 
 
-def test_empty_slots_of_a_narrow_range_take_the_bin_of_its_middle(write_policy: Callable[..., Policy]) -> None:
-    """Of two bins the middle is the edge, which belongs to the upper one; a top reading does not fall out of it."""
-    narrow = write_policy("noise", swap=(COARSE, ("[35, 85]", "[35, 45]")))
+@pytest.mark.parametrize(("bounds", "bins"), [("[35, 45]", (1, 59)), ("[30, 45]", (0, 58, 2))])
+def test_empty_slots_of_a_narrow_range_take_the_bin_of_its_middle(
+    write_policy: Callable[..., Policy], bounds: str, bins: tuple[int, ...]
+) -> None:
+    """An edge belongs to the bin above it, half a bin to its own; a top reading does not fall out of the last one."""
+    narrow = write_policy("noise", swap=(COARSE, ("[35, 85]", bounds)))
     windows = OpenWindows(plan(narrow), DAY_S)
     start_ms = DAY_S * 1000
     windows.add("plaza/noise", [(start_ms, 399), (start_ms + 60_000, 450), (start_ms + 120_000, 400)])
-    assert closed(windows, DAY_S + 3600)["1h", DAY_S].sums["histogram"] == (1, 59)
+    assert closed(windows, DAY_S + 3600)["1h", DAY_S].sums["histogram"] == bins
+
+
+def test_a_late_reading_enters_no_node_that_is_still_open(opened: Callable[..., OpenWindows]) -> None:
+    """A reading of a quarter-hour that has closed is refused for the hour and the day around it too."""
+    windows = opened("footfall")
+    windows.add("plaza/footfall", [(DAY_S * 1000, 1)])
+    windows.close_due(DAY_S + 900)
+    windows.add("plaza/footfall", [(DAY_S * 1000 + 1, 5), (DAY_S * 1000 + 900_000, 2), (DAY_S * 1000 + 2, 5)])
+    assert windows.refused == 2
+    assert closed(windows, DAY_S + 3600)["1h", DAY_S].sums == {"crossings": (3,)}
+
+
+def test_any_time_to_come_is_open(opened: Callable[..., OpenWindows]) -> None:
+    """Without an end of the policy the last millisecond that 62 bits can say is taken."""
+    windows = opened("footfall")
+    windows.add("plaza/footfall", [((1 << 62) - 1, 1)])
+    assert windows.refused == 0
+
+
+def test_only_the_streams_asked_for_are_opened(write_policy: Callable[..., Policy]) -> None:
+    """Of a policy with three streams, a window over one opens and closes nodes of that one alone."""
+    windows = OpenWindows(plan(write_policy()), DAY_S, ["plaza/pm2_5"])
+    assert {node.stream for node in windows.open_nodes()} == {"plaza/pm2_5"}
+    windows.add("plaza/footfall", [(DAY_S * 1000, 1)])
+    assert {level for level, _ in closed(windows, DAY_S + 86_400)} == {"1h", "1d"}
+
+
+def test_a_run_of_readings_looks_its_quarter_up_once(
+    opened: Callable[..., OpenWindows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replay needs the speed: within one call, a quarter-hour is looked up when it changes, not for each reading."""
+    asked: list[int] = []
+    real = _Stream._cell
+
+    def counted(self: _Stream, start_s: int) -> Cell:
+        asked.append(start_s)
+        return real(self, start_s)
+
+    monkeypatch.setattr(_Stream, "_cell", counted)
+    windows = opened("footfall")
+    offsets_ms = [0, 0, 1, 899_999, 900_000, 900_000, 1_799_999]
+    windows.add("plaza/footfall", [(DAY_S * 1000 + offset_ms, 1) for offset_ms in offsets_ms])
+    assert asked == [DAY_S, DAY_S + 900]
