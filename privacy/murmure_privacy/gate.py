@@ -119,7 +119,9 @@ class _Tank:
         total, earlier = 0, day
         for _ in range(days - 1):
             earlier = calendar.period(daily, earlier.start_s - 1)
-            total += stream.rho_micro if earlier.start_s >= whole.start_s else self._spent(stream, earlier)
+            spent = self._spent(stream, earlier)
+            # The week that contains this day is still open: its node will be charged to all of its days.
+            total += max(stream.rho_micro, spent) if earlier.start_s >= whole.start_s else spent
         return total
 
     def _spent(self, stream: StreamPlan, day: Window) -> int:

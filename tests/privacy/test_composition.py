@@ -430,6 +430,19 @@ def test_a_tank_with_a_leak_is_caught(write_policy: Callable[..., Policy], wrong
     assert over == (wrong is not None)
 
 
+def test_a_cap_counts_what_an_older_policy_spent_in_the_same_week(write_policy: Callable[..., Policy]) -> None:
+    """The days of a week that is still open count with what they really cost where that is more than the budget now."""
+    first = write_policy(FOOTFALL.format(nodes='"1h" = 1, "1d" = 1', epsilon="2", crossings=1))
+    second = capped(write_policy, '"1h" = 1, "1w" = 1', "1w", 1, 3)
+    calendar = Calendar("Europe/Paris")
+    monday_s = calendar.node("1w", calendar.midnight(DAYS[0])).start_s
+    outcomes = changed_at(first, second, monday_s + 86_400, monday_s, monday_s + 3 * 86_400)
+    assert plan(first).streams["plaza/footfall"].rho_micro > 3 * plan(second).streams["plaza/footfall"].rho_micro
+    assert {type(outcome) for outcome in outcomes if outcome.node.policy == first.hash} == {Release}
+    mine = [outcome for outcome in outcomes if outcome.node.policy == second.hash]
+    assert mine and {getattr(outcome, "reason", "released") for outcome in mine} == {"cap"}
+
+
 def test_a_cap_without_room_for_a_day_is_refused(write_policy: Callable[..., Policy]) -> None:
     """One line names the stream and the key."""
     with pytest.raises(ConfigError, match=r"stream plaza/footfall: cap.epsilon: no day fits"):
