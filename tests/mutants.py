@@ -264,7 +264,8 @@ class _Finder(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Return(self, node: ast.Return) -> None:
-        if node.value and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        # False, None and no value are alike to whoever asks for the truth.
+        if node.value and not (isinstance(node.value, ast.Constant) and not node.value.value):
             self._become(node, "return", ast.Return(ast.Constant(None)), statement=True)
         self.generic_visit(node)
 
@@ -634,13 +635,35 @@ def _progress(module: str, verdicts: Sequence[Verdict], total: int, passed_s: fl
     return f"{module}: {len(verdicts)} of {total} mutants, {survived} survived, about {left_s / 60:.0f} min left"
 
 
-def argued(file: Path = ARGUED) -> dict[Key, str]:
-    """Returns, by the key of a mutant, the argument why it may live."""
+@dataclass(frozen=True)
+class Argument:
+    """Why a mutant may live. `equal`: no input at all can tell it from the original, so no test could kill it."""
+
+    why: str
+    equal: bool
+
+
+def argued(file: Path = ARGUED) -> dict[Key, Argument]:
+    """Returns the arguments by the keys of their mutants."""
     entries = tomllib.loads(file.read_text(encoding="utf-8"))["survivor"]
-    return {(entry["where"], entry["was"], entry["becomes"], entry.get("nth", 1)): entry["why"] for entry in entries}
+    return {
+        (entry["where"], entry["was"], entry["becomes"], entry.get("nth", 1)): Argument(entry["why"], entry["equal"])
+        for entry in entries
+    }
 
 
-def complaints(verdicts: Sequence[Verdict], arguments: Mapping[Key, str], full: bool) -> list[str]:
+def share_killed(verdicts: Sequence[Verdict], arguments: Mapping[Key, Argument]) -> float:
+    """Returns the killed share of the mutants that can be killed: those argued to be equal are left out."""
+    killed = sum(verdict.run.outcome in KILLED for verdict in verdicts)
+    return killed / max(1, len(verdicts) - len(_equal(verdicts, arguments)))
+
+
+def _equal(verdicts: Sequence[Verdict], arguments: Mapping[Key, Argument]) -> list[Mutant]:
+    lived = [verdict.mutant for verdict in verdicts if verdict.run.outcome == "survived"]
+    return [mutant for mutant in lived if mutant.key in arguments and arguments[mutant.key].equal]
+
+
+def complaints(verdicts: Sequence[Verdict], arguments: Mapping[Key, Argument], full: bool) -> list[str]:
     """Returns what is wrong: survivors without argument; at full size also idle arguments and too few killed."""
     survivors = [verdict.mutant for verdict in verdicts if verdict.run.outcome == "survived"]
     found = [
@@ -655,42 +678,53 @@ def complaints(verdicts: Sequence[Verdict], arguments: Mapping[Key, str], full: 
     ]
     if full:
         idle = arguments.keys() - {mutant.key for mutant in survivors}
-        idle = {key for key in idle if key[0].partition(".")[0] in {verdict.mutant.module for verdict in verdicts}}
-        found += [f"{ARGUED.name}: {where}: no such survivor: {was} -> {becomes}" for where, was, becomes, _ in idle]
-        share = sum(verdict.run.outcome in KILLED for verdict in verdicts) / len(verdicts)
+        modules = {verdict.mutant.module for verdict in verdicts}
+        found += [
+            f"{ARGUED.name}: {where}: no such survivor: {was} -> {becomes}"
+            for where, was, becomes, _ in sorted(idle)
+            if where.partition(".")[0] in modules
+        ]
+        share = share_killed(verdicts, arguments)
         if share < TARGET:
             found.append(f"{share:.1%} killed, of which {TARGET:.0%} is the least")
     return found
 
 
-def table(verdicts: Sequence[Verdict]) -> list[list[str]]:
+def table(verdicts: Sequence[Verdict], arguments: Mapping[Key, Argument]) -> list[list[str]]:
     """Returns the rows of the result: a module each, and all together."""
-    rows = [["module", "mutants", "killed", "of these by time", "survived", "killed share"]]
+    rows = [
+        ["module", "mutants", "killed", "of these by time", "survived", "of these equal", "killed", "without equal"]
+    ]
     for module in [*dict.fromkeys(verdict.mutant.module for verdict in verdicts), "all"]:
-        ends = Counter(verdict.run.outcome for verdict in verdicts if module in (verdict.mutant.module, "all"))
+        some = [verdict for verdict in verdicts if module in (verdict.mutant.module, "all")]
+        ends = Counter(verdict.run.outcome for verdict in some)
         killed = sum(ends[outcome] for outcome in KILLED)
-        share = f"{100 * killed / ends.total():.1f} %"
-        rows.append([module, *map(str, (ends.total(), killed, ends["timeout"], ends["survived"])), share])
+        numbers = (len(some), killed, ends["timeout"], ends["survived"], len(_equal(some, arguments)))
+        shares = (killed / len(some), share_killed(some, arguments))
+        rows.append([module, *map(str, numbers), *(f"{100 * share:.1f} %" for share in shares)])
     return rows
 
 
-def page(verdicts: Sequence[Verdict], arguments: Mapping[Key, str]) -> str:
+def page(verdicts: Sequence[Verdict], arguments: Mapping[Key, Argument]) -> str:
     """Returns the written part of docs/mutants.md."""
-    head, *rows = table(verdicts)
+    head, *rows = table(verdicts, arguments)
     lines = ["", "## Result", "", f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += ["", "| operator | mutants | survived |", "| --- | ---: | ---: |"]
     made = Counter(verdict.mutant.operator for verdict in verdicts)
     lived = Counter(verdict.mutant.operator for verdict in verdicts if verdict.run.outcome == "survived")
     lines += [f"| {operator} | {made[operator]} | {lived[operator]} |" for operator in sorted(made)]
-    lines += ["", "## Survivors", ""]
-    for verdict in verdicts:
-        if verdict.run.outcome == "survived":
+    for title, equal in (("Survivors that no test could kill", True), ("Other survivors", False)):
+        lines += ["", f"## {title}", ""]
+        for verdict in verdicts:
             mutant = verdict.mutant
-            lines += [
-                f"- `{mutant.module}.py:{mutant.line}`, `{mutant.where}`: `{mutant.was}` becomes `{mutant.becomes}`.",
-                f"  {arguments.get(mutant.key, '**No argument.**')}",
-            ]
+            argument = arguments.get(mutant.key, Argument("**No argument.**", False))
+            if verdict.run.outcome == "survived" and argument.equal == equal:
+                lines += [
+                    f"- `{mutant.module}.py:{mutant.line}` {mutant.where}: {argument.why}",
+                    f"  - `{mutant.was}`",
+                    f"  - `{mutant.becomes}`",
+                ]
     return "\n".join(lines) + "\n"
 
 
@@ -736,12 +770,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.json:
         entries = [
             {**{name: value for name, value in asdict(verdict.mutant).items() if name not in ("start", "end", "text")}}
-            | {"outcome": verdict.run.outcome, "killer": verdict.run.killer, "why": reasons.get(verdict.mutant.key)}
+            | {
+                "outcome": verdict.run.outcome,
+                "killer": verdict.run.killer,
+                "why": reasons[verdict.mutant.key].why if verdict.mutant.key in reasons else None,
+            }
             for verdict in verdicts
         ]
         print(json.dumps({"mutants": entries, "complaints": wrong}, indent=1, ensure_ascii=False))
     else:
-        for row in table(verdicts):
+        for row in table(verdicts, reasons):
             print(f"{row[0]:12}" + "".join(f"{cell:>18}" for cell in row[1:]))
     if chosen.page and full and not chosen.module:
         text = chosen.page.read_text(encoding="utf-8").partition(SECTION)[0]

@@ -107,7 +107,8 @@ def test_complaints(script: dict[str, Any]) -> None:
     """A survivor needs an argument; at full size an argument needs a survivor, and 95 of 100 mutants must die."""
     mutants = script["mutants"]("toy", TOY)[:20]
     ends = [verdict(script, mutant, "survived" if at < 2 else "killed") for at, mutant in enumerate(mutants)]
-    argued = {mutant.key: "because" for mutant in mutants[:2]}
+    argument, equal = script["Argument"]("because", False), script["Argument"]("because", True)
+    argued = {mutant.key: argument for mutant in mutants[:2]}
     complaints = script["complaints"]
     assert complaints(ends, argued, False) == []
     assert [text.partition(" ")[0] for text in complaints(ends, {}, False)] == ["toy.py:3:"] * 2
@@ -115,7 +116,8 @@ def test_complaints(script: dict[str, Any]) -> None:
     blind = [*ends[:-1], verdict(script, mutants[-1], "unjudged")]
     assert [text for text in complaints(blind, argued, False) if "not judged" not in text] == []
     assert "85.0% killed, of which 95% is the least" in complaints(blind, argued, True)
-    idle = argued | {mutants[5].key: "because", ("elsewhere.f", "a", "b", 1): "because"}
+    assert complaints(ends, {mutants[0].key: equal, mutants[1].key: equal}, True) == []
+    idle = argued | {mutants[5].key: equal, ("elsewhere.f", "a", "b", 1): equal}
     assert [text for text in complaints(ends, idle, True) if "no such survivor" in text] == [
         f"mutants.toml: toy.{mutants[5].where}: no such survivor: {mutants[5].was} -> {mutants[5].becomes}"
     ]
@@ -125,7 +127,7 @@ def test_arguments_are_arguments(script: dict[str, Any]) -> None:
     """Each survivor is listed once and says why it may live."""
     argued = script["argued"]()
     assert len(argued) == SCRIPT.with_suffix(".toml").read_text(encoding="utf-8").count("[[survivor]]")
-    assert [key for key, why in argued.items() if len(why.split()) < 5] == []
+    assert [key for key, argument in argued.items() if len(argument.why.split()) < 5] == []
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
