@@ -315,3 +315,11 @@ def test_right_guesses_by_hand() -> None:
     assert right_guesses(Decimal(0), Decimal("0.001")) == Decimal("0.5005")
     assert right_guesses_zcdp(Decimal("0.02")) == Decimal("0.55")
     assert right_guesses_zcdp(Decimal(1000)) == 1
+
+
+@pytest.mark.parametrize("micro", [1, 321, 24_355, 311_000])
+def test_a_budget_one_digit_short_buys_one_less(micro: int) -> None:
+    """An epsilon that is one in the 30th digit below the price of so many micro-rho does not pay for the last one."""
+    price = epsilon(Decimal(micro) / MICRO, Decimal("1e-9"))
+    assert rho_micro(price, Decimal("1e-9")) == micro
+    assert rho_micro(price.next_minus(Context(prec=30)), Decimal("1e-9")) == micro - 1
