@@ -139,10 +139,11 @@ def test_an_interval_is_the_hull_of_the_bins_that_the_noise_allows(
     error = [NORMAL_95 * sigma_s * math.sqrt(n * (10 - n) / 10) for n in range(11)]
     can = [n for n in range(10) if until[n] - error[n] <= wanted <= until[n + 1] + error[n + 1]]
     level = one.exceeded(share)
-    assert can and (level.low, level.high) == (EDGES[can[0]], EDGES[can[-1] + 1])
-    assert level.value == (EDGES[can[0]] + EDGES[can[-1] + 1]) / 2
+    low, high = EDGES[can[0]], EDGES[can[-1] + 1]
+    assert (level.low, level.high) == (low, high)
+    assert level.value == (low + high) / 2
     assert level.publishable == (can[0] == can[-1])
-    assert level.standard_error == pytest.approx((level.high - level.value) / NORMAL_95)
+    assert level.standard_error == pytest.approx((high - low) / 2 / NORMAL_95)
 
 
 def test_where_in_a_bin_the_time_was_is_not_assumed() -> None:
