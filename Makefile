@@ -42,7 +42,9 @@ mutants: $(STAMP) ## small faults in the privacy kernel, each of which a test mu
 	$(BIN)/python tests/mutants.py --page docs/mutants.md $(ARGS)
 
 audit: $(STAMP) ## prove from outside what the gateway's messages reveal, at full size
-	set -e; for rho in 0.5 0.1 0.02436; do $(BIN)/murmure audit --rho $$rho --runs 5000 $(ARGS); done
+	$(BIN)/murmure audit --rho 0.5 --runs 5000 --picture docs/pictures/audit.svg $(ARGS)
+	$(BIN)/murmure audit --rho 0.1 --runs 5000 $(ARGS)
+	$(BIN)/murmure audit --policy docs/audit-policy.toml --runs 5000 $(ARGS)
 
 bench: $(STAMP) ## each benchmark beside a limit or a peer
 	set -e; for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done

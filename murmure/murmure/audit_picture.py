@@ -8,7 +8,7 @@ from math import floor, inf
 
 from murmure.audit import Claim, Report, Result, Run
 
-_WIDTH = 960
+_WIDTH = 990
 _ROW = 112
 _HEAD = 84
 _FOOT = 34

@@ -95,7 +95,7 @@ def rho_bound(hit: float, false_alarm: float) -> float:
     """Returns the rho that zero-concentrated DP must at least have for these two probabilities, whatever the noise.
 
     No test of what leaves can have a Renyi divergence above that of what leaves, alpha rho at order alpha.
-    Bun, Steinke 2016, definition 1.1 and lemma 2.2 (post-processing).
+    The data-processing inequality; Bun, Steinke 2016.
     """
     if not false_alarm < hit:
         return 0.0
