@@ -103,7 +103,7 @@ class Teller:
         header = [self.say("table.day"), self.say(f"quantity.{view.quantity.name}")]
         rows: list[tuple[str, ...]] = [(self._day_label(view, slot), self._day_cell(view, slot)) for slot in day_slots]
         if view.quantity.kind == "level":
-            header.append(self.say("laeq.column"))
+            header.append(self.say("laeq.column", name=_laeq_name(view)))
             rows = [(*row, self.laeq(view, day)) for row, day in zip(rows, days, strict=True)]
         span = f"{self.say.day(window.start_s, zone)} – {self.say.date(window.end_s - 1, zone)}"
         chart = draw(
@@ -257,7 +257,7 @@ class Teller:
             return []
         said = [self.say("laeq.mean")]
         if day is not None and view.now_s >= day.end_s:
-            said.append(self.say("laeq.note", level=self.laeq(view, day, self._sentence)))
+            said.append(self.say("laeq.note", name=_laeq_name(view), level=self.laeq(view, day, self._sentence)))
         return said
 
     def _coverage(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
@@ -410,6 +410,13 @@ def _tell_apart(slots: Sequence[Slot], noise_alone: bool = False) -> bool:
 
 def _of_day(view: StreamView, day: Window) -> list[Figure]:
     return [figure for figure in view.figures if figure.level == "1d" and figure.start_s == day.start_s]
+
+
+def _laeq_name(view: StreamView) -> str:
+    """LAeq,85: a level of readings of which those above 85 dB count as 85. Without an upper clamp it is the LAeq."""
+    if view.rule is None or view.rule[1].up_to is not None:
+        return "LAeq"
+    return f"LAeq,{view.rule[1].bounds[1] // view.quantity.per_unit}"
 
 
 def _laeq(view: StreamView, day: Window) -> Figure | None:

@@ -60,6 +60,8 @@ def _audit(args: argparse.Namespace) -> int:
     if not chosen:
         raise ConfigError(source, "protects", f"no such stream protects {args.unit}", "leave --unit out")
     scripts = audit_street.scripts(policy, newer, chosen, source)
+    if args.picture is not None:
+        _writable(args.picture)  # asked first: a long audit must not lose its report at the end
     with progress.Reporter(quiet=False) as reporter:
         report = audit.audit(audit.Agent(), scripts, args.runs, progress=reporter.runs)
     if args.picture is not None:
@@ -69,6 +71,18 @@ def _audit(args: argparse.Namespace) -> int:
     else:
         _print(report)
     return 1 if report.failed else 0
+
+
+def _writable(picture: Path) -> None:
+    from murmure_privacy.errors import ConfigError
+
+    try:
+        with picture.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            str(picture), "--picture", error.strerror or str(error), "name a file that can be written"
+        ) from error
 
 
 def _policies(args: argparse.Namespace) -> tuple[Policy, Policy | None, str]:
@@ -82,7 +96,7 @@ def _policies(args: argparse.Namespace) -> tuple[Policy, Policy | None, str]:
             rho = Decimal(args.rho or DEFAULT_RHO)
         except InvalidOperation:
             rho = Decimal(0)
-        if not Decimal("0.001") <= rho <= 2:
+        if not rho.is_finite() or not Decimal("0.001") <= rho <= 2:
             raise ConfigError("audit", "--rho", f"{args.rho} is out of range", "write 0.001 to 2")
         return *audit_street.street(rho), "the audit's own street"
     if args.rho is not None:

@@ -310,7 +310,7 @@ def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, c
     assert "Samedi 21 novembre 2026, page écrite à minuit. Chiffres définitifs" in at_midnight
     assert (
         "dans la journée" in at_midnight
-        and "LAeq de la journée" in at_midnight
+        and "LAeq,85 de la journée" in at_midnight
         and "Dernier chiffre" not in at_midnight
     )
     after = dict(site_module.render(street, city, day.end_s + 1))["quartiers/centre/index.html"].decode()

@@ -149,7 +149,7 @@ def test_laeq_is_shown_only_where_it_says_something(streets: SimpleNamespace, we
     chart = week["station/noise"].chart
     assert chart is not None
     cells = [plain(row[2]) for row in chart.table.rows]
-    assert chart.table.columns[2] == "LAeq du jour (dB)"
+    assert chart.table.columns[2] == "LAeq,75 du jour (dB)"
     assert cells[-1] == "après minuit" and "–" in cells, "today, and the day whose node was lost"
     assert "non affiché, brouillage trop fort" in cells
     assert any(re.fullmatch(r"\d\d,\d \(\d\d,\d à \d\d,\d\)", cell) for cell in cells)
