@@ -35,6 +35,7 @@ RERUN = 10  # a failed audit is run once more, so many times as large, before it
 CHECK_RISK = 1e-6  # of each check of the noise itself: to fail a gateway that is right
 PLAYED = ("without", "with canary")
 _READ_OUTS = 3
+_ALIKE = 10  # runs of each street from which the noise is judged; fewer fail
 _DRAWN = 20_000  # runs that a picture is made of
 _PAIRED_RUNS = 5000  # runs in which pairs of integers are compared: there are thousands of pairs
 _COINS_FROM = 8  # of noise of at least so many units the lowest bits are looked at
@@ -239,19 +240,29 @@ class Report:
 
 @dataclass(slots=True)
 class Sample:
-    """Many runs of one script: shapes with an example each, how often each came, and the integers of the first."""
+    """Many runs of one script: shapes with an example each, how often each came, and the integers of each."""
 
     script: Script
     shapes: list[tuple[Shape, list[Message]]]
     seen: tuple[list[int], list[int]]
-    integers: tuple[array[int], array[int]]
+    by_shape: list[tuple[array[int], array[int]]]  # then by street
     statistics: tuple[list[array[float]], list[array[float]]]  # by street, then by canary
+
+    @property
+    def usual(self) -> int:
+        """Returns the shape that came most often: of a right gateway there is one."""
+        return max(range(len(self.shapes)), key=lambda shape: sum(seen[shape] for seen in self.seen))
+
+    @property
+    def integers(self) -> tuple[array[int], array[int]]:
+        """Returns the integers of the usual shape by street."""
+        return self.by_shape[self.usual]
 
 
 def collect(agent: Agent, script: Script, runs: int, step: Callable[[], None]) -> Sample:
     """Returns what left in `runs` runs of each street, taken in turns; `step` is called after each run."""
     columns = [[array("d") for _ in script.canaries] for _ in PLAYED]
-    sample = Sample(script, [], ([], []), (array("q"), array("q")), (columns[0], columns[1]))
+    sample = Sample(script, [], ([], []), [], (columns[0], columns[1]))
     weights: list[list[list[tuple[int, float]]]] = []
     for _ in range(runs):
         for side, street in enumerate((script.without, script.with_canary)):
@@ -260,12 +271,12 @@ def collect(agent: Agent, script: Script, runs: int, step: Callable[[], None]) -
             if known is None:
                 known = len(sample.shapes)
                 sample.shapes.append((shape, messages))
+                sample.by_shape.append((array("q"), array("q")))
                 for seen in sample.seen:
                     seen.append(0)
                 weights.append([_weights(canary, slots_of(messages)) for canary in script.canaries])
             sample.seen[side][known] += 1
-            if known == 0:
-                sample.integers[side].extend(integers)
+            sample.by_shape[known][side].extend(integers)
             for column, weighted in zip(sample.statistics[side], weights[known], strict=True):
                 column.append(sum(weight * integers[at] for at, weight in weighted))
             step()
@@ -302,7 +313,7 @@ def judge(sample: Sample, confidence: float) -> list[tuple[Result, Run]]:
     The three proofs of a claim are wrong together with probability at most 1 - `confidence`.
     """
     script = sample.script
-    slots = slots_of(sample.shapes[0][1])
+    slots = slots_of(sample.shapes[sample.usual][1])
     parts = [(canary.stream.stream.id, canary.unit, [at]) for at, canary in enumerate(script.canaries)]
     if len(parts) > 1:
         parts.append(("all", "one of each", list(range(len(script.canaries)))))
@@ -355,7 +366,8 @@ def _proofs(without: Sequence[float], with_canary: Sequence[float], claim: Claim
 
 def checks(sample: Sample) -> list[Check]:
     """Returns every look at the sample that is no claim about epsilon."""
-    slots = slots_of(sample.shapes[0][1])
+    slots = slots_of(sample.shapes[sample.usual][1])
+    alike = min(seen[sample.usual] for seen in sample.seen)
     residuals = _residuals(sample, len(slots))
     certain = {
         "messages": _other_messages(sample),
@@ -364,12 +376,19 @@ def checks(sample: Sample) -> list[Check]:
         "complete": _withheld(sample),
         "once": _twice(sample),
     }
-    likely = {
-        "spread": _spread(slots, residuals),
-        "correlation": _correlated(slots, residuals),
-        "starts": _repeated(sample, slots),
-        "low bits": _low_bits(sample, slots),
-    }
+    likely: dict[str, str | None]
+    if alike < _ALIKE or not slots:
+        too_few = (
+            f"only {alike} runs of a street are alike and hold {len(slots)} integers: too few to look at the noise"
+        )
+        likely = dict.fromkeys(("spread", "correlation", "starts", "low bits"), too_few)
+    else:
+        likely = {
+            "spread": _spread(slots, residuals),
+            "correlation": _correlated(slots, residuals),
+            "starts": _repeated(sample, slots),
+            "low bits": _low_bits(sample, slots),
+        }
     runs = sum(sample.seen[0])
     return [
         Check(name, sample.script.placement, runs, chance, problem)

@@ -443,6 +443,40 @@ def test_what_is_no_matter_of_chance_is_not_run_again() -> None:
     assert (report.failed, len(report.results[0].runs)) == (True, 1)
 
 
+class OddFirstRun(Agent):
+    """Loses what left before the restart, in its first run only."""
+
+    odd = True
+
+    def run(self, script: Script, batches: Sequence[Batch]) -> list[tuple[int, bytes]]:
+        left = super().run(script, batches)
+        left, self.odd = left[1:2] if self.odd else left, False
+        return left
+
+
+class NeverTheSame(Agent):
+    """No two runs leave at the same instants."""
+
+    late_s = 0
+
+    def run(self, script: Script, batches: Sequence[Batch]) -> list[tuple[int, bytes]]:
+        self.late_s += 1
+        return [(left_s + self.late_s, sealed) for left_s, sealed in super().run(script, batches)]
+
+
+def test_one_odd_run_neither_stops_the_audit_nor_hides_in_it() -> None:
+    """The noise is judged by the usual runs, whichever comes first, and the odd one is a finding."""
+    found = alarms(audited(OddFirstRun(), FEW, scripts_of("beam")[:1]))
+    assert "messages" in found
+    assert found.isdisjoint({"spread", "correlation", "starts", "low bits"})
+
+
+def test_noise_that_cannot_be_judged_has_failed() -> None:
+    """Where no runs are alike, every look at the noise fails: what was not looked at is not right."""
+    found = alarms(audited(NeverTheSame(), FEW, scripts_of("beam")[:1]))
+    assert {"messages", "spread", "correlation", "starts", "low bits"} <= found
+
+
 # --- the two streets -------------------------------------------------------------------------------------------------
 
 
