@@ -260,14 +260,16 @@ class Publisher:
 
         A stream that any of them drops is missing, one that any of them pauses or protects better is paused: a node of
         the era that is still open would otherwise publish, after a pause was lifted, what happened during it. It is
-        missing too while a newer policy is awaited.
+        missing too while a newer policy is awaited, and where one was never seen: versions grow by one, and the one
+        that is not there may have paused or dropped any stream.
         """
         policy, publish_until_s = era.plan.policy, era.publish_until_s
         newer = [plan for _, plan in self._accepted if plan.policy.version > policy.version]
         own = era.plan.streams[era.stream]
         words = [plan.streams.get(era.stream) for plan in newer]
         streams = []
-        if None not in words and self.awaited is None:
+        unseen = max((plan.policy.version for plan in newer), default=policy.version) - policy.version - len(newer)
+        if None not in words and self.awaited is None and not unseen:
             paused = any(word.stream.paused or _protects_better(word, own) for word in words if word is not None)
             streams.append(replace(own.stream, paused=own.stream.paused or paused))
         if self._judge_dates:

@@ -307,7 +307,7 @@ class Sense:
         if self._boot_s is None:
             return
         again, self._waiting_letters = self._waiting_letters, []
-        for letter in (*again, *self._inbox.new()):
+        for letter in self._in_order([*again, *self._inbox.new()]):
             try:
                 self._judge(letter)
             except DiskFull as error:
@@ -334,6 +334,16 @@ class Sense:
                 clock="behind" if self._publisher.waits_until_s > self._now_s else "ok",
             )
             self._outbox.put_health(seal_health(report, self._secret))
+
+    def _in_order(self, letters: list[Letter]) -> list[Letter]:
+        """Receipts first, then policies as they were written: file names say nothing of which came before which, and a
+        pause must not go unread because what lifted it was read first."""
+
+        def version(letter: Letter) -> int:
+            verdict = None if letter.kind == "receipt" else decide_policy(letter.data, self._trust, None, 0)
+            return verdict.policy.version if isinstance(verdict, NewPolicy) else 0
+
+        return sorted(letters, key=version)
 
     def _judge(self, letter: Letter) -> None:
         if letter.kind == "receipt":

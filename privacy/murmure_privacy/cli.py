@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,7 +238,7 @@ def _habits(stream: Mapping[str, Any], delta: Decimal) -> Iterator[str]:
     rows = [("units a day", *(_SPANS[span] for span in dict.fromkeys(rung["span"] for rung in rungs)))]
     in_order = sorted(rungs, key=lambda rung: int(rung["units"]))
     for units, group in groupby(in_order, key=lambda rung: int(rung["units"])):
-        rows.append((str(units), *(_short(rung["epsilon"]) + " *"[rung["odds"] is None] for rung in group)))
+        rows.append((str(units), *(_rounded_up(rung["epsilon"]) + " *"[rung["odds"] is None] for rung in group)))
     yield "  what habits cost, as epsilon (*: nothing worth the name is promised):"
     yield from _table(rows)
     right = accountant.right_guesses(Decimal(str(rungs[0]["epsilon"])), delta)
@@ -270,6 +270,12 @@ def _fit(fit: Mapping[str, Any]) -> Iterator[str]:
 def _said(step: Mapping[str, Any], what: str) -> str:
     shown = f"± {_short(step['error_95'])} dB" if step["publishable"] else "not shown"
     return f"up_to_db = {step['up_to_db']}: {what} {shown}; {step['louder']:.2%} of the time is louder, not protected"
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Returns three digits of a price, never below it."""
+    three = Decimal(str(epsilon)).normalize(Context(prec=3, rounding=ROUND_CEILING))
+    return f"{three:,f}"
 
 
 def _short(value: float | None) -> str:

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from math import inf, isfinite, sqrt
 from typing import Any
 
@@ -45,6 +45,7 @@ STEP_TENTHS = 50
 
 _MONDAY_NOON_S = 4 * 86_400 + 43_200
 _ALL_PARTS = "+".join(PARTS)
+_SHOWN = Decimal("0.0001")  # what is told of an epsilon, rounded up
 _MONTHLY = ("node", "indicator", "error_95", "unit", "publishable", "at")
 _LDEN = {"day": 12 / 24, "evening": 4 * 10**0.5 / 24, "night": 8 * 10 / 24}
 _TARGET = re.compile(r"^([ \t]*)target[ \t]*=[ \t]*\{[^{}\n]*\}", re.MULTILINE)
@@ -91,7 +92,7 @@ def site_price(made: Plan) -> dict[str, Any]:
     rho_micro = sum(stream.rho_micro for stream in made.streams.values())
     delta = max(stream.delta for stream in made.policy.streams)
     epsilon = accountant.epsilon(Decimal(rho_micro) / accountant.MICRO, delta)
-    return {"rho_micro": rho_micro, "epsilon": float(round(epsilon, 4)), "delta": float(delta)}
+    return {"rho_micro": rho_micro, "epsilon": float(epsilon.quantize(_SHOWN, ROUND_CEILING)), "delta": float(delta)}
 
 
 def dates(policy: Policy, today: date) -> list[str]:

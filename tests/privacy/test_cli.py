@@ -128,7 +128,7 @@ def test_a_preview_is_one_document_or_a_page(
     assert re.search(r"15min +crossings +14\.7 +1 +8\.36 +- +7158\n", text)
     assert re.search(r"1h +level_db_mean +6\.46 +dB +3\.35 +1\.4 +6262 +not shown\n", text)
     assert re.search(r"laeq_db +no +no\n", text)
-    assert re.search(r"\n +1 +1 +2\.87 +6\.48 +29\.8\*\n", text)
+    assert re.search(r"\n +1 +1 +2\.87 +6\.49 +29\.9\*\n", text)
     assert "who held it for as likely as not before is right at most 73% of the time after" in text
     assert "proposed, the lowest that at most 1 % of the time exceeds: up_to_db = 60" in text
     assert text.endswith("All streams together: epsilon 1.8064, delta 1e-06\n")

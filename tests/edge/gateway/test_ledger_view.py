@@ -178,7 +178,7 @@ def test_nothing_is_left_where_nothing_would_be_published(
     withheld: str | None,
     days: int | None,
 ) -> None:
-    """A day that the cap closes, and time after the policy's last day, have nothing left; what the cap leaves is told."""
+    """A day that the cap closes and time after the last day have nothing left; what the cap leaves is told."""
     db = GatewayDb.open(enrolled.folder / "data" / "gateway.db")
     who = Identity("gw-plaza", "centre", "plaza", gateway_secret)
     publisher = Publisher(db, who, exact, lambda *_: None, lambda _: None)

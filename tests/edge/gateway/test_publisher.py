@@ -223,6 +223,22 @@ def test_a_stream_that_comes_back_after_it_was_dropped_begins_at_once(rig: MakeR
         assert released == [(hour, hour + 1) for hour in (*range(10), *range(first, 72))]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_policy_that_was_never_seen_counts_as_a_pause(rig: MakeRig, make_policy: MakePolicy, restart: bool) -> None:
+    """Versions grow by one: where one is missing it may have paused or dropped the stream, so what is open then is
+    withheld to the end of its day, also after a restart; from then on the newest holds."""
+    gateway = rig()
+    started(gateway, make_policy(1), MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 10 * HOUR_S)
+    gateway.publisher.adopt(make_policy(3), MIDNIGHT_S + 10 * HOUR_S)
+    if restart:
+        gateway.restart(MIDNIGHT_S + 10 * HOUR_S)
+    gateway.fill(MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + 2 * DAY_S)
+    hours = [reason for *_, reason in spans(gateway, "1h")]
+    assert hours == ["released"] * 10 + ["no_policy"] * 14 + ["released"] * 24
+    assert [reason for *_, reason in spans(gateway, "1d")] == ["no_policy", "released"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "withheld"),
     [
