@@ -205,6 +205,25 @@ def test_a_node_of_several_indicators_is_charged_their_sum(write_policy: Callabl
     assert [line.rho_micro for line in door.ledger.lines()] == [sum(noised.rho_micro for noised in outcome.noised)]
 
 
+def test_each_sum_is_drawn_under_its_own_plan(write_policy: Callable[..., Policy]) -> None:
+    """Histogram, mean and energy each get the noise that the plan has for them, in the plan's order."""
+    door = Door(write_policy("noise"))
+    level = door.plan.streams["plaza/noise"].nodes[0]
+    node = dataclasses.replace(
+        door.hour().node, stream="plaza/noise", quantity="noise", bounds=(350, 850), level=level.level
+    )
+    sums = {"histogram": (0,) * 10, "mean": (1,), "energy": (2,)}
+    drawn: list[tuple[tuple[int, ...], IndicatorPlan]] = []
+
+    def noted(exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        drawn.append((exact, indicator))
+        return exact
+
+    door.echo.draw = noted  # type: ignore[method-assign]
+    door.ask(Aggregate(node, sums))
+    assert drawn == [(sums[indicator.indicator], indicator) for indicator in level.indicators] and len(drawn) == 3
+
+
 # --- the cap: what a day may cost after the days before it -----------------------------------------------------------
 
 RHO_MICRO = 24_355
