@@ -534,6 +534,7 @@ def _inside_child(
     code = UNREADY
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         output = os.open(place / "output", os.O_CREAT | os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(output, stream)
@@ -757,6 +758,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, metavar="FILE", help="at full size, write the result into this page")
     chosen = parser.parse_args(arguments)
     told = _teller(sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was forked ends too
     try:
         verdicts = campaign(
             chosen.module or MODULES, lambda module: chosen.tests or tests_of(module), chosen.sample, chosen.jobs, told
