@@ -430,6 +430,34 @@ def test_a_tank_with_a_leak_is_caught(write_policy: Callable[..., Policy], wrong
     assert over == (wrong is not None)
 
 
+def test_what_a_cap_leaves_is_told_to_the_last_micro_rho(write_policy: Callable[..., Policy]) -> None:
+    """After one day: the cap less the squared units times what that day cost; a day fits as long as its whole budget
+    does, or what it has spent already where that is more; without a cap nothing is said."""
+    policy = capped(write_policy, '"1h" = 1, "1d" = 1', "1w", 2, 3)
+    stream = plan(policy).streams["plaza/footfall"]
+    begin_s = Calendar(policy.timezone).midnight(DAYS[0])
+    street = Street(policy)
+    street.live([begin_s], begin_s + 86_400)
+    spent = sum(node.rho_micro for node in stream.nodes)
+    calendar = street.plan.calendar
+
+    def left(limit: int, at_s: int, budget: int = stream.rho_micro) -> tuple[int, bool] | None:
+        held = dataclasses.replace(stream, cap_rho_micro=limit, rho_micro=budget)
+        return Tank(street.ledger).left(held, calendar, at_s)
+
+    tomorrow_s = begin_s + 86_400
+    exact = 4 * (spent + stream.rho_micro)
+    assert left(exact, tomorrow_s) == (4 * stream.rho_micro, True)
+    assert left(exact - 1, tomorrow_s) == (4 * stream.rho_micro - 1, False)
+    assert left(4 * spent - 1, tomorrow_s) == (0, False)
+    assert left(4 * spent, begin_s, budget=1) == (4 * spent, True)
+    assert left(4 * spent - 1, begin_s, budget=1) == (4 * spent - 1, False)
+    assert left(exact, begin_s + 8 * 86_400) == (exact, True)
+    assert Tank(street.ledger).left(dataclasses.replace(stream, cap_rho_micro=None), calendar, begin_s) is None
+    uncapped = dataclasses.replace(stream, stream=dataclasses.replace(stream.stream, cap=None))
+    assert Tank(street.ledger).left(uncapped, calendar, begin_s) is None
+
+
 def test_a_cap_counts_what_an_older_policy_spent_in_the_same_week(write_policy: Callable[..., Policy]) -> None:
     """The days of a week that is still open count with what they really cost where that is more than the budget now."""
     first = write_policy(FOOTFALL.format(nodes='"1h" = 1, "1d" = 1', epsilon="2", crossings=1))
