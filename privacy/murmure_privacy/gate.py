@@ -36,7 +36,7 @@ class Gate:
     def __init__(self, ledger: Ledger, mechanism: Mechanism) -> None:
         self._ledger = ledger
         self._mechanism = mechanism
-        self._tank = Tank(ledger)
+        self._tank = _Tank(ledger)
 
     def release(self, aggregate: Aggregate, plan: Plan, newest: Policy, publish_until_s: int) -> Outcome:
         """Returns the release of a closed node, charged and drawn, or the node withheld with its reason.
@@ -79,7 +79,7 @@ class Gate:
         return Withheld(node, reason)
 
 
-class Tank:
+class _Tank:
     """The optional cap: a day is published whole or withheld whole, by what the days before it have spent.
 
     A day counts with its largest spend. One of a week that is still open counts with the whole budget of the stream,
@@ -111,16 +111,6 @@ class Tank:
                 return False
             at_s = day.end_s
         return True
-
-    def left(self, stream: StreamPlan, calendar: Calendar, at_s: int) -> tuple[int, bool] | None:
-        """Returns what the cap leaves for the day of an instant, in micro-rho, and whether this day fits; None without
-        a cap."""
-        cap, limit = stream.stream.cap, stream.cap_rho_micro
-        if cap is None or limit is None:
-            return None
-        day = calendar.period([level.level for level in stream.nodes if level.level != "1w"], at_s)
-        left = limit - cap.units_per_day**2 * self._before(day, stream, cap.days, calendar)
-        return max(0, left), cap.units_per_day**2 * max(stream.rho_micro, self._spent(stream, day)) <= left
 
     def _before(self, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
         """Returns the most that the days before this one cost, as far as they lie in one span with it."""

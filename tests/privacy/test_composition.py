@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from murmure_privacy.accountant import epsilon
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.errors import AlreadyReleased, ConfigError
-from murmure_privacy.gate import Gate, Tank
+from murmure_privacy.gate import Gate, _Tank
 from murmure_privacy.ledger import SCHEMA, Ledger
 from murmure_privacy.plan import IndicatorPlan, NodePlan, Plan, StreamPlan, plan
 from murmure_privacy.policy import Policy
@@ -405,9 +405,9 @@ def test_a_tank_with_a_leak_is_caught(write_policy: Callable[..., Policy], wrong
     nodes = '"6h" = 1, "1d" = 1, "1w" = 4' if wrong == "forgets the open week" else '"6h" = 1, "1d" = 1'
     policy = capped(write_policy, nodes, "1w", 1, 2.5 if wrong != "forgets the open week" else 6.7)
     begin_s = Calendar(policy.timezone).midnight(DAYS[0])
-    real = Tank._before
+    real = _Tank._before
 
-    def leaky(self: Tank, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
+    def leaky(self: _Tank, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
         if wrong == "charges what was spent so far":
             return real(self, day, stream, days, calendar) - stream.rho_micro
         if wrong == "forgets the open week":
@@ -421,41 +421,13 @@ def test_a_tank_with_a_leak_is_caught(write_policy: Callable[..., Policy], wrong
         return real(self, day, stream, days, calendar)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tank, "_before", leaky)
+        patch.setattr(_Tank, "_before", leaky)
         outcomes = Street(policy).live([begin_s], begin_s + 16 * 86400)
     spends = largest_spends(policy, outcomes, stream_days(policy, begin_s, begin_s + 16 * 86400))
     limit = plan(policy).streams["plaza/footfall"].cap_rho_micro
     assert limit is not None
     over = any(sum(spends[max(0, last - 6) : last + 1]) > limit for last in range(len(spends)))
     assert over == (wrong is not None)
-
-
-def test_what_a_cap_leaves_is_told_to_the_last_micro_rho(write_policy: Callable[..., Policy]) -> None:
-    """After one day: the cap less the squared units times what that day cost; a day fits as long as its whole budget
-    does, or what it has spent already where that is more; without a cap nothing is said."""
-    policy = capped(write_policy, '"1h" = 1, "1d" = 1', "1w", 2, 3)
-    stream = plan(policy).streams["plaza/footfall"]
-    begin_s = Calendar(policy.timezone).midnight(DAYS[0])
-    street = Street(policy)
-    street.live([begin_s], begin_s + 86_400)
-    spent = sum(node.rho_micro for node in stream.nodes)
-    calendar = street.plan.calendar
-
-    def left(limit: int, at_s: int, budget: int = stream.rho_micro) -> tuple[int, bool] | None:
-        held = dataclasses.replace(stream, cap_rho_micro=limit, rho_micro=budget)
-        return Tank(street.ledger).left(held, calendar, at_s)
-
-    tomorrow_s = begin_s + 86_400
-    exact = 4 * (spent + stream.rho_micro)
-    assert left(exact, tomorrow_s) == (4 * stream.rho_micro, True)
-    assert left(exact - 1, tomorrow_s) == (4 * stream.rho_micro - 1, False)
-    assert left(4 * spent - 1, tomorrow_s) == (0, False)
-    assert left(4 * spent, begin_s, budget=1) == (4 * spent, True)
-    assert left(4 * spent - 1, begin_s, budget=1) == (4 * spent - 1, False)
-    assert left(exact, begin_s + 8 * 86_400) == (exact, True)
-    assert Tank(street.ledger).left(dataclasses.replace(stream, cap_rho_micro=None), calendar, begin_s) is None
-    uncapped = dataclasses.replace(stream, stream=dataclasses.replace(stream.stream, cap=None))
-    assert Tank(street.ledger).left(uncapped, calendar, begin_s) is None
 
 
 def test_a_cap_counts_what_an_older_policy_spent_in_the_same_week(write_policy: Callable[..., Policy]) -> None:

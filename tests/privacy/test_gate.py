@@ -233,7 +233,7 @@ CAP = """epsilon = 1.0
 cap = { units_per_day = UNITS, span = "1w", epsilon = 90 }"""
 
 
-class Tank:
+class _Tank:
     """A gate before a stream whose cap is given in micro-rho, at noon of a Wednesday."""
 
     def __init__(
@@ -271,7 +271,7 @@ def test_a_day_is_published_if_it_fits_to_the_last_micro_rho(
     write_policy: Callable[..., Policy], more: int, reason: str | None, units: int
 ) -> None:
     """The squared units times the day's budget and what six days before it spent: equal fits, one more does not."""
-    tank = Tank(write_policy, units**2 * (RHO_MICRO + 5 + 6) + more, units=units)
+    tank = _Tank(write_policy, units**2 * (RHO_MICRO + 5 + 6) + more, units=units)
     for days, rho_micro in [(1, 5), (6, 6), (7, 10_000)]:
         tank.spent(rho_micro, WEDNESDAY_S - days * DAY_S, WEDNESDAY_S - days * DAY_S + 3600)
     assert tank.noon() == reason
@@ -282,7 +282,7 @@ def test_a_day_that_has_cost_more_already_counts_with_it(
     write_policy: Callable[..., Policy], more: int, reason: str | None
 ) -> None:
     """Where an earlier policy charged today above the budget of this one, that is what today costs."""
-    tank = Tank(write_policy, RHO_MICRO + 1000 + more)
+    tank = _Tank(write_policy, RHO_MICRO + 1000 + more)
     tank.spent(RHO_MICRO + 1000, WEDNESDAY_S, WEDNESDAY_S + 3600)
     assert tank.noon() == reason
 
@@ -292,7 +292,7 @@ def test_the_days_of_an_open_week_count_whole(
     write_policy: Callable[..., Policy], more: int, reason: str | None
 ) -> None:
     """With `1w`, Monday and Tuesday count with the whole budget, whatever is charged so far; Sunday with its spend."""
-    tank = Tank(write_policy, 3 * RHO_MICRO + 5 + more, '"1h" = 1, "1w" = 1')
+    tank = _Tank(write_policy, 3 * RHO_MICRO + 5 + more, '"1h" = 1, "1w" = 1')
     for days, rho_micro in [(1, 100), (3, 5)]:
         tank.spent(rho_micro, WEDNESDAY_S - days * DAY_S, WEDNESDAY_S - days * DAY_S + 3600)
     assert tank.noon() == reason
@@ -300,7 +300,7 @@ def test_the_days_of_an_open_week_count_whole(
 
 def test_an_empty_tank_is_the_last_reason(write_policy: Callable[..., Policy]) -> None:
     """A pause is told as a pause, also where the cap would have withheld the day."""
-    tank = Tank(write_policy, RHO_MICRO - 1)
+    tank = _Tank(write_policy, RHO_MICRO - 1)
     assert tank.noon(paused(tank.door.policy)) == "paused"
     assert tank.noon(at_s=WEDNESDAY_S + 3600) == "cap"
 
@@ -317,7 +317,7 @@ def test_the_days_before_are_looked_up_once(
         return real(self, stream, from_s, until_s)
 
     monkeypatch.setattr(Ledger, "spent_rho_micro", counted)
-    one = Tank(write_policy, 10**9)
+    one = _Tank(write_policy, 10**9)
     other = dataclasses.replace(one.plan.streams[one.id].stream, id="plaza/other")
     streams = {one.id: one.plan.streams[one.id]}
     streams[other.id] = dataclasses.replace(streams[one.id], stream=other)
