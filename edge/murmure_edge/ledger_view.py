@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from murmure_privacy.accountant import MICRO, epsilon
 from murmure_privacy.errors import ConfigError, MurmureError
-from murmure_privacy.gate import Tank
 from murmure_privacy.ledger import Charge, Ledger
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import parse
@@ -79,11 +78,6 @@ def show_at(config_path: Path, at: str, as_json: bool) -> int:
             f" {stream['left_rho_micro']} left; epsilon {stream['spent_epsilon']:.4g} of {stream['epsilon']:g},"
             f" delta {stream['delta']:g}"
             + ("" if stream["withheld"] is None else f"; nothing more is published ({stream['withheld']})")
-            + (
-                ""
-                if stream["cap_left_rho_micro"] is None
-                else f"; cap: {stream['cap_left_rho_micro']} left for the day"
-            )
         )
     print(f"all streams together: {site['spent_rho_micro']} micro-rho spent, {site['left_rho_micro']} left")
     return 0
@@ -100,13 +94,11 @@ def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any
         entry: dict[str, Any] = {"stream": stream, "spent_rho_micro": spent, "left_rho_micro": 0, "policy": None}
         if made is not None:
             own = made.streams[stream]
-            tank = Tank(ledger).left(own, made.calendar, at_s)
             over = at_s >= made.calendar.midnight(made.policy.valid_until + timedelta(days=1))
-            withheld = "expired" if over else "cap" if tank is not None and not tank[1] else None
+            withheld = "expired" if over else None
             entry |= {
                 "left_rho_micro": own.rho_micro - spent if withheld is None else 0,
                 "withheld": withheld,
-                "cap_left_rho_micro": None if tank is None else tank[0],
                 "rho_micro": own.rho_micro,
                 "spent_epsilon": float(epsilon(Decimal(spent) / MICRO, own.stream.delta)),
                 "epsilon": float(own.stream.epsilon),
