@@ -107,7 +107,7 @@ def test_recorded_days_are_off_by_what_is_stated(mechanism: DiscreteGaussian) ->
         assert mean_square_off(found[level], sigma) < STANDARD_ERRORS, level
         assert abs(found[level].bias) < STANDARD_ERRORS * sigma / sqrt(found[level].clusters), level
     twin = footfall.ours(streets, "1", Doubled(), repeats=2)
-    assert mean_square_off(twin["1d"], stated["1d"]) > STANDARD_ERRORS
+    assert max(mean_square_off(twin[level], sigma) for level, sigma in stated.items()) > STANDARD_ERRORS
 
 
 @pytest.mark.parametrize(
