@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from murmure_privacy.accountant import MICRO, epsilon
 from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.gate import Tank
 from murmure_privacy.ledger import Charge, Ledger
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import parse
@@ -95,7 +96,9 @@ def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any
         if made is not None:
             own = made.streams[stream]
             over = at_s >= made.calendar.midnight(made.policy.valid_until + timedelta(days=1))
-            withheld = "expired" if over else None
+            tank = Tank(ledger)
+            fits = tank.holds_day(tank.day(at_s, own, made.calendar), made.policy.hash, own, made.calendar)
+            withheld = "expired" if over else None if fits else "cap"
             entry |= {
                 "left_rho_micro": own.rho_micro - spent if withheld is None else 0,
                 "withheld": withheld,

@@ -36,7 +36,7 @@ class Gate:
     def __init__(self, ledger: Ledger, mechanism: Mechanism) -> None:
         self._ledger = ledger
         self._mechanism = mechanism
-        self._tank = _Tank(ledger)
+        self._tank = Tank(ledger)
 
     def release(self, aggregate: Aggregate, plan: Plan, newest: Policy, publish_until_s: int) -> Outcome:
         """Returns the release of a closed node, charged and drawn, or the node withheld with its reason.
@@ -79,7 +79,7 @@ class Gate:
         return Withheld(node, reason)
 
 
-class _Tank:
+class Tank:
     """The optional cap: a day is published whole or withheld whole, by what the days before it have spent.
 
     A day counts with its largest spend. One of a week that is still open counts with the whole budget of the stream,
@@ -92,33 +92,39 @@ class _Tank:
 
     def holds(self, node: Node, stream: StreamPlan, calendar: Calendar) -> bool:
         """Returns whether every day that the node observes fits the cap (True without one)."""
-        cap, limit = stream.stream.cap, stream.cap_rho_micro
-        if cap is None or limit is None:
-            return True
-        daily = [level.level for level in stream.nodes if level.level != "1w"]
         at_s = node.covered_from_s
         while at_s < node.end_s:
-            day = calendar.period(daily, at_s)
-            key = (node.stream, node.policy, day)
-            if key not in self._earlier:
-                # Nothing is added to the days before once this one has begun, so they are looked at once.
-                self._earlier = {
-                    **dict(list(self._earlier.items())[-_DAYS_KEPT:]),
-                    key: self._before(day, stream, cap.days, calendar),
-                }
-            spent = self._earlier[key] + max(stream.rho_micro, self._spent(stream, day))
-            if cap.units_per_day**2 * spent > limit:
+            day = self.day(at_s, stream, calendar)
+            if not self.holds_day(day, node.policy, stream, calendar):
                 return False
             at_s = day.end_s
         return True
 
+    def holds_day(self, day: Window, policy: bytes, stream: StreamPlan, calendar: Calendar) -> bool:
+        """Returns whether a day of a stream under a policy (its hash) fits the cap beside the days before it."""
+        cap, limit = stream.stream.cap, stream.cap_rho_micro
+        if cap is None or limit is None:
+            return True
+        key = (stream.stream.id, policy, day)
+        if key not in self._earlier:
+            # Nothing is added to the days before once this one has begun, so they are looked at once.
+            self._earlier = {
+                **dict(list(self._earlier.items())[-_DAYS_KEPT:]),
+                key: self._before(day, stream, cap.days, calendar),
+            }
+        spent = self._earlier[key] + max(stream.rho_micro, self._spent(stream, day))
+        return cap.units_per_day**2 * spent <= limit
+
+    def day(self, at_s: int, stream: StreamPlan, calendar: Calendar) -> Window:
+        """Returns the day that an instant counts in."""
+        return calendar.period([level.level for level in stream.nodes if level.level != "1w"], at_s)
+
     def _before(self, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
         """Returns the most that the days before this one cost, as far as they lie in one span with it."""
-        daily = [level.level for level in stream.nodes if level.level != "1w"]
         whole = calendar.period([level.level for level in stream.nodes], day.start_s)
         total, earlier = 0, day
         for _ in range(days - 1):
-            earlier = calendar.period(daily, earlier.start_s - 1)
+            earlier = self.day(earlier.start_s - 1, stream, calendar)
             spent = self._spent(stream, earlier)
             # The week that contains this day is still open: its node will be charged to all of its days.
             total += max(stream.rho_micro, spent) if earlier.start_s >= whole.start_s else spent

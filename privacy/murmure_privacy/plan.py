@@ -22,7 +22,9 @@ from murmure_privacy.window import SHARE_QUARTERS, Calendar
 from murmure_privacy.wire import SIGMA_LIMIT
 
 _ROOT_SCALE = 10**40
-_LONGEST_HOURS = {"1w": 169}
+# With the two hours by which Troll in Antarctica puts its clocks back; one hour elsewhere.
+_LONGEST_HOURS = {"1w": 170}
+_LONGEST_DAY_HOURS = 26
 VALUE_LIMIT = 1 << 61  # of an exact sum: far enough from the end of 64 bits for any planned noise
 
 
@@ -117,7 +119,7 @@ def sensitivity_sq(stream: StreamPolicy, indicator: str) -> int:
 def _largest(stream: StreamPolicy, indicator: str, level: str) -> int:
     """Returns the largest sum that the longest node of a level can have: no value may stop a release. Without an upper
     clamp the sum itself stops at VALUE_LIMIT."""
-    slots = _LONGEST_HOURS.get(level, 25) * 3_600_000 // stream.cadence_ms
+    slots = _LONGEST_HOURS.get(level, _LONGEST_DAY_HOURS) * 3_600_000 // stream.cadence_ms
     return slots * (energy(stream.bounds[1]) if indicator == "energy" else stream.bounds[1])
 
 

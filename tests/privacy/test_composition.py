@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from murmure_privacy.accountant import epsilon
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.errors import AlreadyReleased, ConfigError
-from murmure_privacy.gate import Gate, _Tank
+from murmure_privacy.gate import Gate, Tank
 from murmure_privacy.ledger import SCHEMA, Ledger
 from murmure_privacy.plan import IndicatorPlan, NodePlan, Plan, StreamPlan, plan
 from murmure_privacy.policy import Policy
@@ -405,9 +405,9 @@ def test_a_tank_with_a_leak_is_caught(write_policy: Callable[..., Policy], wrong
     nodes = '"6h" = 1, "1d" = 1, "1w" = 4' if wrong == "forgets the open week" else '"6h" = 1, "1d" = 1'
     policy = capped(write_policy, nodes, "1w", 1, 2.5 if wrong != "forgets the open week" else 6.7)
     begin_s = Calendar(policy.timezone).midnight(DAYS[0])
-    real = _Tank._before
+    real = Tank._before
 
-    def leaky(self: _Tank, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
+    def leaky(self: Tank, day: Window, stream: StreamPlan, days: int, calendar: Calendar) -> int:
         if wrong == "charges what was spent so far":
             return real(self, day, stream, days, calendar) - stream.rho_micro
         if wrong == "forgets the open week":
@@ -421,7 +421,7 @@ def test_a_tank_with_a_leak_is_caught(write_policy: Callable[..., Policy], wrong
         return real(self, day, stream, days, calendar)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Tank, "_before", leaky)
+        patch.setattr(Tank, "_before", leaky)
         outcomes = Street(policy).live([begin_s], begin_s + 16 * 86400)
     spends = largest_spends(policy, outcomes, stream_days(policy, begin_s, begin_s + 16 * 86400))
     limit = plan(policy).streams["plaza/footfall"].cap_rho_micro

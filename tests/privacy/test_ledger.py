@@ -273,9 +273,9 @@ def test_the_latest_of_several_streams_is_the_mark(filled: sqlite3.Connection) -
 
 
 def test_the_longest_node_is_seen_from_its_first_second(db: sqlite3.Connection) -> None:
-    """A week with the hour of autumn twice, 169 hours, counts at each of its instants, the first one included."""
+    """A week with two hours of autumn twice (Troll), 170 hours, counts from its first instant."""
     ledger = Ledger(db)
-    week_s = 169 * 3600
+    week_s = 170 * 3600
     ledger.charge(node(1000, 1000 + week_s, "1w"), 7, 1000)
     spans = [(1000, 1001), (0, 1001), (1000 + week_s - 1, 1000 + week_s), (1000, 1000 + week_s)]
     assert [ledger.spent_rho_micro(STREAM, *span) for span in spans] == [7, 7, 7, 7]

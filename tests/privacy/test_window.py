@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from murmure_privacy import ledger, plan
 from murmure_privacy.window import (
     LEVELS,
     ORDINARY_QUARTERS,
@@ -80,6 +81,22 @@ def test_a_week_begins_on_monday(zone: str, at_s: int) -> None:
     assert (week.end_s - week.start_s) // 3600 in (167, 168, 169)
     assert calendar.period(("15min", "1w"), at_s) == week
     assert calendar.period(("15min", "6h"), at_s) == calendar.day(at_s)
+
+
+def test_no_week_is_longer_than_the_ledger_looks_ahead() -> None:
+    """Over every zone there is, the clocks go back by two hours at most: a week has 170 hours and a day 26."""
+    longest = {"1w": 0, "1d": 0}
+    for zone in sorted(available_timezones()):
+        calendar, at_s = Calendar(zone), parse_utc("2026-01-01T00:00:00Z")
+        while at_s < parse_utc("2028-01-01T00:00:00Z"):
+            week = calendar.node("1w", at_s)
+            longest["1w"] = max(longest["1w"], week.end_s - week.start_s)
+            if week.end_s - week.start_s > 168 * 3600:
+                longest["1d"] = max(longest["1d"], *(day.end_s - day.start_s for day in calendar.days(week)))
+            at_s = week.end_s
+    assert longest == {"1w": 170 * 3600, "1d": 26 * 3600}
+    assert longest["1w"] < ledger._LONGEST_S
+    assert (longest["1w"], longest["1d"]) == (plan._LONGEST_HOURS["1w"] * 3600, plan._LONGEST_DAY_HOURS * 3600)
 
 
 @given(st.sampled_from(ZONES), st.sampled_from([NESTED, ("15min", "1h", "day"), ("15min", "1h", "night")]), instants)

@@ -14,6 +14,7 @@ from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
+from murmure_privacy.release import Message, Withheld
 from murmure_privacy.window import parse_utc
 
 NODES = '{ "15min" = 1, "1h" = 1 }'
@@ -175,6 +176,45 @@ def test_nothing_is_left_after_the_last_day(
     assert (stream["withheld"], stream["left_rho_micro"]) == (withheld, 0 if withheld else whole)
     assert ledger_view.show_at(enrolled.file, time, as_json=False) == 0
     assert ("nothing more is published" in capsys.readouterr().out) == (withheld is not None)
+
+
+def test_nothing_is_left_on_a_day_that_the_cap_closes(
+    enrolled: Any,
+    exact: Any,
+    make_policy: Callable[..., Policy],
+    gateway_secret: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A day that the gate would withhold for the cap has nothing left; the days before it were told by their spend."""
+    policy = make_policy(nodes=NODES, in_stream='cap = { units_per_day = 1, span = "1w", epsilon = 1.45 }')
+    whole = plan(policy).streams["plaza/dust"]
+    assert whole.cap_rho_micro is not None and 2 * whole.rho_micro > whole.cap_rho_micro
+    db = GatewayDb.open(enrolled.folder / "data" / "gateway.db")
+    messages: list[Message] = []
+    publisher = Publisher(
+        db,
+        Identity("gw-plaza", "centre", "plaza", gateway_secret),
+        exact,
+        lambda message, _: messages.append(message),
+        lambda _: None,
+    )
+    publisher.start(MIDNIGHT_S)
+    publisher.adopt(policy, MIDNIGHT_S)
+    every_quarter = range(0, 26 * 3600, 900)
+    publisher.add("plaza/dust", [((MIDNIGHT_S + at_s) * 1000, 200) for at_s in every_quarter])
+    publisher.advance(MIDNIGHT_S + 26 * 3600)
+    db.close()
+    reasons = {
+        outcome.reason if isinstance(outcome, Withheld) else None
+        for message in messages
+        for outcome in message.outcomes
+        if outcome.node.start_s >= MIDNIGHT_S + 24 * 3600
+    }
+    assert reasons == {"cap"}
+    (first,) = at(enrolled, "2026-01-15T22:59:59Z", capsys)["streams"]
+    assert (first["withheld"], first["left_rho_micro"]) == (None, whole.rho_micro - first["spent_rho_micro"])
+    (second,) = at(enrolled, "2026-01-15T23:00:00Z", capsys)["streams"]
+    assert (second["withheld"], second["left_rho_micro"], second["spent_rho_micro"]) == ("cap", 0, 0)
 
 
 def test_people_read_what_is_left_in_one_line_a_stream(
