@@ -6,8 +6,8 @@ slides on by one byte, never by a frame, for the true frame may begin inside the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 from murmure_edge.reading import Reading
@@ -40,6 +40,35 @@ class Counters:
     rejected: int = 0
     discarded_bytes: int = 0
     refused: int = 0
+
+
+@dataclass(slots=True)
+class Told:
+    """What a sensor has told of itself since its port was opened; never a value that was measured.
+
+    `identity`: make, model, serial number, firmware, by name, as far as it answered. `mismatch`: in one sentence, why
+    it is not the device, or does not keep the settings, that were asked for; "" while nothing speaks against it. While
+    it stands no reading is taken from the port.
+    """
+
+    identity: dict[str, str] = field(default_factory=dict)
+    mismatch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plausible:
+    """What a working sensor says in a living street, by the names that `describe` gives.
+
+    `ranges`: name -> (lowest, highest) of the datasheet. `rising`: names whose values never fall in this order (PM1,
+    PM2.5, PM10). `floors`: name -> what it shows when it hears or sees nothing. `stuck_s`: for how long no street gives
+    the same value. Only the doctor judges by it, on the technician's own screen: it depends on the street, so `sense`
+    neither looks nor tells, and no reading is ever dropped for it.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    rising: tuple[str, ...] = ()
+    floors: Mapping[str, float] = field(default_factory=dict)
+    stuck_s: int = 600
 
 
 class FrameScanner:
@@ -103,11 +132,13 @@ class Driver(Protocol):
 
     NAME: ClassVar[str]
     QUANTITIES: ClassVar[tuple[str, ...]]
+    PLAUSIBLE: ClassVar[Plausible]
     memory_readings: Mapping[str, int]
     baud: int
     silence_ms: int  # without a good frame for so long: stalled, and `opening` is sent again
-    warm_up_ms: int  # shown in the port's state only: no reading is dropped for it
+    warm_up_ms: int  # of every opening's readings the first so many milliseconds are discarded, whatever they say
     counters: Counters
+    told: Told
 
     @staticmethod
     def scanner(counters: Counters) -> FrameScanner:
@@ -117,8 +148,10 @@ class Driver(Protocol):
     def describe(frame: bytes) -> dict[str, object]:
         """Returns a good frame as the JSON object that `murmure edge decode` prints."""
 
-    def opening(self) -> list[bytes]:
-        """Returns the commands that set the mode at every open, whoever used the sensor before."""
+    def opening(self) -> Iterable[bytes]:
+        """Yields the commands that wake it, set mode and period, read them back and ask who it is, at every open,
+        whoever used the sensor before. `told` begins anew. What it answers to one command has been through `feed`
+        before the next one is asked for."""
 
     def feed(self, data: bytes, now_ms: int) -> Sequence[Decoded]:
         """Takes bytes that had arrived by `now_ms`; returns the readings they complete."""

@@ -13,7 +13,16 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from murmure_edge.reading import Reading
-from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Decoded, FrameScanner, checked_baud, checked_setting
+from murmure_edge.sensors.base import (
+    CACHE_FRAMES,
+    Counters,
+    Decoded,
+    FrameScanner,
+    Plausible,
+    Told,
+    checked_baud,
+    checked_setting,
+)
 
 SLAVE, REGISTER, READ_HOLDING, REFUSED = 1, 0, 0x03, 0x80
 NO_VALUE = 0xFFFF
@@ -99,6 +108,7 @@ class ModbusNoise:
 
     NAME: ClassVar[str] = "modbus_noise"
     QUANTITIES: ClassVar[tuple[str, ...]] = ("noise",)
+    PLAUSIBLE: ClassVar[Plausible] = Plausible(ranges={"level_db": (30, 130)}, floors={"level_db": 30}, stuck_s=60)
 
     def __init__(
         self,
@@ -119,6 +129,7 @@ class ModbusNoise:
         self.warm_up_ms = 0
         self.awaiting = False
         self.counters = Counters()
+        self.told = Told()
         self._scanner = _scanner(self.slave, self.counters)
         body = bytes((self.slave, READ_HOLDING)) + register.to_bytes(2, "big") + b"\x00\x01"
         self._request = body + _crc(body)

@@ -12,7 +12,16 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from murmure_edge.reading import Reading
-from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Decoded, FrameScanner, checked_baud, checked_setting
+from murmure_edge.sensors.base import (
+    CACHE_FRAMES,
+    Counters,
+    Decoded,
+    FrameScanner,
+    Plausible,
+    Told,
+    checked_baud,
+    checked_setting,
+)
 
 HEAD, TAIL = 0xAA, 0xAB
 MEASUREMENT, REPLY, COMMAND = 0xC0, 0xC5, 0xB4
@@ -79,6 +88,11 @@ class Sds011:
 
     NAME: ClassVar[str] = "sds011"
     QUANTITIES: ClassVar[tuple[str, ...]] = ("pm2_5", "pm10")
+    PLAUSIBLE: ClassVar[Plausible] = Plausible(
+        ranges={"pm2_5_ug_m3": (0, 999.9), "pm10_ug_m3": (0, 999.9)},
+        rising=("pm2_5_ug_m3", "pm10_ug_m3"),
+        floors={"pm2_5_ug_m3": 0, "pm10_ug_m3": 0},
+    )
 
     def __init__(self, baud: object = 9600, average_s: object = 1) -> None:
         self.baud = checked_baud(baud)
@@ -87,6 +101,7 @@ class Sds011:
         self.silence_ms = 5_000
         self.warm_up_ms = 30_000
         self.counters = Counters()
+        self.told = Told()
         self._scanner = self.scanner(self.counters)
         self._cache: dict[bytes, tuple[int, int]] = {}
 

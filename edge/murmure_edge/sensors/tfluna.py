@@ -18,7 +18,9 @@ from murmure_edge.sensors.base import (
     Counters,
     Decoded,
     FrameScanner,
+    Plausible,
     SettingError,
+    Told,
     checked_baud,
     checked_setting,
 )
@@ -109,6 +111,7 @@ class TfLuna:
 
     NAME: ClassVar[str] = "tfluna"
     QUANTITIES: ClassVar[tuple[str, ...]] = ("footfall",)
+    PLAUSIBLE: ClassVar[Plausible] = Plausible(ranges={"distance_cm": (20, 800), "strength": (100, 65534)})
 
     def __init__(self, rate_hz: object = 10, baud: object = 115200) -> None:
         self.baud = checked_baud(baud)
@@ -119,6 +122,7 @@ class TfLuna:
         self.silence_ms = 3_000
         self.warm_up_ms = 0
         self.counters = Counters()
+        self.told = Told()
         self._scanner = self.scanner(self.counters)
         self._crossings = CrossingCounter(self.rate_hz)
         self._alive_second = 0
