@@ -16,7 +16,7 @@ from murmure_edge.sensors.base import Driver, PolledDriver, SettingError
 NOW_MS = 1_700_000_000_500
 CAPTURES = {path.stem: json.loads(path.read_text("utf-8")) for path in Path(__file__).parent.glob("captures/*.json")}
 """By device: a `frame` printed in its vendor's document, the `values` it must give (in the readings' units), the
-shortest and longest `frame_bytes` it sends, and which byte to spoil so that the frame no longer holds (`check_byte`)."""
+shortest and longest `frame_bytes` it sends, and which byte to spoil so that it no longer holds (`check_byte`)."""
 EXAMPLES = {name: (bytes.fromhex(capture["frame"]), capture["values"]) for name, capture in CAPTURES.items()}
 QUIET_RUBBISH = bytes.fromhex("00ff1337fe00")  # no header of any of them
 

@@ -158,7 +158,7 @@ def test_after_a_replug_the_sensor_is_set_up_again_and_read_on() -> None:
     for second in [*range(60), *range(700, 1200)]:
         link.says(second * 1000 + 500, DUST)
     batches = _run(link, "sds011")
-    wakes = [at for at, data in link.written if data == list(make_driver("sds011", {}).opening())[0]]
+    wakes = [at for at, data in link.written if data == next(iter(make_driver("sds011", {}).opening()))]
     assert wakes[0] == 0 and 660_000 <= min(at for at in wakes if at > 60_000) <= 690_000
     assert len(_values(batches, "pm10")) == 560
     assert batches[-1].health.lost_links == 1 and batches[-1].health.state is PortState.OK
@@ -314,7 +314,7 @@ def test_a_silent_sensor_is_woken_ever_more_rarely_and_called_stalled() -> None:
     """Silence brings the opening commands again, at growing distances up to a minute, and time goes on."""
     link = ScriptedLink(1_200_000)
     batches = _run(link, "sds011")
-    wakes = [at for at, data in link.written if data == list(make_driver("sds011", {}).opening())[0]]
+    wakes = [at for at, data in link.written if data == next(iter(make_driver("sds011", {}).opening()))]
     gaps = [b - a for a, b in pairwise(wakes)]
     assert gaps == sorted(gaps) and gaps[0] < 7_000 and 60_000 <= gaps[-1] < 62_000
     assert batches[-1].health.state is PortState.STALLED
