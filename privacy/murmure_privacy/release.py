@@ -84,7 +84,8 @@ class Message:
 class Receipt:
     """The centre's word: up to `settled_seq` all messages are filed, refused or quarantined (`exceptions` lists the
     latter two as (seq, word), and as `forked` what was quarantined since it does not follow from the one before it).
-    `charged_rho_micro`: the sum filed for this gateway. `policy_version`: the newest."""
+    `charged_rho_micro`: the sum filed for this gateway. `policy_version`: the newest. `again`: (first, last) numbers
+    that the centre lacks although it holds later ones, and asks for; ascending, never touching."""
 
     gateway: str
     quartier: str
@@ -94,6 +95,7 @@ class Receipt:
     charged_rho_micro: int
     policy_version: int
     checkpoint: bytes
+    again: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ CONTENT_TYPE = "application/cose"
 MESSAGE_LIMIT = 4096
 POLICY_LIMIT = 16384
 TEXT_LIMIT = 64  # characters of an id or a name
+AGAIN_LIMIT = 32  # ranges of numbers that a receipt can ask for; with 256 exceptions it still fits a message
 SEALED_POLICY_LIMIT = 20480  # sixteen KiB of text, and its signatures
 FIRST_PREVIOUS = bytes(32)
 
@@ -198,8 +199,9 @@ def _code(value: object, table: Sequence[str]) -> str:
     return table[_int(value, 0, len(table) - 1)]
 
 
-def _keys(fields: dict[int, Any], wanted: int) -> None:
-    if set(fields) != set(range(wanted)):
+def _keys(fields: dict[int, Any], wanted: int, optional: int = 0) -> None:
+    """`optional`: how many keys after the `wanted` ones need not be there."""
+    if not set(range(wanted)) <= set(fields) <= set(range(wanted + optional)):
         raise WireError("malformed", "fields are missing or unknown")
 
 
@@ -380,22 +382,23 @@ def open_message(sealed: bytes, public: bytes) -> Message:
 
 
 def seal_receipt(receipt: Receipt, secret: bytes) -> bytes:
-    """Returns the signed bytes of a receipt; at most the 256 newest exceptions fit and are kept."""
-    payload = _encode(
-        {
-            0: VERSION,
-            1: _TYPE_RECEIPT,
-            2: receipt.gateway,
-            3: receipt.quartier,
-            4: receipt.settled_seq,
-            5: receipt.settled_hash,
-            6: [[seq, SETTLED_BADLY.index(reason)] for seq, reason in receipt.exceptions[-256:]],
-            7: receipt.charged_rho_micro,
-            8: receipt.policy_version,
-            9: receipt.checkpoint,
-        }
-    )
-    return _seal1(payload, secret, receipt.gateway)
+    """Returns the signed bytes of a receipt; at most the 256 newest exceptions and the 32 oldest ranges that are asked
+    for fit and are kept."""
+    fields: dict[int, object] = {
+        0: VERSION,
+        1: _TYPE_RECEIPT,
+        2: receipt.gateway,
+        3: receipt.quartier,
+        4: receipt.settled_seq,
+        5: receipt.settled_hash,
+        6: [[seq, SETTLED_BADLY.index(reason)] for seq, reason in receipt.exceptions[-256:]],
+        7: receipt.charged_rho_micro,
+        8: receipt.policy_version,
+        9: receipt.checkpoint,
+    }
+    if receipt.again:
+        fields[10] = [list(numbers) for numbers in receipt.again[:AGAIN_LIMIT]]
+    return _seal1(_encode(fields), secret, receipt.gateway)
 
 
 def open_receipt(sealed: bytes, public: bytes) -> Receipt:
@@ -403,7 +406,7 @@ def open_receipt(sealed: bytes, public: bytes) -> Receipt:
     fields = _open1(sealed, public)
     if fields.get(1) != _TYPE_RECEIPT:
         raise WireError("malformed", "not a receipt")
-    _keys(fields, 10)
+    _keys(fields, 10, optional=1)
     exceptions = [_list(item, 2, 2) for item in _list(fields[6], 256)]
     return Receipt(
         gateway=_text(fields[2]),
@@ -414,7 +417,22 @@ def open_receipt(sealed: bytes, public: bytes) -> Receipt:
         charged_rho_micro=_int(fields[7], 0, _BIG),
         policy_version=_int(fields[8], 0, _BIG),
         checkpoint=_bytes(fields[9], None),
+        again=_ranges(fields[10]) if 10 in fields else (),
     )
+
+
+def _ranges(value: object) -> tuple[tuple[int, int], ...]:
+    """Returns (first, last) ranges: at least one, ascending, a hole between two, so that one set has one form."""
+    found: list[tuple[int, int]] = []
+    low = 1
+    for item in _list(value, AGAIN_LIMIT):
+        first, last = _list(item, 2, 2)
+        first = _int(first, low, _BIG)
+        found.append((first, _int(last, first, _BIG)))
+        low = last + 2
+    if not found:
+        raise WireError("malformed", "who asks for nothing leaves the field out")
+    return tuple(found)
 
 
 # --- health ----------------------------------------------------------------------------------------------------------

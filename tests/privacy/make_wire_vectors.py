@@ -87,6 +87,10 @@ def documents() -> dict[str, tuple[str, bytes, str]]:
     receipt = wire.seal_receipt(
         Receipt("gw-test", "centre", 2, wire.digest(second), ((1, "refused"),), 26_461, 1, b""), secret("centre")
     )
+    asking = wire.seal_receipt(
+        Receipt("gw-test", "centre", 2, wire.digest(second), (), 26_461, 1, bytes(32), ((3, 3), (5, 9))),
+        secret("centre"),
+    )
     health = wire.seal_health(
         Health("gw-test", "centre", START_S, 86_400, 2, "murmure 0.1.0", (("beam", "ok"),), 0, "ok", 25, 1024),
         secret("gw-test"),
@@ -100,6 +104,7 @@ def documents() -> dict[str, tuple[str, bytes, str]]:
             "a withheld node, a partial node of three indicators, chained to the first",
         ),
         "receipt": ("receipt", receipt, "two messages settled, one of them refused"),
+        "receipt that asks": ("receipt", asking, "messages 3 and 5 to 9 are missing and asked for again"),
         "health": ("health", health, "one port"),
         "policy": ("policy", wire.seal_policy(POLICY, signers), "two signatures over the bytes of a TOML file"),
     }

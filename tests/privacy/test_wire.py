@@ -120,6 +120,15 @@ def outcomes(draw: st.DrawFn) -> Outcome:
     return Release(node, tuple(draw(st.lists(noised, min_size=1, max_size=3))))
 
 
+def apart(pairs: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Returns ranges that ascend and do not touch: of (first, length) pairs those that fit behind the ones before."""
+    found: list[tuple[int, int]] = []
+    for first, length in sorted(pairs):
+        if first + length <= BIG and (not found or first > found[-1][1] + 1):
+            found.append((first, first + length))
+    return tuple(found)
+
+
 messages = st.builds(
     Message,
     gateway=name,
@@ -141,6 +150,7 @@ receipts = st.builds(
     charged_rho_micro=st.integers(0, BIG),
     policy_version=st.integers(0, BIG),
     checkpoint=st.binary(max_size=200),
+    again=st.lists(st.tuples(st.integers(1, BIG), st.integers(0, 99)), max_size=wire.AGAIN_LIMIT).map(apart),
 )
 healths = st.builds(
     Health,
@@ -181,6 +191,30 @@ def test_a_receipt_keeps_its_newest_exceptions() -> None:
     many = dataclasses.replace(RECEIPT, exceptions=tuple((seq, "refused") for seq in range(BIG - 300, BIG)))
     sealed = wire.seal_receipt(many, SECRET)
     assert wire.open_receipt(sealed, PUBLIC).exceptions == many.exceptions[-256:]
+
+
+def test_the_fullest_receipt_fits_a_message() -> None:
+    """As many exceptions and ranges as there may be, with the longest names and numbers; older ranges go first."""
+    again = tuple((BIG - 3 * n, BIG - 3 * n + 1) for n in range(wire.AGAIN_LIMIT + 5, 0, -1))
+    exceptions = tuple((BIG - n, "forked") for n in range(256, 0, -1))
+    full = Receipt("x" * 40, "y" * 40, BIG, bytes(32), exceptions, BIG, BIG, bytes(32), again)
+    sealed = wire.seal_receipt(full, SECRET)
+    assert len(sealed) <= wire.MESSAGE_LIMIT
+    assert wire.open_receipt(sealed, PUBLIC) == dataclasses.replace(full, again=again[: wire.AGAIN_LIMIT])
+
+
+@pytest.mark.parametrize(
+    "again",
+    [[], [[]], [[1]], [[1, 2, 3]], [1, 2], [[0, 1]], [[3, 2]], [[1, 1 << 54]], [[1, 2], [3, 4]], [[5, 6], [1, 2]]]
+    + [[[3 * n + 1, 3 * n + 2] for n in range(wire.AGAIN_LIMIT + 1)], [["1", 2]], {}, b"", 0],
+)
+def test_what_is_asked_for_again_has_one_form(again: object) -> None:
+    """Ranges of numbers that are empty, touch, turn back, or are more than fit: refused; the field is left out or
+    asks for something."""
+    fields = {**fields_of(wire.seal_receipt(RECEIPT, SECRET)), 10: again}
+    assert refused(wire.open_receipt, signed(encoded(fields))) == "malformed"
+    right = {**fields, 10: [[1, 1], [3, 9]]}
+    assert wire.open_receipt(signed(encoded(right)), PUBLIC).again == ((1, 1), (3, 9))
 
 
 # --- lengths ---------------------------------------------------------------------------------------------------------
