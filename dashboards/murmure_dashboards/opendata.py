@@ -33,7 +33,8 @@ def number(value: float | None) -> str:
 def rows(view: StreamView, rules: Rules) -> Iterator[tuple[str, ...]]:
     """Yields the rows of one stream. `value` is the release as it left the gateway, negative ones as they are, empty
     for what is read off a histogram; `estimate` and its interval come from all nodes together. They stand here also
-    where a page does not show the number, for a margin above 3 dB: these are data, with their margin beside them."""
+    where a page does not show the number, for a margin above 3 dB: these are data, with their margin beside them. A
+    level of which only a bound is known has no estimate, and its interval one end."""
     known: dict[tuple[str, int], list[Figure]] = {}
     for figure in view.figures:
         known.setdefault((figure.level, figure.start_s), []).append(figure)
@@ -61,7 +62,7 @@ def _row(view: StreamView, rules: Rules, outcome: Outcome, figure: Figure | None
         node.level,
         figure.indicator if figure else view.quantity.printed,
         number(figure.value) if figure else "",
-        number(figure.estimate) if figure else "",
+        number(figure.estimate) if figure and not figure.bound else "",
         number(figure.low) if figure else "",
         number(figure.high) if figure else "",
         figure.unit if figure else view.quantity.unit,

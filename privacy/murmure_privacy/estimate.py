@@ -54,7 +54,8 @@ class Figure:
     moments count as, None for counts, which lack them. `low` to `high` holds, 19 times out of 20, the count of the
     sensor, or the mean that it would have shown had it never been silent: the noise's 95 % and, beyond them, as far as
     the filled moments can have moved the mean between the bounds of the histogram. `low` or `high` is None where the
-    interval has no end (a level whose energy may be nothing). Times in seconds UTC."""
+    interval has no end (a level whose energy may be nothing, or that may lie beyond the bounds of the histogram). Times
+    in seconds UTC."""
 
     stream: str
     quantity: str
@@ -78,6 +79,12 @@ class Figure:
     def margin(self) -> float:
         """Returns the half-width of the 95 % interval that noise alone makes."""
         return NORMAL_95 * self.standard_error
+
+    @property
+    def bound(self) -> bool:
+        """Returns whether `estimate` is no estimate but the end that the interval has: a level exceeded during a share
+        of the time that may lie in the first or in the last bin, and so anywhere beyond."""
+        return self.indicator in EXCEEDED and (self.low is None or self.high is None)
 
     @property
     def publishable(self) -> bool:

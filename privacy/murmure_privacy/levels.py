@@ -24,7 +24,7 @@ SHARE_OVER = f"share_over_{LOUD_DB}_db"
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A figure with its 95 % interval, of which an end is None where it has none, and the standard error that the noise
-    makes."""
+    makes. A percentile level without an end has no `value` of its own: see `Histogram.exceeded`."""
 
     value: float
     low: float | None
@@ -60,7 +60,7 @@ class Histogram:
 
     `edges_db`: one more than bins, evenly spaced. `whole_s`: the time that all bins hold together without their noise,
     which is public (every slot is in one bin). `silent_s`: the most of it that went without a reading and stands in the
-    bin of `fill_db` instead. The end bins hold what lies beyond them too, as if it were at their outer edge.
+    bin of `fill_db` instead. The end bins hold what lies beyond them too, so nothing is known of their outer edges.
     """
 
     seconds: Sequence[float]
@@ -80,6 +80,10 @@ class Histogram:
         """Returns the level exceeded during `share` (0 to 1) of the time: the middle of its interval, whose ends are
         edges of bins, for nothing is assumed of where in its bin a moment was.
 
+        What can lie in the first bin may be lower than all of them, what can lie in the last one higher: the interval
+        then has no such end, so the level is at most, or at least, the end that it has. This bound stands in `value`
+        (the middle of all bins where there is neither); it is no estimate and is not to be told as one.
+
         A bin can hold the level if, within 1.96 standard errors of each, the time below its lower edge is at most the
         wanted one and the time below its upper edge at least that. The true bin fails one of the two tests at most once
         in 20 times. Silent moments may have been at any level. The standard error is that of a normal law as wide as
@@ -88,7 +92,19 @@ class Histogram:
         below_s = (1 - share) * self.whole_s
         low, high = self._between(below_s, self.silent_s)
         alone = self._between(below_s, 0)
-        return Estimate((low + high) / 2, low, high, (alone[1] - alone[0]) / 2 / NORMAL_95)
+        ends = None if low == self.edges_db[0] else low, None if high == self.edges_db[-1] else high
+        known = [end for end in ends if end is not None] or [low, high]
+        return Estimate(sum(known) / len(known), *ends, (alone[1] - alone[0]) / 2 / NORMAL_95)
+
+    def bound(self, share: float) -> tuple[float | None, float | None]:
+        """Returns what the level exceeded during `share` of the time is at most, and at least, where it lies in the
+        first bin alone or in the last one: so much may be told of it, as one bin in the middle may be told as a number.
+        (None, None) for any other level."""
+        level = self.exceeded(share)
+        first, last = self.edges_db[1], self.edges_db[-2]
+        if level.low is None and level.high == first:
+            return first, None
+        return (None, last) if level.high is None and level.low == last else (None, None)
 
     def _between(self, below_s: float, silent_s: float) -> tuple[float, float]:
         """Returns the lower edge of the first bin that can hold the level and the upper edge of the last one."""
@@ -105,8 +121,9 @@ class Histogram:
         return self.edges_db[first], self.edges_db[last + 1]
 
     def share_over(self, level_db: float) -> Estimate | None:
-        """Returns the share of the time above a level, or None where no bin begins there."""
-        if level_db not in self.edges_db[:-1]:
+        """Returns the share of the time above a level, or None where no bin begins there. The first one does not: it
+        holds what is lower too."""
+        if level_db not in self.edges_db[1:-1]:
             return None
         first = self.edges_db.index(level_db)
         count = len(self.seconds)

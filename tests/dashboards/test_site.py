@@ -446,3 +446,19 @@ def test_an_empty_archive_makes_a_site_that_says_so(city: City, streets: SimpleN
     assert isinstance(report, BuildReport) and report.pages == 14
     text = (tmp_path / "site/quartiers/centre/index.html").read_text(encoding="utf-8")
     assert "Aucune donnée n’est encore arrivée de ce lieu." in text
+
+
+def test_a_level_beyond_the_bins_has_a_bound_and_no_estimate_in_the_file(site: Path) -> None:
+    """Where L10, L50 or L90 may lie in the first or the last bin, which hold all that is beyond, the interval has no
+    such end, and there is no estimate; every other level keeps all three."""
+    edges = {"ci95_low": "35", "ci95_high": "85"}
+    seen = {"bound": 0, "whole": 0}
+    for row in rows(site / "donnees/releases-2026-11.csv"):
+        if row["indicator"] in ("l10_db", "l50_db", "l90_db"):
+            assert all(row[key] != edge for key, edge in edges.items())
+            open_ended = "" in (row["ci95_low"], row["ci95_high"])
+            assert (row["estimate"] == "") == open_ended
+            seen["bound" if open_ended else "whole"] += 1
+        elif row["status"] == "released":
+            assert row["estimate"] != ""
+    assert min(seen.values()) > 0

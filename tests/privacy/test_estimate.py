@@ -792,6 +792,22 @@ def test_a_level_with_a_margin_above_3_db_is_not_publishable() -> None:
     assert not dataclasses.replace(level, low=None).publishable
 
 
+def test_a_level_beyond_the_bins_has_no_estimate_of_its_own() -> None:
+    """An hour in the first bin, or in the last one: one end of the interval is missing and what stands as the estimate
+    is the other, a bound; of an hour in between nothing is, and an LAeq without a lower end keeps its estimate."""
+    for level_db, low, high in ((37, None, 40), (82, 80, None)):
+        found = by_indicator(
+            figures([noise_release(node("1h", DAY_S, quantity="noise"), level_db)], "Europe/Paris", LATER_S), "1h"
+        )
+        for name in ("l10_db", "l50_db", "l90_db"):
+            assert (found[name].low, found[name].high) == (low, high)
+            assert found[name].bound and found[name].estimate == (low or high) and not found[name].publishable
+        assert not found["laeq_db"].bound and not found["energy_mean"].bound
+        assert not dataclasses.replace(found["laeq_db"], low=None).bound
+    between = figures([noise_release(node("1h", DAY_S, quantity="noise"), 52)], "Europe/Paris", LATER_S)
+    assert not any(figure.bound for figure in between)
+
+
 def parts_of(day_s: int, levels_db: tuple[float, float, float]) -> list[Release]:
     hours = zip(PARTS, (8, 20, 23), levels_db, strict=True)
     return [noise_release(node(part, day_s + HOUR_S * hour, quantity="noise"), level) for part, hour, level in hours]

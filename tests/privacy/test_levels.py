@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from murmure_privacy.levels import EXCEEDED, NORMAL_95, Histogram, decibels, equivalent, margin
+from murmure_privacy.levels import EXCEEDED, NORMAL_95, Estimate, Histogram, decibels, equivalent, margin
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import IndicatorPlan
 
@@ -35,14 +35,18 @@ def bins_at(seconds: Sequence[float], below_s: float) -> tuple[int, int]:
     return can[0], can[-1]
 
 
+def ends(level: Estimate) -> tuple[float, float]:
+    """Returns the interval of a level, without end where it has none."""
+    return (-math.inf if level.low is None else level.low), (math.inf if level.high is None else level.high)
+
+
 def held(share: float, draws: Sequence[Sequence[float]], sigma_s: float, claimed_s: float | None = None) -> int:
     """Returns in how many histograms the interval of the level exceeded during a share holds the whole true bin."""
     first, last = bins_at(HOUR, (1 - share) * WHOLE_S)
     found = 0
     for seconds in draws:
-        level = Histogram(seconds, claimed_s or sigma_s, EDGES, WHOLE_S, 0, 60).exceeded(share)
-        assert level.low is not None and level.high is not None
-        found += level.low <= EDGES[first] and EDGES[last + 1] <= level.high
+        low, high = ends(Histogram(seconds, claimed_s or sigma_s, EDGES, WHOLE_S, 0, 60).exceeded(share))
+        found += low <= EDGES[first] and EDGES[last + 1] <= high
     return found
 
 
@@ -90,12 +94,11 @@ def test_silence_hides_no_level(true: list[int], hidden: list[int], share: float
     whole = [seconds + hidden.count(place) for place, seconds in enumerate(true)]
     seen = [*true[:5], true[5] + len(hidden), *true[6:]]
     one = Histogram(seen, 1e-9, EDGES, sum(whole), len(hidden), 60)
-    level, over = one.exceeded(share), one.share_over(65)
-    assert level.low is not None and level.high is not None
+    (low, high), over = ends(one.exceeded(share)), one.share_over(65)
     # A percentile on an edge is in either bin; floats may tell it apart from the wanted time, so both are asked for.
     below_s = (1 - share) * sum(whole)
     first, last = bins_at(whole, below_s)
-    assert level.low <= EDGES[first + 1] and EDGES[last] <= level.high
+    assert low <= EDGES[first + 1] and EDGES[last] <= high
     assert over is not None and over.low is not None and over.high is not None
     assert over.low - 1e-9 <= sum(whole[6:]) / sum(whole) <= over.high + 1e-9
     loud = Histogram(seen, 1e-9, EDGES, sum(whole), len(hidden), 60).share_over(60)
@@ -133,16 +136,18 @@ def test_an_interval_is_the_hull_of_the_bins_that_the_noise_allows(
     seconds: list[int], sigma_s: float, share: float
 ) -> None:
     """Bin by bin: time below its lower edge not significantly more, time below its upper edge not significantly less
-    than wanted. The level is the middle, and one bin alone may be shown."""
+    than wanted. The level is the middle, and one bin alone may be shown; the first and the last have no outer end."""
     one = Histogram(seconds, sigma_s, EDGES, WHOLE_S, 0, 60)
     until, wanted = [0.0, *accumulate(one.balanced())], (1 - share) * WHOLE_S
     error = [NORMAL_95 * sigma_s * math.sqrt(n * (10 - n) / 10) for n in range(11)]
     can = [n for n in range(10) if until[n] - error[n] <= wanted <= until[n + 1] + error[n + 1]]
     level = one.exceeded(share)
     low, high = EDGES[can[0]], EDGES[can[-1] + 1]
-    assert (level.low, level.high) == (low, high)
-    assert level.value == (low + high) / 2
-    assert level.publishable == (can[0] == can[-1])
+    assert level.low == (low if can[0] > 0 else None) and level.high == (high if can[-1] < 9 else None)
+    known = [end for end in (level.low, level.high) if end is not None] or [low, high]
+    assert level.value == sum(known) / len(known)
+    assert level.publishable == (can[0] == can[-1] and 0 < can[0] < 9)
+    assert one.bound(share) == ((40, None) if can == [0] else (None, 80) if can == [9] else (None, None))
     assert level.standard_error == pytest.approx((high - low) / 2 / NORMAL_95)
 
 
@@ -153,9 +158,42 @@ def test_where_in_a_bin_the_time_was_is_not_assumed() -> None:
 
 
 def test_an_empty_histogram_says_nothing() -> None:
-    """More noise than time: the interval is the whole range and the level is not shown."""
-    level = Histogram((-5,) * 10, 1000.0, EDGES, 3600, 0, 60).exceeded(0.5)
-    assert (level.low, level.high) == (35, 85) and not level.publishable
+    """More noise than time: the interval has no end and the level is not shown."""
+    nothing = Histogram((-5,) * 10, 1000.0, EDGES, 3600, 0, 60)
+    level = nothing.exceeded(0.5)
+    assert (level.low, level.high) == (None, None) and not level.publishable
+    assert nothing.bound(0.5) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "low", "high", "bound"),
+    [
+        ((3600, 0, 0, 0, 0, 0, 0, 0, 0, 0), None, 40, (40, None)),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 0, 3600), 80, None, (None, 80)),
+        ((1800, 1800, 0, 0, 0, 0, 0, 0, 0, 0), None, 45, (None, None)),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 1800, 1800), 75, None, (None, None)),
+    ],
+)
+def test_a_level_in_an_end_bin_has_no_outer_end(
+    seconds: tuple[int, ...], low: float | None, high: float | None, bound: tuple[float | None, float | None]
+) -> None:
+    """A true L50 of 31 dB counts in the bin from 35 to 40: the interval must not begin at 35. Only that it is at most
+    40 dB is told, and of a level in the last bin that it is at least 80 dB."""
+    one = Histogram(seconds, 30.0, EDGES, 3600, 0, 60)
+    level = one.exceeded(0.5)
+    assert (level.low, level.high) == (low, high) and not level.publishable
+    assert level.value == (high if low is None else low)
+    assert one.bound(0.5) == bound
+    if bound != (None, None):
+        assert ends(level)[0] <= (31 if low is None else 99) <= ends(level)[1]
+
+
+def test_bins_that_are_all_end_bins_say_what_they_can() -> None:
+    """Of two bins each is an end bin; one bin alone says nothing."""
+    assert Histogram((3600, 0), 1.0, (60.0, 65.0, 70.0), 3600, 0, 62).bound(0.5) == (65, None)
+    assert Histogram((0, 3600), 1.0, (60.0, 65.0, 70.0), 3600, 0, 62).bound(0.5) == (None, 65)
+    alone = Histogram((3600,), 1.0, (60.0, 65.0), 3600, 0, 62)
+    assert alone.bound(0.5) == (None, None) and ends(alone.exceeded(0.5)) == (-math.inf, math.inf)
 
 
 @given(
@@ -169,14 +207,14 @@ def test_any_integers_that_a_gateway_may_sign_have_an_interval(
 ) -> None:
     """Pages are built from what is in the archive, however odd: no error, and a level between the bounds."""
     level = Histogram(seconds, sigma_s, EDGES, 3600, silent_s, 60).exceeded(share)
-    assert level.low is not None and level.high is not None
-    assert EDGES[0] <= level.low <= level.value <= level.high <= EDGES[-1] and level.standard_error >= 0
+    low, high = ends(level)
+    assert max(EDGES[0], low) <= level.value <= min(high, EDGES[-1]) and level.standard_error >= 0
 
 
 def test_no_share_is_made_up_where_no_bin_begins() -> None:
-    """65 dB must be an edge, and not the last one."""
-    assert Histogram(HOUR, 1.0, EDGES, WHOLE_S, 0, 60).share_over(66) is None
-    assert Histogram(HOUR, 1.0, EDGES, WHOLE_S, 0, 60).share_over(85) is None
+    """65 dB must be an edge, and neither the last one nor the first: that bin holds what is below it too."""
+    for level_db in (66, 85, 35):
+        assert Histogram(HOUR, 1.0, EDGES, WHOLE_S, 0, 60).share_over(level_db) is None
 
 
 def test_levels_of_energies() -> None:

@@ -127,6 +127,12 @@ def test_a_level_with_a_margin_above_3_db_is_not_shown() -> None:
     assert None not in firm.values()
 
 
+def test_a_level_in_an_end_bin_is_not_derived() -> None:
+    """Half of an hour at 31 dB, the other half at 95: of L90 and L10 nothing but a bound follows, so they are null."""
+    shown = printed(noise_release((1700, 0, 0, 0, 100, 100, 0, 0, 0, 1700), sigma_milli=(1000, 1000)))["derived"]
+    assert (shown["l90_db"], shown["l10_db"]) == (None, None)
+
+
 def test_silent_moments_widen_what_is_derived() -> None:
     """An hour heard for 11 twentieths: the rest may have been up to 85 dB, so no level of it is known to 3 dB."""
     half = dataclasses.replace(NOISE, present=11)
@@ -148,10 +154,11 @@ def test_nothing_is_derived_from_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "has"), [((350, 850), True), ((650, 850), True), ((350, 650), False), ((370, 870), False)]
+    ("bounds", "has"), [((350, 850), True), ((650, 850), False), ((350, 650), False), ((370, 870), False)]
 )
 def test_a_share_over_65_needs_an_edge_at_65(bounds: tuple[int, int], has: bool) -> None:
-    """Where no bin begins at 65 dB, the share above it is not made up."""
+    """Where no bin begins at 65 dB, the share above it is not made up; nor where the first does, which holds all that
+    is below 65 dB too."""
     width = (bounds[1] - bounds[0]) // 50
     node = dataclasses.replace(NOISE, bounds=bounds)
     shown = printed(Release(node, (Noised("histogram", (1,) * width, 1000, 3),)))
