@@ -43,7 +43,8 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description=(
             "Shows the error of every final figure, the sensor's own error beside it, what 1, 2, 4 and 10 units of\n"
             "privacy cost over a day, a week, 30 days and a year, which noise indicators are exact enough to be\n"
-            "shown, and a level for up_to_db.\n\n"
+            "shown, and a level for up_to_db (air: up_to): the lowest that leaves at most 1 % of events out of the\n"
+            "promise, since they touch a louder reading.\n\n"
             "What depends on the street is computed on two described streets or, with --readings, on a recording.\n"
             "Give one that is public or already published: a level that is chosen from the readings of a running\n"
             "gateway would tell something of them that no budget has paid for.\n\n"
@@ -56,7 +57,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    preview.add_argument("--readings", type=Path, metavar="FILE", help="a recording of levels (CSV, also gzip)")
+    preview.add_argument("--readings", type=Path, metavar="FILE", help="a recording of levels or air (CSV, also gzip)")
     preview.add_argument("--site", metavar="SITE", help="the site in the recording, if it has several")
     preview.add_argument("--metric", metavar="METRIC", help="the metric in the recording; default: the finest level")
     preview.set_defaults(handler=_preview)
@@ -162,10 +163,24 @@ def _streets(args: argparse.Namespace, policy: Policy) -> list[Street]:
             if getattr(args, option) is not None:
                 raise ConfigError("policy preview", f"--{option}", "without --readings", "name the recording too")
         return street.described()
-    stream = next((stream for stream in policy.streams if stream.quantity.kind == "level"), None)
-    if stream is None:
-        raise ConfigError(str(args.policy), "stream", "none measures levels", "leave --readings out")
-    return [street.recorded(recording.read(args.readings, stream, args.site, args.metric), stream, policy.timezone)]
+    streams = [stream for stream in policy.streams if stream.quantity.kind != "count"]
+    if not streams:
+        raise ConfigError(str(args.policy), "stream", "none measures levels or air", "leave --readings out")
+    if args.metric is not None:
+        # A metric of another name can only be one more way to say a level.
+        named = [stream for stream in streams if stream.quantity.name == args.metric]
+        streams = named or [stream for stream in streams if stream.quantity.kind == "level"] or streams
+    found, nothing = [], None
+    for stream in streams:
+        try:
+            rows = recording.read(args.readings, stream, args.site, args.metric)
+        except recording.NoMetric as error:  # a recording of noise has nothing for the air, and need not
+            nothing = error
+        else:
+            found.append(street.recorded(rows, stream, policy.timezone))
+    if nothing is not None and not found:
+        raise nothing
+    return found
 
 
 def _sheet(policy: Policy, found: Mapping[str, Any]) -> Iterator[str]:
@@ -184,10 +199,10 @@ def _sheet(policy: Policy, found: Mapping[str, Any]) -> Iterator[str]:
             yield f"  for ± {_short(wanted['error_95'])} at {wanted['node']}, write: {wanted['line']}"
         yield from _errors(stream)
         for street in stream["streets"]:
-            yield from _on(stream, street)
+            yield from _on(stream, street, planned.quantity.unit)
         yield from _habits(stream, planned.delta)
         for fit in stream["up_to"]:
-            yield from _fit(fit)
+            yield from _fit(fit, size)
         if stream["cap"]:
             cap = stream["cap"]
             yield f"  cap: {cap['units_per_day']} a day may cost epsilon {cap['epsilon']:g} over {_SPANS[cap['span']]}:"
@@ -212,23 +227,39 @@ def _errors(stream: Mapping[str, Any]) -> Iterator[str]:
         yield f"    sensor: {stream['sensor']['source']}"
 
 
-def _on(stream: Mapping[str, Any], street: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the margins of what depends on the street: a line an indicator, a column a node."""
-    yield f"  {street['at']}: LAeq {street['laeq_db']:.1f} dB; {street['says']}"
+def _on(stream: Mapping[str, Any], street: Mapping[str, Any], unit: str) -> Iterator[str]:
+    """Yields what a street is and the margins of what depends on the street: a line an indicator, a column a node."""
+    from murmure_privacy.levels import EXCEEDED
+    from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS
+
+    usual = f"LAeq {street['laeq_db']:.1f} dB" if "laeq_db" in street else f"mean {_short(street['mean'])} {unit}"
+    yield f"  {street['at']}: {usual}; {street['says']}"
+    if "laeq_db" not in street:
+        return
+    told: list[str] = []
     for rows, title in ((stream["nodes"], "margin ± dB"), (stream["monthly"], "mean of 30 days")):
         cells = {(row["indicator"], row["node"]): row for row in rows if row["at"] == street["at"]}
         nodes = list(dict.fromkeys(node for _, node in cells))
         lines = [(title, *nodes)]
         for name in dict.fromkeys(name for name, _ in cells):
             lines.append((name, *(_margin(cells.get((name, node))) for node in nodes)))
+            told += [name, *lines[-1][1:]]
         yield from _table(lines, left=(0,))
     yield "    no: above 3 dB, on most nodes of the kind; it is then not shown as a number"
+    if not EXCEEDED.keys().isdisjoint(told):
+        half = HISTOGRAM_STEP_TENTHS / 20
+        yield f"    l10, l50, l90: told as the middle of a bin; ± {half:g} dB is half its width, whatever the epsilon"
+    if any(cell.startswith(("≤", "≥")) for cell in told):
+        yield "    ≤, ≥: at most, at least so many dB: the first and the last bin hold what is beyond the bounds too"
 
 
 def _margin(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
-    return _short(row["error_95"]) if row["publishable"] else "no"
+    for key, sign in (("at_most_db", "≤"), ("at_least_db", "≥")):
+        if row.get(key) is not None:
+            return f"{sign} {row[key]:g}"
+    return "no" if row["publishable"] is False else _short(row["error_95"])
 
 
 def _habits(stream: Mapping[str, Any], delta: Decimal) -> Iterator[str]:
@@ -248,28 +279,46 @@ def _habits(stream: Mapping[str, Any], delta: Decimal) -> Iterator[str]:
     )
 
 
-def _fit(fit: Mapping[str, Any]) -> Iterator[str]:
+def _fit(fit: Mapping[str, Any], seconds: int) -> Iterator[str]:
     what = f"{fit['indicator']} ({fit['node']})"
-    yield f"  {fit['at']}: levels for up_to_db, with {fit['share_of_budget']:.0%} of the budget for {what}:"
-    rows = [("up_to_db", "of the time louder", "margin ± dB")]
-    rows += [(str(step["up_to_db"]), f"{step['louder']:.2%}", _margin(step)) for step in fit["steps"]]
+    unit, key = fit["unit"], next(iter(fit["proposed"]))
+    yield f"  {fit['at']}: levels for {key}, with {fit['share_of_budget']:.0%} of the budget for {what}:"
+    rows = [(key, "events left out", "readings above", f"margin ± {unit}")]
+    rows += [(str(step[key]), _events(step, fit), _percent(step["louder"]), _margin(step)) for step in fit["steps"]]
     yield from _table(rows)
-    clamped = fit["clamped"]
     yield (
-        f"    without it, levels above {clamped['high_db']} dB count as {clamped['high_db']}: LAeq "
-        f"{clamped['bias_db']:+.2f} dB, margin {_margin(clamped)}"
+        f"    an event is {fit['unit_readings']} readings in a row: {seconds} seconds and what the sensor remembers of "
+        "them; one reading above the level leaves it out"
+    )
+    if not fit["events_exact"]:
+        yield "    up to: at worst, for a described street does not say what follows on what; --readings counts events"
+    clamped, suffix, figure = fit["clamped"], key.removeprefix("up_to"), "LAeq" if unit == "dB" else "mean"
+    high, bias = clamped[f"high{suffix}"], clamped[f"bias{suffix}"]
+    yield (
+        f"    without it, readings above {high} {unit} count as {high}: {figure} {bias:+.2f} {unit}, margin "
+        f"{_margin(clamped)}"
     )
     if fit["of_policy"]:
-        yield f"    the policy has {_said(fit['of_policy'], what)}"
-    yield f"    proposed, the lowest that at most 1 % of the time exceeds: {_said(fit['proposed'], what)}"
+        yield f"    the policy has {_said(fit['of_policy'], fit)}"
+    yield f"    proposed, the lowest that leaves out at most 1 % of events: {_said(fit['proposed'], fit)}"
     highest = fit["highest_publishable"]
     if highest and not fit["proposed"]["publishable"]:
-        yield f"    the highest with which it is shown: {_said(highest, what)}"
+        yield f"    the highest with which it is shown: {_said(highest, fit)}"
 
 
-def _said(step: Mapping[str, Any], what: str) -> str:
-    shown = f"± {_short(step['error_95'])} dB" if step["publishable"] else "not shown"
-    return f"up_to_db = {step['up_to_db']}: {what} {shown}; {step['louder']:.2%} of the time is louder, not protected"
+def _events(step: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
+    return ("" if fit["events_exact"] or not step["events"] else "up to ") + _percent(step["events"])
+
+
+def _percent(share: float) -> str:
+    """Returns a share to a hundredth of a percent; less than that is not said to be none."""
+    return "< 0.01%" if 0 < share < 0.0001 else f"{share:.2%}"
+
+
+def _said(step: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
+    key, what = next(iter(step)), f"{fit['indicator']} ({fit['node']})"
+    shown = "not shown" if step["publishable"] is False else f"± {_short(step['error_95'])} {fit['unit']}"
+    return f"{key} = {step[key]}: {what} {shown}; {_events(step, fit)} of events left out"
 
 
 def _rounded_up(epsilon: float) -> str:

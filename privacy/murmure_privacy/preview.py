@@ -37,8 +37,9 @@ from murmure_privacy.tree import Forest, Observation
 from murmure_privacy.window import ORDINARY_QUARTERS, PARTS, QUARTER_S, Calendar, Window
 from murmure_privacy.wire import MESSAGE_LIMIT, largest_message
 
-LOUDER_AT_MOST = 0.01
-"""A level is proposed for `up_to_db` if at most this share of the time is louder: what the promise leaves out."""
+LEFT_OUT_AT_MOST = 0.01
+"""A level is proposed for `up_to_db` or `up_to` if at most this share of events is left out of the promise, since they
+touch a reading that is higher. Events count, not moments: one loud second takes all events around it out."""
 
 MONTH_DAYS = 30
 STEP_TENTHS = 50
@@ -46,7 +47,7 @@ STEP_TENTHS = 50
 _MONDAY_NOON_S = 4 * 86_400 + 43_200
 _ALL_PARTS = "+".join(PARTS)
 _SHOWN = Decimal("0.0001")  # what is told of an epsilon, rounded up
-_MONTHLY = ("node", "indicator", "error_95", "unit", "publishable", "at")
+_MONTHLY = ("node", "indicator", "error_95", "unit", "publishable", "at_most_db", "at_least_db", "at")
 _LDEN = {"day": 12 / 24, "evening": 4 * 10**0.5 / 24, "night": 8 * 10 / 24}
 _TARGET = re.compile(r"^([ \t]*)target[ \t]*=[ \t]*\{[^{}\n]*\}", re.MULTILINE)
 _LARGEST_EPSILON = 100
@@ -160,7 +161,7 @@ def _tiles(calendar: Calendar, level: str, period: Window) -> list[Window]:
 def _stream(policy: Policy, made: StreamPlan, streets: Sequence[Street]) -> dict[str, Any]:
     stream = made.stream
     loud = stream.quantity.kind == "level"
-    tried = streets if loud else ()
+    tried = [street for street in streets if street.stream == stream.id or (street.stream is None and loud)]
     errors = standard_errors(made)
     sensor = SENSORS.get(stream.quantity.name)
     return {
@@ -178,7 +179,13 @@ def _stream(policy: Policy, made: StreamPlan, streets: Sequence[Street]) -> dict
         if sensor is None
         else {"error": sensor.error, "unit": stream.quantity.unit} | {"source": sensor.source},
         "streets": [
-            {"at": street.name, "says": street.says, "laeq_db": round(laeq_db(street.whole()), 1)} for street in tried
+            {"at": street.name, "says": street.says}
+            | (
+                {"laeq_db": round(laeq_db(street.whole()), 1)}
+                if loud
+                else {"mean": significant(_mean(street.whole()) / stream.quantity.per_unit)}
+            )
+            for street in tried
         ],
         "up_to": [found for street in tried if (found := fit(policy, stream, street)) is not None],
         "cap": _cap(made),
@@ -235,24 +242,49 @@ def _held(stream: StreamPolicy, level: str, street: Levels, sigma_s: float) -> H
     return histogram(node, seconds, sigma_s, node.end_s, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What can be told of a level on one node: its 95 % margin, infinite where it is no number, and what it is then at
+    most or at least, in dB, where it lies in an end bin of the histogram."""
+
+    margin: float
+    at_most_db: float | None = None
+    at_least_db: float | None = None
+
+
 def _margins(
     stream: StreamPolicy, level: str, errors: Mapping[tuple[str, str], float]
-) -> dict[str, Callable[[Levels, float], float]]:
-    """Returns, by indicator that depends on the street, its 95 % margin in dB on a street with noise scaled so."""
-    found: dict[str, Callable[[Levels, float], float]] = {}
+) -> dict[str, Callable[[Levels, float], _Told]]:
+    """Returns, by indicator that depends on the street, what can be told of it on a street with noise scaled so."""
+    found: dict[str, Callable[[Levels, float], _Told]] = {}
     if (level, "histogram") in errors:
         for name, share in EXCEEDED.items():
 
-            def exceeded(street: Levels, scale: float, share: float = share) -> float:
-                read = _held(stream, level, street, scale * errors[level, "histogram"]).exceeded(share)
-                return margin(read.value, read.low, read.high)
+            def exceeded(street: Levels, scale: float, share: float = share) -> _Told:
+                held = _held(stream, level, street, scale * errors[level, "histogram"])
+                read = held.exceeded(share)
+                return _Told(margin(read.value, read.low, read.high), *held.bound(share))
 
             found[name] = exceeded
     if (level, "energy") in errors:
-        found["laeq_db"] = lambda street, scale: _level_margin(
-            mean_energy(street, *stream.clamp), scale * errors[level, "energy"]
+        found["laeq_db"] = lambda street, scale: _Told(
+            _level_margin(mean_energy(street, *stream.clamp), scale * errors[level, "energy"])
         )
     return found
+
+
+def _level_row(made: StreamPlan, level: str, indicator: str, at: str, told: Sequence[_Told]) -> dict[str, Any]:
+    """The row of an indicator in dB that depends on the street: the margin on its median node, and a bound where that
+    is what can be told of most nodes."""
+    margins = [one.margin for one in told]
+    bounds = [(one.at_most_db, one.at_least_db) for one in told]
+    most = max(bounds, key=bounds.count)
+    at_most_db, at_least_db = most if bounds.count(most) * 2 > len(bounds) else (None, None)
+    return _row(made, level, indicator, "dB", _median(margins), at=at) | {
+        "at_most_db": at_most_db,
+        "at_least_db": at_least_db,
+        "share_publishable": significant(sum(one <= WIDEST_MARGIN_DB for one in margins) / len(margins)),
+    }
 
 
 def _level_margin(energy: float, error: float) -> float:
@@ -267,13 +299,10 @@ def _on_street(made: StreamPlan, street: Street, errors: Mapping[tuple[str, str]
     for node in made.nodes:
         levels = street.nodes(node.level)
         for name, of in _margins(made.stream, node.level, errors).items():
-            margins = [of(one, 1.0) for one in levels]
-            rows.append(
-                _row(made, node.level, name, "dB", _median(margins), at=street.name)
-                | {"share_publishable": significant(sum(one <= WIDEST_MARGIN_DB for one in margins) / len(margins))}
-            )
+            rows.append(_level_row(made, node.level, name, street.name, [of(one, 1.0) for one in levels]))
     if _has_lden(errors):
-        rows.append(_row(made, _ALL_PARTS, "lden_db", "dB", _lden_margin(made, street, errors, 1), at=street.name))
+        lden = _Told(_lden_margin(made, street, errors, 1))
+        rows.append(_level_row(made, _ALL_PARTS, "lden_db", street.name, [lden]))
     return rows
 
 
@@ -291,10 +320,10 @@ def _monthly(made: StreamPlan, street: Street, errors: Mapping[tuple[str, str], 
         mixed = _mixed(street.nodes(level))
         for name, of in _margins(made.stream, level, errors).items():
             shown = "ln_db" if (level, name) == ("night", "laeq_db") else name
-            rows.append(_row(made, level, shown, "dB", of(mixed, 1 / sqrt(count)), at=street.name))
+            rows.append(_level_row(made, level, shown, street.name, [of(mixed, 1 / sqrt(count))]))
     if _has_lden(errors):
-        error_95 = _lden_margin(made, street, errors, MONTH_DAYS)
-        rows.append(_row(made, _ALL_PARTS, "lden_db", "dB", error_95, at=street.name))
+        lden = _Told(_lden_margin(made, street, errors, MONTH_DAYS))
+        rows.append(_level_row(made, _ALL_PARTS, "lden_db", street.name, [lden]))
     return [{"days": MONTH_DAYS} | {key: row[key] for key in _MONTHLY} for row in rows]
 
 
@@ -317,24 +346,32 @@ def _lden_margin(made: StreamPlan, street: Street, errors: Mapping[tuple[str, st
 
 
 def fit(policy: Policy, stream: StreamPolicy, street: Street) -> dict[str, Any] | None:
-    """Returns how levels for `up_to_db`, in steps of 5 dB, fit a street, and which one is proposed; None for a stream
-    whose figures no such level would change.
+    """Returns how levels for `up_to_db` (air: `up_to`) fit a street, and which one is proposed; None for a stream whose
+    figures no such level would change.
 
-    Proposed is the smallest step that at most LOUDER_AT_MOST of the time exceeds: the least noise among those that
-    leave no more out. `highest_publishable` is the highest step that keeps the margin of the longest node (the median
-    one) within 3 dB, `of_policy` the level that the policy names.
+    Levels are tried in steps of 5 dB, for air 1, 2, 5, 10, 20, 50, ... Of each, `events` is the share of events of the
+    protected length that touch a higher reading and so are left out of the promise (at most so many where
+    `events_exact` is false), `louder` the share of readings that are higher. Proposed is the smallest step that leaves
+    out at most LEFT_OUT_AT_MOST of events: the least noise among those that keep the promise to nearly all.
+    `highest_publishable` is the highest step that keeps the margin in dB of the longest node (the median one) within
+    3 dB, `of_policy` the level that the policy names.
     """
     names = [name for name, _ in stream.indicators]
     name = "energy" if "energy" in names else "mean" if "mean" in names else None
     if name is None:
         return None
+    quantity = stream.quantity
+    in_db, per_unit = quantity.kind == "level", quantity.per_unit
+    suffix = "_db" if in_db else ""
     level = max((level for level, _ in stream.nodes), key=lambda level: ORDINARY_QUARTERS[level])
     whole = street.whole()
     nodes = street.nodes(level)
     low, high = stream.bounds
-    energies = {
-        clamp: [mean_energy(node, *clamp) for node in nodes] for clamp in ((low, high), (low, stream.quantity.ceiling))
-    }
+    energies = (
+        {clamp: [mean_energy(node, *clamp) for node in nodes] for clamp in ((low, high), (low, quantity.ceiling))}
+        if name == "energy"
+        else {}
+    )
 
     def error_95(up_to: int | None) -> float:
         unit_of = replace(stream, up_to=up_to, cap=None)
@@ -348,33 +385,57 @@ def fit(policy: Policy, stream: StreamPolicy, street: Street) -> dict[str, Any] 
         return _median([_level_margin(one, error) for one in energies[unit_of.clamp]])
 
     def step(up_to: int) -> dict[str, Any]:
-        found = {"up_to_db": up_to // 10, "louder": significant(louder(whole, up_to))}
-        return found | _shown(error_95(up_to))
+        found = {
+            f"up_to{suffix}": up_to // per_unit,
+            "events": significant(street.left_out(up_to, stream.unit_readings)),
+            "louder": significant(louder(whole, up_to)),
+        }
+        return found | _shown(error_95(up_to), in_db)
 
-    first = low // STEP_TENTHS * STEP_TENTHS + STEP_TENTHS
-    last = min(max(max(whole), first), stream.quantity.ceiling)
-    steps = [step(up_to) for up_to in range(first, last + STEP_TENTHS, STEP_TENTHS)]
-    true_db = laeq_db(whole)
+    def bias(*clamp: int) -> float:
+        read = laeq_db if in_db else _mean
+        return round((read(whole, *clamp) - read(whole)) / (1 if in_db else per_unit), 2)
+
+    steps = [step(up_to) for up_to in _steps(stream, max(whole))]
     weights = dict(stream.indicators)
     return {
         "at": street.name,
         "node": level,
-        "indicator": "laeq_db" if name == "energy" else "level_db_mean",
+        "indicator": "laeq_db" if name == "energy" else quantity.printed,
+        "unit": quantity.unit,
+        "unit_readings": stream.unit_readings,
+        "events_exact": street.events is not None,
         "share_of_budget": significant(float(weights[name] / sum(weights.values()))),
         "steps": steps,
-        "proposed": next((one for one in steps if one["louder"] <= LOUDER_AT_MOST), steps[-1]),
+        "proposed": next(one for one in steps if one["events"] <= LEFT_OUT_AT_MOST or one is steps[-1]),
         "highest_publishable": next((one for one in reversed(steps) if one["publishable"]), None),
         "of_policy": None if stream.up_to is None else step(stream.up_to),
-        "floor_bias_db": round(laeq_db(whole, low) - true_db, 2),
-        "clamped": {"high_db": high // 10, "bias_db": round(laeq_db(whole, low, high) - true_db, 2)}
-        | _shown(error_95(None)),
+        f"floor_bias{suffix}": bias(low),
+        "clamped": {f"high{suffix}": high // per_unit, f"bias{suffix}": bias(low, high)}
+        | _shown(error_95(None), in_db),
     }
 
 
-def _shown(error_95: float) -> dict[str, Any]:
+def _steps(stream: StreamPolicy, highest: int) -> list[int]:
+    """Returns the levels to try above the floor, in reading units, up to the first that nothing exceeds."""
+    ceiling = stream.quantity.ceiling
+    if stream.quantity.kind == "level":
+        every = list(range(stream.bounds[0] // STEP_TENTHS * STEP_TENTHS + STEP_TENTHS, ceiling + 1, STEP_TENTHS))
+    else:
+        every = [digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)]
+    above = [level for level in every if stream.bounds[0] < level <= ceiling]
+    return [level for level, below in zip(above, [0, *above], strict=False) if below < highest] or above[:1]
+
+
+def _mean(levels: Levels, low: int = 0, high: int = 100_000) -> float:
+    """Returns the mean of readings held between `low` and `high` first."""
+    return sum(share * min(max(level, low), high) for level, share in levels.items())
+
+
+def _shown(error_95: float, in_db: bool) -> dict[str, Any]:
     return {
         "error_95": significant(error_95) if isfinite(error_95) else None,
-        "publishable": error_95 <= WIDEST_MARGIN_DB,
+        "publishable": error_95 <= WIDEST_MARGIN_DB if in_db else None,
     }
 
 

@@ -28,6 +28,10 @@ _YEARS = range(1970, 2100)
 _LARGEST = Decimal(1_000_000)
 
 
+class NoMetric(ConfigError):
+    """A recording that has nothing for the quantity of a stream."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """Rows of one stream: (start in ms UTC, value in reading units), sorted; the median step between them."""
@@ -53,7 +57,7 @@ def read(path: Path, stream: StreamPolicy, site: str | None, metric: str | None)
     """Returns the rows of `path` that feed `stream`.
 
     `site` may be left out if the file has one; `metric` names one where the quantity's own choice is not wanted.
-    Raises ConfigError naming file, key and the mend.
+    Raises ConfigError naming file, key and the mend; NoMetric where the site has no metric of the stream's quantity.
     """
     where = str(path)
     by_site: dict[str, dict[str, list[tuple[int, Decimal]]]] = {}
@@ -133,7 +137,7 @@ def _choose(where: str, stream: StreamPolicy, found: Mapping[str, object], metri
         present = tuple(name for name in names if name in found)
         if present:
             return present
-    raise ConfigError(
+    raise NoMetric(
         where,
         "metric",
         f"nothing for {stream.quantity.name} among {', '.join(sorted(found))}",

@@ -1,11 +1,14 @@
 """Streets on which a preview says what levels would show: two described here, or one that was recorded.
 
-A street is how often each level occurs in each quarter-hour. Nothing here has seen a running gateway: a recording is
-one that the steward gives, public or already published.
+A street is how often each level occurs in each quarter-hour, and, of a recorded one, how loud the loudest moment of
+each event is. Nothing here has seen a running gateway: a recording is one that the steward gives, public or already
+published. Concentrations have streets too; what is said of levels in tenths of a decibel then holds for tenths of a
+microgram.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import erf, gcd, log10, sqrt
@@ -25,13 +28,20 @@ _MOST_NODES = 1000  # of one level: years of quarter-hours say no more
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """`quarters`: by start of the quarter-hour, how many slots had which level; `slots` is what a whole one has."""
+    """`quarters`: by start of the quarter-hour, how many slots had which level; `slots` is what a whole one has.
+
+    `events`: the loudest readings of events of the protected length, each as a share of all events, wherever they
+    begin; None where only the levels are described and not what follows on what. `stream`: the one whose sensor might
+    have recorded it, and whose unit is that length; None: any stream of levels.
+    """
 
     name: str
     says: str
     calendar: Calendar
     quarters: Mapping[int, Mapping[int, float]]
     slots: int
+    events: Levels | None = None
+    stream: str | None = None
 
     def whole(self) -> Levels:
         """Returns the levels of all of its time."""
@@ -52,6 +62,13 @@ class Street:
                 found.append(quarters)
         spread = min(len(found), _MOST_NODES)
         return [self._pooled(found[at * len(found) // spread]) for at in range(spread)] or [self.whole()]
+
+    def left_out(self, tenths: int, unit_readings: int) -> float:
+        """Returns the share of events of so many readings that touch one above a level: what a promise up to that level
+        leaves out. Without `events` the largest that it can be, as if no two louder readings were near each other."""
+        if self.events is None:
+            return min(1.0, unit_readings * louder(self.whole(), tenths))
+        return louder(self.events, tenths)
 
     def _pooled(self, quarters: list[int]) -> Levels:
         pooled: Levels = {}
@@ -115,10 +132,49 @@ def _law(median: int, deviation: float) -> Levels:
     return {level: share / whole for level, share in shares.items()}
 
 
+class _Events:
+    """Counts runs of `length` consecutive slots by the loudest reading in each; every run ends with a reading. Runs
+    that begin before the first reading, or before one that follows on as long a silence, are left out: nobody knows how
+    loud they were."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._began = self._last = -length
+        self._high: deque[tuple[int, int]] = deque()  # readings of the run, each louder than all that follow it
+        self._counts: dict[int, int] = {}
+        self._loudest = 0  # no level of a policy is below
+
+    def add(self, slot: int, level: int) -> None:
+        """Adds the reading of a slot; slots come in order."""
+        if not self._high or slot - self._last >= self._length:
+            self._began = slot
+        self._last = slot
+        while self._high and self._high[-1][1] <= level:
+            self._high.pop()
+        self._high.append((slot, level))
+        while self._high[0][0] <= slot - self._length:
+            self._high.popleft()
+        loudest = self._high[0][1]
+        self._loudest = max(self._loudest, loudest)
+        if slot - self._length + 1 >= self._began:
+            self._counts[loudest] = self._counts.get(loudest, 0) + 1
+
+    def shares(self) -> Levels:
+        """Returns the share of runs by their loudest reading; a recording shorter than one run is a run."""
+        counts = self._counts or {self._loudest: 1}
+        return {level: count / sum(counts.values()) for level, count in sorted(counts.items())}
+
+
 def recorded(rows: recording.Recording, stream: StreamPolicy, timezone: str) -> Street:
     """Returns a recording as a street: one reading a slot, as a gateway would have had. A slot is as long as a step of
-    the recording where that is longer than the policy's."""
-    cadence_ms = max(stream.cadence_ms, gcd(rows.step_ms, QUARTER_S * 1000))
+    the recording where that is a multiple of the policy's; an event then begins at each of the policy's slots."""
+    step_ms = gcd(rows.step_ms, QUARTER_S * 1000)
+    times = step_ms // stream.cadence_ms if step_ms % stream.cadence_ms == 0 else 1
+    cadence_ms = times * stream.cadence_ms
+    # n readings touch `short` steps or one more, depending on where in a step they begin.
+    short, longer = divmod(stream.unit_readings - 1, times)
+    lengths = {short + 1: (times - longer) / times, short + 2: longer / times}
+    events = [(_Events(length), weight) for length, weight in lengths.items() if weight]
     quarters: dict[int, dict[int, float]] = {}
     last_slot = -1
     for _, readings in recording.batches(rows, replace(stream, cadence_ms=cadence_ms)):
@@ -128,7 +184,14 @@ def recorded(rows: recording.Recording, stream: StreamPolicy, timezone: str) -> 
                 last_slot = slot
                 quarter = quarters.setdefault(time_ms // (QUARTER_S * 1000) * QUARTER_S, {})
                 quarter[level] = quarter.get(level, 0) + 1
-    says = f"recorded, one level every {rows.step_ms / 1000:g} s"
+                for one, _ in events:
+                    one.add(slot, level)
+    says = f"recorded, one reading every {rows.step_ms / 1000:g} s"
     if rows.step_ms > stream.cadence_ms:
-        says += ", so that shorter sounds are not in it"
-    return Street(rows.site, says, Calendar(timezone), quarters, QUARTER_S * 1000 // cadence_ms)
+        says += ", so that what is shorter is not in it"
+    loudest: Levels = {}
+    for one, weight in events:
+        for level, share in one.shares().items():
+            loudest[level] = loudest.get(level, 0.0) + weight * share
+    slots = QUARTER_S * 1000 // cadence_ms
+    return Street(rows.site, says, Calendar(timezone), quarters, slots, loudest, stream.id)

@@ -130,7 +130,9 @@ def test_a_preview_is_one_document_or_a_page(
     assert re.search(r"laeq_db +no +no\n", text)
     assert re.search(r"\n +1 +1 +2\.87 +6\.49 +29\.9\*\n", text)
     assert "who held it for as likely as not before is right at most 73% of the time after" in text
-    assert "proposed, the lowest that at most 1 % of the time exceeds: up_to_db = 60" in text
+    assert "proposed, the lowest that leaves out at most 1 % of events: up_to_db = 65: laeq_db (1d) not shown" in text
+    assert re.search(r"\n +up_to_db +events left out +readings above +margin ± dB\n", text)
+    assert re.search(r"\n +60 +up to 1\.78% +0\.07% +", text)
     assert text.endswith("All streams together: epsilon 1.8064, delta 1e-06\n")
 
 
@@ -171,7 +173,8 @@ def test_a_cap_and_a_level_are_said_in_words(
     assert preview(policy_text("noise", swap=(level, cap))) == 0
     text = capsys.readouterr().out
     assert "for any 15 seconds during which no reading is above 70 dB" in text
-    assert "the policy has up_to_db = 70: laeq_db (1d) not shown; 0.00% of the time is louder, not protected" in text
+    assert "the policy has up_to_db = 70: laeq_db (1d) not shown; 0.00% of events left out" in text
+    assert "an event is 27 readings in a row: 15 seconds and what the sensor remembers of them; one reading" in text
     assert "cap: 2 a day may cost epsilon 30 over a year:\n    enough for 92 days of it" in text
     assert "the highest with which it is shown: up_to_db = 55: laeq_db (1d) ± " in text
 
@@ -187,8 +190,63 @@ def test_a_recording_takes_the_place_of_the_described_streets(
     said = json.loads(capsys.readouterr().out)
     noise = said["streams"][1]
     assert {row["at"] for stream in said["streams"] for row in stream["nodes"]} == {None, "roof"}
-    assert noise["streets"] == [{"at": "roof", "says": "recorded, one level every 1 s", "laeq_db": 67.0}]
+    assert noise["streets"] == [{"at": "roof", "says": "recorded, one reading every 1 s", "laeq_db": 67.0}]
     assert noise["up_to"][0]["proposed"]["up_to_db"] == 70
+    below = next(step for step in noise["up_to"][0]["steps"] if step["up_to_db"] == 65)
+    assert (below["events"], below["louder"]) == (1, 0.5), (
+        "every event touches a second of 70 dB, half of the seconds are"
+    )
+
+
+def test_a_width_of_a_bin_and_a_bound_are_said_to_be_that(
+    preview: Callable[..., int], policy_text: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ "2.5" beside a percentile is half a bin and not what the noise makes; what lies in an end bin is at most or at
+    least, not a number. Without a histogram neither is said."""
+    assert preview(policy_text("noise")) == 0
+    text = capsys.readouterr().out
+    assert "l10, l50, l90: told as the middle of a bin; ± 2.5 dB is half its width, whatever the epsilon" in text
+    assert re.search(r"l90_db +no +≤ 40\n", text)
+    assert "≤, ≥: at most, at least so many dB" in text
+    assert preview(policy_text("noise", swap=(("histogram = 6, ", ""),))) == 0
+    text = capsys.readouterr().out
+    assert "half its width" not in text and "at most, at least" not in text
+
+
+def test_a_recording_is_tried_on_each_stream_that_it_feeds(
+    preview: Callable[..., int], policy_text: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recording of air says what the level of air leaves out and nothing of noise, one of both says it of both;
+    --metric chooses the stream; one that feeds none is one line."""
+    file = tmp_path / "both.csv"
+    both = [
+        f"2026-01-05T12:{at // 60:02}:{at % 60:02}Z,pole,{what}"
+        for at in range(600)
+        for what in ("pm2_5,7.5,ug/m3", "laeq_1s,50,dB")
+    ]
+    for lines, options, tried in (
+        (both, (), {"plaza/noise", "plaza/pm2_5"}),
+        (both[::2], (), {"plaza/pm2_5"}),
+        (both, ("--metric", "pm2_5"), {"plaza/pm2_5"}),
+        (both, ("--metric", "laeq_1s"), {"plaza/noise"}),
+    ):
+        file.write_text("\n".join([",".join(recording.HEADER), *lines]) + "\n")
+        assert preview(policy_text(), "--readings", str(file), "--json", *options) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert {stream["id"] for stream in said["streams"] if stream["up_to"]} == tried
+    file.write_text("\n".join([",".join(recording.HEADER), *both[::2]]) + "\n")
+    assert preview(policy_text("pm2_5"), "--readings", str(file)) == 0
+    text = capsys.readouterr().out
+    assert "pole: mean 7.5 ug/m3; recorded, one reading every 1 s" in text
+    assert "proposed, the lowest that leaves out at most 1 % of events: up_to = 10: pm2_5_ug_m3 (1d) ± " in text
+    with pytest.raises(ConfigError, match=r"both\.csv: metric: nothing for noise among pm2_5; give another file"):
+        preview(policy_text("noise", "footfall"), "--readings", str(file))
+
+
+@pytest.mark.parametrize(("share", "said"), [(0, "0.00%"), (0.00004, "< 0.01%"), (0.0001, "0.01%"), (1, "100.00%")])
+def test_little_is_not_said_to_be_nothing(share: float, said: str) -> None:
+    """A share that would round to nought is told as less than a hundredth of a percent."""
+    assert cli._percent(share) == said
 
 
 def test_what_is_wrong_with_a_preview_is_one_line(
@@ -199,7 +257,7 @@ def test_what_is_wrong_with_a_preview_is_one_line(
     for streams, options, said in (
         (("noise",), ("--site", "roof"), "policy preview: --site: without --readings; name the recording too"),
         (("noise",), ("--metric", "x"), "policy preview: --metric: without --readings"),
-        (("footfall",), readings, "policy.toml: stream: none measures levels; leave --readings out"),
+        (("footfall",), readings, "policy.toml: stream: none measures levels or air; leave --readings out"),
         (("noise",), readings, "street.csv: site: 2 sites; add --site with one of pole, roof"),
         (("noise",), (*readings, "--site", "x"), "street.csv: site: 'x' is not there"),
         (("noise",), ("--readings", "none.csv"), "none.csv: file: No such file"),

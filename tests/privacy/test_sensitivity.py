@@ -534,7 +534,8 @@ def sigma(write_policy: WritePolicy, limit: str, tail: int = 11) -> float:
 
 @pytest.mark.shared
 def test_the_table_of_both_units_is_what_the_plan_gives(write_policy: WritePolicy, shared: Path) -> None:
-    """Bias, error and what is left out, of each recording under each unit, recomputed from plan and recordings."""
+    """Bias, error and what is left out (events of 27 readings, and readings), of each recording under each unit,
+    recomputed from plan and recordings."""
     found = {}
     for name, (file, slots) in RECORDINGS.items():
         with gzip.open(shared / "data" / "noise" / file, "rt") as text:
@@ -544,6 +545,8 @@ def test_the_table_of_both_units_is_what_the_plan_gives(write_policy: WritePolic
         row.append(f"{10 / log(10) * sigma(write_policy, '') / slots / means[85]:.2f}")
         for level in (60, 75):
             row.append(f"{10 / log(10) * sigma(write_policy, f', up_to_db = {level}') / slots / means[140]:.2f}")
+            events = [max(levels[at : at + 27]) > level for at in range(len(levels) - 26)]
+            row.append(f"{sum(events) / len(events):.2%}".replace("%", " %"))
             row.append(f"{sum(each > level for each in levels) / len(levels):.2%}".replace("%", " %"))
         found[name] = row
     lines = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines()]
