@@ -147,7 +147,7 @@ class _Port:
         self._look_at_speed()
 
     def _look_at_speed(self) -> None:
-        self._client_baud = self.pty.client_baud()
+        self._client_baud = self.device.baud if self.device.usb else self.pty.client_baud()
 
     def _turn_plug(self) -> None:
         at_ms = self.plug_ms.pop(0)

@@ -8,17 +8,16 @@ import time
 from pathlib import Path
 
 from .devices import DEVICES
-from .devices.base import Source
+from .devices.base import AIR, Source
 from .errors import SimError
 from .faults import parse_fault
 from .live import LiveDevice
 from .pty_port import PtyPort
-from .replay import AIR, FOOTFALL, NOISE, Replay, Series, load, played_metrics
+from .replay import Replay, Series, load, played_metrics
 from .scenario import PortPlan, build_device, check_settings, steady_source
 from .street import Street
 
 _WHERE = "sim device"
-_QUANTITIES = {"sds011": AIR, "modbus_noise": NOISE, "tfluna": FOOTFALL}
 
 
 def play_device(args: argparse.Namespace) -> int:
@@ -78,7 +77,7 @@ def _number(key: str, text: str) -> float:
 def _replay(args: argparse.Namespace, seed: int) -> Replay:
     if args.site is None or not args.metric:
         raise SimError(_WHERE, "--replay", "stands without --site and --metric", "add both")
-    quantity = _QUANTITIES[args.name]
+    quantity = DEVICES[args.name].quantity
     fitting = played_metrics(quantity)
     for metric in args.metric:
         if metric not in fitting:

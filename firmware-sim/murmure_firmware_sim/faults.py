@@ -12,13 +12,12 @@ from typing import TypeVar
 
 from .devices.base import MS_PER_S, S_PER_MINUTE, SLOT_MS, Device, Piece, Source
 from .devices.modbus_noise import ModbusNoise
-from .devices.sds011 import Sds011
 from .devices.tfluna import TfLuna, frame
 from .errors import SimError
 
 FAULTS: dict[str, tuple[str, float | None]] = {
     "silent": ("says and answers nothing; the port stays open", None),
-    "sleeping": ("sds011: asleep at the start, as another program left it", None),
+    "sleeping": ("asleep at the start, as another program left it: sds011, pmsx003, sps30", None),
     "wrong_baud": ("its line runs at ARG baud (else half its own): rubbish both ways", 0),
     "bit_flip": ("one bit of a byte turns with probability ARG", 0.001),
     "drop": ("a byte is lost with probability ARG", 0.001),
@@ -148,8 +147,8 @@ class FaultyDevice(Device):
         self._values = [_limited(fault) for fault in faults if fault.name in _VALUE_FAULTS]
         if self._values:
             device.source = _FaultySource(device.source, self._values, start_ms)
-        if isinstance(device, Sds011) and "sleeping" in self._faults:
-            device.asleep = True
+        if "sleeping" in self._faults:
+            device.be_asleep()
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -157,8 +156,12 @@ class FaultyDevice(Device):
 
     @property
     def baud(self) -> int:  # type: ignore[override]
-        fault = self._now("wrong_baud")
+        fault = None if self.usb else self._now("wrong_baud")
         return self._device.baud if fault is None else int(fault.arg) or self._device.baud // 2
+
+    @property
+    def usb(self) -> bool:  # type: ignore[override]
+        return self._device.usb
 
     @property
     def polled_only(self) -> bool:  # type: ignore[override]

@@ -86,7 +86,8 @@ class LiveDevice:
         data = self._port.read()
         if not data:
             return
-        data = resampled(data, self._port.client_baud(), self._device.baud)
+        if not self._device.usb:
+            data = resampled(data, self._port.client_baud(), self._device.baud)
         for said, time_ms in self._device.receive(data, int(now_ms)):
             # Behind what is on the line already, at its own pace.
             starts_ms = max(float(time_ms), self._line_free_ms)
@@ -103,7 +104,8 @@ class LiveDevice:
             if said and queue is self._answers and queue:
                 break  # nothing comes between the bytes of an answer
         if said and self._port.heard():
-            self._port.write(resampled(said, self._device.baud, self._port.client_baud()))
+            heard_baud = self._device.baud if self._device.usb else self._port.client_baud()
+            self._port.write(resampled(said, self._device.baud, heard_baud))
 
     def _turn_plug(self, now_ms: float) -> None:
         if self._plug_ms and now_ms >= self._plug_ms[0]:

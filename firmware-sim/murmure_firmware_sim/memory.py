@@ -10,10 +10,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from .devices.base import MS_PER_S, S_PER_MINUTE, Source
-
-FAST_MS = 125
-"""Time constant of the time weighting F of IEC 61672-1; S has 1000."""
+from .devices.base import FAST_MS, MS_PER_S, S_PER_MINUTE, Source
 
 AVERAGE_MS = 1000
 """Over how long an SDS011 averages: its vendor's response time."""

@@ -23,10 +23,9 @@ from statistics import median_low
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from .devices.base import MS_PER_S, S_PER_MINUTE, SLOT_MS, SLOTS_PER_MINUTE
+from .devices.base import AIR, FOOTFALL, MS_PER_S, NOISE, S_PER_MINUTE, SLOT_MS, SLOTS_PER_MINUTE
 from .errors import SimError
 
-FOOTFALL, NOISE, AIR = "footfall", "noise", "air"
 _HEADER = ["timestamp_utc", "site", "metric", "value", "unit"]
 # Which metrics make a series, best first; the second of a pair is taken where the recording has it.
 _WANTED: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -9,24 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from .devices import DEVICES
-from .devices.base import Device, Source
-from .devices.modbus_noise import BAUDS, ModbusNoise
-from .devices.sds011 import Sds011
-from .devices.tfluna import TfLuna
+from .devices.base import AIR, FOOTFALL, NOISE, Device, Source
+from .devices.modbus_noise import BAUDS
 from .errors import SimError
 from .faults import Fault, FaultyDevice, parse_fault
-from .memory import AVERAGE_MS, FAST_MS, LONGEST_AVERAGE_MS, LONGEST_TIME_CONSTANT_MS, Memory
+from .memory import LONGEST_AVERAGE_MS, LONGEST_TIME_CONSTANT_MS, Memory
 from .replay import DayTable, Replay, Series
 from .steady import Steady
 from .street import PROFILES, Street
 
 _SHORTEST_SKEW_MS, _LONGEST_SKEW_MS = 1_000, 900_000
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "sds011": ("pm2_5", "pm10", "average_ms"),
-    "modbus_noise": ("level_db", "baud", "slave", "time_constant_ms"),
-    "tfluna": ("distance_cm", "body_cm", "rate_hz", "crossings_per_min"),
-}
-_VALUES = ("pm2_5", "pm10", "level_db", "crossings_per_min")
+_VALUES = {AIR: ("pm2_5", "pm10"), NOISE: ("level_db",), FOOTFALL: ("crossings_per_min",)}
 _MOST = {
     "pm2_5": 999.9,
     "pm10": 999.9,
@@ -221,10 +214,11 @@ def _days(file: str, where: str, days: list[Any] | None) -> DayTable | None:
 
 def check_settings(file: str, where: str, device: str, settings: Mapping[str, object]) -> None:
     """Raises SimError for a setting that the device does not have, or a value that it cannot take."""
+    kind = DEVICES[device]
+    known = (*_VALUES[kind.quantity], *kind.options, *(kind.memory or ())[:1])
     for key, value in settings.items():
-        if key not in SETTINGS[device]:
-            known = ", ".join(SETTINGS[device])
-            raise SimError(file, f"{where}{key}", f"is no setting of {device}", f"write one of {known}")
+        if key not in known:
+            raise SimError(file, f"{where}{key}", f"is no setting of {device}", f"write one of {', '.join(known)}")
         most = _MOST.get(key, 65_535)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
             raise SimError(file, f"{where}{key}", f"{value!r} is out of range", f"write a number from 0 to {most}")
@@ -235,7 +229,7 @@ def check_settings(file: str, where: str, device: str, settings: Mapping[str, ob
 
 def steady_source(settings: Mapping[str, float]) -> Steady | None:
     """Returns a source of constant values if any of the settings is a value, else None."""
-    if not any(key in settings for key in _VALUES):
+    if not any(key in settings for keys in _VALUES.values() for key in keys):
         return None
     pm2_5 = settings.get("pm2_5", 10.0)
     return Steady(
@@ -247,34 +241,19 @@ def steady_source(settings: Mapping[str, float]) -> Steady | None:
 
 def _remembered(plan: PortPlan) -> Source:
     """Returns what the device shows of its source: a recording holds the memory of the sensor that made it already."""
-    for key, usual_ms in (("time_constant_ms", FAST_MS), ("average_ms", AVERAGE_MS)):
-        memory_ms = int(plan.settings.get(key, usual_ms if isinstance(plan.source, Street) else 0))
-        if memory_ms and key in SETTINGS[plan.device]:
-            return Memory(plan.source, **{key: memory_ms})
-    return plan.source
+    memory = DEVICES[plan.device].memory
+    if memory is None:
+        return plan.source
+    key, usual_ms = memory
+    memory_ms = int(plan.settings.get(key, usual_ms if isinstance(plan.source, Street) else 0))
+    return Memory(plan.source, **{key: memory_ms}) if memory_ms else plan.source
 
 
 def build_device(plan: PortPlan, start_ms: int) -> Device:
     """Returns the port's device, with its faults around it; `start_ms` is when it is switched on."""
-    device: Device
-    source = _remembered(plan)
-    if plan.device == "tfluna":
-        device = TfLuna(
-            source,
-            plan.seed,
-            idle_cm=int(plan.settings.get("distance_cm", 180)),
-            body_cm=int(plan.settings.get("body_cm", 60)),
-            rate_hz=int(plan.settings.get("rate_hz", 10)),
-        )
-    elif plan.device == "modbus_noise":
-        device = ModbusNoise(
-            source,
-            plan.seed,
-            slave=int(plan.settings.get("slave", 1)),
-            baud=int(plan.settings.get("baud", 9600)),
-        )
-    else:
-        device = Sds011(source, plan.seed)
+    kind = DEVICES[plan.device]
+    options = {keyword: int(plan.settings[key]) for key, keyword in kind.options.items() if key in plan.settings}
+    device = kind(_remembered(plan), plan.seed, **options)
     if plan.passive:
         device.be_passive()
     return FaultyDevice(device, plan.faults, plan.seed, start_ms) if plan.faults else device

@@ -8,8 +8,9 @@ A device is a state machine in simulated time. It never reads a clock: `advance(
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar, Protocol
 
 Piece = tuple[bytes, int]
 """Bytes, and the time (ms, UTC epoch) at which the last of them had arrived; `b""` tells of silence until then."""
@@ -21,6 +22,12 @@ SLOTS_PER_MINUTE = 60_000 // SLOT_MS
 
 MS_PER_S = 1000
 S_PER_MINUTE = 60
+
+FOOTFALL, NOISE, AIR = "footfall", "noise", "air"
+FAST_MS = 125
+"""Time constant of the time weighting F of IEC 61672-1; S has 1000."""
+NO_VALUE = 0xFFFF
+"""What a source shows, in tenths, where a sensor is broken and has no value: each device says so in its own way."""
 
 
 class Source(Protocol):
@@ -44,13 +51,20 @@ class Device(ABC):
     """One device behind one serial port.
 
     `baud` is the speed of its line, `frame_bytes` the length of one spontaneous frame, `polled_only` says that it never
-    speaks unasked. `frames` and `crossings` count what it has sent by itself or answered.
+    speaks unasked, `usb` that its line has no speed to be wrong about. `frames` and `crossings` count what it has sent
+    by itself or answered. `quantity` is what it shows of a source.
     """
 
     name: str
+    quantity: str
     baud: int
     frame_bytes: int
     polled_only = False
+    usb = False
+    options: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Settings that are keywords of the constructor, whole numbers: the setting to the keyword."""
+    memory: tuple[str, int] | None = None
+    """The setting of what it remembers of its source (`time_constant_ms` or `average_ms`), and the usual value."""
     marks_per_s = 1
     """Pieces of a second's speech; more than one only if a fault splits it."""
     latency_ms = 20
@@ -124,6 +138,10 @@ class Device(ABC):
 
     def be_passive(self) -> None:
         """Says nothing until it is asked, as a program before this one left it."""
+        return
+
+    def be_asleep(self) -> None:
+        """Sleeps, as a program before this one left it; only what has a sleep can."""
         return
 
     def unplugged(self) -> tuple[int, ...]:

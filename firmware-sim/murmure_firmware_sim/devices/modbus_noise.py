@@ -9,7 +9,9 @@ Words of the protocol are big-endian, the CRC (A001, start FFFF) low byte first.
 
 from __future__ import annotations
 
-from .base import S_PER_MINUTE, Device, Source
+from types import MappingProxyType
+
+from .base import FAST_MS, NOISE, S_PER_MINUTE, Device, Source
 
 LEVEL, MODEL, POINTS, ADDRESS, BAUD_CODE, MODE = 0x00, 0x64, 0x65, 0x66, 0x67, 0x68
 
@@ -25,9 +27,12 @@ class ModbusNoise(Device):
     """The transmitter. A written address or speed holds from the next power cycle, as on the real board."""
 
     name = "modbus_noise"
+    quantity = NOISE
     baud = 9600
     frame_bytes = 7
     polled_only = True
+    options = MappingProxyType({"slave": "slave", "baud": "baud"})
+    memory = ("time_constant_ms", FAST_MS)
 
     def __init__(self, source: Source, seed: int = 0, slave: int = 1, baud: int = 9600) -> None:
         super().__init__(source, seed)

@@ -6,7 +6,7 @@ host     AA  B4  command  set  value  0...  [13-14 new id]  [15-16 target]  sum8
 
 from __future__ import annotations
 
-from .base import S_PER_MINUTE, Device, Source, sum8
+from .base import AIR, S_PER_MINUTE, Device, Source, sum8
 
 _ANY = b"\xff\xff"
 _COMMAND_BYTES = 19
@@ -21,8 +21,10 @@ class Sds011(Device):
     """The device with its whole command set. A power cut wakes it and leaves its settings, kept in flash."""
 
     name = "sds011"
+    quantity = AIR
     baud = 9600
     frame_bytes = 10
+    memory = ("average_ms", 1000)
 
     def __init__(self, source: Source, seed: int = 0, device_id: bytes = b"\xa1\x60") -> None:
         super().__init__(source, seed)
@@ -74,6 +76,10 @@ class Sds011(Device):
     def be_passive(self) -> None:
         """In query mode."""
         self.mode = _ASKED
+
+    def be_asleep(self) -> None:
+        """As after command 06."""
+        self.asleep = True
 
     def power_cycle(self, now_ms: int) -> None:
         """The fan starts again; mode, id and working period are kept."""

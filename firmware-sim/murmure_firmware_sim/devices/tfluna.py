@@ -7,8 +7,9 @@ both     5A  length  id  data  sum8 of all before        (commands and their rep
 from __future__ import annotations
 
 from random import Random
+from types import MappingProxyType
 
-from .base import DIP_MS, MS_PER_S, S_PER_MINUTE, SLOT_MS, Device, Source, sum8
+from .base import DIP_MS, FOOTFALL, MS_PER_S, S_PER_MINUTE, SLOT_MS, Device, Source, sum8
 
 _VERSION, _RESET, _RATE, _TRIGGER, _FORMAT, _OUTPUT, _CHECK, _FACTORY, _SAVE = 1, 2, 3, 4, 5, 7, 8, 16, 17
 _CM, _MM = 1, 6
@@ -29,9 +30,11 @@ class TfLuna(Device):
     """The beam across a doorway: the far wall, and now and then a body in between."""
 
     name = "tfluna"
+    quantity = FOOTFALL
     baud = 115200
     frame_bytes = 9
     latency_ms = 5
+    options = MappingProxyType({"distance_cm": "idle_cm", "body_cm": "body_cm", "rate_hz": "rate_hz"})
 
     def __init__(
         self, source: Source, seed: int = 0, idle_cm: int = IDLE_CM, body_cm: int = BODY_CM, rate_hz: int = 10
