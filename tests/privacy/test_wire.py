@@ -205,8 +205,11 @@ def test_the_fullest_receipt_fits_a_message() -> None:
 
 @pytest.mark.parametrize(
     "again",
-    [[], [[]], [[1]], [[1, 2, 3]], [1, 2], [[0, 1]], [[3, 2]], [[1, 1 << 54]], [[1, 2], [3, 4]], [[5, 6], [1, 2]]]
-    + [[[3 * n + 1, 3 * n + 2] for n in range(wire.AGAIN_LIMIT + 1)], [["1", 2]], {}, b"", 0],
+    [
+        *([], [[]], [[1]], [[1, 2, 3]], [1, 2], [["1", 2]], {}, b"", 0),
+        *([[0, 1]], [[3, 2]], [[1, 1 << 54]], [[1, 2], [3, 4]], [[5, 6], [1, 2]]),
+        [[3 * n + 1, 3 * n + 2] for n in range(wire.AGAIN_LIMIT + 1)],
+    ],
 )
 def test_what_is_asked_for_again_has_one_form(again: object) -> None:
     """Ranges of numbers that are empty, touch, turn back, or are more than fit: refused; the field is left out or
