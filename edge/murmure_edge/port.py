@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from murmure_edge.link import BenchGone, Link, LinkDenied, LinkError, LinkLost
 from murmure_edge.reading import PortBatch, PortHealth, PortState, Reading
-from murmure_edge.sensors.base import Driver, PolledDriver
+from murmure_edge.sensors.base import Driver, PolledDriver, Told
 
 FIRST_BACK_OFF_MS, LONGEST_BACK_OFF_MS = 500, 30_000
 COMMAND_GAP_MS = 200  # a sensor answers one command before it is given the next
-LONGEST_SILENCE_MS = 60_000  # between two tries to wake a sensor that stays silent
+LONGEST_SILENCE_MS = 60_000  # between two tries to wake a sensor that stays silent, or to meet the right one
 SPOILED_PER_GOOD = 100  # degraded: more than one spoiled frame among so many good ones
 JUDGED_EVERY_MS = 60_000  # over at least so long, lest one lorry's spark make a state
 
@@ -22,6 +22,8 @@ class Port:
     `post` takes each batch and may block (a bounded queue's `put`). A batch is posted at every whole multiple of
     `batch_ms` of the link's own time, and at the start: the first one's horizon tells when this port began, and none
     is earlier but with the wall clock. When a batch is posted and how far it reaches never depends on its readings.
+    What comes before an opening is through, while a sensor is not the one that was asked for, and in the driver's fixed
+    warm-up after each opening is read and dropped, whatever it says.
     `stop` is the event given to the link as well; after it is set `run` posts what it has and returns.
     """
 
@@ -49,7 +51,9 @@ class Port:
         self._batch_from_ms = self._hand_on_ms = 0
         self._opened_ms = 0
         self._last_good_ms: int | None = None
-        self._wake_ms = 0  # when a silent sensor is given its opening commands again
+        self._wake_ms = 0  # when a silent sensor, or a wrong one, is given its opening commands again
+        self._warm_until_ms = 0
+        self._verified = False  # the opening has been gone through: who answers is known
         self._timeouts = self._overruns = self._lost_links = 0
         self._counted = (0, 0, 0)  # good frames, spoiled ones, discarded bytes, at `_judged_ms`
         self._judged_ms = 0
@@ -101,6 +105,7 @@ class Port:
         self._state, self._advice = state, error.advice
         self._link.close()
         self._driver.reset()
+        self._driver.told = Told()
         self._hand_on(None)
 
     def _rest(self, back_off_ms: int) -> None:
@@ -115,48 +120,65 @@ class Port:
                 self._hand_on(None)
 
     def _send_opening(self) -> None:
-        """Sets the sensor's mode, one command after the other, and takes in whatever comes meanwhile."""
-        link = self._link
-        for command in self._driver.opening():
-            gap_ends_ms = link.now_ms() + COMMAND_GAP_MS
+        """Sets the sensor up and asks who it is, one command after the other; what it answers to one has been taken in
+        before the driver is asked for the next."""
+        link, driver = self._link, self._driver
+        begins_ms = link.now_ms()
+        was_silent = begins_ms - self._heard_ms() > driver.silence_ms
+        driver.told, self._verified = Told(), False
+        self._warm_until_ms = begins_ms + driver.warm_up_ms
+        for command in driver.opening():
+            if isinstance(driver, PolledDriver):
+                driver.counters.discarded_bytes += link.discard_input()
+            now_ms = link.now_ms()
+            gap_ends_ms = now_ms + COMMAND_GAP_MS
             link.write(command, gap_ends_ms)
-            while not self._stop.is_set():
+            while now_ms < gap_ends_ms and not self._stop.is_set():
                 data, now_ms = link.read(gap_ends_ms)
                 self._take_in(data, now_ms)
-                if now_ms >= gap_ends_ms:
-                    break
+                if now_ms >= self._hand_on_ms or now_ms < self._batch_from_ms:
+                    self._hand_on(None)
+                    gap_ends_ms = min(gap_ends_ms, now_ms + COMMAND_GAP_MS)  # the wall clock may have been set back
+        self._verified = True
         now_ms = link.now_ms()
         silent_ms = now_ms - self._heard_ms()
-        # The longer it is silent the rarer it is woken: a sensor that is gone needs no commands.
-        self._wake_ms = now_ms + min(max(self._driver.silence_ms, silent_ms), LONGEST_SILENCE_MS)
+        if driver.told.mismatch:
+            self._wake_ms = now_ms + LONGEST_SILENCE_MS
+        elif was_silent and self._heard_ms() >= begins_ms:
+            self._wake_ms = now_ms  # it came to life in the midst of it, and may have missed the first commands
+        else:
+            # The longer it is silent the rarer it is woken: a sensor that is gone needs no commands.
+            self._wake_ms = now_ms + min(max(driver.silence_ms, silent_ms), LONGEST_SILENCE_MS)
 
     def _take_in(self, data: bytes, now_ms: int) -> None:
-        frames = self._driver.counters.frames
-        for quantity, reading in self._driver.feed(data, now_ms):
-            self._readings[quantity].append(reading)
-        if self._driver.counters.frames != frames:
+        """Feeds the driver. The path of an ordinary second is short: a replayed week takes it a million times."""
+        driver = self._driver
+        frames = driver.counters.frames
+        decoded = driver.feed(data, now_ms)
+        if driver.counters.frames != frames:
+            came_back = now_ms - self._heard_ms() > driver.silence_ms
             self._last_good_ms = now_ms
+            if came_back:
+                # It may have lost its settings with its power, or be another one: it is set up again at once.
+                self._wake_ms, self._warm_until_ms = now_ms, now_ms + driver.warm_up_ms
+            elif not driver.told.mismatch:
+                self._wake_ms = now_ms + driver.silence_ms
+        if decoded and self._verified and now_ms >= self._warm_until_ms and not driver.told.mismatch:
+            for quantity, reading in decoded:
+                self._readings[quantity].append(reading)
 
     def _listen(self) -> None:
         """A sensor that speaks by itself. The loop is what a simulated second costs: a few microseconds."""
-        link, driver, readings, stopped = self._link, self._driver, self._readings, self._stop.is_set
-        counters, silence_ms = driver.counters, driver.silence_ms
-        frames = counters.frames
+        link, stopped, take_in = self._link, self._stop.is_set, self._take_in
         while not stopped():
             hand_on_ms, wake_ms = self._hand_on_ms, self._wake_ms
             data, now_ms = link.read(hand_on_ms if hand_on_ms < wake_ms else wake_ms)
             if data:
-                for quantity, reading in driver.feed(data, now_ms):
-                    readings[quantity].append(reading)
-                if counters.frames != frames:
-                    frames = counters.frames
-                    self._last_good_ms = now_ms
-                    self._wake_ms = now_ms + silence_ms
+                take_in(data, now_ms)
             if now_ms >= hand_on_ms or not data or now_ms < self._batch_from_ms:
                 self._hand_on(None)
             if now_ms >= self._wake_ms:
                 self._send_opening()
-                frames = counters.frames
 
     def _poll(self, driver: PolledDriver) -> None:
         """A sensor that is asked at every whole multiple of its period; what is missed is skipped and counted."""
@@ -172,6 +194,9 @@ class Port:
                 continue
             if now_ms >= self._hand_on_ms or now_ms < self._batch_from_ms:
                 self._hand_on(None)
+            if now_ms >= self._wake_ms:
+                self._send_opening()
+                now_ms = link.now_ms()
             dropped = link.discard_input()
             if dropped:
                 driver.counters.discarded_bytes += dropped
@@ -198,15 +223,12 @@ class Port:
 
     def _ask(self, driver: PolledDriver, deadline_ms: int) -> int:
         """One request and its answer, if it comes in time; returns the instant then."""
-        link, frames = self._link, driver.counters.frames
+        link = self._link
         link.write(driver.request(), deadline_ms)
         while True:
             data, now_ms = link.read(deadline_ms)
             if data:
-                for quantity, reading in driver.feed(data, now_ms):
-                    self._readings[quantity].append(reading)
-                if driver.counters.frames != frames:
-                    self._last_good_ms = now_ms
+                self._take_in(data, now_ms)
                 if not driver.awaiting:
                     return now_ms
                 link.expect(deadline_ms)  # spoiled, or half of it: the rest may come or not
@@ -224,6 +246,7 @@ class Port:
         if now_ms < self._batch_from_ms:
             # The wall clock was set back: nothing that was noted may lie ahead of it.
             self._opened_ms = self._wake_ms = self._judged_ms = now_ms
+            self._warm_until_ms = min(self._warm_until_ms, now_ms + self._driver.warm_up_ms)
             self._last_good_ms = None if self._last_good_ms is None else now_ms
         self._began_ms = now_ms if self._began_ms is None else min(self._began_ms, now_ms)
         self._batch_from_ms = now_ms
@@ -255,6 +278,8 @@ class Port:
         """Sets the state of an open port, and what an operator can do about it."""
         if self._state in (PortState.ABSENT, PortState.DENIED):
             return
+        if self._state is PortState.WRONG_DEVICE and not self._verified:
+            return  # it is being asked again
         counters = self._driver.counters
         counted = (counters.frames, counters.rejected + self._timeouts, counters.discarded_bytes)
         good, spoiled, discarded = (new - old for new, old in zip(counted, self._counted, strict=True))
@@ -262,21 +287,23 @@ class Port:
             self._judged_ms, self._counted = now_ms, counted
             self._degraded = spoiled * SPOILED_PER_GOOD > good
         silent_ms = now_ms - self._heard_ms()
-        self._advice = ""
-        if silent_ms > self._driver.silence_ms:
+        self._advice = self._driver.told.mismatch
+        if self._driver.told.mismatch:
+            self._state = PortState.WRONG_DEVICE
+        elif silent_ms > self._driver.silence_ms:
             self._state = PortState.STALLED
             self._advice = (
                 "bytes come but no frame: check the device's name and its baud rate"
                 if discarded
                 else "nothing comes: check power, cable and address"
             )
-        elif self._last_good_ms is None or self._last_good_ms < self._opened_ms:
+        elif not self._verified or self._last_good_ms is None or self._last_good_ms < self._opened_ms:
             self._state = PortState.OPENING
+        elif now_ms < self._warm_until_ms:
+            self._state = PortState.WARMING
         elif self._degraded:
             self._state = PortState.DEGRADED
             self._advice = "spoiled frames: check cable, earthing and baud rate"
-        elif now_ms - self._opened_ms < self._driver.warm_up_ms:
-            self._state = PortState.WARMING
         else:
             self._state = PortState.OK
 

@@ -21,10 +21,12 @@ class Reading(NamedTuple):
 class PortState(StrEnum):
     """Where a port stands.
 
-    absent (no such device, or it was pulled out) -> opening (open, no good frame yet) -> warming (frames arrive,
-    the sensor's warm-up is not over) -> ok. From any open state: degraded (for a minute more than one frame in a
-    hundred was spoiled), stalled (open, but silent for longer than the driver allows). denied: the device is there
-    and may not be opened (rights, or another program holds it). From each the port goes back to opening by itself.
+    absent (no such device, or it was pulled out) -> opening (open, no good frame yet) -> warming (frames arrive and
+    are dropped, for the sensor's warm-up is not over) -> ok. From any open state: degraded (for a minute more than one
+    frame in a hundred was spoiled), stalled (open, but silent for longer than the driver allows), wrong-device (what
+    answers is not the sensor that was asked for, or does not keep its settings: nothing of it is taken). denied: the
+    device is there and may not be opened (rights, or another program holds it). From each the port goes back to
+    opening by itself.
     """
 
     ABSENT = "absent"
@@ -33,6 +35,7 @@ class PortState(StrEnum):
     OK = "ok"
     DEGRADED = "degraded"
     STALLED = "stalled"
+    WRONG_DEVICE = "wrong-device"
     DENIED = "denied"
 
 

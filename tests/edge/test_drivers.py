@@ -169,18 +169,62 @@ def _commands(data: Iterable[bytes]) -> Iterator[str]:
 
 
 def test_the_dust_sensor_is_woken_and_set_to_stream() -> None:
-    """An SDS011 that another program left asleep and in query mode is put right at every open."""
+    """An SDS011 that another program left asleep and in query mode is put right at every open, and read back."""
     assert list(_commands(make_driver("sds011", {}).opening())) == [
         "aab406010100000000000000000000ffff06ab",
         "aab402010000000000000000000000ffff01ab",
         "aab408010000000000000000000000ffff07ab",
+        "aab406000000000000000000000000ffff04ab",
+        "aab402000000000000000000000000ffff00ab",
+        "aab408000000000000000000000000ffff06ab",
+        "aab407000000000000000000000000ffff05ab",
     ]
 
 
+def test_a_dust_sensor_tells_who_it_is() -> None:
+    """Its number and the day of its firmware, from the replies (the vendor's example: 15-7-10, A160)."""
+    driver = make_driver("sds011", {})
+    _fed(driver, bytes.fromhex("aac5070f070aa16028ab"))
+    assert (driver.told.identity, driver.told.mismatch) == ({"device_id": "a160", "firmware": "2015-07-10"}, "")
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("aac502000100a16004ab", "it speaks only when asked"),
+        ("aac506000000a16007ab", "it goes back to sleep"),
+        ("aac508000500a1600eab", "it works with pauses"),
+        ("aac502000000a16003ab", ""),
+        ("aac502010100a16005ab", ""),  # the echo of a command is no read-back
+    ],
+)
+def test_a_dust_sensor_that_reads_back_another_setting_is_not_taken(reply: str, said: str) -> None:
+    """Mode, state and period are read back at every open: one that differs speaks against the sensor."""
+    driver = make_driver("sds011", {})
+    _fed(driver, bytes.fromhex(reply))
+    assert (said in driver.told.mismatch) and bool(said) == bool(driver.told.mismatch)
+
+
 def test_the_beam_is_given_its_rate_and_format() -> None:
-    """A TF-Luna is told its rate, the 9-byte format, checksums and output at every open."""
+    """A TF-Luna is asked who it is and told its rate, the 9-byte format, checksums and output at every open."""
     commands = list(_commands(make_driver("tfluna", {"rate_hz": 10}).opening()))
-    assert commands == ["5a06030a006d", "5a05050165", "5a05080168", "5a05070167"]
+    assert commands == ["5a04015f", "5a06030a006d", "5a05050165", "5a05080168", "5a05070167"]
+
+
+def test_a_beam_tells_who_it_is_and_what_it_keeps() -> None:
+    """The version is its identity; a rate or a format other than what was set speaks against it."""
+    for reply, firmware, said in (
+        ("5a070102000367", "3.0.2", ""),
+        ("5a06030a006d", None, ""),
+        ("5a06036400c7", None, "it keeps a rate of 100 Hz: write rate_hz = 100"),
+        ("5a05050165", None, ""),
+        ("5a0505066a", None, "it does not take the 9-byte format in cm"),
+    ):
+        driver = make_driver("tfluna", {"rate_hz": 10})
+        _fed(driver, bytes.fromhex(reply))
+        assert driver.counters.frames == 1
+        assert driver.told.identity.get("firmware") == firmware
+        assert driver.told.mismatch.startswith(said) and bool(said) == bool(driver.told.mismatch)
 
 
 def test_a_request_asks_for_one_register_of_one_slave() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,16 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from murmure_edge.link import BenchGone, LinkDenied, LinkError, LinkLost
-from murmure_edge.port import Port
+from murmure_edge.port import COMMAND_GAP_MS, Port
 from murmure_edge.reading import PortBatch, PortState
 from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.footfall import SETTLE_MS
+from murmure_edge.sensors.modbus_noise import ModbusNoise
+from murmure_edge.sensors.sds011 import Sds011
 from murmure_edge.sensors.tfluna import TfLuna
 from murmure_edge.serial_link import SerialLink
 
 START_MS = 1_700_000_000_000
 DUST = bytes.fromhex("aac0d4043a0aa1601dab")
 NOISE = bytes.fromhex("0103020218b92e")
+
+
+def _dust(tenths: int) -> bytes:
+    data = 2 * tenths.to_bytes(2, "little") + b"\xa1\x60"
+    return b"\xaa\xc0" + data + bytes((sum(data) & 0xFF, 0xAB))
 
 
 class ScriptedLink:
@@ -115,13 +122,15 @@ def _answering(latency_ms: int = 20) -> Callable[[int, bytes], list[tuple[int, b
 
 
 def test_readings_and_horizon_are_complete_at_every_batch() -> None:
-    """Batches come at whole multiples of their length; no reading is ever before a horizon handed on earlier."""
+    """Batches come at whole multiples of their length; no reading is ever before a horizon handed on earlier, and all
+    are there from the end of the warm-up on."""
     link = ScriptedLink(600_000)
     for second in range(600):
         link.says(second * 1000 + 500, DUST)
     batches = _run(link, "sds011")
     assert batches[0].horizon_ms == START_MS and not batches[0].readings
-    assert len(_values(batches, "pm2_5")) == len(_values(batches, "pm10")) == 600
+    assert [at for at, _ in _values(batches, "pm2_5")] == [second * 1000 + 500 for second in range(30, 600)]
+    assert len(_values(batches, "pm10")) == 570
     for before, after in pairwise(batches):
         assert before.horizon_ms <= after.horizon_ms
         assert all(r.time_ms >= before.horizon_ms for r in after.readings.get("pm2_5", []))
@@ -152,7 +161,8 @@ def test_a_denied_port_says_so() -> None:
 
 
 def test_after_a_replug_the_sensor_is_set_up_again_and_read_on() -> None:
-    """Pulled out for ten minutes: the mode is set anew, readings before and after are all there, one loss counted."""
+    """Pulled out for ten minutes: the mode is set anew, what it says after its warm-up is there before and after, one
+    loss counted."""
     link = ScriptedLink(1_200_000)
     link.goes(60_000, 660_000)
     for second in [*range(60), *range(700, 1200)]:
@@ -160,7 +170,9 @@ def test_after_a_replug_the_sensor_is_set_up_again_and_read_on() -> None:
     batches = _run(link, "sds011")
     wakes = [at for at, data in link.written if data == next(iter(make_driver("sds011", {}).opening()))]
     assert wakes[0] == 0 and 660_000 <= min(at for at in wakes if at > 60_000) <= 690_000
-    assert len(_values(batches, "pm10")) == 560
+    # It was silent until 700.5 s: then it was set up once more, and was warm half a minute later.
+    assert 700_500 in wakes and max(wakes) == 700_500
+    assert [at for at, _ in _values(batches, "pm10")] == [s * 1000 + 500 for s in (*range(30, 60), *range(730, 1200))]
     assert batches[-1].health.lost_links == 1 and batches[-1].health.state is PortState.OK
 
 
@@ -345,15 +357,106 @@ def test_spoiled_frames_make_a_port_degraded_until_they_end() -> None:
     assert batches[-1].health.rejected == 20
 
 
-def test_warming_is_shown_and_drops_nothing() -> None:
-    """Right after opening a dust sensor is warming; its readings count all the same."""
-    link = ScriptedLink(60_000)
-    for second in range(60):
+@pytest.mark.parametrize("spoken_ms", [0, 20_000, 50_000])
+def test_a_warm_up_is_a_fixed_time_from_the_opening_whatever_is_said(spoken_ms: int) -> None:
+    """Half a minute of a dust sensor is dropped and shown as warming, be its values high or low; after a silence the
+    half-minute begins when it speaks again."""
+    kept = []
+    for frame in (DUST, _dust(0)):
+        link = ScriptedLink(120_000)
+        for second in range(spoken_ms // 1000, 120):
+            link.says(second * 1000 + 500, frame)
+        batches = _run(link, "sds011", batch_ms=1_000)
+        states = [b.health.state for b in batches]
+        assert states.index(PortState.WARMING) < states.index(PortState.OK)
+        assert states.count(PortState.WARMING) in range(28, 32)  # the opening takes 1.4 s of them
+        kept.append([at for at, _ in _values(batches, "pm10")])
+    assert kept[0] == kept[1] == [s * 1000 + 500 for s in range(spoken_ms // 1000 + 30, 120)]
+
+
+def test_a_sensor_that_was_silent_is_warmed_up_and_set_up_again_when_it_speaks() -> None:
+    """A dust sensor that lost its power for twenty seconds: its first half-minute is dropped like that of an opening,
+    and it is given its commands at once, for it may have lost its settings."""
+    link = ScriptedLink(180_000)
+    for second in (*range(60), *range(80, 180)):
         link.says(second * 1000 + 500, DUST)
     batches = _run(link, "sds011", batch_ms=1_000)
-    states = [b.health.state for b in batches]
-    assert states.index(PortState.WARMING) < states.index(PortState.OK)
-    assert len(_values(batches, "pm10")) == 60
+    assert [at for at, _ in _values(batches, "pm10")] == [s * 1000 + 500 for s in (*range(30, 60), *range(110, 180))]
+    assert 80_500 in [at for at, data in link.written if data == next(iter(make_driver("sds011", {}).opening()))]
+    assert batches[-1].health.lost_links == 0
+
+
+# --- who answers -----------------------------------------------------------------------------------------------------
+
+QUERY_MODE = bytes.fromhex("aac502000100a16004ab")  # the read-back of a sensor that stays in query mode
+READ_MODE = bytes.fromhex("aab402000000000000000000000000ffff00ab")
+
+
+def test_a_sensor_that_does_not_keep_its_settings_gives_no_reading() -> None:
+    """Wrong device, and why: nothing of it is taken, and the opening is tried again once a minute."""
+    link = ScriptedLink(300_000, lambda now, data: [(20, QUERY_MODE)] if data == READ_MODE else [])
+    for second in range(300):
+        link.says(second * 1000 + 500, DUST)
+    batches = _run(link, "sds011", batch_ms=1_000)
+    assert _values(batches, "pm10") == []
+    assert batches[-1].health.state is PortState.WRONG_DEVICE
+    assert batches[-1].health.advice == "it does not keep its settings (it speaks only when asked): replace the sensor"
+    asked = [at for at, data in link.written if data == READ_MODE]
+    assert len(asked) == 5 and all(60_000 <= b - a <= 62_000 for a, b in pairwise(asked))
+
+
+def test_the_right_sensor_in_place_of_a_wrong_one_is_taken() -> None:
+    """Somebody swaps it while the port stays open: at the next try it is met, warmed up and read."""
+    link = ScriptedLink(300_000, lambda now, data: [(20, QUERY_MODE)] if data == READ_MODE and now < 100_000 else [])
+    for second in range(300):
+        link.says(second * 1000 + 500, DUST)
+    batches = _run(link, "sds011", batch_ms=1_000)
+    met_ms = next(at for at, data in link.written if data == READ_MODE and at > 100_000)
+    first_ms = min(at for at, _ in _values(batches, "pm10"))
+    assert met_ms + 28_000 <= first_ms <= met_ms + 32_000
+    assert batches[-1].health.state is PortState.OK and batches[-1].health.advice == ""
+
+
+def test_nothing_is_taken_before_the_opening_is_through(luna_frame: Callable[..., bytes]) -> None:
+    """A beam has no warm-up, but until it has been asked who it is, what it says is anybody's."""
+    link = ScriptedLink(10_000)
+    for tenth in range(100):
+        link.says(100 * tenth + 50, luna_frame(180))
+    alive = [at for at, value in _values(_run(link, "tfluna", batch_ms=1_000), "footfall") if value == 0]
+    opening_ms = COMMAND_GAP_MS * len(list(make_driver("tfluna", {}).opening()))
+    assert 0 < opening_ms <= alive[0] <= opening_ms + 1_000
+
+
+class Asks(Sds011):
+    """Asks a second question that hangs on the answer to the first."""
+
+    def opening(self) -> Iterator[bytes]:
+        yield READ_MODE
+        yield self.told.identity.get("device_id", "nobody").encode()
+
+
+def test_the_answer_to_one_command_is_known_before_the_next() -> None:
+    """The opening may go on as the sensor answers; what was told at the opening before is forgotten."""
+    link = ScriptedLink(20_000, lambda now, data: [(20, bytes.fromhex("aac502000000a16003ab"))] if now < 5_000 else [])
+    Port("dust", link, Asks(), lambda _: None, batch_ms=1_000, stop=link.stop).run()
+    said = [data for _, data in link.written]
+    assert said[:4] == [READ_MODE, b"a160", READ_MODE, b"nobody"]
+
+
+class Set(ModbusNoise):
+    """A polled sensor that must be set up."""
+
+    def opening(self) -> list[bytes]:
+        return [b"be loud"]
+
+
+def test_a_polled_sensor_that_was_silent_is_set_up_again() -> None:
+    """Its opening goes out at the start, ever more rarely while it is silent, and at once when it answers again."""
+    link = ScriptedLink(60_000, lambda now, data: [] if data == b"be loud" or 10_000 <= now < 30_000 else [(20, NOISE)])
+    Port("noise", link, Set(), lambda _: None, batch_ms=1_000, stop=link.stop).run()
+    sent = [at for at, data in link.written if data == b"be loud"]
+    assert sent[0] == 0 and 12_000 <= sent[1] <= 14_000 and sent[-1] == 31_000
+    assert [b - a for a, b in pairwise(sent[1:-1])] == sorted(b - a for a, b in pairwise(sent[1:-1]))
 
 
 def test_polls_are_due_on_the_second() -> None:
@@ -473,6 +576,7 @@ def living(tiny_port: Any) -> Any:
             self.batches: list[PortBatch] = []
             self.stop = threading.Event()
             driver = make_driver("sds011", {})
+            driver.warm_up_ms = 0
             link = SerialLink(str(tiny_port.link), driver.baud, self.stop)
             port = Port("dust", link, driver, self.batches.append, batch_ms=100, stop=self.stop)
             self.thread = threading.Thread(target=port.run)
@@ -490,25 +594,22 @@ def living(tiny_port: Any) -> Any:
 
 def test_a_real_device_may_come_and_go(living: Any, tiny_port: Any, eventually: Callable[..., None]) -> None:
     """On a real pseudo-terminal: read, pulled out, put back at another place, read again, set up each time."""
-    assert tiny_port.heard(57)[:3] == b"\xaa\xb4\x06"
-    tiny_port.say(b"\x00\xff" + DUST)
-    eventually(lambda: living.count() == 1)
+    assert tiny_port.heard(19)[:3] == b"\xaa\xb4\x06"
+    eventually(lambda: tiny_port.say(b"\x00\xff" + DUST) or living.count() > 0)
     tiny_port.pull_out()
     eventually(lambda: living.batches[-1].health.state is PortState.ABSENT)
     horizon_ms = living.batches[-1].horizon_ms
     eventually(lambda: living.batches[-1].horizon_ms > horizon_ms + 200)
     tiny_port.plug_in()
-    assert tiny_port.heard(57)[:3] == b"\xaa\xb4\x06"
-    tiny_port.say(DUST + DUST)
-    eventually(lambda: living.count() == 3)
+    assert tiny_port.heard(19)[:3] == b"\xaa\xb4\x06"
+    before = living.count()
+    eventually(lambda: tiny_port.say(DUST) or living.count() > before)
     assert living.batches[-1].health.lost_links == 1
 
 
 def test_readings_of_a_real_port_are_stamped_now(living: Any, tiny_port: Any, eventually: Callable[..., None]) -> None:
     """On the wall clock a reading carries the time of its bytes, and is never ahead of its batch's horizon."""
-    tiny_port.heard(57)
     before_ms = time.time_ns() // 1_000_000
-    tiny_port.say(DUST)
-    eventually(lambda: living.count() == 1)
-    (batch,) = [b for b in living.batches if b.readings]
+    eventually(lambda: tiny_port.say(DUST) or living.count() > 0)
+    batch = next(b for b in living.batches if b.readings)
     assert before_ms <= batch.readings["pm10"][0].time_ms <= batch.horizon_ms

@@ -8,7 +8,7 @@ command   AA  B4 what set value, zeros to 12, new id 13..14, target id 15..16 (F
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from murmure_edge.reading import Reading
@@ -27,6 +27,12 @@ HEAD, TAIL = 0xAA, 0xAB
 MEASUREMENT, REPLY, COMMAND = 0xC0, 0xC5, 0xB4
 FRAME_BYTES = 10
 REPORTING_MODE, DEVICE_ID, SLEEP_WORK, FIRMWARE, WORKING_PERIOD = 0x02, 0x05, 0x06, 0x07, 0x08
+# What is set and read back, in this order: awake it hears the rest.
+SETTINGS = {
+    SLEEP_WORK: (1, "it goes back to sleep"),
+    REPORTING_MODE: (0, "it speaks only when asked"),
+    WORKING_PERIOD: (0, "it works with pauses"),
+}
 
 
 # checksum: the low byte only (the sum itself overflows a byte with ordinary values)
@@ -34,8 +40,8 @@ def _checksum(data: bytes) -> int:
     return sum(data) & 0xFF
 
 
-def _command(what: int, value: int) -> bytes:
-    body = bytes((what, 1, value)) + bytes(10) + b"\xff\xff"
+def _command(what: int, is_set: int = 0, value: int = 0) -> bytes:
+    body = bytes((what, is_set, value)) + bytes(10) + b"\xff\xff"
     return bytes((HEAD, COMMAND)) + body + bytes((_checksum(body), TAIL))
 
 
@@ -115,9 +121,14 @@ class Sds011:
         """See Driver.describe."""
         return _describe(frame)
 
-    def opening(self) -> list[bytes]:
-        """Wake, then stream, then work without pauses: a previous program may have left it asleep."""
-        return [_command(SLEEP_WORK, 1), _command(REPORTING_MODE, 0), _command(WORKING_PERIOD, 0)]
+    def opening(self) -> Iterator[bytes]:
+        """Wake, then stream, then work without pauses: a previous program may have left it asleep. Then each is read
+        back, and who it is."""
+        for what, (value, _) in SETTINGS.items():
+            yield _command(what, 1, value)
+        for what in SETTINGS:
+            yield _command(what)
+        yield _command(FIRMWARE)
 
     def feed(self, data: bytes, now_ms: int) -> Sequence[Decoded]:
         """See Driver.feed; values in tenths of ug/m3."""
@@ -135,7 +146,19 @@ class Sds011:
                 self._cache[frame] = (pm2_5, pm10)
                 decoded.append(("pm2_5", Reading(now_ms, pm2_5)))
                 decoded.append(("pm10", Reading(now_ms, pm10)))
+            else:
+                self._hear(frame)
         return decoded
+
+    def _hear(self, reply: bytes) -> None:
+        what, is_set, value = reply[2], reply[3], reply[4]
+        self.told.identity["device_id"] = reply[6:8].hex()
+        if what == FIRMWARE:
+            self.told.identity["firmware"] = f"20{is_set:02}-{value:02}-{reply[5]:02}"
+        elif what in SETTINGS and not is_set:
+            wanted, otherwise = SETTINGS[what]
+            if value != wanted:
+                self.told.mismatch = f"it does not keep its settings ({otherwise}): replace the sensor"
 
     def settled_ms(self, now_ms: int) -> int:
         """See Driver.settled_ms: a measurement carries the time of its bytes."""

@@ -41,6 +41,7 @@ REPLIES = {
     0x10: "factory_reset",
     0x11: "save",
 }
+CENTIMETRES = 1  # of the output formats
 FASTEST_HZ = 250
 
 
@@ -143,10 +144,12 @@ class TfLuna:
         return _describe(frame)
 
     def opening(self) -> list[bytes]:
-        """Rate, the 9-byte format in cm, checksums and output: each set, whoever used the sensor before."""
+        """Who it is; rate, the 9-byte format in cm, checksums and output: each set, whoever used the sensor before.
+        It answers a setting with what it has then."""
         return [
+            _command(VERSION, b""),
             _command(SET_RATE, self.rate_hz.to_bytes(2, "little")),
-            _command(OUTPUT_FORMAT, b"\x01"),
+            _command(OUTPUT_FORMAT, bytes((CENTIMETRES,))),
             _command(CHECKSUM, b"\x01"),
             _command(OUTPUT, b"\x01"),
         ]
@@ -197,4 +200,14 @@ class TfLuna:
                     self._cache.clear()
                 self._cache[frame] = distance_cm
                 distances_cm.append(distance_cm)
+            else:
+                self._hear(_describe(frame))
         return distances_cm
+
+    def _hear(self, reply: dict[str, object]) -> None:
+        if "version" in reply:
+            self.told.identity["firmware"] = str(reply["version"])
+        elif reply.get("hz", self.rate_hz) != self.rate_hz:
+            self.told.mismatch = f"it keeps a rate of {reply['hz']} Hz: write rate_hz = {reply['hz']}, or replace it"
+        elif reply["reply_to"] == REPLIES[OUTPUT_FORMAT] and reply.get("value") != CENTIMETRES:
+            self.told.mismatch = "it does not take the 9-byte format in cm: write the device that it is"
