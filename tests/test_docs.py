@@ -31,6 +31,7 @@ OTHERWISE = {
     "GatewayConfig.file": None,
     "GatewayConfig.ports": "port",
     "PortConfig.options": None,
+    "Broker.tls": None,  # authority, certificate and key
     "IngestConfig.source": None,
     "Trust": None,
 }

@@ -60,6 +60,7 @@ LIBRARIES: dict[str, set[str]] = {
     "iotcore": {"murmure_ingest/embedded_broker.py"},
     "jinja2": {"murmure_dashboards/pages.py"},
     "rich": {"murmure/progress.py"},
+    "segno": {"murmure_ingest/cli.py"},
 }
 
 # Where the machine's clock may be named; everyone else is told the time.
@@ -70,6 +71,7 @@ CLOCK_HOMES = {
     "murmure_edge/sense.py",
     "murmure_edge/send.py",
     "murmure_ingest/subscriber.py",
+    "murmure_ingest/enrolment.py",
 }
 CLOCKS = re.compile(
     r"time\.(time|time_ns|monotonic|monotonic_ns|perf_counter|perf_counter_ns|sleep)"

@@ -28,9 +28,20 @@ _STEWARDS_LIMIT = 8  # as many signatures as a sealed policy may carry
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Files (PEM) of a connection that is encrypted: the `authority` that vouches for the broker, and our own
+    `certificate` with its `key`."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Broker:
     """Where `send` connects. `mqtt`: 5, or 4 (that is 3.1.1) for a broker without MQTT 5. `retry_cap_s`: the longest
-    pause between two attempts to connect. `resend_s`: a message without a receipt goes out again after this long."""
+    pause between two attempts to connect. `resend_s`: a message without a receipt goes out again after this long.
+    `tls`: None for a plain line, which is for one machine or a test."""
 
     host: str
     port: int
@@ -38,6 +49,7 @@ class Broker:
     keepalive_s: int
     retry_cap_s: int
     resend_s: int
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +97,11 @@ class _Table:
     """One TOML table being read: each key is taken once, and `close` refuses what nobody took."""
 
     def __init__(self, file: Path, where: str, table: dict[str, Any]) -> None:
-        self._file, self._where, self._left = file, where, dict(table)
+        self.file, self._where, self._left = file, where, dict(table)
         self._known: list[str] = []
 
     def refuse(self, key: str, problem: str, mend: str) -> ConfigError:
-        return ConfigError(str(self._file), f"{self._where}{key}", problem, mend)
+        return ConfigError(str(self.file), f"{self._where}{key}", problem, mend)
 
     def take(self, key: str, kind: type, mend: str, default: Any = None) -> Any:
         self._known.append(key)
@@ -120,7 +132,7 @@ class _Table:
         return value
 
     def path(self, key: str, example: str) -> Path:
-        return self._file.parent / self.text(key, f'write a path, such as {key} = "{example}"')
+        return self.file.parent / self.text(key, f'write a path, such as {key} = "{example}"')
 
     def public_key(self, key: str, value: object) -> bytes:
         if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
@@ -153,6 +165,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "TOML", str(error), "mend that line; texts stand in double quotes") from None
 
 
+def _tls(broker: _Table) -> Tls | None:
+    """Returns the three files that make a line encrypted, None where none of them is named."""
+    named = {key: broker.text(key, "write a path", default="-") for key in ("authority", "certificate", "key")}
+    missing = [key for key, value in named.items() if value == "-"]
+    if len(missing) == len(named):
+        return None
+    if missing:
+        raise broker.refuse(missing[0], "is missing", "name authority, certificate and key, or none of them")
+    return Tls(**{key: broker.file.parent / value for key, value in named.items()})
+
+
 def _broker(file: Path, table: dict[str, Any]) -> Broker:
     broker = _Table(file, "broker.", table)
     mqtt = broker.integer("mqtt", 4, 5, 5)
@@ -163,6 +186,7 @@ def _broker(file: Path, table: dict[str, Any]) -> Broker:
         keepalive_s=broker.integer("keepalive_s", 5, 3600, 60),
         retry_cap_s=broker.integer("retry_cap_s", 1, 3600, 60),
         resend_s=broker.integer("resend_s", 1, _LONGEST_S, 600),
+        tls=_tls(broker),
     )
     broker.close()
     return result

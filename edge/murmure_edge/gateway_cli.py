@@ -1,4 +1,4 @@
-"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger` and `replay`."""
+"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `enrol`, `wipe` and `replay`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,28 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         if name == "ledger":
             parser.add_argument("--at", metavar="TIME", help="what is spent and left at this instant, in UTC with a Z")
             parser.add_argument("--json", action="store_true", help="one JSON line per charge; with --at one document")
+    enrol = _parser(
+        commands,
+        "enrol",
+        "make this gateway's keys and register it with a claim code",
+        "example: murmure edge enrol HV89C-9VRBG-V6Z47-WSFAV-2S6V0-00G40-R40M3-0F8HW --centre murmure.example.org",
+    )
+    enrol.add_argument(
+        "code", metavar="CODE", help="eight groups, as 'murmure gateway enrol' prints them; or its QR's text"
+    )
+    enrol.add_argument("--centre", metavar="HOST[:PORT]", help="where the centre is; the QR's text holds it")
+    _place(enrol)
+    enrol.add_argument("--json", action="store_true", help="print gateway, site and the six words as JSON")
+    enrol.set_defaults(handler=_enrol)
+    wipe = _parser(
+        commands,
+        "wipe",
+        "remove this gateway's keys, ledger and messages for good",
+        "example: murmure edge wipe --config gateway.toml --yes",
+    )
+    _place(wipe)
+    wipe.add_argument("--yes", action="store_true", help="do it; without this it only says what it would remove")
+    wipe.set_defaults(handler=_wipe)
     replay = _parser(
         commands,
         "replay",
@@ -55,6 +77,54 @@ def _parser(
         epilog=example,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _place(parser: argparse.ArgumentParser) -> None:
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--config", type=Path, default=Path("gateway.toml"), metavar="FILE", help="gateway.toml (here, if not said)"
+    )
+    place.add_argument("--system", action="store_true", help="the installed gateway's: /etc/murmure and /var/lib")
+
+
+def _enrol(args: argparse.Namespace) -> int:
+    from importlib.metadata import version
+
+    from murmure_privacy.errors import ConfigError
+
+    from murmure_edge.enrol import Layout, enrol
+
+    code, _, scanned = args.code.partition("@")
+    centre = args.centre or scanned
+    if not centre:
+        raise ConfigError("edge enrol", "--centre", "is missing", "write --centre HOST, or give the text of the QR")
+    layout = Layout.installed() if args.system else Layout.beside(args.config)
+    done = enrol(code, centre, layout, version("murmure"))
+    if args.json:
+        print(json.dumps({"gateway": done.gateway, "site": done.site, "words": done.words}))
+        return 0
+    print(f"{done.gateway} is enrolled at {done.site}. Compare these six words with those at the centre:")
+    print(f"\n    {done.words}\n")
+    print("If they differ, tell the centre to revoke it. Until the steward's policy comes, nothing is published:")
+    print("a silent test, in which 'murmure edge doctor' shows what the sensors say.")
+    return 0
+
+
+def _wipe(args: argparse.Namespace) -> int:
+    from murmure_edge.enrol import Layout
+    from murmure_edge.wipe import what_is_there, wipe
+
+    config = Layout.installed().config if args.system else args.config
+    if not args.yes:
+        for path in what_is_there(config):
+            print(path)
+        print("With --yes all of this is removed for good. Let the centre revoke the gateway as well.")
+        return 0
+    removed = wipe(config)
+    print(
+        f"{len(removed)} files removed. A card may keep old copies inside: let the centre revoke the gateway as well."
+    )
+    return 0
 
 
 def _sense(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ paho's queues would be a second, forgetful outbox. The caller turns it, and ever
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -102,6 +103,13 @@ class Uplink:
             reconnect_on_failure=False,
         )
         client.connect_timeout = _PATIENCE_S
+        if broker.tls is not None:
+            files = broker.tls
+            try:
+                client.tls_set(str(files.authority), str(files.certificate), str(files.key))
+            except (OSError, ssl.SSLError) as error:
+                # Renewed files may be half there: the next attempt reads them again.
+                raise UplinkLost(f"TLS files: {files.certificate}: cannot be used ({error}); enrol again") from error
         client.max_inflight_messages_set(WINDOW)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from murmure_ingest.archive import Archive
     from murmure_ingest.config import IngestConfig
+    from murmure_ingest.gateways import Port
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -39,14 +40,15 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         gateway,
         "enrol",
         _enrol,
-        "make and register a gateway",
-        "murmure gateway enrol --local plaza --gateway gw-plaza --site plaza --quartier centre "
-        "--steward steward.key.pub --port name=beam,device=tfluna,path=/dev/ttyUSB0,footfall=plaza/footfall",
+        "offer a gateway its place: prints a claim code for 'murmure edge enrol'",
+        "murmure gateway enrol --site plaza --quartier centre --steward steward.key.pub "
+        "--port name=beam,device=tfluna,path=/dev/serial/by-path/…,footfall=plaza/footfall",
     )
+    enrol.add_argument("--local", metavar="DIR", help="do both halves here: DIR becomes the gateway's folder")
+    enrol.add_argument("--gateway", metavar="GW", help="its id, gw-…; never given twice (default: a new one)")
     enrol.add_argument(
-        "--local", required=True, metavar="DIR", help="folder that becomes the gateway's, on this machine"
+        "--replaces", metavar="GW", help="its site's gateway that it takes over from; that one is revoked when it comes"
     )
-    enrol.add_argument("--gateway", required=True, metavar="GW", help="its id, gw-…; never given twice")
     enrol.add_argument("--site", required=True, metavar="SITE", help="the one site it serves")
     enrol.add_argument(
         "--quartier", required=True, metavar="QUARTIER", help="slug of the neighbourhood, part of its topics"
@@ -71,6 +73,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--simulated", action="store_true", help="the gateway's readings are invented: say so everywhere"
     )
     _config(enrol)
+    _json(enrol)
     listing = _leaf(gateway, "list", _list, "show the register", "murmure gateway list --config ingest.toml --json")
     _config(listing)
     _json(listing)
@@ -175,6 +178,8 @@ def _run(args: argparse.Namespace) -> int:
 
     from murmure_privacy.errors import ConfigError
 
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.enrolment import enrolment_open
     from murmure_ingest.intake import Intake
     from murmure_ingest.receipts import centre_key
     from murmure_ingest.rules import RuleBook
@@ -193,7 +198,12 @@ def _run(args: argparse.Namespace) -> int:
     archive.require_sound()
     secret = centre_key(config.data_dir)
     intake = Intake(archive, RuleBook(archive))
-    Subscriber(config, archive, intake, secret, lambda text: print(text, file=sys.stderr, flush=True)).run(stop)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    with enrolment_open(config, lambda: Archive.open(config.archive), say):
+        Subscriber(config, archive, intake, secret, say).run(stop)
     archive.close()
     return 0
 
@@ -250,18 +260,27 @@ def _verify(args: argparse.Namespace) -> int:
 def _enrol(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from murmure_ingest.gateways import enrol_local, parse_port, parse_public_key
+    from murmure_privacy.errors import ConfigError
+
+    from murmure_ingest.gateways import enrol_local, new_gateway_id, parse_port, parse_public_key
 
     ports = [parse_port(text) for text in args.port]
     stewards = [parse_public_key(text) for text in args.steward]
     policies = [Path(name).read_bytes() for name in args.policy]
+    gateway = args.gateway or new_gateway_id()
+    if args.local is None and policies:
+        raise ConfigError("gateway enrol", "--policy", "goes with --local", "use 'murmure policy publish' later")
+    if args.local is not None and args.replaces:
+        raise ConfigError("gateway enrol", "--replaces", "goes with a claim code", "leave --local out")
     config, archive = _opened(args)
+    if args.local is None:
+        return _offer(args, config, archive, gateway, stewards, ports)
     folder = Path(args.local)
     enrol_local(
         archive,
         config,
         folder,
-        gateway=args.gateway,
+        gateway=gateway,
         site=args.site,
         quartier=args.quartier,
         stewards=stewards,
@@ -270,7 +289,69 @@ def _enrol(args: argparse.Namespace) -> int:
         policies=policies,
         simulated=args.simulated,
     )
-    print(f"{args.gateway} is registered; start it with: murmure edge run --config {folder / 'gateway.toml'}")
+    print(f"{gateway} is registered; start it with: murmure edge run --config {folder / 'gateway.toml'}")
+    return 0
+
+
+def _offer(
+    args: argparse.Namespace,
+    config: IngestConfig,
+    archive: Archive,
+    gateway: str,
+    stewards: list[bytes],
+    ports: list[Port],
+) -> int:
+    import json
+
+    import segno
+    from murmure_privacy.enrolment import HOLDS_S
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.window import utc
+
+    from murmure_ingest.enrolment import Claims, Slot, offer, utc_now
+
+    if config.enrolment is None:
+        raise ConfigError(
+            config.source,
+            "enrolment",
+            "the door is closed, no gateway could come",
+            "write a table [enrolment] as in ingest.example.toml, and restart 'murmure ingest run'; or use --local DIR",
+        )
+    slot = Slot(
+        gateway,
+        args.site,
+        args.quartier,
+        tuple(dict.fromkeys(stewards)),
+        args.signatures,
+        tuple(ports),
+        args.simulated,
+        args.replaces,
+    )
+    now = utc_now()
+    claims = Claims(config.data_dir)
+    claim = offer(archive, config, claims, slot, now)
+    claims.close()
+    until = utc(int(now.timestamp()) + HOLDS_S)
+    centre = f"{config.enrolment.name or config.enrolment.host}:{config.enrolment.port}"
+    scanned = f"{claim.text}@{centre}"
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "gateway": gateway,
+                    "site": slot.site,
+                    "code": claim.text,
+                    "centre": centre,
+                    "qr": scanned,
+                    "until": until,
+                }
+            )
+        )
+        return 0
+    print(f"{gateway}, site {slot.site}: claim code, for one use before {until}\n\n    {claim.text}\n")
+    segno.make(scanned, error="m", micro=False).terminal(compact=True)
+    print(f"\nOn the gateway: murmure edge enrol {claim.text} --centre {centre}")
+    print("Then compare six words: they stand there, and here in 'murmure gateway list'.")
     return 0
 
 
@@ -281,7 +362,10 @@ def _list(args: argparse.Namespace) -> int:
     from murmure_privacy.window import utc
     from murmure_privacy.wire import open_health
 
-    _, archive = _opened(args)
+    from murmure_ingest.enrolment import Claims
+
+    config, archive = _opened(args)
+    claims = Claims(config.data_dir)
     reports = {report.gateway: report for report in archive.health()}
     lines = []
     for line in archive.enrolments():
@@ -301,17 +385,33 @@ def _list(args: argparse.Namespace) -> int:
                 "heard": utc(health.at_s) if health else None,
                 "outbox_depth": health.outbox_depth if health else None,
                 "ports": dict(health.ports) if health else {},
+                "words": claims.words(line.gateway),
             }
         )
+    expected = claims.expected()
+    claims.close()
     if args.json:
-        print(json.dumps(lines))
+        coming = [
+            {
+                "gateway": slot.gateway,
+                "quartier": slot.quartier,
+                "site": slot.site,
+                "status": "expected",
+                "until": utc(at),
+            }
+            for slot, at in expected
+        ]
+        print(json.dumps([*lines, *coming]))
         return 0
     for entry in lines:
         print(
             f"{entry['gateway']}  {entry['quartier']}/{entry['site']}  {entry['status']}  "
             f"settled to {entry['settled_seq']}  heard {entry['heard'] or 'never'}"
+            + (f"  words: {entry['words']}" if entry["words"] else "")
         )
-    if not lines:
+    for slot, until_s in expected:
+        print(f"{slot.gateway}  {slot.quartier}/{slot.site}  expected until {utc(until_s)}")
+    if not lines and not expected:
         print("no gateway is registered; see 'murmure gateway enrol --help'")
     return 0
 

@@ -32,12 +32,27 @@ class BatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrolmentConfig:
+    """The door at which gateways enrol, open while the centre runs. `host`, `port`: where it listens. `name`: what
+    technicians reach it by. `broker_host`, `broker_port`: where gateways find the broker, if not where the centre
+    does."""
+
+    host: str = "0.0.0.0"
+    port: int = 8884
+    name: str = ""
+    broker_host: str = ""
+    broker_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class IngestConfig:
-    """The centre. `data_dir` holds archive.db and centre.key; `source` is the file this was read from."""
+    """The centre. `data_dir` holds archive.db and centre.key; `source` is the file this was read from. Without
+    `enrolment` no gateway can enrol over the network."""
 
     data_dir: Path
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
+    enrolment: EnrolmentConfig | None = None
     source: str = "ingest.toml"
 
     @property
@@ -54,6 +69,13 @@ _BROKER: dict[str, tuple[type, int, int]] = {
     "keepalive_s": (int, 5, 3600),
     "session_expiry_s": (int, 60, 0xFFFFFFFE),
 }
+_ENROLMENT: dict[str, tuple[type, int, int]] = {
+    "host": (str, 1, 253),
+    "port": (int, 0, 65535),
+    "name": (str, 1, 253),
+    "broker_host": (str, 1, 253),
+    "broker_port": (int, 1, 65535),
+}
 _BATCH: dict[str, tuple[type, int, int]] = {"messages": (int, 1, 500), "wait_ms": (int, 1, 10_000)}
 
 
@@ -65,7 +87,7 @@ def load(path: Path) -> IngestConfig:
         raise ConfigError(str(path), "file", "there is no such file", "copy ingest.example.toml and edit it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "file", f"not TOML ({error})", "compare with ingest.example.toml") from error
-    _only(path, "", table, ("data_dir", "broker", "batch"))
+    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment"))
     data_dir = table.get("data_dir")
     if not isinstance(data_dir, str) or not data_dir:
         raise ConfigError(str(path), "data_dir", "a folder is missing", 'write data_dir = "/var/lib/murmure-centre"')
@@ -73,6 +95,7 @@ def load(path: Path) -> IngestConfig:
         data_dir=path.parent / data_dir,
         broker=BrokerConfig(**_section(path, "broker", table, _BROKER)),
         batch=BatchConfig(**_section(path, "batch", table, _BATCH)),
+        enrolment=(EnrolmentConfig(**_section(path, "enrolment", table, _ENROLMENT)) if "enrolment" in table else None),
         source=str(path),
     )
 

@@ -6,8 +6,10 @@ Its lines are never changed: the newest line of a gateway holds.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +93,11 @@ def new_secret(path: Path) -> bytes:
     return public
 
 
+def new_gateway_id() -> str:
+    """Returns an id that nobody has: gw- and 16 random letters and digits."""
+    return "gw-" + base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
+
+
 def enrol_local(
     archive: Archive,
     config: IngestConfig,
@@ -111,6 +118,26 @@ def enrol_local(
     `publish_policy` does, and returns the line of the register. Raises ConfigError for bad names and existing files,
     RegisterError if the id was ever given away.
     """
+    require_slot(archive, gateway, site, quartier, stewards, signatures_required)
+    secret, public = wire.new_key()
+    data = folder / "data"
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_secret(data / "record.key", secret)
+    centre = wire.public_key(centre_key(config.data_dir))
+    (folder / "gateway.toml").write_text(gateway_toml(gateway, config, ports), "utf-8")
+    enrolment = Enrolment(gateway, quartier, site, public, tuple(dict.fromkeys(stewards)), signatures_required)
+    (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated), "utf-8")
+    with archive.transaction():
+        enrolment = archive.enrol(enrolment)
+    for sealed in policies:
+        publish_policy(archive, sealed)
+    return enrolment
+
+
+def require_slot(
+    archive: Archive, gateway: str, site: str, quartier: str, stewards: Sequence[bytes], signatures_required: int
+) -> None:
+    """Raises ConfigError for bad names and numbers, RegisterError if the id was ever given away."""
     if not _GATEWAY.fullmatch(gateway):
         raise ConfigError("gateway enrol", gateway, "no gateway id", "write gw- and at most 37 of a-z, 0-9, - and _")
     for key, slug in (("--site", site), ("--quartier", quartier)):
@@ -125,19 +152,6 @@ def enrol_local(
         )
     if archive.enrolment(gateway) is not None:
         raise RegisterError(f"gateway {gateway}: the register knows this id already; ids are never used twice")
-    secret, public = wire.new_key()
-    data = folder / "data"
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_secret(data / "record.key", secret)
-    centre = wire.public_key(centre_key(config.data_dir))
-    (folder / "gateway.toml").write_text(gateway_toml(gateway, config, ports), "utf-8")
-    enrolment = Enrolment(gateway, quartier, site, public, tuple(dict.fromkeys(stewards)), signatures_required)
-    (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated), "utf-8")
-    with archive.transaction():
-        enrolment = archive.enrol(enrolment)
-    for sealed in policies:
-        publish_policy(archive, sealed)
-    return enrolment
 
 
 def gateway_toml(gateway: str, config: IngestConfig, ports: Sequence[Port]) -> str:
@@ -155,12 +169,18 @@ def gateway_toml(gateway: str, config: IngestConfig, ports: Sequence[Port]) -> s
         f"port = {config.broker.port}",
         f"mqtt = {config.broker.mqtt}",
     ]
+    return "\n".join(lines) + "\n" + ports_toml(ports)
+
+
+def ports_toml(ports: Sequence[Port]) -> str:
+    """Returns the `[[port]]` tables of gateway.toml."""
+    lines = []
     for port in ports:
         streams = ", ".join(f"{key} = {_toml(value)}" for key, value in port.streams.items())
         lines += ["", "[[port]]", f"name = {_toml(port.name)}", f"device = {_toml(port.device)}"]
         lines += [f"path = {_toml(port.path)}", f"streams = {{ {streams} }}"]
         lines += [f"{key} = {_toml(value)}" for key, value in port.options.items()]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def trust_toml(enrolment: Enrolment, centre: bytes, simulated: bool) -> str:

@@ -239,6 +239,6 @@ def test_an_absent_record_key_is_one_line(tmp_path: Path):
 def test_each_key_of_the_config_stands_in_the_example_file():
     """edge/gateway.example.toml shows every key of gateway.toml."""
     example = (Path(__file__).resolve().parents[3] / "edge" / "gateway.example.toml").read_text()
-    names = {field.name for kind in (Broker, PortConfig, module.GatewayConfig) for field in dataclasses.fields(kind)}
-    for name in names - {"file", "ports", "options", "broker"}:
+    names = {field.name for kind in (Broker, module.Tls, PortConfig, module.GatewayConfig) for field in dataclasses.fields(kind)}
+    for name in names - {"file", "ports", "options", "broker", "tls"}:
         assert re.search(rf"^{name} = ", example, re.MULTILINE), name

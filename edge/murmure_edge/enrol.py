@@ -1,0 +1,283 @@
+"""`murmure edge enrol CODE`: a gateway makes its own keys and has them registered at the centre that gave the code.
+
+Both keys are made here and never leave: the record key that signs releases (`sense`) and the TLS key (`send`). They are
+on the disk before the centre hears of them, so that a cut line or a power cut is mended by the same command again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from murmure_privacy import wire
+from murmure_privacy.enrolment import MESSAGE_LIMIT, Claim, canonical, parse_claim, proof, proves, six_words
+from murmure_privacy.errors import ConfigError, MurmureError
+
+from murmure_edge import config as files
+
+PORT = 8884
+VERSION = 1
+_PATIENCE_S = 20.0
+_PENDING = "enrolment.json"
+_TLS_KEY, _TLS_CERTIFICATE, _AUTHORITY = "gateway.key", "gateway.crt", "authority.crt"
+
+
+class EnrolError(MurmureError):
+    """The enrolment did not come about; nothing was changed but keys that the next try will use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a gateway's files go. `relative`: paths in gateway.toml are relative to it, so that the folder can move."""
+
+    config: Path
+    data: Path
+    spool: Path
+    send_data: Path
+
+    @classmethod
+    def beside(cls, config: Path) -> Layout:
+        """Returns the layout in which everything lies in the folder of gateway.toml."""
+        home = config.absolute().parent
+        return cls(config.absolute(), home / "data", home / "spool", home / "send")
+
+    @classmethod
+    def installed(cls) -> Layout:
+        """Returns the layout of the installed units (edge/systemd)."""
+        state = Path("/var/lib")
+        return cls(
+            Path("/etc/murmure/gateway.toml"), state / "murmure", state / "murmure-spool", state / "murmure-send"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What came of it. `words`: the six words that the centre shows as well."""
+
+    gateway: str
+    site: str
+    words: str
+
+
+def enrol(code: str, centre: str, layout: Layout, software: str) -> Enrolled:
+    """Enrols this gateway at `centre` (HOST or HOST:PORT) and writes its files; gateway.toml last, so that a gateway
+    that has one is complete.
+
+    Raises ConfigError (there is a gateway already; a folder cannot be written), ClaimError (a typing error in the code)
+    or EnrolError (the centre is not there, is another, or refuses).
+    """
+    claim = parse_claim(code)
+    host, port = _address(centre)
+    if layout.config.exists():
+        mend = "keep it, or take it away with 'murmure edge wipe' first"
+        raise ConfigError(str(layout.config), "file", "this gateway is enrolled already", mend)
+    try:
+        for folder in (layout.data, layout.send_data):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout.config.parent.mkdir(parents=True, exist_ok=True)
+        keys = _keys(layout.data / _PENDING, claim)
+    except OSError as error:
+        mend = "run it as root, or name another --config"
+        raise ConfigError(error.filename or str(layout.data), "folder", error.strerror or "no", mend) from error
+    request, answer, fingerprint = _exchange(host, port, claim, keys, software)
+    fields = _believed(answer, request, claim, fingerprint)
+    try:
+        _write_files(layout, fields, keys)
+    except OSError as error:
+        raise ConfigError(
+            error.filename or str(layout.config),
+            "file",
+            error.strerror or "cannot be written",
+            "mend it, and try again",
+        ) from error
+    with suppress(FileNotFoundError):
+        (layout.data / _PENDING).unlink()
+    trust = files.load_trust(files.load(layout.config))
+    return Enrolled(trust.gateway, trust.site, six_words(fingerprint, request, answer))
+
+
+def _address(centre: str) -> tuple[str, int]:
+    host, colon, port = centre.rpartition(":")
+    if not colon or "]" in port or (":" in host and not host.startswith("[")):
+        host, port = centre, str(PORT)
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError("--centre", centre, "is no address", f"write HOST or HOST:PORT ({PORT} if left out)")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    record_secret: bytes
+    tls_key_pem: str
+    csr_pem: str
+
+
+def _keys(pending: Path, claim: Claim) -> _Keys:
+    """Returns the keys of this claim, made and on the disk before anybody hears of them."""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        kept = json.loads(pending.read_text("ascii"))
+        if kept["claim"] == claim.name:
+            return _Keys(bytes.fromhex(kept["record_secret"]), kept["tls_key"], kept["csr"])
+    secret, _ = wire.new_key()
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The centre names the gateway; a request must have some name.
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    made = _Keys(secret, private.decode("ascii"), request.public_bytes(pem).decode("ascii"))
+    text = json.dumps(
+        {"claim": claim.name, "record_secret": secret.hex(), "tls_key": made.tls_key_pem, "csr": made.csr_pem}
+    )
+    write_private(pending, text)
+    return made
+
+
+def write_private(path: Path, text: str, mode: int = 0o600) -> None:
+    """Writes a file that only its owner may read (or `mode`): beside, synced, renamed. Raises OSError."""
+    beside = path.with_name(f".{path.name}.new")
+    with suppress(FileNotFoundError):
+        beside.unlink()
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, mode)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _exchange(host: str, port: int, claim: Claim, keys: _Keys, software: str) -> tuple[bytes, bytes, bytes]:
+    """Returns the request, the centre's answer and the SHA-256 of the certificate that it came under."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # the code vouches for the certificate, not a name or an authority
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_PATIENCE_S) as plain,
+            context.wrap_socket(plain) as line,
+        ):
+            certificate = line.getpeercert(binary_form=True) or b""
+            digest = hashes.Hash(hashes.SHA256())
+            digest.update(certificate)
+            fingerprint = digest.finalize()
+            if fingerprint[: len(claim.pin)] != claim.pin:
+                raise EnrolError(
+                    f"{host}:{port}: is not the centre that gave this code; check the address, and that nobody is on "
+                    "the line; nothing was sent"
+                )
+            fields = {
+                "v": VERSION,
+                "claim": claim.name,
+                "record_key": wire.public_key(keys.record_secret).hex(),
+                "csr": keys.csr_pem,
+                "software": software,
+            }
+            request = canonical({**fields, "proof": proof(claim.key, "gateway", fingerprint, canonical(fields))})
+            line.sendall(len(request).to_bytes(4, "big") + request)
+            length = int.from_bytes(_exactly(line, 4), "big")
+            if length > MESSAGE_LIMIT:
+                raise EnrolError(f"{host}:{port}: answers with too much; it is no centre of ours")
+            return request, _exactly(line, length), fingerprint
+    except (OSError, EOFError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise EnrolError(
+            f"{host}:{port}: the centre cannot be reached ({why}); check the network and try again with the same code"
+        ) from error
+
+
+def _exactly(line: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = line.recv(size - len(data))
+        if not piece:
+            raise EOFError("it closed the connection")
+        data += piece
+    return data
+
+
+def _believed(answer: bytes, request: bytes, claim: Claim, fingerprint: bytes) -> Mapping[str, Any]:
+    """Returns the fields of an answer whose sender knows the code. Raises EnrolError."""
+    try:
+        fields = json.loads(answer)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or fields.get("v") != VERSION:
+        raise EnrolError("enrolment: the centre's answer cannot be read; bring both to the same version")
+    if "error" in fields:
+        said = str(fields["error"])[:300]
+        raise EnrolError(f"the centre refuses: {''.join(c if c.isprintable() else '?' for c in said)}")
+    given = fields.pop("proof", None)
+    if not proves(given, claim.key, "centre", fingerprint, request, canonical(fields)):
+        raise EnrolError("enrolment: whoever answered does not know the code: somebody is on the line; tell the centre")
+    return fields
+
+
+def _write_files(layout: Layout, fields: Mapping[str, Any], keys: _Keys) -> None:
+    """Checks the files as the gateway will read them, then puts them in their places."""
+    home = layout.config.parent
+
+    def place(path: Path) -> str:
+        # Inside one folder paths are relative, so that it can be moved as a whole.
+        return str(path.relative_to(home) if path.is_relative_to(home) else path)
+
+    broker = fields["broker"]
+    toml = "".join(
+        f"{key} = {json.dumps(value)}\n"
+        for key, value in (
+            ("gateway", fields["gateway"]),
+            ("data", place(layout.data)),
+            ("outbox", place(layout.spool / "outbox")),
+            ("inbox", place(layout.spool / "inbox")),
+            ("send_data", place(layout.send_data)),
+            ("trust", "trust.toml"),
+        )
+    )
+    toml += "\n[broker]\n" + "".join(f"{key} = {json.dumps(broker[key])}\n" for key in ("host", "port", "mqtt"))
+    toml += "".join(
+        f"{key} = {json.dumps(place(layout.send_data / name))}\n"
+        for key, name in (("authority", _AUTHORITY), ("certificate", _TLS_CERTIFICATE), ("key", _TLS_KEY))
+    )
+    toml += str(fields["ports_toml"])
+    with tempfile.TemporaryDirectory(dir=home, prefix=".enrol-") as trial:
+        # Read from the same depth, so that relative paths mean the same.
+        (Path(trial) / "gateway.toml").write_text(toml, "utf-8")
+        (Path(trial) / "trust.toml").write_text(str(fields["trust_toml"]), "utf-8")
+        files.load_trust(files.load(Path(trial) / "gateway.toml"))
+    write_private(layout.data / "record.key", keys.record_secret.hex() + "\n")
+    write_private(layout.send_data / _TLS_KEY, keys.tls_key_pem)
+    write_private(layout.send_data / _TLS_CERTIFICATE, str(fields["certificate"]), 0o644)
+    write_private(layout.send_data / _AUTHORITY, str(fields["authority"]), 0o644)
+    write_private(home / "trust.toml", str(fields["trust_toml"]), 0o644)
+    _hand_over(layout)
+    write_private(layout.config, toml, 0o644)
+
+
+def _hand_over(layout: Layout) -> None:
+    """Gives each process its own folder, where their users exist (edge/systemd) and this is root."""
+    if os.geteuid() != 0:
+        return
+    for user, folder in (("murmure-sense", layout.data), ("murmure-send", layout.send_data)):
+        with suppress(LookupError):
+            shutil.chown(folder, user, user)
+            for path in folder.iterdir():
+                shutil.chown(path, user, user)

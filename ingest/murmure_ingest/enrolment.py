@@ -1,0 +1,368 @@
+"""The centre's half of an enrolment: claims that wait for their gateway, and the door at which it comes.
+
+A claim is kept apart from the archive (`claims.db`, 0600): until it is used, it holds the key of both proofs. The first
+request that proves the code binds the claim for ever; the same request again, after a cut line, gets the same answer.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import sqlite3
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from murmure_privacy import wire
+from murmure_privacy.enrolment import HOLDS_S, MESSAGE_LIMIT, Claim, canonical, new_claim, proof, proves, six_words
+from murmure_privacy.errors import ConfigError, MurmureError
+
+from murmure_ingest.archive import Archive, Enrolment
+from murmure_ingest.certificates import Authority, CertificateError, enrolment_door
+from murmure_ingest.config import EnrolmentConfig, IngestConfig
+from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, revoke, trust_toml
+from murmure_ingest.receipts import centre_key
+
+VERSION = 1
+_AT_ONCE = 8  # connections; one more is closed at once
+_PATIENCE_S = 10.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS claims (
+  name TEXT PRIMARY KEY, gateway TEXT NOT NULL UNIQUE, key BLOB NOT NULL, until_s INTEGER NOT NULL,
+  slot TEXT NOT NULL, request BLOB, answer BLOB, words TEXT
+) STRICT;
+"""
+
+
+class Refusal(MurmureError):
+    """The centre does not enrol this: one line for the technician."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a gateway will be when it comes. `replaces`: the gateway whose right to speak ends then."""
+
+    gateway: str
+    site: str
+    quartier: str
+    stewards: tuple[bytes, ...]
+    signatures_required: int
+    ports: tuple[Port, ...]
+    simulated: bool = False
+    replaces: str | None = None
+
+
+class Claims:
+    """The claims of one centre, in `claims.db` of its data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        path = data_dir / "claims.db"
+        path.touch(mode=0o600)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE_S)
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA secure_delete = ON")
+        self._db.executescript(_SCHEMA)
+        self._lock = threading.Lock()
+
+    def put(self, claim: Claim, slot: Slot, now_s: int) -> None:
+        """Keeps a claim. A gateway has one at a time: an older one that was not used ends."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM claims WHERE gateway = ? AND request IS NULL", (slot.gateway,))
+            self._db.execute(
+                "INSERT INTO claims (name, gateway, key, until_s, slot) VALUES (?, ?, ?, ?, ?)",
+                (claim.name, slot.gateway, claim.key, now_s + HOLDS_S, _slot_text(slot)),
+            )
+            self._db.execute("COMMIT")
+
+    def find(self, name: str) -> tuple[bytes, int, Slot, bytes | None, bytes | None] | None:
+        """Returns key, end, slot, and the request and answer that bound the claim, or None."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT key, until_s, slot, request, answer FROM claims WHERE name = ?", (name,)
+            ).fetchone()
+        return None if row is None else (row[0], row[1], _slot(row[2]), row[3], row[4])
+
+    def bind(self, name: str, request: bytes, answer: bytes, words: str) -> bool:
+        """Binds a claim to the request that used it. Returns whether it was free."""
+        with self._lock:
+            cursor = self._db.execute(
+                "UPDATE claims SET request = ?, answer = ?, words = ? WHERE name = ? AND request IS NULL",
+                (request, answer, words, name),
+            )
+        return cursor.rowcount == 1
+
+    def words(self, gateway: str) -> str | None:
+        """Returns the six words of a gateway's enrolment, None if it has not come."""
+        with self._lock:
+            row = self._db.execute("SELECT words FROM claims WHERE gateway = ?", (gateway,)).fetchone()
+        return None if row is None else row[0]
+
+    def expected(self) -> list[tuple[Slot, int]]:
+        """Returns the gateways that may still come, and until when (seconds since 1970)."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT slot, until_s FROM claims WHERE request IS NULL ORDER BY gateway"
+            ).fetchall()
+        return [(_slot(text), until_s) for text, until_s in rows]
+
+    def forget(self, now_s: int) -> None:
+        """Drops what nobody can use any more, keys first of all."""
+        with self._lock:
+            self._db.execute("DELETE FROM claims WHERE until_s <= ?", (now_s,))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+
+def offer(archive: Archive, config: IngestConfig, claims: Claims, slot: Slot, now: datetime) -> Claim:
+    """Makes the claim of a gateway that will come. Raises ConfigError for bad names, RegisterError if the id was ever
+    given away or if the gateway to be replaced is unknown or of another site."""
+    require_slot(archive, slot.gateway, slot.site, slot.quartier, slot.stewards, slot.signatures_required)
+    if slot.replaces is not None:
+        old = archive.enrolment(slot.replaces)
+        if old is None or old.site != slot.site:
+            raise RegisterError(
+                f"gateway {slot.replaces}: no gateway of site {slot.site} has this id; see 'murmure gateway list'"
+            )
+    _, fingerprint = enrolment_door(config.data_dir, now)
+    claim = new_claim(fingerprint)
+    claims.forget(int(now.timestamp()))
+    claims.put(claim, slot, int(now.timestamp()))
+    return claim
+
+
+class Door:
+    """Judges requests: `answer(request)` returns the bytes that go back."""
+
+    def __init__(
+        self,
+        config: IngestConfig,
+        claims: Claims,
+        open_archive: Callable[[], Archive],
+        now: Callable[[], datetime],
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._claims, self._open_archive = config, claims, open_archive
+        self._now, self._say = now, say
+        self._settings = config.enrolment or EnrolmentConfig()
+        self._authority = Authority(config.data_dir, now())
+        self.identity, self.fingerprint = enrolment_door(config.data_dir, now())
+        self._turn = threading.Lock()  # one enrolment at a time: they are rare, and ids must not race
+
+    def answer(self, request: bytes) -> bytes:
+        """Returns the signed answer, or an error that says what to do. Nothing is registered but by a proven code."""
+        try:
+            with self._turn:
+                return self._enrol(request)
+        except (Refusal, CertificateError, RegisterError) as error:
+            self._say(f"enrolment refused: {error}")
+            return canonical({"v": VERSION, "error": str(error)})
+
+    def _enrol(self, request: bytes) -> bytes:
+        fields = _fields(request)
+        found = self._claims.find(str(fields.get("claim")))
+        if found is None:
+            raise Refusal("claim code: this centre knows no such code; ask it for a new one")
+        key, until_s, slot, bound, known_answer = found
+        given = fields.pop("proof", None)
+        if not proves(given, key, "gateway", self.fingerprint, canonical(fields)):
+            raise Refusal("claim code: the code is not proven, or somebody is on the line; try again from the gateway")
+        if bound is not None and known_answer is not None:
+            if bound != request:
+                raise Refusal(
+                    f"claim code: it was used already, for {slot.gateway}; if not by you, tell the centre to revoke "
+                    "that gateway, and ask for a new code"
+                )
+            self._register(slot, fields)  # a power cut may have come between the claim and the register
+            return known_answer
+        now = self._now()
+        if now.timestamp() >= until_s:
+            raise Refusal("claim code: it is older than 72 hours; ask the centre for a new one")
+        record_key = _key_of(fields)
+        enrolment = self._enrolment(slot, record_key)
+        body = {
+            "v": VERSION,
+            "gateway": slot.gateway,
+            "trust_toml": trust_toml(enrolment, wire.public_key(centre_key(self._config.data_dir)), slot.simulated),
+            "ports_toml": ports_toml(slot.ports),
+            "broker": {
+                "host": self._settings.broker_host or self._config.broker.host,
+                "port": self._settings.broker_port or self._config.broker.port,
+                "mqtt": self._config.broker.mqtt,
+            },
+            "certificate": self._authority.issue(str(fields.get("csr")), slot.gateway, now),
+            "authority": self._authority.pem,
+        }
+        signed = {**body, "proof": proof(key, "centre", self.fingerprint, request, canonical(body))}
+        answer = canonical(signed)
+        words = six_words(self.fingerprint, request, answer)
+        if not self._claims.bind(str(fields["claim"]), request, answer, words):
+            raise Refusal("claim code: it was used already; ask the centre for a new one")
+        self._register(slot, fields)
+        self._say(f"enrolled {slot.gateway} at {slot.site}; its six words: {words}")
+        return answer
+
+    def _enrolment(self, slot: Slot, record_key: bytes) -> Enrolment:
+        return Enrolment(slot.gateway, slot.quartier, slot.site, record_key, slot.stewards, slot.signatures_required)
+
+    def _register(self, slot: Slot, fields: dict[str, Any]) -> None:
+        archive = self._open_archive()
+        try:
+            if archive.enrolment(slot.gateway) is None:
+                if slot.replaces is not None:
+                    revoke(archive, slot.replaces)
+                with archive.transaction():
+                    archive.enrol(self._enrolment(slot, _key_of(fields)))
+        finally:
+            archive.close()
+
+
+def _fields(request: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(request)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or canonical(fields) != request or fields.get("v") != VERSION:
+        raise Refusal("enrolment: this centre does not understand the request; bring both to the same version")
+    return fields
+
+
+def _key_of(fields: dict[str, Any]) -> bytes:
+    try:
+        key = bytes.fromhex(str(fields.get("record_key")))
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise Refusal("enrolment: the gateway's record key is none; update the gateway")
+    return key
+
+
+class EnrolmentServer:
+    """The TLS door, on a thread of its own: `start`, then `stop`. One request and one answer a connection."""
+
+    def __init__(self, host: str, port: int, door: Door) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(door.identity)
+        places = threading.BoundedSemaphore(_AT_ONCE)
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                if not places.acquire(blocking=False):
+                    return
+                try:
+                    self.request.settimeout(_PATIENCE_S)  # for each step; a request has one deadline as a whole
+                    with context.wrap_socket(self.request, server_side=True) as line:
+                        answer = door.answer(receive(line))
+                        line.sendall(len(answer).to_bytes(4, "big") + answer)
+                except (OSError, EOFError):
+                    return  # a stranger, or a line that was cut: the gateway asks again
+                finally:
+                    places.release()
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        try:
+            self._server = Server((host, port), Handler)
+        except OSError as error:
+            raise ConfigError(
+                "ingest.toml", "enrolment.port", f"{host}:{port}: {error.strerror or error}", "choose a free port"
+            ) from error
+        self._thread = threading.Thread(target=self._server.serve_forever, name="enrolment", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Begins to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextmanager
+def enrolment_open(
+    config: IngestConfig, open_archive: Callable[[], Archive], say: Callable[[str], None]
+) -> Iterator[None]:
+    """Keeps the door open, if the centre has one."""
+    if config.enrolment is None:
+        yield
+        return
+    claims = Claims(config.data_dir)
+    claims.forget(int(utc_now().timestamp()))
+    door = Door(config, claims, open_archive, utc_now, say)
+    server = EnrolmentServer(config.enrolment.host, config.enrolment.port, door)
+    server.start()
+    say(f"gateways enrol at {config.enrolment.host}:{server.port}")
+    try:
+        yield
+    finally:
+        server.stop()
+        claims.close()
+
+
+def receive(line: socket.socket) -> bytes:
+    """Returns one message: four bytes of length, then so many. Raises EOFError if it is cut short, too long or slow."""
+    deadline = time.monotonic() + _PATIENCE_S
+    length = int.from_bytes(_exactly(line, 4, deadline), "big")
+    if length > MESSAGE_LIMIT:
+        raise EOFError("too long")
+    return _exactly(line, length, deadline)
+
+
+def _exactly(line: socket.socket, size: int, deadline: float) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = line.recv(size - len(data)) if time.monotonic() < deadline else b""
+        if not piece:
+            raise EOFError("cut short")
+        data += piece
+    return data
+
+
+def _slot_text(slot: Slot) -> str:
+    return json.dumps(
+        {
+            "gateway": slot.gateway,
+            "site": slot.site,
+            "quartier": slot.quartier,
+            "stewards": [key.hex() for key in slot.stewards],
+            "signatures_required": slot.signatures_required,
+            "ports": [[p.name, p.device, p.path, dict(p.streams), dict(p.options)] for p in slot.ports],
+            "simulated": slot.simulated,
+            "replaces": slot.replaces,
+        }
+    )
+
+
+def _slot(text: str) -> Slot:
+    fields = json.loads(text)
+    return replace(
+        Slot(**{**fields, "stewards": (), "ports": ()}),
+        stewards=tuple(bytes.fromhex(key) for key in fields["stewards"]),
+        ports=tuple(Port(*port) for port in fields["ports"]),
+    )
+
+
+def utc_now() -> datetime:
+    """Returns the present instant; the one look at the clock of enrolments."""
+    return datetime.now(UTC)
