@@ -10,7 +10,6 @@ from typing import Any
 
 from .devices import DEVICES
 from .devices.base import AIR, FOOTFALL, NOISE, Device, Source
-from .devices.modbus_noise import BAUDS
 from .errors import SimError
 from .faults import Fault, FaultyDevice, parse_fault
 from .memory import LONGEST_AVERAGE_MS, LONGEST_TIME_CONSTANT_MS, Memory
@@ -26,6 +25,8 @@ _MOST = {
     "average_ms": LONGEST_AVERAGE_MS,
     "level_db": 6553.4,
     "slave": 247,
+    "baud": 1_000_000,
+    "bluetooth": 1,
     "time_constant_ms": LONGEST_TIME_CONSTANT_MS,
     "crossings_per_min": 150,
     "rate_hz": 250,
@@ -222,8 +223,8 @@ def check_settings(file: str, where: str, device: str, settings: Mapping[str, ob
         most = _MOST.get(key, 65_535)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
             raise SimError(file, f"{where}{key}", f"{value!r} is out of range", f"write a number from 0 to {most}")
-    if "baud" in settings and settings["baud"] not in BAUDS:
-        speeds = ", ".join(map(str, BAUDS))
+    if "baud" in settings and settings["baud"] not in kind.bauds:
+        speeds = ", ".join(map(str, kind.bauds))
         raise SimError(file, f"{where}baud", f"{settings['baud']!r} is none of its speeds", f"write one of {speeds}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import minimalmodbus
 import pytest
 import serial
+from murmure_firmware_sim.devices import DEVICES
 from sds011lib import SDS011ActiveReader, SDS011QueryReader
 from sds011lib.exceptions import Sds011Exception
 
@@ -134,7 +135,7 @@ def test_recording_is_played_from_its_first_row(sim_device: SimDevice, tmp_path:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["sds012", "--link", "x"], "NAME: 'sds012' is unknown; write one of sds011, modbus_noise, tfluna"),
+        (["sds012", "--link", "x"], f"NAME: 'sds012' is unknown; write one of {', '.join(DEVICES)}"),
         (["sds011", "--link", "/nowhere/x"], "--link: /nowhere is no directory"),
         (["sds011", "--link", "x", "--set", "level_db=3"], "--set level_db: is no setting of sds011"),
         (["sds011", "--link", "x", "--set", "pm2_5"], "--set pm2_5: '' is no number"),

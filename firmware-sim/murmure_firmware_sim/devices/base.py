@@ -63,6 +63,8 @@ class Device(ABC):
     usb = False
     options: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Settings that are keywords of the constructor, whole numbers: the setting to the keyword."""
+    bauds: tuple[int, ...] = ()
+    """The speeds that the setting `baud` may have."""
     memory: tuple[str, int] | None = None
     """The setting of what it remembers of its source (`time_constant_ms` or `average_ms`), and the usual value."""
     marks_per_s = 1

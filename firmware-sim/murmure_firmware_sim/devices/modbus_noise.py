@@ -32,6 +32,7 @@ class ModbusNoise(Device):
     frame_bytes = 7
     polled_only = True
     options = MappingProxyType({"slave": "slave", "baud": "baud"})
+    bauds = BAUDS
     memory = ("time_constant_ms", FAST_MS)
 
     def __init__(self, source: Source, seed: int = 0, slave: int = 1, baud: int = 9600) -> None:
