@@ -85,9 +85,10 @@ class Publisher:
         self._eras: list[_Era] = []
         self._waiting: list[_Closing] = []
         self._accepted: list[tuple[int, Plan]] = []  # (instant from which it holds, plan), by version
+        self._refused: dict[int, Policy] = {}  # what cannot be kept here, by version
         self._now_s: int | None = None
         self._full = False
-        self.newest_told = db.told().policy_version  # of which the centre has told
+        self.newest_told = db.told().policy_version  # of which a receipt has told, or the signatures under one refused
         self.waits_until_s = 0  # the clock is behind the newest charge until then: nothing is open
 
     @property
@@ -97,8 +98,8 @@ class Publisher:
 
     @property
     def awaited(self) -> int | None:
-        """Returns the version of a newer policy of which the centre has told and that has not come, None if there is
-        none. Until it comes everything is withheld (`no_policy`): it may pause or drop any stream."""
+        """Returns the version of a newer policy that there is and that was not accepted, None if there is none. Until
+        it is, or a still newer one, everything is withheld (`no_policy`): it may pause or drop any stream."""
         ours = self.policy.version if self.policy else 0
         return self.newest_told if self.newest_told > ours else None
 
@@ -192,6 +193,16 @@ class Publisher:
         if version > told.policy_version:
             self._db.remember(replace(told, policy_version=version))
 
+    def refuse(self, policy: Policy) -> None:
+        """Takes note of a newer policy that was signed as it must be and that cannot be kept here. It never holds, but
+        what it replaces is over all the same: until a newer one is accepted, what it pauses is withheld as `paused`,
+        and everything else as under one that is awaited, also after a restart.
+
+        Raises DiskFull as `heed` does.
+        """
+        self._refused[policy.version] = policy
+        self.heed(policy.version)
+
     def longest_message(self, policy: Policy) -> int:
         """Returns the length of the longest message there can be while a newer policy takes over, stream by stream."""
         old = {era.plan.policy.hash: era.plan for era in self._eras}
@@ -261,7 +272,7 @@ class Publisher:
         A stream that any of them drops is missing, one that any of them pauses or protects better is paused: a node of
         the era that is still open would otherwise publish, after a pause was lifted, what happened during it. It is
         missing too while a newer policy is awaited, and where one was never seen: versions grow by one, and the one
-        that is not there may have paused or dropped any stream.
+        that is not there may have paused or dropped any stream. What a refused one pauses is paused.
         """
         policy, publish_until_s = era.plan.policy, era.publish_until_s
         newer = [plan for _, plan in self._accepted if plan.policy.version > policy.version]
@@ -269,7 +280,9 @@ class Publisher:
         words = [plan.streams.get(era.stream) for plan in newer]
         streams = []
         unseen = max((plan.policy.version for plan in newer), default=policy.version) - policy.version - len(newer)
-        if None not in words and self.awaited is None and not unseen:
+        if any(_pauses(one, era.stream) for one in self._refused.values() if one.version > policy.version):
+            streams.append(replace(own.stream, paused=True))
+        elif None not in words and self.awaited is None and not unseen:
             paused = any(word.stream.paused or _protects_better(word, own) for word in words if word is not None)
             streams.append(replace(own.stream, paused=own.stream.paused or paused))
         if self._judge_dates:
@@ -338,6 +351,11 @@ def plan_at(stream: str, accepted: Sequence[tuple[int, Plan]], at_s: int) -> Pla
 def _last_s(made: Plan) -> int:
     """Returns the instant at which a policy's last day is over."""
     return made.calendar.midnight(made.policy.valid_until + timedelta(days=1))
+
+
+def _pauses(policy: Policy, stream: str) -> bool:
+    part = policy.stream(stream)
+    return policy.paused or (part is not None and part.paused)
 
 
 def _protects_better(word: StreamPlan, own: StreamPlan) -> bool:

@@ -363,7 +363,12 @@ class Sense:
         elif isinstance(verdict, NewPolicy):
             refusal = self._unfit(verdict.policy)
             if refusal is not None:
-                self._say(f"policy {verdict.policy.version}: refused: {refusal}")
+                self._publisher.refuse(verdict.policy)
+                self._said_awaited = self._publisher.awaited
+                self._say(
+                    f"policy {verdict.policy.version}: refused: {refusal}; nothing is published until it, or a newer "
+                    "one, can be kept"
+                )
                 return
             self._publisher.adopt(verdict.policy, self._now_s)
             self._say(f"policy {verdict.policy.version}: accepted")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import murmure_edge.publisher
 import murmure_edge.sense
 import pytest
 from murmure_edge.gateway_db import GatewayDb
@@ -302,7 +303,7 @@ def test_a_gateway_that_is_deaf_to_newer_policies_is_caught(
 def test_a_policy_whose_promise_these_sensors_cannot_keep_is_refused(
     turned: Callable[..., Any], write_policy: Callable[..., bytes], text: dict[str, Any], said: str
 ) -> None:
-    """One line says why, and the policy of before goes on."""
+    """One line says why and what follows. It never holds, and under the policy of before nothing is published."""
     gateway = turned(DUST, SOUND)
     gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy(streams=("dust", "sound"))))
     gateway.batch("dust", MIDNIGHT_S)
@@ -312,10 +313,61 @@ def test_a_policy_whose_promise_these_sensors_cannot_keep_is_refused(
     gateway.enrolled.drop("policy-2.cose", gateway.enrolled.policy(toml))
     gateway.batch("dust", MIDNIGHT_S + 1)
     assert gateway.said[-1].startswith(said)
+    assert gateway.said[-1].endswith("; nothing is published until it, or a newer one, can be kept")
     assert gateway.sense._publisher.policy is not None and gateway.sense._publisher.policy.version == 1
     lines = len(gateway.said)
     gateway.batch("dust", MIDNIGHT_S + 2)
     assert len(gateway.said) == lines
+    gateway.live(MIDNIGHT_S + 2, MIDNIGHT_S + HOUR_S)
+    gateway.live(MIDNIGHT_S, MIDNIGHT_S + HOUR_S, "sound", "noise", 600)
+    assert {reason for *_, reason in gateway.nodes()} == {"no_policy"}
+
+
+PAUSED_AND_UNFIT = {"extra": "paused = true"}, {"in_stream": "paused = true"}, {}
+
+
+def withheld_under_an_unfit_one(gateway: Any, write_policy: Callable[..., bytes], change: dict[str, str]) -> list[str]:
+    """Returns why the hours of a gateway are withheld ("released" if they are not) of which policy 2 comes after an
+    hour, with a tail too short for its sensor: in the hour after, in that after a restart for which `send` has taken
+    the letter away, and in the day after policy 3, which can be kept."""
+    gateway.live(MIDNIGHT_S, MIDNIGHT_S + HOUR_S)
+    short = write_policy(2, nodes=HOURS, **change).replace(b"tail = 2", b"tail = 1")
+    gateway.enrolled.drop("policy-2.cose", gateway.enrolled.policy(short))
+    gateway.live(MIDNIGHT_S + HOUR_S, MIDNIGHT_S + 2 * HOUR_S)
+    (gateway.enrolled.folder / "spool" / "inbox" / "policy-2.cose").unlink()
+    gateway.restart()
+    gateway.batch("dust", MIDNIGHT_S + 2 * HOUR_S)
+    gateway.live(MIDNIGHT_S + 2 * HOUR_S, MIDNIGHT_S + 3 * HOUR_S)
+    gateway.enrolled.drop("policy-3.cose", gateway.enrolled.policy(write_policy(3, nodes=HOURS)))
+    gateway.batch("dust", MIDNIGHT_S + 3 * HOUR_S + 1)
+    gateway.live(MIDNIGHT_S + 3 * HOUR_S + 1, MIDNIGHT_S + 26 * HOUR_S)
+    return [reason for level, *_, reason in gateway.nodes() if level == "1h"]
+
+
+@pytest.mark.parametrize("change", PAUSED_AND_UNFIT)
+def test_a_pause_counts_also_in_a_policy_that_cannot_be_kept(
+    running: Any, write_policy: Callable[..., bytes], change: dict[str, str]
+) -> None:
+    """The stewards have signed that what was so far is over: what that policy pauses is `paused`, the rest has no
+    policy any more, at once, also after a restart; the next one that can be kept begins at its midnight."""
+    hours = withheld_under_an_unfit_one(running, write_policy, change)
+    assert hours[:2] == ["released", "paused" if change else "no_policy"]
+    assert hours[2:] == ["no_policy"] * 22 + ["released"] * 2
+
+
+@pytest.mark.parametrize("deaf", ["refuse", "_pauses", "remember"])
+def test_a_gateway_that_passes_over_a_policy_it_cannot_keep_is_caught(
+    running: Any, write_policy: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, deaf: str
+) -> None:
+    """The twins: going on as before, no word of the pause, forgetting with the power."""
+    if deaf == "refuse":
+        monkeypatch.setattr(Publisher, "refuse", lambda *_: None)
+    elif deaf == "_pauses":
+        monkeypatch.setattr(murmure_edge.publisher, "_pauses", lambda *_: False)
+    else:
+        monkeypatch.setattr(GatewayDb, "remember", lambda *_: None)
+    hours = withheld_under_an_unfit_one(running, write_policy, PAUSED_AND_UNFIT[0])
+    assert hours != ["released", "paused", *["no_policy"] * 22, *["released"] * 2]
 
 
 def test_a_policy_whose_largest_message_is_too_large_is_refused(
