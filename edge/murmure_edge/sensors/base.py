@@ -6,6 +6,7 @@ slides on by one byte, never by a frame, for the true frame may begin inside the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
@@ -17,6 +18,10 @@ Decoded = tuple[str, Reading]
 
 CACHE_FRAMES = 1 << 16
 """A street shows the same few thousand frames again and again; at this size a driver's cache starts anew."""
+
+# A sound leaves a reading alone once what is left of it moves the level by less than half of the last digit. It is
+# taken as 100 dB over the street, the whole range of these meters (30 to 130 dB): ln(10^10 / (10^0.005 - 1)).
+FORGOTTEN_AFTER = math.log(10 ** (100 / 10) / (10 ** (0.05 / 10) - 1))  # 27.5 time constants
 
 
 class SettingError(ValueError):
@@ -189,3 +194,19 @@ def checked_setting(key: str, value: object, low: int, high: int) -> int:
 def checked_baud(value: object) -> int:
     """Returns the line speed. Raises SettingError if no serial line has it."""
     return checked_setting("baud", value, 1200, 4_000_000)
+
+
+def meter_forgets_ms(time_constant_ms: object) -> float:
+    """Returns for how long a level meter with exponential weights shows a sound that is over (docs/sensitivity.md 2).
+
+    `time_constant_ms` is the setting of that name, 125 on a FAST meter. Raises SettingError outside 1-10000.
+    """
+    return FORGOTTEN_AFTER * checked_setting("time_constant_ms", time_constant_ms, 1, 10_000)
+
+
+def tenths(value: float) -> int | None:
+    """Returns the nearest whole number of tenths, half to even; None for what is no number (NaN, infinite).
+
+    Exact for what a sensor sends in 32 bits: times ten it still fits the 53 bits of a double.
+    """
+    return round(value * 10) if math.isfinite(value) else None

@@ -22,6 +22,7 @@ from murmure_edge.sensors.base import (
     Told,
     checked_baud,
     checked_setting,
+    meter_forgets_ms,
 )
 
 SLAVE, REGISTER, READ_HOLDING, REFUSED = 1, 0, 0x03, 0x80
@@ -34,9 +35,6 @@ SILENCES_BYTES = 7
 DEVICE_LATENCY_MS = 250
 # Three times the 125 ms of a FAST meter, nearly: most boards do not say what they have.
 TIME_CONSTANT_MS = 360
-# A sound leaves a reading alone once what is left of it moves the level by less than half of the last digit. It is
-# taken as 100 dB over the street, the whole range of these meters (30 to 130 dB): ln(10^10 / (10^0.005 - 1)).
-FORGOTTEN_AFTER = math.log(10 ** (100 / 10) / (10 ** (0.05 / 10) - 1))  # 27.5 time constants
 
 
 # checksum
@@ -121,7 +119,7 @@ class ModbusNoise:
         register = checked_setting("register", register, 0, 0xFFFF)
         self.baud = checked_baud(baud)
         self.period_ms = 1000
-        forgets_ms = FORGOTTEN_AFTER * checked_setting("time_constant_ms", time_constant_ms, 1, 10_000)
+        forgets_ms = meter_forgets_ms(time_constant_ms)
         self.memory_readings: Mapping[str, int] = {"noise": math.ceil(forgets_ms / self.period_ms) + 1}
         wire_bytes = REQUEST_BYTES + REPLY_BYTES + SILENCES_BYTES
         self.timeout_ms = DEVICE_LATENCY_MS + -(-1000 * BITS_PER_BYTE * wire_bytes // self.baud)
