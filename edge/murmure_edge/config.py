@@ -6,12 +6,14 @@ the enrolment and never from the network, so that nobody who speaks to the gatew
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # fits a topic level and a cert
 _STREAM = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
 _KEY_BYTES = 32
 _LONGEST_S = 7 * 86_400
+_OFFSET_LIMIT = 20  # dB or ug/m3: a sensor further off is broken, or is another one
 _STEWARDS_LIMIT = 8  # as many signatures as a sealed policy may carry
 
 
@@ -53,6 +56,16 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a sensor was found to be off by. `offsets`: quantity -> what is added to each of its readings, in their unit
+    (tenths of a dB, of ug/m3). `on`: the day it was measured. `method`: how, such as "94 dB" or "co-location"."""
+
+    offsets: Mapping[str, int] = field(default_factory=dict)
+    on: date | None = None
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PortConfig:
     """One sensor on one port. `streams`: quantity -> stream id. `baud`: None for the driver's own. `options`: what
     else stands in the table (`rate_hz`, `slave`, …); the driver refuses what it does not know."""
@@ -63,6 +76,7 @@ class PortConfig:
     streams: Mapping[str, str]
     baud: int | None
     options: Mapping[str, Option]
+    calibration: Calibration = Calibration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +223,32 @@ def _port(file: Path, where: str, table: dict[str, Any]) -> PortConfig:
         path=port.text("path", 'write the port, such as path = "/dev/serial/by-id/usb-…"'),
         streams=streams,
         baud=port.integer("baud", 0, 4_000_000, 0) or None,
+        calibration=_calibration(port, streams, required="calibrated" in table),
         options=port.options(),
+    )
+
+
+def _calibration(port: _Table, streams: Mapping[str, str], required: bool) -> Calibration:
+    mend = "write offset = { noise = -1.2 }, or 0 for a sensor that was right"
+    offset: dict[str, Any] = port.take("offset", dict, mend, None if required else {})
+    offsets = {}
+    for quantity, value in offset.items():
+        key = f"offset.{quantity}"
+        if quantity not in streams or QUANTITIES[quantity].kind == "count":
+            raise port.refuse(key, "is no level or concentration of this port", "name a quantity of its streams")
+        number = value if type(value) in (int, float) else math.nan
+        readings = number * QUANTITIES[quantity].per_unit
+        # 1.2 has no exact binary form: its tenths are whole to within a hair.
+        if not abs(number) <= _OFFSET_LIMIT or abs(readings - round(readings)) > 1e-6:
+            mend = f"write a number from -{_OFFSET_LIMIT} to {_OFFSET_LIMIT} with one decimal"
+            raise port.refuse(key, f"{value!r} is no offset", mend)
+        offsets[quantity] = round(readings)
+    if not offset and not required:
+        return Calibration()
+    return Calibration(
+        offsets,
+        port.take("calibrated", date, "write the day of the measurement, such as calibrated = 2026-10-01"),
+        port.text("method", 'write how it was measured, such as method = "94 dB" or "co-location"'),
     )
 
 

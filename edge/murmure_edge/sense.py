@@ -99,9 +99,10 @@ class WallClock:
 
 @dataclass(slots=True)
 class _PortView:
-    """What the main thread knows of a port: its streams by quantity, its newest horizon and state."""
+    """What the main thread knows of a port: streams and calibration by quantity, its newest horizon and state."""
 
     streams: Mapping[str, str]
+    offsets: Mapping[str, int]
     horizon_ms: int | None = None
     state: str = "opening"
     health: PortHealth | None = None
@@ -126,7 +127,7 @@ class Sense:
         self._secret = secret
         self._stop = threading.Event()
         self._batches: queue.Queue[PortBatch] = queue.Queue(_QUEUE_BATCHES)
-        self._views = {port.name: _PortView(port.streams) for port in config.ports}
+        self._views = {port.name: _PortView(port.streams, port.calibration.offsets) for port in config.ports}
         self._drivers = [(port, _driver(config, port)) for port in config.ports]
         self._ports = [
             Port(
@@ -291,7 +292,11 @@ class Sense:
         for quantity, readings in batch.readings.items():
             stream = view.streams.get(quantity)
             if stream is not None:
-                self._publisher.add(stream, [reading for reading in readings if reading.time_ms >= passed_ms])
+                offset = view.offsets.get(quantity, 0)
+                new = [
+                    (reading.time_ms, reading.value + offset) for reading in readings if reading.time_ms >= passed_ms
+                ]
+                self._publisher.add(stream, new)
         view.horizon_ms = max(passed_ms, batch.horizon_ms)
         horizons = [other.horizon_ms for other in self._views.values() if other.horizon_ms is not None]
         if len(horizons) == len(self._views):

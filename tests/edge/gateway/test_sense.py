@@ -86,6 +86,19 @@ def test_readings_of_time_that_was_lived_already_are_not_counted_again(
     assert message.outcomes[0].noised[0].integers == (3,)
 
 
+def test_a_calibration_is_added_to_each_reading_before_it_is_clamped(
+    turned: Callable[..., Any], write_policy: Callable[..., bytes]
+) -> None:
+    """1.5 ug/m3 too much: every reading counts for as much less, one at the lower bound for the bound itself."""
+    gateway = turned(f'{DUST}\noffset = {{ pm2_5 = -1.5 }}\ncalibrated = 2026-10-01\nmethod = "co-location"')
+    gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy(nodes='{ "1h" = 1 }')))
+    gateway.batch("dust", MIDNIGHT_S)
+    rows = [Reading((MIDNIGHT_S + 900 * slot) * 1000, value) for slot, value in enumerate((200, 10, 0, 1200))]
+    gateway.batch("dust", MIDNIGHT_S + HOUR_S, {"pm2_5": rows})
+    (message,) = gateway.messages()
+    assert message.outcomes[0].noised[0].integers == (185 + 0 + 0 + 1000,)
+
+
 def test_a_quantity_that_no_stream_has_is_left_out(running: Any) -> None:
     """The sensor gives PM10 as well; nobody asked for it."""
     running.batch("dust", MIDNIGHT_S + HOUR_S, {"pm10": [Reading(MIDNIGHT_S * 1000, 1)]})

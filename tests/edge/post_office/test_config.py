@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from murmure_edge import config as module
-from murmure_edge.config import Broker, PortConfig, load, load_record_key, load_trust
+from murmure_edge.config import Broker, Calibration, PortConfig, load, load_record_key, load_trust
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import load as load_centre
@@ -24,6 +25,8 @@ device = "tfluna"
 path = "/dev/serial/by-id/usb-1"
 streams = { footfall = "plaza/footfall" }
 """
+NOISE = PORT.replace("tfluna", "modbus_noise").replace("footfall", "noise")
+CALIBRATED = 'calibrated = 2026-10-01\nmethod = "94 dB"\n'
 PUBLIC = "ab" * 32
 TRUST = f"""\
 gateway = "gw-plaza"
@@ -60,6 +63,49 @@ def test_a_gateway_toml_becomes_frozen_data(gateway):
     assert config.ports[1].baud is None and config.ports[1].options == {}
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.gateway = "another"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("offset", "readings"), [("-1.2", -12), ("0", 0), ("20", 200), ("-20.0", -200), ("0.3", 3), ("17.9", 179)]
+)
+def test_an_offset_is_kept_in_the_readings_unit_with_its_day(gateway, offset: str, readings: int):
+    """Tenths of a dB, when it was measured and how; a sensor without the three is read as it is."""
+    file = gateway.write()
+    file.write_text(file.read_text() + NOISE + f"offset = {{ noise = {offset} }}\n" + CALIBRATED)
+    assert load(file).ports[0].calibration == Calibration({"noise": readings}, date(2026, 10, 1), "94 dB")
+    file.write_text(gateway.write().read_text() + NOISE)
+    assert load(file).ports[0].calibration == Calibration()
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("offset = { noise = 20.1 }", "offset.noise"),
+        ("offset = { noise = -1.25 }", "offset.noise"),
+        ("offset = { noise = nan }", "offset.noise"),
+        ("offset = { noise = true }", "offset.noise"),
+        ('offset = { noise = "-1.2" }', "offset.noise"),
+        ("offset = { pm10 = 1 }", "offset.pm10"),
+        ("offset = -1.2", "offset"),
+        ("offset = { noise = 1 }", "calibrated"),
+        ("offset = { noise = 1 }\ncalibrated = 2026-10-01", "method"),
+        ('offset = { noise = 1 }\ncalibrated = "2026-10-01"', "calibrated"),
+        ("offset = { noise = 1 }\ncalibrated = 2026-10-01T00:00:00Z", "calibrated"),
+        ("calibrated = 2026-10-01", "offset"),
+    ],
+)
+def test_an_offset_without_bounds_or_day_is_refused(gateway, lines: str, key: str):
+    """At most 20 either way, in tenths, for a level or a concentration of this port; with the day and the method."""
+    file = gateway.write()
+    file.write_text(file.read_text() + NOISE + lines + "\n")
+    assert refusal(load, file).key == f"port 1.{key}"
+
+
+def test_a_count_has_no_offset(gateway):
+    """People are not calibrated away."""
+    file = gateway.write()
+    file.write_text(file.read_text() + PORT + "offset = { footfall = 1 }\n" + CALIBRATED)
+    assert refusal(load, file).key == "port 1.offset.footfall"
 
 
 def test_the_shortest_file_has_sensible_defaults(tmp_path: Path):
@@ -239,6 +285,14 @@ def test_an_absent_record_key_is_one_line(tmp_path: Path):
 def test_each_key_of_the_config_stands_in_the_example_file():
     """edge/gateway.example.toml shows every key of gateway.toml."""
     example = (Path(__file__).resolve().parents[3] / "edge" / "gateway.example.toml").read_text()
-    names = {field.name for kind in (Broker, module.Tls, PortConfig, module.GatewayConfig) for field in dataclasses.fields(kind)}
-    for name in names - {"file", "ports", "options", "broker", "tls"}:
+    names = {
+        field.name
+        for kind in (Broker, module.Tls, PortConfig, module.GatewayConfig)
+        for field in dataclasses.fields(kind)
+    }
+    for name in names - {"file", "ports", "options", "broker", "tls", "calibration"} | {
+        "offset",
+        "calibrated",
+        "method",
+    }:
         assert re.search(rf"^{name} = ", example, re.MULTILINE), name
