@@ -80,6 +80,9 @@ class Device(ABC):
         self._next_s = 0
         self._minute = -1
         self._said: list[bytes] = []
+        self._pm_minute = self._level_minute = -1
+        self._pm: Sequence[tuple[int, int] | None] = ()
+        self._levels: Sequence[int | None] = ()
 
     @property
     def over_capacity(self) -> int:
@@ -138,6 +141,20 @@ class Device(ABC):
         """Returns when frame `index` of a second is complete, in ms after the second's start."""
         return 500
 
+    def pm_at(self, second: int) -> tuple[int, int] | None:
+        """Returns the source's PM2.5 and PM10 in one second, in tenths of ug/m3; None in a hole."""
+        minute, s = divmod(second, S_PER_MINUTE)
+        if minute != self._pm_minute:
+            self._pm, self._pm_minute = self.source.pm_tenths(minute), minute
+        return self._pm[s]
+
+    def level_at(self, second: int) -> int | None:
+        """Returns the source's level in one second, in tenths of dB; None in a hole."""
+        minute, s = divmod(second, S_PER_MINUTE)
+        if minute != self._level_minute:
+            self._levels, self._level_minute = self.source.level_tenths(minute), minute
+        return self._levels[s]
+
     def be_passive(self) -> None:
         """Says nothing until it is asked, as a program before this one left it."""
         return
@@ -160,7 +177,8 @@ class Device(ABC):
 
     @abstractmethod
     def power_cycle(self, now_ms: int) -> None:
-        """Loses what a power cut loses: settings that were not saved."""
+        """Loses what a power cut loses: settings that were not saved. To be called by every device's own."""
+        self._minute = -1
 
     def _count(self, minute: int, first: int, end: int) -> None:
         """Counts the crossings of the seconds [first, end) of a minute just said; only a beam has any."""

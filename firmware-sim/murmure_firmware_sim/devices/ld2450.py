@@ -166,6 +166,7 @@ class Ld2450(Device):
 
     def power_cycle(self, now_ms: int) -> None:
         """Everything set is kept, and what waited for a restart holds."""
+        super().power_cycle(now_ms)
         self.settings = self.saved
         self.configuring = False
         self._restart_ms = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from .base import FAST_MS, NOISE, S_PER_MINUTE, Device, Source
+from .base import FAST_MS, MS_PER_S, NOISE, S_PER_MINUTE, Device, Source
 
 LEVEL, MODEL, POINTS, ADDRESS, BAUD_CODE, MODE = 0x00, 0x64, 0x65, 0x66, 0x67, 0x68
 
@@ -52,8 +52,6 @@ class ModbusNoise(Device):
         self._heard_ms = 0
         self._level_request = with_crc(bytes((slave, 3, 0, LEVEL, 0, 1)))
         self._level_answer: dict[int, bytes] = {}
-        self._levels: list[int | None] = []
-        self._levels_minute = -1
 
     def say(self, minute: int) -> list[bytes]:
         """Nothing: it is only polled."""
@@ -62,7 +60,7 @@ class ModbusNoise(Device):
     def receive(self, data: bytes, now_ms: int) -> list[tuple[bytes, int]]:
         """As every device; the one request that a gateway repeats all day takes the short way."""
         if data == self._level_request and not self._heard and self.refuses_with is None:
-            level = self._level(now_ms)
+            level = self.level_at(now_ms // MS_PER_S)
             if level is None:
                 return []
             answer = self._level_answer.get(level)
@@ -94,6 +92,7 @@ class ModbusNoise(Device):
 
     def power_cycle(self, now_ms: int) -> None:
         """Takes up the written address and speed."""
+        super().power_cycle(now_ms)
         self.slave = self._registers[ADDRESS]
         self.baud = BAUDS[self._registers[BAUD_CODE]]
         self._level_request = with_crc(bytes((self.slave, 3, 0, LEVEL, 0, 1)))
@@ -106,7 +105,7 @@ class ModbusNoise(Device):
         wanted = range(register, register + count)
         if any(r != LEVEL and r not in self._registers for r in wanted):
             return [self._exception(3, _NO_REGISTER)]
-        values = [self._level(now_ms) if r == LEVEL else self._registers[r] for r in wanted]
+        values = [self.level_at(now_ms // MS_PER_S) if r == LEVEL else self._registers[r] for r in wanted]
         known = [value for value in values if value is not None]
         return [self._values(known)] if len(known) == count else []
 
@@ -118,13 +117,6 @@ class ModbusNoise(Device):
             return self._exception(6, _BAD_VALUE)
         self._registers[register] = value
         return request
-
-    def _level(self, now_ms: int) -> int | None:
-        minute, ms = divmod(now_ms, 60_000)
-        if minute != self._levels_minute:
-            self._levels = list(self.source.level_tenths(minute))
-            self._levels_minute = minute
-        return self._levels[ms // 1000]
 
     def _values(self, values: list[int]) -> bytes:
         head = bytes((self._as(), 3, 2 * len(values)))

@@ -83,6 +83,7 @@ class Sds011(Device):
 
     def power_cycle(self, now_ms: int) -> None:
         """The fan starts again; mode, id and working period are kept."""
+        super().power_cycle(now_ms)
         self.asleep = False
         self._period_since_s = now_ms // 1000
         self._heard = b""
@@ -97,8 +98,7 @@ class Sds011(Device):
                 self.mode = _ASKED if value == 1 else _ACTIVE
             return [self._reply(what, is_set, self.mode)]
         if what == _QUERY:
-            minute, s = divmod(now_s, S_PER_MINUTE)
-            pm = self.source.pm_tenths(minute)[s]
+            pm = self.pm_at(now_s)
             return [] if pm is None else [self._measurement(pm)]
         if what == _ID:
             self.device_id = command[13:15]

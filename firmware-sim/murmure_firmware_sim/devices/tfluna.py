@@ -109,6 +109,7 @@ class TfLuna(Device):
 
     def power_cycle(self, now_ms: int) -> None:
         """Back to the settings last saved."""
+        super().power_cycle(now_ms)
         self.rate_hz, self.output_on, self.check, self.format = self._saved
         self._heard = b""
 
