@@ -30,6 +30,7 @@ _MOST = {
     "time_constant_ms": LONGEST_TIME_CONSTANT_MS,
     "crossings_per_min": 150,
     "rate_hz": 250,
+    "measuring": 1,
 }
 
 
