@@ -33,6 +33,7 @@ from murmure_ingest.receipts import centre_key
 VERSION = 1
 _AT_ONCE = 8  # connections; one more is closed at once
 _PATIENCE_S = 10.0
+_LOOK_S = 0.1  # how soon `stop` is heard
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -281,7 +282,9 @@ class EnrolmentServer:
             raise ConfigError(
                 "ingest.toml", "enrolment.port", f"{host}:{port}: {error.strerror or error}", "choose a free port"
             ) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="enrolment", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_LOOK_S,), name="enrolment", daemon=True
+        )
 
     @property
     def port(self) -> int:

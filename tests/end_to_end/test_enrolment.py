@@ -1,0 +1,430 @@
+"""A gateway is enrolled by one code over a real TLS line: keys made on the device, proofs both ways."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_edge import enrol as edge
+from murmure_edge.config import load, load_record_key, load_trust
+from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
+from murmure_ingest import config as centre_config
+from murmure_ingest.archive import Archive
+from murmure_ingest.certificates import Authority, enrolment_door
+from murmure_ingest.enrolment import Claims, Door, EnrolmentServer, Slot, offer, receive
+from murmure_ingest.gateways import Port, RegisterError
+from murmure_privacy import enrolment, wire
+from murmure_privacy.enrolment import Claim, ClaimError, canonical, proof
+from murmure_privacy.errors import ConfigError
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+STEWARD = wire.new_key()[1]
+BEAM = Port("beam", "tfluna", "/dev/serial/by-path/socket-1", {"footfall": "plaza/footfall"}, {"rate_hz": 10})
+
+
+@dataclass
+class Centre:
+    """A centre with its door open, whose clock stands where the test puts it."""
+
+    config: centre_config.IngestConfig
+    claims: Claims
+    door: Door
+    server: EnrolmentServer
+    said: list[str]
+    now: list[datetime] = field(default_factory=lambda: [NOW])
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    def archive(self) -> Archive:
+        return Archive.open(self.config.archive)
+
+    def offer(self, gateway: str = "gw-plaza", **changes: Any) -> Claim:
+        slot = replace(Slot(gateway, "plaza", "centre", (STEWARD,), 1, (BEAM,)), **changes)
+        archive = self.archive()
+        try:
+            return offer(archive, self.config, self.claims, slot, self.now[0])
+        finally:
+            archive.close()
+
+    def registered(self) -> list[str]:
+        archive = self.archive()
+        try:
+            return [line.gateway for line in archive.enrolments() if line.status == "active"]
+        finally:
+            archive.close()
+
+
+@pytest.fixture
+def centre(tmp_path: Path) -> Iterator[Centre]:
+    folder = tmp_path / "centre"
+    folder.mkdir()
+    (folder / "ingest.toml").write_text('data_dir = "data"\n[broker]\nport = 18883\n[enrolment]\nhost = "127.0.0.1"\n')
+    config = centre_config.load(folder / "ingest.toml")
+    config.data_dir.mkdir(mode=0o700)
+    claims, now = Claims(config.data_dir), [NOW]
+    said: list[str] = []
+    door = Door(config, claims, lambda: Archive.open(config.archive), lambda: now[0], said.append)
+    server = EnrolmentServer("127.0.0.1", 0, door)
+    server.start()
+    yield Centre(config, claims, door, server, said, now)
+    server.stop()
+    claims.close()
+
+
+def enrol(code: str, address: str, folder: Path) -> edge.Enrolled:
+    return edge.enrol(code, address, edge.Layout.beside(folder / "gateway.toml"), "0.1.0")
+
+
+def test_one_code_makes_a_complete_gateway(centre: Centre, tmp_path: Path) -> None:
+    """Its files load, its record key is the one in the register, both ends have the same six words."""
+    claim = centre.offer()
+    done = enrol(claim.text, centre.address, tmp_path / "gw")
+    config = load(tmp_path / "gw" / "gateway.toml")
+    trust = load_trust(config)
+    assert (done.gateway, done.site, trust.quartier) == ("gw-plaza", "plaza", "centre")
+    assert config.broker is not None and config.broker.port == 18883
+    assert trust.stewards == (STEWARD,) and config.ports[0].device == "tfluna"
+    archive = centre.archive()
+    line = archive.enrolment("gw-plaza")
+    archive.close()
+    assert line is not None and line.record_key == wire.public_key(load_record_key(config.data / "record.key"))
+    assert centre.claims.words("gw-plaza") == done.words
+    assert not (config.data / "enrolment.json").exists()
+
+
+def test_private_files_are_private(centre: Centre, tmp_path: Path) -> None:
+    """Keys can be read by their owner alone, on both sides; certificates by all."""
+    enrol(centre.offer().text, centre.address, tmp_path / "gw")
+    home = tmp_path / "gw"
+    modes = {
+        path.name: path.stat().st_mode & 0o777
+        for path in (home / "data" / "record.key", home / "send" / "gateway.key", home / "send" / "gateway.crt")
+    }
+    assert modes == {"record.key": 0o600, "gateway.key": 0o600, "gateway.crt": 0o644}
+    data = centre.config.data_dir
+    assert {(data / name).stat().st_mode & 0o777 for name in ("authority.key", "enrolment.key", "claims.db")} == {0o600}
+
+
+def test_no_secret_crosses_the_line(centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request holds neither the code, nor the record key's secret, nor the TLS key's."""
+    seen: list[bytes] = []
+    real = centre.door.answer
+    monkeypatch.setattr(centre.door, "answer", lambda request: seen.append(request) or real(request))  # type: ignore[func-returns-value]
+    claim = centre.offer()
+    enrol(claim.text, centre.address, tmp_path / "gw")
+    home = tmp_path / "gw"
+    (request,) = seen
+    key_lines = (home / "send" / "gateway.key").read_bytes().splitlines()[1:-1]
+    secrets = [(home / "data" / "record.key").read_bytes().strip(), claim.secret.hex().encode(), *key_lines]
+    assert not any(secret in request for secret in secrets) and claim.text.encode() not in request
+
+
+def test_a_code_serves_one_gateway(centre: Centre, tmp_path: Path) -> None:
+    """A second gateway with the same code is refused, is told so, and has no files but keys of its own."""
+    claim = centre.offer()
+    enrol(claim.text, centre.address, tmp_path / "one")
+    with pytest.raises(edge.EnrolError, match="it was used already, for gw-plaza; if not by you"):
+        enrol(claim.text, centre.address, tmp_path / "two")
+    assert not (tmp_path / "two" / "gateway.toml").exists() and centre.registered() == ["gw-plaza"]
+
+
+def test_a_lost_answer_is_asked_for_again(centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is cut after the centre has registered it: the same command again ends well, with the same keys."""
+    claim = centre.offer()
+    real = centre.door.answer
+
+    def cut(request: bytes) -> bytes:
+        real(request)
+        raise EOFError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(centre.door, "answer", cut)
+        with pytest.raises(edge.EnrolError, match="try again with the same code"):
+            enrol(claim.text, centre.address, tmp_path / "gw")
+    done = enrol(claim.text, centre.address, tmp_path / "gw")
+    assert centre.claims.words("gw-plaza") == done.words and centre.registered() == ["gw-plaza"]
+    archive = centre.archive()
+    assert len(archive.enrolment_lines()) == 1
+    archive.close()
+
+
+def test_a_power_cut_between_claim_and_register_is_made_good(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code is bound and the register knows nothing: the gateway's next try registers it."""
+    claim = centre.offer()
+
+    def dies(*_: object) -> None:
+        raise EOFError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(centre.door, "_register", dies)
+        with pytest.raises(edge.EnrolError):
+            enrol(claim.text, centre.address, tmp_path / "gw")
+    assert centre.registered() == []
+    enrol(claim.text, centre.address, tmp_path / "gw")
+    assert centre.registered() == ["gw-plaza"]
+
+
+@pytest.mark.parametrize(("after", "ends_well"), [(timedelta(hours=71.99), True), (timedelta(hours=72), False)])
+def test_a_code_holds_for_72_hours(centre: Centre, tmp_path: Path, after: timedelta, ends_well: bool) -> None:
+    """And not for a second more."""
+    claim = centre.offer()
+    centre.now[0] = NOW + after
+    if ends_well:
+        enrol(claim.text, centre.address, tmp_path / "gw")
+        return
+    with pytest.raises(edge.EnrolError, match="older than 72 hours; ask the centre for a new one"):
+        enrol(claim.text, centre.address, tmp_path / "gw")
+    assert centre.registered() == []
+
+
+def test_a_newer_code_ends_the_older_one(centre: Centre, tmp_path: Path) -> None:
+    """A gateway has one claim at a time: the paper that was lost is worth nothing."""
+    first, second = centre.offer(), centre.offer()
+    with pytest.raises(edge.EnrolError, match="knows no such code"):
+        enrol(first.text, centre.address, tmp_path / "gw")
+    enrol(second.text, centre.address, tmp_path / "gw")
+    with pytest.raises(RegisterError, match="ids are never used twice"):
+        centre.offer()
+
+
+def test_guessing_gets_nobody_in(centre: Centre, tmp_path: Path) -> None:
+    """A code of the right form that was never given, and a known claim with the wrong proof, are refused alike."""
+    claim = centre.offer()
+    with pytest.raises(edge.EnrolError, match="knows no such code"):
+        enrol(enrolment.new_claim(centre.door.fingerprint).text, centre.address, tmp_path / "a")
+    fields = {"v": 1, "claim": claim.name, "record_key": wire.new_key()[1].hex(), "csr": "", "software": "x"}
+    wrong = proof(bytes(32), "gateway", centre.door.fingerprint, canonical(fields))
+    for given in ({"proof": wrong}, {"proof": None}, {}):
+        assert b"not proven" in centre.door.answer(canonical({**fields, **given}))
+    assert centre.registered() == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"", b"{}", b"[]", b"null", b"\xff", b'{"v":2}', b'{"v":1, "claim":"x"}', b"[" * 20_000, b'{"v":1,"v":1}'],
+    ids=range(9),
+)
+def test_what_is_no_request_is_refused(centre: Centre, request_bytes: bytes) -> None:
+    """Rubbish gets one line and changes nothing."""
+    assert "error" in json.loads(centre.door.answer(request_bytes))
+    assert centre.registered() == []
+
+
+def test_another_centre_is_told_nothing(centre: Centre, tmp_path: Path) -> None:
+    """Whoever has another certificate than the code says is sent no byte of the request."""
+    other = tmp_path / "other"
+    other.mkdir()
+    identity, _ = enrolment_door(other, NOW)
+    heard: list[bytes] = []
+    with (
+        listening(identity, lambda line: heard.append(line.recv(4096))) as address,
+        pytest.raises(edge.EnrolError, match=r"is not the centre that gave this code; .*; nothing was sent"),
+    ):
+        enrol(centre.offer().text, address, tmp_path / "gw")
+    assert heard in ([b""], [])
+
+
+def test_who_has_the_paper_but_not_the_claim_is_found_out(centre: Centre, tmp_path: Path) -> None:
+    """A centre's certificate and no knowledge of the code: its answer proves nothing, and nothing is written."""
+
+    def lie(line: ssl.SSLSocket) -> None:
+        line.recv(65536)
+        answer = canonical({"v": 1, "gateway": "gw-evil", "proof": "00" * 32})
+        line.sendall(len(answer).to_bytes(4, "big") + answer)
+
+    with (
+        listening(centre.door.identity, lie) as address,
+        pytest.raises(edge.EnrolError, match="does not know the code: somebody is on the line"),
+    ):
+        enrol(centre.offer().text, address, tmp_path / "gw")
+    assert not (tmp_path / "gw" / "gateway.toml").exists()
+
+
+def test_words_differ_where_somebody_with_the_code_is_between(centre: Centre, tmp_path: Path) -> None:
+    """Who photographed the paper can register a key of his own and play the centre to the gateway: both ends end well,
+    with other words. The twin is given a certificate of the same pin by hand, as 2^64 tries would."""
+    claim = centre.offer()
+    folder = tmp_path / "between"
+    folder.mkdir()
+    identity, fingerprint = enrolment_door(folder, NOW)
+
+    def between(line: ssl.SSLSocket) -> None:
+        request = receive(line)
+        fields = json.loads(request)
+        del fields["proof"]
+        fields["record_key"] = wire.new_key()[1].hex()
+        to_centre = {**fields, "proof": proof(claim.key, "gateway", centre.door.fingerprint, canonical(fields))}
+        body = json.loads(centre.door.answer(canonical(to_centre)))
+        del body["proof"]
+        answer = canonical({**body, "proof": proof(claim.key, "centre", fingerprint, request, canonical(body))})
+        line.sendall(len(answer).to_bytes(4, "big") + answer)
+
+    with listening(identity, between) as address:
+        done = enrol(Claim(claim.secret, fingerprint[:8]).text, address, tmp_path / "gw")
+    words = centre.claims.words("gw-plaza")
+    assert words is not None and done.words != words
+
+
+def test_typing_errors_are_found_before_anything_is_sent(tmp_path: Path) -> None:
+    """No line is opened for a code that cannot be right."""
+    text = enrolment.new_claim(bytes(32)).text
+    typed = ("Z" if text[0] != "Z" else "Y") + text[1:]
+    with pytest.raises(ClaimError, match="one of its letters is wrong"):
+        enrol(typed, "127.0.0.1:1", tmp_path / "gw")
+    assert not (tmp_path / "gw").exists()
+
+
+def test_an_enrolled_gateway_is_not_enrolled_over(centre: Centre, tmp_path: Path) -> None:
+    """Its files stay as they are; the mend is to wipe it first."""
+    enrol(centre.offer().text, centre.address, tmp_path / "gw")
+    before = (tmp_path / "gw" / "data" / "record.key").read_bytes()
+    with pytest.raises(ConfigError, match="enrolled already; keep it, or take it away with 'murmure edge wipe'"):
+        enrol(centre.offer("gw-other").text, centre.address, tmp_path / "gw")
+    assert (tmp_path / "gw" / "data" / "record.key").read_bytes() == before
+
+
+def test_a_replacement_ends_the_old_gateway_when_it_comes(centre: Centre, tmp_path: Path) -> None:
+    """The old one may speak until the new one has enrolled, and not after; the site's streams are the same."""
+    enrol(centre.offer().text, centre.address, tmp_path / "old")
+    claim = centre.offer("gw-new", replaces="gw-plaza")
+    assert centre.registered() == ["gw-plaza"]
+    enrol(claim.text, centre.address, tmp_path / "new")
+    assert centre.registered() == ["gw-new"]
+    streams = [load(tmp_path / name / "gateway.toml").ports[0].streams for name in ("old", "new")]
+    assert streams[0] == streams[1] == {"footfall": "plaza/footfall"}
+    with pytest.raises(RegisterError, match="no gateway of site plaza has this id"):
+        centre.offer("gw-third", replaces="gw-nobody")
+
+
+def test_strangers_at_the_door_change_nothing(centre: Centre, tmp_path: Path) -> None:
+    """Silence, rubbish, a huge length and half a message: the door stays open for the next."""
+    for said in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", centre.server.port), timeout=5) as line:
+            line.sendall(said)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for said in (b"\xff\xff\xff\xff", b"\x00\x00\x00\x10half"):
+        plain = socket.create_connection(("127.0.0.1", centre.server.port), timeout=5)
+        with context.wrap_socket(plain) as line:
+            line.sendall(said)
+            if said[0]:
+                assert line.recv(1) == b""
+    enrol(centre.offer().text, centre.address, tmp_path / "gw")
+
+
+@pytest.mark.broker
+def test_the_broker_knows_a_gateway_by_its_certificate(
+    centre: Centre, tmp_path: Path, tls_mosquitto: Callable[..., Any]
+) -> None:
+    """Debian's mosquitto lets the enrolled gateway in under its id, over TLS, and nobody without a certificate."""
+    enrol(centre.offer().text, centre.address, tmp_path / "gw")
+    config = load(tmp_path / "gw" / "gateway.toml")
+    assert config.broker is not None and config.broker.tls is not None
+    with tls_mosquitto(Authority(centre.config.data_dir, NOW), tmp_path / "broker") as port:
+        broker = replace(config.broker, host="localhost", port=port)
+        topics = Topics.of("centre", "gw-plaza")
+        stop = threading.Event()
+        link = Uplink(broker, "gw-plaza", topics, time.monotonic, stop)
+        token = link.publish(topics.health, b"hello")
+        assert answer_of(link) == Acknowledged(token, None)
+        # The same certificate may not speak on another gateway's topic: its name is all its rights.
+        token = link.publish(Topics.of("centre", "gw-other").health, b"hello")
+        assert answer_of(link) == Acknowledged(token, "Not authorized")
+        link.close()
+        with pytest.raises(UplinkLost):
+            Uplink(replace(broker, tls=None), "gw-plaza", topics, time.monotonic, stop)
+
+
+def test_both_commands_from_the_outside(centre: Centre, tmp_path: Path) -> None:
+    """`gateway enrol --json` gives a code, `edge enrol` takes it from its QR's text; errors are one line and no
+    traceback."""
+    ingest_toml = tmp_path / "centre" / "ingest.toml"
+    ingest_toml.write_text(ingest_toml.read_text() + f"port = {centre.server.port}\n")
+    steward = tmp_path / "steward.pub"
+    steward.write_text(STEWARD.hex() + "\n")
+    offered = murmure(
+        "gateway", "enrol", "--site", "plaza", "--quartier", "centre", "--steward", str(steward), "--json",
+        "--config", str(ingest_toml),
+    )  # fmt: skip
+    slot = json.loads(offered.stdout)
+    assert slot["gateway"].startswith("gw-") and slot["qr"] == f"{slot['code']}@{centre.address}"
+    listed = murmure("gateway", "list", "--config", str(ingest_toml))
+    assert f"{slot['gateway']}  centre/plaza  expected until" in listed.stdout
+    toml = tmp_path / "gw" / "gateway.toml"
+    centre.now[0] = datetime.now(UTC)
+    done = murmure("edge", "enrol", slot["qr"], "--config", str(toml), "--json")
+    assert json.loads(done.stdout)["gateway"] == slot["gateway"] and done.returncode == 0
+    listed = murmure("gateway", "list", "--config", str(ingest_toml))
+    assert f"words: {json.loads(done.stdout)['words']}" in listed.stdout
+    for words, status, says in (
+        (("edge", "enrol", "HELLO", "--centre", "127.0.0.1"), 2, "letters and digits where 40 belong"),
+        (("edge", "enrol", slot["code"]), 2, "--centre: is missing"),
+        (("edge", "enrol", slot["code"], "--centre", "a:99999"), 2, "is no address"),
+        (("edge", "enrol", slot["code"], "--centre", "127.0.0.1:1", "--config", f"{tmp_path}/g.toml"), 1, "refused"),
+    ):  # fmt: skip
+        failed = murmure(*words)
+        assert failed.returncode == status and says in failed.stderr and "Traceback" not in failed.stderr, words
+        assert failed.stderr.startswith("murmure: ") and failed.stderr.count("\n") == 1, failed.stderr
+
+
+def test_the_code_is_shown_with_a_qr(centre: Centre, tmp_path: Path) -> None:
+    """People get the code in groups, a QR made of blocks, and the next two gestures."""
+    ingest_toml = tmp_path / "centre" / "ingest.toml"
+    printed = murmure(
+        "gateway", "enrol", "--site", "plaza", "--quartier", "centre", "--steward", STEWARD.hex(),
+        "--config", str(ingest_toml),
+    )  # fmt: skip
+    assert printed.returncode == 0 and "murmure edge enrol " in printed.stdout and "█" in printed.stdout
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def murmure(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "murmure.cli", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def answer_of(link: Uplink) -> object:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        for event in link.turn(0.1):
+            return event
+    raise AssertionError("the broker says nothing")
+
+
+@contextlib.contextmanager
+def listening(identity: Path, talk: Callable[[ssl.SSLSocket], object]) -> Iterator[str]:
+    """A TLS server for one connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                plain, _ = server.accept()
+                plain.settimeout(10)
+                with context.wrap_socket(plain, server_side=True) as line:
+                    talk(line)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join(15)
