@@ -8,13 +8,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
-from math import erfc, exp, inf, lgamma, log, log1p, sqrt
+from math import erf, erfc, exp, inf, lgamma, log, log1p, pi, prod, sqrt
 from statistics import NormalDist
 
 NORMAL = NormalDist()
 _CANDIDATES = 200  # thresholds among which the first half chooses
 _ORDERS = tuple(1 + exp(step / 8) for step in range(-40, 41))  # of Renyi divergences; any of them gives a valid bound
+_TILTS = tuple(exp(step / 4) for step in range(-12, 29))  # of few squares; likewise
+_SHRINKING = tuple(exp(step / 4) for step in range(1, 60))  # of a variance; likewise
+_GAUSSIAN_FROM = 2.0  # sigma from which squares of discrete noise are summed as a Gaussian's
+_SUMMED = 1000  # values that are summed one by one
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:
@@ -169,6 +174,125 @@ def _wilson(hits: int, runs: int, z: float) -> float:
 def two_sided(z: float) -> float:
     """Returns the probability that a standard normal is further from 0 than `z`."""
     return erfc(abs(z) / sqrt(2))
+
+
+def theta(variance: float) -> float:
+    """Returns the sum of exp(-z^2 / (2 `variance`)) over all whole z, by which a discrete Gaussian is divided.
+
+    Poisson summation: the integral differs from it by 2 exp(-2 pi^2 variance), relatively, and is taken where that is
+    below a float's rounding.
+    """
+    if variance > 4:
+        return sqrt(2 * pi * variance)
+    return 1 + 2 * sum(exp(-z * z / (2 * variance)) for z in range(1, int(10 * sqrt(variance)) + 2))
+
+
+def collision(sigma: float) -> float:
+    """Returns the probability that two draws of discrete Gaussian noise are equal."""
+    return theta(sigma * sigma / 2) / theta(sigma * sigma) ** 2
+
+
+def central(sigma: float, reach: int) -> float:
+    """Returns the probability that a draw of discrete Gaussian noise is at most `reach` from 0, or a bound just above
+    it. No other 2 `reach` + 1 values are as likely."""
+    if reach > _SUMMED:
+        return min(
+            1.0, 1 / theta(sigma * sigma) + erf(reach / (sigma * sqrt(2)))
+        )  # a falling sum is below its integral
+    either_side = sum(exp(-z * z / (2 * sigma * sigma)) for z in range(1, reach + 1))
+    return min(1.0, (1 + 2 * either_side) / theta(sigma * sigma))
+
+
+def near_chance(sigmas: Sequence[float], radius: float) -> float:
+    """Returns a bound on the probability that independent discrete Gaussians lie so near to any one point, wherever it
+    is. `radius`: the root of the sum of squares, each in units of its own sigma.
+
+    Both the box about the ball and Chernoff's bound are largest about 0, the second by Poisson summation.
+    """
+    box = prod(central(sigma, int(radius * sigma + 0.5)) for sigma in sigmas)
+    ball = min(
+        (shrinking - 1) / 2 * radius * radius
+        + sum(log(theta(sigma * sigma / shrinking) / theta(sigma * sigma)) for sigma in sigmas)
+        for shrinking in _SHRINKING
+    )
+    return min(box, exp(min(0.0, ball)))
+
+
+def chi_square_quantile(share: float, freedom: int) -> float:
+    """Returns about what a chi-square is below with probability `share`. Wilson, Hilferty 1931."""
+    step = 2 / (9 * freedom)
+    return float(freedom * (1 - step + NORMAL.inv_cdf(share) * sqrt(step)) ** 3)
+
+
+def subgaussian_risk(distance: float, sigma: float) -> float:
+    """Returns a bound on the probability that a sum of independent discrete Gaussians, each with a fixed weight, is so
+    far from its mean. `sigma`: that of the same sum of continuous ones. Canonne, Kamath, Steinke 2020."""
+    return min(1.0, 2 * exp(-((distance / sigma) ** 2) / 2))
+
+
+def binomial_risk(seen: int, tries: int, chance: float) -> float:
+    """Returns the probability that `seen` or more of `tries` succeed."""
+    return 1.0 if seen == 0 else beta_cdf(chance, seen, tries - seen + 1)
+
+
+def spread_risk(groups: Sequence[Sequence[int]], sigma: float) -> tuple[float, float]:
+    """Returns a bound on the probability that discrete Gaussian noise spreads so far, or so little, and the squares as
+    multiples of those due. `groups`: integers that share one unknown sum each.
+
+    From sigma 2 on the squares are a chi-square's, as nearly as can be told. Below it steps and tails are not a
+    Gaussian's, and Chernoff's bounds are taken of the noise itself.
+    """
+    gaussian = sigma >= _GAUSSIAN_FROM
+    squares = 0.0
+    for group in groups:
+        # Sums of 64-bit integers are exact in Python; the mean is taken of what is left of the first value.
+        first = group[0]
+        mean = sum(value - first for value in group) / len(group)
+        middle = mean if gaussian else round(mean)
+        squares += sum((value - first - middle) ** 2 for value in group)
+    draws = sum(map(len, groups))
+    if gaussian:
+        freedom = draws - len(groups)
+        ratio = squares / freedom / sigma**2
+        return two_sided(spread_z(ratio, freedom)), ratio
+    units = squares / sigma**2
+    wide = min(draws * grown - tilt * units for tilt, grown in _grown(sigma))
+    # About the whole number that fits best there are fewer squares than about the sum. To the bound of few squares that
+    # adds those about all other numbers.
+    shrunk = [_shrunk(sigma, len(group)) for group in groups]
+    narrow = min(tilt * units + sum(column) for tilt, *column in zip(_TILTS, *shrunk, strict=True))
+    return min(1.0, 2 * exp(min(0.0, wide, narrow))), units / draws / _variance_share(sigma)
+
+
+def _variance_share(sigma: float) -> float:
+    """Returns the variance of a discrete Gaussian as a multiple of sigma squared."""
+    reach = range(1, int(10 * sigma) + 2)
+    return 2 * sum(z * z * exp(-z * z / (2 * sigma * sigma)) for z in reach) / theta(sigma * sigma) / sigma**2
+
+
+@cache
+def _grown(sigma: float) -> list[tuple[float, float]]:
+    """Returns (t, logarithm of the mean of exp(t Z^2 / sigma^2)) for some t."""
+    return [
+        ((1 - 1 / growth) / 2, log(theta(sigma * sigma * growth) / theta(sigma * sigma)))
+        for growth in (exp(step / 8) for step in range(1, 33))
+    ]
+
+
+@cache
+def _shrunk(sigma: float, size: int) -> list[float]:
+    """Returns, for each of _TILTS, the logarithm of the mean of exp(-t sum (Z - c)^2 / sigma^2) over `size` draws,
+    summed over all whole c."""
+    reach = int(10 * sigma) + 2
+    found = []
+    for tilt in _TILTS:
+        means = [
+            sum(exp(-(z * z / 2 + tilt * (z - c) ** 2) / sigma**2) for z in range(-reach, reach + 1))
+            for c in range(reach + 1)
+        ]
+        others = 2 * sum((mean / means[0]) ** size for mean in means[1:])
+        found.append(size * log(means[0] / theta(sigma * sigma)) + log1p(others))
+    return found
 
 
 def spread_z(ratio: float, freedom: int) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from decimal import Decimal
-from itertools import pairwise
-from math import comb, erfc, exp, inf, isclose, log, sqrt
+from itertools import pairwise, product
+from math import comb, erfc, exp, inf, isclose, log, prod, sqrt
 from random import Random
 
 import pytest
@@ -120,6 +120,131 @@ def test_a_variance_far_out_is_as_rare_as_scipy_says(freedom: int) -> None:
         for ratio in (chi2.ppf(risk, freedom) / freedom, chi2.isf(risk, freedom) / freedom):
             said = statistics.two_sided(statistics.spread_z(ratio, freedom)) / 2
             assert 0.5 < said / risk < 2
+
+
+DRAWS = 100_000
+SMALL_SIGMAS = [0.25, 0.4, 0.7, 1.0, 1.9]
+
+
+def discrete(sigma: float) -> dict[int, float]:
+    """The exact distribution of discrete Gaussian noise."""
+    reach = int(12 * sigma) + 3
+    weights = {z: exp(-z * z / (2 * sigma * sigma)) for z in range(-reach, reach + 1)}
+    whole = sum(weights.values())
+    return {z: weight / whole for z, weight in weights.items()}
+
+
+@pytest.mark.parametrize("sigma", [*SMALL_SIGMAS, 2.0, 3.3, 40.0])
+def test_coincidences_and_middles_are_those_of_the_discrete_gaussian(sigma: float) -> None:
+    """The closed forms are the sums over the distribution, at every sigma."""
+    noise = discrete(sigma)
+    assert statistics.collision(sigma) == pytest.approx(sum(share * share for share in noise.values()), rel=1e-12)
+    for reach in (0, 1, 3):
+        within = sum(share for z, share in noise.items() if abs(z) <= reach)
+        assert statistics.central(sigma, reach) == pytest.approx(within, rel=1e-12)
+
+
+def test_the_middle_of_wide_noise_is_bounded_from_above() -> None:
+    """Where it is not summed the bound is above the sum, by next to nothing."""
+    sigma, reach = 4000.0, 1500
+    exact = sum(share for z, share in discrete(sigma).items() if abs(z) <= reach)
+    assert exact <= statistics.central(sigma, reach) <= exact * 1.001
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.7, 1.5])
+def test_a_small_spread_of_little_noise_is_as_rare_as_said(sigma: float) -> None:
+    """Over everything that two groups of three draws can be, each risk is undercut with no more than that probability,
+    wherever the unknown sums are."""
+    noise = [(z, share) for z, share in discrete(sigma).items() if share > 1e-9]
+    squares: dict[int, float] = {}
+    examples: dict[int, list[int]] = {}
+    for draws in product(noise, repeat=3):
+        group = [z for z, _ in draws]
+        square = sum((z - round(sum(group) / 3)) ** 2 for z in group)
+        squares[square] = squares.get(square, 0.0) + prod(share for _, share in draws)
+        examples[square] = group
+    told = []
+    for (one, likely), (other, too) in product(squares.items(), repeat=2):
+        risk, _ = statistics.spread_risk([examples[one], examples[other]], sigma)
+        told.append((risk, likely * too))
+    passed = 0.0
+    for risk, likely in sorted(told):
+        passed += likely
+        assert passed <= risk * (1 + 1e-9) + 1e-12
+
+
+@pytest.mark.parametrize("sigma", SMALL_SIGMAS)
+def test_little_noise_has_its_own_variance(sigma: float) -> None:
+    """A hundred thousand draws in the proportions of the distribution are not odd, half the sigma and twice are; by the
+    variance of a continuous Gaussian what is right would be condemned below sigma 0.7."""
+    draws = [z for z, share in discrete(sigma).items() for _ in range(round(DRAWS * share))]
+    risk, ratio = statistics.spread_risk([draws, draws], sigma)
+    assert risk > 0.1
+    assert ratio == pytest.approx(1, abs=0.02)
+    assert statistics.spread_risk([draws, draws], 2 * sigma)[0] < 1e-6
+    if sigma > 0.25:  # a draw of half of that is never moved
+        assert statistics.spread_risk([draws, draws], sigma / 2)[0] < 1e-6
+    variance = sum(z * z for z in draws) / len(draws) / sigma**2
+    if sigma < 0.7:
+        assert statistics.two_sided(statistics.spread_z(variance, DRAWS)) < 1e-6
+
+
+@pytest.mark.parametrize("sigmas", [(0.6,), (0.6, 1.1), (2.5, 0.9, 1.4)])
+@pytest.mark.parametrize("radius", [0.0, 0.3, 1.0, 1.7])
+def test_no_point_has_more_noise_near_it_than_said(sigmas: tuple[float, ...], radius: float) -> None:
+    """About whole numbers, halves and anything between, what lies within the radius is no likelier than the bound."""
+    bound = statistics.near_chance(sigmas, radius)
+    for place in ([0.0] * 3, [0.5] * 3, [0.25, 0.5, 0.0], [1.0, 0.1, -0.4]):
+        near = sum(
+            prod(share for _, share in draws)
+            for draws in product(*(discrete(sigma).items() for sigma in sigmas))
+            if sum(((z - at) / sigma) ** 2 for (z, _), at, sigma in zip(draws, place, sigmas, strict=False))
+            <= radius * radius
+        )
+        assert near <= bound * (1 + 1e-9)
+    if radius == 0:
+        assert bound == pytest.approx(prod(discrete(sigma)[0] for sigma in sigmas), rel=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [1, 5, 60])
+def test_a_quantile_of_a_chi_square_is_near_scipys(freedom: int) -> None:
+    """Near enough to choose a radius by."""
+    chi2 = importlib.import_module("scipy.stats").chi2
+    assert statistics.chi_square_quantile(0.99, freedom) == pytest.approx(chi2.ppf(0.99, freedom), rel=0.02)
+
+
+def test_binomial_risk_is_scipys() -> None:
+    """So many or more, also where that is far out."""
+    binom = importlib.import_module("scipy.stats").binom
+    for seen, tries, chance in ((0, 10, 0.1), (1, 60, 1e-12), (3, 60, 0.01), (40, 5000, 0.002), (900, 5000, 0.15)):
+        assert statistics.binomial_risk(seen, tries, chance) == pytest.approx(
+            binom.sf(seen - 1, tries, chance), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 3.0])
+def test_sums_of_noise_stray_no_further_than_said(sigma: float) -> None:
+    """Of one draw and of the sum of two with weights, exactly: the bound is never below."""
+    noise = discrete(sigma)
+    for weights in ((1, 0), (1, 1), (2, -1)):
+        spread = sigma * sqrt(sum(weight * weight for weight in weights))
+        for far in (0.5, 1, 2, 4, 6):
+            exact = sum(
+                one * two
+                for (x, one), (y, two) in product(noise.items(), repeat=2)
+                if abs(weights[0] * x + weights[1] * y) >= far * spread
+            )
+            assert exact <= statistics.subgaussian_risk(far * spread, spread)
+
+
+def test_a_proof_is_made_at_the_risk_it_is_given() -> None:
+    """Each of its two rates is bounded with half of the risk, and exactly with that."""
+    proof = statistics.prove([0.0, 1.0] * 50, [1.0, 1.0, 0.0, 1.0] * 25, statistics.mu_bound, RISK)
+    assert (proof.hits, proof.alarms, proof.runs) == (37, 25, 50)
+    hits = sum(comb(50, n) * proof.hit_low**n * (1 - proof.hit_low) ** (50 - n) for n in range(37, 51))
+    alarms = sum(comb(50, n) * proof.alarm_high**n * (1 - proof.alarm_high) ** (50 - n) for n in range(26))
+    assert hits == pytest.approx(RISK / 2, rel=1e-9)
+    assert alarms == pytest.approx(RISK / 2, rel=1e-9)
 
 
 def test_coincidences_are_bounded_from_above() -> None:
