@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 
 _EPILOG = """\
-settings: sds011        pm2_5 pm10 (ug/m3) average_ms
-          modbus_noise  level_db baud slave time_constant_ms
-          tfluna        distance_cm body_cm rate_hz crossings_per_min
+settings: sds011 pmsx003     pm2_5 pm10 (ug/m3) average_ms
+          sps30              pm2_5 pm10 average_ms measuring
+          modbus_noise       level_db baud slave time_constant_ms
+          nsrt_mk3           level_db time_constant_ms
+          uart_decibel_bbaa  level_db time_constant_ms
+          ld2450             crossings_per_min baud bluetooth
+          tfluna             distance_cm body_cm rate_hz crossings_per_min
 
 example: murmure sim device sds011 --link /tmp/dust --set pm2_5=12.3 pm10=26.1
          murmure sim device modbus_noise --link /tmp/noise --replay rec.csv --site plaza --metric laeq_1s
@@ -28,8 +32,8 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     device = commands.add_parser(
         "device",
         help="one emulated device behind a link",
-        description="Plays one device (sds011, modbus_noise or tfluna) on a pseudo-terminal linked at PATH, on the\n"
-        "wall clock, until stopped; prints PATH once it is there. Without --set or --replay it plays plausible values.",
+        description="Plays one device on a pseudo-terminal linked at PATH, on the wall clock, until stopped; prints PATH\n"
+        "once it is there. Without --set or --replay it plays plausible values.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -47,7 +51,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     device.add_argument(
         "--fault", metavar="NAME[:ARG]", nargs="+", action="extend", default=[], help="what goes wrong (see README)"
     )
-    device.add_argument("--passive", action="store_true", help="query mode (sds011) or trigger mode (tfluna) at start")
+    device.add_argument("--passive", action="store_true", help="speaks only when asked (sds011, pmsx003, tfluna)")
     device.add_argument("--seed", metavar="N", default="0", help="another street, other faults")
     device.set_defaults(handler=_device)
 
