@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 from operator import itemgetter
 
 from murmure_privacy.aggregate import Aggregate
+from murmure_privacy.change import last_s, protects_better, takes_over_s
 from murmure_privacy.gate import Gate, Mechanism
-from murmure_privacy.plan import Plan, StreamPlan, plan
+from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Message, Node, Outcome
 from murmure_privacy.window import Calendar
@@ -154,10 +154,10 @@ class Publisher:
         if closed_s > max(from_s, self.waits_until_s):
             self._say(f"clock: {closed_s - from_s} s behind the newest charge; nothing opens until that has passed")
             self.waits_until_s = closed_s
-        last_s = _last_s(made) if self._judge_dates else _FOREVER_S
+        ends_s = last_s(made) if self._judge_dates else _FOREVER_S
         windows = OpenWindows(made, max(from_s, closed_s), (stream,))
         windows.until_s = until_s
-        self._eras.append(_Era(stream, made, windows, last_s))
+        self._eras.append(_Era(stream, made, windows, ends_s))
 
     @staticmethod
     def first_day_s(policy: Policy) -> int:
@@ -283,10 +283,10 @@ class Publisher:
         if any(_pauses(one, era.stream) for one in self._refused.values() if one.version > policy.version):
             streams.append(replace(own.stream, paused=True))
         elif None not in words and self.awaited is None and not unseen:
-            paused = any(word.stream.paused or _protects_better(word, own) for word in words if word is not None)
+            paused = any(word.stream.paused or protects_better(word, own) for word in words if word is not None)
             streams.append(replace(own.stream, paused=own.stream.paused or paused))
         if self._judge_dates:
-            publish_until_s = min([publish_until_s, *map(_last_s, newer)])
+            publish_until_s = min([publish_until_s, *map(last_s, newer)])
         paused = policy.paused or any(plan.policy.paused for plan in newer)
         return replace(policy, streams=tuple(streams), paused=paused), publish_until_s
 
@@ -327,9 +327,7 @@ def _spans(stream: str, accepted: Sequence[tuple[int, Plan]]) -> list[_Span]:
         from_s = base_s
         in_force = next((plan for begins_s, plan in reversed(begun) if begins_s < base_s), None)
         if in_force is not None:
-            levels = [node.level for node in in_force.streams[stream].nodes]
-            period = in_force.calendar.period(levels, base_s)
-            from_s = base_s if base_s == period.start_s else period.end_s
+            from_s = takes_over_s(in_force.streams[stream], in_force.calendar, base_s)
         plan = made if stream in made.streams else None
         begun = [(begins_s, other) for begins_s, other in begun if begins_s < from_s]
         begun.append((from_s, plan))
@@ -348,28 +346,6 @@ def plan_at(stream: str, accepted: Sequence[tuple[int, Plan]], at_s: int) -> Pla
     return None
 
 
-def _last_s(made: Plan) -> int:
-    """Returns the instant at which a policy's last day is over."""
-    return made.calendar.midnight(made.policy.valid_until + timedelta(days=1))
-
-
 def _pauses(policy: Policy, stream: str) -> bool:
     part = policy.stream(stream)
     return policy.paused or (part is not None and part.paused)
-
-
-def _protects_better(word: StreamPlan, own: StreamPlan) -> bool:
-    """Returns whether a newer policy allows less to be learned of a stream, or hides a larger unit of it."""
-    new, old = word.stream, own.stream
-    hides_louder = old.up_to is not None and (new.up_to is None or new.up_to > old.up_to)
-    hides_longer = new.protects[1] > old.protects[1] or new.tail > old.tail
-    return word.rho_micro < own.rho_micro or hides_longer or hides_louder or _caps_tighter(word, own)
-
-
-def _caps_tighter(word: StreamPlan, own: StreamPlan) -> bool:
-    if word.stream.cap is None or word.cap_rho_micro is None:
-        return False
-    if own.stream.cap is None or own.cap_rho_micro is None:
-        return True
-    new, old = word.stream.cap, own.stream.cap
-    return word.cap_rho_micro < own.cap_rho_micro or new.units_per_day > old.units_per_day or new.days > old.days

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from murmure_privacy.plan import Plan
     from murmure_privacy.policy import Policy
     from murmure_privacy.street import Street
 
@@ -32,8 +33,15 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     check = commands.add_parser(
         "check",
         help="say whether a policy is complete, and what it will cost and show",
-        description="Checks a policy file: every key, the noise of every node, the largest message.",
-        epilog="example: murmure policy check policy.toml",
+        description=(
+            "Checks a policy file: every key, the noise of every node, the largest message. With --after also what a\n"
+            "gateway withholds until it can take over from the policy in force: a tighter one that is sent early is a\n"
+            "pause."
+        ),
+        epilog=(
+            "example: murmure policy check policy.toml\n"
+            "example: murmure policy check policy-8.toml --after policy-7.toml"
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.set_defaults(handler=_check)
@@ -64,6 +72,12 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     for command in (check, preview):
         command.add_argument("policy", type=Path, metavar="POLICY", help="the policy as TOML")
         command.add_argument("--json", action="store_true", help="one JSON document")
+        command.add_argument(
+            "--after",
+            type=Path,
+            metavar="OLDER",
+            help="the policy in force: say what is withheld between it and this one",
+        )
 
 
 def _read(file: Path) -> bytes:
@@ -73,6 +87,43 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ConfigError(str(file), "file", error.strerror or str(error), "give a readable policy") from error
+
+
+def _withheld(args: argparse.Namespace, made: Plan) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns what is withheld from now on where this policy comes after the one in force: for programs, in words."""
+    from murmure_privacy import change, policy
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.plan import plan
+    from murmure_privacy.window import utc
+
+    if args.after is None:
+        early = made.policy.valid_from > datetime.now(UTC).date()
+        return [], ["where a policy is in force: --after OLDER says what this one withholds before it begins"] * early
+    older = plan(policy.parse(_read(args.after), str(args.after)), str(args.after))
+    was, now = older.policy, made.policy
+    if was.site != now.site:
+        raise ConfigError(
+            str(args.after), "site", f"{was.site!r} is not {now.site!r}", f"give the policy of {now.site!r}"
+        )
+    if now.version <= was.version:
+        raise ConfigError(
+            str(args.policy),
+            "version",
+            f"{now.version} does not come after {was.version}",
+            f"write version = {was.version + 1}",
+        )
+    holds = change.holds(older, made, int(datetime.now(UTC).timestamp()))
+    found = [
+        {
+            "stream": hold.stream,
+            "reason": hold.reason,
+            "why": hold.why,
+            "from": utc(hold.from_s),
+            "until": None if hold.until_s is None else utc(hold.until_s),
+        }
+        for hold in holds
+    ]
+    return found, [change.warning(hold, older.calendar) for hold in holds]
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -90,7 +141,8 @@ def _check(args: argparse.Namespace) -> int:
         raise ConfigError(
             source, "stream", f"the largest message has {largest} bytes of {MESSAGE_LIMIT}", "drop a node"
         )
-    warnings = preview.dates(parsed, datetime.now(UTC).date())
+    withheld, withholding = _withheld(args, made)
+    warnings = [*preview.dates(parsed, datetime.now(UTC).date()), *withholding]
     streams: list[dict[str, Any]] = [
         {
             "id": stream.stream.id,
@@ -121,6 +173,7 @@ def _check(args: argparse.Namespace) -> int:
                     "streams": streams,
                     "site": site,
                     "largest_message": largest,
+                    "withheld": withheld,
                     "warnings": warnings,
                 }
             )
@@ -140,10 +193,13 @@ def _check(args: argparse.Namespace) -> int:
 
 def _preview(args: argparse.Namespace) -> int:
     from murmure_privacy import preview
+    from murmure_privacy.plan import plan
 
     source = str(args.policy)
     policy, targets = preview.read(_read(args.policy), source)
     found = preview.preview(policy, source, _streets(args, policy), datetime.now(UTC).date())
+    found["withheld"], withholding = _withheld(args, plan(policy, source))
+    found["warnings"] += withholding
     for stream in found["streams"]:
         target = targets.get(stream["id"])
         stream["target"] = target and {"node": target.node, "error_95": target.error_95, "line": target.line}

@@ -6,11 +6,14 @@ import argparse
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from murmure_privacy import cli, recording
 from murmure_privacy.errors import ConfigError
+from murmure_privacy.window import parse_utc
 
 
 @pytest.fixture
@@ -286,3 +289,44 @@ def test_a_histogram_without_an_edge_at_65_db_has_no_share_over_it(
     for bounds, there in (("[35, 85]", True), ("[70, 85]", False)):
         assert preview(policy_text("noise", swap=(("[35, 85]", bounds),) if not there else ())) == 0
         assert ("share_over_65_db" in capsys.readouterr().out) is there
+
+
+def test_what_a_tighter_policy_withholds_until_it_begins_is_said(
+    check: Callable[..., int],
+    preview: Callable[..., int],
+    policy_text: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`--after` the policy in force: which stream, for which reason, from when to when, by `check` and `preview` alike.
+    Without it a policy that is still to come is told of the option."""
+    today = datetime.now(UTC).date()
+    older = tmp_path / "older.toml"
+    older.write_text(policy_text("footfall", "noise", swap=(("2028-12-31", f"{today + timedelta(days=900)}"),)))
+    days = ("2026-01-01", f"{today + timedelta(days=3)}"), ("2028-12-31", f"{today + timedelta(days=900)}")
+    newer = policy_text("footfall", "noise", swap=(("version = 1", "version = 2"), ("tail = 11", "tail = 12"), *days))
+    for command in (check, preview):
+        assert command(newer, "--after", str(older), "--json") == 0
+        said = json.loads(capsys.readouterr().out)
+        [hold] = said["withheld"]
+        assert (hold["stream"], hold["reason"], hold["why"]) == (
+            "plaza/noise", "paused", "policy 2 protects better than 1",
+        )  # fmt: skip
+        assert parse_utc(hold["from"]) < parse_utc(hold["until"])
+        until = datetime.fromtimestamp(parse_utc(hold["until"]), ZoneInfo("Europe/Paris"))
+        assert until.isoformat()[:16] == f"{today + timedelta(days=3)}T00:00"
+        assert command(newer, "--after", str(older)) == 0
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert "warning: plaza/noise: policy 2 protects better than 1: published now, it is withheld (paused)" in line
+        assert command(newer) == 0
+        assert capsys.readouterr().out.endswith(
+            "where a policy is in force: --after OLDER says what this one withholds before it begins\n"
+        )
+        assert command(newer.replace("tail = 12", "tail = 11"), "--after", str(older), "--json") == 0
+        assert json.loads(capsys.readouterr().out)["withheld"] == []
+    older.write_text(policy_text("footfall", swap=(("version = 1", "version = 2"),)))
+    with pytest.raises(ConfigError, match=r"policy\.toml: version: 2 does not come after 2; write version = 3$"):
+        check(newer, "--after", str(older))
+    older.write_text(policy_text("footfall").replace("plaza", "market"))
+    with pytest.raises(ConfigError, match=r"older\.toml: site: 'market' is not 'plaza'; give the policy of 'plaza'$"):
+        check(newer, "--after", str(older))

@@ -17,8 +17,10 @@ import murmure_privacy.window
 import pytest
 from murmure_edge.gateway_db import DiskFull, GatewayDb, Told
 from murmure_edge.publisher import Publisher
+from murmure_privacy.change import holds
 from murmure_privacy.errors import ConfigError, LedgerDamaged
 from murmure_privacy.ledger import Ledger
+from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy, parse
 from murmure_privacy.release import Release, Withheld
 from murmure_privacy.window import Calendar, parse_utc
@@ -381,6 +383,43 @@ def test_a_pause_and_a_dropped_stream_act_at_once(
     assert {why for _, end, why in spans(gateway, "1h") if end <= 10} == {"released"}
     assert {why for _, end, why in spans(gateway, "1h") if end > 10} == {reason}
     assert spans(gateway, "1d") == [(0, 24, reason)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "change"),
+    [
+        ('{ "15min" = 1, "1d" = 1 }', {"epsilon": "0.5"}),
+        ('{ "15min" = 1, "1w" = 1 }', {"epsilon": "0.5"}),
+        ('{ "15min" = 1, day = 1, night = 1 }', {"epsilon": "0.5"}),
+        ('{ "15min" = 1, "1d" = 1 }', {"epsilon": "2.0"}),
+        ('{ "15min" = 1, "1d" = 1 }', {"version": 3}),
+        ('{ "15min" = 1, "1d" = 1 }', {"extra": "paused = true"}),
+        ('{ "15min" = 1, "1d" = 1 }', {"in_stream": "paused = true"}),
+        ('{ "15min" = 1, "1d" = 1 }', {"streams": ("sound",)}),
+    ],
+)
+def test_what_policy_check_says_is_withheld_is_withheld(
+    rig: MakeRig, make_policy: MakePolicy, nodes: str, change: dict[str, Any]
+) -> None:
+    """A policy that comes on Thursday for Saturday: the quarter-hours that `--after` foretells are withheld for the
+    reason it gives, and no others."""
+    gateway = rig()
+    at_s, until_s = MIDNIGHT_S + 10 * HOUR_S, MIDNIGHT_S + 6 * DAY_S
+    older = make_policy(nodes=nodes)
+    newer = make_policy(**{"version": 2, "nodes": nodes, "valid": ("2026-01-17", "2026-12-31")} | change)
+    started(gateway, older, MIDNIGHT_S)
+    gateway.fill(MIDNIGHT_S, at_s)
+    gateway.publisher.adopt(newer, at_s)
+    gateway.fill(at_s, until_s)
+    foretold = holds(plan(older), plan(newer), at_s)
+    assert [hold.reason for hold in foretold if hold.stream == "plaza/dust"] or change == {"epsilon": "2.0"}
+    for start, end, why in spans(gateway, "15min"):
+        reasons = {
+            hold.reason
+            for hold in foretold
+            if hold.from_s <= start * HOUR_S + MIDNIGHT_S and (hold.until_s or until_s) >= end * HOUR_S + MIDNIGHT_S
+        }
+        assert {why} == (reasons or {"released"}), (start, why)
 
 
 def test_the_end_of_a_pause_waits_for_midnight(rig: MakeRig, make_policy: MakePolicy) -> None:
@@ -784,7 +823,7 @@ TWINS: dict[str, tuple[Any, str, Any, Callable[..., None], dict[str, Any]]] = {
     ),
     "a policy has no end": (
         murmure_edge.publisher,
-        "_last_s",
+        "last_s",
         lambda _: 1 << 40,
         test_after_its_last_day_publication_stops_by_itself,
         {"judge_dates": True, "reason": "expired"},
@@ -805,7 +844,7 @@ TWINS: dict[str, tuple[Any, str, Any, Callable[..., None], dict[str, Any]]] = {
     ),
     "better protection waits for midnight": (
         murmure_edge.publisher,
-        "_protects_better",
+        "protects_better",
         lambda *_: False,
         test_a_tighter_policy_withholds_whole_nodes_until_its_midnight,
         {},

@@ -1,0 +1,138 @@
+"""From one policy to the next: what a steward is told of the gap is what the rules of time make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from murmure_privacy.change import Hold, holds, takes_over_s, warning
+from murmure_privacy.plan import Plan, plan
+from murmure_privacy.policy import Cap, Policy
+from murmure_privacy.window import Calendar, parse_utc
+
+Write = Callable[..., Policy]
+NOON_S = parse_utc("2026-11-25T11:00:00Z")  # a Wednesday, 12:00 in Paris
+DECEMBER_S = parse_utc("2026-11-30T23:00:00Z")
+FROM = date(2026, 12, 1)
+
+
+def followed(older: Policy, version: int = 2, paused: bool = False, **stream: Any) -> Plan:
+    """Returns the plan of a policy that follows another one in December, its only stream changed."""
+    [own] = older.streams
+    return plan(replace(older, version=version, valid_from=FROM, paused=paused, streams=(replace(own, **stream),)))
+
+
+@pytest.mark.parametrize(
+    ("change", "held"),
+    [
+        ({"epsilon": Decimal(2)}, False),
+        ({}, False),
+        ({"epsilon": Decimal("0.5")}, True),
+        ({"tail": 12}, True),
+        ({"tail": 10}, False),
+        ({"protects": ("seconds", 30)}, True),
+        ({"up_to": 750}, False),
+        ({"cap": Cap(1, "1y", Decimal(30))}, True),
+    ],
+)
+def test_what_protects_better_is_withheld_until_it_begins(
+    write_policy: Write, change: dict[str, Any], held: bool
+) -> None:
+    """A tighter policy that is sent out in November for December withholds the stream meanwhile; a looser one, or the
+    same, withholds nothing."""
+    older = write_policy("noise")
+    why = "policy 2 protects better than 1"
+    expected = [Hold("plaza/noise", "paused", why, NOON_S, DECEMBER_S)] if held else []
+    assert holds(plan(older), followed(older, **change), NOON_S) == expected
+
+
+def test_a_level_that_is_raised_or_taken_away_is_withheld_for(write_policy: Write) -> None:
+    """A unit that hides louder sounds protects better: up to 80 dB instead of 75, or any sound at all."""
+    older = write_policy("noise", swap=(("{ seconds = 15 }", "{ seconds = 15, up_to_db = 75 }"),))
+    for up_to, held in ((800, True), (None, True), (750, False), (700, False)):
+        assert bool(holds(plan(older), followed(older, up_to=up_to), NOON_S)) is held
+
+
+CAPS = [
+    (Cap(1, "1y", Decimal(20)), True),
+    (Cap(2, "1y", Decimal(60)), True),
+    (Cap(1, "1w", Decimal(30)), False),
+    (Cap(1, "1y", Decimal(30)), False),
+    (None, False),
+]
+
+
+@pytest.mark.parametrize(("cap", "held"), CAPS)
+def test_a_tighter_cap_is_withheld_for(write_policy: Write, cap: Cap | None, held: bool) -> None:
+    """Less over the span, or more units a day; a shorter span, the same cap and none at all are no tighter."""
+    own = ("epsilon = 1.0", 'epsilon = 1.0\ncap = { units_per_day = 1, span = "1y", epsilon = 30 }')
+    older = write_policy("footfall", swap=(own,))
+    assert bool(holds(plan(older), followed(older, cap=cap), NOON_S)) is held
+
+
+def test_a_pause_and_a_dropped_stream_have_no_end(write_policy: Write) -> None:
+    """Their words are those that will stand in the data; they act when the policy comes, whatever its first day."""
+    older = write_policy("noise")
+    [own], same = older.streams, followed(older)
+    for newer, reason, why in (
+        (followed(older, paused=True), "paused", "policy 2 pauses it"),
+        (plan(replace(same.policy, streams=(replace(own, paused=True),))), "paused", "policy 2 pauses it"),
+        (plan(replace(write_policy("pm2_5"), version=2)), "no_policy", "policy 2 has no such stream"),
+    ):
+        assert holds(plan(older), newer, NOON_S) == [Hold("plaza/noise", reason, why, NOON_S, None)]
+
+
+def test_a_version_that_is_left_out_counts_as_a_pause(write_policy: Write) -> None:
+    """Policy 3 after policy 1: the one between may have paused the stream, and a gateway that missed it withholds."""
+    older = write_policy("noise")
+    [hold] = holds(plan(older), followed(older, version=3), NOON_S)
+    assert (hold.reason, hold.until_s) == ("no_policy", DECEMBER_S)
+    assert hold.why == "policy 2, which a gateway has to see before 3, may have paused it"
+
+
+def test_what_was_withheld_anyway_is_not_told(write_policy: Write) -> None:
+    """Under a pause, after the last day, or before the first one there is nothing to lose."""
+    older = write_policy("noise")
+    newer = followed(older, epsilon=Decimal("0.5"))
+    [own] = older.streams
+    for quiet in (
+        replace(older, paused=True),
+        replace(older, streams=(replace(own, paused=True),)),
+        replace(older, valid_until=date(2026, 11, 24)),
+        replace(older, valid_from=FROM),
+    ):
+        assert holds(plan(quiet), newer, NOON_S) == []
+    ends = replace(older, valid_until=date(2026, 11, 27))
+    [hold] = holds(plan(ends), newer, NOON_S)
+    assert hold.until_s == parse_utc("2026-11-27T23:00:00Z")
+    begins = replace(older, valid_from=date(2026, 11, 28))
+    [hold] = holds(plan(begins), newer, NOON_S)
+    assert hold.from_s == parse_utc("2026-11-27T23:00:00Z")
+
+
+def test_a_policy_takes_over_where_no_node_is_open(write_policy: Write) -> None:
+    """At once on a border of the stream's periods, else at the end of the one that is on: midnight, Monday, 06:00."""
+    paris = Calendar("Europe/Paris")
+    for nodes, ends in (
+        ('"1h" = 1, "1d" = 24', "2026-11-25T23:00:00Z"),
+        ('"1h" = 1, "1w" = 24', "2026-11-29T23:00:00Z"),
+        ('"1h" = 1, day = 12', "2026-11-26T05:00:00Z"),
+    ):
+        policy = write_policy("noise", swap=(('"1h" = 1, "1d" = 24', nodes),))
+        [stream] = plan(policy).streams.values()
+        assert takes_over_s(stream, paris, NOON_S) == parse_utc(ends) == takes_over_s(stream, paris, parse_utc(ends))
+
+
+def test_a_hold_is_one_line_with_civil_times() -> None:
+    """What, why, the word in the data, from when to when; without an end there is nothing to wait for."""
+    paris = Calendar("Europe/Paris")
+    hold = Hold("plaza/noise", "paused", "policy 2 protects better than 1", NOON_S, DECEMBER_S)
+    assert warning(hold, paris) == (
+        "plaza/noise: policy 2 protects better than 1: published now, it is withheld (paused) from 2026-11-25 12:00 "
+        "until 2026-12-01 00:00 (Europe/Paris); the later it is published, the shorter that is"
+    )
+    assert warning(replace(hold, until_s=None), paris).endswith("it is withheld (paused) from 2026-11-25 12:00 on")
