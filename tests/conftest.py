@@ -14,7 +14,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MURMURE_SHARED", ROOT.parent / "shared"))
-PROGRAMS = {"broker": "mosquitto", "browser": "chromium", "strace": "strace"}
+PROGRAMS = {"broker": "mosquitto", "browser": "chromium", "strace": "strace", "mbpoll": "mbpoll"}
 # Debian keeps daemons where an ordinary user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
