@@ -27,6 +27,7 @@ from murmure_privacy.enrolment import MESSAGE_LIMIT, Claim, canonical, parse_cla
 from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_edge import config as files
+from murmure_edge.wipe import overwrite
 
 PORT = 8884
 VERSION = 1
@@ -104,7 +105,7 @@ def enrol(code: str, centre: str, layout: Layout, software: str) -> Enrolled:
             "mend it, and try again",
         ) from error
     with suppress(FileNotFoundError):
-        (layout.data / _PENDING).unlink()
+        overwrite(layout.data / _PENDING)  # its blocks held both keys
     trust = files.load_trust(files.load(layout.config))
     return Enrolled(trust.gateway, trust.site, six_words(fingerprint, request, answer))
 

@@ -44,6 +44,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _place(wipe)
     wipe.add_argument("--yes", action="store_true", help="do it; without this it only says what it would remove")
+    wipe.add_argument(
+        "--free-space", action="store_true", help="then fill the card's free space with zeros, where older files lay"
+    )
     wipe.set_defaults(handler=_wipe)
     replay = _parser(
         commands,
@@ -120,11 +123,16 @@ def _wipe(args: argparse.Namespace) -> int:
             print(path)
         print("With --yes all of this is removed for good. Let the centre revoke the gateway as well.")
         return 0
-    removed = wipe(config)
+    removed = wipe(config, args.free_space, _overwritten)
     print(
         f"{len(removed)} files removed. A card may keep old copies inside: let the centre revoke the gateway as well."
     )
     return 0
+
+
+def _overwritten(size: int) -> None:
+    if sys.stderr.isatty() and size % (64 << 20) == 0:
+        print(f"\r{size >> 20} MiB of free space overwritten", end="", file=sys.stderr, flush=True)
 
 
 def _sense(args: argparse.Namespace) -> int:
