@@ -153,9 +153,9 @@ def laeq_db(levels_db: Levels) -> float:
 class Measured:
     """Error of one indicator in dB (of a share: 0 to 1), of the cases that gave a number.
 
-    `silent`: the share of cases without one, because noise left no positive energy. `shown`: the share that a page
-    would print, since the margin computed from what was released is at most 3 dB; `held`: how often the interval that
-    is released with the figure holds the truth.
+    `silent`: the share of cases without one, because noise left no positive energy or because the level may lie in an
+    end bin and only a bound is known. `shown`: the share that a page would show, since the margin computed from what
+    was released is at most 3 dB; `held`: how often the interval that is released with the figure holds the truth.
     """
 
     error: Error | None
@@ -164,14 +164,14 @@ class Measured:
     held: float
 
     @property
-    def margin(self) -> float:
+    def error_95(self) -> float:
         """Returns what the absolute error does not exceed 19 times out of 20, infinite where that has no number."""
         return float("inf") if self.error is None or self.silent > SILENT_AT_MOST else self.error.p95
 
     @property
-    def publishable(self) -> bool:
+    def accurate(self) -> bool:
         """Returns whether that is at most 3 dB. (A share of time is no level, and is judged by its reader.)"""
-        return self.margin <= WIDEST_MARGIN_DB
+        return self.error_95 <= WIDEST_MARGIN_DB
 
 
 Key = tuple[str, str]
@@ -223,7 +223,8 @@ def _case(figure: Figure | None, exact: float) -> _Case:
     if figure is None:
         return _Case(None, False, True)
     above = figure.low is None or figure.low <= exact
-    return _Case(figure.estimate - exact, figure.publishable, above and (figure.high is None or exact <= figure.high))
+    error = None if figure.bound else figure.estimate - exact
+    return _Case(error, figure.publishable, above and (figure.high is None or exact <= figure.high))
 
 
 def _measured(clusters: Sequence[Sequence[_Case]]) -> Measured:
