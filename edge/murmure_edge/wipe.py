@@ -35,7 +35,8 @@ def wipe(config_path: Path, free_space: bool = False, progress: Callable[[int], 
     """Removes everything that `gateway.toml` names and itself. Returns what was removed.
 
     `free_space`: then fills the free space of their file systems with zeros, where files lay that were removed earlier
-    (settled messages, journals of the database); `progress` is told how many bytes that were so far.
+    (settled messages, journals of the database); ext4 keeps up to two hundredths of it to itself. `progress` is told
+    how many bytes that were so far.
 
     Raises ConfigError if there is no gateway or if `sense` runs, WipeError if something stays.
     """
