@@ -122,6 +122,7 @@ def _as_json(report: Report, policy: Policy) -> dict[str, Any]:
                 "final": check.final,
                 "verdict": "failed" if check.problem else "ok",
                 "problem": check.problem,
+                "risk": check.risk,
             }
             for check in report.checks
         ],

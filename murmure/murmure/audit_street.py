@@ -21,12 +21,14 @@ from murmure_privacy.policy import DEFAULT_DELTA, Policy, StreamPolicy, parse
 from murmure_privacy.stream import HISTOGRAM_STEP_TENTHS
 from murmure_privacy.window import QUARTER_S, Calendar, Window
 
-Placement = Literal["inside", "edge"]
-PLACEMENTS: tuple[Placement, ...] = ("inside", "edge")
+Placement = Literal["inside", "edge", "before"]
+PLACEMENTS: tuple[Placement, ...] = ("inside", "edge", "before")
 UNITS = ("crossings", "seconds", "up_to")
 Reading = tuple[int, int]
 Coordinate = tuple[str, str, int, str, int]
 """One released integer: stream, level, start of the node in seconds, indicator, place in the indicator."""
+Coins = tuple[bool, ...]
+"""Of each canary of a script, whether it is played."""
 
 _HOUR_S = 3600
 _LATE_S = 30  # readings come in batches that end a little after a quarter-hour, as they do from a port
@@ -133,6 +135,31 @@ class Script:
     canaries: tuple[Canary, ...]
     without: tuple[Batch, ...]
     with_canary: tuple[Batch, ...]
+
+    def street(self, coins: Coins) -> tuple[Batch, ...]:
+        """Returns the street on which only these canaries are played."""
+        played = {canary.stream.stream.id for canary, coin in zip(self.canaries, coins, strict=True) if coin}
+        return tuple(
+            Batch(
+                calm.horizon_s,
+                tuple(
+                    other if other[0] in played else one
+                    for one, other in zip(calm.readings, canary.readings, strict=True)
+                ),
+            )
+            for calm, canary in zip(self.without, self.with_canary, strict=True)
+        )
+
+    def rounds(self, number: int) -> tuple[Coins, Coins]:
+        """Returns the two streets of a round: none and all canaries if `number` is even, else some and the others.
+
+        The odd rounds go through Walsh's functions: over each full turn every canary is played as often with as
+        without any other one, so that what one moves is not put down to another.
+        """
+        some = tuple(
+            bool(number % 2 and (number // 2 & code).bit_count() % 2) for code in range(1, len(self.canaries) + 1)
+        )
+        return some, tuple(not coin for coin in some)
 
 
 def street(rho: Decimal) -> tuple[Policy, Policy]:
@@ -241,12 +268,14 @@ def _moments(placement: Placement, stream: StreamPolicy, leaf: Window) -> list[i
     """Returns when (in ms) the readings come that one unit of privacy adds or changes.
 
     `inside`: as late as can be before the end, so that all lie in one node of each level if they fit in one. `edge`:
-    crossings at the very instant at which a node ends and the next begins, events half on either side of it.
+    crossings at the very instant at which a node ends and the next begins, events half on either side of it. `before`:
+    as `inside`, an hour earlier, so that nodes close after it that must not know of it.
     """
     n, cadence_ms = stream.unit_readings, stream.cadence_ms
+    last_s = leaf.end_s - _HOUR_S if placement == "before" else leaf.end_s
     if stream.quantity.kind == "count":
-        return [leaf.start_s * 1000 if placement == "edge" else (leaf.end_s - QUARTER_S // 2) * 1000 + 250] * n
-    first_ms = leaf.start_s * 1000 - n // 2 * cadence_ms if placement == "edge" else leaf.end_s * 1000 - n * cadence_ms
+        return [leaf.start_s * 1000 if placement == "edge" else (last_s - QUARTER_S // 2) * 1000 + 250] * n
+    first_ms = leaf.start_s * 1000 - n // 2 * cadence_ms if placement == "edge" else last_s * 1000 - n * cadence_ms
     return [first_ms + number * cadence_ms + cadence_ms // 3 for number in range(n)]
 
 

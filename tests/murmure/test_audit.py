@@ -9,15 +9,19 @@ import json
 import os
 import random
 import struct
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from math import comb, exp, log, pi, sqrt
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from murmure.audit import Agent, PlannedOnce, Report
+from murmure.audit_statistics import chi_square_quantile, near_chance
 from murmure.audit_street import PLACEMENTS, Batch, Script, scripts, street
 from murmure.cli import main
 from murmure_edge import publisher as publishing
@@ -44,6 +48,12 @@ STREAMS = {
     'nodes = { "1h" = 1, "1d" = 24 }\nbounds_db = [35, 85]\n',
     "meter_75": 'quantity = "noise"\nprotects = { seconds = 15, up_to_db = 75 }\n'
     'readings = { cadence_ms = 5000, tail = 2 }\nnodes = { "1h" = 1, "1d" = 24 }\nbounds_db = [35, 85]\n',
+    "levels": 'quantity = "footfall"\nprotects = { crossings = 4 }\n'
+    'nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1, "1w" = 1 }\n',
+    "crowd": 'quantity = "footfall"\nprotects = { crossings = 8 }\nnodes = { "15min" = 1 }\n',
+    "half_step": 'quantity = "footfall"\nprotects = { crossings = 1 }\nnodes = { "15min" = 1 }\n',
+    "bins": 'quantity = "noise"\nprotects = { seconds = 15 }\nreadings = { cadence_ms = 5000, tail = 2 }\n'
+    'nodes = { "1h" = 1 }\nindicators = { histogram = 1 }\nbounds_db = [35, 85]\n',
     "dust": 'quantity = "pm2_5"\nprotects = { seconds = 60 }\nreadings = { cadence_ms = 10000, tail = 1 }\n'
     'nodes = { "1h" = 1, "1d" = 24 }\nbounds = [0, 100]\n',
 }
@@ -51,8 +61,11 @@ STREAMS = {
 # ten times the runs: a false alarm is rarer than 1e-7.
 CONFIDENCE = 0.9999
 ONE_CHANCE = 1 - 1e-7  # where the first run fails on purpose
-FEW, TWICE, SOME = 20, 60, 200
+FEW, TWICE, SEVERAL, SOME, MORE = 20, 60, 150, 200, 400
+LITTLE_RUNS = 3000
 TWIN_RUNS = 1500
+SIDE = 24
+SIGMA = 8.0  # of noise worked by hand: the two lowest bits are looked at
 REAL_RUNS = 5000 if os.environ.get("MURMURE_CAMPAIGN") == "1" else 500
 
 
@@ -187,7 +200,18 @@ class NoiseAnewOnRetry(Agent):
         return self.Remembering()
 
 
-class ClampAfterSum(Agent):
+class OtherWindows(Agent):
+    """Sums in windows that are broken."""
+
+    windows: type[OpenWindows] = OpenWindows
+
+    def run(self, script: Script, batches: Sequence[Batch]) -> list[tuple[int, bytes]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(publishing, "OpenWindows", self.windows)
+            return super().run(script, batches)
+
+
+class ClampAfterSum(OtherWindows):
     """Adds readings as they come and holds the sum, not each reading, within the bounds."""
 
     class Windows(OpenWindows):
@@ -213,10 +237,93 @@ class ClampAfterSum(Agent):
             low, high = (bound * node.slots for bound in node.bounds)
             return Aggregate(node, {**aggregate.sums, "mean": (min(max(sum(held), low), high),)})
 
+    windows = Windows
+
+
+class ClosingWithoutNoise(Agent):
+    """Sends one closing in fifty as it is."""
+
+    class Tired(DiscreteGaussian):
+        closings = 0
+
+        def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+            return super().draw(exact, indicator) if self.closings % 50 else exact
+
+    class Counting(PlannedOnce):
+        def _commit(self, closing: Any) -> tuple[Message, bytes] | None:
+            assert isinstance(self._mechanism, ClosingWithoutNoise.Tired)
+            self._mechanism.closings += 1
+            return super()._commit(closing)
+
+    publisher = Counting
+
+    def mechanism(self) -> Mechanism:
+        return self.Tired()
+
+
+class QuarterNeverReset(OtherWindows):
+    """Goes on counting from one quarter-hour into the next."""
+
+    class Windows(OpenWindows):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.counted: Counter[str] = Counter()
+
+        def close_due(self, now_s: int) -> list[tuple[int, list[Aggregate]]]:
+            return [(at_s, [self._counted_on(one) for one in closed]) for at_s, closed in super().close_due(now_s)]
+
+        def _counted_on(self, aggregate: Aggregate) -> Aggregate:
+            if aggregate.node.level != "15min":
+                return aggregate
+            self.counted[aggregate.node.stream] += aggregate.sums["crossings"][0]
+            return Aggregate(aggregate.node, {"crossings": (self.counted[aggregate.node.stream],)})
+
+    windows = Windows
+
+
+class CrossingsInAHistogram(OtherWindows):
+    """Adds crossings to a bin of the noise meter's histogram, in which its own canary moves nothing."""
+
+    class Windows(OpenWindows):
+        place = 7
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.crossings_s: list[int] = []
+
+        def add(self, stream_id: str, readings: Any) -> None:
+            super().add(stream_id, readings)
+            if stream_id == "audit/crowd":
+                self.crossings_s += [at_ms // 1000 for at_ms, value in readings if value]
+
+        def close_due(self, now_s: int) -> list[tuple[int, list[Aggregate]]]:
+            return [(at_s, [self._told(one) for one in closed]) for at_s, closed in super().close_due(now_s)]
+
+        def _told(self, aggregate: Aggregate) -> Aggregate:
+            node, bins = aggregate.node, list(aggregate.sums.get("histogram", ()))
+            if not bins:
+                return aggregate
+            bins[self.place] += sum(node.covered_from_s <= at_s < node.end_s for at_s in self.crossings_s)
+            return Aggregate(node, {**aggregate.sums, "histogram": tuple(bins)})
+
+    windows = Windows
+
+
+class CrossingsInAMovedBin(CrossingsInAHistogram):
+    """The same in a bin that the meter's own canary empties: with both canaries, one hides the other."""
+
+    class Windows(CrossingsInAHistogram.Windows):
+        place = 0
+
+    windows = Windows
+
+
+class FewSeeds(Agent):
+    """Draws each start's seed from twenty."""
+
     def run(self, script: Script, batches: Sequence[Batch]) -> list[tuple[int, bytes]]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(publishing, "OpenWindows", self.Windows)
-            return super().run(script, batches)
+        self.noise = Seeded(random.SystemRandom().randrange(20))
+        return super().run(script, batches)
 
 
 class Seeded:
@@ -406,6 +513,130 @@ def test_a_broken_twin_is_caught(twin: type[Agent], stream: str, runs: int, caug
     """Each way of being broken sets off at least the alarms that are named for it."""
     report = audited(twin(), runs, scripts_of(stream)[:1], sure=audit.CONFIDENCE)
     assert caught <= alarms(report)
+
+
+@pytest.mark.parametrize(
+    ("twin", "streams", "placement", "runs", "caught"),
+    [
+        (ClosingWithoutNoise, ("meter",), "inside", TWICE, {"noiseless", "repeats"}),
+        pytest.param(ClosingWithoutNoise, ("levels",), "inside", MORE, {"noiseless"}, marks=pytest.mark.long),
+        (QuarterNeverReset, ("beam",), "before", TWICE, {"moves"}),
+        (CrossingsInAHistogram, ("crowd", "bins"), "inside", SEVERAL, {"moves"}),
+        (CrossingsInAMovedBin, ("crowd", "bins"), "inside", SEVERAL, {"moves"}),
+        (FewSeeds, ("meter",), "inside", TWICE, {"repeats"}),
+    ],
+)
+def test_a_twin_that_is_broken_now_and_then_or_elsewhere_is_caught(
+    twin: type[Agent], streams: Sequence[str], placement: str, runs: int, caught: set[str]
+) -> None:
+    """What one run in fifty gives away, and what a canary moves where it must move nothing, is found by the looks that
+    are made for it; the gateway as it is passes the same audit."""
+    played = [script for script in scripts_of(*streams) if script.placement == placement]
+    assert alarms(audited(Agent(), runs, played)) == set()
+    assert caught <= alarms(audited(twin(), runs, played))
+
+
+@pytest.mark.parametrize(
+    ("sigma", "runs"),
+    [("0.3", SOME), *(pytest.param(sigma, LITTLE_RUNS, marks=pytest.mark.long) for sigma in ("0.3", "0.5", "0.7"))],
+)
+def test_a_right_gateway_passes_however_little_noise_it_promises(sigma: str, runs: int) -> None:
+    """Below one step the noise has neither variance nor coincidences of a Gaussian, and is judged by its own."""
+    rho = 1 / (2 * Decimal(sigma) ** 2)
+    epsilon = accountant.epsilon(rho, Decimal("1e-6")).quantize(Decimal("1e-9"))
+    text = policy_of("half_step").text.replace(f"epsilon = {EPSILON}".encode(), f"epsilon = {epsilon}".encode())
+    played = scripts(parse(text, "policy"), None, ["audit/half_step"], "policy")[:1]
+    report = audited(Agent(), runs, played)
+    assert report.results[0].claim.rho == pytest.approx(float(rho), rel=0.01)
+    assert alarms(report) == set()
+
+
+def test_each_bound_of_the_audit_has_a_sixth_of_the_risk() -> None:
+    """Were the rate at its bound, so many hits or more, so few alarms or fewer, would have a probability of exactly one
+    sixth of one in a thousand: two rates and three read-outs share it."""
+    report = audit.audit(Agent(), scripts_of("beam")[:1], TWICE, rerun=0)
+    (run,) = report.results[0].runs
+    for proof in (run.epsilon, run.mu, run.rho):
+        assert proof.hits > 0
+        assert proof.alarms < proof.runs
+        hits = sum(binomial(number, proof.runs, proof.hit_low) for number in range(proof.hits, proof.runs + 1))
+        alarms_ = sum(binomial(number, proof.runs, proof.alarm_high) for number in range(proof.alarms + 1))
+        assert hits == pytest.approx(0.001 / 6, rel=1e-6)
+        assert alarms_ == pytest.approx(0.001 / 6, rel=1e-6)
+
+
+def binomial(seen: int, tries: int, chance: float) -> float:
+    return comb(tries, seen) * chance**seen * (1 - chance) ** (tries - seen)
+
+
+@pytest.mark.parametrize(("risk", "fails"), [(1.01e-6, False), (0.99e-6, True)])
+def test_a_look_fails_at_one_in_a_million(risk: float, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a right gateway shows once in a million times is a finding, what it shows a little more often is none."""
+    monkeypatch.setattr(audit, "LIKELY", {"odd": lambda noise: audit.Oddity(risk, "it is odd")})
+    report = audited(Agent(), FEW, scripts_of("beam")[:1])
+    assert alarms(report) == ({"odd"} if fails else set())
+    assert report.checks[-1].risk == risk
+
+
+def noise_with(columns: Sequence[Sequence[int]]) -> audit.Noise:
+    """So many runs of one stream, in turns without and with its canary, in which these integers left in one closing."""
+    (script,) = scripts_of("beam")[:1]
+    runs = len(columns[0])
+    coordinate = next(iter(script.canaries[0].shifts))
+    return audit.Noise(
+        script,
+        [audit.Slot(coordinate, SIGMA) for _ in columns],
+        [array("q", column) for column in columns],
+        [0] * len(columns),
+        [(bool(run % 2),) for run in range(runs)],
+        [True] * runs,
+        {(0, len(columns)): "all"},
+        [(0, len(columns))],
+    )
+
+
+def two_sided(distance: float) -> float:
+    return 2 * exp(-(distance**2) / 2)
+
+
+def test_each_look_says_how_rarely_a_right_gateway_is_so_odd() -> None:
+    """Worked by hand, with every comparison that is made counted: what stands for ten times too rare would be told."""
+    equal = 1 / (2 * sqrt(pi) * SIGMA)  # that two draws are
+    # 100 runs of each street, of a sawtooth without any common value but one pair in each.
+    saw = [run // 2 * 1000 + run % 2 for run in range(200)]
+    pair = [*saw[:198], saw[0], saw[1]]
+    found = audit.LIKELY["repeats"](noise_with([pair] * 5))
+    assert found.risk == pytest.approx(2 * comb(100, 2) * equal**5 / 2, rel=1e-9)
+    # Every integer has its double in the next run of its street.
+    doubles = [run // 4 * 1000 for run in range(200)]
+    due = 2 * 50 * equal
+    assert audit.LIKELY["starts"](noise_with([doubles])).risk == pytest.approx(
+        exp(100 - due - 100 * log(100 / due)), rel=1e-9
+    )
+    # One bit is set in every run, of the two that are looked at.
+    low = audit.LIKELY["low bits"](noise_with([[1] * 200]))
+    assert low.risk == pytest.approx(2 * two_sided(sqrt(200)), rel=1e-9)
+    # The canary moves the first integer by 4 as it may, the second by 4 + 2 sigma.
+    moved = noise_with(
+        [[4 * (run % 2) for run in range(200)], [(4 + 2 * int(SIGMA)) * (run % 2) for run in range(200)]]
+    )
+    assert audit.LIKELY["moves"](moved).risk == pytest.approx(2 * two_sided(2 / sqrt(1 / 100 + 1 / 100)), rel=1e-9)
+    # Two that are the same, and far from what they were in the run before: one pair, and twice the start before.
+    turns = [(-1) ** (run // 2) * 8 for run in range(200)]
+    same = audit.LIKELY["correlation"](noise_with([turns, turns]))
+    assert same.risk == pytest.approx(5 * two_sided(sqrt(200) * 8 / SIGMA), rel=1e-9)
+
+
+def test_one_closing_without_noise_is_as_rare_as_said() -> None:
+    """Ten integers at their exact sums in one run, three sigma beside them in all others: one half of the runs finds
+    it, with the sums as the other half tells them. Of each half there are two comparisons, one of all closings."""
+    near = [SIDE * (-1) ** (run // 2) for run in range(200)]
+    near[10] = 0
+    radius = sqrt(chi_square_quantile(0.99, 10) / 50)  # 50 runs of each street tell where the sums are
+    chance = near_chance([SIGMA] * 10, radius)
+    assert chance < 1e-4
+    quiet = audit.LIKELY["noiseless"](noise_with([near] * 10))
+    assert quiet.risk == pytest.approx(4 * (1 - (1 - chance) ** 100), rel=1e-6)
 
 
 def test_a_new_sigma_inside_a_day_is_caught() -> None:
