@@ -1,7 +1,8 @@
-"""How likely is the audit to catch an error of a given size? Prints the table of docs/audit.md; takes some minutes.
+"""How likely is the audit to catch an error of a given size, or one that is rare? Prints the tables of docs/audit.md.
 
-The noise is OpenDP's at the scales of a plan, one node a run; the statistics are the audit's own. What an agent adds
-between reading and message costs time and changes nothing of this.
+The first is computed at once, the second takes some minutes. There the noise is OpenDP's at the scales of a plan, one
+node a run; the statistics are the audit's own. What an agent adds between reading and message costs time and changes
+nothing of this.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from decimal import Decimal
 from math import sqrt
 
-from murmure.audit import CONFIDENCE, claim_of
+from murmure.audit import CHECK_RISK, CONFIDENCE, claim_of
 from murmure_privacy import accountant
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import IndicatorPlan
@@ -24,6 +25,17 @@ ERRORS = (("none", 1.0), ("sensitivity x 1.41", sqrt(2)), ("sensitivity x 2", 2.
 SIZES = (1000, 5000, 20_000)
 REPEATS = 20
 AT_ONCE = 2000  # draws in one call
+RARELY = (50, 500, 5000)  # closings of which one is sent without noise
+RUNS = (60, 114, 500, 1000, 5000, 20_000)
+# Of integers that leave together: how many, their sigma, and of what street; with so many comparisons in an audit.
+CLOSINGS = (
+    (57, 8.0, 1, "57, the last closing of the audit's own street"),
+    (24, 8.0, 1, "24, of a noise meter's hour and day"),
+    (5, 2.236, 1, "5, of a beam's five levels at rho 0.5"),
+    (1, 2.236, 1, "1, of a beam's quarter-hour at rho 0.5"),
+    (1, 2.236, 5, "1, in five such quarter-hours together"),
+)
+COMPARISONS = 90
 
 
 def noise(sigma: float, count: int) -> list[int]:
@@ -47,8 +59,39 @@ def caught(without: list[float], with_canary: list[float], rho_micro: int, sigma
     )
 
 
+def rare() -> None:
+    """Prints how likely the look `noiseless` finds one closing in so many that is sent without noise."""
+    print("| integers in a closing | one in | " + " | ".join(f"n = {runs}" for runs in RUNS) + " |")
+    print("| --- | ---: |" + " ---: |" * len(RUNS))
+    for count, sigma, closings, name in CLOSINGS:
+        for rarely in RARELY:
+            shares = (found(count, sigma, closings, 1 / rarely, runs) for runs in RUNS)
+            print(f"| {name} | {rarely} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
+
+
+def found(count: int, sigma: float, closings: int, share: float, runs: int) -> float:
+    """The probability that one of the two halves of the runs tells; each half has `runs` runs of both streets."""
+    sure = sigma / sqrt(runs / 2) * 3 < 0.5
+    radius = 0.0 if sure else sqrt(statistics.chi_square_quantile(0.99, count) / (runs / 2))
+    chance = statistics.near_chance([sigma] * count, radius)
+    tries = closings * runs
+
+    def risk(seen: int) -> float:
+        if closings > 1:
+            return statistics.coincidence_risk(seen, tries * chance)
+        return statistics.binomial_risk(seen, tries, chance)
+
+    least = next(seen for seen in range(1, tries + 2) if seen > tries or risk(seen) < CHECK_RISK / COMPARISONS)
+    if least > tries:
+        return 0.0
+    seen = statistics.binomial_risk(least, tries, share * (1.0 if sure else 0.99) + (1 - share) * chance)
+    return 1 - (1 - seen) ** 2
+
+
 def main() -> None:
-    """Prints the share of audits that fail, as a table in Markdown."""
+    """Prints both tables in Markdown; of the second, the share of audits that fail."""
+    rare()
+    print()
     print("| rho | error | " + " | ".join(f"n = {size}" for size in SIZES) + " |")
     print("| --- | --- |" + " ---: |" * len(SIZES))
     for rho in RHOS:
