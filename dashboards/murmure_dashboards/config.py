@@ -25,6 +25,17 @@ class Quartier:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensor:
+    """One sensor in the public register. `calibrated`: the day it was last held against a reference, by `method`; None
+    if it never was, and then `method` is ""."""
+
+    stream: str
+    device: str
+    calibrated: date | None
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A place with sensors and its entry in the public register. `id` is the archive's name for it; `until` is the
     last day for which the sensors are allowed, None where no end is decided."""
@@ -37,6 +48,7 @@ class Site:
     contact: str
     purpose_en: str
     until: date | None
+    sensor: tuple[Sensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +106,12 @@ class _Table:
             raise self.fail(key, f"{value!r} is not a date", "write a date such as 2027-11-30, or leave the key out")
         return value
 
-    def tables(self, key: str, of: type) -> list[_Table]:
+    def tables(self, key: str, of: type, least: int = 1) -> list[_Table]:
         entries = self.table.get(key, [])
-        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        if not isinstance(entries, list) or len(entries) < least or not all(isinstance(e, dict) for e in entries):
             raise self.fail(key, "missing or no list of tables", f"write at least one [[{key}]]")
-        return [_Table(self.file, f"{key} {number}: ", entry, of) for number, entry in enumerate(entries, 1)]
+        where = f"{self.where}{key}"
+        return [_Table(self.file, f"{where} {number}: ", entry, of) for number, entry in enumerate(entries, 1)]
 
     def once(self, key: str, values: list[str]) -> None:
         for value in values:
@@ -144,6 +157,7 @@ def parse(data: bytes, source: str) -> City:
                 contact=read.text("contact"),
                 purpose_en=read.text("purpose_en", ""),
                 until=read.day("until"),
+                sensor=tuple(map(_sensor, read.tables("sensor", Sensor, least=0))),
             )
         )
     top.once("site", [site.id for site in sites])
@@ -154,4 +168,14 @@ def parse(data: bytes, source: str) -> City:
         simulated=top.flag("simulated"),
         quartier=quartiers,
         site=tuple(sites),
+    )
+
+
+def _sensor(read: _Table) -> Sensor:
+    calibrated = read.day("calibrated")
+    return Sensor(
+        stream=read.text("stream"),
+        device=read.text("device"),
+        calibrated=calibrated,
+        method=read.text("method", "" if calibrated is None else None),
     )

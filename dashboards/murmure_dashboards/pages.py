@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from murmure_privacy.window import Window
 
-from murmure_dashboards.config import City, Quartier, Site
+from murmure_dashboards.config import City, Quartier, Sensor, Site
 from murmure_dashboards.story import MOST_ROWS, Story, Teller
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language
@@ -19,6 +19,7 @@ from murmure_dashboards.wording import LANGUAGES, Language
 MOST_ELEMENTS = 430
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
 _AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 11, 35, 39, 3.4
+_SENSOR_ELEMENTS = 3  # of the register: its line, what is old, what is not of the page's language
 _HOME_ELEMENTS = 380
 
 _templates = Environment(
@@ -121,7 +122,7 @@ def neighbourhood(
     zone = ZoneInfo(city.timezone)
     sites = city.sites_of(quartier.slug)
     shown = [view for site in sites for view in views.get(site.id, ())]
-    teller = Teller(say, table_rows(len(sites), len(shown), week))
+    teller = Teller(say, table_rows(len(sites), len(shown), week, sum(len(site.sensor) for site in sites)))
     places: list[tuple[Site, list[Story]]] = []
     for site in sites:
         stories = []
@@ -149,6 +150,7 @@ def neighbourhood(
         state=say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"),
         places=places,
         ends={site.id: _end(say, site, zone) for site in sites},
+        sensors={site.id: [_sensor(say, sensor, shown, zone, now_s) for sensor in site.sensor] for site in sites},
         cannot=cannot(say, shown),
         promises=promises(say, [(site, view) for site in sites for view in views.get(site.id, ())]),
         csv=csv,
@@ -156,11 +158,11 @@ def neighbourhood(
     )
 
 
-def table_rows(sites: int, streams: int, week: bool) -> int:
+def table_rows(sites: int, streams: int, week: bool, sensors: int = 0) -> int:
     """Returns how many rows a table may have so that the page stays within its budget of elements; the rest is in the
     CSV file. Twenty-four as long as a neighbourhood has at most three streams; beyond eight not one row fits."""
     stream = _WEEK_ELEMENTS if week else _DAY_ELEMENTS
-    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _SITE_ELEMENTS * sites - stream * streams
+    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _SITE_ELEMENTS * sites - stream * streams - _SENSOR_ELEMENTS * sensors
     return max(1, min(MOST_ROWS, int(left / (_ROW_ELEMENTS * max(1, streams)))))
 
 
@@ -225,6 +227,29 @@ def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[st
         if view.rule is not None and view.rule[1].up_to is not None
     )
     return [*lines, *(say(f"promise.above_{kind}", limit=say.number(limit)) for kind, limit in limits)]
+
+
+def _sensor(
+    say: Language, sensor: Sensor, views: Sequence[StreamView], zone: ZoneInfo, now_s: int
+) -> tuple[str, str, str]:
+    """Returns what a sensor is and how old its calibration, by which method, and a warning where it is too old."""
+    what = next(
+        (say(f"quantity.{view.quantity.name}") for view in views if view.stream == sensor.stream), sensor.stream
+    )
+    if sensor.calibrated is None:
+        return say("register.uncalibrated", what=what, device=sensor.device), "", ""
+    today = datetime.fromtimestamp(now_s, zone).date()
+    on = sensor.calibrated
+    months = 12 * (today.year - on.year) + today.month - on.month - (today.day < on.day)
+    if months < 1:
+        age = say("register.age_fresh")
+    elif months < 12:
+        age = say.counted("register.age", months, number=months)
+    else:
+        age = say("register.age_old")
+    date = say.date(int(datetime.combine(on, time(12), zone).timestamp()), zone)
+    line = say("register.calibrated", what=what, device=sensor.device, date=date, age=age)
+    return line, say.typeset(sensor.method), say("register.drift") if months >= 12 else ""
 
 
 def _end(say: Language, site: Site, zone: ZoneInfo) -> str:

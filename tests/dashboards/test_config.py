@@ -23,6 +23,8 @@ def test_the_example_is_a_city() -> None:
     written = tomllib.loads(GOOD)
     assert set(written) == set(city.__dataclass_fields__)
     assert set().union(*written["site"]) == set(city.site[0].__dataclass_fields__)
+    sensors = [sensor for site in written["site"] for sensor in site.get("sensor", [])]
+    assert set().union(*sensors) == set(city.site[0].sensor[0].__dataclass_fields__)
     assert set().union(*written["quartier"]) == set(city.quartier[0].__dataclass_fields__)
 
 
@@ -40,6 +42,11 @@ def test_the_example_is_a_city() -> None:
         ('quartier = "gare"', 'quartier = "gara"', "site 2: quartier", "write one of centre, gare"),
         ('id = "station"', 'id = "plaza"', "site", "give each its own"),
         ("until = 2027-11-30  ", 'until = "soon" ', "site 1: until", "write a date such as 2027-11-30"),
+        ('stream = "plaza/noise"', 'strem = "plaza/noise"', "site 1: sensor 1: strem", "write one of stream,"),
+        ('device = "SM7901B"', "", "site 1: sensor 1: device", "write a text in quotes"),
+        ("calibrated = 2026-10-01", "calibrated = 2026", "site 1: sensor 1: calibrated", "write a date such as"),
+        ('method = "94 dB"', "", "site 1: sensor 1: method", "write a text in quotes"),
+        ("[[site.sensor]]", "[site.sensor]", "site 1: sensor", "write at least one [[sensor]]"),
         ("[[site]]", "[[sites]]", "sites", "write one of city,"),
         ("[[quartier]]", "[[quartier", "file", "mend that line"),
     ],

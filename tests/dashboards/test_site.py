@@ -302,6 +302,32 @@ def test_the_claim_is_that_of_the_signed_policy(site: Path) -> None:
     assert "comptés comme 35 ou 85 dB" in text
 
 
+def test_the_register_tells_how_old_a_calibration_is(
+    streets: SimpleNamespace, archive: Any, city: City, tmp_path: Path
+) -> None:
+    """When each sensor was held against a reference, by which method and how long ago; one older than a year is said
+    to be too old, one that never was is said so; on the day and the week, in both languages."""
+
+    def told(now_s: int, path: str) -> str:
+        build(archive, city, tmp_path / "site", now_s)
+        return " ".join("".join(Page(tmp_path / "site" / path / "index.html").text).split())
+
+    day_s = 86_400
+    for path in ("quartiers/centre", "quartiers/centre/semaine"):
+        french = told(streets.NOW_S, path)
+        assert "Capteur TF-Luna (Passages) : jamais étalonné sur place." in french
+        assert "SM7901B (Niveau sonore) : étalonné le jeudi 1er octobre 2026, il y a 1 mois. Méthode : 94 dB." in french
+        assert "SDS011 (Particules PM2,5) : étalonné le jeudi 20 novembre 2025, il y a plus d’un an. Méthode" in french
+        assert french.count("C’est trop ancien") == 1
+    english = told(streets.NOW_S + 12 * day_s, "en/quartiers/centre")
+    assert (
+        "Sensor SM7901B (Sound level): calibrated on Thursday 1 October 2026, 2 months ago. Method: 94 dB." in english
+    )
+    assert "less than a month ago" in told(streets.NOW_S - 22 * day_s, "en/quartiers/centre")
+    assert "il y a 11 mois" in told(streets.NOW_S - 2 * day_s, "quartiers/centre")
+    assert "jamais étalonné" not in told(streets.NOW_S, "quartiers/gare")
+
+
 def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, city: City) -> None:
     """Today is the civil day that contains the second before."""
     day = streets.PARIS.day(streets.NOW_S)
