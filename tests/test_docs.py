@@ -31,6 +31,9 @@ OTHERWISE = {
     "GatewayConfig.file": None,
     "GatewayConfig.ports": "port",
     "PortConfig.options": None,
+    "PortConfig.calibration": None,
+    "Calibration.offsets": "offset",
+    "Calibration.on": "calibrated",
     "Broker.tls": None,  # authority, certificate and key
     "IngestConfig.source": None,
     "Trust": None,
