@@ -1,4 +1,7 @@
-"""`murmure edge run`: starts `sense` and `send` as two processes, and ends both when one ends or a signal comes."""
+"""`murmure edge run`: starts `sense` and `send` as two processes, and ends both when one ends or a signal comes.
+
+In a white zone, without a [broker], there is nothing to send: `sense` runs alone.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,14 @@ _PATIENCE_S = 15
 
 def main(config_path: Path) -> int:
     """Returns 0 after SIGTERM or Ctrl-C, else the status of the process that ended by itself (1 for 0 or a signal)."""
-    load_trust(load(config_path))  # one line for a wrong file, not one from each process
+    config = load(config_path)
+    load_trust(config)  # one line for a wrong file, not one from each process
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     processes = [
         subprocess.Popen([sys.executable, "-m", "murmure.cli", "edge", name, "--config", str(config_path)])
-        for name in ("sense", "send")
+        for name in (("sense",) if config.white_zone else ("sense", "send"))
     ]
     try:
         while not stop.wait(_LOOK_S):

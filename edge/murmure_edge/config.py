@@ -26,6 +26,8 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # fits a topic level and a cert
 _STREAM = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
 _KEY_BYTES = 32
 _LONGEST_S = 7 * 86_400
+KEEP_MESSAGES = 8760  # a year of hourly ones
+_LEAST_BYTES_PER_DAY = 50_000  # the hourly messages of six streams; less would never carry the largest there can be
 _OFFSET_LIMIT = 20  # dB or ug/m3: a sensor further off is broken, or is another one
 _STEWARDS_LIMIT = 8  # as many signatures as a sealed policy may carry
 
@@ -44,7 +46,8 @@ class Tls:
 class Broker:
     """Where `send` connects. `mqtt`: 5, or 4 (that is 3.1.1) for a broker without MQTT 5. `retry_cap_s`: the longest
     pause between two attempts to connect. `resend_s`: a message without a receipt goes out again after this long.
-    `tls`: None for a plain line, which is for one machine or a test."""
+    `bytes_per_day`: what carrying messages may cost in any 24 hours, 0 for no limit. `tls`: None for a plain line,
+    which is for one machine or a test."""
 
     host: str
     port: int
@@ -52,6 +55,7 @@ class Broker:
     keepalive_s: int
     retry_cap_s: int
     resend_s: int
+    bytes_per_day: int = 0
     tls: Tls | None = None
 
 
@@ -81,7 +85,9 @@ class PortConfig:
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """`gateway.toml`. `data` belongs to sense, `send_data` to send; they meet in `outbox` and `inbox` only."""
+    """`gateway.toml`. `data` belongs to sense, `send_data` to send; they meet in `outbox` and `inbox` only. `broker`:
+    None in a white zone, where a courier carries the messages. `keep_messages`: how many stay in gateway.db after the
+    centre's receipt, in case that it loses them."""
 
     file: Path
     gateway: str
@@ -90,8 +96,14 @@ class GatewayConfig:
     inbox: Path
     send_data: Path
     trust: Path
-    broker: Broker
+    broker: Broker | None
     ports: tuple[PortConfig, ...]
+    keep_messages: int = KEEP_MESSAGES
+
+    @property
+    def white_zone(self) -> bool:
+        """Returns whether there is no network at all: then nothing but a real-time clock can tell the time."""
+        return self.broker is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +212,12 @@ def _broker(file: Path, table: dict[str, Any]) -> Broker:
         keepalive_s=broker.integer("keepalive_s", 5, 3600, 60),
         retry_cap_s=broker.integer("retry_cap_s", 1, 3600, 60),
         resend_s=broker.integer("resend_s", 1, _LONGEST_S, 600),
+        bytes_per_day=broker.integer("bytes_per_day", 0, 10**12, 0),
         tls=_tls(broker),
     )
+    if 0 < result.bytes_per_day < _LEAST_BYTES_PER_DAY:
+        mend = f"write at least {_LEAST_BYTES_PER_DAY}, or 0 for no limit"
+        raise broker.refuse("bytes_per_day", f"{result.bytes_per_day} carries less than there is to say", mend)
     broker.close()
     return result
 
@@ -255,8 +271,10 @@ def _calibration(port: _Table, streams: Mapping[str, str], required: bool) -> Ca
 def load(path: Path) -> GatewayConfig:
     """Returns `gateway.toml`; relative paths are relative to that file. Raises ConfigError for anything else."""
     file = path.absolute()
-    table = _Table(file, "", _read(file))
-    broker = _broker(file, table.take("broker", dict, "write a table [broker] with a host"))
+    keys = _read(file)
+    table = _Table(file, "", keys)
+    line = table.take("broker", dict, "write a table [broker] with a host, or none in a white zone", {})
+    broker = _broker(file, line) if "broker" in keys else None
     ports = []
     for number, entry in enumerate(table.take("port", list, "write a table [[port]] for each sensor", []), 1):
         if not isinstance(entry, dict):
@@ -272,6 +290,7 @@ def load(path: Path) -> GatewayConfig:
         trust=table.path("trust", "trust.toml"),
         broker=broker,
         ports=tuple(ports),
+        keep_messages=table.integer("keep_messages", 0, 1_000_000, KEEP_MESSAGES),
     )
     table.close()
     folders = [config.data, config.outbox, config.inbox, config.send_data]

@@ -19,10 +19,12 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from murmure_privacy.errors import ConfigError
 from murmure_privacy.wire import MESSAGE_LIMIT, digest
 
 from murmure_edge import inbox, outbox
-from murmure_edge.config import GatewayConfig, Trust, load, load_trust
+from murmure_edge.allowance import Allowance, cost_bytes
+from murmure_edge.config import Broker, GatewayConfig, Trust, load, load_trust
 from murmure_edge.folders import names, opened, prepare_folders, read_regular, write_whole
 from murmure_edge.uplink import WINDOW, Acknowledged, Arrived, Topics, Uplink, UplinkLost
 
@@ -112,8 +114,9 @@ class PostOffice:
         monotonic: Callable[[], float],
         say: Callable[[str], None],
     ) -> None:
-        self._config, self._topics, self._log = config, topics, log
+        self._config, self._broker, self._topics, self._log = config, required_broker(config), topics, log
         self._now_s, self._monotonic, self._say = now_s, monotonic, say
+        self._allowance = Allowance(self._broker.bytes_per_day, monotonic)
         self._undelivered: dict[str, bytes] = {}
         self._complaints: dict[str, str] = {}
         self._begin()
@@ -142,13 +145,15 @@ class PostOffice:
     def _publish(self, uplink: Uplink) -> None:
         try:
             with opened(self._config.outbox) as at:
-                if self._look(at):
-                    self._publish_health(uplink, at)
+                looked = self._look(at)
                 while self._due and len(self._in_flight) < WINDOW:
-                    seq = self._due.popleft()
+                    seq = self._due[0]
                     sealed = read_regular(at, outbox.name_of(seq), MESSAGE_LIMIT)
-                    if sealed is not None:
-                        self._in_flight[uplink.publish(self._topics.release, sealed)] = (seq, self._monotonic())
+                    if sealed is not None and not self._carry(uplink, self._topics.release, sealed, seq):
+                        break
+                    self._due.popleft()
+                if looked and not self._due:  # on a short allowance health has what releases leave
+                    self._publish_health(uplink, at)
             self._well(f"{self._config.outbox}")
         except OSError as error:
             self._complain(f"{self._config.outbox}", error.strerror or str(error))
@@ -177,14 +182,20 @@ class PostOffice:
         last = self._log.last(seq)
         if last is None or last[0] > now_s:  # never sent, or the clock was put back and says nothing
             return now_s
-        resend_s = self._config.broker.resend_s
+        resend_s = self._broker.resend_s
         return last[0] + repeat_after_s(last[1], resend_s, new_connection=seq not in self._carried)
 
     def _publish_health(self, uplink: Uplink, at: int) -> None:
         sealed = read_regular(at, outbox.HEALTH, MESSAGE_LIMIT)
-        if sealed is not None and sealed != self._health:
-            self._in_flight[uplink.publish(self._topics.health, sealed)] = (None, self._monotonic())
+        if sealed is not None and sealed != self._health and self._carry(uplink, self._topics.health, sealed, None):
             self._health = sealed
+
+    def _carry(self, uplink: Uplink, topic: str, sealed: bytes, seq: int | None) -> bool:
+        """Publishes if the day's allowance has room for it. Returns whether it did."""
+        if not self._allowance.take(cost_bytes(topic, len(sealed))):
+            return False
+        self._in_flight[uplink.publish(topic, sealed)] = (seq, self._monotonic())
+        return True
 
     def _take(self, event: Acknowledged | Arrived) -> None:
         if isinstance(event, Arrived):
@@ -210,15 +221,18 @@ class PostOffice:
                 write_whole(self._config.inbox, name, payload)
                 del self._undelivered[name]
                 if name != inbox.RECEIPT:
-                    self._drop_old_policies()
+                    self._drop_old_policies(name)
             self._well(f"{self._config.inbox}")
         except OSError as error:
             self._complain(f"{self._config.inbox}", error.strerror or str(error))
 
-    def _drop_old_policies(self) -> None:
+    def _drop_old_policies(self, newest: str) -> None:
         with opened(self._config.inbox) as at:
             policies = [name for name in names(at) if name.startswith("policy-")]
-            policies.sort(key=lambda name: os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime_ns)
+            # Time stamps have steps: of several policies within one, the one just written is the newest.
+            policies.sort(
+                key=lambda name: (name == newest, os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime_ns)
+            )
             for name in policies[:-_POLICIES_KEPT]:
                 os.unlink(name, dir_fd=at)
 
@@ -230,6 +244,14 @@ class PostOffice:
     def _well(self, what: str) -> None:
         if self._complaints.pop(what, None) is not None:
             self._say(f"{what}: well again")
+
+
+def required_broker(config: GatewayConfig) -> Broker:
+    """Returns where to connect. Raises ConfigError in a white zone: there is nobody to send to."""
+    if config.broker is None:
+        mend = "write a table [broker] with a host, or carry messages with 'murmure edge export'"
+        raise ConfigError(str(config.file), "broker", "is missing", mend)
+    return config.broker
 
 
 def repeat_after_s(times: int, resend_s: int, new_connection: bool) -> int:
@@ -258,7 +280,8 @@ def run(
     """Carries post until `stop` is set. `now_s`: UTC seconds; `monotonic`: seconds; `say`: one line for the journal,
     at changes of state only."""
     topics = Topics.of(trust.quartier, trust.gateway)
-    where = f"broker {config.broker.host}:{config.broker.port}"
+    broker = required_broker(config)
+    where = f"broker {broker.host}:{broker.port}"
     with closing(SentLog(config.send_data, say)) as log:
         office = PostOffice(config, topics, log, now_s, monotonic, say)
         attempt = 0
@@ -266,7 +289,7 @@ def run(
         while not stop.is_set():
             began = monotonic()
             try:
-                with closing(Uplink(config.broker, trust.gateway, topics, monotonic, stop)) as uplink:
+                with closing(Uplink(broker, trust.gateway, topics, monotonic, stop)) as uplink:
                     if up is not True:
                         say(f"{where}: connected")
                     up, began = True, monotonic()
@@ -278,7 +301,7 @@ def run(
                     attempt = 0
                 up = False
             office.deliver()
-            stop.wait(pause_s(attempt, config.broker.retry_cap_s, trust.gateway))
+            stop.wait(pause_s(attempt, broker.retry_cap_s, trust.gateway))
             attempt += 1
 
 
@@ -286,6 +309,7 @@ def main(config_path: Path) -> int:
     """`murmure edge send`: runs until SIGTERM or Ctrl-C. Returns 0. Raises ConfigError."""
     config = load(config_path)
     trust = load_trust(config)
+    required_broker(config)
     prepare_folders(config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

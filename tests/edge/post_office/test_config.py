@@ -115,6 +115,26 @@ def test_the_shortest_file_has_sensible_defaults(tmp_path: Path):
     )
     config = load(tmp_path / "g.toml")
     assert config.broker == Broker("h", 1883, 5, 60, 60, 600) and config.ports == ()
+    assert config.keep_messages == 8760 and not config.white_zone
+
+
+def test_without_a_broker_it_is_a_white_zone(gateway):
+    """No [broker] at all is a gateway that a courier visits; an empty one is a mistake."""
+    file = gateway.write()
+    text = file.read_text()
+    file.write_text("keep_messages = 0\n" + text[: text.index("[broker]")])
+    config = load(file)
+    assert config.white_zone and config.broker is None and config.keep_messages == 0
+    file.write_text(file.read_text() + "[broker]\n")
+    assert refusal(load, file).key == "broker.host"
+
+
+def test_a_metered_line_has_a_limit(gateway):
+    """bytes_per_day, or none."""
+    file = gateway.write()
+    file.write_text(file.read_text() + "bytes_per_day = 50000\n")
+    broker = load(file).broker
+    assert broker is not None and broker.bytes_per_day == 50_000
 
 
 @pytest.mark.parametrize(
@@ -129,7 +149,11 @@ def test_the_shortest_file_has_sensible_defaults(tmp_path: Path):
         (('data = "data"', 'data = "a\\u0000b"'), "data"),
         (('data = "data"', 'data = "spool/outbox"'), "data"),
         (('data = "data"', 'data = "spool/outbox/deeper"'), "data"),
-        (("[broker]", "[brokers]"), "broker"),
+        (("[broker]", "[brokers]"), "brokers"),
+        (('host = "127.0.0.1"', ""), "broker.host"),
+        (("mqtt = 5", "bytes_per_day = 49999"), "broker.bytes_per_day"),
+        (("mqtt = 5", "bytes_per_day = -1"), "broker.bytes_per_day"),
+        (('data = "data"', 'data = "data"\nkeep_messages = -1'), "keep_messages"),
         (("port = 1883", "port = 70000"), "broker.port"),
         (("port = 1883", "port = true"), "broker.port"),
         (("port = 1883", 'port = "1883"'), "broker.port"),
@@ -248,7 +272,7 @@ def test_what_the_centre_writes_at_enrolment_is_read(tmp_path: Path):
     config = load(tmp_path / "gw" / "gateway.toml")
     trust = load_trust(config)
     assert (trust.gateway, trust.quartier, trust.site, trust.simulated) == ("gw-plaza", "centre", "plaza", True)
-    assert (config.broker.port, config.broker.mqtt) == (18831, 4)
+    assert config.broker is not None and (config.broker.port, config.broker.mqtt) == (18831, 4)
     assert config.ports[0].options == {"rate_hz": 10}
     assert module.load_record_key(config.data / "record.key") and enrolment is not None
 
