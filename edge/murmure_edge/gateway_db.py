@@ -6,6 +6,10 @@ simulated power cuts that were tried, `wal/full` in none.
 Charges are chained; every other row carries a mark, the SHA-256 of itself, since SQLite checks the form of a page and
 not what stands in it: one flipped bit could make an epsilon of 1.0 one of 3.0. The mark of the head covers the ends of
 the other tables too, so that none of them can lose its newest rows, or all of them, unseen.
+
+A message that is settled stays for as long as there is room for `keep` of them: the centre may ask for it again. How
+far they are settled is written with the next message and not before, so that a window costs the card one commit; a
+power cut in between forgets it, and the receipt says it again.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from pathlib import Path
 from murmure_privacy.errors import LedgerDamaged, MurmureError
 from murmure_privacy.ledger import SCHEMA, Ledger
 from murmure_privacy.wire import FIRST_PREVIOUS, digest
+
+from murmure_edge.config import KEEP_MESSAGES
 
 _SCHEMA = (
     SCHEMA
@@ -43,6 +49,7 @@ CREATE TABLE IF NOT EXISTS head (
     boot INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     hash BLOB NOT NULL,
+    settled INTEGER NOT NULL,
     mark BLOB NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS told (
@@ -54,6 +61,7 @@ CREATE TABLE IF NOT EXISTS told (
 """
 )
 _connect = partial(sqlite3.connect, isolation_level=None)
+_DROPPED = 64  # at most so many old messages with a new one: on a full disk a commit must stay small
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
 
 
@@ -82,10 +90,14 @@ class Told:
 class GatewayDb:
     """One open `gateway.db`. One thread uses it."""
 
-    def __init__(self, connection: sqlite3.Connection, where: str, has_past: bool = False) -> None:
-        """Makes the tables, or finds them right; with `has_past` they must be there."""
+    def __init__(
+        self, connection: sqlite3.Connection, where: str, has_past: bool = False, keep: int = KEEP_MESSAGES
+    ) -> None:
+        """Makes the tables, or finds them right; with `has_past` they must be there. `keep`: how many messages stay,
+        at least, the settled ones with those that wait."""
         self._db = connection
         self._where = where
+        self._keep = keep
         self._closing = ExitStack()
         self._closing.callback(connection.close)
         try:
@@ -100,31 +112,38 @@ class GatewayDb:
                 raise LedgerDamaged(_damaged(where, "its tables are gone"))
             connection.executescript(_SCHEMA)
             self.ledger = Ledger(connection)
-            first = (0, 0, FIRST_PREVIOUS)
+            first = (0, 0, FIRST_PREVIOUS, 0)
             connection.execute(
-                "INSERT OR IGNORE INTO head VALUES (1, ?, ?, ?, ?)", (*first, _mark(*first, bytes(32), None))
+                "INSERT OR IGNORE INTO head VALUES (1, ?, ?, ?, ?, ?)", (*first, _mark(*first, bytes(32), None))
             )
             self._verify_marks()
+            self.settled = int(connection.execute("SELECT settled FROM head").fetchone()[0])
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _translated(where, error) from error
 
     def _verify_marks(self) -> None:
-        heads = self._db.execute("SELECT boot, seq, hash, mark FROM head").fetchall()
-        messages = self._db.execute("SELECT seq, sealed, mark FROM outbox ORDER BY seq").fetchall()
+        heads = self._db.execute("SELECT boot, seq, hash, settled, mark FROM head").fetchall()
         policies = self._db.execute("SELECT version, from_s, toml, mark FROM policies").fetchall()
         told = self._db.execute("SELECT policy_version, older_copy, mark FROM told").fetchall()
         right = all(mark == _mark(*fields, *self._ends()) for *fields, mark in heads) and len(heads) == 1
-        right = right and all(mark == _mark(*fields) for *fields, mark in (*messages, *policies, *told))
-        if right and messages:
-            # Receipts settle the oldest first: what is left ends with the newest and has no gap.
-            _, newest, newest_hash, _ = heads[0]
-            right = [seq for seq, _, _ in messages] == list(range(newest - len(messages) + 1, newest + 1))
-            right = right and digest(messages[-1][1]) == newest_hash
-        if not right:
+        right = right and all(mark == _mark(*fields) for *fields, mark in (*policies, *told))
+        if not right or not self._messages_right(*heads[0][1:4]):
             raise LedgerDamaged(_damaged(self._where, "a row is not what was written"))
 
+    def _messages_right(self, newest: int, newest_hash: bytes, settled: int) -> bool:
+        """Returns whether all that was not settled is there, and what is there follows one another. Row by row: a year
+        of messages need not fit into memory."""
+        following, last = None, newest_hash
+        for seq, sealed, mark in self._db.execute("SELECT seq, sealed, mark FROM outbox ORDER BY seq"):
+            if mark != _mark(seq, sealed) or seq != (following or seq) or (not following and seq > settled + 1):
+                return False
+            following, last = seq + 1, digest(sealed)
+        return (following or settled + 1) == newest + 1 and last == newest_hash
+
     @classmethod
-    def open(cls, path: Path, connect: Callable[[Path], sqlite3.Connection] = _connect) -> GatewayDb:
+    def open(
+        cls, path: Path, connect: Callable[[Path], sqlite3.Connection] = _connect, keep: int = KEEP_MESSAGES
+    ) -> GatewayDb:
         """Opens or makes the file (mode 0600) and holds it alone: two processes on one ledger are refused.
 
         Raises LedgerDamaged for a file that does not read as it was written, MurmureError if it is in use or cannot be
@@ -152,7 +171,7 @@ class GatewayDb:
             except (OSError, sqlite3.Error) as error:
                 raise MurmureError(f"{path}: cannot be opened: {error}; mend the folder's rights or room") from error
             opened.callback(connection.close)
-            db = cls(connection, str(path), has_past)
+            db = cls(connection, str(path), has_past, keep)
             with db.transaction():
                 connection.execute("UPDATE head SET boot = boot + 1")
                 db._renew_head()
@@ -185,7 +204,10 @@ class GatewayDb:
                 self._db.execute("ROLLBACK")
             self.ledger.rewind()
             if isinstance(error, sqlite3.DatabaseError):
-                raise _translated(self._where, error) from error
+                translated = _translated(self._where, error)
+                if isinstance(translated, DiskFull):
+                    self._keep = 0  # settled messages make room for new ones
+                raise translated from error
             raise
 
     def kept_secret(self, fresh: bytes) -> bytes:
@@ -215,20 +237,22 @@ class GatewayDb:
         return int(seq) + 1, bytes(previous) if seq else FIRST_PREVIOUS
 
     def put(self, seq: int, sealed: bytes) -> None:
-        """Adds a sealed message; inside the transaction of its charges."""
+        """Adds a sealed message, and drops the oldest settled beyond `keep`; inside the transaction of its charges."""
         self._db.execute("INSERT INTO outbox VALUES (?, ?, ?)", (seq, sealed, _mark(seq, sealed)))
+        last = min(self.settled, seq - self._keep, self.oldest() + _DROPPED - 1)
+        self._db.execute("DELETE FROM outbox WHERE seq <= ?", (last,))
         self._set_head(self.boot(), seq, digest(sealed))
 
     def _set_head(self, boot: int, seq: int, newest: bytes) -> None:
-        fields = (boot, seq, newest)
+        fields = (boot, seq, newest, self.settled)
         mark = _mark(*fields, *self._ends())
-        self._db.execute("UPDATE head SET boot = ?, seq = ?, hash = ?, mark = ?", (*fields, mark))
+        self._db.execute("UPDATE head SET boot = ?, seq = ?, hash = ?, settled = ?, mark = ?", (*fields, mark))
 
     def _renew_head(self) -> None:
         self._set_head(*self._db.execute("SELECT boot, seq, hash FROM head").fetchone())
 
     def _ends(self) -> list[object]:
-        """Where each table ends: the newest charge, the oldest message that waits, every policy, what was told."""
+        """Where each table ends: the newest charge, the oldest message, every policy, what was told."""
         charge = self._db.execute("SELECT chain FROM charges ORDER BY line DESC LIMIT 1").fetchone()
         oldest = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
         marks = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
@@ -236,23 +260,39 @@ class GatewayDb:
         return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in marks)]
 
     def rows(self) -> dict[int, bytes]:
-        """Returns the messages without a receipt, by number."""
-        return dict(self._db.execute("SELECT seq, sealed FROM outbox ORDER BY seq").fetchall())
+        """Returns the messages without a receipt, by number, all at once: for a ledger that is not a year old."""
+        query = "SELECT seq, sealed FROM outbox WHERE seq > ? ORDER BY seq"
+        return dict(self._db.execute(query, (self.settled,)).fetchall())
 
     def message(self, seq: int) -> bytes | None:
-        """Returns one message that has no receipt yet."""
+        """Returns a message that has no receipt yet or was kept, None if it is not there."""
         row = self._db.execute("SELECT sealed FROM outbox WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
 
+    def hash_of(self, seq: int) -> bytes | None:
+        """Returns the hash of a message, None if it is not kept any more; that of the newest is always known."""
+        following, newest_hash = self.next_message()
+        if seq == following - 1 > 0:
+            return newest_hash
+        sealed = self.message(seq)
+        return None if sealed is None else digest(sealed)
+
+    def oldest(self) -> int:
+        """Returns the number of the oldest message that is there, that of the next one if there is none."""
+        return int(self._db.execute("SELECT coalesce(min(seq), (SELECT seq + 1 FROM head)) FROM outbox").fetchone()[0])
+
+    def charged_rho_micro(self) -> int:
+        """Returns the sum of all charges, sent or not: the centre cannot have filed more."""
+        return int(self._db.execute("SELECT coalesce(sum(rho_micro), 0) FROM charges").fetchone()[0])
+
     def depth(self) -> int:
         """Returns how many messages wait for their receipt."""
-        return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
+        return self.next_message()[0] - 1 - self.settled
 
-    def clear(self, seqs: list[int]) -> None:
-        """Forgets messages that the centre has settled; their charges stay."""
-        with self.transaction():
-            self._db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq in seqs])
-            self._renew_head()
+    def settle(self, up_to: int) -> None:
+        """The centre has settled all messages up to this one: from now on in memory, on the disk with the next
+        message. They stay as long as there is room; their charges stay for ever."""
+        self.settled = max(self.settled, up_to)
 
     def policies(self) -> list[StoredPolicy]:
         """Returns every accepted policy by version."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -125,18 +125,25 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class OutboxState:
-    """What `sense` knows of its own messages: `newest`, the last number it gave, and the hash of each not settled."""
+    """What `sense` knows of its own messages: `newest`, the last number it gave; the hash of one by its number, None
+    for one that is not kept; and all that it ever charged, in micro-rho."""
 
     newest: int
-    hashes: Mapping[int, bytes]
+    hash_of: Callable[[int], bytes | None]
+    charged_rho_micro: int
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A true receipt: the messages `seqs` (ascending) may go. Empty for one that says nothing new."""
+    """A true receipt: all messages up to number `up_to` may go (it may say nothing new), and the centre asks for those
+    of its field `again`."""
 
     receipt: Receipt
-    seqs: tuple[int, ...]
+
+    @property
+    def up_to(self) -> int:
+        """Returns the number up to which the centre has settled everything, 0 for nothing."""
+        return self.receipt.settled_seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,9 @@ def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled |
     """Returns which messages a receipt settles. Pure; never raises, whatever the bytes are.
 
     The centre must have signed it, for this gateway. It settles only what our own key has signed: a number that we
-    have not given yet, our number with another hash, or one that forks the chain was given by a card with the same key.
+    have not given yet, our number with another hash, one that forks the chain, or more charges than we ever made were
+    given by a card with the same key. The broker keeps the newest receipt, so that this is the handshake after each
+    start too.
     """
     try:
         receipt = wire.open_receipt(sealed, trust.centre)
@@ -186,12 +195,18 @@ def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled |
         return OlderCopy(f"the centre holds a message {forks[0]} that does not follow from the one before it")
     if settled > state.newest:
         return OlderCopy(f"the centre has settled message {settled}, and {state.newest} is the newest here")
-    if state.hashes.get(settled, receipt.settled_hash) != receipt.settled_hash:
+    if state.hash_of(settled) not in (None, receipt.settled_hash):
         return OlderCopy(f"the centre has settled another message {settled} than the one here")
-    seqs = tuple(sorted(seq for seq in state.hashes if seq <= settled))
-    if seqs and settled not in state.hashes:
-        return Refused("other_message", f"message {settled} is not in the outbox, and older ones are")
-    return Settled(receipt, seqs)
+    if receipt.again and receipt.again[-1][1] >= state.newest:
+        return OlderCopy(
+            f"the centre holds a message after {receipt.again[-1][1]}, and {state.newest} is the newest here"
+        )
+    if receipt.charged_rho_micro > state.charged_rho_micro:
+        return OlderCopy(
+            f"the centre has filed releases for {receipt.charged_rho_micro} micro-rho, and {state.charged_rho_micro} "
+            "are all that was ever charged here"
+        )
+    return Settled(receipt)
 
 
 def decide_policy(

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Protocol
@@ -27,7 +28,7 @@ from murmure_privacy.gate import Mechanism
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message
-from murmure_privacy.wire import MESSAGE_LIMIT, digest, open_message, public_key, seal_health
+from murmure_privacy.wire import MESSAGE_LIMIT, open_message, public_key, seal_health
 
 from murmure_edge import health
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
@@ -140,9 +141,8 @@ class Sense:
             )
             for number, (port, driver) in enumerate(self._drivers)
         ]
-        self._outbox = Outbox(config.outbox, say)
+        self._outbox = Outbox(config.outbox, say, db.message)
         self._inbox = Inbox(config.inbox, say)
-        self._hashes = {seq: digest(sealed) for seq, sealed in db.rows().items()}
         self._publisher = Publisher(
             db, Identity(trust.gateway, trust.quartier, trust.site, secret), mechanism, self._committed, say
         )
@@ -153,6 +153,7 @@ class Sense:
         self._not_before_ms = 0
         self._waiting_letters: list[Letter] = []  # true ones for which the disk had no room
         self._said_awaited: int | None = None
+        self._said_lost: int | None = None
         self._next_look = 0.0
         self._now_s = 0
 
@@ -169,7 +170,7 @@ class Sense:
         if not self._ports:
             raise ConfigError(str(self._config.file), "port", "no sensor", "write a [[port]] table for each sensor")
         self._require_whole_past()
-        self._outbox.start(self._db.rows())
+        self._outbox.start(self._db.settled + 1, self._db.next_message()[0] - 1)
         threads = [threading.Thread(target=port.run, name=port.name, daemon=True) for port in self._ports]
         for thread in threads:
             thread.start()
@@ -201,7 +202,7 @@ class Sense:
 
     def _fall_silent(self, older_copy: str) -> NoReturn:
         """Takes back what `send` has not sent yet, and ends, now and at every later start."""
-        self._outbox.start({})
+        self._outbox.start(1, 0)
         told = self._db.told()
         if told.older_copy is None:
             with suppress(DiskFull):  # then the receipt, which the broker keeps, says it again at the next start
@@ -304,8 +305,7 @@ class Sense:
             self._publisher.advance(self._now_s)
 
     def _committed(self, message: Message, sealed: bytes) -> None:
-        self._hashes[message.seq] = digest(sealed)
-        self._outbox.put(message.seq, sealed)
+        self._outbox.put(message.seq)
 
     def _look_around(self) -> None:
         """Reads the inbox, makes good what the outbox owes, and reports health: once a second."""
@@ -325,7 +325,7 @@ class Sense:
                 f"policy {awaited}: is the centre's newest and not yet accepted here; nothing is published until it is"
             )
         self._said_awaited = awaited
-        self._outbox.retry(self._db.message)
+        self._outbox.retry()
         if health.is_due(self._now_s, self._health_s):
             self._health_s = self._now_s
             report = health.report(
@@ -353,7 +353,8 @@ class Sense:
     def _judge(self, letter: Letter) -> None:
         if letter.kind == "receipt":
             newest = self._db.next_message()[0] - 1
-            receipt = decide_receipt(letter.data, self._trust, OutboxState(newest, self._hashes))
+            state = OutboxState(newest, self._db.hash_of, self._db.charged_rho_micro())
+            receipt = decide_receipt(letter.data, self._trust, state)
             if isinstance(receipt, OlderCopy):
                 self._fall_silent(receipt.detail)
             elif isinstance(receipt, Settled):
@@ -379,13 +380,15 @@ class Sense:
             self._say(f"policy {verdict.policy.version}: accepted")
 
     def _settle(self, settled: Settled) -> None:
-        if not settled.seqs:
-            return
-        # The files go first: on a full disk they make the room that forgetting the rows needs.
-        self._outbox.clear(settled.seqs)
-        self._db.clear(list(settled.seqs))
-        for seq in settled.seqs:
-            self._hashes.pop(seq, None)
+        """Lets settled messages go, and puts those that the centre has lost into the outbox again, as they are."""
+        self._db.settle(settled.up_to)
+        kept, first = self._db.oldest(), self._db.settled + 1
+        again = [range(max(low, kept), min(high + 1, first)) for low, high in settled.receipt.again]
+        self._outbox.settle(first, chain.from_iterable(again))
+        lost = [low for low, _ in settled.receipt.again if low < kept]
+        if lost and lost[0] != self._said_lost:
+            self._say(f"the centre asks for message {lost[0]} again, which is not kept any more: {kept} is the oldest")
+        self._said_lost = lost[0] if lost else None
 
     def _unfit(self, policy: Policy) -> str | None:
         """Returns why a policy cannot be kept here: it cannot be planned or sent, or a sensor remembers too long."""
@@ -463,7 +466,7 @@ def start(
     trust = load_trust(config)
     secret = load_record_key(config.data / "record.key")
     prepare_folders(config)
-    db = GatewayDb.open(config.data / "gateway.db")
+    db = GatewayDb.open(config.data / "gateway.db", keep=config.keep_messages)
     try:
         sense = Sense(
             config, trust, db, secret, make_link, clock, mechanism or DiscreteGaussian(), say, batch_ms=batch_ms

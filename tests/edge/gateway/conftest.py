@@ -416,7 +416,7 @@ class Turned:
             config, load_trust(config), self.db, self.secret, no_link, self.clock, self.mechanism, self.said.append
         )
         self.sense._require_whole_past()
-        self.sense._outbox.start(self.db.rows())
+        self.sense._outbox.start(self.db.settled + 1, self.db.next_message()[0] - 1)
 
     def restart(self) -> None:
         self.db.close()

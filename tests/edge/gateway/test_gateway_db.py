@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from murmure_edge.gateway_db import DiskFull, GatewayDb, _connect
+from murmure_edge.gateway_db import DiskFull, GatewayDb, Told, _connect
 from murmure_privacy.errors import LedgerDamaged, MurmureError
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
@@ -40,7 +40,7 @@ def lived(rig: Callable[..., Any], make_policy: Callable[..., Policy]) -> Path:
     gateway.publisher.start(MIDNIGHT_S)
     gateway.publisher.adopt(make_policy(1, streams=("dust", "sound")), MIDNIGHT_S)
     gateway.fill(MIDNIGHT_S, MIDNIGHT_S + 3 * HOUR_S)
-    gateway.db.clear([1, 2, 3])
+    gateway.db.settle(3)
     gateway.publisher.adopt(make_policy(2, epsilon="0.5"), MIDNIGHT_S + 3 * HOUR_S)
     gateway.publisher.heed(2)
     gateway.db.close()
@@ -153,10 +153,10 @@ def test_a_file_that_somebody_else_writes_to_stops_with_one_line(lived: Path) ->
     other = sqlite3.connect(lived, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(MurmureError, match="database is locked; stop what else uses it") as caught:
-        db.clear([4])
+        db.remember(Told(3))
     assert not isinstance(caught.value, LedgerDamaged | DiskFull)
     other.close()
-    db.clear([4])
+    db.remember(Told(3))
     db.close()
 
 
@@ -184,17 +184,105 @@ def test_a_transaction_is_all_or_nothing(lived: Path) -> None:
     db.close()
 
 
-def test_receipts_clear_messages_and_never_charges(lived: Path) -> None:
-    """A settled message goes; what it cost stays, and the next number is unchanged."""
+def test_receipts_settle_messages_and_never_charges(lived: Path) -> None:
+    """A settled message waits no longer; what it cost stays, the next number is unchanged, and it can be asked for."""
     db = GatewayDb.open(lived)
     lines, rows, _, _, following, _ = everything(db)
-    assert (db.depth(), sorted(rows)) == (9, list(range(4, 13)))
+    assert (db.settled, db.depth(), sorted(rows)) == (3, 9, list(range(4, 13)))
     assert (db.message(4), db.message(99)) == (rows[4], None)
-    db.clear(sorted(rows))
+    db.settle(12)
     assert (db.depth(), db.rows(), list(db.ledger.lines())) == (0, {}, lines)
     assert db.next_message() == following == (13, digest(rows[12]))
+    assert (db.oldest(), db.message(12), db.hash_of(12)) == (1, rows[12], digest(rows[12]))
+    db.settle(5)
+    assert db.depth() == 0, "an old receipt takes nothing back"
+    assert db.charged_rho_micro() == sum(line.rho_micro for line in lines) > 0
     db.close()
-    GatewayDb.open(lived).close()
+
+
+def test_what_is_settled_is_written_with_the_next_message(lived: Path) -> None:
+    """A window costs the card one commit. Until then a start finds the messages waiting, as before the receipt."""
+    db = GatewayDb.open(lived)
+    size = written(lived)
+    db.settle(10)
+    assert written(lived) == size
+    db.close()
+    db = GatewayDb.open(lived)
+    assert db.settled == 3
+    db.settle(10)
+    with db.transaction():
+        db.put(13, b"message")
+    db.close()
+    db = GatewayDb.open(lived)
+    assert (db.settled, sorted(db.rows())) == (10, [11, 12, 13])
+    db.close()
+
+
+def written(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.parent.iterdir())
+
+
+def put_all(db: GatewayDb, first: int, last: int, settled: bool) -> None:
+    for seq in range(first, last + 1):
+        with db.transaction():
+            db.put(seq, b"message %d" % seq)
+        if settled:
+            db.settle(seq)
+
+
+def test_settled_messages_stay_for_as_long_as_there_is_room(path: Path) -> None:
+    """The newest `keep` are there, after a start too; what waits stays beyond that, however much it is."""
+    db = GatewayDb.open(path, keep=5)
+    put_all(db, 1, 20, settled=True)
+    assert (db.oldest(), db.message(16), db.message(15)) == (16, b"message 16", None)
+    assert (db.hash_of(16), db.hash_of(15), db.hash_of(0)) == (digest(b"message 16"), None, None)
+    put_all(db, 21, 40, settled=False)
+    db.close()
+    db = GatewayDb.open(path, keep=5)
+    assert (db.oldest(), db.settled, db.depth()) == (21, 20, 20)
+    assert list(db.rows()) == list(range(21, 41))
+    db.close()
+
+
+def test_a_smaller_room_is_reached_step_by_step(path: Path) -> None:
+    """With `keep` lowered, or after a full disk, each new message drops a bounded number of old ones; none is left
+    but the newest, whose hash is known even so."""
+    db = GatewayDb.open(path)
+    put_all(db, 1, 200, settled=True)
+    db.close()
+    db = GatewayDb.open(path, keep=0)
+    for oldest in (65, 129, 193, 204, 205):
+        put_all(db, db.next_message()[0], db.next_message()[0], settled=True)
+        assert db.oldest() == oldest
+        assert db.hash_of(db.settled) is not None
+    db.close()
+    GatewayDb.open(path, keep=0).close()
+
+
+def test_a_full_disk_takes_the_room_of_what_was_settled(path: Path) -> None:
+    """New messages go before copies of old ones."""
+    db = GatewayDb.open(path)
+    put_all(db, 1, 30, settled=True)
+    db._db.execute(f"PRAGMA max_page_count = {db._db.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(DiskFull), db.transaction():
+        db.put(31, bytes(4096 * 4))
+    with db.transaction():
+        db.put(31, b"message 31")
+    assert db.oldest() == 31
+    db.close()
+
+
+def test_a_waiting_message_is_not_kept_away_by_a_right_mark(lived: Path) -> None:
+    """Even whoever can compute the marks cannot make a start without all that waits: 4 to 12 follow each other."""
+    with sqlite3.connect(lived) as db:
+        db.execute("DELETE FROM outbox WHERE seq <= 5")
+    connection = sqlite3.connect(lived, isolation_level=None)
+    unverified = object.__new__(GatewayDb)
+    unverified._db, unverified.settled = connection, 3
+    unverified._renew_head()
+    connection.close()
+    with pytest.raises(LedgerDamaged, match="a row is not what was written"):
+        GatewayDb.open(lived)
 
 
 def test_a_replay_keeps_its_key_and_leaves_a_gateways_ledger_alone(path: Path, lived: Path) -> None:
@@ -274,6 +362,13 @@ def test_of_many_flipped_bits_none_is_believed(lived: Path) -> None:
         "UPDATE head SET hash = zeroblob(32)",
         "DELETE FROM head",
         "UPDATE outbox SET sealed = zeroblob(99) WHERE seq = 5",
+        "UPDATE head SET settled = settled + 1",
+        "UPDATE head SET settled = 0",
+        "DELETE FROM outbox WHERE seq = 1",
+        "DELETE FROM outbox WHERE seq = 2",
+        "DELETE FROM outbox WHERE seq <= 4",
+        "UPDATE outbox SET sealed = x'00' WHERE seq = 2",
+        "UPDATE outbox SET seq = 99 WHERE seq = 12",
         "DELETE FROM outbox WHERE seq = 5",
         "DELETE FROM outbox WHERE seq = 12",
         "DROP TRIGGER charges_keep; DELETE FROM charges WHERE line = (SELECT max(line) FROM charges) - 1",

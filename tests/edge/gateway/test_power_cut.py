@@ -136,7 +136,7 @@ class Life:
         settled = waiting[: self.draw.randint(0, len(waiting))]
         if settled:
             self.settled.append((len(self.chain.disk.journal), settled[-1]))
-            self.db.clear(settled)
+            self.db.settle(settled[-1])
 
     def _restart(self) -> None:
         """An orderly end, at which SQLite folds its log into the database."""

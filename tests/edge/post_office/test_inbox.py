@@ -28,7 +28,9 @@ from murmure_edge.inbox import (
 from murmure_privacy import policy, wire
 
 SENT = {seq: b"message %d" % seq for seq in range(4, 9)}
-STATE = OutboxState(newest=8, hashes={seq: wire.digest(sealed) for seq, sealed in SENT.items()})
+HASHES = {seq: wire.digest(sealed) for seq, sealed in SENT.items()}
+CHARGED = 5000
+STATE = OutboxState(8, HASHES.get, CHARGED)
 
 
 def drop(folder: Path, name: str, data: bytes) -> None:
@@ -168,15 +170,14 @@ def test_a_missing_folder_is_one_line_and_no_letters(gateway):
 def test_a_receipt_settles_all_up_to_its_number(gateway):
     """The messages that still wait, up to and including the settled one, may go."""
     settled = decide_receipt(gateway.receipt(6, SENT[6]), gateway.trust, STATE)
-    assert isinstance(settled, Settled) and settled.seqs == (4, 5, 6)
-    assert settled.receipt.settled_seq == 6
+    assert isinstance(settled, Settled) and settled.up_to == 6
 
 
 def test_an_old_receipt_settles_nothing(gateway):
     """Replayed, or the first of all: true, and without effect."""
     for seq, sealed in ((0, b""), (3, b"long gone")):
         settled = decide_receipt(gateway.receipt(seq, sealed), gateway.trust, STATE)
-        assert isinstance(settled, Settled) and settled.seqs == ()
+        assert isinstance(settled, Settled) and settled.up_to == seq
 
 
 @pytest.mark.parametrize(
@@ -209,10 +210,18 @@ def test_a_receipt_that_is_not_for_our_messages_is_refused(gateway, make, reason
             lambda g: g.receipt(8, SENT[8], exceptions=((5, "refused"), (6, "forked"), (7, "quarantined"))),
             "the centre holds a message 6 that does not follow from the one before it",
         ),
+        (
+            lambda g: g.receipt(6, SENT[6], again=((7, 8),)),
+            "the centre holds a message after 8, and 8 is the newest here",
+        ),
+        (
+            lambda g: g.receipt(6, SENT[6], charged_rho_micro=CHARGED + 1),
+            "the centre has filed releases for 5001 micro-rho, and 5000 are all that was ever charged here",
+        ),
     ],
 )
 def test_a_receipt_for_what_we_never_sent_shows_an_older_copy(gateway, make, detail: str):
-    """Nobody but a card with our key can have sent it: a number beyond ours, another message, a fork."""
+    """Nobody but a card with our key can have sent it: a number beyond ours, another message, a fork, more charges."""
     verdict = decide_receipt(make(gateway), gateway.trust, STATE)
     assert isinstance(verdict, OlderCopy) and verdict.detail.startswith(detail)
     for stranger in (wire.new_key()[0], gateway.steward):
@@ -220,11 +229,11 @@ def test_a_receipt_for_what_we_never_sent_shows_an_older_copy(gateway, make, det
         assert isinstance(decide_receipt(make(gateway), gateway.trust, STATE), Refused)
 
 
-def test_a_gap_in_our_own_table_settles_nothing(gateway):
-    """Without the hash of the settled message itself nothing below it may go."""
-    state = OutboxState(8, {seq: hash_ for seq, hash_ in STATE.hashes.items() if seq != 6})
-    verdict = decide_receipt(gateway.receipt(6, SENT[6]), gateway.trust, state)
-    assert isinstance(verdict, Refused) and verdict.reason == "other_message"
+def test_a_receipt_may_charge_and_ask_for_what_is_ours(gateway):
+    """The whole of our ledger and no more, numbers below our newest and no later."""
+    sealed = gateway.receipt(3, b"long gone", charged_rho_micro=CHARGED, again=((1, 2), (5, 7)))
+    verdict = decide_receipt(sealed, gateway.trust, STATE)
+    assert isinstance(verdict, Settled) and verdict.receipt.again == ((1, 2), (5, 7))
 
 
 def test_a_receipt_by_anybody_but_the_centre_is_refused(gateway):

@@ -93,13 +93,14 @@ def test_a_receipt_clears_what_it_settles(gateway, broker, centre, sender, until
         return bool(boxed)
 
     until(look, "the retained receipt")
-    settled = decide_receipt(boxed[0].data, gateway.trust, OutboxState(5, hashes))
-    assert isinstance(settled, Settled) and settled.seqs == (1, 2)
-    outbox.Outbox(gateway.config.outbox, pytest.fail).clear(settled.seqs)
+    settled = decide_receipt(boxed[0].data, gateway.trust, OutboxState(5, hashes.get, 0))
+    assert isinstance(settled, Settled) and settled.up_to == 2
+    folder = outbox.Outbox(gateway.config.outbox, pytest.fail, lambda seq: messages[seq - 1])
+    folder.start(settled.up_to + 1, 5)
     until(lambda: len(listener.releases()) >= 5, "the first sending")
     listener.say("receipt", gateway.receipt(4, messages[3]))
     until(lambda: box.new(), "the newer receipt")
-    outbox.Outbox(gateway.config.outbox, pytest.fail).clear((3, 4))
+    folder.settle(5, ())
     process.stop()
     listener.heard.clear()
     time.sleep(2.1)
@@ -129,7 +130,7 @@ def test_health_is_published_when_it_changes(gateway, broker, centre, sender, un
     """A health report goes once; the next one goes when it differs."""
     broker.start()
     listener = centre(broker)
-    box = outbox.Outbox(gateway.config.outbox, pytest.fail)
+    box = outbox.Outbox(gateway.config.outbox, pytest.fail, lambda _: None)
     box.put_health(b"well")
     sender(gateway.write(broker.port, broker.mqtt))
     until(lambda: listener.health() == [b"well"], "the first report")
