@@ -1,4 +1,4 @@
-"""`murmure sim device`: programs of others find a device, on real pseudo-terminals and the wall clock."""
+"""`murmure sim device`: a device on a real pseudo-terminal and the wall clock."""
 
 from __future__ import annotations
 
@@ -7,60 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import minimalmodbus
 import pytest
 import serial
 from murmure_firmware_sim.devices import DEVICES
-from sds011lib import SDS011ActiveReader, SDS011QueryReader
-from sds011lib.exceptions import Sds011Exception
 
 SimDevice = Callable[..., Path]
 HEADER = "timestamp_utc,site,metric,value,unit\n"
-
-
-def opened(reader_class: Any, port: serial.Serial) -> Any:
-    """Opens a reader. It takes ten bytes at a time and never looks for a frame's beginning, so one that meets a frame
-    half sent, as may happen on copper too, gives up at once: then it is opened again."""
-    for _ in range(4):
-        try:
-            return reader_class(port, send_command_sleep=0)
-        except Sds011Exception:
-            port.reset_input_buffer()
-    return reader_class(port, send_command_sleep=0)
-
-
-def test_sds011lib_reads_it_in_both_modes(sim_device: SimDevice) -> None:
-    """The third-party readers get the values set, the firmware date and the working period."""
-    link = sim_device("sds011", "--set", "pm2_5=12.3", "pm10=26.1")
-    for reader_class in (SDS011ActiveReader, SDS011QueryReader):
-        port = serial.Serial(str(link), 9600, timeout=2)
-        reader = opened(reader_class, port)
-        answer = reader.query()
-        assert (answer.pm25, answer.pm10, answer.device_id) == (12.3, 26.1, b"\xa1\x60")
-        if isinstance(reader, SDS011QueryReader):
-            assert reader.get_working_period().interval == 0
-            firmware = reader.get_firmware_version()
-            assert (firmware.year, firmware.month, firmware.day) == (15, 7, 10)
-        port.close()
-
-
-def test_minimalmodbus_reads_the_level_and_the_exception(sim_device: SimDevice) -> None:
-    """53.6 dB from register 0; an unknown register is refused; the wrong speed gets no answer."""
-    instrument = minimalmodbus.Instrument(str(sim_device("modbus_noise", "--set", "level_db=53.6")), 1)
-    instrument.serial.baudrate = 9600
-    instrument.serial.timeout = 1
-    assert instrument.read_register(0, 1) == 53.6
-    with pytest.raises(minimalmodbus.IllegalRequestError):
-        instrument.read_register(5)
-    instrument.serial.timeout = 0.2
-    instrument.serial.baudrate = 4800
-    with pytest.raises(minimalmodbus.NoResponseError):
-        instrument.read_register(0, 1)
-    instrument.serial.baudrate = 9600
-    assert instrument.read_register(0, 1) == 53.6
-    instrument.serial.close()
 
 
 def test_frames_come_at_their_rate_and_bytes_at_the_lines_pace(sim_device: SimDevice) -> None:
