@@ -130,17 +130,29 @@ def _node(source: str, stream: StreamPolicy, level: str, budget: Fraction) -> No
         micro = int(budget * Fraction(weight) / Fraction(weights))
         if micro < 1:
             raise ConfigError(
-                source, f"stream {stream.id}: nodes.{level}", f"{name} gets less than a micro-rho", "raise its weight"
+                source,
+                f"stream {stream.id}: nodes.{level}",
+                f"{name} gets less than a micro-rho",
+                "raise its weight, or epsilon",
             )
         squared = sensitivity_sq(stream, name)
         sigma = accountant.sigma_milli(squared, micro)
-        if sigma > SIGMA_LIMIT or _largest(stream, name, level) > VALUE_LIMIT:
-            key = "bounds_db" if stream.quantity.kind == "level" else "bounds"
+        suffix = "_db" if stream.quantity.kind == "level" else ""
+        if _largest(stream, name, level) > VALUE_LIMIT:
+            raise ConfigError(
+                source,
+                f"stream {stream.id}: bounds{suffix}",
+                f"the sum of {name} would not fit 64 bits",
+                "lower the upper bound",
+            )
+        if sigma > SIGMA_LIMIT:
+            # The noise is as large as the highest reading that is protected, which is one bound or the other.
+            key = f"bounds{suffix}" if stream.up_to is None else f"protects.up_to{suffix}"
             raise ConfigError(
                 source,
                 f"stream {stream.id}: {key}",
-                f"{name} would not fit 64 bits",
-                "lower the bounds or protect less",
+                f"the noise on {name} would not fit 64 bits",
+                f"lower {'the upper bound' if stream.up_to is None else 'it'}, or protect fewer seconds",
             )
         width = len(histogram_edges_tenths(*stream.bounds)) - 1 if name == "histogram" else 1
         indicators.append(IndicatorPlan(name, width, squared, sigma, accountant.charge_micro(squared, sigma)))

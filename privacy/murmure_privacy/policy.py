@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ _LEAST = Decimal("1e-30")  # of an epsilon or a weight; far below, exact arithme
 
 SPANS = {"1d": 1, "1w": 7, "30d": 30, "1y": 365}
 """Spans over which costs are told and capped, in civil days."""
+
+_AT_LINE = re.compile(r"(.*) \(at line (\d+), column \d+\)", re.DOTALL)
+_SINGLE = re.compile(r"^[ \t]*\[stream\]", re.MULTILINE)
+_SLIPS = (
+    (re.compile(r"=\s*[+-]?\d+,\d"), "write numbers with a point, e.g. 1.0"),
+    (re.compile(r"\d[/.]\d\d?[/.]\d"), "write dates as 2026-12-01"),
+    (re.compile(r"=\s*\w*[^\W\d]\w*\s*(#|$)"), "write true, false or a text in quotes"),
+)
+"""What people write where TOML wants something else, and what to write instead."""
 
 _NOT_WITH_PARTS = ("6h", "1d", "1w")
 
@@ -159,8 +169,13 @@ class _Reader:
         if default is not None and key not in self.table:
             return default
         value = Decimal(self.get(key, (int, Decimal), "a positive number"))
-        if not value.is_finite() or not _LEAST <= value <= limit:
-            raise self.fail(key, f"{_shown(value)} is not between {_LEAST} and {limit}", "write a positive number")
+        if not value.is_finite():
+            raise self.fail(key, f"{_shown(value)} is no finite number", "write a number such as 1.0")
+        if value < _LEAST:
+            least = 0 if value <= 0 else _LEAST
+            raise self.fail(key, f"{_shown(value)} is not above {least}", "write a positive number, e.g. 1.0")
+        if value > limit:
+            raise self.fail(key, f"{_shown(value)} is too large", f"write at most {limit}")
         return value
 
     def whole(self, key: str, low: int, high: int) -> int:
@@ -185,13 +200,19 @@ def parse(data: bytes, source: str) -> Policy:
     """
     if len(data) > POLICY_LIMIT:
         raise ConfigError(source, "file", f"{len(data)} bytes", f"keep a policy within {POLICY_LIMIT} bytes")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise ConfigError(source, "file", "begins with a byte order mark", "save it as UTF-8 without one")
     try:
         table = tomllib.loads(data.decode("utf-8"), parse_float=Decimal)
-    except (ValueError, ArithmeticError, RecursionError) as error:  # of which ours are not UTF-8, not TOML, too long
-        raise ConfigError(source, "file", f"not TOML: {ascii(str(error))[1:-1]}", "mend that line") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(source, "file", f"not UTF-8 at byte {error.start + 1}", "save it as UTF-8") from error
+    except (ValueError, ArithmeticError, RecursionError) as error:  # not TOML, or a number or nesting too long
+        raise _not_toml(source, data.decode("utf-8"), str(error)) from error
+    if not table:
+        raise ConfigError(source, "file", "no policy in it", "begin with policy = 1, as in privacy/policy.example.toml")
     top = _Reader(source, "", table)
     top.only(_TOP)
-    if top.whole("policy", 0, 1 << 31) != 1:
+    if top.get("policy", int, "policy = 1") != 1:
         raise top.fail("policy", "a format this version does not know", "write policy = 1")
     site = top.text("site")
     if not _is_name(site):
@@ -230,6 +251,26 @@ def parse(data: bytes, source: str) -> Policy:
     )
 
 
+def _not_toml(source: str, text: str, said: str) -> ConfigError:
+    """Returns what is wrong with a file that is no TOML, and the line itself: a parser knows where, not what was meant.
+    `said`: the parser's words."""
+    single = _SINGLE.search(text)
+    if single is not None:
+        number = text.count("\n", 0, single.start()) + 1
+        return ConfigError(source, f"line {number}", "[stream] in single brackets", "begin each stream with [[stream]]")
+    at = _AT_LINE.fullmatch(said)
+    if at is None:
+        mend = "close the bracket or the quote that is open" if said.endswith("(at end of document)") else "mend it"
+        return ConfigError(source, "file", f"not TOML: {_shown(said)[1:-1]}", mend)
+    line = text.split("\n")[int(at[2]) - 1].strip()
+    if at[1] == "Cannot overwrite a value":
+        problem, mend = f"{_shown(line)}: the key stands there twice", "leave one of the two out"
+    else:
+        problem = f"{_shown(line)}: not TOML: {_shown(at[1])[1:-1]}"
+        mend = next((mend for slip, mend in _SLIPS if slip.search(line)), "mend that line")
+    return ConfigError(source, f"line {at[2]}", problem, mend)
+
+
 def _is_name(text: str) -> bool:
     return len(text) <= 40 and text.isascii() and all(c.isalnum() or c in "-_" for c in text)
 
@@ -241,6 +282,9 @@ def _stream(source: str, site: str, number: int, entry: object) -> StreamPolicy:
     read = _Reader(source, f"stream {name if isinstance(name, str) and name.isprintable() else number}: ", entry)
     if "target" in entry:
         raise read.fail("target", "solved by `policy preview` and `policy new` only, never signed", "write epsilon = …")
+    for key in entry:
+        if key in _TOP and key not in _STREAM:
+            raise read.fail(key, "is for the whole policy", "write it above the first [[stream]]")
     read.only(_STREAM)
     stream_id = read.text("id")
     head, _, tail_name = stream_id.partition("/")
@@ -315,7 +359,8 @@ def _indicators(read: _Reader, quantity: Quantity) -> tuple[tuple[str, Decimal],
 
 
 def _readings(read: _Reader, quantity: Quantity) -> tuple[tuple[str, int], int | None, int, int, tuple[int, int]]:
-    protects = read.sub("protects", "the unit of privacy")
+    example = "{ crossings = 1 }" if quantity.kind == "count" else "{ seconds = 15 }"
+    protects = read.sub("protects", f"a unit of privacy such as {example}")
     if quantity.kind == "count":
         for key in ("readings", "bounds", "bounds_db"):
             if key in read.table:
@@ -334,14 +379,27 @@ def _readings(read: _Reader, quantity: Quantity) -> tuple[tuple[str, int], int |
     key, other = ("bounds_db", "bounds") if quantity.kind == "level" else ("bounds", "bounds_db")
     if other in read.table:
         raise read.fail(other, f"{quantity.name} uses {key}", f"write {key} = [low, high]")
-    pair = read.get(key, list, "a pair such as [35, 85]")
-    if len(pair) != 2 or not all(type(bound) is int for bound in pair) or not 0 <= pair[0] < pair[1] <= 5000:
-        raise read.fail(key, f"{_shown(pair)} is no pair of whole numbers", "write low and high, e.g. [35, 85]")
-    low, high = pair[0] * quantity.per_unit, pair[1] * quantity.per_unit
-    if quantity.kind == "level" and ((high - low) % HISTOGRAM_STEP_TENTHS or high > 1400):
-        raise read.fail(key, f"{pair} does not hold whole bins of 5 dB below 140", "write for example [35, 85]")
+    low, high = _bounds(read, key, quantity)
     up_to = None
     if limit in protects.table:
         ceiling = quantity.ceiling // quantity.per_unit
-        up_to = protects.whole(limit, pair[0] + 1, ceiling) * quantity.per_unit
-    return ("seconds", seconds), up_to, cadence_ms, tail, (low, high)
+        up_to = protects.whole(limit, low + 1, ceiling) * quantity.per_unit
+    return ("seconds", seconds), up_to, cadence_ms, tail, (low * quantity.per_unit, high * quantity.per_unit)
+
+
+def _bounds(read: _Reader, key: str, quantity: Quantity) -> tuple[int, int]:
+    """Returns the bounds in printed units."""
+    in_db = quantity.kind == "level"
+    example, top = ("[35, 85]", 140) if in_db else ("[0, 100]", 5000)
+    pair = read.get(key, list, f"a pair such as {example}")
+    said = f"[{', '.join(_shown(bound) for bound in pair[:3])}{', …' if len(pair) > 3 else ''}]"
+    if len(pair) != 2 or not all(type(bound) is int for bound in pair):
+        raise read.fail(key, f"{said} is no pair of whole numbers", f"write low and high, e.g. {example}")
+    low, high = pair
+    if min(pair) < 0 or max(pair) > top:
+        raise read.fail(key, f"{said} is not within 0 and {top} {quantity.unit}", f"write for example {example}")
+    if low >= high:
+        raise read.fail(key, f"{low} is not below {high}", f"write the lower bound first, e.g. {example}")
+    if in_db and (high - low) * quantity.per_unit % HISTOGRAM_STEP_TENTHS:
+        raise read.fail(key, f"{said} does not hold whole bins of 5 dB", f"write for example {example}")
+    return low, high
