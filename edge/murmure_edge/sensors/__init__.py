@@ -16,8 +16,14 @@ DRIVERS: dict[str, type[Driver]] = {
     "tfluna": TfLuna,
 }
 
-NOT_YET = ("pmsx003", "sps30", "nsrt_mk3", "uart_decibel_bbaa", "ld2450", "ld2410", "mhz19b", "dt8852")
-"""Devices that have a name but no driver in this version."""
+NAMES = (
+    *("sds011", "pmsx003", "sps30", "modbus_noise", "nsrt_mk3", "uart_decibel_bbaa", "ld2450", "tfluna"),
+    *("ld2410", "mhz19b", "dt8852"),
+)
+"""Every device that has a name, now or later."""
+
+NOT_YET = tuple(name for name in NAMES if name not in DRIVERS)
+"""Those without a driver in this version."""
 
 
 def require_known(device: str) -> None:
@@ -28,8 +34,7 @@ def require_known(device: str) -> None:
 
 
 def make_driver(device: str, settings: Mapping[str, object]) -> Driver:
-    """Returns a new driver of the device named, with its settings (`baud`; tfluna: `rate_hz`; modbus_noise: `slave`,
-    `register`, `time_constant_ms`; sds011: `average_s`).
+    """Returns a new driver of the device named, with its settings: the parameters of its class, which tells of them.
 
     Raises SettingError, which names the key, what is wrong with it and what to write instead.
     """
