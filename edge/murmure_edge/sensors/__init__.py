@@ -9,11 +9,13 @@ from murmure_edge.sensors.base import Driver, SettingError
 from murmure_edge.sensors.modbus_noise import ModbusNoise
 from murmure_edge.sensors.pmsx003 import PmsX003
 from murmure_edge.sensors.sds011 import Sds011
+from murmure_edge.sensors.sps30 import Sps30
 from murmure_edge.sensors.tfluna import TfLuna
 
 DRIVERS: dict[str, type[Driver]] = {
     "sds011": Sds011,
     "pmsx003": PmsX003,
+    "sps30": Sps30,
     "modbus_noise": ModbusNoise,
     "tfluna": TfLuna,
 }
