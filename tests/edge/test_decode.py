@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from murmure_edge.decode import decoded_lines, from_hex
-from murmure_edge.sensors import DRIVERS, NOT_YET
+from murmure_edge.sensors import DRIVERS, NOT_YET, make_driver
+from murmure_edge.sensors.base import PolledDriver
 from murmure_privacy.errors import ConfigError
 
 EXAMPLE = "aa c0 d4 04 3a 0a a1 60 1d ab"
@@ -41,7 +42,7 @@ def _murmure(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[byte
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("device", sorted(DRIVERS))
+@pytest.mark.parametrize("device", sorted(set(DRIVERS) - {"nsrt_mk3"}))
 def test_every_collected_frame_gives_what_stands_beside_it(device: str, shared: Path) -> None:
     """Singles give their object, streams their frames and discarded bytes, spoiled frames nothing but a count."""
     entries = json.loads((shared / "frames" / f"{device}.json").read_text("utf-8"))
@@ -59,6 +60,22 @@ def test_every_collected_frame_gives_what_stands_beside_it(device: str, shared: 
             assert summary["discarded_bytes"] == expect["discarded_bytes"], entry["id"]
         if "error" in expect:
             assert summary["rejected"] == 1 and summary["discarded_bytes"] == len(data), entry["id"]
+
+
+@pytest.mark.shared
+def test_every_collected_answer_without_a_frame_gives_what_stands_beside_it(shared: Path) -> None:
+    """An NSRT's answers are told by the command before them: each gives its object, and the LEQ a reading."""
+    driver = make_driver("nsrt_mk3", {})
+    assert isinstance(driver, PolledDriver)
+    levels = []
+    for entry in json.loads((shared / "frames" / "nsrt_mk3.json").read_text("utf-8")):
+        command, reply = bytes.fromhex(entry["hex"]), bytes.fromhex(entry["reply"])
+        described = driver.describe(command + reply)
+        assert described.pop("kind") in ("measurement", "reply", "ack")
+        assert described == entry["reply_expect"], entry["id"]
+        if driver.request() == command:
+            levels += [reading.value for _, reading in driver.feed(reply, 0)]
+    assert levels == [522]
 
 
 @given(data=st.binary(max_size=400), cut=st.integers(0, 400))
@@ -95,6 +112,11 @@ def test_no_value_has_no_level() -> None:
         ("sds011", "aac50601 0100a16009ab", {"reply_to": "sleep_work", "op": "set", "state": "work"}),
         ("sds011", "aac50801 0100a1600bab", {"reply_to": "working_period", "op": "set", "minutes": 1}),
         ("sds011", "aac50500 0000a001a6ab", {"reply_to": "device_id", "device_id": "a001"}),
+        ("pmsx003", "424d0004e4000177", {"kind": "ack", "cmd": "sleep"}),
+        ("pmsx003", "424d0024" + 34 * "00" + "00b3", {"kind": "other_model", "model": "PMS5003ST"}),
+        ("sps30", "7e00030000fc7e", {"cmd": 3, "state": 0}),
+        ("sps30", "7e00d000093030303830303030009e7e", {"cmd": 0xD0, "state": 0, "text": "00080000"}),
+        ("sps30", "7e000380007c7e", {"cmd": 3, "state": 0x80, "device_error": True}),
         ("tfluna", "5a06030a006d", {"reply_to": "set_rate", "hz": 10}),
         ("tfluna", "5a0701020003 67", {"reply_to": "version", "version": "3.0.2"}),
         ("tfluna", "5a05070167", {"reply_to": "output", "value": 1}),
@@ -102,7 +124,7 @@ def test_no_value_has_no_level() -> None:
 )
 def test_replies_are_printed_as_replies(device: str, data: str, expected: dict[str, object]) -> None:
     """An acknowledgement never looks like a measurement."""
-    assert _decoded(device, bytes.fromhex(data))[0] == [{"kind": "reply", **expected}]
+    assert _decoded(device, bytes.fromhex(data))[0] == [{"kind": "reply"} | expected]
 
 
 def test_hexadecimal_text_may_be_cut_anywhere() -> None:
@@ -135,7 +157,7 @@ def test_the_command_reads_stdin_and_files(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["--device", "nsrt_mk3"], "no framing"),
-        (["--device", "teapot"], "no such device; write one of sds011, modbus_noise, tfluna"),
+        (["--device", "teapot"], "no such device; write one of sds011, pmsx003"),
         (["--device", "sds011", "/no/such/file"], "/no/such/file: FILE: No such file"),
         (["--device", "sds011", "/"], "/: FILE: Is a directory"),
         (["--device", "sds011", "--hex", __file__], "is no hexadecimal digit"),

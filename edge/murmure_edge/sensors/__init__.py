@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from murmure_edge.sensors.base import Driver, SettingError
 from murmure_edge.sensors.modbus_noise import ModbusNoise
+from murmure_edge.sensors.nsrt_mk3 import NsrtMk3
 from murmure_edge.sensors.pmsx003 import PmsX003
 from murmure_edge.sensors.sds011 import Sds011
 from murmure_edge.sensors.sps30 import Sps30
@@ -17,6 +18,7 @@ DRIVERS: dict[str, type[Driver]] = {
     "pmsx003": PmsX003,
     "sps30": Sps30,
     "modbus_noise": ModbusNoise,
+    "nsrt_mk3": NsrtMk3,
     "tfluna": TfLuna,
 }
 
