@@ -24,7 +24,12 @@ import pytest
 
 START_MS = 1_794_600_000_000
 PATIENCE_S = 60.0  # of wall time, on a machine busy with other tests
-LEVEL_REQUEST = bytes.fromhex("01 03 00 00 00 01 84 0a")
+REQUESTS = {
+    "modbus_noise": bytes.fromhex("01 03 00 00 00 01 84 0a"),
+    "sps30": bytes.fromhex("7e 00 03 00 fc 7e"),
+    "nsrt_mk3": bytes.fromhex("11 00 00 80 00 00 00 00 04 00 00 00"),
+}
+"""What only speaks when asked, and how it is asked for its value."""
 
 SimDevice = Callable[..., Path]
 StartBench = Callable[[dict[str, Any]], "RunningBench"]
@@ -54,13 +59,14 @@ def sim_device(tmp_path: Path) -> Iterator[SimDevice]:
 
 
 class FakePort:
-    """The edge's side of one port: pseudo-terminal, marks, bell. Opens at 115200, or 9600 for the others."""
+    """The edge's side of one port: pseudo-terminal, marks, bell. Opens at 115200 what needs it, all else at 9600."""
 
     def __init__(self, directory: Path, index: int, plan: dict[str, Any], client_baud: int | None) -> None:
         self.name: str = plan["name"]
         self.link = Path(plan["link"])
-        self.polled = plan["device"] == "modbus_noise"
-        self.baud = client_baud or (115200 if plan["device"] == "tfluna" else 9600)
+        self.request = REQUESTS.get(plan["device"], b"")
+        self.polled = plan["device"] in REQUESTS
+        self.baud = client_baud or (115200 if plan["device"] in ("tfluna", "sps30") else 9600)
         self.tty = -1
         self.open()
         with (directory / "timeline.map").open("r+b") as file:
@@ -197,7 +203,7 @@ class FakeEdge:
             limit_ms = min([until_ms, *(horizon + 1000 for horizon in horizons)])
             while self.next_ask_ms[name] < limit_ms:
                 at_ms = self.next_ask_ms[name]
-                self.answers[name].append(port.ask(LEVEL_REQUEST, at_ms, at_ms + 200))
+                self.answers[name].append(port.ask(port.request, at_ms, at_ms + 200))
                 self.next_ask_ms[name] += self.poll_ms
             if limit_ms == until_ms:
                 port.words[port.base + 1] = until_ms
@@ -288,6 +294,7 @@ def scenario(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def make(*ports: str, gateways: int = 1, hours: float = 1, port: dict[str, Any] | None = None, **more: Any) -> Any:
         devices = {"beam": "tfluna", "noise": "modbus_noise", "dust": "sds011"}
+        devices |= {"plantower": "pmsx003", "sps": "sps30", "meter": "nsrt_mk3", "module": "uart_decibel_bbaa"}
         return {
             "start_ms": START_MS,
             "end_ms": START_MS + int(hours * 3_600_000),
@@ -301,6 +308,7 @@ def scenario(tmp_path: Path) -> Callable[..., dict[str, Any]]:
                             "name": name,
                             "link": str(tmp_path / f"gw-{g}-{name}"),
                             "device": devices[name],
+                            "set": {"measuring": 1} if name == "sps" else {},
                             "source": {"kind": "street", "seed": g, "profile": "plaza"},
                             **(port or {}),
                         }

@@ -16,8 +16,13 @@ from typing import Any
 
 import pytest
 from murmure_firmware_sim.bench import Bench
+from murmure_firmware_sim.devices.base import Device
+from murmure_firmware_sim.devices.nsrt_mk3 import NsrtMk3
+from murmure_firmware_sim.devices.pmsx003 import Pmsx003
 from murmure_firmware_sim.devices.sds011 import Sds011
+from murmure_firmware_sim.devices.sps30 import Sps30
 from murmure_firmware_sim.devices.tfluna import TfLuna
+from murmure_firmware_sim.devices.uart_decibel_bbaa import UartDecibelBbaa
 from murmure_firmware_sim.memory import Memory
 from murmure_firmware_sim.scenario import parse_scenario
 from murmure_firmware_sim.street import Street
@@ -28,7 +33,7 @@ HOUR_MS = 3_600_000
 REQUEST = bytes.fromhex("01 03 00 00 00 01 84 0a")
 
 
-def expected_pieces(device: TfLuna | Sds011, until_ms: int, from_ms: int = START_MS) -> list[tuple[bytes, int]]:
+def expected_pieces(device: Device, until_ms: int, from_ms: int = START_MS) -> list[tuple[bytes, int]]:
     """What the device says, computed without a port."""
     device.seek(from_ms)
     return [piece for piece in device.advance(until_ms) if piece[0]]
@@ -62,6 +67,24 @@ def test_every_byte_and_stamp_is_the_devices_own_at_any_skew(start_bench: Any, s
     slots = sum(len(street.dip_slots(START_MS // 60_000 + m)) for m in range(seconds // 60))
     assert counters["gw-0/beam"]["crossings"] == slots
     assert counters["gw-0/dust"]["frames"] == seconds
+    edge.close()
+
+
+def test_memories_stuffing_and_usb_arrive_the_same_on_a_time_line(start_bench: Any, scenario: Make) -> None:
+    """A quarter of an hour of the other ports, two speaking and two asked, byte for byte as computed alone; the meter
+    on USB is read at 9600 baud."""
+    bench = start_bench(scenario("plantower", "module", "sps", "meter", hours=0.25))
+    edge = bench.edge()
+    end_ms = bench.config["end_ms"]
+    edge.run(end_ms)
+    street = Street(0, "plaza")
+    assert edge.pieces("plantower") == expected_pieces(Pmsx003(Memory(street, average_ms=10_000)), end_ms)
+    assert edge.pieces("module") == expected_pieces(UartDecibelBbaa(Memory(street)), end_ms)
+    polled = {"sps": Sps30(Memory(street, average_ms=30_000), measuring=1), "meter": NsrtMk3(street)}
+    for name, device in polled.items():
+        request = edge.ports[name].request
+        asked_ms = range(START_MS, end_ms, 1000)
+        assert edge.pieces(name) == [device.receive(request, at_ms)[0] for at_ms in asked_ms]
     edge.close()
 
 
