@@ -20,12 +20,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from .console import Console, Switch
 from .devices.base import Piece
 from .errors import SimError
+from .faults import PLUGS, SETTING, Fault, parse_fault
+from .host import Host, check_host
 from .pty_port import PtyPort, resampled
-from .scenario import GatewayPlan, PortPlan, Scenario, build_device, read_scenario
+from .scenario import GatewayPlan, PortPlan, Scenario, build_device, check_values, read_scenario, steady_source
 from .timeline import PortMarks, TimelineMap, listen
 
 _TICK_S = 0.02
@@ -33,13 +36,17 @@ _PROGRESS_S = 1.0
 _SETTLING_MS, _SETTLING_SKEW_MS = 10_000, 1_000
 _LONGEST_LINE = 256
 _FOREVER_MS = 1 << 62
+_COMMANDS = (
+    'write {"hold_ms": MS or null}, {"port": "GATEWAY/PORT", "fault": "NAME", "on": true} or {..., "set": {...}}'
+)
 
 
 class _Port:
     """One emulated port: its device, its pseudo-terminal, its marks, and the edge's connection while there is one.
 
     An `unplug` fault makes two plug events, at which the port waits for DONE: pulled out at the first, back at the
-    second. From the first until the edge's first request after the second the device is off and says nothing.
+    second. From the first until the edge's first request after the second the device is off and says nothing. Both may
+    be told while it runs.
     """
 
     def __init__(self, plan: PortPlan, marks: PortMarks, bench: Bench) -> None:
@@ -52,6 +59,8 @@ class _Port:
         self.connection: socket.socket | None = None
         self.on_events: Callable[[int], None] = lambda _: None
         self.plug_ms = list(self.device.unplugged())
+        self.host = Host(self.pty, plan.seed)
+        self._pulled: Fault | None = None
         self.off = False
         self._bench = bench
         self._client_baud = self.device.baud
@@ -68,10 +77,10 @@ class _Port:
             return max(marks.done_ms, marks.ask_ms)
         return marks.done_ms
 
-    def start(self, start_ms: int) -> None:
-        """Begins an epoch: nothing pending, offsets from 0, the device at `start_ms`."""
+    def start(self, start_ms: int, clock_ms: int) -> None:
+        """Begins an epoch: nothing pending, offsets from 0, the device at `start_ms`, the host's clock so far ahead."""
         self.device.seek(start_ms)
-        self.marks.start(start_ms)
+        self.marks.start(start_ms, clock_ms)
         self.pty.drain()
         self._listen()
 
@@ -110,6 +119,7 @@ class _Port:
         self._flush()
         if self._deaf and self.pty.heard():
             self._listen()
+        self.host.look(partial(self.device.fault, now_ms=self.done_ms))
         hard_ms = self._bench.hard_limit_ms()
         if self.plug_ms:
             hard_ms = min(hard_ms, self.plug_ms[0])
@@ -132,6 +142,13 @@ class _Port:
         if self._speak(stop_ms) and stop_ms == hard_ms:
             self._fall_silent_until(stop_ms)
 
+    def switch(self, switch: Switch) -> int:
+        """Lets a fault begin or end where the port has got to; returns that instant (ms)."""
+        at_ms = self.device.switch(switch.fault, switch.on, self.marks.last_ms)
+        if switch.fault.name in PLUGS:
+            self.plug_ms = [each for each in self.device.unplugged() if each >= at_ms]
+        return at_ms
+
     def counters(self) -> dict[str, int]:
         """What it has sent: bytes put on marks, whole frames, dips of the beam, crossings the beam could not show."""
         return {
@@ -151,16 +168,20 @@ class _Port:
 
     def _turn_plug(self) -> None:
         at_ms = self.plug_ms.pop(0)
-        self._waiting.clear()
-        self._unsent = b""
-        if self.plug_ms:
+        pulled = next((fault for name in PLUGS if (fault := self.device.fault(name, at_ms)) is not None), None)
+        if pulled is not None and self._pulled is None:
+            self._waiting.clear()
+            self._unsent = b""
             self.off = True
             self._bench.forget(self.pty.master)
             self.pty.unplug()
-        else:
+        elif pulled is None and self._pulled is not None:
             self.device.power_cycle(at_ms)
+            if self._pulled.name == "unplug_renamed":
+                self.pty.rename()
             self.pty.plug()
             self._listen()
+        self._pulled = pulled
 
     def _answer_waiting(self, limit_ms: int) -> None:
         while self._waiting and self._waiting[0][1] <= limit_ms:
@@ -271,6 +292,7 @@ class _Gateway:
         self._bench.forget(self.server.fileno())
         self.server.close()
         for port in self.ports:
+            port.host.close()
             port.pty.close()
 
     def pump(self) -> None:
@@ -366,13 +388,19 @@ class _Gateway:
         self.started = True
         self._start_ms = self._reached_ms = -(-self._reached_ms // 1000) * 1000
         self._limit_ms = self._look_again_ms = self._start_ms
+        clock_ms = self._clock_ms()
         for port in self.ports:
-            port.start(self._start_ms)
-        epoch = self.timeline.start(self._start_ms)
+            port.start(self._start_ms, clock_ms)
+        epoch = self.timeline.start(self._start_ms + clock_ms)
         for port in self.ports:
             if port.connection is not None:
                 with suppress(OSError):  # it has just died; epoll will say so
-                    port.connection.send(f"START {epoch} {self._start_ms}\n".encode())
+                    port.connection.send(f"START {epoch} {self._start_ms + clock_ms}\n".encode())
+
+    def _clock_ms(self) -> int:
+        """Returns how far ahead the host's clock is at this START, by the faults of its ports."""
+        faults = [port.device.fault("clock", self._start_ms) for port in self.ports]
+        return int(1000 * sum(fault.arg for fault in faults if fault is not None))
 
 
 class Bench:
@@ -393,7 +421,7 @@ class Bench:
         self.scenario = scenario
         self._epoll = select.epoll()
         self._say = say
-        self._commands = commands
+        self._console = None if commands is None else Console(commands.fileno())
         self._monotonic = monotonic
         self._wall = wall
         self._hold_ms = scenario.hold_ms
@@ -496,15 +524,34 @@ class Bench:
         return all(gateway.started and gateway.done_ms >= instant_ms for gateway in self.gateways)
 
     def _command(self, _events: int) -> None:
-        line = self._commands.readline() if self._commands is not None else ""
-        if not line:
-            self.stop()
+        if self._console is None:
             return
-        try:
-            self._hold_ms = json.loads(line)["hold_ms"]
+        for line in self._console.lines():
+            try:
+                self._obey(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                self._say({"event": "refused", "line": line, "mend": _COMMANDS})
+            except SimError as error:
+                self._say({"event": "refused", "line": line, "mend": str(error)})
+        if self._console.ended:
+            self.stop()
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        if "hold_ms" in command:
+            self._hold_ms = command["hold_ms"]
             self._held = False
-        except (ValueError, KeyError, TypeError):
-            self._say({"event": "refused", "line": line.strip(), "mend": 'write {"hold_ms": null} or an instant in ms'})
+            return
+        port = {f"{g.name}/{port.name}": port for g in self.gateways for port in g.ports}[command["port"]]
+        if "fault" in command:
+            fault = parse_fault(command["fault"], "stdin", "fault", at_once=True)
+            check_host("stdin", fault, bench=True)
+            switch = Switch(fault, bool(command["on"]))
+        else:
+            values = command["set"]
+            name = port.device.name
+            steady = None if values is None else steady_source(check_values("stdin", "set.", name, values))
+            switch = Switch(Fault(SETTING, values=steady), steady is not None)
+        self._say({"event": "switched", **command, "sim_ms": port.switch(switch)})
 
 
 def main(argv: list[str]) -> int:

@@ -16,6 +16,7 @@ settings: sds011 pmsx003     pm2_5 pm10 (ug/m3) average_ms
 example: murmure sim device sds011 --link /tmp/dust --set pm2_5=12.3 pm10=26.1
          murmure sim device modbus_noise --link /tmp/noise --replay rec.csv --site plaza --metric laeq_1s
          murmure sim device tfluna --link /tmp/beam --fault bit_flip:0.001 unplug:60/10
+         murmure sim device ld2450 --link /tmp/radar --scenario groups.toml
 """
 
 
@@ -32,8 +33,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     device = commands.add_parser(
         "device",
         help="one emulated device behind a link",
-        description="Plays one device on a pseudo-terminal linked at PATH, on the wall clock, until stopped; prints PATH\n"
-        "once it is there. Without --set or --replay it plays plausible values.",
+        description="Plays one device on a pseudo-terminal linked at PATH, on the wall clock, until stopped; prints\n"
+        "PATH once it is there. Without --set, --replay or --scenario it plays plausible values. Standard input takes\n"
+        "`fault NAME[:ARG] on`, `fault NAME off`, `set KEY=VALUE` and `set off`, one a line.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,8 +53,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     device.add_argument(
         "--fault", metavar="NAME[:ARG]", nargs="+", action="extend", default=[], help="what goes wrong (see README)"
     )
+    device.add_argument("--scenario", metavar="FILE", help="settings, source and what happens when, in TOML")
     device.add_argument("--passive", action="store_true", help="speaks only when asked (sds011, pmsx003, tfluna)")
-    device.add_argument("--seed", metavar="N", default="0", help="another street, other faults")
+    device.add_argument("--seed", metavar="N", help="another street, other faults")
     device.set_defaults(handler=_device)
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
-from .devices.base import MS_PER_S, Device
+from .console import Switch
+from .devices.base import MS_PER_S
+from .faults import PLUGS, Fault, FaultyDevice
+from .host import Host
 from .pty_port import PtyPort, resampled
 
 _BITS_PER_BYTE = 10
@@ -18,26 +22,33 @@ _LONGEST_WAIT_S = 0.02
 
 
 class LiveDevice:
-    """Plays `device` on `port`. Simulated time starts at `start_ms` and goes `speed` times as fast as `monotonic`."""
+    """Plays `device` on `port`. Simulated time starts at `start_ms` and goes `speed` times as fast as `monotonic`.
+
+    `switches()` is asked all the time which faults shall begin or end now.
+    """
 
     def __init__(
         self,
-        device: Device,
+        device: FaultyDevice,
         port: PtyPort,
         start_ms: int,
         speed: float,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
+        switches: Callable[[], Iterable[Switch]] = tuple,
     ) -> None:
         self._device = device
+        device.real_reader = True
         self._port = port
+        self._host = Host(port)
+        self._switches = switches
         self._start_ms = start_ms
         self._speed = speed
         self._monotonic = monotonic
         self._sleep = sleep
         self._started_s = monotonic()
         self._stopped = False
-        self._plug_ms = list(device.unplugged())
+        self._pulled: Fault | None = None
         self._second = start_ms // MS_PER_S
         self._line_free_ms = float(start_ms)
         self._number = itertools.count()
@@ -55,7 +66,12 @@ class LiveDevice:
         try:
             while not self._stopped:
                 now_ms = self._now_ms()
-                self._turn_plug(now_ms)
+                for switch in self._switches():
+                    self._device.switch(switch.fault, switch.on, int(now_ms))
+                    self._frames.clear()
+                    self._plan_frames(now_ms)
+                self._turn_plug(int(now_ms))
+                self._host.look(partial(self._device.fault, now_ms=int(now_ms)))
                 self._hear(now_ms)
                 while now_ms >= (self._second + 1) * MS_PER_S:
                     self._second += 1
@@ -63,6 +79,7 @@ class LiveDevice:
                 self._say(now_ms)
                 self._wait()
         finally:
+            self._host.close()
             self._port.close()
 
     def _now_ms(self) -> float:
@@ -106,15 +123,20 @@ class LiveDevice:
         if said and self._port.heard():
             heard_baud = self._device.baud if self._device.usb else self._port.client_baud()
             self._port.write(resampled(said, self._device.baud, heard_baud))
+            second = self._device.fault("second_reader", int(now_ms))
+            if second is not None:
+                self._host.steal(second.arg)
 
-    def _turn_plug(self, now_ms: float) -> None:
-        if self._plug_ms and now_ms >= self._plug_ms[0]:
-            at_ms = self._plug_ms.pop(0)
-            if self._plug_ms:
-                self._port.unplug()
-            else:
-                self._device.power_cycle(at_ms)
-                self._port.plug()
+    def _turn_plug(self, now_ms: int) -> None:
+        pulled = next((fault for name in PLUGS if (fault := self._device.fault(name, now_ms)) is not None), None)
+        if pulled is not None and self._pulled is None:
+            self._port.unplug()
+        elif pulled is None and self._pulled is not None:
+            self._device.power_cycle(now_ms)
+            if self._pulled.name == "unplug_renamed":
+                self._port.rename()
+            self._port.plug()
+        self._pulled = pulled
 
     def _wait(self) -> None:
         due = [queue[0][0] for queue in (self._answers, self._frames) if queue]

@@ -50,6 +50,14 @@ class PtyPort:
         beside.symlink_to(target)
         beside.replace(self.link)
 
+    def rename(self) -> None:
+        """The next plug gets another link, beside the present one."""
+        self.link = self.link.with_name(f"{self.link.name}-2")
+
+    def open_slave(self) -> int:
+        """Returns a descriptor of the client's end, as another program would open it; never waits to read."""
+        return os.open(self.link.readlink(), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+
     def unplug(self) -> None:
         """Pulls the plug: the link goes, and whoever has the port open sees it hang up."""
         if self.master >= 0:

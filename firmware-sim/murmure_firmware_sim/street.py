@@ -98,7 +98,7 @@ class Street:
         if self.profile.lone_walker and clock.minute == _LONE_MINUTE:
             return [draw.randrange(SLOTS_PER_MINUTE)]
         # Gamma-Poisson: with shape = mean and scale 1 the variance is twice the mean.
-        left = min(_poisson(draw, draw.gammavariate(mean, 1.0)), SLOTS_PER_MINUTE // 2)
+        left = min(poisson(draw, draw.gammavariate(mean, 1.0)), SLOTS_PER_MINUTE // 2)
         taken: set[int] = set()
         while left > 0:
             group = min(left, 1 if draw.random() < 0.7 else draw.randint(2, 4))
@@ -158,7 +158,7 @@ class Street:
 
     def _draw_vehicles(self, minute: int) -> list[tuple[float, float, float]]:
         draw = self._random("road", minute)
-        count = _poisson(draw, self.profile.road_per_minute * self._road_share(_clock(minute)))
+        count = poisson(draw, self.profile.road_per_minute * self._road_share(_clock(minute)))
         return [
             (draw.uniform(0, S_PER_MINUTE), draw.gauss(self.profile.road_db, 3.5), draw.uniform(2.0, 4.5))
             for _ in range(count)
@@ -226,7 +226,8 @@ def _add_bell(energies: list[float], at_s: float, peak_db: float, width_s: float
         energies[s] += peak / (1 + ((s - at_s) / width_s) ** 2)
 
 
-def _poisson(draw: Random, mean: float) -> int:
+def poisson(draw: Random, mean: float) -> int:
+    """Returns a Poisson number of that mean."""
     limit, product, count = math.exp(-mean), draw.random(), 0
     while product > limit:
         product *= draw.random()

@@ -54,9 +54,14 @@ class PortMarks:
         self.count = 0
         self.offset = 0
         self.last_ms = 0
+        self._clock_ms = 0
 
-    def start(self, start_ms: int) -> None:
-        """Forgets everything: offsets and marks from 0, time at `start_ms`."""
+    def start(self, start_ms: int, clock_ms: int = 0) -> None:
+        """Forgets everything: offsets and marks from 0, time at `start_ms`; the host's clock is `clock_ms` ahead.
+
+        Times given and returned are the street's, those in the map the host's.
+        """
+        self._clock_ms = clock_ms
         self._words[self._count_at] = 0
         self.count = 0
         self.offset = 0
@@ -65,6 +70,9 @@ class PortMarks:
     def issue(self, marks: array[int]) -> None:
         """Publishes marks, given as end offset and time by turns: entries first, then their count."""
         words, ring, count = self._words, self._ring, self.count
+        self.offset, self.last_ms = marks[-2], marks[-1]
+        if self._clock_ms:
+            marks = array("q", [each + self._clock_ms * (at % 2) for at, each in enumerate(marks)])
         done = 0
         total = len(marks) // 2
         while done < total:
@@ -73,7 +81,6 @@ class PortMarks:
             words[ring + 2 * at : ring + 2 * (at + some)] = memoryview(marks)[2 * done : 2 * (done + some)]
             done += some
             count += some
-        self.offset, self.last_ms = marks[-2], marks[-1]
         self.count = count
         words[self._count_at] = count
 
@@ -85,13 +92,13 @@ class PortMarks:
         if time_ms > self.last_ms:
             self.last_ms = time_ms
         words[at] = self.offset
-        words[at + 1] = self.last_ms
+        words[at + 1] = self.last_ms + self._clock_ms
         self.count = words[self._count_at] = count + 1
 
     def room(self) -> int:
         """Returns how many more marks may be issued before a thousand lie beyond DONE."""
         words, count = self._words, self.count
-        done_ms = words[self._done_at]
+        done_ms = words[self._done_at]  # the host's, as the times of the ring are
         low, high = max(0, count - OUTSTANDING), count
         while low < high:  # the first mark later than DONE; times never fall
             middle = (low + high) // 2
@@ -103,7 +110,7 @@ class PortMarks:
 
     @property
     def done_ms(self) -> int:
-        return self._words[self._done_at]
+        return self._words[self._done_at] - self._clock_ms
 
     @property
     def ask_count(self) -> int:
@@ -111,15 +118,15 @@ class PortMarks:
 
     @property
     def ask_ms(self) -> int:
-        return self._words[self._ask_at + 1]
+        return self._words[self._ask_at + 1] - self._clock_ms
 
     @property
     def ask_deadline_ms(self) -> int:
-        return self._words[self._ask_at + 2]
+        return self._words[self._ask_at + 2] - self._clock_ms
 
     @property
     def wait_until_ms(self) -> int:
-        return self._words[self._ask_at + 3]
+        return self._words[self._ask_at + 3] - self._clock_ms
 
 
 def listen(directory: Path) -> socket.socket:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from murmure_firmware_sim.devices import DEVICES
-from murmure_firmware_sim.devices.base import Device, Piece
+from murmure_firmware_sim.devices.base import Piece
 from murmure_firmware_sim.errors import SimError
-from murmure_firmware_sim.faults import FAULTS, parse_fault
+from murmure_firmware_sim.faults import FAULTS, FaultyDevice, parse_fault
 from murmure_firmware_sim.scenario import PortPlan, build_device
 from murmure_firmware_sim.steady import Steady
 from murmure_firmware_sim.street import Street
@@ -20,7 +21,7 @@ REQUEST = bytes.fromhex("01 03 00 00 00 01 84 0a")
 ANSWER = bytes.fromhex("01 03 02 02 18 b9 2e")
 
 
-def device(name: str, *faults: str, seed: int = 1, street: bool = False) -> Device:
+def device(name: str, *faults: str, seed: int = 1, street: bool = False) -> FaultyDevice:
     source = Street(seed, "plaza") if street else Steady((123, 261), 536, 30)
     plan = PortPlan("port", Path("unused"), name, {}, tuple(map(parse_fault, faults)), source, seed)
     made = build_device(plan, T0_MS)
@@ -37,12 +38,24 @@ def ten_minutes(name: str, *faults: str, seed: int = 1) -> list[Piece]:
 
 
 CLEAN = ten_minutes("sds011")
+AT_START = {"unplug": "unplug:60/10", "unplug_renamed": "unplug_renamed:60/10", "disk_full": "disk_full:/mnt"}
+
+
+def test_all_27_faults_have_a_name_and_stand_on_the_page() -> None:
+    """Each number of the list has at least one; each name stands in the README, in the row of its number."""
+    assert {kind.number for kind in FAULTS.values()} - {0} == set(range(1, 28))
+    page = (Path(__file__).parents[2] / "firmware-sim" / "README.md").read_text()
+    for name, kind in FAULTS.items():
+        number = kind.number or "·"
+        (row,) = [line for line in page.splitlines() if line.startswith("| ") and re.search(rf"`{name}[:`]", line)]
+        assert row.startswith(f"| {number} |"), name
 
 
 def test_every_fault_can_be_named_with_its_default() -> None:
-    """What the README lists can be written without an argument, except unplug, which needs two."""
+    """What the README lists can be written without an argument, except what needs a time or a folder."""
     for name in FAULTS:
-        assert parse_fault("unplug:60/10" if name == "unplug" else name).name == name
+        assert parse_fault(AT_START.get(name, name)).name == name
+        assert parse_fault(AT_START[name] if name == "disk_full" else name, at_once=True).from_s == 0
 
 
 @pytest.mark.parametrize("fault", ["bit_flip:0.02", "drop:0.02", "insert:0.02", "duplicate:0.2", "burst:60"])
@@ -158,7 +171,7 @@ def test_unplug_tells_when() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DEVICES))
-@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"unplug"}))
+@pytest.mark.parametrize("fault", sorted({AT_START.get(name, name) for name in FAULTS}))
 def test_any_fault_on_any_device_only_changes_bytes(name: str, fault: str) -> None:
     """No combination stops a device or moves its time backwards."""
     made = device(name, fault)
@@ -172,7 +185,8 @@ def test_any_fault_on_any_device_only_changes_bytes(name: str, fault: str) -> No
 @pytest.mark.parametrize(
     "wrong",
     ["gremlin", "drop:2", "drop:x", "drop:-1", "silent:3", "unplug", "unplug:5", "unplug:0/1", "burst:0", "drop@9-3",
-     "drop@x", "unplug:1/2/3", "reset:0"],
+     "drop@x", "unplug:1/2/3", "reset:0", "unplug_renamed", "disk_full", "trickle:0", "wrap:0", "half:2", "drop:nan",
+     "drift:nan", "late:-1"],
 )  # fmt: skip
 def test_wrong_fault_says_what_to_write(wrong: str) -> None:
     """One line with the mend."""

@@ -71,6 +71,11 @@ class Device(ABC):
     """Pieces of a second's speech; more than one only if a fault splits it."""
     latency_ms = 20
     """From the end of a command to the end of its answer."""
+    asleep = False
+    refuses_with: int | None = None
+    """A fault: the code with which every request is refused, where the protocol has such codes."""
+    answers_strangely = False
+    """A fault: answers come from the next address, where the protocol has addresses."""
 
     def __init__(self, source: Source, seed: int = 0) -> None:
         self.source = source
@@ -133,6 +138,10 @@ class Device(ABC):
         self._minute = -1  # a command may have changed what the device says from now on
         return answers
 
+    def look_again(self) -> None:
+        """Forgets what it has seen of the present minute: its source may show something else from now on."""
+        self._minute = self._pm_minute = self._level_minute = -1
+
     def frames_per_s(self) -> int:
         """Returns how many frames a second of speech holds, at least 1."""
         return 1
@@ -163,8 +172,19 @@ class Device(ABC):
         """Sleeps, as a program before this one left it; only what has a sleep can."""
         return
 
+    def reflash(self, baud: int) -> None:
+        """Has another firmware from now on, which speaks at another speed."""
+        self.baud = baud
+
+    def bent(self, said: bytes, fault: str) -> bytes:
+        """Returns whole frames with a value as a fault of it shows (`stuck`, `warmup_zeros`, `ffff`, `out_of_range`).
+
+        Only for values that are no source's: levels and particles are bent where the device sees them.
+        """
+        return said
+
     def unplugged(self) -> tuple[int, ...]:
-        """Returns when the plug is pulled and when it is put back (ms); empty if never."""
+        """Returns when the plug is pulled and put back, by turns (ms); empty if never."""
         return ()
 
     @abstractmethod

@@ -30,6 +30,7 @@ _FIRMWARE, _BAUD, _FACTORY, _RESTART, _BLUETOOTH, _MAC, _ZONES, _SET_ZONES = (
     0xC2,
 )
 _DATA_BYTES = {_ENABLE: 2, _BAUD: 2, _BLUETOOTH: 2, _MAC: 2, _SET_ZONES: 26}
+_REPORT, _REPORT_TAIL = b"\xaa\xff\x03\x00", b"\x55\xcc"
 _HEADER, _TAIL = b"\xfd\xfc\xfb\xfa", b"\x04\x03\x02\x01"
 _LONGEST = 64
 _DONE, _REFUSED = b"\0\0", b"\1\0"
@@ -54,6 +55,10 @@ class Target:
     x_mm: int
     y_mm: int
     speed_cm_s: int
+
+
+_FFFF = Target(0x7FFF, 0x7FFF, 0x7FFF)
+_NOWHERE = Target(0, 20_000, 0)
 
 
 @dataclass(frozen=True)
@@ -171,11 +176,24 @@ class Ld2450(Device):
         self.configuring = False
         self._restart_ms = None
         self._heard = b""
-        self._minute = -1
+
+    def reflash(self, baud: int) -> None:
+        """As after command A1 and a restart."""
+        self.settings = replace(self.settings, baud=baud)
+        self.saved = replace(self.saved, baud=baud)
+
+    def bent(self, said: bytes, fault: str) -> bytes:
+        """Somebody who never moves, nobody, or one where nobody can be."""
+        targets = {"stuck": [Target(0, 2500, 0)], "warmup_zeros": [], "ffff": [_FFFF], "out_of_range": [_NOWHERE]}
+        if not said.startswith(_REPORT) or fault not in targets:
+            return said
+        return report(targets[fault]) * (len(said) // self.frame_bytes)
 
     def _obey(self, what: int, data: bytes, now_ms: int) -> list[bytes]:
         if not self.configuring and what != _ENABLE:
             return []
+        if self.refuses_with is not None:
+            return [_reply(what, self.refuses_with.to_bytes(2, "little"))]
         if len(data) != _DATA_BYTES.get(what, 0):
             return [_reply(what, _REFUSED)]
         value = int.from_bytes(data[:2], "little")
@@ -268,7 +286,7 @@ def report(targets: Sequence[Target]) -> bytes:
     slots = [
         struct.pack("<4H", *map(_signed, (each.x_mm, each.y_mm, each.speed_cm_s)), _RESOLUTION_MM) for each in targets
     ]
-    return b"\xaa\xff\x03\x00" + b"".join(slots).ljust(8 * _SLOTS, b"\0") + b"\x55\xcc"
+    return _REPORT + b"".join(slots).ljust(8 * _SLOTS, b"\0") + _REPORT_TAIL
 
 
 _NOBODY = report(())

@@ -39,8 +39,6 @@ class ModbusNoise(Device):
         super().__init__(source, seed)
         self.slave = slave
         self.baud = baud
-        self.answers_as: int | None = None
-        self.refuses_with: int | None = None
         self._registers = {
             MODEL: 7901,
             POINTS: 1,
@@ -59,7 +57,8 @@ class ModbusNoise(Device):
 
     def receive(self, data: bytes, now_ms: int) -> list[tuple[bytes, int]]:
         """As every device; the one request that a gateway repeats all day takes the short way."""
-        if data == self._level_request and not self._heard and self.refuses_with is None:
+        usual = not self._heard and self.refuses_with is None and not self.answers_strangely
+        if usual and data == self._level_request:
             level = self.level_at(now_ms // MS_PER_S)
             if level is None:
                 return []
@@ -126,7 +125,7 @@ class ModbusNoise(Device):
         return with_crc(bytes((self._as(), function & 0x7F | 0x80, code)))
 
     def _as(self) -> int:
-        return self.slave if self.answers_as is None else self.answers_as
+        return self.slave + self.answers_strangely
 
 
 def crc16(data: bytes) -> int:

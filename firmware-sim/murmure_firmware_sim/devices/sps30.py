@@ -95,6 +95,10 @@ class Sps30(Device):
         self._heard = heard
         return answers
 
+    @property
+    def asleep(self) -> bool:  # type: ignore[override]
+        return self.state == _ASLEEP
+
     def be_asleep(self) -> None:
         """As after command 10."""
         self.state = _ASLEEP
@@ -124,7 +128,9 @@ class Sps30(Device):
             error, said = _WRONG_LENGTH, b""
         else:
             error, said = self._act(what, data, now_ms)
-        return [frame(what, error | (_DEVICE_ERROR if self._status else 0), said)]
+        if self.refuses_with is not None:
+            error, said = self.refuses_with, b""
+        return [frame(what, error | (_DEVICE_ERROR if self._status else 0), said, int(self.answers_strangely))]
 
     def _act(self, what: int, data: bytes, now_ms: int) -> tuple[int, bytes]:
         """Returns the error, and the answer's data."""
@@ -197,9 +203,9 @@ def _values(fine: float, coarse: float) -> tuple[float, ...]:
     return pm1, fine, pm4, coarse, up_to_0_5, up_to_1, up_to_2_5, up_to_4, up_to_10, size_um
 
 
-def frame(command: int, state: int, data: bytes) -> bytes:
-    """Returns one answer of address 0, stuffed, with its flags."""
-    body = bytes((0, command, state, len(data))) + data
+def frame(command: int, state: int, data: bytes, address: int = 0) -> bytes:
+    """Returns one answer, stuffed, with its flags."""
+    body = bytes((address, command, state, len(data))) + data
     stuffed = b"".join(_STUFFED.get(byte, bytes((byte,))) for byte in body + bytes((sum8(body) ^ 0xFF,)))
     return b"\x7e" + stuffed + b"\x7e"
 

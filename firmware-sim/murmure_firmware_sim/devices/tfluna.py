@@ -9,7 +9,7 @@ from __future__ import annotations
 from random import Random
 from types import MappingProxyType
 
-from .base import DIP_MS, FOOTFALL, MS_PER_S, S_PER_MINUTE, SLOT_MS, Device, Source, sum8
+from .base import DIP_MS, FOOTFALL, MS_PER_S, NO_VALUE, S_PER_MINUTE, SLOT_MS, Device, Source, sum8
 
 _VERSION, _RESET, _RATE, _TRIGGER, _FORMAT, _OUTPUT, _CHECK, _FACTORY, _SAVE = 1, 2, 3, 4, 5, 7, 8, 16, 17
 _CM, _MM = 1, 6
@@ -112,6 +112,13 @@ class TfLuna(Device):
         super().power_cycle(now_ms)
         self.rate_hz, self.output_on, self.check, self.format = self._saved
         self._heard = b""
+
+    def bent(self, said: bytes, fault: str) -> bytes:
+        """The far wall and nothing else, zeros, the word for no distance, or 30 m."""
+        point = {"stuck": (180, 1500), "warmup_zeros": (0, 0), "ffff": (NO_VALUE, 1500), "out_of_range": (3000, 1500)}
+        if not said.startswith(b"\x59\x59") or fault not in point:
+            return said
+        return frame(*point[fault]) * (len(said) // self.frame_bytes)
 
     def _obey(self, what: int, data: bytes, now_ms: int) -> list[bytes]:
         if what == _VERSION:
