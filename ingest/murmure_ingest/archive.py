@@ -470,20 +470,42 @@ class Archive:
         settled = self.find(gateway, row[0])
         return Totals(row[0], settled.hash if settled else bytes(32), row[1])
 
-    def exceptions(self, gateway: str, up_to_seq: int) -> list[tuple[int, str]]:
-        """Returns the newest settled messages that are not filed, by sequence number, as many as a receipt carries.
+    def missing(self, gateway: str) -> list[tuple[int, int]]:
+        """Returns the (first, last) numbers that are not there although later ones are, as many ranges as a receipt
+        carries, the oldest first."""
+        settled = self.totals(gateway).settled_seq
+        rows = self._rows(
+            "SELECT before + 1, seq - 1 FROM (SELECT seq, lag(seq, 1, ?) OVER (ORDER BY seq) AS before FROM messages "
+            "WHERE gateway = ? AND seq > ?) WHERE seq > before + 1 ORDER BY seq LIMIT ?",
+            *(settled, gateway, settled, wire.AGAIN_LIMIT),
+        )
+        return [(first, last) for first, last in rows]
 
-        One that broke the chain is `forked`: it tells a gateway, as nothing else of its own does, that it has a clone.
+    def cloned(self, gateway: str) -> bool:
+        """Returns whether two cards have spoken with the gateway's key: two messages with one number, or one that does
+        not follow from the others. The evidence stays, and so does the word."""
+        return bool(
+            self._rows(
+                "SELECT EXISTS (SELECT 1 FROM conflicts WHERE gateway = ? AND reason = 'sequence_conflict') OR EXISTS "
+                "(SELECT 1 FROM messages WHERE gateway = ? AND disposition <> 'filed' AND reason = 'chain_broken')",
+                *(gateway, gateway),
+            )[0][0]
+        )
+
+    def exceptions(self, gateway: str, up_to_seq: int) -> list[tuple[int, str]]:
+        """Returns the newest settled numbers that are not simply filed, as many as a receipt carries, ascending.
+
+        `forked` is one for which there were two messages, one that broke the chain, and each that came after that: it
+        tells each of two cards, as nothing else of its own does, that there is another.
         """
         rows = self._rows(
-            "SELECT m.seq, iif(m.reason = 'chain_broken', 'forked', coalesce(a.disposition, m.disposition)) AS word "
-            "FROM messages m "
-            "LEFT JOIN amendments a ON a.message = m.id "
-            "WHERE m.gateway = ? AND m.seq <= ? AND m.disposition <> 'filed' AND word <> 'filed' "
-            "ORDER BY m.seq DESC LIMIT ?",
-            gateway,
-            up_to_seq,
-            EXCEPTIONS_LISTED,
+            "SELECT seq, min(word) FROM ("  # 'forked' is the least of the words
+            "SELECT m.seq, iif(m.reason IN ('chain_broken', 'cloned'), 'forked', coalesce(a.disposition, "
+            "m.disposition)) AS word FROM messages m LEFT JOIN amendments a ON a.message = m.id "
+            "WHERE m.gateway = ? AND m.disposition <> 'filed' AND word <> 'filed' "
+            "UNION SELECT seq, 'forked' FROM conflicts WHERE gateway = ? AND reason = 'sequence_conflict'"
+            ") WHERE seq <= ? GROUP BY seq ORDER BY seq DESC LIMIT ?",
+            *(gateway, gateway, up_to_seq, EXCEPTIONS_LISTED),
         )
         return [(seq, word) for seq, word in reversed(rows)]
 

@@ -248,7 +248,7 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         print(f"{report.messages} messages, {report.nodes} nodes, {report.policies} policies")
         for gateway, missing in report.gaps.items():
-            print(f"{gateway}: {missing} messages have not come yet")
+            print(f"{gateway}: {missing} messages have not come yet; each receipt asks for them again")
         for finding in report.findings:
             print(finding)
         if report.left_out:
@@ -377,7 +377,7 @@ def _list(args: argparse.Namespace) -> int:
                 "gateway": line.gateway,
                 "quartier": line.quartier,
                 "site": line.site,
-                "status": line.status,
+                "status": "quarantined" if line.status == "active" and archive.cloned(line.gateway) else line.status,
                 "settled_seq": totals.settled_seq,
                 "record_key": line.record_key.hex(),
                 "stewards": [key.hex() for key in line.stewards],

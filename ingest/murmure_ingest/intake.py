@@ -9,9 +9,12 @@ What is refused is counted by reason. Whether it is also *remembered* decides wh
   must leave no trace, or a stranger could settle a gateway's message before the gateway does.
 - `refused`: signed by the gateway and never acceptable, whatever happens later. Its hash is kept, so that the receipt
   settles it and lists it as an exception.
-- `quarantined`: signed, kept whole, not filed: a person must look (`chain_broken`) or a policy is missing
+- `quarantined`: signed, kept whole, not filed: a person must look (`chain_broken`, `cloned`) or a policy is missing
   (`unknown_policy`; `reconsider` files it once the policy is there).
 - `conflict`: signed, but its sequence number belongs to other bytes: evidence is kept, the first message stays.
+
+A chain that broke, or one number for two messages, means that two cards speak with one key: one was cloned, or restored
+from a backup. Which of them stands at the site nobody here can know, so that nothing new of either is filed any more.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ REASONS = (
     "wrong_site",
     "sequence_conflict",
     "chain_broken",
+    "cloned",
     "unknown_policy",
     "not_in_policy",
     "node_conflict",
@@ -176,6 +180,8 @@ class Intake:
             return "wrong_site", "quartier or site is not the registered one", "refused"
         if not self._chained(message, sealed):
             return "chain_broken", "its neighbours in the sequence have other hashes", "quarantined"
+        if self._archive.cloned(message.gateway):
+            return "cloned", "two cards have spoken with its key; enrol the gateway anew", "quarantined"
         return self._content_objection(message)
 
     def _chained(self, message: Message, sealed: bytes) -> bool:

@@ -17,7 +17,8 @@ def receipt(archive: Archive, enrolment: Enrolment, secret: bytes) -> bytes:
     """Returns the sealed receipt of a gateway as the archive stands.
 
     Settled is contiguous from 1: a gateway whose earlier messages were lost (a centre restored from an old backup)
-    is told the number before the hole until it has sent those again. The checkpoint is the archive's running hash.
+    is told the number before the hole, and asked for what is missing, until it has sent that again. The checkpoint is
+    the archive's running hash.
     """
     totals = archive.totals(enrolment.gateway)
     newest = archive.newest_policy(enrolment.site)
@@ -31,6 +32,7 @@ def receipt(archive: Archive, enrolment: Enrolment, secret: bytes) -> bytes:
             charged_rho_micro=totals.charged_rho_micro,
             policy_version=newest.version if newest else 0,
             checkpoint=archive.head(),
+            again=tuple(archive.missing(enrolment.gateway)),
         ),
         secret,
     )

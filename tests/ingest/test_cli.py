@@ -67,6 +67,8 @@ def test_the_register_is_listed(murmure: Murmure, centre: Any) -> None:
     gateway = centre.gateway()
     centre.intake.accept_many([*gateway.history(3), gateway.health(60)])
     assert murmure("gateway list")[1] == "gw-plaza  centre/plaza  active  settled to 3  heard 2026-11-23T00:00:00Z\n"
+    centre.accept(gateway.topic, wire.seal_message(gateway.message(MONDAY_S, seq=3), gateway.secret))
+    assert "gw-plaza  centre/plaza  quarantined  settled to 3" in murmure("gateway list")[1]
     assert murmure("gateway revoke gw-plaza")[0] == 0
     (entry,) = json.loads(murmure("gateway list --json")[1])
     assert (entry["gateway"], entry["status"], entry["settled_seq"]) == ("gw-plaza", "revoked", 3)

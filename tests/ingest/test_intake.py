@@ -272,6 +272,32 @@ def test_a_broken_chain_is_put_aside_whole(centre: Any, early: bool) -> None:
     assert [word for _, word in centre.archive.exceptions(gateway.name, 2)] == ["forked"]
 
 
+@pytest.mark.parametrize("fork", ["two messages with one number", "a broken chain"])
+def test_after_a_fork_nothing_of_the_gateway_is_filed(centre: Any, fork: str) -> None:
+    """Two cards speak with one key: all that is new is put aside whole, settled as forked, and never reconsidered."""
+    gateway, other = centre.gateway(), centre.gateway("gw-other", "other")
+    centre.accept(gateway.topic, gateway.seal(HOUR_S))
+    assert not centre.archive.cloned(gateway.name)
+    if fork == "a broken chain":
+        centre.accept(gateway.topic, gateway.seal(HOUR_S + 900, previous=b"x" * 32))
+    else:
+        twin = wire.seal_message(gateway.message(HOUR_S + 900, seq=1, previous=bytes(32)), gateway.secret)
+        centre.accept(gateway.topic, twin)
+    assert centre.archive.cloned(gateway.name) and not centre.archive.cloned(other.name)
+    filed = centre.archive.counts()["stored"]
+    for hour in (2, 3):
+        word = centre.accept(gateway.topic, gateway.seal(HOUR_S + hour * 3600))
+        assert (word.reason, word.fate) == ("cloned", "quarantined")
+    assert centre.archive.counts()["stored"] == filed and centre.intake.reconsider() == []
+    settled = centre.archive.totals(gateway.name).settled_seq
+    assert settled == len(gateway.sealed)
+    assert [seq for seq, word in centre.archive.exceptions(gateway.name, settled) if word == "forked"][-2:] == [
+        settled - 1,
+        settled,
+    ]
+    assert isinstance(centre.accept(other.topic, other.seal(HOUR_S)), Stored)
+
+
 def test_a_first_message_names_nothing_before_it(centre: Any) -> None:
     """Sequence number 1 carries 32 zero bytes as the hash before it."""
     gateway = centre.gateway()

@@ -71,3 +71,36 @@ def test_a_receipt_is_for_one_gateway(centre: Any) -> None:
     assert (said(centre, "gw-a").settled_seq, said(centre, "gw-b").settled_seq) == (2, 0)
     gateways.revoke(centre.archive, second.name)
     assert said(centre, "gw-a").settled_seq == 2
+
+
+def test_what_is_missing_is_asked_for_by_number(centre: Any) -> None:
+    """Every hole below the highest number is in the receipt, the oldest first, until it is filled."""
+    gateway = centre.gateway()
+    history = gateway.history(12)
+    assert said(centre).again == ()
+    centre.intake.accept_many([history[seq - 1] for seq in (3, 4, 7, 12)])
+    assert said(centre).again == ((1, 2), (5, 6), (8, 11))
+    centre.intake.accept_many(history[:5])
+    assert said(centre).again == ((6, 6), (8, 11))
+    centre.intake.accept_many(history)
+    assert said(centre).again == () and said(centre).settled_seq == 12
+
+
+def test_as_many_holes_as_fit_are_asked_for(centre: Any) -> None:
+    """Every second message lost: the oldest ranges come first, the others when these are filled."""
+    gateway = centre.gateway()
+    history = gateway.history(100)
+    centre.intake.accept_many(history[1::2])
+    assert said(centre).again == tuple((seq, seq) for seq in range(1, 2 * wire.AGAIN_LIMIT, 2))
+    centre.intake.accept_many(history[: 2 * wire.AGAIN_LIMIT])
+    assert said(centre).again[0] == (2 * wire.AGAIN_LIMIT + 1, 2 * wire.AGAIN_LIMIT + 1)
+
+
+def test_a_number_with_two_messages_is_told_to_both_cards(centre: Any) -> None:
+    """The first stays filed, and yet the receipt calls its number forked: which card stands there is not known."""
+    gateway = centre.gateway()
+    centre.intake.accept_many(gateway.history(2))
+    other = wire.seal_message(gateway.message(MONDAY_S + 7200, seq=2, previous=bytes(32)), gateway.secret)
+    centre.accept(gateway.topic, other)
+    assert said(centre).exceptions == ((2, "forked"),)
+    assert said(centre).settled_hash == wire.digest(gateway.sealed[1])

@@ -12,6 +12,7 @@ import murmure_edge.sense
 import pytest
 from murmure_edge.gateway_db import DiskFull, Told
 from murmure_edge.inbox import OlderCopy, Refused, decide_receipt
+from murmure_edge.outbox import name_of
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_ingest.intake import Intake, Word
 from murmure_ingest.receipts import receipt
@@ -22,7 +23,7 @@ from murmure_privacy.plan import plan
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Release
 from murmure_privacy.window import parse_utc
-from murmure_privacy.wire import digest, public_key
+from murmure_privacy.wire import digest, open_receipt, public_key
 
 MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
 HOUR_S = 3600
@@ -133,10 +134,8 @@ def lives_on(gateway: Any, from_s: int) -> bool:
     return bool(gateway.db.next_message() != before or gateway.enrolled.outbox())
 
 
-def test_of_two_clones_the_centre_keeps_one_and_the_other_falls_silent(
-    first: Any, cards: Cards, centre: Centre
-) -> None:
-    """Side by side: the first message of a number is published, the second is evidence, and its card says no more."""
+def test_of_two_clones_nothing_new_is_filed_and_both_fall_silent(first: Any, cards: Cards, centre: Centre) -> None:
+    """Side by side: the first message of a number stays, the second is evidence, and both cards say no more."""
     second = cards.start(cards.copied(first))
     for gateway in (first, second):
         gateway.batch("dust", MIDNIGHT_S + 2 * HOUR_S)
@@ -147,12 +146,71 @@ def test_of_two_clones_the_centre_keeps_one_and_the_other_falls_silent(
     assert [getattr(word, "reason", "known") for word in words] == ["known"] * 2 + ["sequence_conflict"]
     assert [reason for *_, reason in centre.archive.conflicts()] == ["sequence_conflict"]
     assert centre.values() == kept and all(len(values) == 1 for values in kept.values())
+    assert centre.archive.exceptions("gw-plaza", 3) == [(3, "forked")]
     for gateway in (first, second):
         centre.answer(gateway)
-    assert not lives_on(second, MIDNIGHT_S + 3 * HOUR_S)
-    first.live(MIDNIGHT_S + 3 * HOUR_S, MIDNIGHT_S + 5 * HOUR_S)
+        assert not lives_on(gateway, MIDNIGHT_S + 3 * HOUR_S)
+
+
+def test_clones_that_speak_in_turns_are_put_aside_whole(first: Any, cards: Cards, centre: Centre) -> None:
+    """Unheard by the centre's receipts, they go on: from the first contradiction on all is kept and nothing filed."""
+    second = cards.start(cards.copied(first))
+    at_s = {id(first): MIDNIGHT_S + 2 * HOUR_S, id(second): MIDNIGHT_S + 2 * HOUR_S}
+    kept = None
+    for turn in range(6):
+        gateway = (first, second)[turn % 2]
+        now_s = at_s[id(gateway)]
+        gateway.batch("dust", now_s)
+        gateway.live(now_s, now_s + 2 * HOUR_S)
+        at_s[id(gateway)] = now_s + 2 * HOUR_S
+        centre.take(gateway)
+        kept = kept or centre.values()
+    assert centre.values() == kept, "what was filed before the second card spoke, and nothing else"
+    assert all(len(values) == 1 for values in kept.values())
+    words = {reason for _, _, _, reason in centre.archive.conflicts()}
+    words |= {message.reason for message in centre.archive.messages("gw-plaza")}
+    assert words == {"", "sequence_conflict", "cloned"}
+    assert centre.archive.cloned("gw-plaza")
+
+
+def test_a_centre_that_files_on_is_caught(
+    first: Any, cards: Cards, centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: without the quarantine a stolen card fills in what the true one has not said yet."""
+    monkeypatch.setattr(Archive, "cloned", lambda *_: False)
+    second = cards.start(cards.copied(first))
+    for gateway, hours in ((first, 3), (second, 4)):
+        gateway.batch("dust", MIDNIGHT_S + 2 * HOUR_S)
+        gateway.live(MIDNIGHT_S + 2 * HOUR_S, MIDNIGHT_S + hours * HOUR_S)
     centre.take(first)
-    assert len(centre.values()) == len(kept) + 2, "the first is not disturbed"
+    kept = centre.values()
+    centre.take(second)
+    second.batch("dust", MIDNIGHT_S + 4 * HOUR_S)
+    second.live(MIDNIGHT_S + 4 * HOUR_S, MIDNIGHT_S + 6 * HOUR_S)
+    centre.take(second)
+    assert centre.values() != kept
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_restored_card_is_known_though_a_message_is_still_on_its_way(
+    first: Any, cards: Cards, centre: Centre, lost: int
+) -> None:
+    """The receipt stands before the card's end, number and hash agree: what was charged, or asked for, does not."""
+    card = cards.copied(first)
+    first.batch("dust", MIDNIGHT_S + 2 * HOUR_S)
+    first.live(MIDNIGHT_S + 2 * HOUR_S, MIDNIGHT_S + 5 * HOUR_S)
+    (first.enrolled.folder / "spool" / "outbox" / name_of(lost)).unlink()
+    centre.take(first)
+    restored = cards.start(card)
+    sealed = receipt(centre.archive, centre.enrolment, centre.secret)
+    said = open_receipt(sealed, public_key(centre.secret))
+    assert (said.settled_seq, said.again) == (lost - 1, ((lost, lost),))
+    restored.enrolled.drop("receipt.cose", sealed)
+    assert not lives_on(restored, MIDNIGHT_S + 6 * HOUR_S)
+    told = restored.db.told().older_copy or ""
+    assert ("micro-rho" in told, "after 2" in told) == (lost == 1, lost == 2)
+    first.enrolled.drop("receipt.cose", sealed)
+    assert lives_on(first, MIDNIGHT_S + 6 * HOUR_S), "the card itself goes on"
 
 
 def test_clones_that_went_on_unheard_all_fall_silent(first: Any, cards: Cards, centre: Centre) -> None:
@@ -166,7 +224,7 @@ def test_clones_that_went_on_unheard_all_fall_silent(first: Any, cards: Cards, c
     centre.take(second)
     assert centre.values() == kept
     assert centre.archive.totals("gw-plaza").settled_hash == digest(second.db.rows()[4])
-    assert centre.archive.exceptions("gw-plaza", 4) == [(4, "forked")]
+    assert centre.archive.exceptions("gw-plaza", 4) == [(3, "forked"), (4, "forked")]
     for gateway in (first, second):
         centre.answer(gateway)
         assert not lives_on(gateway, MIDNIGHT_S + 4 * HOUR_S)
