@@ -119,7 +119,8 @@ class _Port:
         self._flush()
         if self._deaf and self.pty.heard():
             self._listen()
-        self.host.look(partial(self.device.fault, now_ms=self.done_ms))
+        if self.device.has_faults:
+            self.host.look(partial(self.device.fault, now_ms=self.done_ms))
         hard_ms = self._bench.hard_limit_ms()
         if self.plug_ms:
             hard_ms = min(hard_ms, self.plug_ms[0])

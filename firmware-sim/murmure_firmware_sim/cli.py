@@ -11,7 +11,7 @@ settings: sds011 pmsx003     pm2_5 pm10 (ug/m3) average_ms
           nsrt_mk3           level_db time_constant_ms
           uart_decibel_bbaa  level_db time_constant_ms
           ld2450             crossings_per_min baud bluetooth
-          tfluna             distance_cm body_cm rate_hz crossings_per_min
+          tfluna             distance_cm body_cm rate_hz offset_cm crossings_per_min
 
 example: murmure sim device sds011 --link /tmp/dust --set pm2_5=12.3 pm10=26.1
          murmure sim device modbus_noise --link /tmp/noise --replay rec.csv --site plaza --metric laeq_1s

@@ -325,6 +325,11 @@ class FaultyDevice(Device):
         return self._source.inner
 
     @property
+    def has_faults(self) -> bool:
+        """Whether anything has ever been, is or will be wrong."""
+        return bool(self._faults or self._to_come or self._source.faults)
+
+    @property
     def has_people(self) -> bool:
         """Whether it sees how bodies move, not only that they cross."""
         return isinstance(self._source, Scene)
@@ -395,16 +400,17 @@ class FaultyDevice(Device):
 
     def receive(self, data: bytes, now_ms: int) -> list[Piece]:
         self._now_ms = max(self._now_ms, now_ms)
+        if not self.has_faults:
+            return self._device.receive(data, now_ms)
         self._let_happen(self._now_ms)
-        if self._faults:
-            refusal = self.fault("exception", self._now_ms)
-            self._device.refuses_with = None if refusal is None else int(refusal.arg)
-            self._device.answers_strangely = self.fault("other_slave", self._now_ms) is not None
+        refusal = self.fault("exception", self._now_ms)
+        self._device.refuses_with = None if refusal is None else int(refusal.arg)
+        self._device.answers_strangely = self.fault("other_slave", self._now_ms) is not None
         slept = self._device.asleep
         pieces = self._device.receive(data, now_ms)
         if slept and not self._device.asleep:
             self._source.powered_ms.append(now_ms)
-        if not pieces or not self._faults:
+        if not pieces:
             return pieces
         if self.fault("echo", self._now_ms) is not None:
             pieces = [(data + pieces[0][0], pieces[0][1]), *pieces[1:]]

@@ -32,6 +32,7 @@ _MOST = {
     "slave": 247,
     "baud": 1_000_000,
     "bluetooth": 1,
+    "offset_cm": 100,
     "time_constant_ms": LONGEST_TIME_CONSTANT_MS,
     "crossings_per_min": 150,
     "rate_hz": 250,

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 from murmure_firmware_sim.devices.tfluna import TfLuna, frame
+from murmure_firmware_sim.devices.walkers import passers
 from murmure_firmware_sim.steady import Steady
 from murmure_firmware_sim.street import Street
 
@@ -66,6 +67,25 @@ def test_idle_beam_shows_the_wall_to_a_centimetre() -> None:
     """Nobody there: 179 to 181 cm."""
     said = b"".join(piece for piece, _ in device().advance(T0_MS + MINUTE_MS))
     assert {179, 180, 181} == set(distances(said))
+
+
+def test_second_beam_sees_the_same_bodies_later_or_earlier() -> None:
+    """Thirty centimetres further in at 100 Hz: as many dips, each 170 to 220 ms after the first beam's or before it,
+    as the body comes in or goes out; every dip still stands alone."""
+    street = Street(3, "plaza")
+    minutes = range(T0_MS // MINUTE_MS, T0_MS // MINUTE_MS + 60)
+    expected = [each.inwards for m in minutes for each in passers(street.dip_slots(m), m, 1)]
+    starts = []
+    for offset_cm in (0, 30):
+        beam = TfLuna(street, 1, rate_hz=100, offset_cm=offset_cm)
+        beam.seek(T0_MS)
+        seen = distances(b"".join(piece for piece, _ in beam.advance(T0_MS + 60 * MINUTE_MS - 1)))
+        starts.append([at for at in range(1, len(seen)) if seen[at] < 144 <= seen[at - 1]])
+        assert beam.crossings == len(starts[-1])
+    later_ms = [10 * (second - first) for first, second in zip(*starts, strict=True)]
+    assert [ms > 0 for ms in later_ms] == expected
+    assert all(170 <= abs(ms) <= 220 for ms in later_ms)
+    assert len(later_ms) > 50
 
 
 def test_commands_are_answered_by_their_like() -> None:

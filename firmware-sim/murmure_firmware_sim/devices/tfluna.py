@@ -10,6 +10,7 @@ from random import Random
 from types import MappingProxyType
 
 from .base import DIP_MS, FOOTFALL, MS_PER_S, NO_VALUE, S_PER_MINUTE, SLOT_MS, Device, Source, sum8
+from .walkers import passers
 
 _VERSION, _RESET, _RATE, _TRIGGER, _FORMAT, _OUTPUT, _CHECK, _FACTORY, _SAVE = 1, 2, 3, 4, 5, 7, 8, 16, 17
 _CM, _MM = 1, 6
@@ -27,19 +28,32 @@ _JITTER = bytes((0, 0, 1, 2)[value % 4] for value in range(256))
 
 
 class TfLuna(Device):
-    """The beam across a doorway: the far wall, and now and then a body in between."""
+    """The beam across a doorway: the far wall, and now and then a body in between.
+
+    `offset_cm` makes it a second beam, so much further in: who comes in reaches it later than the first, who goes out
+    earlier, each at their own speed; two beams of one source and seed see the same bodies.
+    """
 
     name = "tfluna"
     quantity = FOOTFALL
     baud = 115200
     frame_bytes = 9
     latency_ms = 5
-    options = MappingProxyType({"distance_cm": "idle_cm", "body_cm": "body_cm", "rate_hz": "rate_hz"})
+    options = MappingProxyType(
+        {"distance_cm": "idle_cm", "body_cm": "body_cm", "rate_hz": "rate_hz", "offset_cm": "offset_cm"}
+    )
 
     def __init__(
-        self, source: Source, seed: int = 0, idle_cm: int = IDLE_CM, body_cm: int = BODY_CM, rate_hz: int = 10
+        self,
+        source: Source,
+        seed: int = 0,
+        idle_cm: int = IDLE_CM,
+        body_cm: int = BODY_CM,
+        rate_hz: int = 10,
+        offset_cm: int = 0,
     ) -> None:
         super().__init__(source, seed)
+        self._offset_mm = 10 * offset_cm
         self.idle_cm = idle_cm
         self.body_cm = body_cm
         self._factory_hz = rate_hz
@@ -51,19 +65,19 @@ class TfLuna(Device):
 
     def say(self, minute: int) -> list[bytes]:
         """`rate_hz` frames a second, at k/rate_hz of it; a body in the slot's first 200 ms."""
-        slots = self.source.dip_slots(minute)
+        dips = self._dips(minute)
         self._dips_per_s = [0] * S_PER_MINUTE
         self._dips_minute = minute
         if not self.output_on or self.rate_hz == 0:
             return [b""] * S_PER_MINUTE
         hz = self.rate_hz
         codes = bytearray(Random(self.seed << 32 | minute).randbytes(S_PER_MINUTE * hz).translate(_JITTER))
-        for slot in slots:
-            first = -(-slot * SLOT_MS * hz // MS_PER_S)
-            end = -(-(slot * SLOT_MS + DIP_MS) * hz // MS_PER_S)
-            body = 3 + (slot * 7 + minute) % len(_BODY_OFFSETS_CM)
+        for start_ms, body in dips:
+            first = max(0, -(-start_ms * hz // MS_PER_S))
+            end = min(len(codes), -(-(start_ms + DIP_MS) * hz // MS_PER_S))
             codes[first:end] = bytes((body,)) * (end - first)
-            self._dips_per_s[slot * SLOT_MS // MS_PER_S] += 1
+            if 0 <= start_ms < S_PER_MINUTE * MS_PER_S:
+                self._dips_per_s[start_ms // MS_PER_S] += 1
         table = self._table()
         said = b"".join([table[code] for code in codes])
         size = hz * self.frame_bytes
@@ -151,9 +165,21 @@ class TfLuna(Device):
 
     def _point(self, now_ms: int) -> bytes:
         minute, ms = divmod(now_ms, S_PER_MINUTE * MS_PER_S)
-        slot, into_ms = divmod(ms, SLOT_MS)
-        shadowed = into_ms < DIP_MS and slot in self.source.dip_slots(minute)
+        shadowed = any(start_ms <= ms < start_ms + DIP_MS for start_ms, _ in self._dips(minute))
         return self._table()[3 if shadowed else _JITTER[(now_ms * 2654435761 >> 12) & 0xFF]]
+
+    def _dips(self, minute: int) -> list[tuple[int, int]]:
+        """Returns when bodies step into the beam (ms into the minute), and the code of each reading of them."""
+        if not self._offset_mm:
+            return [(slot * SLOT_MS, _body(slot, minute)) for slot in self.source.dip_slots(minute)]
+        dips = []
+        for other in (minute - 1, minute, minute + 1):  # a step further may be in the next minute
+            for each in passers(self.source.dip_slots(other), other, self.seed):
+                later_ms = round(self._offset_mm / each.speed_mm_s * MS_PER_S) * (1 if each.inwards else -1)
+                start_ms = (other - minute) * S_PER_MINUTE * MS_PER_S + each.slot * SLOT_MS + later_ms
+                if -DIP_MS < start_ms < S_PER_MINUTE * MS_PER_S:
+                    dips.append((start_ms, _body(each.slot, other)))
+        return dips
 
     def _count(self, minute: int, first: int, end: int) -> None:
         if minute == self._dips_minute:
@@ -170,6 +196,10 @@ class TfLuna(Device):
 
     def _settings(self) -> tuple[int, bool, bool, int]:
         return self.rate_hz, self.output_on, self.check, self.format
+
+
+def _body(slot: int, minute: int) -> int:
+    return 3 + (slot * 7 + minute) % len(_BODY_OFFSETS_CM)
 
 
 def frame(distance: int, strength: int, temperature_c: float = _TEMPERATURE_C) -> bytes:
