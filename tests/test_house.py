@@ -65,10 +65,10 @@ LIBRARIES: dict[str, set[str]] = {
 
 # Where the machine's clock may be named; everyone else is told the time.
 CLOCK_HOMES = {
+    "murmure_edge/clock.py",
     "murmure_edge/serial_link.py",
     "murmure_edge/timeline.py",
     "murmure_edge/uplink.py",
-    "murmure_edge/sense.py",
     "murmure_edge/send.py",
     "murmure_ingest/subscriber.py",
     "murmure_ingest/enrolment.py",

@@ -20,6 +20,8 @@ from typing import Any
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.stream import QUANTITIES
 
+from murmure_edge.clock import AUTO, SOURCES
+
 Option = bool | int | float | str
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # fits a topic level and a certificate's common name
@@ -87,7 +89,7 @@ class PortConfig:
 class GatewayConfig:
     """`gateway.toml`. `data` belongs to sense, `send_data` to send; they meet in `outbox` and `inbox` only. `broker`:
     None in a white zone, where a courier carries the messages. `keep_messages`: how many stay in gateway.db after the
-    centre's receipt, in case that it loses them."""
+    centre's receipt, in case that it loses them. `clock`: who must vouch for the time, see `murmure_edge.clock`."""
 
     file: Path
     gateway: str
@@ -99,6 +101,7 @@ class GatewayConfig:
     broker: Broker | None
     ports: tuple[PortConfig, ...]
     keep_messages: int = KEEP_MESSAGES
+    clock: str = AUTO
 
     @property
     def white_zone(self) -> bool:
@@ -268,6 +271,14 @@ def _calibration(port: _Table, streams: Mapping[str, str], required: bool) -> Ca
     )
 
 
+def _clock(table: _Table) -> str:
+    mend = f"write one of {', '.join(SOURCES)}"
+    source = table.text("clock", mend, default=AUTO)
+    if source not in SOURCES:
+        raise table.refuse("clock", f"{source!r} is unknown", mend)
+    return source
+
+
 def load(path: Path) -> GatewayConfig:
     """Returns `gateway.toml`; relative paths are relative to that file. Raises ConfigError for anything else."""
     file = path.absolute()
@@ -291,6 +302,7 @@ def load(path: Path) -> GatewayConfig:
         broker=broker,
         ports=tuple(ports),
         keep_messages=table.integer("keep_messages", 0, 1_000_000, KEEP_MESSAGES),
+        clock=_clock(table),
     )
     table.close()
     folders = [config.data, config.outbox, config.inbox, config.send_data]

@@ -245,7 +245,8 @@ class Port:
         now_ms = self._link.now_ms()
         if now_ms < self._batch_from_ms:
             # The wall clock was set back: nothing that was noted may lie ahead of it.
-            self._opened_ms = self._wake_ms = self._judged_ms = now_ms
+            self._opened_ms = self._judged_ms = now_ms
+            self._wake_ms = now_ms + self._driver.silence_ms
             self._warm_until_ms = min(self._warm_until_ms, now_ms + self._driver.warm_up_ms)
             self._last_good_ms = None if self._last_good_ms is None else now_ms
         self._began_ms = now_ms if self._began_ms is None else min(self._began_ms, now_ms)

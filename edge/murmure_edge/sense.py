@@ -2,7 +2,7 @@
 
 One thread per port puts batches on one bounded queue; this one thread owns windows, ledger and outbox. Time is that of
 the readings: a window closes when every port has passed its end, so that a replayed week and a lived one take the same
-path. The wall clock is read in `WallClock` and nowhere else.
+path. Nothing begins before somebody vouches for the time (`murmure_edge.clock`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import resource
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,7 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
 from murmure_privacy.gate import Mechanism
@@ -31,6 +30,7 @@ from murmure_privacy.release import Message
 from murmure_privacy.wire import MESSAGE_LIMIT, open_message, public_key, seal_health
 
 from murmure_edge import health
+from murmure_edge.clock import ANY, STEP_MS, Clock, LiveClock
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
 from murmure_edge.folders import names, opened, prepare_folders, read_regular
 from murmure_edge.gateway_db import DiskFull, GatewayDb
@@ -56,46 +56,9 @@ from murmure_edge.sensors.base import Driver, SettingError
 LIVE_BATCH_MS = 1000
 _QUEUE_BATCHES = 64  # bounds what is in flight; a port that is too fast waits
 _TURN_S = 0.25
+_TIME_S = 1.0  # between two looks whether the time is trusted
 _INBOX_S = 1.0
-_STEP_S = 5.0  # a clock put forward by more than this was stepped, not slewed
 _PR_SET_DUMPABLE = 4
-
-
-class Clock(Protocol):
-    """How `sense` learns of time beside what its readings carry."""
-
-    def monotonic(self) -> float:
-        """Returns seconds that never fall, for pauses between looks at the inbox."""
-
-    def stepped_forward(self) -> bool:
-        """Returns whether the clock that stamps readings was put forward since the last call."""
-
-    def now_ms(self) -> int:
-        """Returns that clock's instant, UTC; asked after a step only."""
-
-
-class WallClock:
-    """The real one: the wall clock against the time since boot."""
-
-    def __init__(self) -> None:
-        self._offset_s = self._offset()
-
-    @staticmethod
-    def _offset() -> float:
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    def monotonic(self) -> float:
-        """See Clock.monotonic."""
-        return time.monotonic()
-
-    def stepped_forward(self) -> bool:
-        """See Clock.stepped_forward."""
-        before, self._offset_s = self._offset_s, self._offset()
-        return self._offset_s - before > _STEP_S
-
-    def now_ms(self) -> int:
-        """See Clock.now_ms."""
-        return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -171,6 +134,7 @@ class Sense:
             raise ConfigError(str(self._config.file), "port", "no sensor", "write a [[port]] table for each sensor")
         self._require_whole_past()
         self._outbox.start(self._db.settled + 1, self._db.next_message()[0] - 1)
+        self._await_time()
         threads = [threading.Thread(target=port.run, name=port.name, daemon=True) for port in self._ports]
         for thread in threads:
             thread.start()
@@ -181,6 +145,19 @@ class Sense:
             self._stop.set()
             while any(thread.is_alive() for thread in threads) or not self._batches.empty():
                 self._drain()
+
+    def _await_time(self) -> None:
+        """Returns when the time can be trusted, or when asked to stop. A wrong one would spend another day's budget."""
+        if not self._clock.trusted():
+            self._say(
+                "clock: nobody vouches for the time (no network time yet, no real-time clock that agrees); nothing is "
+                f'measured until then. clock = "{ANY}" in gateway.toml takes the time as it is'
+            )
+            while not self._clock.trusted():
+                if self._stop.wait(_TIME_S):
+                    return
+            self._say("clock: trusted")
+        self._clock.begin()
 
     def _require_whole_past(self) -> None:
         """Raises LedgerDamaged if a receipt has shown that this is an older copy, or if the outbox holds a message of
@@ -259,7 +236,7 @@ class Sense:
             while True:  # what was stamped before the step would open windows in the past
                 _require_sound(self._batches.get_nowait())
         # A port that read its clock just before the step may post later still: its horizon betrays it.
-        self._not_before_ms = self._clock.now_ms() - int(_STEP_S * 1000)
+        self._not_before_ms = self._clock.now_ms() - STEP_MS
         self._before_start.clear()
         for view in self._views.values():
             view.horizon_ms = None
@@ -336,9 +313,14 @@ class Sense:
                 boot=self._db.boot(),
                 ports={name: view.state for name, view in self._views.items()},
                 outbox_depth=self._db.depth(),
-                clock="behind" if self._publisher.waits_until_s > self._now_s else "ok",
+                clock=self._clock_state(),
             )
             self._outbox.put_health(seal_health(report, self._secret))
+
+    def _clock_state(self) -> str:
+        if self._publisher.waits_until_s > self._now_s:
+            return "behind"
+        return "ok" if self._clock.trusted() else "unsynced"
 
     def _in_order(self, letters: list[Letter]) -> list[Letter]:
         """Receipts first, then policies as they were written: file names say nothing of which came before which, and a
@@ -489,10 +471,11 @@ def main(config_path: Path) -> int:
     """`murmure edge sense`: the gateway's first process on real ports and the wall clock."""
     from murmure_edge.serial_link import SerialLink
 
+    clock = LiveClock(load(config_path).clock)
     return start(
         config_path,
-        lambda _, port, baud, stop: SerialLink(port.path, baud, stop),
-        WallClock(),
+        lambda _, port, baud, stop: SerialLink(port.path, baud, stop, clock.now_ms),
+        clock,
         LIVE_BATCH_MS,
         say,
     )

@@ -1,6 +1,6 @@
-"""The real link: bytes from a serial port, stamped by the wall clock. The only user of pyserial.
+"""The real link: bytes from a serial port, stamped as they come. The only user of pyserial.
 
-This file is also the one home of the wall clock for ports: nobody else in their threads reads a clock or sleeps.
+Nobody else in a port's thread sleeps, or asks what time it is.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 import termios
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import serial
 
+from murmure_edge.clock import wall_ms
 from murmure_edge.link import LinkDenied, LinkLost
 
 SerialPort = serial.Serial
@@ -22,6 +24,7 @@ SerialPort = serial.Serial
 READ_SLICE_S = 1.0  # how long a read may hold its thread before it looks whether it should stop
 GATHER_S = 0.01  # the rest of a burst comes in this time: one read for it instead of one per byte
 WRITE_TIMEOUT_S = 2.0
+CORRECTED_MS = 100  # a clock that is slowed down by its last digit was not put back
 
 
 def open_port(address: str, baud: int) -> SerialPort:
@@ -65,15 +68,17 @@ def _reason(error: Exception) -> str:
 
 
 class SerialLink:
-    """A serial port on the wall clock; see `murmure_edge.link.Link`.
+    """A serial port in living time; see `murmure_edge.link.Link`. `now_ms`: UTC milliseconds, `sense`'s own clock.
 
     `stop` ends waiting early: who sets it gets the port's thread back within a second.
     """
 
-    def __init__(self, address: str, baud: int, stop: threading.Event) -> None:
+    def __init__(self, address: str, baud: int, stop: threading.Event, now_ms: Callable[[], int] = wall_ms) -> None:
         self._address = address
         self._baud = baud
         self._stop = stop
+        self._now_ms = now_ms
+        self._latest_ms = 0
         self._port: SerialPort | None = None
 
     def open(self) -> None:
@@ -89,8 +94,11 @@ class SerialLink:
                 port.close()
 
     def now_ms(self) -> int:
-        """See Link.now_ms: the wall clock."""
-        return time.time_ns() // 1_000_000
+        """See Link.now_ms."""
+        now_ms = self._now_ms()
+        if not now_ms < self._latest_ms <= now_ms + CORRECTED_MS:
+            self._latest_ms = now_ms
+        return self._latest_ms
 
     def read(self, deadline_ms: int) -> tuple[bytes, int]:
         """See Link.read."""

@@ -27,15 +27,22 @@ class BenchClock:
     """Time comes with the bytes and is never stepped; only pauses between looks at the inbox are real."""
 
     def monotonic(self) -> float:
-        """See murmure_edge.sense.Clock."""
+        """See murmure_edge.clock.Clock."""
         return time.monotonic()
 
+    def trusted(self) -> bool:
+        """See murmure_edge.clock.Clock: the bench vouches for its own time."""
+        return True
+
+    def begin(self) -> None:
+        """See murmure_edge.clock.Clock."""
+
     def stepped_forward(self) -> bool:
-        """See murmure_edge.sense.Clock."""
+        """See murmure_edge.clock.Clock."""
         return False
 
     def now_ms(self) -> int:
-        """See murmure_edge.sense.Clock; never asked, since this clock is never stepped."""
+        """See murmure_edge.clock.Clock; never asked, since this clock is never stepped."""
         return 0
 
 

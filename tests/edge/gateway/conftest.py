@@ -316,7 +316,8 @@ class Enrolled:
         """`gateway.toml` with the [[port]] tables given."""
         self.file.write_text(
             'gateway = "gw-plaza"\ndata = "data"\noutbox = "spool/outbox"\ninbox = "spool/inbox"\n'
-            'send_data = "send"\ntrust = "trust.toml"\n[broker]\nhost = "127.0.0.1"\nport = 9\nretry_cap_s = 1\n'
+            'send_data = "send"\ntrust = "trust.toml"\nclock = "any"\n'
+            '[broker]\nhost = "127.0.0.1"\nport = 9\nretry_cap_s = 1\n'
             + "".join(f"[[port]]\n{port}\n" for port in ports)
         )
         return self.file
@@ -379,16 +380,24 @@ class NoLink:
 
 
 class ToldClock:
-    """Every look at the inbox is due, and the clock steps when the test says so."""
+    """Every look at the inbox is due, and the clock is trusted and steps when the test says so."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.stepped = False
+        self.vouched = True
+        self.begun = False
         self.wall_s = 0
 
     def monotonic(self) -> float:
         self.now_s += 10
         return self.now_s
+
+    def trusted(self) -> bool:
+        return self.vouched
+
+    def begin(self) -> None:
+        self.begun = True
 
     def stepped_forward(self) -> bool:
         stepped, self.stepped = self.stepped, False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import murmure_edge.publisher
@@ -157,6 +159,54 @@ def test_a_clock_put_forward_withholds_what_was_open_and_begins_anew(running: An
         ("1h", days + 1, days + 2, "released"),
     ]
     assert "clock: put forward; what was open is withheld" in running.said
+
+
+def test_nothing_begins_before_the_time_is_trusted(turned: Callable[..., Any], eventually: Callable[..., None]) -> None:
+    """No port is opened and no window while nobody vouches for the time; one line says why, one that it is over."""
+    gateway = turned()
+    gateway.clock.vouched = False
+    opened: list[bool] = []
+    gateway.sense._ports = [SimpleNamespace(name="dust", run=lambda: opened.append(gateway.clock.begun))]
+
+    def technician() -> None:
+        eventually(lambda: gateway.said, "the line")
+        time.sleep(0.2)
+        opened.append(gateway.clock.begun)
+        gateway.clock.vouched = True
+        eventually(lambda: len(opened) == 2, "the port")
+        gateway.sense.stop()
+
+    thread = threading.Thread(target=technician)
+    thread.start()
+    gateway.sense.run()
+    thread.join()
+    assert opened == [False, True]
+    assert [line.partition(":")[0] for line in gateway.said] == ["clock", "clock"]
+    assert 'clock = "any"' in gateway.said[0] and gateway.said[1] == "clock: trusted"
+
+
+def test_who_asks_to_stop_is_heard_while_the_time_is_awaited(turned: Callable[..., Any]) -> None:
+    """A gateway that waits for the time ends as any other."""
+    gateway = turned()
+    gateway.clock.vouched = False
+    gateway.sense._ports = [SimpleNamespace(name="dust", run=lambda: None)]
+    gateway.sense.stop()
+    gateway.sense.run()
+    assert not gateway.clock.begun and gateway.sense._boot_s is None
+
+
+def test_health_tells_that_nobody_vouches_for_the_time_any_more(running: Any) -> None:
+    """A gateway that has begun goes on without the network; its reports say that its clock runs free."""
+
+    def clock() -> str:
+        sealed = (running.enrolled.folder / "spool" / "outbox" / "health.cose").read_bytes()
+        return open_health(sealed, public_key(running.secret)).clock
+
+    assert clock() == "ok"
+    running.clock.vouched = False
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 900)
+    running.live(MIDNIGHT_S + 900, MIDNIGHT_S + 901)
+    assert clock() == "unsynced"
 
 
 def test_a_step_before_the_start_is_waited_for(turned: Callable[..., Any]) -> None:

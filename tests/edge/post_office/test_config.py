@@ -149,6 +149,7 @@ def test_a_metered_line_has_a_limit(gateway):
         (('data = "data"', 'data = "a\\u0000b"'), "data"),
         (('data = "data"', 'data = "spool/outbox"'), "data"),
         (('data = "data"', 'data = "spool/outbox/deeper"'), "data"),
+        (('trust = "trust.toml"', 'trust = "trust.toml"\nclock = "gps"'), "clock"),
         (("[broker]", "[brokers]"), "brokers"),
         (('host = "127.0.0.1"', ""), "broker.host"),
         (("mqtt = 5", "bytes_per_day = 49999"), "broker.bytes_per_day"),
