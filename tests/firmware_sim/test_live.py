@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import serial
 from murmure_firmware_sim.devices import DEVICES
+from murmure_firmware_sim.errors import SimError
+from murmure_firmware_sim.scenario import check_settings
 
 SimDevice = Callable[..., Path]
 HEADER = "timestamp_utc,site,metric,value,unit\n"
@@ -83,6 +85,19 @@ def test_recording_is_played_from_its_first_row(sim_device: SimDevice, tmp_path:
             seen.add((int.from_bytes(frame[2:4], "little") // 10, int.from_bytes(frame[4:6], "little") // 10))
     assert seen <= {(10 + m, 20 + m) for m in range(10)}
     assert len(seen) >= 4
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_help_names_every_device_with_its_settings(name: str) -> None:
+    """What `--set` takes is what `--help` lists, in the same words."""
+    command = [sys.executable, "-m", "murmure.cli", "sim", "device", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    listed = said.partition("settings:")[2].partition("example:")[0]
+    (line,) = [line for line in listed.splitlines() if name in line.split()]
+    with pytest.raises(SimError) as refused:
+        check_settings("", "", name, {"nonsense": 1})
+    settings = refused.value.mend.removeprefix("write one of ").split(", ")
+    assert set(line.split()) - set(DEVICES) - {"(ug/m3)"} == set(settings)
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,15 @@ def test_one_that_was_left_measuring_refuses_a_start_and_can_be_read() -> None:
     assert len(ask(sensor, 3)[1]) == 40
 
 
+def test_one_that_was_left_asleep_is_woken_by_a_power_cut() -> None:
+    """As another program left it: no answer, until the power comes back."""
+    sensor = device()
+    sensor.be_asleep()
+    assert said(sensor, START + STATUS) == []
+    sensor.power_cycle(T0_MS)
+    assert said(sensor, START) == [STARTED]
+
+
 def test_command_after_rubbish_in_halves_is_heard() -> None:
     """Rubbish, a frame cut short and a flag too many are passed over; half a frame is waited for."""
     sensor = device()

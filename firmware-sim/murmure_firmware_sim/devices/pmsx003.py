@@ -14,7 +14,7 @@ _COMMAND_BYTES = 7
 _MODE, _READ, _SLEEP = 0xE1, 0xE2, 0xE4
 _FAN_STARTS_S = 6
 _VERSION = 0x97
-_MOST_UG_M3, _MOST_WORD = 999, 0xFFFF
+_MOST_WORD = 0xFFFF
 _SAME_UP_TO_UG_M3 = 30  # there the factory's calibration and that for the atmosphere part
 _FRAMES_KEPT = 4096
 
@@ -126,7 +126,7 @@ def _words(fine_tenths: int, coarse_tenths: int) -> list[int]:
 
 
 def _whole(tenths: int) -> int:
-    return min(_MOST_UG_M3, (tenths + 5) // 10)
+    return (tenths + 5) // 10
 
 
 def _frame(data: bytes) -> bytes:
