@@ -37,7 +37,7 @@ from murmure_privacy.release import Message, Node, Outcome, Release
 from murmure_privacy.windowing import OpenWindows
 from murmure_privacy.wire import seal_message
 
-from murmure import audit, audit_picture
+from murmure import audit, audit_noise, audit_picture
 
 RHO = Decimal(2)
 EPSILON = accountant.epsilon(RHO, Decimal("1e-6")).quantize(Decimal("1e-9"))
@@ -572,20 +572,20 @@ def binomial(seen: int, tries: int, chance: float) -> float:
 @pytest.mark.parametrize(("risk", "fails"), [(1.01e-6, False), (0.99e-6, True)])
 def test_a_look_fails_at_one_in_a_million(risk: float, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a right gateway shows once in a million times is a finding, what it shows a little more often is none."""
-    monkeypatch.setattr(audit, "LIKELY", {"odd": lambda noise: audit.Oddity(risk, "it is odd")})
+    monkeypatch.setattr(audit, "LIKELY", {"odd": lambda noise: audit_noise.Oddity(risk, "it is odd")})
     report = audited(Agent(), FEW, scripts_of("beam")[:1])
     assert alarms(report) == ({"odd"} if fails else set())
     assert report.checks[-1].risk == risk
 
 
-def noise_with(columns: Sequence[Sequence[int]]) -> audit.Noise:
+def noise_with(columns: Sequence[Sequence[int]]) -> audit_noise.Noise:
     """So many runs of one stream, in turns without and with its canary, in which these integers left in one closing."""
     (script,) = scripts_of("beam")[:1]
     runs = len(columns[0])
     coordinate = next(iter(script.canaries[0].shifts))
-    return audit.Noise(
+    return audit_noise.Noise(
         script,
-        [audit.Slot(coordinate, SIGMA) for _ in columns],
+        [audit_noise.Slot(coordinate, SIGMA) for _ in columns],
         [array("q", column) for column in columns],
         [0] * len(columns),
         [(bool(run % 2),) for run in range(runs)],
@@ -605,25 +605,27 @@ def test_each_look_says_how_rarely_a_right_gateway_is_so_odd() -> None:
     # 100 runs of each street, of a sawtooth without any common value but one pair in each.
     saw = [run // 2 * 1000 + run % 2 for run in range(200)]
     pair = [*saw[:198], saw[0], saw[1]]
-    found = audit.LIKELY["repeats"](noise_with([pair] * 5))
+    found = audit_noise.LIKELY["repeats"](noise_with([pair] * 5))
     assert found.risk == pytest.approx(2 * comb(100, 2) * equal**5 / 2, rel=1e-9)
     # Every integer has its double in the next run of its street.
     doubles = [run // 4 * 1000 for run in range(200)]
     due = 2 * 50 * equal
-    assert audit.LIKELY["starts"](noise_with([doubles])).risk == pytest.approx(
+    assert audit_noise.LIKELY["starts"](noise_with([doubles])).risk == pytest.approx(
         exp(100 - due - 100 * log(100 / due)), rel=1e-9
     )
     # One bit is set in every run, of the two that are looked at.
-    low = audit.LIKELY["low bits"](noise_with([[1] * 200]))
+    low = audit_noise.LIKELY["low bits"](noise_with([[1] * 200]))
     assert low.risk == pytest.approx(2 * two_sided(sqrt(200)), rel=1e-9)
     # The canary moves the first integer by 4 as it may, the second by 4 + 2 sigma.
     moved = noise_with(
         [[4 * (run % 2) for run in range(200)], [(4 + 2 * int(SIGMA)) * (run % 2) for run in range(200)]]
     )
-    assert audit.LIKELY["moves"](moved).risk == pytest.approx(2 * two_sided(2 / sqrt(1 / 100 + 1 / 100)), rel=1e-9)
+    assert audit_noise.LIKELY["moves"](moved).risk == pytest.approx(
+        2 * two_sided(2 / sqrt(1 / 100 + 1 / 100)), rel=1e-9
+    )
     # Two that are the same, and far from what they were in the run before: one pair, and twice the start before.
     turns = [(-1) ** (run // 2) * 8 for run in range(200)]
-    same = audit.LIKELY["correlation"](noise_with([turns, turns]))
+    same = audit_noise.LIKELY["correlation"](noise_with([turns, turns]))
     assert same.risk == pytest.approx(5 * two_sided(sqrt(200) * 8 / SIGMA), rel=1e-9)
 
 
@@ -635,7 +637,7 @@ def test_one_closing_without_noise_is_as_rare_as_said() -> None:
     radius = sqrt(chi_square_quantile(0.99, 10) / 50)  # 50 runs of each street tell where the sums are
     chance = near_chance([SIGMA] * 10, radius)
     assert chance < 1e-4
-    quiet = audit.LIKELY["noiseless"](noise_with([near] * 10))
+    quiet = audit_noise.LIKELY["noiseless"](noise_with([near] * 10))
     assert quiet.risk == pytest.approx(4 * (1 - (1 - chance) ** 100), rel=1e-6)
 
 
