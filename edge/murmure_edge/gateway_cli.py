@@ -1,4 +1,4 @@
-"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `enrol`, `wipe` and `replay`."""
+"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `export`, `enrol`, `wipe` and `replay`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         if name == "ledger":
             parser.add_argument("--at", metavar="TIME", help="what is spent and left at this instant, in UTC with a Z")
             parser.add_argument("--json", action="store_true", help="one JSON line per charge; with --at one document")
+    export = _parser(
+        commands,
+        "export",
+        "exchange messages for receipts and policies with a USB stick",
+        "example: murmure edge export /media/stick --config gateway.toml",
+    )
+    export.add_argument("folder", type=Path, metavar="DIR", help="where the stick is mounted, or a folder on it")
+    _place(export)
+    export.add_argument("--json", action="store_true", help="print what was exchanged as JSON")
+    export.set_defaults(handler=_export)
     enrol = _parser(
         commands,
         "enrol",
@@ -90,6 +100,31 @@ def _place(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--system", action="store_true", help="the installed gateway's: /etc/murmure and /var/lib")
 
 
+def _config_of(args: argparse.Namespace) -> Path:
+    from murmure_edge.enrol import Layout
+
+    config: Path = Layout.installed().config if args.system else args.config
+    return config
+
+
+def _export(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from murmure_edge.courier import export
+
+    visit = export(_config_of(args), args.folder)
+    if args.json:
+        print(json.dumps(asdict(visit)))
+        return 0
+    if visit.own_disk:
+        print(f"murmure: {args.folder}: lies on the gateway's own disk; is the stick mounted there?", file=sys.stderr)
+    print(
+        f"{visit.written} messages written, {visit.present} were there already; {visit.letters} letters of the centre "
+        f"taken, settled up to {visit.settled_seq}, {visit.removed} settled messages cleared from the stick"
+    )
+    return 0
+
+
 def _enrol(args: argparse.Namespace) -> int:
     from importlib.metadata import version
 
@@ -114,10 +149,9 @@ def _enrol(args: argparse.Namespace) -> int:
 
 
 def _wipe(args: argparse.Namespace) -> int:
-    from murmure_edge.enrol import Layout
     from murmure_edge.wipe import what_is_there, wipe
 
-    config = Layout.installed().config if args.system else args.config
+    config = _config_of(args)
     if not args.yes:
         for path in what_is_there(config):
             print(path)

@@ -229,7 +229,7 @@ def _import(args: argparse.Namespace) -> int:
         print(f"{len(words)} files: {told}")
         for reason, count in sorted(reasons.items()):
             print(f"  refused: {reason}: {count}")
-    return 1 if reasons else 0
+    return 1 if reasons.keys() - {"stale_health"} else 0  # a stick that comes twice brings the same report
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -46,7 +46,10 @@ def import_folder(folder: Path, archive: Archive, intake: Intake, secret: bytes)
     inbox = folder / "inbox"
     if inbox.is_dir():
         for speaker in heard.values():
-            _answer(inbox if len(heard) == 1 else inbox / speaker.gateway, speaker, archive, secret)
+            places = [inbox, inbox / speaker.gateway]
+            _answer(places.pop(0 if len(heard) == 1 else 1), speaker, archive, secret)
+            # What an earlier import left in the other place is older, and would be read beside it.
+            (places[0] / "receipt.cose").unlink(missing_ok=True)
     return words
 
 

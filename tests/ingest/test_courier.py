@@ -55,6 +55,22 @@ def test_one_key_can_carry_several_gateways(centre: Any, tmp_path: Path) -> None
         assert wire.open_receipt(sealed, wire.public_key(centre.secret)).gateway == name
 
 
+def test_an_answer_lies_in_one_place_only(centre: Any, tmp_path: Path) -> None:
+    """Whether a tour had one gateway or several: an older receipt in the other place would be read beside it."""
+    first, second = centre.gateway("gw-a", "a"), centre.gateway("gw-b", "b")
+    key = tmp_path / "key"
+    fill(key / "outbox", first)
+    (key / "inbox").mkdir()
+    bring(centre, key)
+    fill(key / "outbox", second)
+    bring(centre, key)
+    assert sorted(path.parent.name for path in key.rglob("receipt.cose")) == ["gw-a", "gw-b"]
+    for path in (key / "outbox").glob("gw-b-*"):
+        path.unlink()
+    bring(centre, key)
+    assert sorted(path.parent.name for path in key.rglob("receipt.cose")) == ["gw-b", "inbox"]
+
+
 def test_rubbish_on_a_key_is_counted(centre: Any, tmp_path: Path) -> None:
     """Strangers' messages, huge files and folders with such a name do not stop the rest."""
     gateway, stranger = centre.gateway(published=False), centre.gateway("gw-other", "other")

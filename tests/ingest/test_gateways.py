@@ -40,6 +40,7 @@ def test_an_enrolled_gateway_reads_its_files_and_is_heard(centre: Any) -> None:
     assert (trust.gateway, trust.quartier, trust.site, trust.simulated) == ("gw-plaza", "centre", "plaza", True)
     assert trust.centre == wire.public_key(centre.secret)
     assert trust.stewards == (centre.steward[1],)
+    assert config.broker is not None
     assert (config.broker.host, config.broker.port, config.broker.mqtt) == ("127.0.0.1", 1883, 5)
     assert [(p.name, p.device, p.path, dict(p.streams)) for p in config.ports] == [
         ("beam", "tfluna", "/dev/ttyUSB0", {"footfall": "plaza/footfall"}),
