@@ -38,7 +38,8 @@ def pms(link: Path, model: str, *command: str) -> subprocess.Popen[str]:
 def test_pypms_reads_the_three_sensors_of_dust(sim_device: SimDevice, tmp_path: Path) -> None:
     """`pms -m SDS011|SPS30|PMS5003 ... serial` prints two lines each with the values set, and `csv --capture` a file
     that it decodes again. The PMS5003 has to be passive before: PyPMS looks for an acknowledgement once, at the head of
-    everything that came in its ten seconds of pre-heating. All at once, for those ten seconds."""
+    everything that came in its ten seconds of pre-heating. The SPS30 has to show values without a byte to be stuffed:
+    PyPMS takes 47 bytes for a frame. All at once, for those ten seconds."""
     capture = tmp_path / "capture.csv"
     dust, sps, plantower = (
         sim_device("sds011", *AIR),
