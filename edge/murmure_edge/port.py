@@ -136,6 +136,8 @@ class Port:
             while now_ms < gap_ends_ms and not self._stop.is_set():
                 data, now_ms = link.read(gap_ends_ms)
                 self._take_in(data, now_ms)
+                if data and isinstance(driver, PolledDriver):
+                    link.expect(gap_ends_ms)  # it has answered, and will say nothing that would bring the time there
                 if now_ms >= self._hand_on_ms or now_ms < self._batch_from_ms:
                     self._hand_on(None)
                     gap_ends_ms = min(gap_ends_ms, now_ms + COMMAND_GAP_MS)  # the wall clock may have been set back
