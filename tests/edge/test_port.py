@@ -108,6 +108,8 @@ class ScriptedLink:
 
 def _run(link: ScriptedLink, device: str, batch_ms: int = 60_000, **settings: object) -> list[PortBatch]:
     batches: list[PortBatch] = []
+    if device == "modbus_noise":
+        settings = {"profile": "renke", "baud": 9600}  # asks for no model: from the first second on it is polled
     port = Port("beam", link, make_driver(device, settings), batches.append, batch_ms=batch_ms, stop=link.stop)
     port.run()
     return batches

@@ -27,6 +27,7 @@ from murmure_edge.timeline import TimelineLink
 START_MS = 1_763_683_200_000
 SECONDS = 420
 DEVICES = {"beam": "tfluna", "dust": "sds011", "noise": "modbus_noise"}
+SETTINGS: dict[str, dict[str, object]] = {"modbus_noise": {"profile": "renke", "baud": 9600}}  # asks for no model
 # What a device sends for each good frame, and the shorter replies of a TF-Luna to its five opening commands.
 FRAME_BYTES = {"beam": 9, "dust": 10, "noise": 7}
 OPENING_SHORTFALL = {"beam": 5 * 9 - 28, "dust": 0, "noise": 0}
@@ -73,7 +74,7 @@ def play(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         stop, batches = threading.Event(), queue.Queue[PortBatch](64)
         threads = []
         for index, (name, device) in enumerate(DEVICES.items()):
-            driver = make_driver(device, {})
+            driver = make_driver(device, SETTINGS.get(device, {}))
             link = TimelineLink(home / "gw-1", index, name, str(home / name), driver.baud, stop)
             port = Port(name, link, driver, batches.put, batch_ms=batch_ms, stop=stop)
             threads.append(threading.Thread(target=port.run, daemon=True))

@@ -137,13 +137,16 @@ class Driver(Protocol):
 
     NAME: ClassVar[str]
     QUANTITIES: ClassVar[tuple[str, ...]]
-    PLAUSIBLE: ClassVar[Plausible]
     memory_readings: Mapping[str, int]
     baud: int
     silence_ms: int  # without a good frame for so long: stalled, and `opening` is sent again
     warm_up_ms: int  # of every opening's readings the first so many milliseconds are discarded, whatever they say
     counters: Counters
     told: Told
+
+    @property
+    def PLAUSIBLE(self) -> Plausible:
+        """A constant of its class, but where a setting names the make."""
 
     @staticmethod
     def scanner(counters: Counters) -> FrameScanner:
