@@ -33,7 +33,9 @@ def _add_decode(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog='example: echo "aa c0 d4 04 3a 0a a1 60 1d ab" | murmure edge decode --device sds011 --hex',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--device", required=True, metavar="NAME", help="such as sds011; any other word is answered with the list")
+    parser.add_argument(
+        "--device", required=True, metavar="NAME", help="such as sds011; any other word is answered with the list"
+    )
     parser.add_argument("--hex", action="store_true", help="the input is hexadecimal text, blanks allowed")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the bytes (default: standard input)")
     parser.set_defaults(handler=_decode)

@@ -26,6 +26,7 @@ from murmure_edge import inbox, outbox
 from murmure_edge.allowance import Allowance, cost_bytes
 from murmure_edge.config import Broker, GatewayConfig, Trust, load, load_trust
 from murmure_edge.folders import names, opened, prepare_folders, read_regular, write_whole
+from murmure_edge.supervisor import Supervisor
 from murmure_edge.uplink import WINDOW, Acknowledged, Arrived, Topics, Uplink, UplinkLost
 
 POLL_S = 0.2  # how soon a new message is noticed
@@ -35,6 +36,7 @@ _ACK_PATIENCE_S = 30.0
 _LOOK_S = 5.0  # how often the folder is read although its time stamp, which has steps, has not changed
 _REPEAT_S = 2  # the first wait before a new connection carries a message again: a flapping line must not pay each flap
 _LONGEST_S = 21_600
+_BEAT_S = 1.0  # how often the service manager may hear that a pause is one
 _POLICIES_KEPT = 2  # only the newest can still be news to sense
 
 
@@ -113,7 +115,9 @@ class PostOffice:
         now_s: Callable[[], int],
         monotonic: Callable[[], float],
         say: Callable[[str], None],
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
+        self._alive = alive
         self._config, self._broker, self._topics, self._log = config, required_broker(config), topics, log
         self._now_s, self._monotonic, self._say = now_s, monotonic, say
         self._allowance = Allowance(self._broker.bytes_per_day, monotonic)
@@ -134,6 +138,7 @@ class PostOffice:
         """Carries post over `uplink` until `stop`. Raises UplinkLost."""
         self._begin()
         while not stop.is_set():
+            self._alive()
             self._publish(uplink)
             for event in uplink.turn(POLL_S):
                 self._take(event)
@@ -276,14 +281,15 @@ def run(
     now_s: Callable[[], int],
     monotonic: Callable[[], float],
     say: Callable[[str], None],
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Carries post until `stop` is set. `now_s`: UTC seconds; `monotonic`: seconds; `say`: one line for the journal,
-    at changes of state only."""
+    at changes of state only; `alive`: called in every turn, with or without a broker."""
     topics = Topics.of(trust.quartier, trust.gateway)
     broker = required_broker(config)
     where = f"broker {broker.host}:{broker.port}"
     with closing(SentLog(config.send_data, say)) as log:
-        office = PostOffice(config, topics, log, now_s, monotonic, say)
+        office = PostOffice(config, topics, log, now_s, monotonic, say, alive)
         attempt = 0
         up: bool | None = None
         while not stop.is_set():
@@ -301,7 +307,10 @@ def run(
                     attempt = 0
                 up = False
             office.deliver()
-            stop.wait(pause_s(attempt, broker.retry_cap_s, trust.gateway))
+            left_s = pause_s(attempt, broker.retry_cap_s, trust.gateway)
+            while left_s > 0 and not stop.wait(min(left_s, _BEAT_S)):
+                left_s -= _BEAT_S
+                alive()
             attempt += 1
 
 
@@ -314,7 +323,10 @@ def main(config_path: Path) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run(config, trust, stop, lambda: int(time.time()), time.monotonic, _say)
+    supervisor = Supervisor(os.environ)
+    supervisor.ready()
+    alive = lambda: supervisor.alive(time.monotonic())  # noqa: E731
+    run(config, trust, stop, lambda: int(time.time()), time.monotonic, _say, alive)
     return 0
 
 

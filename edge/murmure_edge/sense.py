@@ -8,6 +8,7 @@ path. Nothing begins before somebody vouches for the time (`murmure_edge.clock`)
 from __future__ import annotations
 
 import ctypes
+import os
 import queue
 import resource
 import signal
@@ -52,10 +53,12 @@ from murmure_edge.publisher import Identity, Publisher
 from murmure_edge.reading import PortBatch, PortHealth
 from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.base import Driver, SettingError
+from murmure_edge.supervisor import NOBODY, Supervisor
 
 LIVE_BATCH_MS = 1000
 _QUEUE_BATCHES = 64  # bounds what is in flight; a port that is too fast waits
 _TURN_S = 0.25
+_PORT_PATIENCE_S = 60.0  # a port hands on once a second; one that hangs for so long hangs for good, and all wait for it
 _TIME_S = 1.0  # between two looks whether the time is trusted
 _INBOX_S = 1.0
 _PR_SET_DUMPABLE = 4
@@ -69,6 +72,7 @@ class _PortView:
     offsets: Mapping[str, int]
     horizon_ms: int | None = None
     state: str = "opening"
+    heard_s: float = 0.0
     health: PortHealth | None = None
 
 
@@ -86,7 +90,9 @@ class Sense:
         mechanism: Mechanism,
         say: Callable[[str], None],
         batch_ms: int = LIVE_BATCH_MS,
+        supervisor: Supervisor = NOBODY,
     ) -> None:
+        self._supervisor = supervisor
         self._config, self._trust, self._db, self._clock, self._say = config, trust, db, clock, say
         self._secret = secret
         self._stop = threading.Event()
@@ -134,8 +140,11 @@ class Sense:
             raise ConfigError(str(self._config.file), "port", "no sensor", "write a [[port]] table for each sensor")
         self._require_whole_past()
         self._outbox.start(self._db.settled + 1, self._db.next_message()[0] - 1)
+        self._supervisor.ready()
         self._await_time()
         threads = [threading.Thread(target=port.run, name=port.name, daemon=True) for port in self._ports]
+        for view in self._views.values():
+            view.heard_s = self._clock.monotonic()
         for thread in threads:
             thread.start()
         try:
@@ -154,6 +163,7 @@ class Sense:
                 f'measured until then. clock = "{ANY}" in gateway.toml takes the time as it is'
             )
             while not self._clock.trusted():
+                self._supervisor.alive(self._clock.monotonic())
                 if self._stop.wait(_TIME_S):
                     return
             self._say("clock: trusted")
@@ -208,14 +218,18 @@ class Sense:
         self._views[batch.port].health = batch.health
 
     def _turn(self) -> None:
-        if self._clock.monotonic() >= self._next_look:
-            self._next_look = self._clock.monotonic() + _INBOX_S
+        now_s = self._clock.monotonic()
+        if now_s - min(view.heard_s for view in self._views.values()) <= _PORT_PATIENCE_S:
+            self._supervisor.alive(now_s)
+        if now_s >= self._next_look:
+            self._next_look = now_s + _INBOX_S
             self._look_around()
         try:
             batch = self._batches.get(timeout=_TURN_S)
         except queue.Empty:
             return
         _require_sound(batch)
+        self._views[batch.port].heard_s = now_s
         if self._clock.stepped_forward():
             self._start_over()
             return
@@ -441,6 +455,7 @@ def start(
     say: Callable[[str], None],
     mechanism: Mechanism | None = None,
     ended: Callable[[Mapping[str, PortHealth]], None] = lambda _: None,
+    supervisor: Supervisor = NOBODY,
 ) -> int:
     """Composes and runs one `sense` until SIGTERM or Ctrl-C. Returns 0. Raises MurmureError with the mend."""
     close_the_shutters()
@@ -450,9 +465,8 @@ def start(
     prepare_folders(config)
     db = GatewayDb.open(config.data / "gateway.db", keep=config.keep_messages)
     try:
-        sense = Sense(
-            config, trust, db, secret, make_link, clock, mechanism or DiscreteGaussian(), say, batch_ms=batch_ms
-        )
+        mechanism = mechanism or DiscreteGaussian()
+        sense = Sense(config, trust, db, secret, make_link, clock, mechanism, say, batch_ms, supervisor)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sense.stop())
         sense.run()
@@ -478,4 +492,5 @@ def main(config_path: Path) -> int:
         clock,
         LIVE_BATCH_MS,
         say,
+        supervisor=Supervisor(os.environ),
     )
