@@ -221,7 +221,7 @@ class _BentSource:
                     for s, (value, other) in enumerate(zip(bent, others, strict=True))
                 ]
                 continue
-            first_minute, first_s = divmod(int(self._start_ms // MS_PER_S + fault.from_s), S_PER_MINUTE)
+            first_minute, first_s = divmod(round(self._start_ms + fault.from_s * MS_PER_S) // MS_PER_S, S_PER_MINUTE)
             first = ask(self.inner, first_minute)[first_s] if fault.name == "stuck" else None
             for s, value in enumerate(bent):
                 time_ms = start_ms + s * MS_PER_S
@@ -338,7 +338,9 @@ class FaultyDevice(Device):
         """Lets a fault begin, for as long as it says, or ends all of its name; from `now_ms` on, or from where the
         device has got to, which is returned (ms). A schedule of the fault's own is counted from there."""
         at_ms = max(now_ms, self._now_ms)
-        at_s = (at_ms - self._start_ms) / MS_PER_S
+        # What is seen is seen by whole seconds: the present one is the first.
+        seen = fault.name in (*_VALUE_FAULTS, SETTING)
+        at_s = ((at_ms // MS_PER_S * MS_PER_S if seen else at_ms) - self._start_ms) / MS_PER_S
         if on:
             self._take(replace(fault, from_s=at_s + fault.from_s, to_s=min(at_s + fault.to_s, FOREVER_S)))
             self._let_happen(at_ms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,6 @@ from .errors import SimError
 from .faults import Fault
 from .pty_port import PtyPort
 
-_NOBODY, _OWNER_AND_GROUP = 0o000, 0o620
 _MOST_BYTES = 256 << 20
 _BLOCK = bytes(1 << 16)
 _FILLER = ".murmure-sim-fills-this"
@@ -32,7 +32,7 @@ class Host:
         self._master = -1
         self._reader = -1
         self._filled: Path | None = None
-        self._forbidden = False
+        self._usual_mode: int | None = None  # of a port that nobody may open now
 
     def look(self, fault: Callable[[str], Fault | None]) -> None:
         """Begins and ends what `fault(name)` says is, or is no longer, the case."""
@@ -59,12 +59,15 @@ class Host:
         if self._reader >= 0:
             os.close(self._reader)
         self._reader = -1
-        self._forbidden = False
+        self._usual_mode = None
 
     def _set_mode(self, forbidden: bool) -> None:
-        if forbidden is not self._forbidden:
-            self._forbidden = forbidden
-            self._port.link.chmod(_NOBODY if forbidden else _OWNER_AND_GROUP)
+        if forbidden and self._usual_mode is None:
+            self._usual_mode = stat.S_IMODE(self._port.link.stat().st_mode)
+            self._port.link.chmod(0)
+        elif not forbidden and self._usual_mode is not None:
+            self._port.link.chmod(self._usual_mode)
+            self._usual_mode = None
 
     def _set_reader(self, wanted: bool) -> None:
         if wanted and self._reader < 0:

@@ -6,13 +6,16 @@ import itertools
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import serial
 from murmure_firmware_sim.devices.base import Source
 from murmure_firmware_sim.devices.ld2450 import Ld2450, Target, report
 from murmure_firmware_sim.devices.walkers import LINE_MM
+from murmure_firmware_sim.replay import Replay, Series
 from murmure_firmware_sim.steady import Steady
 from murmure_firmware_sim.street import Street
 
@@ -258,6 +261,58 @@ def test_command_is_found_in_rubbish_and_in_pieces() -> None:
     rubbish = b"\xfd\xfc\xfd\xfc\xfb\xfa\xff\xff" + ENABLE[:-1] + b"\x00" + b"\xfd"
     answers = [answer for byte in rubbish + ENABLE for answer in sensor.answer(bytes((byte,)), T0_MS)]
     assert answers == [bytes.fromhex("fdfcfbfa0800ff0100000100400004030201")]
+
+
+def test_recording_is_shown_as_far_as_three_slots_allow(tmp_path: Path) -> None:
+    """Ten people in one quarter-hour, 600 in the next: what is not shown is over capacity, none is squeezed in."""
+    file = tmp_path / "r.csv"
+    rows = [f"2026-11-13T20:{minute:02}:00Z,here,{metric},{count},n" for minute, count in ((0, 5), (15, 300))
+            for metric in ("in", "out")]  # fmt: skip
+    file.write_text("\n".join(["timestamp_utc,site,metric,value,unit", *rows, ""]))
+    recording = Replay(Series(file, "here", ("in", "out")))
+    sensor = Ld2450(recording)
+    sensor.seek(recording.start_ms)
+    sensor.advance(recording.start_ms + 15 * MINUTE_MS - 1)
+    assert (sensor.crossings, sensor.over_capacity) == (10, 0)
+    sensor.advance(recording.start_ms + 30 * MINUTE_MS - 1)
+    assert sensor.crossings + sensor.over_capacity == 610
+    assert 10 < sensor.over_capacity < 120
+
+
+def test_bench_plays_and_counts_it(start_bench: Callable[..., Any], scenario: Callable[..., dict[str, Any]]) -> None:
+    """An hour of a plaza in simulated time: the same bytes, and counters that add up to the street's crossings."""
+    bench = start_bench(scenario("beam", port={"device": "ld2450", "set": {"baud": 115200}}))
+    edge = bench.edge(client_baud=115200)
+    edge.run(bench.config["end_ms"])
+    street = Street(0, "plaza")
+    alone = Ld2450(street, 0)
+    alone.seek(T0_MS)
+    assert b"".join(piece for piece, _ in edge.pieces("beam")) == said(alone, bench.config["end_ms"])
+    counters = bench.await_event("end")["ports"]["gw-0/beam"]
+    drawn = sum(len(street.dip_slots(T0_MS // MINUTE_MS + minute)) for minute in range(60))
+    assert counters["crossings"] + counters["over_capacity"] == drawn
+    assert counters["frames"] == 36_000
+    edge.close()
+
+
+def test_installer_turns_bluetooth_off_and_the_speed_down(sim_device: Callable[..., Path]) -> None:
+    """Over a real pseudo-terminal, at 256000 baud and then at 115200, as an installer's program would."""
+    link = sim_device("ld2450", "--set", "crossings_per_min=60")
+
+    def ask(port: serial.Serial, what: int, data: bytes = b"") -> bytes:
+        port.write(command(what, data))
+        return port.read_until(b"\x04\x03\x02\x01")
+
+    with serial.Serial(str(link), 256000, timeout=3) as port:
+        _, _, rest = port.read(400).partition(b"\xaa\xff\x03\x00")  # it may be opened in the middle of a report
+        assert len(targets(rest[26:][:300])) == 10
+        ask(port, 0xFF, b"\x01\x00")
+        for what, data in ((0xA4, b"\x00\x00"), (0xA1, b"\x05\x00"), (0xA3, b"")):
+            assert ask(port, what, data)[7:10] == b"\x01\x00\x00"
+    with serial.Serial(str(link), 115200, timeout=3) as port:
+        assert b"\xaa\xff\x03\x00" in port.read(60)
+        ask(port, 0xFF, b"\x01\x00")
+        assert ask(port, 0xA5, b"\x01\x00")[10:16].hex() == "080504030201"
 
 
 def test_any_minute_has_one_answer() -> None:
