@@ -7,6 +7,7 @@ request that proves the code binds the claim for ever; the same request again, a
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import socketserver
 import sqlite3
@@ -21,7 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from murmure_privacy import wire
-from murmure_privacy.enrolment import HOLDS_S, MESSAGE_LIMIT, Claim, canonical, new_claim, proof, proves, six_words
+from murmure_privacy.enrolment import (
+    HOLDS_S,
+    MESSAGE_LIMIT,
+    SECRET_BYTES,
+    Claim,
+    canonical,
+    new_claim,
+    proof,
+    proves,
+    six_words,
+)
 from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import Archive, Enrolment
@@ -136,7 +147,7 @@ def offer(archive: Archive, config: IngestConfig, claims: Claims, slot: Slot, no
                 f"gateway {slot.replaces}: no gateway of site {slot.site} has this id; see 'murmure gateway list'"
             )
     _, fingerprint = enrolment_door(config.data_dir, now)
-    claim = new_claim(fingerprint)
+    claim = new_claim(secrets.token_bytes(SECRET_BYTES), fingerprint)
     claims.forget(int(now.timestamp()))
     claims.put(claim, slot, int(now.timestamp()))
     return claim

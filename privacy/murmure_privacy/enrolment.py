@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import secrets
 from dataclasses import dataclass
 
 from murmure_privacy.errors import MurmureError
@@ -84,9 +83,9 @@ class Claim:
         return hmac.digest(self.secret, b"murmure enrolment", "sha256")
 
 
-def new_claim(fingerprint: bytes) -> Claim:
-    """Returns a new claim at the centre whose certificate (DER) has this SHA-256."""
-    return Claim(secrets.token_bytes(SECRET_BYTES), fingerprint[:PIN_BYTES])
+def new_claim(secret: bytes, fingerprint: bytes) -> Claim:
+    """Returns the claim of SECRET_BYTES random bytes, at the centre whose certificate (DER) has this SHA-256."""
+    return Claim(secret, fingerprint[:PIN_BYTES])
 
 
 def parse_claim(text: str) -> Claim:

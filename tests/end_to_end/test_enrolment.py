@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -207,7 +208,7 @@ def test_guessing_gets_nobody_in(centre: Centre, tmp_path: Path) -> None:
     """A code of the right form that was never given, and a known claim with the wrong proof, are refused alike."""
     claim = centre.offer()
     with pytest.raises(edge.EnrolError, match="knows no such code"):
-        enrol(enrolment.new_claim(centre.door.fingerprint).text, centre.address, tmp_path / "a")
+        enrol(enrolment.new_claim(os.urandom(15), centre.door.fingerprint).text, centre.address, tmp_path / "a")
     fields = {"v": 1, "claim": claim.name, "record_key": wire.new_key()[1].hex(), "csr": "", "software": "x"}
     wrong = proof(bytes(32), "gateway", centre.door.fingerprint, canonical(fields))
     for given in ({"proof": wrong}, {"proof": None}, {}):
@@ -283,7 +284,7 @@ def test_words_differ_where_somebody_with_the_code_is_between(centre: Centre, tm
 
 def test_typing_errors_are_found_before_anything_is_sent(tmp_path: Path) -> None:
     """No line is opened for a code that cannot be right."""
-    text = enrolment.new_claim(bytes(32)).text
+    text = enrolment.new_claim(os.urandom(15), bytes(32)).text
     typed = ("Z" if text[0] != "Z" else "Y") + text[1:]
     with pytest.raises(ClaimError, match="one of its letters is wrong"):
         enrol(typed, "127.0.0.1:1", tmp_path / "gw")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from murmure_privacy.enrolment import (
+    SECRET_BYTES,
     WORDS,
     Claim,
     ClaimError,
@@ -80,7 +83,7 @@ def test_what_is_no_code_is_told_in_one_line(text: str, says: str) -> None:
 
 def test_claims_are_all_different_and_carry_the_centre() -> None:
     """10,000 codes: no repeats, each letter in each of the secret's places, the same pin."""
-    made = [new_claim(FINGERPRINT) for _ in range(10_000)]
+    made = [new_claim(os.urandom(SECRET_BYTES), FINGERPRINT) for _ in range(10_000)]
     assert len({claim.secret for claim in made}) == len({claim.name for claim in made}) == 10_000
     assert {claim.pin for claim in made} == {FINGERPRINT[:8]}
     assert all(len({claim.text[at] for claim in made}) == 32 for at in (0, 1, 10, 20))
@@ -88,7 +91,7 @@ def test_claims_are_all_different_and_carry_the_centre() -> None:
 
 def test_the_name_of_a_claim_tells_nothing_of_its_secret() -> None:
     """The name travels before anything is proven: it is not part of the code, nor of the proofs' key."""
-    claim = new_claim(FINGERPRINT)
+    claim = new_claim(os.urandom(SECRET_BYTES), FINGERPRINT)
     assert bytes.fromhex(claim.name) not in claim.secret + claim.key and claim.secret not in claim.key
 
 
