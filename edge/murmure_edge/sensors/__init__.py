@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 
 from murmure_edge.sensors.base import Driver, SettingError
+from murmure_edge.sensors.ld2450 import Ld2450
 from murmure_edge.sensors.modbus_noise import ModbusNoise
 from murmure_edge.sensors.nsrt_mk3 import NsrtMk3
 from murmure_edge.sensors.pmsx003 import PmsX003
@@ -20,6 +21,7 @@ DRIVERS: dict[str, type[Driver]] = {
     "modbus_noise": ModbusNoise,
     "nsrt_mk3": NsrtMk3,
     "tfluna": TfLuna,
+    "ld2450": Ld2450,
 }
 
 NAMES = (

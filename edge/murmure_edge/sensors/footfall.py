@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from murmure_edge.reading import Reading
+
 UNUSABLE = -1
 """In place of a distance that the sensor itself declares unusable: neither short nor clear, but a sign of life."""
 
@@ -25,6 +27,28 @@ tell whether somebody stepped in at that very instant.
 """
 # The background is kept in 64ths of a millimetre and moves by a 64th of the difference each second.
 SLOWNESS = 64
+
+
+class LifeSigns:
+    """One reading of 0 for each second with a good frame, whoever passes. Used by one driver."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._second = 0
+
+    def feed(self, frames: int, now_ms: int) -> list[Reading]:
+        """Takes the number of consecutive good frames, at least one, the last of which arrived at `now_ms`.
+
+        Each second that the piece reaches into is told: `present` must not tell that somebody passed in one of them.
+        But none that was told before, nor one before the horizon; the very first piece may have waited long.
+        """
+        second = now_ms // 1000
+        if second == self._second:
+            return []
+        reach_ms = min((frames - 1) * 1000 // self._rate_hz, SETTLE_MS)
+        told, self._second = self._second, second
+        first = max((now_ms - reach_ms) // 1000, told + 1) if 0 < told < second else second
+        return [Reading(min(at * 1000 + 999, now_ms), 0) for at in range(first, second + 1)]
 
 
 class CrossingCounter:

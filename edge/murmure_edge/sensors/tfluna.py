@@ -9,6 +9,7 @@ The distance must not be used if it is FFFF or the strength is below 100 or FFFF
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from struct import Struct
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ from murmure_edge.sensors.base import (
     checked_baud,
     checked_setting,
 )
-from murmure_edge.sensors.footfall import SETTLE_MS, UNUSABLE, CrossingCounter
+from murmure_edge.sensors.footfall import SETTLE_MS, UNUSABLE, CrossingCounter, LifeSigns
 
 HEAD, FRAME_BYTES = 0x59, 9
 REPLY_HEAD, REPLY_BYTES_MIN, REPLY_BYTES_MAX = 0x5A, 4, 8
@@ -126,7 +127,7 @@ class TfLuna:
         self.told = Told()
         self._scanner = self.scanner(self.counters)
         self._crossings = CrossingCounter(self.rate_hz)
-        self._alive_second = 0
+        self._life_signs = LifeSigns(self.rate_hz)
         self._cache: dict[bytes, int] = {}
         # One call cuts a piece into frames, far faster than a loop of slices; a second's piece is the usual one.
         self._cutters: dict[int, Struct] = {
@@ -159,18 +160,10 @@ class TfLuna:
         distances_cm = self._distances(data)
         if not distances_cm:
             return ()
-        begins_ms = self._crossings.feed(distances_cm, now_ms)
-        decoded = [("footfall", Reading(begin_ms, 1)) for begin_ms in begins_ms]
-        second = now_ms // 1000
-        if second != self._alive_second:
-            # Each second that the piece reaches into: `present` must not tell that somebody passed in one of them.
-            # But none that was told before, nor one before the horizon; the very first piece may have waited long.
-            reach_ms = min((len(distances_cm) - 1) * 1000 // self.rate_hz, SETTLE_MS)
-            told, self._alive_second = self._alive_second, second
-            first = max((now_ms - reach_ms) // 1000, told + 1) if 0 < told < second else second
-            decoded += [("footfall", Reading(min(at * 1000 + 999, now_ms), 0)) for at in range(first, second + 1)]
-            decoded.sort(key=lambda item: item[1].time_ms)
-        return decoded
+        readings = [Reading(begin_ms, 1) for begin_ms in self._crossings.feed(distances_cm, now_ms)]
+        readings += self._life_signs.feed(len(distances_cm), now_ms)
+        readings.sort(key=itemgetter(0))
+        return [("footfall", reading) for reading in readings]
 
     def settled_ms(self, now_ms: int) -> int:
         """See Driver.settled_ms: a pass is counted some frames after its begin."""
