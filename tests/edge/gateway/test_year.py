@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import runpy
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.outbox import ROOM, Outbox
+from murmure_privacy.window import parse_utc
 
+MIDNIGHT_S, HOUR_S = parse_utc("2026-01-14T23:00:00Z"), 3600
 YEAR_DAYS, LIMIT_MB = 365, 40
 PROBE_DAYS = 12
 START_LIMIT_BYTES = 4_000_000  # of memory, for rows of 12 MB
@@ -50,6 +52,25 @@ def test_a_start_does_not_read_the_messages_into_memory(quick_folder: Path) -> N
     tracemalloc.stop()
     assert len(rows) == 3000
     db.close()
+
+
+def test_a_window_costs_the_card_one_commit(turned: Callable[..., Any], write_policy: Callable[..., bytes]) -> None:
+    """A day of hourly messages, each with its receipt an hour later: as many commits as messages."""
+    gateway = turned()
+    gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy(nodes='{ "1h" = 1, "1d" = 24 }')))
+    gateway.batch("dust", MIDNIGHT_S)
+    gateway.enrolled.drop("receipt.cose", gateway.enrolled.receipt(0, b""))
+    gateway.live(MIDNIGHT_S, MIDNIGHT_S + 60)
+    commits: list[str] = []
+    gateway.db._db.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
+    for hour in range(24):
+        gateway.live(MIDNIGHT_S + hour * HOUR_S + 60, MIDNIGHT_S + (hour + 1) * HOUR_S + 60)
+        following, _ = gateway.db.next_message()
+        gateway.enrolled.drop(
+            "receipt.cose", gateway.enrolled.receipt(following - 1, gateway.db.message(following - 1))
+        )
+    assert following == 25 and len(commits) == 24
+    assert gateway.db.settled == 23
 
 
 @pytest.mark.long
