@@ -56,7 +56,7 @@ ACKS = {
     ZONES: "zones",
     SET_ZONES: "set_zones",
 }
-MULTI = 2
+MULTI, ZONES_BYTES = 2, 26
 MAC_WITHOUT_BLUETOOTH = bytes.fromhex("080504030201")
 ENABLE_TRIES = 12  # one each gap between commands: a restart takes about 1.5 s
 
@@ -215,16 +215,22 @@ class Ld2450:
         if ENABLE not in self._answers:
             yield _command(END)  # no answer reaches us; it may have heard all the same
             return
-        yield _command(FIRMWARE)
-        yield from self._set_up()
         yield _command(MAC, b"\x01\x00")
         if self._answers.get(MAC, {}).get("bluetooth") and not self._silenced:
             self._silenced = True
             yield _command(BLUETOOTH, b"\x00\x00")
             yield _command(RESTART)
             yield from self._enable()
-            yield from self._set_up()
             yield _command(MAC, b"\x01\x00")
+        yield _command(FIRMWARE)
+        yield _command(MODE)
+        if self._answers.get(MODE, {}).get("targets") != "multi":
+            yield _command(MULTI_TARGET)
+            yield _command(MODE)
+        yield _command(ZONES)
+        if self._answers.get(ZONES, {}).get("filter"):
+            yield _command(SET_ZONES, bytes(ZONES_BYTES))
+            yield _command(ZONES)
         yield _command(END)
         self._tell()
 
@@ -234,16 +240,6 @@ class Ld2450:
             yield _command(ENABLE, b"\x01\x00")
             if ENABLE in self._answers:
                 return
-
-    def _set_up(self) -> Iterator[bytes]:
-        yield _command(MODE)
-        if self._answers.get(MODE, {}).get("targets") != "multi":
-            yield _command(MULTI_TARGET)
-            yield _command(MODE)
-        yield _command(ZONES)
-        if self._answers.get(ZONES, {}).get("filter"):
-            yield _command(SET_ZONES, bytes(26))
-            yield _command(ZONES)
 
     def _tell(self) -> None:
         firmware, mac = self._answers.get(FIRMWARE, {}), self._answers.get(MAC, {})
