@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -74,7 +74,9 @@ class Calibration:
 @dataclass(frozen=True, slots=True)
 class PortConfig:
     """One sensor on one port. `streams`: quantity -> stream id. `baud`: None for the driver's own. `options`: what
-    else stands in the table (`rate_hz`, `slave`, …); the driver refuses what it does not know."""
+    else stands in the table (`rate_hz`, `slave`, …); the driver refuses what it does not know. `second_beam_of`: the
+    port whose beam stands beside this one, "" for none: a passage is then what both have seen, in the other's stream,
+    and this port has none of its own."""
 
     name: str
     device: str
@@ -83,6 +85,7 @@ class PortConfig:
     baud: int | None
     options: Mapping[str, Option]
     calibration: Calibration = Calibration()
+    second_beam_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +231,11 @@ def _broker(file: Path, table: dict[str, Any]) -> Broker:
 def _port(file: Path, where: str, table: dict[str, Any]) -> PortConfig:
     port = _Table(file, where, table)
     mend = 'write streams = { QUANTITY = "SITE/NAME" }, such as { footfall = "plaza/footfall" }'
-    streams: dict[str, Any] = port.take("streams", dict, mend)
-    if not streams:
+    second_beam_of: str = port.take("second_beam_of", str, "write the name of the port with the first beam", "")
+    streams: dict[str, Any] = port.take("streams", dict, mend, {} if second_beam_of else None)
+    if streams and second_beam_of:
+        raise port.refuse("streams", "is the first beam's", "leave it out beside second_beam_of")
+    if not streams and not second_beam_of:
         raise port.refuse("streams", "is empty", mend)
     for quantity, stream in streams.items():
         if quantity not in QUANTITIES:
@@ -243,8 +249,25 @@ def _port(file: Path, where: str, table: dict[str, Any]) -> PortConfig:
         streams=streams,
         baud=port.integer("baud", 0, 4_000_000, 0) or None,
         calibration=_calibration(port, streams, required="calibrated" in table),
+        second_beam_of=second_beam_of,
         options=port.options(),
     )
+
+
+def _require_pairs(table: _Table, ports: Sequence[PortConfig]) -> None:
+    """Raises ConfigError unless each second beam has a first one that is of its kind, counts, and has no other."""
+    by_name = {port.name: port for port in ports}
+    for number, port in enumerate(ports, 1):
+        if not port.second_beam_of:
+            continue
+        first = by_name.get(port.second_beam_of)
+        key, mend = f"port {number}.second_beam_of", "write the name of the port with the first beam"
+        if first is None or first.second_beam_of:
+            raise table.refuse(key, f"{port.second_beam_of!r} is no port with a stream", mend)
+        if first.device != port.device or "footfall" not in first.streams:
+            raise table.refuse(key, f"{first.name!r} is no {port.device} that counts", mend)
+        if [other.second_beam_of for other in ports].count(first.name) > 1:
+            raise table.refuse(key, f"{first.name!r} has two second beams", "pair each beam with one other")
 
 
 def _calibration(port: _Table, streams: Mapping[str, str], required: bool) -> Calibration:
@@ -317,6 +340,7 @@ def load(path: Path) -> GatewayConfig:
         for name in names:
             if names.count(name) > 1:
                 raise table.refuse(f"port.{key}", f"{name!r} stands there twice", f"give each port its own {key}")
+    _require_pairs(table, ports)
     return config
 
 

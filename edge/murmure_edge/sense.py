@@ -53,6 +53,8 @@ from murmure_edge.publisher import Identity, Publisher
 from murmure_edge.reading import PortBatch, PortHealth
 from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.base import Driver, SettingError
+from murmure_edge.sensors.tfluna import TfLuna
+from murmure_edge.sensors.two_beams import APART_MS, COUNTED, TwoBeams
 from murmure_edge.supervisor import NOBODY, Supervisor
 
 LIVE_BATCH_MS = 1000
@@ -66,10 +68,12 @@ _PR_SET_DUMPABLE = 4
 
 @dataclass(slots=True)
 class _PortView:
-    """What the main thread knows of a port: streams and calibration by quantity, its newest horizon and state."""
+    """What the main thread knows of a port: streams and calibration by quantity, its newest horizon and state. `pair`:
+    what makes one counter of its beam and of another one's."""
 
     streams: Mapping[str, str]
     offsets: Mapping[str, int]
+    pair: TwoBeams | None = None
     horizon_ms: int | None = None
     state: str = "opening"
     heard_s: float = 0.0
@@ -98,6 +102,10 @@ class Sense:
         self._stop = threading.Event()
         self._batches: queue.Queue[PortBatch] = queue.Queue(_QUEUE_BATCHES)
         self._views = {port.name: _PortView(port.streams, port.calibration.offsets) for port in config.ports}
+        for port in config.ports:
+            if port.second_beam_of:
+                first, second = self._views[port.second_beam_of], self._views[port.name]
+                first.pair = second.pair = TwoBeams(first.streams[COUNTED], port.second_beam_of, port.name)
         self._drivers = [(port, _driver(config, port)) for port in config.ports]
         self._ports = [
             Port(
@@ -254,6 +262,8 @@ class Sense:
         self._before_start.clear()
         for view in self._views.values():
             view.horizon_ms = None
+            if view.pair is not None:
+                view.pair.forget()
         self._boot_s = None
 
     def _begin(self) -> None:
@@ -283,16 +293,23 @@ class Sense:
         passed_ms = view.horizon_ms if view.horizon_ms is not None else 0
         for quantity, readings in batch.readings.items():
             stream = view.streams.get(quantity)
-            if stream is not None:
+            if stream is not None and view.pair is None:
                 offset = view.offsets.get(quantity, 0)
                 new = [
                     (reading.time_ms, reading.value + offset) for reading in readings if reading.time_ms >= passed_ms
                 ]
                 self._publisher.add(stream, new)
         view.horizon_ms = max(passed_ms, batch.horizon_ms)
-        horizons = [other.horizon_ms for other in self._views.values() if other.horizon_ms is not None]
+        if view.pair is not None:
+            passes = [reading for reading in batch.readings.get(COUNTED, ()) if reading.time_ms >= passed_ms]
+            self._publisher.add(view.pair.stream, view.pair.add(batch.port, passes, view.horizon_ms))
+        horizons = [
+            other.horizon_ms - (APART_MS if other.pair is not None else 0)
+            for other in self._views.values()
+            if other.horizon_ms is not None
+        ]
         if len(horizons) == len(self._views):
-            self._now_s = min(horizons) // 1000
+            self._now_s = max(min(horizons) // 1000, self._boot_s or 0)
             self._publisher.advance(self._now_s)
 
     def _committed(self, message: Message, sealed: bytes) -> None:
@@ -420,6 +437,10 @@ def _driver(config: GatewayConfig, port: PortConfig) -> Driver:
         driver = make_driver(port.device, settings)
     except SettingError as error:
         raise ConfigError(str(config.file), f"port {number}.{error.key}", error.problem, error.mend) from error
+    if port.second_beam_of and not isinstance(driver, TfLuna):
+        raise ConfigError(
+            str(config.file), f"port {number}.second_beam_of", f"a {port.device} is no beam", "pair two tfluna"
+        )
     for quantity in port.streams:
         if quantity not in driver.QUANTITIES:
             raise ConfigError(

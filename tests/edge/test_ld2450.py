@@ -40,7 +40,8 @@ def _past(x_mm: int = 0, towards: bool = False) -> list[bytes]:
 
 def _fed(driver: Ld2450, reports: Sequence[bytes], now_ms: int = NOW_MS) -> list[tuple[int, int]]:
     """Feeds a report at a time, a tenth of a second apart; returns times and values."""
-    return [tuple(reading) for at, each in enumerate(reports) for _, reading in driver.feed(each, now_ms + 100 * at)]
+    fed = [reading for at, each in enumerate(reports) for _, reading in driver.feed(each, now_ms + 100 * at)]
+    return [(reading.time_ms, reading.value) for reading in fed]
 
 
 def _count(driver: Ld2450, reports: Sequence[bytes]) -> int:
