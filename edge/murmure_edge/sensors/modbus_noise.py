@@ -77,11 +77,12 @@ def _crc_table() -> tuple[int, ...]:
 _CRC = _crc_table()
 
 
-def _crc(data: bytes) -> bytes:
-    crc = 0xFFFF
+def crc(data: bytes) -> bytes:
+    """Returns the two bytes that end a frame."""
+    value = 0xFFFF
     for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
-    return crc.to_bytes(2, "little")
+        value = value >> 8 ^ _CRC[(value ^ byte) & 0xFF]
+    return value.to_bytes(2, "little")
 
 
 # decode
@@ -102,7 +103,7 @@ def _describe(frame: bytes) -> dict[str, object]:
 
 
 # resync
-def _scanner(slave: int, counters: Counters, has_model: bool = False) -> FrameScanner:
+def answers_of(slave: int, counters: Counters, has_model: bool = False) -> FrameScanner:
     """Finds answers of one slave to a request for one register; echoes and other slaves' frames are none."""
     reply_bytes = {2: REPLY_BYTES, 4: MODEL_BYTES} if has_model else {2: REPLY_BYTES}
 
@@ -120,7 +121,7 @@ def _scanner(slave: int, counters: Counters, has_model: bool = False) -> FrameSc
             return 3
         return reply_bytes.get(data[start + 2], 0)
 
-    return FrameScanner(length_at, lambda frame: _crc(frame[:-2]) == frame[-2:], counters)
+    return FrameScanner(length_at, lambda frame: crc(frame[:-2]) == frame[-2:], counters)
 
 
 class ModbusNoise:
@@ -157,7 +158,7 @@ class ModbusNoise:
         self.slave = checked_setting("slave", slave, 1, 247)
         register = checked_setting("register", _either(register, make.register), 0, 0xFFFF)
         self.baud = checked_baud(_either(baud, make.baud))
-        self._counts_per_db = _checked_scale(_either(scale, make.scale))
+        self.counts_per_db = _checked_scale(_either(scale, make.scale))
         lowest = checked_setting("min_db", _either(min_db, make.min_db), 0, 139)
         highest = checked_setting("max_db", _either(max_db, make.max_db), lowest + 1, 140)
         self.PLAUSIBLE = Plausible(ranges={"level_db": (lowest, highest)}, floors={"level_db": lowest}, stuck_s=60)
@@ -176,14 +177,14 @@ class ModbusNoise:
         self.awaiting = False
         self.counters = Counters()
         self.told = Told()
-        self._scanner = _scanner(self.slave, self.counters, has_model=self._model_register is not None)
+        self._scanner = answers_of(self.slave, self.counters, has_model=self._model_register is not None)
         self._request = self._reading(register, 1)
         self._cache: dict[bytes, int] = {}
 
     @staticmethod
     def scanner(counters: Counters) -> FrameScanner:
         """Answers of the slave with the usual address."""
-        return _scanner(SLAVE, counters)
+        return answers_of(SLAVE, counters)
 
     @staticmethod
     def describe(frame: bytes) -> dict[str, object]:
@@ -224,7 +225,7 @@ class ModbusNoise:
             if value == NO_VALUE:
                 self.counters.refused += 1
                 continue
-            level_tenths = round(10 * value / self._counts_per_db)  # half to even: halves are exact
+            level_tenths = round(10 * value / self.counts_per_db)  # half to even: halves are exact
             if len(self._cache) >= CACHE_FRAMES:
                 self._cache.clear()
             self._cache[frame] = level_tenths
@@ -233,7 +234,7 @@ class ModbusNoise:
 
     def _reading(self, register: int, count: int) -> bytes:
         body = bytes((self.slave, READ_HOLDING)) + register.to_bytes(2, "big") + count.to_bytes(2, "big")
-        return body + _crc(body)
+        return body + crc(body)
 
     def _hear(self, model: int) -> None:
         self.told.identity["model"] = str(model)

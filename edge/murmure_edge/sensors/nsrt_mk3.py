@@ -31,17 +31,19 @@ MAKE = "NSRT"
 TIMEOUT_MS = 300  # over USB an answer takes a few milliseconds
 
 
-def _command(what: int, count: int, data: bytes = b"") -> bytes:
+def make_command(what: int, count: int, data: bytes = b"") -> bytes:
+    """Returns the bytes of one command."""
     return COMMAND.pack(what, 0, count) + data
 
 
-ASK_LEQ = _command(LEQ, FLOAT.size)
-SET_WEIGHTING = _command(WEIGHTING, len(A_WEIGHTED), A_WEIGHTED)
-ASK_WEIGHTING = _command(WEIGHTING | READING, 1)
+ASK_LEQ = make_command(LEQ, FLOAT.size)
+SET_WEIGHTING = make_command(WEIGHTING, len(A_WEIGHTED), A_WEIGHTED)
+ASK_WEIGHTING = make_command(WEIGHTING | READING, 1)
 
 
 # decode
-def _answer_bytes(command: bytes) -> int:
+def answer_bytes(command: bytes) -> int:
+    """Returns how many bytes answer a command."""
     what, _, count = COMMAND.unpack_from(command)
     return count if what & READING else len(ACK)
 
@@ -111,7 +113,7 @@ class NsrtMk3:
         for command in (
             SET_WEIGHTING,
             ASK_WEIGHTING,
-            *(_command(what, TEXT_BYTES) for what in TEXTS),
+            *(make_command(what, TEXT_BYTES) for what in TEXTS),
             ASK_LEQ,
         ):
             self._ask(command)
@@ -127,7 +129,7 @@ class NsrtMk3:
     def feed(self, data: bytes, now_ms: int) -> Sequence[Decoded]:
         """See Driver.feed; an answer comes in one piece of USB: one that is too long has something stray in it."""
         self._pending += data
-        wanted = _answer_bytes(self._asked) if self._asked else 0
+        wanted = answer_bytes(self._asked) if self._asked else 0
         if len(self._pending) < wanted:
             return ()
         answer, self._pending = self._pending, b""
@@ -170,7 +172,7 @@ class NsrtMk3:
                 weighting = WEIGHTINGS.get(answer[0], "something else")
                 self.told.mismatch = f"it does not keep the weighting A ({weighting}): is it an NSRT meter?"
         for what, name in TEXTS.items():
-            if asked == _command(what, TEXT_BYTES):
+            if asked == make_command(what, TEXT_BYTES):
                 self.told.identity[name] = _text(answer)
         if MAKE not in self.told.identity.get("model", MAKE).upper():
             self.told.mismatch = f"it calls itself {self.told.identity['model']!a}, not an NSRT meter: plug one in"

@@ -48,7 +48,8 @@ def _checksum(data: bytes) -> bytes:
     return (sum(data) & 0xFFFF).to_bytes(2, "big")
 
 
-def _command(what: int, value: int = 0) -> bytes:
+def make_command(what: int, value: int = 0) -> bytes:
+    """Returns the bytes of one command."""
     body = HEAD + bytes((what, 0, value))
     return body + _checksum(body)
 
@@ -133,8 +134,8 @@ class PmsX003:
     def opening(self) -> Iterator[bytes]:
         """Wake, which is not acknowledged, then the passive mode, which is: `request` repeats it until then."""
         self._passive, self.awaiting = False, False
-        yield _command(SLEEP_WAKE, WAKE)
-        yield _command(SET_MODE, PASSIVE)
+        yield make_command(SLEEP_WAKE, WAKE)
+        yield make_command(SET_MODE, PASSIVE)
         self._judge()
 
     def request(self) -> bytes:
@@ -146,7 +147,7 @@ class PmsX003:
         self._heard_bytes = self.counters.discarded_bytes
         self.awaiting = True
         self._asked = READ if self._passive else SET_MODE
-        return _command(READ) if self._passive else _command(SET_MODE, PASSIVE)
+        return make_command(READ) if self._passive else make_command(SET_MODE, PASSIVE)
 
     def feed(self, data: bytes, now_ms: int) -> Sequence[Decoded]:
         """See Driver.feed; a request that had to set the mode brings no reading."""

@@ -40,7 +40,8 @@ def _checksum(data: bytes) -> int:
     return sum(data) & 0xFF
 
 
-def _command(what: int, is_set: int = 0, value: int = 0) -> bytes:
+def make_command(what: int, is_set: int = 0, value: int = 0) -> bytes:
+    """Returns the bytes of one command."""
     body = bytes((what, is_set, value)) + bytes(10) + b"\xff\xff"
     return bytes((HEAD, COMMAND)) + body + bytes((_checksum(body), TAIL))
 
@@ -125,10 +126,10 @@ class Sds011:
         """Wake, then stream, then work without pauses: a previous program may have left it asleep. Then each is read
         back, and who it is."""
         for what, (value, _) in SETTINGS.items():
-            yield _command(what, 1, value)
+            yield make_command(what, 1, value)
         for what in SETTINGS:
-            yield _command(what)
-        yield _command(FIRMWARE)
+            yield make_command(what)
+        yield make_command(FIRMWARE)
 
     def feed(self, data: bytes, now_ms: int) -> Sequence[Decoded]:
         """See Driver.feed; values in tenths of ug/m3."""

@@ -65,7 +65,8 @@ def _checksum(content: bytes) -> int:
     return ~sum(content) & 0xFF
 
 
-def _command(what: int, data: bytes = b"") -> bytes:
+def make_command(what: int, data: bytes = b"") -> bytes:
+    """Returns the bytes of one command."""
     content = bytes((ADDRESS, what, len(data))) + data
     content += bytes((_checksum(content),))
     return bytes((FLAG,)) + b"".join(STUFFED.get(byte, bytes((byte,))) for byte in content) + bytes((FLAG,))
@@ -225,7 +226,7 @@ class Sps30:
 
     def _ask(self, what: int, data: bytes = b"") -> bytes:
         self._asked = what, data
-        return _command(what, data)
+        return make_command(what, data)
 
     def _values(self, state: int, data: bytes) -> tuple[int, ...]:
         """Returns the masses in tenths, or nothing if the sensor gives none; only its status and NaN decide."""
