@@ -149,7 +149,9 @@ class Ld2450:
 
     NAME: ClassVar[str] = "ld2450"
     QUANTITIES: ClassVar[tuple[str, ...]] = ("footfall",)
-    PLAUSIBLE: ClassVar[Plausible] = Plausible(ranges={})
+    PLAUSIBLE: ClassVar[Plausible] = Plausible(
+        ranges={"x_mm": (-FARTHEST_MM, FARTHEST_MM), "y_mm": (0, FARTHEST_MM)}  # of each target
+    )
 
     def __init__(
         self,
