@@ -7,20 +7,16 @@ path. Nothing begins before somebody vouches for the time (`murmure_edge.clock`)
 
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
-import resource
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn
 
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
@@ -55,6 +51,7 @@ from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.base import Driver, SettingError
 from murmure_edge.sensors.tfluna import TfLuna
 from murmure_edge.sensors.two_beams import APART_MS, COUNTED, TwoBeams
+from murmure_edge.shutters import close_the_shutters
 from murmure_edge.supervisor import NOBODY, Supervisor
 
 LIVE_BATCH_MS = 1000
@@ -63,7 +60,6 @@ _TURN_S = 0.25
 _PORT_PATIENCE_S = 60.0  # a port hands on once a second; one that hangs for so long hangs for good, and all wait for it
 _TIME_S = 1.0  # between two looks whether the time is trusted
 _INBOX_S = 1.0
-_PR_SET_DUMPABLE = 4
 
 
 @dataclass(slots=True)
@@ -450,22 +446,6 @@ def _driver(config: GatewayConfig, port: PortConfig) -> Driver:
                 f"write one of {', '.join(driver.QUANTITIES)}",
             )
     return driver
-
-
-def close_the_shutters() -> None:
-    """Keeps memory out of files: no core dump, no reading of this process by others of the same user."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-    def tell(kind: type[BaseException], _error: BaseException | None, trace: TracebackType | None) -> None:
-        # A defect's text could quote a reading: say where it is and what kind, never what it says.
-        frames = traceback.extract_tb(trace)
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "somewhere"
-        print(f"murmure: sense: defect at {place}: {kind.__name__}", file=sys.stderr, flush=True)
-
-    sys.excepthook = tell
-    threading.excepthook = lambda failure: tell(failure.exc_type, failure.exc_value, failure.exc_traceback)
-    sys.unraisablehook = lambda failure: tell(failure.exc_type, failure.exc_value, failure.exc_traceback)
 
 
 def start(
