@@ -51,7 +51,8 @@ def _checksum(data: bytes) -> int:
     return sum(data) & 0xFF
 
 
-def _command(what: int, data: bytes) -> bytes:
+def make_command(what: int, data: bytes) -> bytes:
+    """Returns the bytes of one command."""
     body = bytes((REPLY_HEAD, 4 + len(data), what)) + data
     return body + bytes((_checksum(body),))
 
@@ -148,11 +149,11 @@ class TfLuna:
         """Who it is; rate, the 9-byte format in cm, checksums and output: each set, whoever used the sensor before.
         It answers a setting with what it has then."""
         return [
-            _command(VERSION, b""),
-            _command(SET_RATE, self.rate_hz.to_bytes(2, "little")),
-            _command(OUTPUT_FORMAT, bytes((CENTIMETRES,))),
-            _command(CHECKSUM, b"\x01"),
-            _command(OUTPUT, b"\x01"),
+            make_command(VERSION, b""),
+            make_command(SET_RATE, self.rate_hz.to_bytes(2, "little")),
+            make_command(OUTPUT_FORMAT, bytes((CENTIMETRES,))),
+            make_command(CHECKSUM, b"\x01"),
+            make_command(OUTPUT, b"\x01"),
         ]
 
     def feed(self, data: bytes, now_ms: int) -> Sequence[Decoded]:
