@@ -418,7 +418,7 @@ class Turned:
 
     def start(self) -> None:
         config = load(self.enrolled.write(*self.ports))
-        self.db = GatewayDb.open(config.data / "gateway.db")
+        self.db = self.opened(config.data / "gateway.db")
         self.secret = bytes.fromhex((config.data / "record.key").read_text())
         no_link: Any = lambda *_: NoLink()  # noqa: E731
         self.sense = Sense(
@@ -426,6 +426,9 @@ class Turned:
         )
         self.sense._require_whole_past()
         self.sense._outbox.start(self.db.settled + 1, self.db.next_message()[0] - 1)
+
+    def opened(self, path: Path) -> GatewayDb:
+        return GatewayDb.open(path)
 
     def restart(self) -> None:
         self.db.close()
