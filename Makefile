@@ -35,8 +35,9 @@ test: $(STAMP) packages lint ## lint and every quick test, with coverage
 test-long: $(STAMP) packages ## the tests that take minutes
 	$(PYTEST) -m long $(ARGS)
 
-campaign: $(STAMP) packages ## the long tests at full size, for hours
+campaign: $(STAMP) packages ## the long tests at full size and a million inputs a driver, for hours
 	MURMURE_CAMPAIGN=1 $(PYTEST) -m long $(ARGS)
+	$(BIN)/python tests/edge/fuzz_drivers.py --runs 1000000
 
 mutants: $(STAMP) ## small faults in the privacy kernel, each of which a test must notice; ARGS="--sample 100"
 	$(BIN)/python tests/mutants.py --page docs/mutants.md $(ARGS)
