@@ -41,6 +41,7 @@ BITS_PER_BYTE = 10
 # From a command to the first byte of its answer, with a wide margin, and the answer still far within the second.
 DEVICE_LATENCY_MS = 500
 DEAF_AFTER = 5  # measurements in the place of an acknowledgement
+DEAF = "it speaks unasked and obeys no command: wire the gateway's TX to the sensor's RX"
 
 
 # checksum: 16 bits, of all bytes that go before
@@ -183,7 +184,7 @@ class PmsX003:
 
     def _judge(self) -> None:
         if not self._passive and self._deaf >= DEAF_AFTER:
-            self.told.mismatch = "it speaks unasked and obeys no command: wire the gateway's TX to the sensor's RX"
+            self.told.mismatch = DEAF
 
     def settled_ms(self, now_ms: int) -> int:
         """See Driver.settled_ms: a measurement carries the time of its answer."""
