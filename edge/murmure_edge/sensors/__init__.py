@@ -13,6 +13,7 @@ from murmure_edge.sensors.pmsx003 import PmsX003
 from murmure_edge.sensors.sds011 import Sds011
 from murmure_edge.sensors.sps30 import Sps30
 from murmure_edge.sensors.tfluna import TfLuna
+from murmure_edge.sensors.uart_decibel_bbaa import UartDecibelBbaa
 
 DRIVERS: dict[str, type[Driver]] = {
     "sds011": Sds011,
@@ -20,6 +21,7 @@ DRIVERS: dict[str, type[Driver]] = {
     "sps30": Sps30,
     "modbus_noise": ModbusNoise,
     "nsrt_mk3": NsrtMk3,
+    "uart_decibel_bbaa": UartDecibelBbaa,
     "tfluna": TfLuna,
     "ld2450": Ld2450,
 }
