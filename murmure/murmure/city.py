@@ -497,11 +497,16 @@ class Running:
 
     def settled(self) -> bool:
         """Returns whether every gateway has closed the last midnight and every message of it has its receipt."""
+        with _reading(self.city.ingest.archive) as archive:
+            filed = dict(archive.execute("SELECT gateway, settled_seq FROM totals").fetchall())
         for place in self.city.sensors:
-            with _reading(self.city.gateway_dir(place) / "data" / "gateway.db") as db:
+            folder = self.city.gateway_dir(place)
+            with _reading(folder / "data" / "gateway.db") as db:
                 closed = db.execute("SELECT max(end_s) FROM charges").fetchone()[0]
-                waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
-            if closed is None or closed < self.city.span.last_s or waiting:
+                newest = db.execute("SELECT seq FROM head").fetchone()[0]
+            if closed is None or closed < self.city.span.last_s or filed.get(place.gateway, 0) < newest:
+                return False
+            if any((folder / "spool" / "outbox").glob("0*.cose")):
                 return False
         return True
 
