@@ -14,7 +14,14 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MURMURE_SHARED", ROOT.parent / "shared"))
-PROGRAMS = {"broker": "mosquitto", "browser": "chromium", "strace": "strace", "mbpoll": "mbpoll"}
+PROGRAMS = {
+    "broker": "mosquitto",
+    "browser": "chromium",
+    "strace": "strace",
+    "mbpoll": "mbpoll",
+    "systemd": "systemd-analyze",
+}
+PACKAGES = {"systemd-analyze": "systemd"}  # where it is not the program's own name
 # Debian keeps daemons where an ordinary user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
@@ -36,7 +43,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         lacking(f"no folder {SHARED} (MURMURE_SHARED names another)", "MURMURE_SHARED_REQUIRED")
     for marker, program in PROGRAMS.items():
         if item.get_closest_marker(marker) and shutil.which(program, path=SEARCH_PATH) is None:
-            lacking(f"no program {program} (Debian package {program})", "MURMURE_PACKAGES_REQUIRED")
+            lacking(
+                f"no program {program} (Debian package {PACKAGES.get(program, program)})", "MURMURE_PACKAGES_REQUIRED"
+            )
 
 
 @pytest.fixture(scope="session")

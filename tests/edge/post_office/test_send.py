@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from murmure_edge import outbox
+from murmure_edge import inbox, outbox
 from murmure_edge.config import load
 from murmure_edge.inbox import Inbox, OutboxState, Settled, decide_receipt, read
 from murmure_edge.send import SentLog, pause_s, repeat_after_s
@@ -251,6 +252,52 @@ def test_send_opens_neither_ledger_nor_key_nor_device(gateway, mosquitto, sender
     assert "000000000005.cose" in touched
     for forbidden in ("gateway.db", "record.key", "/dev/tty", "/dev/serial", "murmure_edge/sensors"):
         assert forbidden not in touched
+
+
+ROOT = Path(__file__).resolve().parents[3]
+PEEK = """
+import sys
+for path in sys.argv[1:]:
+    try:
+        open(path, "rb").close()
+        print(path)
+    except PermissionError:
+        pass
+"""
+
+
+@pytest.mark.broker
+def test_send_carries_everything_where_it_can_open_nothing_else(gateway, mosquitto, sender, centre, until):
+    """The real process under a rule of the kernel that leaves it the program, its configuration, the outbox, the inbox
+    and its own folder: messages arrive, receipts come down, and neither the ledger, the key nor a device can be opened.
+    """
+    secrets = [gateway.config.data / "gateway.db", gateway.config.data / "record.key"]
+    for path in secrets:
+        path.write_bytes(b"secret")
+    broker = mosquitto("allow_anonymous true\n")
+    broker.start()
+    there = centre(broker)
+    messages = fill(gateway, 20)
+    config = gateway.write(broker.port, 5)
+    program = {*filter(None, sys.path), sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/etc"}
+    readable = [ROOT, *program, config, gateway.config.trust, gateway.config.outbox, "/dev/null", "/dev/urandom"]
+    blind = [sys.executable, str(ROOT / "tests" / "confined.py"), "blind"]
+    blind += ["-r", *(str(path) for path in readable if Path(path).exists())]
+    blind += ["-w", str(gateway.config.inbox), str(gateway.config.send_data)]
+    # Here one user owns all four folders, and looks at the modes of what is its own.
+    blind += ["-l", str(gateway.config.data), "--"]
+    devices = ["/dev/ptmx", "/dev/tty", "/dev/zero"]
+    peek = [sys.executable, "-c", PEEK, *map(str, [*secrets, *devices, config, "/dev/urandom"])]
+    seen = subprocess.run([*blind, *peek], capture_output=True, text=True, check=False)
+    if seen.stderr.startswith("confined: Landlock"):
+        (pytest.fail if os.environ.get("MURMURE_PACKAGES_REQUIRED") == "1" else pytest.skip)(seen.stderr)
+    assert seen.stdout.split() == [str(config), "/dev/urandom"], seen.stderr
+    process = sender(config, tuple(blind))
+    until(lambda: len(there.releases()) >= 20, "20 messages", 60)
+    assert there.releases() == messages
+    there.say("receipt", gateway.receipt(20, messages[-1]))
+    until((gateway.config.inbox / inbox.RECEIPT).exists, "the receipt")
+    assert process.stop() == 0
 
 
 def serve_bytes(answer: bytes) -> tuple[socket.socket, threading.Event]:
