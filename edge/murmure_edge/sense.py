@@ -51,7 +51,7 @@ from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.base import Driver, SettingError
 from murmure_edge.sensors.tfluna import TfLuna
 from murmure_edge.sensors.two_beams import APART_MS, COUNTED, TwoBeams
-from murmure_edge.shutters import close_the_shutters
+from murmure_edge.shutters import close_the_shutters, lock_memory
 from murmure_edge.supervisor import NOBODY, Supervisor
 
 LIVE_BATCH_MS = 1000
@@ -460,6 +460,9 @@ def start(
 ) -> int:
     """Composes and runs one `sense` until SIGTERM or Ctrl-C. Returns 0. Raises MurmureError with the mend."""
     close_the_shutters()
+    warning = lock_memory()
+    if warning:
+        say(warning)
     config = load(config_path)
     trust = load_trust(config)
     secret = load_record_key(config.data / "record.key")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from murmure_edge import shutters
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.policy import parse
@@ -169,6 +170,77 @@ def test_memory_stays_out_of_files(enrolled: Any, start: Callable[..., Process],
     limits = Path(f"/proc/{sense.running.pid}/limits").read_text()
     assert re.search(r"Max core file size +0 +0 ", limits)
     assert sense.ends() == 0
+
+
+CORES = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))"
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGQUIT])
+def test_a_process_that_crashes_leaves_no_core(
+    enrolled: Any, tmp_path: Path, eventually: Eventually, number: int
+) -> None:
+    """Where the machine writes cores and the limit allows them, `sense` leaves none, whatever kills it; a twin with
+    open shutters does, where this kernel writes cores into the working folder."""
+    for twin in (False, True):
+        folder = tmp_path / f"twin{twin}"
+        folder.mkdir()
+        config = enrolled.write(port("dust", "sds011", tmp_path / "nowhere", 'pm2_5 = "plaza/dust"'))
+        close = "" if not twin else "from murmure_edge import sense; sense.close_the_shutters = lambda: None; "
+        code = f"{CORES}; {close}from murmure.cli import main; main(['edge', 'sense', '--config', '{config}'])"
+        with (folder / "said").open("w") as log:
+            process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stderr=log)
+        eventually(lambda folder=folder: "absent" in (folder / "said").read_text(), "the port")
+        process.send_signal(number)
+        assert process.wait(60) == -number
+        left = [path.name for path in folder.iterdir() if path.name != "said"]
+        if not twin:
+            assert left == []
+        elif Path("/proc/sys/kernel/core_pattern").read_text().strip() == "core":
+            assert [name.partition(".")[0] for name in left] == ["core"]
+
+
+# --- swap ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_sense_touches_is_locked_in_memory_and_costs_none(
+    enrolled: Any, start: Callable[..., Process], tmp_path: Path, eventually: Eventually
+) -> None:
+    """Where the unit's limit or root's right allows it, all of its address space is locked, and what is only mapped is
+    not loaded for it: it stays below 100 MB."""
+    if not shutters._may_lock_all():
+        pytest.skip("this user may not lock memory")
+    sense = start(
+        "edge",
+        "sense",
+        "--config",
+        str(enrolled.write(port("dust", "sds011", tmp_path / "no", 'pm2_5 = "plaza/dust"'))),
+    )
+    eventually(lambda: "absent" in sense.said(), "the port")
+    status = Path(f"/proc/{sense.running.pid}/status").read_text()
+    sizes = {name: int(kib) / 1024 for name, kib in re.findall(r"^(Vm\w+):\s+(\d+) kB$", status, re.MULTILINE)}
+    assert sizes["VmLck"] > 0.9 * sizes["VmSize"] > 2 * sizes["VmRSS"]
+    assert sizes["VmRSS"] < 100
+    assert "memory" not in sense.said() and sense.ends() == 0
+
+
+@pytest.mark.parametrize(
+    ("swaps", "said"),
+    [
+        ("Filename Type Size Used Priority\n", ""),
+        ("Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n", ""),
+        ("Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n/swapfile file 1 0 -2\n", "/swapfile"),
+        (None, "unknown"),
+    ],
+)
+def test_swap_that_could_hold_a_reading_is_told(
+    swaps: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory cannot be locked: no swap and swap in memory are fine, any other is one line with the mend."""
+    monkeypatch.setattr(shutters, "_may_lock_all", lambda: False)
+    if swaps is not None:
+        (tmp_path / "swaps").write_text(swaps)
+    line = shutters.lock_memory(tmp_path / "swaps")
+    assert (said in line and "swapoff" in line) if said else line == ""
 
 
 DEFECT = f"""
