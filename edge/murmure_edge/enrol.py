@@ -12,7 +12,7 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from murmure_privacy.enrolment import MESSAGE_LIMIT, Claim, canonical, parse_cla
 from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_edge import config as files
+from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.wipe import overwrite
 
 PORT = 8884
@@ -268,9 +269,22 @@ def _write_files(layout: Layout, fields: Mapping[str, Any], keys: _Keys) -> None
     write_private(layout.send_data / _TLS_KEY, keys.tls_key_pem)
     write_private(layout.send_data / _TLS_CERTIFICATE, str(fields["certificate"]), 0o644)
     write_private(layout.send_data / _AUTHORITY, str(fields["authority"]), 0o644)
+    if fields["spent"]:
+        _carry(layout.data / "gateway.db", fields["spent"])
     write_private(home / "trust.toml", str(fields["trust_toml"]), 0o644)
     _hand_over(layout)
     write_private(layout.config, toml, 0o644)
+
+
+def _carry(path: Path, spent: Sequence[tuple[str, int, int, int]]) -> None:
+    """Begins the ledger with what earlier gateways of the site spent; begins it anew if a power cut came in between."""
+    for left in path.parent.glob(f"{path.name}*"):
+        left.unlink()
+    db = GatewayDb.open(path)
+    try:
+        db.carry(spent)
+    finally:
+        db.close()
 
 
 def _hand_over(layout: Layout) -> None:

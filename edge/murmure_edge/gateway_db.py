@@ -18,7 +18,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from murmure_privacy.errors import LedgerDamaged, MurmureError
 from murmure_privacy.ledger import SCHEMA, Ledger
+from murmure_privacy.release import Node
 from murmure_privacy.wire import FIRST_PREVIOUS, digest
 
 from murmure_edge.config import KEEP_MESSAGES
@@ -60,6 +61,10 @@ CREATE TABLE IF NOT EXISTS told (
 ) STRICT;
 """
 )
+CARRIED = "carried"
+"""The level of a charge that another gateway of the site made: not a node, only a day with what it cost at the most."""
+
+_DAY_S = 86_400
 _connect = partial(sqlite3.connect, isolation_level=None)
 _DROPPED = 64  # at most so many old messages with a new one: on a full disk a commit must stay small
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
@@ -282,8 +287,20 @@ class GatewayDb:
         return int(self._db.execute("SELECT coalesce(min(seq), (SELECT seq + 1 FROM head)) FROM outbox").fetchone()[0])
 
     def charged_rho_micro(self) -> int:
-        """Returns the sum of all charges, sent or not: the centre cannot have filed more."""
-        return int(self._db.execute("SELECT coalesce(sum(rho_micro), 0) FROM charges").fetchone()[0])
+        """Returns the sum of all own charges, sent or not: the centre cannot have filed more."""
+        query = "SELECT coalesce(sum(rho_micro), 0) FROM charges WHERE level <> ?"
+        return int(self._db.execute(query, (CARRIED,)).fetchone()[0])
+
+    def carry(self, spans: Iterable[tuple[str, int, int, int]]) -> None:
+        """Enters what gateways before this one spent on its site, as (stream, from, until, micro-rho at the most at any
+        instant): caps count it, and no node opens before its end. A line a day: the ledger looks no further ahead."""
+        with self.transaction():
+            for stream, from_s, until_s, rho_micro in spans:
+                for start_s in range(from_s, until_s, _DAY_S):
+                    end_s = min(start_s + _DAY_S, until_s)
+                    node = Node(stream, "", CARRIED, start_s, end_s, start_s, 0, 1000, (0, 0), bytes(32))
+                    self.ledger.charge(node, rho_micro, rho_micro)
+            self._renew_head()
 
     def depth(self) -> int:
         """Returns how many messages wait for their receipt."""

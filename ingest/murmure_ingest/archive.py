@@ -540,6 +540,19 @@ class Archive:
         rows = self._rows("SELECT gateway, quartier, site, stream, quantity, max(since) FROM streams GROUP BY stream")
         return [StreamInfo(*row[:5]) for row in rows]
 
+    def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
+        """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant, by stream
+        and whichever gateway released it."""
+        return [
+            (str(stream), int(begin_s), int(end_s), int(rho))
+            for stream, begin_s, end_s, rho in self._rows(
+                "SELECT stream, covered_from_s, end_s, rho_micro FROM nodes WHERE rho_micro > 0 AND end_s > ? "
+                "AND stream IN (SELECT stream FROM streams WHERE site = ?) ORDER BY stream",
+                from_s,
+                site,
+            )
+        ]
+
     def outcomes(self, stream: str, from_s: int, to_s: int) -> list[Outcome]:
         """Returns the nodes of a stream that intersect [from_s, to_s) (seconds UTC), by end, then by level.
 

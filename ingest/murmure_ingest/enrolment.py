@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from murmure_ingest.receipts import centre_key
 VERSION = 1
 _AT_ONCE = 8  # connections; one more is closed at once
 _PATIENCE_S = 10.0
+_DAY_S = 86_400
+_CAP_DAYS = 372  # the longest span of a cap, and the week that its first day may lie in
 _LOOK_S = 0.1  # how soon `stop` is heard
 
 _SCHEMA = """
@@ -153,6 +156,31 @@ def offer(archive: Archive, config: IngestConfig, claims: Claims, slot: Slot, no
     return claim
 
 
+def spent_before(archive: Archive, site: str, now_s: int) -> list[tuple[str, int, int, int]]:
+    """Returns what a site's gateways have spent in the past year, as (stream, from, until, micro-rho): in each of these
+    days (UTC) at most so much at any instant. Days that are alike stand together; the last ends now."""
+    first_s = (now_s // _DAY_S - _CAP_DAYS) * _DAY_S
+    steps: dict[str, dict[int, list[tuple[int, int]]]] = {}
+    for stream, begin_s, end_s, rho in archive.charges(site, first_s):
+        days = steps.setdefault(stream, {})
+        for day in range(max(begin_s, first_s) // _DAY_S, -(-min(end_s, now_s) // _DAY_S)):
+            inside = days.setdefault(day, [])
+            inside += [(max(begin_s, day * _DAY_S), rho), (end_s, -rho)]
+    found: list[tuple[str, int, int, int]] = []
+    for stream, days in steps.items():
+        for day in range(min(days), now_s // _DAY_S + 1):
+            # At one instant what ends goes before what begins: nodes are half-open.
+            most = max(accumulate((rho for _, rho in sorted(days.get(day, []))), initial=0))
+            start_s, end_s = day * _DAY_S, min((day + 1) * _DAY_S, now_s)
+            if not most or start_s == end_s:
+                continue
+            if found and found[-1][0] == stream and found[-1][2:] == (start_s, most):
+                found[-1] = (stream, found[-1][1], end_s, most)
+            else:
+                found.append((stream, start_s, end_s, most))
+    return found
+
+
 class Door:
     """Judges requests: `answer(request)` returns the bytes that go back."""
 
@@ -202,11 +230,17 @@ class Door:
             raise Refusal("claim code: it is older than 72 hours; ask the centre for a new one")
         record_key = _key_of(fields)
         enrolment = self._enrolment(slot, record_key)
+        archive = self._open_archive()
+        try:
+            spent = spent_before(archive, slot.site, int(now.timestamp())) if slot.replaces is not None else []
+        finally:
+            archive.close()
         body = {
             "v": VERSION,
             "gateway": slot.gateway,
             "trust_toml": trust_toml(enrolment, wire.public_key(centre_key(self._config.data_dir)), slot.simulated),
             "ports_toml": ports_toml(slot.ports),
+            "spent": spent,
             "broker": {
                 "host": self._settings.broker_host or self._config.broker.host,
                 "port": self._settings.broker_port or self._config.broker.port,

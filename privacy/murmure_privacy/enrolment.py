@@ -19,7 +19,7 @@ SECRET_BYTES, PIN_BYTES, CHECK_BYTES = 15, 8, 2
 HOLDS_S = 72 * 3600
 """How long a claim may be used."""
 
-MESSAGE_LIMIT = 32 * 1024
+MESSAGE_LIMIT = 256 * 1024
 """Bytes of a request or an answer; before each go its length, four bytes, big-endian."""
 
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U

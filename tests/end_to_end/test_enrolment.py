@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from murmure_edge import enrol as edge
 from murmure_edge.config import load, load_record_key, load_trust
+from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
 from murmure_ingest import config as centre_config
 from murmure_ingest.archive import Archive
@@ -311,6 +312,23 @@ def test_a_replacement_ends_the_old_gateway_when_it_comes(centre: Centre, tmp_pa
     assert streams[0] == streams[1] == {"footfall": "plaza/footfall"}
     with pytest.raises(RegisterError, match="no gateway of site plaza has this id"):
         centre.offer("gw-third", replaces="gw-nobody")
+
+
+def test_a_replacement_begins_with_what_its_site_has_spent(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ledger counts the old gateway's days, opens nothing before them, and owes the centre none of it."""
+    enrol(centre.offer().text, centre.address, tmp_path / "old")
+    day_s = int(NOW.timestamp()) // 86_400 * 86_400
+    charges = [("plaza/footfall", day_s - 86_400, day_s + 3600, 24_355)]
+    monkeypatch.setattr(Archive, "charges", lambda *_: charges)
+    enrol(centre.offer("gw-new", replaces="gw-plaza").text, centre.address, tmp_path / "new")
+    db = GatewayDb.open(tmp_path / "new" / "data" / "gateway.db")
+    assert db.ledger.spent_rho_micro("plaza/footfall", day_s - 1, day_s) == 24_355
+    assert db.ledger.high_water_s(["plaza/footfall"]) == int(NOW.timestamp())
+    assert db.charged_rho_micro() == 0
+    db.close()
+    assert not (tmp_path / "old" / "data" / "gateway.db").exists()
 
 
 def test_strangers_at_the_door_change_nothing(centre: Centre, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from murmure_edge.gateway_db import DiskFull, GatewayDb, Told, _connect
+from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.errors import LedgerDamaged, MurmureError
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
@@ -696,3 +697,45 @@ def test_killed_inside_any_write_or_sync_nothing_is_lost(
     db = killed_again_and_again(tmp_path, write_policy(), gateway_secret, 40, prefix)
     assert broken_promise(db, {make_policy().hash: make_policy()}, drawn=False) is None
     db.close()
+
+
+# --- what gateways before this one spent -----------------------------------------------------------------------------
+
+
+def test_what_was_carried_counts_as_spent_and_stays(tmp_path: Path) -> None:
+    """A line a day, seen from its first to its last second, also after a restart; the own charges are told apart."""
+    db = GatewayDb.open(tmp_path / "gateway.db")
+    day_s = 86_400
+    db.carry([("plaza/dust", 10 * day_s, 300 * day_s + 500, 7), ("plaza/steps", 299 * day_s, 300 * day_s + 500, 9)])
+    db.close()
+    db = GatewayDb.open(tmp_path / "gateway.db")
+    spans = [(10 * day_s, 10 * day_s + 1), (150 * day_s, 151 * day_s), (300 * day_s + 499, 300 * day_s + 500)]
+    assert [db.ledger.spent_rho_micro("plaza/dust", *span) for span in spans] == [7, 7, 7]
+    assert db.ledger.spent_rho_micro("plaza/dust", 300 * day_s + 500, 10**9) == 0
+    assert db.ledger.high_water_s(["plaza/steps"]) == 300 * day_s + 500
+    assert len(list(db.ledger.lines())) == 291 + 2
+    assert db.charged_rho_micro() == 0 and db.next_message()[0] == 1
+    db.close()
+
+
+def test_a_cap_counts_what_was_carried(
+    tmp_path: Path, exact: Any, make_policy: Callable[..., Policy], gateway_secret: bytes
+) -> None:
+    """A new gateway on a site whose tank is empty publishes nothing; the twin without the carried days does."""
+    start_s = parse_utc("2026-01-14T23:00:00Z")
+    cap = 'cap = { units_per_day = 1, span = "1w", epsilon = 1.45 }'
+    policy = make_policy(nodes='{ "15min" = 1 }', in_stream=cap)
+    spent = plan(policy).streams["plaza/dust"].rho_micro
+    for carried, reasons in (([("plaza/dust", start_s - 86_400, start_s, spent)], {"cap"}), ([], {None})):
+        db = GatewayDb.open(tmp_path / f"gw{len(carried)}.db")
+        db.carry(carried)
+        messages: list[Any] = []
+        who = Identity("gw-plaza", "centre", "plaza", gateway_secret)
+        publisher = Publisher(db, who, exact, lambda *sent, to=messages: to.append(sent[0]), lambda _: None)
+        publisher.start(start_s)
+        publisher.adopt(policy, start_s)
+        publisher.add("plaza/dust", [((start_s + at_s) * 1000, 200) for at_s in range(0, 3600, 900)])
+        publisher.advance(start_s + 3600)
+        outcomes = [outcome for message in messages for outcome in message.outcomes]
+        assert {getattr(outcome, "reason", None) for outcome in outcomes} == reasons and outcomes
+        db.close()

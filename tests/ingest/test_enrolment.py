@@ -1,0 +1,108 @@
+"""The centre's half of an enrolment: what a new gateway is told of those before it, and claims that are kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from murmure_ingest.enrolment import Claims, Slot, spent_before
+from murmure_privacy.enrolment import HOLDS_S, Claim
+
+DAY_S = 86_400
+NOW_S = 1_795_392_000 + 5 * DAY_S + 7 * 3600
+
+
+class Charged:
+    """Stands for an archive in which these nodes were charged: (stream, begin, end, micro-rho)."""
+
+    def __init__(self, charges: Iterable[tuple[str, int, int, int]]) -> None:
+        self._charges = sorted(charges)
+
+    def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
+        return [charge for charge in self._charges if charge[2] > from_s]
+
+
+nodes = st.lists(
+    st.tuples(
+        st.sampled_from(["plaza/footfall", "plaza/noise"]),
+        st.integers(NOW_S - 6 * DAY_S, NOW_S - 900),
+        st.sampled_from([900, 3600, 21_600, DAY_S, 7 * DAY_S]),
+        st.integers(1, 9),
+    ).map(lambda node: (node[0], node[1], min(node[1] + node[2], NOW_S), node[3])),
+    max_size=12,
+)
+
+
+@given(nodes)
+def test_what_is_carried_is_never_less_than_what_was_spent(charges: list[tuple[str, int, int, int]]) -> None:
+    """At each instant the carried day has at least the sum of the nodes that contain it, exactly the largest such sum
+    of its day, and nothing lies in the future."""
+    carried = spent_before(Charged(charges), "plaza", NOW_S)  # type: ignore[arg-type]
+    for stream, from_s, until_s, most in carried:
+        assert from_s < until_s <= NOW_S and most > 0
+        for day_s in range(from_s, until_s, DAY_S):
+            end_s = min(day_s + DAY_S, until_s)
+            instants = {day_s, *(begin_s for name, begin_s, _, _ in charges if name == stream)}
+            spends = [
+                sum(rho for name, begin_s, e, rho in charges if name == stream and begin_s <= at_s < e)
+                for at_s in instants
+                if day_s <= at_s < end_s
+            ]
+            assert max(spends) == most
+    for stream, begin_s, end_s, _ in charges:
+        covered = [(a, b) for name, a, b, _ in carried if name == stream]
+        for at_s in (begin_s, end_s - 1):
+            assert any(a <= at_s < b for a, b in covered)
+
+
+def test_days_that_are_alike_stand_together(centre: Any) -> None:
+    """A site's usual days are one line, told from what was filed; another site's are not told."""
+    gateway = centre.gateway()
+    for topic, sealed in gateway.history(2 * 96):
+        centre.accept(topic, sealed)
+    now_s = 1_795_392_000 + 2 * DAY_S
+    spans = spent_before(centre.archive, "plaza", now_s)
+    assert {stream for stream, *_ in spans} == {"plaza/footfall", "plaza/pm2_5"}
+    assert all(until_s - from_s >= DAY_S for _, from_s, until_s, _ in spans)
+    footfall = [span for span in spans if span[0] == "plaza/footfall"]
+    # The first civil day begins at 23:00 UTC on the day before, of which no quarter-hour was filed.
+    assert [until_s - from_s for _, from_s, until_s, _ in footfall] == [DAY_S, 2 * DAY_S]
+    assert 0 < footfall[0][3] < footfall[1][3] == 24_352
+    assert spent_before(centre.archive, "elsewhere", now_s) == []
+
+
+def test_a_claim_is_forgotten_with_its_key_after_72_hours(tmp_path: Path) -> None:
+    """Nothing of a claim that nobody can use any more is left in the file."""
+    claims = Claims(tmp_path)
+    claim = Claim(bytes(range(15)), bytes(8))
+    claims.put(claim, Slot("gw-plaza", "plaza", "centre", (bytes(32),), 1, ()), 1000)
+    assert claims.find(claim.name) is not None and [slot.gateway for slot, _ in claims.expected()] == ["gw-plaza"]
+    claims.forget(1000 + HOLDS_S - 1)
+    assert claims.find(claim.name) is not None
+    claims.forget(1000 + HOLDS_S)
+    assert claims.find(claim.name) is None and claims.expected() == []
+    claims.close()
+    assert claim.key not in (tmp_path / "claims.db").read_bytes()
+
+
+def test_a_claim_is_bound_once(tmp_path: Path) -> None:
+    """Of two requests that come together the first one has it."""
+    claims = Claims(tmp_path)
+    claim = Claim(bytes(15), bytes(8))
+    claims.put(claim, Slot("gw-plaza", "plaza", "centre", (bytes(32),), 1, ()), 1000)
+    assert claims.bind(claim.name, b"first", b"answer", "words")
+    assert not claims.bind(claim.name, b"second", b"other", "other words")
+    found = claims.find(claim.name)
+    assert found is not None and found[3:] == (b"first", b"answer") and claims.words("gw-plaza") == "words"
+    claims.close()
+
+
+@pytest.mark.parametrize("name", ["claims.db"])
+def test_the_file_of_claims_is_private(tmp_path: Path, name: str) -> None:
+    """It holds keys: its owner alone may read it."""
+    Claims(tmp_path).close()
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
