@@ -153,6 +153,21 @@ def test_an_absent_port_goes_on_telling_its_horizon_and_tries_ever_more_rarely()
     assert batches[-1].health.lost_links == 0 and batches[-1].health.advice == "beam: pulled out"
 
 
+@pytest.mark.parametrize("how", [LinkLost("dust: no such device"), LinkDenied("dust: another program holds it")])
+def test_a_port_is_tried_for_ever_and_never_more_rarely_than_every_half_minute(how: LinkError) -> None:
+    """Away for thirty days: it is opened within half a minute of being back, and read when it is warm."""
+    month_ms = 30 * 86_400_000
+    link = ScriptedLink(month_ms + 120_000)
+    link.goes(0, month_ms, how)
+    for second in range(120):
+        link.says(month_ms + second * 1000 + 500, DUST)
+    batches = _run(link, "sds011", batch_ms=3_600_000)
+    gaps = [b - a for a, b in pairwise(link.opened_at)]
+    assert max(gaps) == 30_000 and gaps == sorted(gaps)
+    assert month_ms <= link.opened_at[-1] <= month_ms + 30_000
+    assert len(_values(batches, "pm10")) >= 58 and batches[-1].health.lost_links == 0
+
+
 def test_a_denied_port_says_so() -> None:
     """Without rights the state is denied, with the advice of the link."""
     link = ScriptedLink(10_000)

@@ -107,6 +107,25 @@ def test_a_quantity_that_no_stream_has_is_left_out(running: Any) -> None:
     assert [reason for *_, reason in running.nodes()] == ["sensor_absent"]
 
 
+@pytest.mark.parametrize("state", [state for state in PortState if state is not PortState.OK])
+def test_a_dead_sensor_stops_no_other(
+    turned: Callable[..., Any], write_policy: Callable[..., bytes], state: PortState
+) -> None:
+    """Whatever is the matter with the meter, the dust sensor's hours are released and the meter's are withheld."""
+    gateway = turned(DUST, SOUND)
+    policy = write_policy(streams=("dust", "sound"), nodes='{ "1h" = 1 }')
+    gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(policy))
+    for hour in range(3):
+        gateway.batch("sound", MIDNIGHT_S + hour * HOUR_S, state=state)
+        gateway.live(MIDNIGHT_S + max(0, hour - 1) * HOUR_S, MIDNIGHT_S + hour * HOUR_S)
+    assert gateway.nodes() == [
+        ("1h", 0, 1, "released"),
+        ("1h", 0, 1, "sensor_absent"),
+        ("1h", 1, 2, "released"),
+        ("1h", 1, 2, "sensor_absent"),
+    ]
+
+
 def test_a_port_that_has_to_stop_stops_the_gateway(running: Any) -> None:
     """A defect in one port's thread would otherwise be shown as an empty street."""
     running.sense._batches.put(PortBatch("dust", {}, 0, PortHealth(PortState.OK), "a defect stopped the thread"))
