@@ -1,4 +1,5 @@
-"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `export`, `enrol`, `wipe` and `replay`."""
+"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `export`, `enrol`, `wipe`, `doctor` and
+`replay`."""
 
 from __future__ import annotations
 
@@ -58,6 +59,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--free-space", action="store_true", help="then fill the card's free space with zeros, where older files lay"
     )
     wipe.set_defaults(handler=_wipe)
+    _add_doctor(commands)
     replay = _parser(
         commands,
         "replay",
@@ -78,6 +80,70 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     replay.add_argument("--dates", action="store_true", help="judge the policy's valid_from and valid_until")
     replay.add_argument("--json", action="store_true", help="print the summary as JSON")
     replay.set_defaults(handler=_replay)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = _parser(
+        commands,
+        "doctor",
+        "say what is wrong with ports, sensors and machine, each with one gesture",
+        "example: murmure edge doctor --config gateway.toml\n"
+        "         murmure edge doctor --port /dev/serial/by-path/... --device sds011\n"
+        "         murmure edge doctor --watch",
+    )
+    doctor.add_argument("--config", type=Path, metavar="FILE", help="gateway.toml (here or installed, if not said)")
+    doctor.add_argument("--port", metavar="PATH", default="", help="one sensor alone, without gateway.toml")
+    doctor.add_argument("--device", metavar="NAME", default="", help="what is at --port; it guesses, if not said")
+    doctor.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="its settings")
+    doctor.add_argument(
+        "--json", action="store_true", help="one JSON document, without values (--watch: a line a second)"
+    )
+    doctor.add_argument("--watch", action="store_true", help="a live page of all sensors; q ends it")
+    doctor.add_argument(
+        "--lang", choices=("fr", "en"), default="", help="the language (that of the locale, if not said)"
+    )
+    doctor.add_argument(
+        "--seconds", type=int, metavar="S", help="how long to hear each sensor (a stuck one takes 60 to 600)"
+    )
+    doctor.add_argument("--scan", action="store_true", help="ask the addresses 1 to 16 of each Modbus line")
+    doctor.add_argument("--fix", action="store_true", help="say what it could mend by itself")
+    doctor.add_argument("--yes", action="store_true", help="with --fix: do it; without, nothing is changed")
+    doctor.add_argument(
+        "--root", type=Path, default=Path("/"), metavar="DIR", help="look at /sys, /proc, /etc there (for exercises)"
+    )
+    doctor.set_defaults(handler=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from murmure_privacy.errors import ConfigError
+
+    from murmure_edge.doctor.command import Wish, main, parse_settings
+
+    for option, wrong, needs in (
+        ("--device", args.device and not args.port, "--port"),
+        ("--set", args.set and not args.device, "--device"),
+        ("--yes", args.yes and not args.fix, "--fix"),
+    ):
+        if wrong:
+            raise ConfigError("edge doctor", option, f"stands without {needs}", f"add {needs}, or leave it out")
+    if args.seconds is not None and not 1 <= args.seconds <= 3600:
+        raise ConfigError("edge doctor", "--seconds", f"{args.seconds} is out of range", "write 1 to 3600")
+    return main(
+        Wish(
+            config=args.config,
+            port=args.port,
+            device=args.device,
+            settings=parse_settings(args.set),
+            language=args.lang,
+            as_json=args.json,
+            watch=args.watch,
+            scan=args.scan,
+            fix=args.fix,
+            yes=args.yes,
+            hear_s=args.seconds,
+            root=args.root,
+        )
+    )
 
 
 def _parser(
