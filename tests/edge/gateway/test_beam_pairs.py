@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from murmure_edge.config import load
 from murmure_edge.reading import Reading
+from murmure_edge.sense import _driver
+from murmure_edge.sensors.ld2450 import Ld2450
+from murmure_edge.sensors.tfluna import TfLuna
 from murmure_edge.sensors.two_beams import APART_MS
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.window import parse_utc
@@ -122,3 +127,18 @@ def test_only_beams_are_paired(turned: Callable[..., Any]) -> None:
     second = second.replace('device = "other"', 'device = "ld2450"')
     with pytest.raises(ConfigError, match="second_beam_of: a ld2450 is no beam; pair two tfluna"):
         turned(RADAR, second)
+
+
+def test_the_ports_in_the_example_s_comments_are_right(tmp_path: Path) -> None:
+    """Whoever takes the comment signs away has a gateway with a pair of beams and a radar."""
+    example = Path(__file__).parents[3] / "edge" / "gateway.example.toml"
+    ports = "[[port]]"
+    file = tmp_path / "gateway.toml"
+    text = example.read_text("utf-8")
+    file.write_text(re.sub(r"^# (?=\[\[port|[a-z_0-9]+ = )", "", text, flags=re.MULTILINE), "utf-8")
+    config = load(file)
+    assert len(config.ports) == len(re.findall(re.escape(ports), text)) == 5
+    pair, radar = config.ports[3:]
+    assert (pair.second_beam_of, pair.streams) == ("beam", {})
+    assert isinstance(_driver(config, pair), TfLuna)
+    assert isinstance(_driver(config, radar), Ld2450)
