@@ -70,7 +70,8 @@ SENSORS: Mapping[str, Sensor] = {
     "pm2_5": Sensor(10, "data sheet of the SDS011: the larger of 10 ug/m3 and 15 %"),
     "pm10": Sensor(10, "data sheet of the SDS011: the larger of 10 ug/m3 and 15 %"),
 }
-"""Errors at ordinary street values. No data sheet of a beam or a radar states how many passers-by it misses."""
+"""Errors at ordinary street values. How many passers-by a beam or a radar misses is a share of the count, and of that
+device: docs/accuracy.md measures it."""
 
 
 def preview(policy: Policy, source: str, streets: Sequence[Street], today: date) -> dict[str, Any]:
