@@ -53,7 +53,6 @@ class _Port:
         start_ms = bench.scenario.start_ms
         self.name = plan.name
         self.device = build_device(plan, start_ms)
-        self.polled = self.device.polled_only
         self.pty = PtyPort(plan.link, self.device.baud)
         self.marks = marks
         self.connection: socket.socket | None = None
@@ -68,6 +67,12 @@ class _Port:
         self._waiting: list[tuple[bytes, int, int]] = []
         self._unsent = b""
         self._deaf = False
+
+    @property
+    def polled(self) -> bool:
+        """Whether it speaks only when asked, as long as it keeps the mode that it is in."""
+        device = self.device
+        return device.polled_only or (device.has_passive_mode and device.is_quiet(self.marks.last_ms // 1000 + 1))
 
     @property
     def done_ms(self) -> int:
@@ -133,6 +138,7 @@ class _Port:
             # Silent unless asked, or unplugged: as far as the edge waits and no further, so that its next request
             # comes at the same instant, and finds the device at the same instant, at any speed.
             # In steps where the credit is shorter than the wait: DONE has to move for it to grow.
+            self.device.seek(self.marks.last_ms)
             step_ms = min(stop_ms, wait_until_ms)
             if step_ms - self.marks.last_ms >= _SETTLING_SKEW_MS or step_ms in (wait_until_ms, hard_ms):
                 self._fall_silent_until(step_ms)

@@ -302,6 +302,14 @@ class FaultyDevice(Device):
         return self._device.polled_only
 
     @property
+    def has_passive_mode(self) -> bool:  # type: ignore[override]
+        return self._device.has_passive_mode
+
+    def is_quiet(self, second: int) -> bool:
+        """See Device; what a fault swallows or adds aside."""
+        return self._device.is_quiet(second)
+
+    @property
     def frames(self) -> int:  # type: ignore[override]
         return self._device.frames
 

@@ -60,6 +60,8 @@ class Device(ABC):
     baud: int
     frame_bytes: int
     polled_only = False
+    has_passive_mode = False
+    """That it can be told to speak only when asked. While it keeps to that, its port is one that is polled."""
     usb = False
     options: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Settings that are keywords of the constructor, whole numbers: the setting to the keyword."""
@@ -130,6 +132,12 @@ class Device(ABC):
             (said[at : at + size], second * MS_PER_S + self.frame_offset_ms(at // size))
             for at in range(0, len(said), size)
         ]
+
+    def is_quiet(self, second: int) -> bool:
+        """Returns whether it says nothing by itself in one second."""
+        minute, s = divmod(second, S_PER_MINUTE)
+        self._need(minute)
+        return not self._said[s]
 
     def receive(self, data: bytes, now_ms: int) -> list[Piece]:
         """Takes what the host wrote by `now_ms` and returns the answers, in order; usually one or none."""

@@ -25,6 +25,7 @@ class Pmsx003(Device):
     """The device with its whole command set. A power cut wakes it, into active mode; waking keeps the mode."""
 
     name = "pmsx003"
+    has_passive_mode = True
     quantity = AIR
     baud = 9600
     frame_bytes = 32
