@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from murmure_ingest.archive import Archive
 from murmure_privacy.release import Outcome, Release
 
 from murmure import city
@@ -135,4 +136,7 @@ def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
     assert again.stderr.count("\n") == 1
     assert "holds an earlier run" in again.stderr
     with sqlite3.connect(tmp_path / "d/gateways/gw-place-du-marche/data/gateway.db") as db:
-        assert db.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+        kept = dict(db.execute("SELECT seq, sealed FROM outbox"))
+    archive = Archive.open(tmp_path / "d/centre/data/archive.db", read_only=True)
+    assert kept == {message.seq: message.sealed for message in archive.messages("gw-place-du-marche")}
+    archive.close()
