@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
-DEBIAN := mosquitto chromium fonts-dejavu-core libatomic1 strace mbpoll systemd
+DEBIAN := mosquitto chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd
 PYTEST := $(BIN)/pytest --durations=15
 
-.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility lock clean
+.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy gateway-bundle lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -52,6 +52,12 @@ bench: $(STAMP) ## each benchmark beside a limit or a peer
 
 bench-utility: $(STAMP) ## errors on recordings beside bounds and other mechanisms; writes docs/utility.md
 	$(BIN)/python -m benchmarks.utility $(ARGS)
+
+bench-accuracy: $(STAMP) ## what beams and radars count beside the truth, in simulation; writes docs/accuracy.md
+	$(BIN)/python benchmarks/footfall_accuracy.py --write $(ARGS)
+
+gateway-bundle: $(STAMP) ## one archive that installs a gateway without network; ARCH=aarch64 or x86_64
+	$(BIN)/python edge/bundle/build.py $(if $(ARCH),--arch $(ARCH))
 
 lock: ## fresh versions and hashes (needs uv on the PATH)
 	.ci/lock
