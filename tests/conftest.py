@@ -17,6 +17,7 @@ SHARED = Path(os.environ.get("MURMURE_SHARED", ROOT.parent / "shared"))
 PROGRAMS = {
     "broker": "mosquitto",
     "browser": "chromium",
+    "debootstrap": "debootstrap",
     "strace": "strace",
     "mbpoll": "mbpoll",
     "systemd": "systemd-analyze",
@@ -46,6 +47,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             lacking(
                 f"no program {program} (Debian package {PACKAGES.get(program, program)})", "MURMURE_PACKAGES_REQUIRED"
             )
+    if item.get_closest_marker("debootstrap") and os.geteuid() != 0:
+        lacking("debootstrap and chroot need root", "MURMURE_PACKAGES_REQUIRED")
 
 
 @pytest.fixture(scope="session")
