@@ -45,8 +45,8 @@ def driver_of(port: PortConfig) -> Driver | PolledDriver:
 
 @dataclass(slots=True)
 class Examined:
-    """What came of one sensor. `frames`, `rejected` (time-outs of a polled one included) and `frames_per_s` are those
-    of the time since its first good frame; `recent`: the verdicts on its last frames, words without values. `values`:
+    """What came of one sensor. `frames`, `rejected` (spoiled or missing) and `frames_per_s` are those of the
+    time since its first good frame; `recent`: the verdicts on its last frames, words without values. `values`:
     what it said last, for the technician's own screen alone, and therefore in nothing that is written or sent."""
 
     port: PortConfig
@@ -108,6 +108,16 @@ class Session:
     def run(self) -> None:
         """Works until stopped; the line is closed when it returns."""
         self._port.run()
+
+    def heard(self) -> tuple[int, int]:
+        """Returns how many frames were good and how many spoiled or missing since the first good one. Of a frame whose
+        head is spoiled only the bytes tell."""
+        first, health = self.first, self.health
+        frames = health.frames - first.frames
+        rejected = health.rejected - first.rejected + health.timeouts - first.timeouts
+        good_bytes = self.ears.bytes - health.discarded_bytes
+        length = max(1, good_bytes // max(1, health.frames))
+        return frames, max(rejected, (health.discarded_bytes - first.discarded_bytes) // length)
 
     @property
     def warm(self) -> bool:
@@ -192,8 +202,9 @@ def _listen(session: Session, stop: threading.Event, hear_ms: int, tell: Callabl
         now_ms, first_ms, state = session.now_ms, session.first_ms, session.health.state
         if first_ms is None:
             tell("set up")
-            gone = state in (PortState.STALLED, PortState.WRONG_DEVICE, PortState.ABSENT, PortState.DENIED)
-            return gone or now_ms - session.opened_ms > LONGEST_MS
+            gone = state in (PortState.WRONG_DEVICE, PortState.ABSENT, PortState.DENIED)
+            silent = state is PortState.STALLED and not session.health.frames
+            return gone or silent or now_ms - session.opened_ms > LONGEST_MS
         heard_ms = now_ms - first_ms
         if heard_ms < hear_ms:
             tell("listen")
@@ -214,9 +225,8 @@ def _judged_warm(session: Session) -> bool:
 
 def _is_doubtful(session: Session, heard_ms: int) -> bool:
     """Returns whether a rate of spoiled or missing frames must be told, for which a few seconds are too short."""
-    first, health = session.first, session.health
-    spoiled = health.rejected - first.rejected + health.timeouts - first.timeouts
-    few = (health.frames - first.frames) * 1000 < _due_per_s(session.driver) * heard_ms / 2
+    frames, spoiled = session.heard()
+    few = frames * 1000 < _due_per_s(session.driver) * heard_ms / 2
     return spoiled > 0 or few or session.judge.frames < LEAST_FRAMES
 
 
@@ -227,15 +237,14 @@ def _due_per_s(driver: Driver | PolledDriver) -> float:
 
 
 def _sum_up(result: Examined, session: Session) -> None:
-    health, first = session.health, session.first
+    health = session.health
     result.state = str(health.state)
     result.identity = dict(session.driver.told.identity)
     result.recent = tuple(session.judge.recent)
     result.values = session.values
     result.discarded_bytes = health.discarded_bytes
     if session.first_ms is not None:
-        result.frames = health.frames - first.frames
-        result.rejected = health.rejected - first.rejected + health.timeouts - first.timeouts
+        result.frames, result.rejected = session.heard()
         result.frames_per_s = 1000 * result.frames / max(1, _heard_ms(session))
 
 

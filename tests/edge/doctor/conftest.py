@@ -21,7 +21,10 @@ from murmure_edge.doctor.machine import Machine
 from murmure_edge.link import Link
 from murmure_edge.serial_link import SerialLink
 
-HEAD = 'gateway = "gw-x"\ndata = "data"\noutbox = "spool/outbox"\ninbox = "spool/inbox"\nsend_data = "send"\n'
+HEAD = (
+    'gateway = "gw-x"\ndata = "data"\noutbox = "spool/outbox"\ninbox = "spool/inbox"\n'
+    'send_data = "send"\ntrust = "trust.toml"\n'
+)
 
 
 class Sensors:
@@ -30,26 +33,33 @@ class Sensors:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: list[subprocess.Popen[str]] = []
-
-    def begin(self, words: str) -> Path:
-        """Starts one; `ready` waits for all of them."""
-        link = self._folder / f"sensor-{len(self._running)}"
-        name, *options = shlex.split(words)
-        command = [sys.executable, "-m", "murmure.cli", "sim", "device", name, "--link", str(link), *options]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._running.append(subprocess.Popen(command, text=True, **pipes))  # type: ignore[call-overload]
-        return link
-
-    def ready(self) -> None:
-        for process in self._running:
-            assert process.stdout is not None
-            if not getattr(process, "said", None):
-                process.said = process.stdout.readline()  # type: ignore[attr-defined]
+        self._lock = threading.Lock()
 
     def start(self, words: str) -> Path:
-        link = self.begin(words)
-        self.ready()
+        """Returns the link of one that is ready."""
+        with self._lock:
+            link = self._folder / f"sensor-{len(self._running)}"
+            process = self._begin(words, link)
+            self._running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{link}\n"
         return link
+
+    def _begin(self, words: str, link: Path) -> subprocess.Popen[str]:
+        name, *options = shlex.split(words)
+        command = [sys.executable, "-m", "murmure.cli", "sim", "device", name, "--link", str(link), *options]
+        return subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def type(self, link: Path, line: str) -> None:
+        """Tells a running sensor something on its standard input."""
+        process = self._running[int(link.name.rpartition("-")[2])]
+        assert process.stdin is not None
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+
+    def stop(self, link: Path) -> None:
+        """Ends one of them early."""
+        self._running[int(link.name.rpartition("-")[2])].terminate()
 
     def end(self) -> None:
         for process in self._running:
