@@ -17,7 +17,7 @@ Decoded = tuple[str, Reading]
 """A quantity and one reading of it."""
 
 CACHE_FRAMES = 1 << 12
-"""A street shows the same few thousand frames again and again; at this size, a megabyte, a driver's cache starts anew."""
+"""A street shows the same few thousand frames again; at this size (a megabyte) a driver's cache starts anew."""
 
 # A sound leaves a reading alone once what is left of it moves the level by less than half of the last digit. It is
 # taken as 100 dB over the street, the whole range of these meters (30 to 130 dB): ln(10^10 / (10^0.005 - 1)).
