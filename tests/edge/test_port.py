@@ -463,8 +463,8 @@ def test_the_answer_to_one_command_is_known_before_the_next() -> None:
 class Set(ModbusNoise):
     """A polled sensor that must be set up."""
 
-    def opening(self) -> list[bytes]:
-        return [b"be loud"]
+    def opening(self) -> Iterator[bytes]:
+        yield b"be loud"
 
 
 def test_a_polled_sensor_that_was_silent_is_set_up_again() -> None:

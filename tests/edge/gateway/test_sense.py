@@ -406,7 +406,7 @@ def test_a_policy_whose_promise_these_sensors_cannot_keep_is_refused(
     assert {reason for *_, reason in gateway.nodes()} == {"no_policy"}
 
 
-PAUSED_AND_UNFIT = {"extra": "paused = true"}, {"in_stream": "paused = true"}, {}
+PAUSED_AND_UNFIT: tuple[dict[str, str], ...] = {"extra": "paused = true"}, {"in_stream": "paused = true"}, {}
 
 
 def withheld_under_an_unfit_one(gateway: Any, write_policy: Callable[..., bytes], change: dict[str, str]) -> list[str]:
