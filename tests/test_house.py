@@ -59,7 +59,7 @@ LIBRARIES: dict[str, set[str]] = {
     "paho": {"murmure_edge/uplink.py", "murmure_ingest/subscriber.py"},
     "iotcore": {"murmure_ingest/embedded_broker.py"},
     "jinja2": {"murmure_dashboards/pages.py"},
-    "rich": {"murmure/progress.py"},
+    "rich": {"murmure/progress.py", "murmure_edge/doctor/screen.py"},
     "segno": {"murmure_ingest/cli.py"},
 }
 

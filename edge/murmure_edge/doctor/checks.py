@@ -24,7 +24,7 @@ _LEAST_UPTIME_S = 6 * 3600  # the hours after a start write more than the others
 _SECTOR = 512
 _WORN = 0x08  # life_time: each step is a tenth of the card's life; this one says 70 to 80 %
 
-_VOLTAGE_NOW, _VOLTAGE_BEFORE, _HOT = 1 << 0, 1 << 16, 1 << 2 | 1 << 3 | 1 << 18 | 1 << 19
+_VOLTAGE_NOW, _VOLTAGE_BEFORE, _HOT = 1 << 0, 1 << 16, 1 << 3 | 1 << 19
 _USB_TROUBLE = re.compile(r"USB disconnect|urb stopped|hub \S+: .*(over-current|reset)", re.IGNORECASE)
 _LOW_VOLTAGE = re.compile(r"under-?voltage detected", re.IGNORECASE)
 _OFTEN = 3  # a sensor that was plugged in by hand leaves a line or two

@@ -99,8 +99,8 @@ class Doctor:
             wanted = fixes_for(report) if self._sense is False else []
             if self._wish.yes and wanted:
                 self._announce(wanted)
-                for fix in wanted:
-                    self._mend(fix)
+                with ThreadPoolExecutor(len(wanted)) as pool:
+                    list(pool.map(self._mend, wanted))
                 report = self._visit()
             report.fixes = [fix.as_json(done=self._wish.yes) for fix in wanted]
         if self._around.stop.is_set():
