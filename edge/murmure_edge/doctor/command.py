@@ -32,7 +32,7 @@ from murmure_edge.link import Link, LinkError
 from murmure_edge.outbox import HEALTH
 from murmure_edge.sensors.base import SettingError
 from murmure_edge.sensors.modbus_noise import ModbusNoise
-from murmure_edge.shutters import close_the_shutters
+from murmure_edge.shutters import close_the_shutters, lock_memory
 
 INSTALLED = Path("/etc/murmure/gateway.toml")
 _HEALTH_LIMIT = 4096
@@ -353,6 +353,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Option]:
 def main(wish: Wish) -> int:
     """Runs one visit on this machine. Raises ConfigError."""
     close_the_shutters("doctor")
+    lock_memory()  # where that cannot be done and there is swap, check 10 says so
     around = Surroundings()
     with _ended_by_signals(around.stop):
         return Doctor(wish, around).run()

@@ -5,7 +5,7 @@ What was heard is kept for as long as it is needed to recognise another device, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from murmure_edge.link import Link
 from murmure_edge.sensors import ld2450
@@ -25,6 +25,26 @@ class Values(dict[str, object]):
         return "Values(…)"
 
     __str__ = __repr__
+
+
+_CALIBRATED = {
+    "noise": ("level_db", "leq_db"),
+    "pm1": ("pm1_ug_m3", "pm1_atm_ug_m3"),
+    "pm2_5": ("pm2_5_ug_m3", "pm2_5_atm_ug_m3"),
+    "pm10": ("pm10_ug_m3", "pm10_atm_ug_m3"),
+}
+"""What a quantity is called in the frames of those that measure it."""
+
+
+def calibrated(described: Mapping[str, object], offsets: Mapping[str, int]) -> Values:
+    """Returns what a sensor said with the port's offsets (tenths, by quantity) applied, as `sense` applies them."""
+    values = Values(described)
+    for quantity, tenths in offsets.items():
+        for name in _CALIBRATED[quantity]:
+            value = values.get(name)
+            if isinstance(value, int | float):
+                values[name] = value + tenths / 10
+    return values
 
 
 class Ears:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from murmure_edge.config import PortConfig
 from murmure_edge.doctor import manners, modbus_scan, probe
-from murmure_edge.doctor.ears import Ears, TappedLink, Values
+from murmure_edge.doctor.ears import Ears, TappedLink, Values, calibrated
 from murmure_edge.doctor.findings import Finding
 from murmure_edge.doctor.machine import Holder
 from murmure_edge.doctor.plausibility import FLOOR, LEAST_FRAMES, Judge
@@ -21,6 +21,7 @@ from murmure_edge.port import Port
 from murmure_edge.reading import PortBatch, PortHealth, PortState
 from murmure_edge.sensors import make_driver
 from murmure_edge.sensors.base import Driver, PolledDriver
+from murmure_edge.sensors.ld2450 import Ld2450
 from murmure_edge.sensors.modbus_noise import ModbusNoise
 from murmure_edge.sensors.pmsx003 import DEAF
 from murmure_edge.sensors.sps30 import STATUS_BITS
@@ -99,6 +100,7 @@ class Session:
         self.enough: Callable[[], bool] = lambda: False
         self.tapped = TappedLink(link, self.ears, self._heard, lasting)
         self._stop = stop
+        self._offsets = port.calibration.offsets
         self.last_kind: object = None
         """What kind of frame came last, in the words of `describe`."""
         self._warm_ms: int | None = None
@@ -134,7 +136,9 @@ class Session:
             seen = self.judge.frames
             self.judge.see(described, now_ms)
             if self.judge.frames > seen:
-                self.values = Values(described)
+                self.values = calibrated(described, self._offsets)
+                if isinstance(self.driver, Ld2450):
+                    self.values |= {"away": self.driver.directions[1], "back": self.driver.directions[-1]}
 
     def _post(self, batch: PortBatch) -> None:
         self.health = batch.health
