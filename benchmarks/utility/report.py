@@ -519,7 +519,7 @@ lie in the first or in the last bin. These hold what lies beyond the bounds too,
 Cells: bias / RMSE in dB (shares: points of the time) at epsilon 1.
 
 A low level makes small errors because it promises little: the {loud} shows more than {loud_l90:.1f} dB nine tenths of
-the time, so there unit (b) with 60 dB covers next to no sound at all; even 75 dB leaves out nearly every event there, as
+the time, so there unit (b) with 60 dB covers next to no sound at all; even 75 dB leaves out nearly every event, as
 [sensitivity.md](sensitivity.md#7-the-two-units-side-by-side) counts. Take the level that sounds worth hiding reach, and
 see whether its error is bearable, not the other way round.
 

@@ -541,8 +541,8 @@ class Archive:
         return [StreamInfo(*row[:5]) for row in rows]
 
     def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
-        """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant, by stream
-        and whichever gateway released it."""
+        """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant, by
+        stream, whichever gateway released it."""
         return [
             (str(stream), int(begin_s), int(end_s), int(rho))
             for stream, begin_s, end_s, rho in self._rows(
