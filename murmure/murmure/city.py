@@ -30,6 +30,7 @@ from murmure_edge import config as edge_config
 from murmure_edge.folders import prepare_folders, write_whole
 from murmure_edge.inbox import policy_name
 from murmure_firmware_sim import replay
+from murmure_firmware_sim.devices.base import AIR, FOOTFALL, NOISE
 from murmure_ingest import config as ingest_config
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
@@ -232,9 +233,9 @@ class Plugged:
 
 
 _SENSORS = (
-    ("beam", "tfluna", replay.FOOTFALL, ("footfall",)),
-    ("meter", "modbus_noise", replay.NOISE, ("noise",)),
-    ("dust", "sds011", replay.AIR, ("pm2_5", "pm10")),
+    ("beam", "tfluna", FOOTFALL, ("footfall",)),
+    ("meter", "modbus_noise", NOISE, ("noise",)),
+    ("dust", "sds011", AIR, ("pm2_5", "pm10")),
 )
 
 
@@ -264,7 +265,7 @@ def _plugged(settings: Settings, span: Span) -> dict[DemoSite, list[Plugged]]:
                 "days": _with_grace(replay.shift_days(series, settings.days, last_day, TIMEZONE)),
             }
             # A recording of PM2.5 alone says nothing of PM10, although the emulated device has both in its frame.
-            shown = tuple(name for name in quantities if quantity != replay.AIR or name in series.metrics)
+            shown = tuple(name for name in quantities if quantity != AIR or name in series.metrics)
             found.setdefault(place, []).append(Plugged(port, device, shown, source))
     if not found:
         raise ConfigError(
