@@ -56,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone: nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        # A gateway has the whole house, and of the libraries only its own six.
+        if error.name is None or error.name.startswith("murmure"):
+            raise
+        print(f"murmure: {error.name}: is not installed here; this command runs at the centre", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"murmure: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         return 1
