@@ -93,7 +93,7 @@ class Owners:
 
 
 def prepare_folders(config: GatewayConfig, owners: Owners | None = None) -> None:
-    """Makes the four folders of a gateway with their owners and modes (edge/README.md has the table).
+    """Makes the four folders of a gateway with their owners and modes (docs/gateway.md has the table).
 
     With `owners` the caller is root and everything is set right. Without, each process calls it at start: what is
     missing is made as the caller's own, and a folder of another user is left as it is. Folders above them that are

@@ -100,7 +100,7 @@ def house(enrol: Callable[[Path], Any]) -> Iterator[House]:
 
 
 def test_the_folders_have_the_owners_and_modes_of_the_table(house):
-    """What edge/README.md says is what `prepare_folders` makes; a second time changes nothing."""
+    """What docs/gateway.md says is what `prepare_folders` makes; a second time changes nothing."""
     config = house.gateway.config
     expected = {
         config.data: (OWNERS.sense_uid, OWNERS.sense_gid, 0o700),
