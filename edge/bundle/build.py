@@ -44,6 +44,7 @@ TAKEN = (
     "edge/systemd/*",
     "edge/udev/*",
     "docs/accuracy.md",
+    "docs/doctor.md",
     "docs/gateway.md",
     "docs/pictures/wiring-*.svg",
 )

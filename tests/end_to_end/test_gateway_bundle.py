@@ -169,6 +169,9 @@ def test_an_archive_says_what_it_is_made_of(tmp_path: Path) -> None:
     listed = files.pop("SHA256SUMS").decode().splitlines()
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     assert sorted(listed) == sorted(f"{digest}  {name}" for name, digest in sums.items())
+    for guide in ("README.md", "LISEZMOI.md"):
+        links = re.findall(r"\]\(([^)#:\s]+)\)", files[f"edge/{guide}"].decode())
+        assert [link for link in links if os.path.normpath(f"edge/{link}") not in files] == []
     bom = json.loads(files["sbom.cdx.json"])
     wheels = {name.partition("/")[2] for name in files if name.startswith("wheels/")}
     assert all(re.search(r"-(any|manylinux\w+_aarch64(\.manylinux\w+_aarch64)*)\.whl$", name) for name in wheels)
