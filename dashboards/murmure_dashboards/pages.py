@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from murmure_privacy.window import Window
 
 from murmure_dashboards.config import City, Quartier, Sensor, Site
+from murmure_dashboards.counters import UP_TO_AN_HOUR, off
 from murmure_dashboards.story import MOST_ROWS, Story, Teller
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language
@@ -232,12 +233,18 @@ def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[st
 def _sensor(
     say: Language, sensor: Sensor, views: Sequence[StreamView], zone: ZoneInfo, now_s: int
 ) -> tuple[str, str, str]:
-    """Returns what a sensor is and how old its calibration, by which method, and a warning where it is too old."""
+    """Returns what a sensor is, how far it is off by itself if it is a counter, how old its calibration, by which
+    method, and a warning where it is too old."""
     what = next(
         (say(f"quantity.{view.quantity.name}") for view in views if view.stream == sensor.stream), sensor.stream
     )
+    own = off(sensor.device)
+    counts = ""
+    if own is not None:
+        street, doorway = say.share(own.street), say.share(own.doorway)
+        counts = " " + say("register.off", street=street, doorway=doorway, most=say.number(UP_TO_AN_HOUR))
     if sensor.calibrated is None:
-        return say("register.uncalibrated", what=what, device=sensor.device), "", ""
+        return say("register.uncalibrated", what=what, device=sensor.device) + counts, "", ""
     today = datetime.fromtimestamp(now_s, zone).date()
     on = sensor.calibrated
     months = 12 * (today.year - on.year) + today.month - on.month - (today.day < on.day)
@@ -248,7 +255,7 @@ def _sensor(
     else:
         age = say("register.age_old")
     date = say.date(int(datetime.combine(on, time(12), zone).timestamp()), zone)
-    line = say("register.calibrated", what=what, device=sensor.device, date=date, age=age)
+    line = say("register.calibrated", what=what, device=sensor.device, date=date, age=age) + counts
     return line, say.typeset(sensor.method), say("register.drift") if months >= 12 else ""
 
 

@@ -319,6 +319,7 @@ def test_the_register_tells_how_old_a_calibration_is(
         assert "SM7901B (Niveau sonore) : étalonné le jeudi 1er octobre 2026, il y a 1 mois. Méthode : 94 dB." in french
         assert "SDS011 (Particules PM2,5) : étalonné le jeudi 20 novembre 2025, il y a plus d’un an. Méthode" in french
         assert french.count("C’est trop ancien") == 1
+        assert french.count("De lui-même, il se trompe d’au plus 31 % sur un trottoir et 0,5 % là où l’on passe") == 1
     english = told(streets.NOW_S + 12 * day_s, "en/quartiers/centre")
     assert (
         "Sensor SM7901B (Sound level): calibrated on Thursday 1 October 2026, 2 months ago. Method: 94 dB." in english
