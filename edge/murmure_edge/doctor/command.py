@@ -166,7 +166,7 @@ class Doctor:
 
     def _examine(self, port: PortConfig, mend: bool = False) -> Examined:
         if not port.device:
-            return guess(port.path, self._open_at(port), self._around.stop)
+            return guess(port, self._open_at(port), self._around.stop)
         return examine(
             port,
             self._open_at(port),

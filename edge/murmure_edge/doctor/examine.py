@@ -34,6 +34,8 @@ _AIR = ("pm1", "pm2_5", "pm10")
 _HEARS_NOTHING = ("uart_decibel_bbaa",)
 """Devices that take no command, so that their silence to one says nothing about the wires."""
 _SPOILED_PERCENT = 1
+_NO_MEASUREMENTS = ("ack", "reply", "other_model")
+"""Kinds of frames that tell of the sensor itself."""
 _SPOKEN_PER_S = {"sds011": 1.0, "uart_decibel_bbaa": 1000 / 300, "ld2450": 10.0}
 OpenAt = Callable[[int, threading.Event], Link]
 """Makes a line at a speed, not yet open; the event ends its waiting early."""
@@ -101,6 +103,7 @@ class Session:
         self.tapped = TappedLink(link, self.ears, self._heard, lasting)
         self._stop = stop
         self._offsets = port.calibration.offsets
+        self._measured = 0, 0, 0  # the first one's time, the last one's, how many
         self.last_kind: object = None
         """What kind of frame came last, in the words of `describe`."""
         self._warm_ms: int | None = None
@@ -110,6 +113,14 @@ class Session:
     def run(self) -> None:
         """Works until stopped; the line is closed when it returns."""
         self._port.run()
+
+    def rate_per_s(self) -> float:
+        """Returns how many frames with a measurement came in a second, over the time since the first of them."""
+        first_ms, last_ms, count = self._measured
+        due_ms = 1000 / _due_per_s(self.driver)
+        if self.now_ms - last_ms > 2 * due_ms:  # it has fallen silent since
+            return 1000 * count / max(1, self.now_ms - first_ms)
+        return 1000 * (count - 1) / (last_ms - first_ms) if last_ms > first_ms else 0.0
 
     def heard(self) -> tuple[int, int]:
         """Returns how many frames were good and how many spoiled or missing since the first good one. Of a frame whose
@@ -133,6 +144,9 @@ class Session:
             self.judge.forget()
         for described in frames:
             self.last_kind = described.get("kind")
+            if self.first_ms is not None and self.last_kind not in _NO_MEASUREMENTS:
+                first_ms, _, count = self._measured
+                self._measured = first_ms or now_ms, now_ms, count + 1
             seen = self.judge.frames
             self.judge.see(described, now_ms)
             if self.judge.frames > seen:
@@ -231,7 +245,7 @@ def _is_doubtful(session: Session, heard_ms: int) -> bool:
     """Returns whether a rate of spoiled or missing frames must be told, for which a few seconds are too short."""
     frames, spoiled = session.heard()
     few = frames * 1000 < _due_per_s(session.driver) * heard_ms / 2
-    return spoiled > 0 or few or session.judge.frames < LEAST_FRAMES
+    return spoiled > 0 or few or 0 < session.judge.frames < LEAST_FRAMES
 
 
 def _due_per_s(driver: Driver | PolledDriver) -> float:
@@ -249,14 +263,7 @@ def _sum_up(result: Examined, session: Session) -> None:
     result.discarded_bytes = health.discarded_bytes
     if session.first_ms is not None:
         result.frames, result.rejected = session.heard()
-        result.frames_per_s = 1000 * result.frames / max(1, _heard_ms(session))
-
-
-def _heard_ms(session: Session) -> int:
-    """Returns for how long it spoke: up to its last good frame, or up to now if it has fallen silent since."""
-    last_ms, first_ms = session.health.last_good_ms or 0, session.first.last_good_ms or 0
-    silent = (session.now_ms - last_ms) * _due_per_s(session.driver) > 2 * 1000
-    return (session.now_ms if silent else last_ms) - first_ms
+        result.frames_per_s = session.rate_per_s()
 
 
 def _say_why(result: Examined, error: LinkError) -> None:
@@ -341,7 +348,7 @@ def _judge(result: Examined, session: Session, found: manners.Found, mend: bool)
 def _judge_stream(result: Examined, session: Session) -> None:
     driver, health = session.driver, session.health
     refused = health.refused - session.first.refused
-    heard_ms = _heard_ms(session)
+    heard_ms = session.now_ms - (session.first_ms or 0)
     if refused and 2 * refused >= result.frames:
         if isinstance(driver, ModbusNoise) and session.last_kind == "exception":
             result.find("modbus.exception", slave=driver.slave)
@@ -350,7 +357,8 @@ def _judge_stream(result: Examined, session: Session) -> None:
     if result.rejected * 100 > _SPOILED_PERCENT * (result.frames + result.rejected):
         percent = round(100 * result.rejected / (result.frames + result.rejected))
         late = health.timeouts - session.first.timeouts >= result.rejected / 2
-        result.find("sensor.late_some" if late else "sensor.errors", percent=percent)
+        lateness = "sensor.late_some" if result.frames else "sensor.late"
+        result.find(lateness if late else "sensor.errors", percent=percent)
     elif result.frames * 1000 < _due_per_s(driver) * heard_ms / 2:
         result.find("sensor.slow", rate=f"{result.frames_per_s:.1f}", due=f"{_due_per_s(driver):.1f}")
 
@@ -370,9 +378,9 @@ def _judge_values(result: Examined, session: Session) -> None:
             result.find(code, names=", ".join(names))
 
 
-def guess(path: str, open_at: OpenAt, stop: threading.Event) -> Examined:
+def guess(port: PortConfig, open_at: OpenAt, stop: threading.Event) -> Examined:
     """Says which device is on a line of which nothing is known."""
-    result = Examined(PortConfig(path, "", path, {}, None, {}))
+    result = Examined(port)
     try:
         link = open_at(probe.USUAL_BAUDS[0], stop)
         link.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from murmure_edge.doctor.ears import calibrated
 from murmure_edge.doctor.plausibility import FLOOR, ORDER, RANGE, STUCK, Judge
 from murmure_edge.sensors import make_driver
 
@@ -62,3 +63,9 @@ def test_a_warm_up_is_forgotten() -> None:
     assert judge.at_floor
     judge.forget()
     assert not judge.at_floor and judge.verdicts() == []
+
+
+def test_what_the_screen_shows_is_calibrated() -> None:
+    """The port's offset is added as `sense` adds it; what was not measured is left alone."""
+    shown = calibrated({"kind": "measurement", "level_db": 95.2, "slave": 1}, {"noise": -12})
+    assert dict(shown.items()) == {"kind": "measurement", "level_db": pytest.approx(94.0), "slave": 1}
