@@ -9,7 +9,7 @@ import termios
 import threading
 import tty
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -57,9 +57,10 @@ def show(
     sense_runs: bool,
     stop: threading.Event,
 ) -> None:
-    """Draws the rows twice a second until q is pressed or `stop`. The terminal is as before when it returns."""
+    """Draws the rows twice a second until q is pressed, `stop`, or the terminal is gone. What is left of it is as
+    before when it returns."""
     console = Console(file=sys.stdout, highlight=False)
-    with _keys(stop) as key, Live(console=console, screen=True, auto_refresh=False) as live:
+    with suppress(OSError), _keys(stop) as key, Live(console=console, screen=True, auto_refresh=False) as live:
         while not stop.is_set():
             live.update(_page(rows(), language, with_values, sense_runs), refresh=True)
             if key(_TURN_S) in ("q", "Q", "\x03", "\x04"):
@@ -112,6 +113,12 @@ def _keys(stop: threading.Event) -> Iterator[Callable[[float], str]]:
     before = termios.tcgetattr(fd)
     try:
         tty.setcbreak(fd)
-        yield lambda timeout_s: os.read(fd, 1).decode("latin-1") if select.select([fd], [], [], timeout_s)[0] else ""
+        # The end of input is a terminal that was closed: Ctrl-D, as it were.
+        yield (
+            lambda timeout_s: (
+                (os.read(fd, 1).decode("latin-1") or "\x04") if select.select([fd], [], [], timeout_s)[0] else ""
+            )
+        )
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with suppress(termios.error):
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -112,6 +112,15 @@ def test_the_live_page_shows_values_on_a_local_terminal_only(
     assert terminal.after == terminal.before
 
 
+def test_the_live_page_ends_with_its_terminal(clinic: Any) -> None:
+    """A window that is closed ends the doctor, which gives the port back: no process goes on turning unseen."""
+    terminal = Terminal(clinic.start(SAYS), clinic.machine({}).root, "watch", _clean())
+    assert terminal.read("q: quit", 30)
+    os.close(terminal.slave)
+    os.close(terminal.master)
+    terminal.process.wait(20)
+
+
 def test_no_value_leaves_by_json_or_stderr_or_a_file(clinic: Any) -> None:
     """One visit with --json, and two seconds of --watch --json, in an empty folder that is still empty after."""
     link = clinic.start(SAYS)
