@@ -331,9 +331,10 @@ def _judge(result: Examined, session: Session, found: manners.Found, mend: bool)
         result.find("sensor.asleep")
     elif found.asked_only and not mend:
         result.find("sensor.asked_only")
-    if not told.identity and not told.mismatch and driver.NAME not in _HEARS_NOTHING:
+    whole = _judge_stream(result, session)
+    # Where frames get lost, its answers to orders may be lost as well.
+    if whole and not told.identity and not told.mismatch and driver.NAME not in _HEARS_NOTHING:
         result.find("sensor.deaf")
-    _judge_stream(result, session)
     _judge_values(result, session)
     if not any(finding.code != "sensor.asleep" for finding in result.findings):
         result.find(
@@ -345,7 +346,8 @@ def _judge(result: Examined, session: Session, found: manners.Found, mend: bool)
         )
 
 
-def _judge_stream(result: Examined, session: Session) -> None:
+def _judge_stream(result: Examined, session: Session) -> bool:
+    """Says how frames come; returns whether all do."""
     driver, health = session.driver, session.health
     refused = health.refused - session.first.refused
     heard_ms = session.now_ms - (session.first_ms or 0)
@@ -361,6 +363,9 @@ def _judge_stream(result: Examined, session: Session) -> None:
         result.find(lateness if late else "sensor.errors", percent=percent)
     elif result.frames * 1000 < _due_per_s(driver) * heard_ms / 2:
         result.find("sensor.slow", rate=f"{result.frames_per_s:.1f}", due=f"{_due_per_s(driver):.1f}")
+    else:
+        return True
+    return False
 
 
 def _judge_values(result: Examined, session: Session) -> None:
