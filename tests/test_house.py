@@ -72,6 +72,7 @@ CLOCK_HOMES = {
     "murmure_edge/send.py",
     "murmure_ingest/subscriber.py",
     "murmure_ingest/enrolment.py",
+    "murmure_edge/enrol.py",
 }
 CLOCKS = re.compile(
     r"time\.(time|time_ns|monotonic|monotonic_ns|perf_counter|perf_counter_ns|sleep)"

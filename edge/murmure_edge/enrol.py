@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 from murmure_privacy import wire
 from murmure_privacy.enrolment import MESSAGE_LIMIT, Claim, canonical, parse_claim, proof, proves, six_words
@@ -33,7 +36,10 @@ from murmure_edge.wipe import overwrite
 PORT = 8884
 VERSION = 1
 _PATIENCE_S = 20.0
-_PENDING = "enrolment.json"
+_PENDING, _DONE, _TRIAL = "enrolment.json", "enrolled.json", ".enrol-"
+_YEAR_S, _SOON_S = 373 * 86_400, 3 * 86_400
+_MOST_S = 64 * _YEAR_S  # of every stream that a policy can name
+_FAR_S = 1 << 40
 _TLS_KEY, _TLS_CERTIFICATE, _AUTHORITY = "gateway.key", "gateway.crt", "authority.crt"
 
 
@@ -76,28 +82,31 @@ class Enrolled:
 
 def enrol(code: str, centre: str, layout: Layout, software: str) -> Enrolled:
     """Enrols this gateway at `centre` (HOST or HOST:PORT) and writes its files; gateway.toml last, so that a gateway
-    that has one is complete.
+    that has one is complete. The same code again tells the same words again.
 
-    Raises ConfigError (there is a gateway already; a folder cannot be written), ClaimError (a typing error in the code)
-    or EnrolError (the centre is not there, is another, or refuses).
+    Raises ConfigError (there is a gateway already, or what one left behind; a folder cannot be written), ClaimError (a
+    typing error in the code) or EnrolError (the centre is not there, is another, refuses, or answers what cannot be).
     """
     claim = parse_claim(code)
     host, port = _address(centre)
     if layout.config.exists():
-        mend = "keep it, or take it away with 'murmure edge wipe' first"
-        raise ConfigError(str(layout.config), "file", "this gateway is enrolled already", mend)
+        return _again(claim, layout)
     try:
         for folder in (layout.data, layout.send_data):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         layout.config.parent.mkdir(parents=True, exist_ok=True)
+        for left in layout.config.parent.glob(f"{_TRIAL}*"):
+            shutil.rmtree(left)
+        _require_no_past(layout.data / "gateway.db")
         keys = _keys(layout.data / _PENDING, claim)
     except OSError as error:
         mend = "run it as root, or name another --config"
         raise ConfigError(error.filename or str(layout.data), "folder", error.strerror or "no", mend) from error
     request, answer, fingerprint = _exchange(host, port, claim, keys, software)
-    fields = _believed(answer, request, claim, fingerprint)
+    told = _believed(answer, request, claim, fingerprint, keys)
+    words = six_words(fingerprint, request, answer)
     try:
-        _write_files(layout, fields, keys)
+        _write_files(layout, told, keys, claim, words)
     except OSError as error:
         raise ConfigError(
             error.filename or str(layout.config),
@@ -105,10 +114,40 @@ def enrol(code: str, centre: str, layout: Layout, software: str) -> Enrolled:
             error.strerror or "cannot be written",
             "mend it, and try again",
         ) from error
+    return _again(claim, layout)
+
+
+def _again(claim: Claim, layout: Layout) -> Enrolled:
+    """Returns what came of this code before. Raises ConfigError if the gateway was enrolled with another one."""
+    try:
+        done = json.loads((layout.data / _DONE).read_text("utf-8"))
+        enrolled = (
+            Enrolled(str(done["gateway"]), str(done["site"]), str(done["words"]))
+            if done["claim"] == claim.name
+            else None
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        enrolled = None
+    if enrolled is None:
+        mend = "keep it, or take it away with 'murmure edge wipe' first"
+        raise ConfigError(str(layout.config), "file", "this gateway is enrolled already", mend)
     with suppress(FileNotFoundError):
         overwrite(layout.data / _PENDING)  # its blocks held both keys
-    trust = files.load_trust(files.load(layout.config))
-    return Enrolled(trust.gateway, trust.site, six_words(fingerprint, request, answer))
+    return enrolled
+
+
+def _require_no_past(path: Path) -> None:
+    """Raises ConfigError if a ledger lies there that has lived: it would give another id's messages to this one."""
+    if not path.exists():
+        return
+    db = GatewayDb.open(path)
+    try:
+        lived = db.next_message()[0] > 1 or db.charged_rho_micro() or db.policies()
+    finally:
+        db.close()
+    if lived:
+        mend = "if it is not needed any more, take it away with 'murmure edge wipe' first"
+        raise ConfigError(str(path), "file", "the ledger of another life of this gateway", mend)
 
 
 def _address(centre: str) -> tuple[str, int]:
@@ -174,6 +213,7 @@ def _exchange(host: str, port: int, claim: Claim, keys: _Keys, software: str) ->
     context.check_hostname = False  # the code vouches for the certificate, not a name or an authority
     context.verify_mode = ssl.CERT_NONE
     try:
+        deadline = time.monotonic() + _PATIENCE_S
         with (
             socket.create_connection((host, port), timeout=_PATIENCE_S) as plain,
             context.wrap_socket(plain) as line,
@@ -194,12 +234,14 @@ def _exchange(host: str, port: int, claim: Claim, keys: _Keys, software: str) ->
                 "csr": keys.csr_pem,
                 "software": software,
             }
+            record_key = ed25519.Ed25519PrivateKey.from_private_bytes(keys.record_secret)
+            fields["possession"] = record_key.sign(fingerprint + canonical(fields)).hex()
             request = canonical({**fields, "proof": proof(claim.key, "gateway", fingerprint, canonical(fields))})
             line.sendall(len(request).to_bytes(4, "big") + request)
-            length = int.from_bytes(_exactly(line, 4), "big")
+            length = int.from_bytes(_exactly(line, 4, deadline), "big")
             if length > MESSAGE_LIMIT:
                 raise EnrolError(f"{host}:{port}: answers with too much; it is no centre of ours")
-            return request, _exactly(line, length), fingerprint
+            return request, _exactly(line, length, deadline), fingerprint
     except (OSError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise EnrolError(
@@ -207,9 +249,13 @@ def _exchange(host: str, port: int, claim: Claim, keys: _Keys, software: str) ->
         ) from error
 
 
-def _exactly(line: socket.socket, size: int) -> bytes:
+def _exactly(line: socket.socket, size: int, deadline: float) -> bytes:
     data = b""
     while len(data) < size:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise EOFError("it is too slow")
+        line.settimeout(left_s)
         piece = line.recv(size - len(data))
         if not piece:
             raise EOFError("it closed the connection")
@@ -217,8 +263,23 @@ def _exactly(line: socket.socket, size: int) -> bytes:
     return data
 
 
-def _believed(answer: bytes, request: bytes, claim: Claim, fingerprint: bytes) -> Mapping[str, Any]:
-    """Returns the fields of an answer whose sender knows the code. Raises EnrolError."""
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the centre answers: everything that goes into the gateway's files, of the right kind."""
+
+    gateway: str
+    trust_toml: str
+    ports_toml: str
+    host: str
+    port: int
+    mqtt: int
+    certificate: str
+    authority: str
+    spent: tuple[tuple[str, int, int, int], ...]
+
+
+def _believed(answer: bytes, request: bytes, claim: Claim, fingerprint: bytes, keys: _Keys) -> _Told:
+    """Returns an answer whose sender knows the code and whose parts can be. Raises EnrolError."""
     try:
         fields = json.loads(answer)
     except (ValueError, RecursionError):
@@ -229,12 +290,66 @@ def _believed(answer: bytes, request: bytes, claim: Claim, fingerprint: bytes) -
         said = str(fields["error"])[:300]
         raise EnrolError(f"the centre refuses: {''.join(c if c.isprintable() else '?' for c in said)}")
     given = fields.pop("proof", None)
-    if not proves(given, claim.key, "centre", fingerprint, request, canonical(fields)):
+    try:
+        believed = proves(given, claim.key, "centre", fingerprint, request, canonical(fields))
+    except ValueError:
+        believed = False  # half a character: no centre of ours writes that
+    if not believed:
         raise EnrolError("enrolment: whoever answered does not know the code: somebody is on the line; tell the centre")
-    return fields
+    try:
+        return _parsed(fields, keys)
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidSignature) as error:
+        raise EnrolError(
+            "enrolment: the centre's answer is not whole or cannot be; bring both to the same version, and tell it"
+        ) from error
 
 
-def _write_files(layout: Layout, fields: Mapping[str, Any], keys: _Keys) -> None:
+def _parsed(fields: Mapping[str, Any], keys: _Keys) -> _Told:
+    """Raises ValueError, KeyError, TypeError, AttributeError or InvalidSignature for what cannot be."""
+    broker = fields["broker"]
+    told = _Told(
+        gateway=_text(fields["gateway"]),
+        trust_toml=_text(fields["trust_toml"]),
+        ports_toml=_text(fields["ports_toml"]),
+        host=_text(broker["host"]),
+        port=_number(broker["port"], 1, 65535),
+        mqtt=_number(broker["mqtt"], 4, 5),
+        certificate=_text(fields["certificate"]),
+        authority=_text(fields["authority"]),
+        spent=tuple(
+            (_text(stream), _number(a, 0, _FAR_S), _number(b, a + 1, _FAR_S), _number(rho, 1, 1 << 40))
+            for stream, a, b, rho in fields["spent"]
+        ),
+    )
+    if told.ports_toml.strip() and not told.ports_toml.lstrip().startswith("[[port]]"):
+        raise ValueError("ports")  # keys before the first table would be the broker's
+    certificate = x509.load_pem_x509_certificate(told.certificate.encode("ascii"))
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(told.authority.encode("ascii")))
+    csr = x509.load_pem_x509_csr(keys.csr_pem.encode("ascii"))
+    if certificate.public_key() != csr.public_key():
+        raise ValueError("certificate")
+    # The centre's own day stands in the certificate: a gateway may not know its own yet.
+    now_s = int(certificate.not_valid_before_utc.timestamp())
+    spans = [b - a for _, a, b, _ in told.spent]
+    if any(b > now_s + _SOON_S for _, _, b, _ in told.spent) or sum(spans) > _MOST_S or max(spans, default=0) > _YEAR_S:
+        raise ValueError("spent")
+    return told
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    value.encode("utf-8")
+    return value
+
+
+def _number(value: object, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(value)
+    return value
+
+
+def _write_files(layout: Layout, told: _Told, keys: _Keys, claim: Claim, words: str) -> None:
     """Checks the files as the gateway will read them, then puts them in their places."""
     home = layout.config.parent
 
@@ -242,11 +357,10 @@ def _write_files(layout: Layout, fields: Mapping[str, Any], keys: _Keys) -> None
         # Inside one folder paths are relative, so that it can be moved as a whole.
         return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
-    broker = fields["broker"]
     toml = "".join(
         f"{key} = {json.dumps(value)}\n"
         for key, value in (
-            ("gateway", fields["gateway"]),
+            ("gateway", told.gateway),
             ("data", place(layout.data)),
             ("outbox", place(layout.spool / "outbox")),
             ("inbox", place(layout.spool / "inbox")),
@@ -254,24 +368,26 @@ def _write_files(layout: Layout, fields: Mapping[str, Any], keys: _Keys) -> None
             ("trust", "trust.toml"),
         )
     )
-    toml += "\n[broker]\n" + "".join(f"{key} = {json.dumps(broker[key])}\n" for key in ("host", "port", "mqtt"))
+    toml += f"\n[broker]\nhost = {json.dumps(told.host)}\nport = {told.port}\nmqtt = {told.mqtt}\n"
     toml += "".join(
         f"{key} = {json.dumps(place(layout.send_data / name))}\n"
         for key, name in (("authority", _AUTHORITY), ("certificate", _TLS_CERTIFICATE), ("key", _TLS_KEY))
     )
-    toml += str(fields["ports_toml"])
-    with tempfile.TemporaryDirectory(dir=home, prefix=".enrol-") as trial:
+    toml += told.ports_toml
+    with tempfile.TemporaryDirectory(dir=home, prefix=_TRIAL) as trial:
         # Read from the same depth, so that relative paths mean the same.
         (Path(trial) / "gateway.toml").write_text(toml, "utf-8")
-        (Path(trial) / "trust.toml").write_text(str(fields["trust_toml"]), "utf-8")
-        files.load_trust(files.load(Path(trial) / "gateway.toml"))
+        (Path(trial) / "trust.toml").write_text(told.trust_toml, "utf-8")
+        site = files.load_trust(files.load(Path(trial) / "gateway.toml")).site
     write_private(layout.data / "record.key", keys.record_secret.hex() + "\n")
     write_private(layout.send_data / _TLS_KEY, keys.tls_key_pem)
-    write_private(layout.send_data / _TLS_CERTIFICATE, str(fields["certificate"]), 0o644)
-    write_private(layout.send_data / _AUTHORITY, str(fields["authority"]), 0o644)
-    if fields["spent"]:
-        _carry(layout.data / "gateway.db", fields["spent"])
-    write_private(home / "trust.toml", str(fields["trust_toml"]), 0o644)
+    write_private(layout.send_data / _TLS_CERTIFICATE, told.certificate, 0o644)
+    write_private(layout.send_data / _AUTHORITY, told.authority, 0o644)
+    if told.spent:
+        _carry(layout.data / "gateway.db", told.spent)
+    write_private(home / "trust.toml", told.trust_toml, 0o644)
+    done = {"claim": claim.name, "gateway": told.gateway, "site": site, "words": words}
+    write_private(layout.data / _DONE, json.dumps(done) + "\n")
     _hand_over(layout)
     write_private(layout.config, toml, 0o644)
 
@@ -288,11 +404,11 @@ def _carry(path: Path, spent: Sequence[tuple[str, int, int, int]]) -> None:
 
 
 def _hand_over(layout: Layout) -> None:
-    """Gives each process its own folder, where their users exist (edge/systemd) and this is root."""
+    """Gives each process its own folder, where their users exist (edge/systemd) and this is root. Links stay links."""
     if os.geteuid() != 0:
         return
-    for user, folder in (("murmure-sense", layout.data), ("murmure-send", layout.send_data)):
-        with suppress(LookupError):
-            shutil.chown(folder, user, user)
-            for path in folder.iterdir():
-                shutil.chown(path, user, user)
+    for name, folder in (("murmure-sense", layout.data), ("murmure-send", layout.send_data)):
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            for path in (folder, *folder.iterdir()):
+                os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)

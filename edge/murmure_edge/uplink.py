@@ -106,7 +106,10 @@ class Uplink:
         if broker.tls is not None:
             files = broker.tls
             try:
-                client.tls_set(str(files.authority), str(files.certificate), str(files.key))
+                context = ssl.create_default_context(cafile=str(files.authority))
+                context.hostname_checks_common_name = False  # a broker is known by its subject alternative names
+                context.load_cert_chain(str(files.certificate), str(files.key))
+                client.tls_set_context(context)
             except (OSError, ssl.SSLError) as error:
                 # Renewed files may be half there: the next attempt reads them again.
                 raise UplinkLost(f"TLS files: {files.certificate}: cannot be used ({error}); enrol again") from error

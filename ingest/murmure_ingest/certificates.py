@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from murmure_privacy.errors import ConfigError, MurmureError
 
@@ -20,7 +21,38 @@ AUTHORITY_DAYS = 20 * 365
 GATEWAY_DAYS = 3 * 365
 """A gateway may be without network for months; who must be kept out is revoked, not left to expire."""
 
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+"""The points of order 1, 2, 4 and 8 in every encoding, the sign bit cleared (libsodium's list)."""
+
 _BEFORE = timedelta(days=1)  # a gateway's clock may be behind
+
+
+def _use(*, certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not certificates,
+        key_cert_sign=certificates,
+        crl_sign=certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+_USE_AUTHORITY, _USE_GATEWAY = _use(certificates=True), _use(certificates=False)
 
 
 class CertificateError(MurmureError):
@@ -54,13 +86,26 @@ class Authority:
             _builder(_name(gateway), key, self._certificate.subject, now, GATEWAY_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                critical=False,
-            )
+            .add_extension(_USE_GATEWAY, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def holds_key(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Returns whether an Ed25519 signature shows that its maker holds the secret of this key.
+
+    Points of small order are refused: under them one signature fits any message.
+    """
+    if len(public_key) != 32 or public_key[:31] + bytes([public_key[31] & 0x7F]) in _SMALL_ORDER:
+        return False
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def enrolment_door(data_dir: Path, now: datetime) -> tuple[Path, bytes]:
@@ -79,8 +124,13 @@ def _pair(
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(f"Murmure {name}")
         builder = _builder(subject, key.public_key(), subject, now, AUTHORITY_DAYS)
-        usage = x509.BasicConstraints(ca=authority, path_length=0 if authority else None)
-        certificate = builder.add_extension(usage, critical=True).sign(key, hashes.SHA256())
+        constraints = x509.BasicConstraints(ca=authority, path_length=0 if authority else None)
+        certificate = (
+            builder.add_extension(constraints, critical=True)
+            .add_extension(_USE_AUTHORITY if authority else _USE_GATEWAY, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

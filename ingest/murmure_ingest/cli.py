@@ -262,6 +262,7 @@ def _enrol(args: argparse.Namespace) -> int:
 
     from murmure_privacy.errors import ConfigError
 
+    from murmure_ingest.enrolment import Claims
     from murmure_ingest.gateways import enrol_local, new_gateway_id, parse_port, parse_public_key
 
     ports = [parse_port(text) for text in args.port]
@@ -275,6 +276,9 @@ def _enrol(args: argparse.Namespace) -> int:
     config, archive = _opened(args)
     if args.local is None:
         return _offer(args, config, archive, gateway, stewards, ports)
+    claims = Claims(config.data_dir)
+    claims.cancel(gateway)  # an offer of the same id would end in a gateway that nobody believes
+    claims.close()
     folder = Path(args.local)
     enrol_local(
         archive,
@@ -362,7 +366,7 @@ def _list(args: argparse.Namespace) -> int:
     from murmure_privacy.window import utc
     from murmure_privacy.wire import open_health
 
-    from murmure_ingest.enrolment import Claims
+    from murmure_ingest.enrolment import Claims, utc_now
 
     config, archive = _opened(args)
     claims = Claims(config.data_dir)
@@ -388,6 +392,7 @@ def _list(args: argparse.Namespace) -> int:
                 "words": claims.words(line.gateway),
             }
         )
+    claims.forget(int(utc_now().timestamp()))
     expected = claims.expected()
     claims.close()
     if args.json:
@@ -417,9 +422,16 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
+    from murmure_ingest.enrolment import Claims
     from murmure_ingest.gateways import revoke
 
-    _, archive = _opened(args)
+    config, archive = _opened(args)
+    claims = Claims(config.data_dir)
+    cancelled = claims.cancel(args.gateway)
+    claims.close()
+    if cancelled and archive.enrolment(args.gateway) is None:
+        print(f"{args.gateway} is not expected any more: its claim code is worth nothing")
+        return 0
     revoke(archive, args.gateway)
     print(f"{args.gateway} is revoked: nothing it sends is filed from now on")
     return 0

@@ -7,6 +7,7 @@ request that proves the code binds the claim for ever; the same request again, a
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 import socketserver
@@ -14,6 +15,7 @@ import sqlite3
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,16 +39,20 @@ from murmure_privacy.enrolment import (
 from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import Archive, Enrolment
-from murmure_ingest.certificates import Authority, CertificateError, enrolment_door
+from murmure_ingest.certificates import Authority, CertificateError, enrolment_door, holds_key
 from murmure_ingest.config import EnrolmentConfig, IngestConfig
-from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, revoke, trust_toml
+from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, trust_toml
 from murmure_ingest.receipts import centre_key
 
 VERSION = 1
-_AT_ONCE = 8  # connections; one more is closed at once
+_NAME = re.compile(r"[0-9a-f]{16}")
+_AT_ONCE, _OF_ONE = 16, 2  # connections, all and from one address; one more is closed at once
 _PATIENCE_S = 10.0
+_HANDSHAKE_S = 3.0
 _DAY_S = 86_400
 _CAP_DAYS = 372  # the longest span of a cap, and the week that its first day may lie in
+_LINES = 1000  # of what was spent, in one answer
+_TOLD_S = 3600  # for so long a code that is too old is told as such
 _LOOK_S = 0.1  # how soon `stop` is heard
 
 _SCHEMA = """
@@ -88,10 +94,10 @@ class Claims:
         self._lock = threading.Lock()
 
     def put(self, claim: Claim, slot: Slot, now_s: int) -> None:
-        """Keeps a claim. A gateway has one at a time: an older one that was not used ends."""
+        """Keeps a claim for a gateway that is not registered. It has one at a time: an older one ends."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM claims WHERE gateway = ? AND request IS NULL", (slot.gateway,))
+            self._db.execute("DELETE FROM claims WHERE gateway = ?", (slot.gateway,))
             self._db.execute(
                 "INSERT INTO claims (name, gateway, key, until_s, slot) VALUES (?, ?, ?, ?, ?)",
                 (claim.name, slot.gateway, claim.key, now_s + HOLDS_S, _slot_text(slot)),
@@ -106,14 +112,24 @@ class Claims:
             ).fetchone()
         return None if row is None else (row[0], row[1], _slot(row[2]), row[3], row[4])
 
-    def bind(self, name: str, request: bytes, answer: bytes, words: str) -> bool:
-        """Binds a claim to the request that used it. Returns whether it was free."""
+    def bind(self, name: str, request: bytes) -> bool:
+        """Binds a claim to the request that uses it. Returns whether it was free, or bound to the same one."""
         with self._lock:
             cursor = self._db.execute(
-                "UPDATE claims SET request = ?, answer = ?, words = ? WHERE name = ? AND request IS NULL",
-                (request, answer, words, name),
+                "UPDATE claims SET request = ? WHERE name = ? AND (request IS NULL OR request = ?)",
+                (request, name, request),
             )
         return cursor.rowcount == 1
+
+    def answered(self, name: str, answer: bytes, words: str) -> None:
+        """Keeps the answer of a claim that is registered: it is the same for ever."""
+        with self._lock:
+            self._db.execute("UPDATE claims SET answer = ?, words = ? WHERE name = ?", (answer, words, name))
+
+    def cancel(self, gateway: str) -> bool:
+        """Ends a gateway's claim, used or not. Returns whether there was one."""
+        with self._lock:
+            return self._db.execute("DELETE FROM claims WHERE gateway = ?", (gateway,)).rowcount > 0
 
     def words(self, gateway: str) -> str | None:
         """Returns the six words of a gateway's enrolment, None if it has not come."""
@@ -144,11 +160,7 @@ def offer(archive: Archive, config: IngestConfig, claims: Claims, slot: Slot, no
     given away or if the gateway to be replaced is unknown or of another site."""
     require_slot(archive, slot.gateway, slot.site, slot.quartier, slot.stewards, slot.signatures_required)
     if slot.replaces is not None:
-        old = archive.enrolment(slot.replaces)
-        if old is None or old.site != slot.site:
-            raise RegisterError(
-                f"gateway {slot.replaces}: no gateway of site {slot.site} has this id; see 'murmure gateway list'"
-            )
+        _replaced(archive, slot)
     _, fingerprint = enrolment_door(config.data_dir, now)
     claim = new_claim(secrets.token_bytes(SECRET_BYTES), fingerprint)
     claims.forget(int(now.timestamp()))
@@ -156,28 +168,44 @@ def offer(archive: Archive, config: IngestConfig, claims: Claims, slot: Slot, no
     return claim
 
 
+def _replaced(archive: Archive, slot: Slot) -> None:
+    """Raises RegisterError if the gateway that a slot replaces is not one that speaks for its site."""
+    old = archive.enrolment(slot.replaces or "")
+    if old is None or old.site != slot.site or old.status != "active":
+        raise RegisterError(
+            f"gateway {slot.replaces}: no active gateway of site {slot.site} has this id; see 'murmure gateway list'"
+        )
+
+
 def spent_before(archive: Archive, site: str, now_s: int) -> list[tuple[str, int, int, int]]:
     """Returns what a site's gateways have spent in the past year, as (stream, from, until, micro-rho): in each of these
-    days (UTC) at most so much at any instant. Days that are alike stand together; the last ends now."""
+    days (UTC) at most so much at any instant. Days that are alike stand together, and all of a stream's where they are
+    too many to be told; the last one ends now, or with the newest node if this clock is behind."""
     first_s = (now_s // _DAY_S - _CAP_DAYS) * _DAY_S
+    charges = archive.charges(site, first_s)
+    last_s = max([now_s, *(end_s for _, _, end_s, _ in charges)])
     steps: dict[str, dict[int, list[tuple[int, int]]]] = {}
-    for stream, begin_s, end_s, rho in archive.charges(site, first_s):
+    for stream, begin_s, end_s, rho in charges:
         days = steps.setdefault(stream, {})
-        for day in range(max(begin_s, first_s) // _DAY_S, -(-min(end_s, now_s) // _DAY_S)):
+        for day in range(max(begin_s, first_s) // _DAY_S, -(-end_s // _DAY_S)):
             inside = days.setdefault(day, [])
             inside += [(max(begin_s, day * _DAY_S), rho), (end_s, -rho)]
     found: list[tuple[str, int, int, int]] = []
     for stream, days in steps.items():
-        for day in range(min(days), now_s // _DAY_S + 1):
+        for day in sorted(days):
             # At one instant what ends goes before what begins: nodes are half-open.
-            most = max(accumulate((rho for _, rho in sorted(days.get(day, []))), initial=0))
-            start_s, end_s = day * _DAY_S, min((day + 1) * _DAY_S, now_s)
-            if not most or start_s == end_s:
-                continue
+            most = max(accumulate((rho for _, rho in sorted(days[day])), initial=0))
+            start_s, end_s = day * _DAY_S, min((day + 1) * _DAY_S, last_s)
             if found and found[-1][0] == stream and found[-1][2:] == (start_s, most):
                 found[-1] = (stream, found[-1][1], end_s, most)
             else:
                 found.append((stream, start_s, end_s, most))
+    if len(found) > _LINES:
+        found = [
+            (stream, min(a for _, a, _, _ in own), max(b for _, _, b, _ in own), max(most for *_, most in own))
+            for stream in steps
+            if (own := [span for span in found if span[0] == stream])
+        ]
     return found
 
 
@@ -203,6 +231,7 @@ class Door:
         """Returns the signed answer, or an error that says what to do. Nothing is registered but by a proven code."""
         try:
             with self._turn:
+                self._claims.forget(int(self._now().timestamp()) - _TOLD_S)
                 return self._enrol(request)
         except (Refusal, CertificateError, RegisterError) as error:
             self._say(f"enrolment refused: {error}")
@@ -210,31 +239,31 @@ class Door:
 
     def _enrol(self, request: bytes) -> bytes:
         fields = _fields(request)
-        found = self._claims.find(str(fields.get("claim")))
+        now = self._now()
+        found = self._claims.find(fields["claim"])
         if found is None:
             raise Refusal("claim code: this centre knows no such code; ask it for a new one")
         key, until_s, slot, bound, known_answer = found
         given = fields.pop("proof", None)
         if not proves(given, key, "gateway", self.fingerprint, canonical(fields)):
             raise Refusal("claim code: the code is not proven, or somebody is on the line; try again from the gateway")
-        if bound is not None and known_answer is not None:
-            if bound != request:
-                raise Refusal(
-                    f"claim code: it was used already, for {slot.gateway}; if not by you, tell the centre to revoke "
-                    "that gateway, and ask for a new code"
-                )
-            self._register(slot, fields)  # a power cut may have come between the claim and the register
+        if known_answer is not None and bound == request:
             return known_answer
-        now = self._now()
-        if now.timestamp() >= until_s:
+        if bound is None and now.timestamp() >= until_s:
             raise Refusal("claim code: it is older than 72 hours; ask the centre for a new one")
-        record_key = _key_of(fields)
-        enrolment = self._enrolment(slot, record_key)
-        archive = self._open_archive()
-        try:
-            spent = spent_before(archive, slot.site, int(now.timestamp())) if slot.replaces is not None else []
-        finally:
-            archive.close()
+        record_key = self._record_key(fields)
+        certificate = self._authority.issue(str(fields.get("csr")), slot.gateway, now)
+        if not self._claims.bind(fields["claim"], request):
+            raise Refusal(
+                f"claim code: it was used already, for {slot.gateway}; if not by you, tell the centre to revoke "
+                "that gateway, and ask for a new code"
+            )
+        enrolment = Enrolment(
+            slot.gateway, slot.quartier, slot.site, record_key, slot.stewards, slot.signatures_required
+        )
+        # From here on the same request ends well whenever it comes again. What was spent is told once the forerunner
+        # can spend no more.
+        spent = self._register(enrolment, slot, int(now.timestamp()))
         body = {
             "v": VERSION,
             "gateway": slot.gateway,
@@ -246,29 +275,48 @@ class Door:
                 "port": self._settings.broker_port or self._config.broker.port,
                 "mqtt": self._config.broker.mqtt,
             },
-            "certificate": self._authority.issue(str(fields.get("csr")), slot.gateway, now),
+            "certificate": certificate,
             "authority": self._authority.pem,
         }
         signed = {**body, "proof": proof(key, "centre", self.fingerprint, request, canonical(body))}
         answer = canonical(signed)
         words = six_words(self.fingerprint, request, answer)
-        if not self._claims.bind(str(fields["claim"]), request, answer, words):
-            raise Refusal("claim code: it was used already; ask the centre for a new one")
-        self._register(slot, fields)
+        self._claims.answered(fields["claim"], answer, words)
         self._say(f"enrolled {slot.gateway} at {slot.site}; its six words: {words}")
         return answer
 
-    def _enrolment(self, slot: Slot, record_key: bytes) -> Enrolment:
-        return Enrolment(slot.gateway, slot.quartier, slot.site, record_key, slot.stewards, slot.signatures_required)
+    def _record_key(self, fields: dict[str, Any]) -> bytes:
+        """Returns the gateway's record key, which it has shown that it holds."""
+        possession = fields.pop("possession", None)
+        try:
+            key, signature = bytes.fromhex(str(fields.get("record_key"))), bytes.fromhex(str(possession))
+        except ValueError:
+            key = signature = b""
+        if not holds_key(key, signature, self.fingerprint + canonical(fields)):
+            raise Refusal("enrolment: the gateway does not show that its record key is its own; update the gateway")
+        return key
 
-    def _register(self, slot: Slot, fields: dict[str, Any]) -> None:
+    def _register(self, enrolment: Enrolment, slot: Slot, now_s: int) -> list[tuple[str, int, int, int]]:
+        """Writes the line of the register, ends the gateway that is replaced, and returns what the site has spent: all
+        in one transaction. A line that is there already must be this gateway's own."""
         archive = self._open_archive()
         try:
-            if archive.enrolment(slot.gateway) is None:
-                if slot.replaces is not None:
-                    revoke(archive, slot.replaces)
-                with archive.transaction():
-                    archive.enrol(self._enrolment(slot, _key_of(fields)))
+            with archive.transaction():
+                known = archive.enrolment(slot.gateway)
+                if known is not None and known.record_key != enrolment.record_key:
+                    raise RegisterError(
+                        f"gateway {slot.gateway}: the register has another key for this id; ask for a new code"
+                    )
+                if known is None:
+                    if any(line.record_key == enrolment.record_key for line in archive.enrolment_lines()):
+                        raise RegisterError("record key: another gateway has it; wipe this gateway and enrol it anew")
+                    if slot.replaces is not None:
+                        _replaced(archive, slot)
+                        old = archive.enrolment(slot.replaces)
+                        if old is not None:
+                            archive.enrol(replace(old, status="revoked"))
+                    archive.enrol(enrolment)
+                return spent_before(archive, slot.site, now_s) if slot.replaces is not None else []
         finally:
             archive.close()
 
@@ -276,21 +324,32 @@ class Door:
 def _fields(request: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(request)
+        known = isinstance(fields, dict) and canonical(fields) == request and fields.get("v") == VERSION
     except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict) or canonical(fields) != request or fields.get("v") != VERSION:
+        known = False
+    if not known or not isinstance(fields.get("claim"), str) or not _NAME.fullmatch(fields["claim"]):
         raise Refusal("enrolment: this centre does not understand the request; bring both to the same version")
-    return fields
+    return dict(fields)
 
 
-def _key_of(fields: dict[str, Any]) -> bytes:
-    try:
-        key = bytes.fromhex(str(fields.get("record_key")))
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise Refusal("enrolment: the gateway's record key is none; update the gateway")
-    return key
+class _Places:
+    """Who may be served at once: a few, and of one address fewer, lest one host keep all others out."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+
+    def take(self, address: str) -> bool:
+        with self._lock:
+            if self._taken.total() >= _AT_ONCE or self._taken[address] >= _OF_ONE:
+                return False
+            self._taken[address] += 1
+            return True
+
+    def give_back(self, address: str) -> None:
+        with self._lock:
+            self._taken[address] -= 1
+            self._taken += Counter()  # drops those that have none
 
 
 class EnrolmentServer:
@@ -300,21 +359,23 @@ class EnrolmentServer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(door.identity)
-        places = threading.BoundedSemaphore(_AT_ONCE)
+        places = _Places()
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                if not places.acquire(blocking=False):
+                address = str(self.client_address[0])
+                if not places.take(address):
                     return
                 try:
-                    self.request.settimeout(_PATIENCE_S)  # for each step; a request has one deadline as a whole
+                    self.request.settimeout(_HANDSHAKE_S)
                     with context.wrap_socket(self.request, server_side=True) as line:
+                        line.settimeout(_PATIENCE_S)  # for each step; a request has one deadline as a whole
                         answer = door.answer(receive(line))
                         line.sendall(len(answer).to_bytes(4, "big") + answer)
                 except (OSError, EOFError):
                     return  # a stranger, or a line that was cut: the gateway asks again
                 finally:
-                    places.release()
+                    places.give_back(address)
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True

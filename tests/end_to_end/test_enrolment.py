@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from murmure_edge import enrol as edge
 from murmure_edge.config import load, load_record_key, load_trust
 from murmure_edge.gateway_db import GatewayDb
@@ -219,8 +220,11 @@ def test_guessing_gets_nobody_in(centre: Centre, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [b"", b"{}", b"[]", b"null", b"\xff", b'{"v":2}', b'{"v":1, "claim":"x"}', b"[" * 20_000, b'{"v":1,"v":1}'],
-    ids=range(9),
+    [
+        *(b"", b"{}", b"[]", b"null", b"\xff", b'{"v":2}', b'{"v":1, "claim":"x"}', b"[" * 20_000, b'{"v":1,"v":1}'),
+        *(b'{"claim":"\\ud800","v":1}', b'{"claim":7,"v":1}', b'{"claim":"0123","v":1}'),
+    ],
+    ids=range(12),
 )
 def test_what_is_no_request_is_refused(centre: Centre, request_bytes: bytes) -> None:
     """Rubbish gets one line and changes nothing."""
@@ -269,8 +273,10 @@ def test_words_differ_where_somebody_with_the_code_is_between(centre: Centre, tm
     def between(line: ssl.SSLSocket) -> None:
         request = receive(line)
         fields = json.loads(request)
-        del fields["proof"]
-        fields["record_key"] = wire.new_key()[1].hex()
+        del fields["proof"], fields["possession"]
+        thief = ed25519.Ed25519PrivateKey.generate()
+        fields["record_key"] = thief.public_key().public_bytes_raw().hex()
+        fields["possession"] = thief.sign(centre.door.fingerprint + canonical(fields)).hex()
         to_centre = {**fields, "proof": proof(claim.key, "gateway", centre.door.fingerprint, canonical(fields))}
         body = json.loads(centre.door.answer(canonical(to_centre)))
         del body["proof"]
@@ -310,8 +316,9 @@ def test_a_replacement_ends_the_old_gateway_when_it_comes(centre: Centre, tmp_pa
     assert centre.registered() == ["gw-new"]
     streams = [load(tmp_path / name / "gateway.toml").ports[0].streams for name in ("old", "new")]
     assert streams[0] == streams[1] == {"footfall": "plaza/footfall"}
-    with pytest.raises(RegisterError, match="no gateway of site plaza has this id"):
-        centre.offer("gw-third", replaces="gw-nobody")
+    for nobody in ("gw-nobody", "gw-plaza"):
+        with pytest.raises(RegisterError, match="no active gateway of site plaza has this id"):
+            centre.offer("gw-third", replaces=nobody)
 
 
 def test_a_replacement_begins_with_what_its_site_has_spent(
@@ -329,6 +336,188 @@ def test_a_replacement_begins_with_what_its_site_has_spent(
     assert db.charged_rho_micro() == 0
     db.close()
     assert not (tmp_path / "old" / "data" / "gateway.db").exists()
+
+
+def test_two_claims_to_replace_one_gateway_end_in_one(centre: Centre, tmp_path: Path) -> None:
+    """Whoever comes second is refused: the gateway it was to take over from has ended."""
+    enrol(centre.offer().text, centre.address, tmp_path / "old")
+    first, second = (centre.offer(name, replaces="gw-plaza") for name in ("gw-one", "gw-two"))
+    enrol(first.text, centre.address, tmp_path / "one")
+    with pytest.raises(edge.EnrolError, match="no active gateway of site plaza has this id"):
+        enrol(second.text, centre.address, tmp_path / "two")
+    assert centre.registered() == ["gw-one"]
+
+
+def test_what_was_spent_is_told_after_the_forerunner_can_spend_no_more(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The register fails at first and the old gateway goes on for an hour: the answer holds that hour as well."""
+    enrol(centre.offer().text, centre.address, tmp_path / "old")
+    day_s = int(NOW.timestamp()) // 86_400 * 86_400
+    charges = [("plaza/footfall", day_s, day_s + 3600, 100)]
+    monkeypatch.setattr(Archive, "charges", lambda *_: charges)
+    claim = centre.offer("gw-new", replaces="gw-plaza")
+    with monkeypatch.context() as patch:
+        patch.setattr(Archive, "enrol", lambda *_: (_ for _ in ()).throw(EOFError))
+        with pytest.raises(edge.EnrolError):
+            enrol(claim.text, centre.address, tmp_path / "new")
+    assert centre.registered() == ["gw-plaza"]
+    charges.append(("plaza/footfall", day_s, day_s + 7200, 900))
+    enrol(claim.text, centre.address, tmp_path / "new")
+    db = GatewayDb.open(tmp_path / "new" / "data" / "gateway.db")
+    assert db.ledger.spent_rho_micro("plaza/footfall", day_s, day_s + 1) == 1000
+    db.close()
+
+
+def test_a_ledger_that_has_lived_is_not_given_to_another_id(centre: Centre, tmp_path: Path) -> None:
+    """gateway.toml is lost and the data are there: enrolling is refused, and nothing of the ledger is touched."""
+    enrol(centre.offer().text, centre.address, tmp_path / "gw")
+    home = tmp_path / "gw"
+    db = GatewayDb.open(home / "data" / "gateway.db")
+    with db.transaction():
+        db.put(1, b"sealed")
+    db.close()
+    (home / "gateway.toml").unlink()
+    before = (home / "data" / "gateway.db").stat().st_size
+    with pytest.raises(ConfigError, match="the ledger of another life of this gateway; if it is not needed any more"):
+        enrol(centre.offer("gw-new", replaces="gw-plaza").text, centre.address, home)
+    db = GatewayDb.open(home / "data" / "gateway.db")
+    assert db.message(1) == b"sealed" and (home / "data" / "gateway.db").stat().st_size >= before
+    db.close()
+
+
+def test_the_same_code_tells_the_same_words_again(centre: Centre, tmp_path: Path) -> None:
+    """Whoever missed the words types the code again; a power cut just before the end leaves no key in a second file."""
+    claim = centre.offer()
+    done = enrol(claim.text, centre.address, tmp_path / "gw")
+    pending = tmp_path / "gw" / "data" / "enrolment.json"
+    pending.write_text("keys")
+    assert enrol(claim.text, "127.0.0.1:1", tmp_path / "gw") == done
+    assert not pending.exists()
+
+
+def test_an_offer_can_be_taken_back(centre: Centre, tmp_path: Path) -> None:
+    """A lost paper is worth nothing once its gateway is revoked; and `enrol --local` ends an offer of its id."""
+    ingest_toml = str(tmp_path / "centre" / "ingest.toml")
+    claim = centre.offer()
+    said = murmure("gateway", "revoke", "gw-plaza", "--config", ingest_toml)
+    assert said.returncode == 0 and "not expected any more" in said.stdout
+    with pytest.raises(edge.EnrolError, match="knows no such code"):
+        enrol(claim.text, centre.address, tmp_path / "gw")
+    claim = centre.offer()
+    local = murmure(
+        "gateway", "enrol", "--local", str(tmp_path / "local"), "--gateway", "gw-plaza", "--site", "plaza",
+        "--quartier", "centre", "--steward", STEWARD.hex(), "--config", ingest_toml,
+    )  # fmt: skip
+    assert local.returncode == 0
+    with pytest.raises(edge.EnrolError, match="knows no such code"):
+        enrol(claim.text, centre.address, tmp_path / "gw")
+
+
+def test_a_record_key_must_be_ones_own(centre: Centre, tmp_path: Path) -> None:
+    """With a true code: another's public key, no signature, and a point under which any signature holds are refused."""
+    claim = centre.offer()
+    honest = ed25519.Ed25519PrivateKey.generate()
+    others = [
+        (wire.new_key()[1], honest.sign),
+        (honest.public_key().public_bytes_raw(), lambda _: b""),
+        (bytes([1]) + bytes(31), lambda _: bytes([1]) + bytes(63)),
+        (bytes([1]) + bytes(30) + b"\x80", lambda _: bytes([1]) + bytes(63)),
+    ]
+    for key, sign in others:
+        fields: dict[str, Any] = {"v": 1, "claim": claim.name, "record_key": key.hex(), "csr": "", "software": "x"}
+        fields["possession"] = sign(centre.door.fingerprint + canonical(fields)).hex()
+        fields["proof"] = proof(claim.key, "gateway", centre.door.fingerprint, canonical(fields))
+        assert b"does not show that its record key is its own" in centre.door.answer(canonical(fields))
+    assert centre.registered() == []
+    enrol(claim.text, centre.address, tmp_path / "gw")
+
+
+def test_a_key_of_the_register_is_not_registered_twice(centre: Centre, tmp_path: Path) -> None:
+    """A card that was copied and enrols under another id with the same keys is refused."""
+    enrol(centre.offer().text, centre.address, tmp_path / "one")
+    claim = centre.offer("gw-two")
+    keys = edge._Keys(load_record_key(tmp_path / "one" / "data" / "record.key"), "", "")
+    fresh = edge._keys(tmp_path / "fresh.json", claim)
+    (tmp_path / "two" / "data").mkdir(parents=True)
+    kept = {"claim": claim.name, "record_secret": keys.record_secret.hex(), "tls_key": fresh.tls_key_pem}
+    (tmp_path / "two" / "data" / "enrolment.json").write_text(json.dumps({**kept, "csr": fresh.csr_pem}))
+    with pytest.raises(edge.EnrolError, match="record key: another gateway has it"):
+        enrol(claim.text, centre.address, tmp_path / "two")
+    assert centre.registered() == ["gw-plaza"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spent": [["plaza/footfall", 0, 1 << 60, 5]]},
+        {"spent": [["plaza/footfall", 4_102_444_800, 4_102_448_400, 5]]},
+        {"spent": [["plaza/footfall", 10, 5, 5]]},
+        {"spent": [["plaza/footfall", 5, 10, True]]},
+        {"spent": 3},
+        {"spent": None},
+        {"gateway": 7},
+        {"trust_toml": "\ud800"},
+        {"certificate": "hello"},
+        {"authority": "\0"},
+        {"ports_toml": "resend_s = 1\n"},
+        {"broker": None},
+        {"broker": {"host": "h", "port": 0, "mqtt": 5}},
+        {"broker": {"host": "h", "port": 1883}},
+    ],
+    ids=range(14),
+)
+def test_a_centre_that_answers_what_cannot_be_changes_nothing(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """With a right proof: one line, and no file but the keys for the next try."""
+    claim = centre.offer()
+    real = centre.door.answer
+
+    def answer(request: bytes) -> bytes:
+        body = {**json.loads(real(request)), **change}
+        del body["proof"]
+        said = json.dumps(body, sort_keys=True, separators=(",", ":")).encode("ascii")
+        signed = {**body, "proof": proof(claim.key, "centre", centre.door.fingerprint, request, said)}
+        return json.dumps(signed, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+    monkeypatch.setattr(centre.door, "answer", answer)
+    with pytest.raises(edge.EnrolError, match="the centre's answer is not whole or cannot be"):
+        enrol(claim.text, centre.address, tmp_path / "gw")
+    written = {path.name for path in (tmp_path / "gw").rglob("*") if path.is_file()}
+    assert written == {"enrolment.json"}
+
+
+def test_a_centre_that_drips_is_given_up(centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps nobody on the ladder for longer than the patience for the whole."""
+    monkeypatch.setattr(edge, "_PATIENCE_S", 2.0)
+
+    def drip(line: ssl.SSLSocket) -> None:
+        line.recv(65536)
+        line.sendall(b"\0\0\4\0")
+        for _ in range(40):
+            line.sendall(b"x")
+            time.sleep(0.2)
+
+    began = time.monotonic()
+    with listening(centre.door.identity, drip) as address, pytest.raises(edge.EnrolError, match="cannot be reached"):
+        enrol(centre.offer().text, address, tmp_path / "gw")
+    assert time.monotonic() - began < 20
+
+
+def test_one_host_cannot_keep_the_others_out(centre: Centre, tmp_path: Path) -> None:
+    """Thirty idle lines of one address take two places; who comes from another one is served."""
+    idle = [socket.create_connection(("127.0.0.1", centre.server.port)) for _ in range(30)]
+    real = socket.create_connection
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                socket, "create_connection", lambda to, timeout=20: real(to, timeout, source_address=("127.0.0.2", 0))
+            )
+            enrol(centre.offer().text, centre.address, tmp_path / "gw")
+    finally:
+        for line in idle:
+            line.close()
 
 
 def test_strangers_at_the_door_change_nothing(centre: Centre, tmp_path: Path) -> None:

@@ -75,6 +75,24 @@ def test_days_that_are_alike_stand_together(centre: Any) -> None:
     assert spent_before(centre.archive, "elsewhere", now_s) == []
 
 
+def test_a_year_of_changing_days_still_fits_one_answer() -> None:
+    """Where like days are few, a stream's days are told as one span with the most that any of them cost."""
+    charges = [
+        (f"plaza/noise_{number}", NOW_S - day * DAY_S - 900, NOW_S - day * DAY_S, 1 + day % 7)
+        for number in range(8)
+        for day in range(365)
+    ]
+    told = spent_before(Charged(charges), "plaza", NOW_S)  # type: ignore[arg-type]
+    assert [most for *_, most in told] == [7] * 8
+    assert all(until_s == NOW_S and until_s - from_s >= 364 * DAY_S for _, from_s, until_s, _ in told)
+
+
+def test_a_clock_that_is_behind_hides_no_spending() -> None:
+    """The newest node ends after the centre's own now: it is told to its end."""
+    ahead = [("plaza/noise", NOW_S, NOW_S + 3600, 5)]
+    assert spent_before(Charged(ahead), "plaza", NOW_S - DAY_S)[-1][2:] == (NOW_S + 3600, 5)  # type: ignore[arg-type]
+
+
 def test_a_claim_is_forgotten_with_its_key_after_72_hours(tmp_path: Path) -> None:
     """Nothing of a claim that nobody can use any more is left in the file."""
     claims = Claims(tmp_path)
@@ -94,8 +112,9 @@ def test_a_claim_is_bound_once(tmp_path: Path) -> None:
     claims = Claims(tmp_path)
     claim = Claim(bytes(15), bytes(8))
     claims.put(claim, Slot("gw-plaza", "plaza", "centre", (bytes(32),), 1, ()), 1000)
-    assert claims.bind(claim.name, b"first", b"answer", "words")
-    assert not claims.bind(claim.name, b"second", b"other", "other words")
+    assert claims.bind(claim.name, b"first") and claims.bind(claim.name, b"first")
+    assert not claims.bind(claim.name, b"second")
+    claims.answered(claim.name, b"answer", "words")
     found = claims.find(claim.name)
     assert found is not None and found[3:] == (b"first", b"answer") and claims.words("gw-plaza") == "words"
     claims.close()
