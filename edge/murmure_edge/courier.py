@@ -18,11 +18,12 @@ from pathlib import Path
 
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
+from murmure_privacy.files import names, opened, put_whole, read_regular
 from murmure_privacy.release import Receipt
 
 from murmure_edge import inbox, outbox
 from murmure_edge.config import GatewayConfig, Trust, load, load_trust
-from murmure_edge.folders import names, opened, read_regular, write_whole
+from murmure_edge.folders import write_whole
 
 _WHY = {
     errno.EROFS: "is read-only: move the stick's switch, or mount it so that it can be written to",
@@ -84,7 +85,7 @@ def export(config_path: Path, stick: Path) -> Visit:
 def _letters(stick: Path, trust: Trust) -> tuple[tuple[Receipt, bytes] | None, list[bytes]]:
     """Returns the newest receipt and the policies on the stick that are truly for this gateway: it may be a tour of
     several, and anybody may have had it in hand."""
-    receipts, policies = [], []
+    receipts, policies = [], {}
     for folder in (stick / "inbox", stick / "inbox" / trust.gateway):
         with suppress(OSError), opened(folder) as at:
             for name in sorted(names(at)):
@@ -95,10 +96,13 @@ def _letters(stick: Path, trust: Trust) -> tuple[tuple[Receipt, bytes] | None, l
                         receipts.append((receipt, sealed))
                 elif name.startswith("policy-"):
                     sealed = read_regular(at, name, wire.SEALED_POLICY_LIMIT)
-                    if sealed is not None and isinstance(inbox.decide_policy(sealed, trust, None), inbox.NewPolicy):
-                        policies.append(sealed)
+                    word = inbox.decide_policy(sealed, trust, None) if sealed is not None else None
+                    if isinstance(word, inbox.NewPolicy):
+                        # A stick may hold thousands of copies, each with other signatures: one of each version.
+                        policies[word.policy.version] = word.sealed
     newest = max(receipts, key=lambda letter: letter[0].settled_seq, default=None)
-    return newest, policies
+    kept = sorted(policies)[-inbox.QUOTA["policy"] :]  # the inbox reads no more, and one between may have paused
+    return newest, [policies[version] for version in kept]
 
 
 def _receipt(sealed: bytes | None, trust: Trust) -> Receipt | None:
@@ -173,15 +177,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> int:
                 "remove something, or take another stick"
             )
         for name, data in missing.items():
-            beside = f".{name}.tmp"
-            # A stick's FAT knows no owners and no modes: none is set.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(beside, flags, 0o644, dir_fd=at)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(beside, name, src_dir_fd=at, dst_dir_fd=at)
+            put_whole(at, name, data)
         os.fsync(at)
     return sum(1 for name in files if name not in missing and not name.endswith(f"-{outbox.HEALTH}"))
 

@@ -1,84 +1,28 @@
-"""Files that are there whole or not at all, read without trusting who wrote them; and who owns which folder.
+"""Where `sense` and `send` meet as strangers: who owns which folder, and how a file gets into one.
 
-`sense` and `send` meet in two folders as strangers: a name in there may be a symbolic link, a pipe or a terabyte.
+What is read from there is hostile input: see `murmure_privacy.files`.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from murmure_privacy.files import opened, put_whole
 
 from murmure_edge.config import GatewayConfig
 
 FILE_MODE = 0o640  # the other process is in the folder's group: it may read
 
 
-@contextmanager
-def opened(folder: Path) -> Iterator[int]:
-    """Yields a descriptor of `folder`, which is no symbolic link. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def names(at: int) -> list[str]:
-    """Returns the names in the folder with descriptor `at`, in no order."""
-    with os.scandir(at) as entries:
-        return [entry.name for entry in entries]
-
-
 def write_whole(folder: Path, name: str, data: bytes) -> None:
     """Puts `data` at `folder/name`: written beside, synced, renamed, folder synced. Raises OSError, and then the old
     file, if there was one, is untouched."""
-    beside = f".{name}.tmp"
     with opened(folder) as at:
-        # Whatever stands where we write beside was left by a power cut or put there by a stranger.
-        with suppress(FileNotFoundError):
-            os.unlink(beside, dir_fd=at)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=at)
-        try:
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fchmod(descriptor, FILE_MODE)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(beside, name, src_dir_fd=at, dst_dir_fd=at)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(beside, dir_fd=at)
-            raise
+        put_whole(at, name, data, FILE_MODE)
         os.fsync(at)
-
-
-def read_regular(at: int, name: str, limit: int) -> bytes | None:
-    """Returns the bytes of `name` in the folder with descriptor `at`; None if it is no regular file of at most `limit`
-    bytes that we may read. Follows no link and waits for nothing."""
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        descriptor = os.open(name, flags, dir_fd=at)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        data = b""
-        # A size can be a lie a moment later: read one byte beyond the limit at most, whatever comes.
-        while len(data) <= limit and (piece := os.read(descriptor, limit + 1 - len(data))):
-            data += piece
-        return data if len(data) <= limit else None
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from typing import Literal
 
 from murmure_privacy import policy, wire
 from murmure_privacy.errors import ConfigError, WireError
+from murmure_privacy.files import opened, read_regular
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Receipt
 
 from murmure_edge.config import Trust
-from murmure_edge.folders import opened, read_regular
 
 Kind = Literal["policy", "receipt"]
 

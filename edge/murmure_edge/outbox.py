@@ -14,9 +14,10 @@ from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 
+from murmure_privacy.files import names, opened, read_regular
 from murmure_privacy.wire import MESSAGE_LIMIT
 
-from murmure_edge.folders import names, opened, read_regular, write_whole
+from murmure_edge.folders import write_whole
 
 HEALTH = "health.cose"
 ROOM = 1000  # messages in the folder: 4 MB in blocks of 4 KiB

@@ -20,12 +20,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from murmure_privacy.errors import ConfigError
+from murmure_privacy.files import names, opened, read_regular
 from murmure_privacy.wire import MESSAGE_LIMIT, digest
 
 from murmure_edge import inbox, outbox
 from murmure_edge.allowance import Allowance, cost_bytes
 from murmure_edge.config import Broker, GatewayConfig, Trust, load, load_trust
-from murmure_edge.folders import names, opened, prepare_folders, read_regular, write_whole
+from murmure_edge.folders import prepare_folders, write_whole
 from murmure_edge.supervisor import Supervisor
 from murmure_edge.uplink import WINDOW, Acknowledged, Arrived, Topics, Uplink, UplinkLost
 

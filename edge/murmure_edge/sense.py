@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
+from murmure_privacy.files import names, opened, read_regular
 from murmure_privacy.gate import Mechanism
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.policy import Policy
@@ -29,7 +30,7 @@ from murmure_privacy.wire import MESSAGE_LIMIT, open_message, public_key, seal_h
 from murmure_edge import health
 from murmure_edge.clock import ANY, STEP_MS, Clock, LiveClock
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
-from murmure_edge.folders import names, opened, prepare_folders, read_regular
+from murmure_edge.folders import prepare_folders
 from murmure_edge.gateway_db import DiskFull, GatewayDb
 from murmure_edge.inbox import (
     Inbox,

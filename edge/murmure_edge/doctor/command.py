@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
+from murmure_privacy.files import opened, read_regular
 
 from murmure_edge import clock
 from murmure_edge.config import GatewayConfig, Option, PortConfig, load, load_record_key
@@ -27,7 +28,6 @@ from murmure_edge.doctor.fixes import Fix, fixes_for, write_rules
 from murmure_edge.doctor.machine import Machine
 from murmure_edge.doctor.report import Report
 from murmure_edge.doctor.watch import Row, Watch
-from murmure_edge.folders import opened, read_regular
 from murmure_edge.link import Link, LinkError
 from murmure_edge.outbox import HEALTH
 from murmure_edge.sensors.base import SettingError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from murmure_ingest.intake import Intake, Word
 from murmure_ingest.rules import RuleBook
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.window import parse_utc
-from murmure_privacy.wire import digest, new_key, open_receipt, public_key, seal_receipt
+from murmure_privacy.wire import digest, new_key, open_receipt, public_key, seal_policy, seal_receipt
 
 MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
 HOUR_S = 3600
@@ -296,6 +297,36 @@ def test_a_link_on_a_stick_leads_nowhere(white: Any, stick: Path, tmp_path: Path
     with pytest.raises(ExportError, match="cannot be written to"):
         visit(white, stick)
     assert [path.read_bytes() for path in elsewhere.iterdir()] == [b"mine"]
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "link"])
+def test_what_a_stranger_put_beside_is_never_opened(white: Any, stick: Path, tmp_path: Path, what: str) -> None:
+    """A pipe, a device or a link stands where a message is written beside: it goes, and the message comes."""
+    (stick / "outbox").mkdir()
+    beside = stick / "outbox" / ".gw-plaza-000000000001.cose.tmp"
+    if what == "pipe":
+        os.mkfifo(beside)
+    elif what == "link":
+        beside.symlink_to(tmp_path / "elsewhere")
+    elif os.geteuid() == 0:
+        os.mknod(beside, 0o600 | stat.S_IFCHR, os.makedev(1, 7))  # /dev/full: whoever writes into it is told so
+    else:
+        pytest.skip("a device needs root")
+    assert visit(white, stick).written == 2
+    assert not os.path.lexists(beside) and not (tmp_path / "elsewhere").exists()
+
+
+def test_copies_of_one_policy_are_one_letter(white: Any, stick: Path, write_policy: Callable[..., bytes]) -> None:
+    """However often a true policy lies on a stick, with whatever signatures, the gateway's card takes it once."""
+    (stick / "inbox").mkdir()
+    toml = write_policy(2, nodes=NODES)
+    for number in range(40):
+        sealed = seal_policy(toml, [(f"s{number}", white.enrolled.steward)])
+        (stick / "inbox" / f"policy-{number}.cose").write_bytes(sealed)
+    letters = load(white.enrolled.file).inbox
+    before = len(list(letters.iterdir()))
+    assert visit(white, stick).letters == 1
+    assert len(list(letters.iterdir())) == before + 1
 
 
 def test_a_gateway_whose_inbox_refuses_says_so(white: Any, town: Town, stick: Path) -> None:
