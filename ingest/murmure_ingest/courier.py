@@ -1,11 +1,18 @@
-"""Messages on a USB key: a copy of a gateway's outbox in, its receipt and policy out."""
+"""Messages on a USB key: a copy of a gateway's outbox in, its receipt and policy out.
+
+Whoever had the key in hand chose its names: no link on it is followed, and nothing on it is waited for.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, WireError
+from murmure_privacy.files import names, opened, put_whole, read_beginning
 
 from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.intake import Intake, Word
@@ -13,6 +20,7 @@ from murmure_ingest.receipts import receipt
 
 _UNKNOWN = "unknown"
 _BATCH = 200
+_RECEIPT = "receipt.cose"
 
 
 def import_folder(folder: Path, archive: Archive, intake: Intake, secret: bytes) -> list[Word]:
@@ -21,19 +29,43 @@ def import_folder(folder: Path, archive: Archive, intake: Intake, secret: bytes)
     There is no topic on a key: the speaker is whoever's registered key verifies the message. Where an `inbox/` lies
     beside the messages, `receipt.cose` and the newest `policy-….cose` of each speaker are left in it: by speaker, if
     there are several. Returns the word on each file.
+
+    Raises ConfigError if there is no message, or if the key cannot be read or written to.
     """
-    outbox = folder / "outbox" if (folder / "outbox").is_dir() else folder
-    files = sorted(path for path in outbox.glob("*.cose") if path.is_file())
-    if not files:
-        raise ConfigError(str(folder), "folder", "no *.cose in it", "give a copy of a gateway's outbox folder")
+    with _explained(folder), opened(folder.resolve()) as at:
+        present = names(at)
+        with opened("outbox" if "outbox" in present else ".", within=at) as outbox:
+            words, heard = _file(outbox, archive, intake)
+        if not words:
+            raise ConfigError(str(folder), "folder", "no *.cose in it", "give a copy of a gateway's outbox folder")
+        if "inbox" in present:
+            with opened("inbox", within=at) as inbox:
+                _answer(inbox, heard, archive, secret)
+    return words
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        problem = f"{error.filename or 'it'}: {error.strerror or error}"
+        mend = "see what is there and whether it can be written to, then import it again: nothing is filed twice"
+        raise ConfigError(str(folder), "folder", problem, mend) from error
+
+
+def _file(outbox: int, archive: Archive, intake: Intake) -> tuple[list[Word], list[Enrolment]]:
+    """Returns the word on each message in the folder with descriptor `outbox`, and who spoke."""
+    files = sorted(name for name in names(outbox) if name.endswith(".cose"))
     register = [line for line in archive.enrolments() if line.status == "active"]
     words: list[Word] = []
     heard: dict[str, Enrolment] = {}
-    for at in range(0, len(files), _BATCH):
+    for start in range(0, len(files), _BATCH):
         arrivals = []
-        for path in files[at : at + _BATCH]:
-            with path.open("rb") as file:
-                sealed = file.read(wire.MESSAGE_LIMIT + 1)
+        for name in files[start : start + _BATCH]:
+            sealed = read_beginning(outbox, name, wire.MESSAGE_LIMIT + 1)
+            if sealed is None:
+                continue
             speaker, kind = _speaker(sealed, register)
             if speaker is not None:
                 heard[speaker.gateway] = speaker
@@ -43,22 +75,15 @@ def import_folder(folder: Path, archive: Archive, intake: Intake, secret: bytes)
             place = f"{speaker.quartier}/{speaker.gateway}" if speaker else f"{_UNKNOWN}/{_UNKNOWN}"
             arrivals.append((f"murmure/v1/{place}/{kind}", sealed))
         words += intake.accept_many(arrivals)
-    inbox = folder / "inbox"
-    if inbox.is_dir():
-        for speaker in heard.values():
-            places = [inbox, inbox / speaker.gateway]
-            _answer(places.pop(0 if len(heard) == 1 else 1), speaker, archive, secret)
-            # What an earlier import left in the other place is older, and would be read beside it.
-            (places[0] / "receipt.cose").unlink(missing_ok=True)
-    return words
+    return words, list(heard.values())
 
 
 def _speaker(sealed: bytes, register: list[Enrolment]) -> tuple[Enrolment | None, str]:
     """Returns whose key verifies the bytes, and whether they are a `release` or a `health` report."""
     for line in register:
-        for kind, opened in (("release", wire.open_message), ("health", wire.open_health)):
+        for kind, opened_as in (("release", wire.open_message), ("health", wire.open_health)):
             try:
-                opened(sealed, line.record_key)
+                opened_as(sealed, line.record_key)
             except WireError as error:
                 if error.reason == "bad_signature":
                     break
@@ -67,15 +92,28 @@ def _speaker(sealed: bytes, register: list[Enrolment]) -> tuple[Enrolment | None
     return None, "release"
 
 
-def _answer(inbox: Path, speaker: Enrolment, archive: Archive, secret: bytes) -> None:
-    inbox.mkdir(exist_ok=True)
+def _answer(inbox: int, heard: list[Enrolment], archive: Archive, secret: bytes) -> None:
+    """Leaves each speaker's letters in the folder with descriptor `inbox`, or in one of its own if there are several.
+
+    What an earlier import left in the other place is older, and would be read beside it: it goes.
+    """
+    for speaker in heard:
+        if len(heard) == 1:
+            _leave(inbox, speaker, archive, secret)
+            with suppress(FileNotFoundError), opened(speaker.gateway, within=inbox) as own:
+                os.unlink(_RECEIPT, dir_fd=own)
+            return
+        with suppress(FileExistsError):
+            os.mkdir(speaker.gateway, dir_fd=inbox)
+        with opened(speaker.gateway, within=inbox) as own:
+            _leave(own, speaker, archive, secret)
+        with suppress(FileNotFoundError):
+            os.unlink(_RECEIPT, dir_fd=inbox)
+
+
+def _leave(at: int, speaker: Enrolment, archive: Archive, secret: bytes) -> None:
     newest = archive.newest_policy(speaker.site)
     if newest is not None:
-        _write(inbox / f"policy-{newest.hash.hex()[:8]}.cose", newest.sealed)
-    _write(inbox / "receipt.cose", receipt(archive, speaker, secret))
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
+        put_whole(at, f"policy-{newest.hash.hex()[:8]}.cose", newest.sealed)
+    put_whole(at, _RECEIPT, receipt(archive, speaker, secret))
+    os.fsync(at)

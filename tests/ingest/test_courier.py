@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,14 @@ def test_an_answer_lies_in_one_place_only(centre: Any, tmp_path: Path) -> None:
     assert sorted(path.parent.name for path in key.rglob("receipt.cose")) == ["gw-b", "inbox"]
 
 
+def test_before_there_is_a_policy_the_receipt_goes_alone(centre: Any, tmp_path: Path) -> None:
+    """A silent test carries messages too: they wait at the centre, and the key brings the receipt."""
+    fill(tmp_path / "key", centre.gateway(published=False))
+    (tmp_path / "key" / "inbox").mkdir()
+    bring(centre, tmp_path / "key")
+    assert [path.name for path in (tmp_path / "key" / "inbox").iterdir()] == ["receipt.cose"]
+
+
 def test_rubbish_on_a_key_is_counted(centre: Any, tmp_path: Path) -> None:
     """Strangers' messages, huge files and folders with such a name do not stop the rest."""
     gateway, stranger = centre.gateway(published=False), centre.gateway("gw-other", "other")
@@ -89,3 +99,75 @@ def test_an_empty_folder_is_said(centre: Any, tmp_path: Path) -> None:
     """A wrong path is a mistake of the operator, not an empty import."""
     with pytest.raises(ConfigError, match="copy of a gateway's outbox"):
         bring(centre, tmp_path)
+
+
+# --- hostile keys ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["receipt.cose.tmp", ".receipt.cose.tmp", "receipt.cose"])
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_a_hostile_key_does_not_choose_where_the_centre_writes(
+    centre: Any, tmp_path: Path, where: str, what: str
+) -> None:
+    """A link to the centre's key, or a pipe nobody reads, stands where a receipt goes: the key stays, the receipt is
+    there, and nothing waits."""
+    key, secret = tmp_path / "key", centre.config.data_dir / "centre.key"
+    fill(key / "outbox", centre.gateway())
+    (key / "inbox").mkdir()
+    before = secret.read_bytes()
+    if what == "link":
+        (key / "inbox" / where).symlink_to(secret)
+    else:
+        os.mkfifo(key / "inbox" / where)
+    assert [type(word) for word in bring(centre, key)] == [Stored] * QUARTERS
+    assert secret.read_bytes() == before
+    left = key / "inbox" / "receipt.cose"
+    assert not left.is_symlink()
+    assert wire.open_receipt(left.read_bytes(), wire.public_key(centre.secret)).settled_seq == QUARTERS
+
+
+def _folder_for_a_receipt(key: Path) -> None:
+    (key / "inbox" / "receipt.cose").mkdir(parents=True)
+
+
+def _file_for_a_folder(key: Path) -> None:
+    (key / "inbox").mkdir()
+    (key / "inbox" / "gw-a").write_text("")
+
+
+def _linked(name: str) -> Callable[[Path], None]:
+    def make(key: Path) -> None:
+        (key / name).rename(key.parent / name) if (key / name).exists() else (key.parent / name).mkdir()
+        (key / name).symlink_to(key.parent / name)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_folder_for_a_receipt, _file_for_a_folder, _linked("inbox"), _linked("outbox")],
+    ids=["a folder at receipt.cose", "a file at inbox/gw-a", "a link at inbox", "a link at outbox"],
+)
+def test_a_key_that_cannot_be_answered_is_one_line(centre: Any, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    """A link to another folder, a folder or file in the way: the operator reads what is wrong, and nothing is written
+    elsewhere."""
+    key = tmp_path / "key"
+    fill(key / "outbox", centre.gateway("gw-a", "a"), centre.gateway("gw-b", "b"))
+    if spoil is _folder_for_a_receipt:
+        for path in (key / "outbox").glob("gw-b-*"):
+            path.unlink()
+    spoil(key)
+    with pytest.raises(ConfigError, match="then import it again: nothing is filed twice") as caught:
+        bring(centre, key)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "inbox").exists() or list((tmp_path / "inbox").iterdir()) == []
+
+
+def test_no_link_among_the_messages_is_followed(centre: Any, tmp_path: Path) -> None:
+    """Memory of a process, an endless device, itself: none is a message, and the true ones are filed."""
+    key = tmp_path / "key"
+    fill(key / "outbox", centre.gateway())
+    for name, target in (("a", "/proc/self/mem"), ("b", "/dev/zero"), ("c", "c.cose")):
+        (key / "outbox" / f"{name}.cose").symlink_to(target)
+    os.mkfifo(key / "outbox" / "d.cose")
+    assert [type(word) for word in bring(centre, key)] == [Stored] * QUARTERS
