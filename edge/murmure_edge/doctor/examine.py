@@ -63,10 +63,10 @@ class Examined:
     recent: tuple[str, ...] = ()
     values: Values = field(default_factory=Values)
 
-    def find(self, code: str, **about: str | int | float) -> None:
+    def find(self, code: str, private: bool = False, **about: str | int | float) -> None:
         """Adds a finding about this port."""
         self.findings.append(
-            Finding(code, self.port.name, {"device": self.port.device, "path": self.port.path, **about})
+            Finding(code, self.port.name, {"device": self.port.device, "path": self.port.path, **about}, private)
         )
 
     def as_json(self) -> dict[str, object]:
@@ -81,7 +81,6 @@ class Examined:
             "discarded_bytes": self.discarded_bytes,
             "frames_per_s": round(self.frames_per_s, 1),
             "identity": self.identity,
-            "plausibility": list(self.recent),
         }
 
 
@@ -336,7 +335,7 @@ def _judge(result: Examined, session: Session, found: manners.Found, mend: bool)
     if whole and not told.identity and not told.mismatch and driver.NAME not in _HEARS_NOTHING:
         result.find("sensor.deaf")
     _judge_values(result, session)
-    if not any(finding.code != "sensor.asleep" for finding in result.findings):
+    if all(finding.private or finding.code == "sensor.asleep" for finding in result.findings):
         result.find(
             "sensor.ok",
             frames=result.frames,
@@ -375,12 +374,14 @@ def _judge_values(result: Examined, session: Session) -> None:
         if says in status:
             result.find("sensor.laser" if bit == 1 << 5 else "sensor.fan")
     is_air = any(quantity in _AIR for quantity in driver.QUANTITIES)
+    counts = "footfall" in driver.QUANTITIES
     for kind, names in session.judge.verdicts():
         code = f"sensor.{kind}"
         if kind == FLOOR and is_air:
             code = "sensor.fan"
         if all(finding.code != code for finding in result.findings):
-            result.find(code, names=", ".join(names))
+            # What a counter of people sees is out of range only if there is somebody.
+            result.find(code, private=counts, names=", ".join(names))
 
 
 def guess(port: PortConfig, open_at: OpenAt, stop: threading.Event) -> Examined:

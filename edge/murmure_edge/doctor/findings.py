@@ -35,11 +35,13 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing found. `port`: the port's name in gateway.toml, or the device's path; "" for the machine. `about`: what
-    the sentence names (paths, groups, speeds, counts of frames); never a value that was measured."""
+    the sentence names (paths, groups, speeds, counts of frames); never a value that was measured. `private`: it hangs
+    on who passed meanwhile, so it is for the technician's own screen alone."""
 
     code: str
     port: str = ""
     about: Mapping[str, str | int | float] = field(default_factory=dict)
+    private: bool = False
 
     @property
     def severity(self) -> Severity:

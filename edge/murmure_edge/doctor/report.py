@@ -49,11 +49,12 @@ class Report:
     sensors: list[Examined] = field(default_factory=list)
     fixes: list[dict[str, object]] = field(default_factory=list)
 
-    def everything(self) -> list[Finding]:
-        """Returns all findings, the worst first."""
+    def everything(self, own_screen: bool = False) -> list[Finding]:
+        """Returns all findings, the worst first; those that are private for the technician's own screen only."""
         found = [*self.findings, *(finding for sensor in self.sensors for finding in sensor.findings)]
         order = list(Severity)
-        return sorted(found, key=lambda finding: order.index(finding.severity))
+        told = [finding for finding in found if own_screen or not finding.private]
+        return sorted(told, key=lambda finding: order.index(finding.severity))
 
     @property
     def failed(self) -> bool:
@@ -71,7 +72,8 @@ class Report:
         }
 
     def as_text(self, language: str, with_values: bool) -> Iterator[str]:
-        """Yields the lines for a person. `with_values`: what sensors said last is shown too."""
+        """Yields the lines for a person. `with_values`: it is the technician's own screen, and what sensors said last
+        is shown too."""
         word = _WORDS[language]
         if self.ports:
             yield word["ports"]
@@ -80,7 +82,7 @@ class Report:
                 held = f"  {word['held']} {port.holders[0].program}" if port.holders else ""
                 yield f"  {port.node}  {port.vid_pid}  {port.product}  {port.group}  {name}{held}".rstrip()
             yield ""
-        for finding in self.everything():
+        for finding in self.everything(with_values):
             sentence, gesture = finding.texts(language)
             where = f"{finding.port}: " if finding.port else ""
             yield f"{_SIGNS[finding.severity]} {where}{sentence}  [{finding.code}]"
@@ -90,13 +92,14 @@ class Report:
         for sensor in self.sensors:
             yield (
                 f"{sensor.port.name}: {sensor.state}, {sensor.frames_per_s:.1f} {word['frames']}, "
-                f"{sensor.rejected} {word['bad']}, {word['plausible']} "
-                f"{', '.join(word[verdict] for verdict in sensor.recent) or '-'}"
+                f"{sensor.rejected} {word['bad']}"
             )
+            if with_values:
+                yield f"    {word['plausible']}: {', '.join(word[verdict] for verdict in sensor.recent) or '-'}"
             if with_values and sensor.values:
                 yield f"    {word['values']}: {shown(sensor.values)}"
         counts = {str(severity): 0 for severity in Severity}
-        for finding in self.everything():
+        for finding in self.everything(with_values):
             counts[str(finding.severity)] += 1
         yield word["sum"].format_map(counts)
 

@@ -75,7 +75,7 @@ def _page(rows: Sequence[Row], language: str, with_values: bool, sense_runs: boo
     if with_values:
         table.add_column(str(word["values"]))
     for row in rows:
-        judged = [str(word[verdict]) for verdict in row.verdicts or row.recent]
+        judged = [str(word[verdict]) for verdict in row.verdicts or row.recent] if with_values else []
         cells = [
             Text(row.port),
             Text(row.device),
@@ -83,7 +83,7 @@ def _page(rows: Sequence[Row], language: str, with_values: bool, sense_runs: boo
             Text(_number(row.frames_per_s, "")),
             Text(_number(row.bad_percent, " %")),
             Text(_number(row.age_s, " s")),
-            Text(", ".join(judged) or "-", style="red" if row.verdicts else ""),
+            Text(", ".join(judged) or "-", style="red" if with_values and row.verdicts else ""),
         ]
         table.add_row(*cells, *([Text(shown(row.values) or "-")] if with_values else []))
     below = [Text(f"{row.port}: {row.advice}", style="yellow") for row in rows if row.advice]

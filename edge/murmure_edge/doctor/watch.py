@@ -18,8 +18,8 @@ RATE_MS = 10_000  # over which rates are told
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sensor at one instant. `frames_per_s`, `bad_percent`, `age_s`: None while nothing is known. `verdicts`:
-    words about its values. `values`: what it said last, for the technician's own screen alone."""
+    """One sensor at one instant. `frames_per_s`, `bad_percent`, `age_s`: None while nothing is known. `recent`,
+    `verdicts`: words about its values, and `values`, what it said last: for the technician's own screen alone."""
 
     port: str
     device: str
@@ -33,7 +33,8 @@ class Row:
     values: Values = field(default_factory=Values)
 
     def as_json(self) -> dict[str, object]:
-        """Returns everything but what was measured."""
+        """Returns everything but what was measured and what is thought of it: from one second to the next, a word
+        about values tells of whoever passes."""
         return {
             "port": self.port,
             "device": self.device,
@@ -41,8 +42,6 @@ class Row:
             "frames_per_s": None if self.frames_per_s is None else round(self.frames_per_s, 1),
             "bad_percent": None if self.bad_percent is None else round(self.bad_percent, 1),
             "age_s": None if self.age_s is None else round(self.age_s, 1),
-            "plausibility": [*self.recent],
-            "verdicts": [*self.verdicts],
         }
 
 

@@ -100,16 +100,51 @@ def test_a_visit_shows_values_on_a_local_terminal_only(clinic: Any, environ: dic
 def test_the_live_page_shows_values_on_a_local_terminal_only(
     clinic: Any, environ: dict[str, str], key: bytes, shown: bool
 ) -> None:
-    """Frames a second, state and plausibility for everybody; q or Ctrl-C ends it, and the terminal is as before."""
+    """Frames a second and state for everybody; q or Ctrl-C ends it, and the terminal is as before."""
     terminal = Terminal(clinic.start(SAYS), clinic.machine({}).root, "watch", _clean(**environ))
-    assert terminal.read("good, good, good", 30)
+    assert terminal.read("good, good, good" if shown else "warming", 30)
     for words in ("frames/s", "plausibility", "warming", "sds011", "q: quit"):
         assert words in terminal.said
     assert bool(SIGNS.search(terminal.said)) is shown
     assert ("own screen only" in terminal.said) is not shown
+    assert ("good" in terminal.said) is shown
     assert termios.tcgetattr(terminal.slave) != terminal.before
     assert terminal.end(key) == 0
     assert terminal.after == terminal.before
+
+
+@pytest.mark.parametrize(("device", "values"), [("ld2450", ((0, 150))), ("nsrt_mk3", (20, 80))])
+def test_no_document_tells_whether_anybody_is_there(clinic: Any, device: str, values: tuple[int, int]) -> None:
+    """A visit and the live documents of an empty and of a crowded street have the same words, but for counts of frames
+    and ages; only the technician's own screen tells more."""
+    setting = "crossings_per_min" if device == "ld2450" else "level_db"
+    told = []
+    for value in values:
+        link = clinic.start(f"{device} --set {setting}={value}")
+        words = [
+            sys.executable,
+            "-m",
+            "murmure.cli",
+            "edge",
+            "doctor",
+            "--port",
+            str(link),
+            "--device",
+            device,
+            "--json",
+        ]
+        watch = subprocess.Popen([*words, "--watch"], env=_clean(), stdout=subprocess.PIPE, text=True)
+        assert watch.stdout is not None
+        rows = [json.loads(watch.stdout.readline())["ports"][0]]
+        while rows[-1]["state"] == "opening":
+            rows.append(json.loads(watch.stdout.readline())["ports"][0])
+        watch.terminate()
+        watch.wait(20)
+        watch.stdout.close()
+        told.append({key: rows[-1][key] for key in rows[-1].keys() - {"port", "frames_per_s", "bad_percent", "age_s"}})
+        assert {"plausibility", "verdicts", "values"}.isdisjoint(rows[-1])
+        assert rows[-1]["state"] == "ok"
+    assert told[0] == told[1]
 
 
 def test_the_live_page_ends_with_its_terminal(clinic: Any) -> None:
