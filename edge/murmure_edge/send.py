@@ -8,6 +8,7 @@ its file away because the centre's receipt came.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -15,11 +16,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-from murmure_privacy.errors import ConfigError
+from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.files import names, opened, read_regular
 from murmure_privacy.wire import MESSAGE_LIMIT, digest
 
@@ -321,6 +322,30 @@ def main(config_path: Path) -> int:
     trust = load_trust(config)
     required_broker(config)
     prepare_folders(config)
+    with _alone(config.send_data):
+        return _serve(config, trust)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps a second `send`, and `edge wipe`, away meanwhile. Raises MurmureError if there is one.
+
+    Without room for a lock file it goes on: two that send cost data, and nothing else.
+    """
+    with ExitStack() as held:
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open(folder / "send.lock", flags, 0o600)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MurmureError(f"{folder}: another process has it; stop the other `send` first") from None
+        except OSError as error:
+            _say(f"{folder}: no lock file: {error.strerror}")
+        yield
+
+
+def _serve(config: GatewayConfig, trust: Trust) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
