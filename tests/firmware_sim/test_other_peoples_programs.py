@@ -35,6 +35,7 @@ def pms(link: Path, model: str, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen([PMS, *options, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_pypms_reads_the_three_sensors_of_dust(sim_device: SimDevice, tmp_path: Path) -> None:
     """`pms -m SDS011|SPS30|PMS5003 ... serial` prints two lines each with the values set, and `csv --capture` a file
     that it decodes again. The PMS5003 has to be passive before: PyPMS looks for an acknowledgement once, at the head of

@@ -41,6 +41,7 @@ def found(large_clinic: Any) -> Found:
         return dict(zip(longest_first, pool.map(visit, longest_first), strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code", WITH_SENSOR)
 def test_a_fault_of_a_sensor_gives_its_own_sentence(code: str, found: Found) -> None:
     """The emulated fault of the exercise, and the doctor's words for it and for no other failure of a sensor."""

@@ -80,6 +80,7 @@ def _is_asleep(link: Path) -> bool:
     return b"\xaa\xc5\x06\x00\x00" in _asked(link, SDS_IS_IT_ASLEEP)
 
 
+@pytest.mark.long
 def test_a_sensor_is_left_as_it_was_found_unless_told_to_mend(clinic: Any) -> None:
     """One that slept sleeps, one that spoke speaks, a radar's Bluetooth stays on; with --fix --yes it is otherwise."""
     dust, plantower, radar = clinic.start("sds011 --fault sleeping"), clinic.start("pmsx003"), clinic.start("ld2450")
@@ -118,6 +119,7 @@ def test_what_could_be_mended_is_named_and_not_done(clinic: Any) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_radar_with_settings_of_another_use(clinic: Any) -> None:
     """One target only, kept in its flash: told, and changed only when asked."""
     link = clinic.start("ld2450 --set bluetooth=0 baud=115200")

@@ -114,9 +114,9 @@ def test_the_folders_have_the_owners_and_modes_of_the_table(house):
             status = folder.stat()
             assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == wanted
         prepare_folders(config, OWNERS)
-    readme = (Path(__file__).resolve().parents[3] / "edge" / "README.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "gateway.md").read_text()
     for mode in ("0700", "2750", "2770"):
-        assert mode in readme
+        assert mode in page
 
 
 def test_each_process_at_start_leaves_the_other_users_folders_alone(house):
