@@ -27,11 +27,13 @@ from murmure_privacy.release import Message, Outcome, Release, Withheld
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x4D55524D  # "MURM"
-CONFLICTS_KEPT = 100  # per gateway: evidence, not a way to fill the disk
+CONFLICTS_KEPT = 100  # per gateway and reason: evidence, not a way to fill the disk
 EXCEPTIONS_LISTED = 256  # what a receipt can carry
 FIRST_HEAD = bytes(32)
 _MESSAGES_CACHED = 8192
 _BUSY_TIMEOUT_S = 10.0
+
+_FORKS = "('sequence_conflict', 'forked_node')"  # evidence that one key speaks from two cards
 
 Disposition = Literal["filed", "refused", "quarantined"]
 
@@ -383,6 +385,28 @@ class Archive:
                 return outcome.node.key
         return None
 
+    def released_before(self, outcomes: Iterable[Outcome], record_key: bytes) -> bool:
+        """Returns whether a node of these has its place already by a message that the same key has signed."""
+        return any(
+            self._row(
+                "SELECT 1 FROM nodes n JOIN messages m ON m.id = n.message JOIN enrolments e ON e.id = m.enrolment "
+                "WHERE n.stream = ? AND n.level = ? AND n.start_s = ? AND e.record_key = ?",
+                *(*outcome.node.key, record_key),
+            )
+            for outcome in outcomes
+        )
+
+    def boot_beside(self, gateway: str, seq: int, record_key: bytes, side: Literal["before", "after"]) -> int | None:
+        """Returns the boot count in the nearest message before or after a number, holes left out, that this key has
+        signed and that is kept whole; None if there is none."""
+        nearest = "seq < ? ORDER BY seq DESC" if side == "before" else "seq > ? ORDER BY seq"
+        row = self._row(
+            "SELECT sealed FROM messages WHERE gateway = ? AND sealed IS NOT NULL AND enrolment IN "
+            f"(SELECT id FROM enrolments WHERE gateway = ? AND record_key = ?) AND {nearest} LIMIT 1",
+            *(gateway, gateway, record_key, seq),
+        )
+        return wire.open_message(row[0], record_key).boot if row else None
+
     def put(
         self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""
     ) -> None:
@@ -445,7 +469,9 @@ class Archive:
 
     def put_conflict(self, message: Message, sealed: bytes, reason: str) -> None:
         """Keeps a message that contradicts the archive as evidence, beside it (within a transaction)."""
-        (kept,) = self._rows("SELECT count(*) FROM conflicts WHERE gateway = ?", message.gateway)[0]
+        # Counted by reason: a hundred of one kind must not hide the first of another.
+        query = "SELECT count(*) FROM conflicts WHERE gateway = ? AND reason = ?"
+        (kept,) = self._rows(query, message.gateway, reason)[0]
         if kept < CONFLICTS_KEPT:
             self._db.execute(
                 "INSERT INTO conflicts (gateway, seq, hash, reason, sealed) VALUES (?, ?, ?, ?, ?) "
@@ -482,11 +508,11 @@ class Archive:
         return [(first, last) for first, last in rows]
 
     def cloned(self, gateway: str) -> bool:
-        """Returns whether two cards have spoken with the gateway's key: two messages with one number, or one that does
-        not follow from the others. The evidence stays, and so does the word."""
+        """Returns whether two cards have spoken with the gateway's key: two messages with one number, two for one node,
+        or one that does not follow from the others. The evidence stays, and so does the word."""
         return bool(
             self._rows(
-                "SELECT EXISTS (SELECT 1 FROM conflicts WHERE gateway = ? AND reason = 'sequence_conflict') OR EXISTS "
+                f"SELECT EXISTS (SELECT 1 FROM conflicts WHERE gateway = ? AND reason IN {_FORKS}) OR EXISTS "
                 "(SELECT 1 FROM messages WHERE gateway = ? AND disposition <> 'filed' AND reason = 'chain_broken')",
                 *(gateway, gateway),
             )[0][0]
@@ -495,15 +521,16 @@ class Archive:
     def exceptions(self, gateway: str, up_to_seq: int) -> list[tuple[int, str]]:
         """Returns the newest settled numbers that are not simply filed, as many as a receipt carries, ascending.
 
-        `forked` is one for which there were two messages, one that broke the chain, and each that came after that: it
-        tells each of two cards, as nothing else of its own does, that there is another.
+        `forked` is one for which there were two messages, one that broke the chain or had a node again that the same
+        key had released, and each that came after that: it tells each of two cards, as nothing else of its own does,
+        that there is another.
         """
         rows = self._rows(
             "SELECT seq, min(word) FROM ("  # 'forked' is the least of the words
             "SELECT m.seq, iif(m.reason IN ('chain_broken', 'cloned'), 'forked', coalesce(a.disposition, "
             "m.disposition)) AS word FROM messages m LEFT JOIN amendments a ON a.message = m.id "
             "WHERE m.gateway = ? AND m.disposition <> 'filed' AND word <> 'filed' "
-            "UNION SELECT seq, 'forked' FROM conflicts WHERE gateway = ? AND reason = 'sequence_conflict'"
+            f"UNION SELECT seq, 'forked' FROM conflicts WHERE gateway = ? AND reason IN {_FORKS}"
             ") WHERE seq <= ? GROUP BY seq ORDER BY seq DESC LIMIT ?",
             *(gateway, gateway, up_to_seq, EXCEPTIONS_LISTED),
         )

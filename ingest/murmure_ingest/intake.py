@@ -13,8 +13,9 @@ What is refused is counted by reason. Whether it is also *remembered* decides wh
   (`unknown_policy`; `reconsider` files it once the policy is there).
 - `conflict`: signed, but its sequence number belongs to other bytes: evidence is kept, the first message stays.
 
-A chain that broke, or one number for two messages, means that two cards speak with one key: one was cloned, or restored
-from a backup. Which of them stands at the site nobody here can know, so that nothing new of either is filed any more.
+A chain that broke, one number for two messages, or two releases of one node: two cards speak with one key, of which one
+was cloned, or restored from a backup. Which of them stands at the site nobody here can know, so that nothing new of
+either is filed any more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from murmure_privacy import wire
@@ -170,7 +172,7 @@ class Intake:
             return Stored(gateway, seq, len(message.outcomes))
         reason, detail, disposition = refusal
         if reason == "node_conflict":
-            self._archive.put_conflict(message, sealed, reason)
+            self._keep_second(message, sealed, enrolment)
         self._archive.put(message, sealed, enrolment, disposition, reason)
         return Refused(reason, detail, "refused" if disposition == "refused" else "quarantined", gateway, seq)
 
@@ -178,20 +180,31 @@ class Intake:
         """Returns reason, detail and disposition of what stands against filing a new message of the gateway."""
         if (message.quartier, message.site) != (enrolment.quartier, enrolment.site):
             return "wrong_site", "quartier or site is not the registered one", "refused"
-        if not self._chained(message, sealed):
-            return "chain_broken", "its neighbours in the sequence have other hashes", "quarantined"
+        if not self._chained(message, sealed, enrolment):
+            return "chain_broken", "it does not follow from its neighbours in the sequence", "quarantined"
         if self._archive.cloned(message.gateway):
             return "cloned", "two cards have spoken with its key; enrol the gateway anew", "quarantined"
         return self._content_objection(message)
 
-    def _chained(self, message: Message, sealed: bytes) -> bool:
-        if message.seq == 1:
+    def _keep_second(self, message: Message, sealed: bytes, enrolment: Enrolment) -> None:
+        """Keeps a message with a node that has its release. A ledger closes a node once: one key that does it twice
+        speaks from two cards, however far apart their numbers are; another's key is a gateway that was replaced."""
+        forked = self._archive.released_before(message.outcomes, enrolment.record_key)
+        self._archive.put_conflict(message, sealed, "forked_node" if forked else "node_conflict")
+
+    def _chained(self, message: Message, sealed: bytes, enrolment: Enrolment) -> bool:
+        gateway, seq = message.gateway, message.seq
+        earlier, later = self._archive.find(gateway, seq - 1), self._archive.find(gateway, seq + 1)
+        if seq == 1:
             before = message.previous == wire.FIRST_PREVIOUS
         else:
-            earlier = self._archive.find(message.gateway, message.seq - 1)
             before = earlier is None or earlier.hash == message.previous
-        later = self._archive.find(message.gateway, message.seq + 1)
-        return before and (later is None or later.previous == wire.digest(sealed))
+        after = later is None or later.previous == wire.digest(sealed)
+        # Across a hole no hash tells, but a gateway counts its boots, whatever its clock does.
+        boot_beside = partial(self._archive.boot_beside, gateway, seq, enrolment.record_key)
+        least = boot_beside("before") if earlier is None else None
+        most = boot_beside("after") if later is None else None
+        return before and after and (least or 0) <= message.boot <= (message.boot if most is None else most)
 
     def _content_objection(self, message: Message) -> tuple[str, str, Disposition] | None:
         for outcome in message.outcomes:
@@ -230,7 +243,7 @@ class Intake:
                 elif objection[2] == "refused":
                     reason, detail, disposition = objection
                     if reason == "node_conflict":
-                        self._archive.put_conflict(message, stored.sealed, reason)
+                        self._keep_second(message, stored.sealed, enrolment)
                     self._archive.amend(stored, message, disposition, reason)
                     self._archive.count(f"refused:{reason}")
                     words.append(Refused(reason, detail, "refused", stored.gateway, stored.seq))

@@ -315,7 +315,59 @@ def test_a_node_has_one_release_for_ever(centre: Any) -> None:
     assert isinstance(word, Refused)
     assert (word.reason, word.fate) == ("node_conflict", "refused")
     assert centre.content()[1] == before
+    assert [reason for *_, reason in centre.archive.conflicts()] == ["forked_node"]
+
+
+def test_two_releases_of_one_node_are_two_cards(centre: Any) -> None:
+    """A thief who leaves holes in the numbers is known by the first interval of which both speak, and both are told."""
+    gateway = centre.gateway()
+    for number in (1, 2):
+        centre.accept(gateway.topic, gateway.seal(HOUR_S + number * 900))
+    thief = gateway.message(HOUR_S + 3 * 900, seq=1000, previous=b"x" * 32)
+    assert isinstance(centre.accept(gateway.topic, wire.seal_message(thief, gateway.secret)), Stored)
+    assert not centre.archive.cloned(gateway.name)
+    word = centre.accept(gateway.topic, gateway.seal(HOUR_S + 3 * 900))
+    assert (word.reason, word.fate) == ("node_conflict", "refused")
+    assert centre.archive.cloned(gateway.name)
+    assert centre.archive.exceptions(gateway.name, 3) == [(3, "forked")]
+    more = replace(thief, seq=1002, closing_s=HOUR_S + 4 * 900, outcomes=gateway.outcomes(HOUR_S + 4 * 900))
+    assert centre.accept(gateway.topic, wire.seal_message(more, gateway.secret)).reason == "cloned"
+
+
+def test_a_gateway_that_repeats_its_forerunner_is_no_clone(centre: Any) -> None:
+    """A node that another key has released is refused and kept, and the gateway goes on."""
+    first, second = centre.gateway("gw-old"), centre.gateway("gw-new")
+    centre.accept(first.topic, first.seal(HOUR_S))
+    assert centre.accept(second.topic, second.seal(HOUR_S)).reason == "node_conflict"
     assert [reason for *_, reason in centre.archive.conflicts()] == ["node_conflict"]
+    assert not centre.archive.cloned("gw-old") and not centre.archive.cloned("gw-new")
+    assert isinstance(centre.accept(second.topic, second.seal(HOUR_S + 900)), Stored)
+
+
+def test_evidence_of_one_kind_does_not_hide_another(centre: Any) -> None:
+    """However many conflicts of nodes were kept before, the first second message under a number shows the clone."""
+    first, second = centre.gateway("gw-old"), centre.gateway("gw-new")
+    centre.accept(first.topic, first.seal(HOUR_S))
+    for _ in range(CONFLICTS_KEPT + 1):
+        centre.accept(second.topic, second.seal(HOUR_S))
+    assert not centre.archive.cloned("gw-new")
+    twin = wire.seal_message(second.message(HOUR_S + 900, seq=2, previous=bytes(32)), second.secret)
+    assert centre.accept(second.topic, twin).reason == "sequence_conflict"
+    assert centre.archive.cloned("gw-new")
+    assert len(centre.archive.conflicts()) == CONFLICTS_KEPT + 1
+
+
+@pytest.mark.parametrize("boots", [(2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("late", [True, False], ids=["the hole's near side comes late", "in order"])
+def test_boots_are_counted_across_a_hole(centre: Any, boots: tuple[int, int], late: bool) -> None:
+    """No hash joins two messages with a hole between; a later number from an earlier boot is another card all the
+    same."""
+    gateway = centre.gateway()
+    near, _, far = (gateway.seal(HOUR_S + n * 900, boot=boots[n // 2]) for n in (0, 1, 2))
+    words = [centre.accept(gateway.topic, sealed) for sealed in ((far, near) if late else (near, far))]
+    assert isinstance(words[0], Stored)
+    assert getattr(words[1], "reason", "filed") == ("chain_broken" if boots[0] > boots[1] else "filed")
+    assert centre.archive.cloned(gateway.name) == (boots[0] > boots[1])
 
 
 def test_a_node_twice_in_one_message_is_refused(centre: Any) -> None:
@@ -355,7 +407,7 @@ def test_what_waited_is_judged_like_any_other(centre: Any) -> None:
     gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
     words = centre.intake.reconsider()
     assert [getattr(word, "reason", "stored") for word in words] == ["not_in_policy", "stored", "node_conflict"]
-    assert centre.archive.exceptions(gateway.name, 3) == [(1, "refused"), (3, "refused")]
+    assert centre.archive.exceptions(gateway.name, 3) == [(1, "refused"), (3, "forked")]
     assert centre.refused() == {"unknown_policy": 3, "not_in_policy": 1, "node_conflict": 1}
 
 
