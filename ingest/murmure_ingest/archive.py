@@ -569,16 +569,47 @@ class Archive:
 
     def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
         """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant, by
-        stream, whichever gateway released it."""
-        return [
-            (str(stream), int(begin_s), int(end_s), int(rho))
-            for stream, begin_s, end_s, rho in self._rows(
-                "SELECT stream, covered_from_s, end_s, rho_micro FROM nodes WHERE rho_micro > 0 AND end_s > ? "
-                "AND stream IN (SELECT stream FROM streams WHERE site = ?) ORDER BY stream",
-                from_s,
-                site,
-            )
+        stream, whichever gateway released it.
+
+        What was put aside (quarantined, or kept as evidence) was charged and sent as well, and counts, whatever the
+        word on it became. Whoever stole a key can make this more, never less. Messages that were refused are not kept,
+        and do not count.
+        """
+        rows = self._rows(
+            "SELECT stream, covered_from_s, end_s, rho_micro FROM nodes WHERE rho_micro > 0 AND end_s > ? "
+            "AND stream IN (SELECT stream FROM streams WHERE site = ?)",
+            from_s,
+            site,
+        )
+        rows += [
+            (outcome.node.stream, outcome.node.covered_from_s, outcome.node.end_s, charge_of(outcome))
+            for outcome in self._put_aside(site)
+            # Nobody has judged these: a stream of another place would be carried to a gateway that has no such stream.
+            if charge_of(outcome) and outcome.node.end_s > from_s and outcome.node.stream.partition("/")[0] == site
         ]
+        return [(str(stream), int(begin_s), int(end_s), int(rho)) for stream, begin_s, end_s, rho in sorted(rows)]
+
+    def _put_aside(self, site: str) -> Iterator[Outcome]:
+        """Yields, once each, what is kept and not filed of the messages for a site."""
+        for (row_id,) in self._rows(
+            "SELECT m.id FROM messages m JOIN enrolments e ON e.id = m.enrolment "
+            "LEFT JOIN amendments a ON a.message = m.id "
+            "WHERE e.site = ? AND m.disposition = 'quarantined' AND coalesce(a.disposition, '') <> 'filed'",
+            site,
+        ):
+            yield from self._outcomes_of(row_id)
+        # Evidence names no line of the register: it is under the one whose key opens it.
+        for sealed, record_key in self._rows(
+            "SELECT DISTINCT c.sealed, e.record_key FROM conflicts c JOIN enrolments e ON e.gateway = c.gateway "
+            "WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.gateway = c.gateway AND m.hash = c.hash "
+            "AND m.sealed IS NOT NULL)"
+        ):
+            try:
+                message = wire.open_message(sealed, record_key)
+            except WireError:
+                continue
+            if message.site == site:
+                yield from message.outcomes
 
     def outcomes(self, stream: str, from_s: int, to_s: int) -> list[Outcome]:
         """Returns the nodes of a stream that intersect [from_s, to_s) (seconds UTC), by end, then by level.

@@ -14,15 +14,73 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from murmure_ingest.archive import Archive, ArchiveDamaged, ArchiveError, ArchiveFull
+from murmure_ingest.archive import Archive, ArchiveDamaged, ArchiveError, ArchiveFull, charge_of
 from murmure_ingest.gateways import publish_policy
 from murmure_ingest.intake import Intake, Stored
 from murmure_ingest.rules import RuleBook
+from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.wire import LEVEL_CODES
 
 MONDAY_S = 1_795_392_000
 DAY_S = 86_400
+
+
+def spent(gateway: Any, *numbers: int) -> list[tuple[str, int, int, int]]:
+    """What the gateway's messages with these indices cost, each node for itself."""
+    return sorted(
+        (outcome.node.stream, outcome.node.covered_from_s, outcome.node.end_s, charge_of(outcome))
+        for number in numbers
+        for outcome in wire.open_message(gateway.sealed[number], wire.public_key(gateway.secret)).outcomes
+        if charge_of(outcome)
+    )
+
+
+def test_what_was_put_aside_was_spent_all_the_same(centre: Any) -> None:
+    """Signed, charged and sent: what came under an unknown policy, after a fork, as a second message of a number or of
+    a node counts as what is filed does, each message once, and only at its own site."""
+    gateway, other = centre.gateway(published=False), centre.gateway("gw-other", "other")
+    centre.accept(other.topic, other.seal(MONDAY_S + 900))
+    centre.intake.accept_many(gateway.history(2))
+    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1), "it waits for its policy"
+    publish_policy(centre.archive, centre.signed(gateway.policy))
+    centre.intake.reconsider()
+    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1), "it is filed"
+    centre.accept(gateway.topic, gateway.seal(MONDAY_S + 1800))
+    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1, 2), "it has a node again"
+    centre.accept(gateway.topic, gateway.seal(MONDAY_S + 3600, seq=2))
+    centre.accept(gateway.topic, gateway.seal(MONDAY_S + 4500))
+    assert centre.archive.cloned("gw-plaza")
+    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1, 2, 3, 4)
+    assert centre.archive.charges("plaza", MONDAY_S + 3600) == [
+        line for line in spent(gateway, 0, 1, 2, 3, 4) if line[2] > MONDAY_S + 3600
+    ]
+    assert centre.archive.charges("other", 0) == spent(other, 0)
+    line = centre.archive.enrolment("gw-plaza")
+    with centre.archive.transaction():
+        centre.archive.enrol(replace(line, record_key=wire.new_key()[1]))
+    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1, 2, 3, 4), "under a new key, too"
+
+
+def test_what_is_found_to_have_its_node_later_counts_once(centre: Any) -> None:
+    """It waited for a policy, and became evidence when that came: the same message lies in two tables."""
+    gateway = centre.gateway(published=False)
+    gateway.seal(MONDAY_S + 900)
+    gateway.seal(MONDAY_S + 900)
+    centre.intake.accept_many([(gateway.topic, sealed) for sealed in gateway.sealed])
+    publish_policy(centre.archive, centre.signed(gateway.policy))
+    assert [getattr(word, "reason", "filed") for word in centre.intake.reconsider()] == ["filed", "node_conflict"]
+    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1)
+
+
+def test_a_thief_carries_no_stream_of_another_site(centre: Any) -> None:
+    """Evidence is judged by nobody: what it says of another place, or for another site, is no spending of this one."""
+    gateway, other = centre.gateway(), centre.gateway("gw-other", "other")
+    centre.accept(gateway.topic, gateway.seal(MONDAY_S + 900))
+    for changes in ({"outcomes": other.outcomes(MONDAY_S + 900)}, {"site": "other", "quartier": "nord"}):
+        sealed = wire.seal_message(gateway.message(MONDAY_S + 1800, seq=1, **changes), gateway.secret)
+        assert centre.accept(gateway.topic, sealed).reason == "sequence_conflict"
+    assert centre.archive.charges("plaza", 0) == spent(gateway, 0)
 
 
 @pytest.mark.parametrize("table", ["enrolments", "policies", "messages", "amendments", "nodes", "conflicts"])
@@ -154,7 +212,7 @@ def test_bytes_changed_by_another_program_are_not_believed(centre: Any) -> None:
     with sqlite3.connect(centre.config.archive) as db:
         db.execute("DROP TRIGGER messages_no_update")
         db.execute(
-            "UPDATE messages SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || x'00' AS BLOB) WHERE seq = 1"
+            "UPDATE messages SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || x'ff' AS BLOB) WHERE seq = 1"
         )
     db.close()
     reader = Archive.open(centre.config.archive, read_only=True)
