@@ -210,7 +210,9 @@ def _enrol(args: argparse.Namespace) -> int:
     print(f"{done.gateway} is enrolled at {done.site}. Compare these six words with those at the centre:")
     print(f"\n    {done.words}\n")
     print("If they differ, tell the centre to revoke it. Until the steward's policy comes, nothing is published:")
-    print("a silent test, in which 'murmure edge doctor' shows what the sensors say.")
+    print(
+        "a silent test. 'murmure edge doctor' says how the sensors are; values show on this gateway's own screen only."
+    )
     return 0
 
 

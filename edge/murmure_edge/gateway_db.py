@@ -335,6 +335,12 @@ class GatewayDb:
             self._renew_head()
 
 
+def told_version_of(connection: sqlite3.Connection) -> int:
+    """Returns the newest policy version of which the centre has told, 0 if it has told of none."""
+    row = connection.execute("SELECT policy_version FROM told").fetchone()
+    return int(row[0]) if row else 0
+
+
 def policies_of(connection: sqlite3.Connection) -> list[StoredPolicy]:
     """Returns every policy that a gateway's file holds, by version; also for who only reads it beside `sense`."""
     rows = connection.execute("SELECT version, from_s, toml FROM policies ORDER BY version")

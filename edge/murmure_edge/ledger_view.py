@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 from murmure_privacy.accountant import MICRO, epsilon
+from murmure_privacy.change import last_s, protects_better
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.gate import Tank
 from murmure_privacy.ledger import Charge, Ledger
-from murmure_privacy.plan import plan
+from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.window import parse_utc, utc
 
 from murmure_edge.config import load
-from murmure_edge.gateway_db import policies_of
+from murmure_edge.gateway_db import policies_of, told_version_of
 from murmure_edge.publisher import plan_at
 
 T = TypeVar("T")
@@ -87,6 +87,7 @@ def show_at(config_path: Path, at: str, as_json: bool) -> int:
 def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any]]:
     ledger = Ledger(connection)
     accepted = [(item.from_s, plan(parse(item.toml, f"policy {item.version}"))) for item in policies_of(connection)]
+    told = told_version_of(connection)
     streams = dict.fromkeys(stream for _, made in accepted for stream in made.streams)
     found = []
     for stream in streams:
@@ -95,10 +96,14 @@ def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any
         entry: dict[str, Any] = {"stream": stream, "spent_rho_micro": spent, "left_rho_micro": 0, "policy": None}
         if made is not None:
             own = made.streams[stream]
-            over = at_s >= made.calendar.midnight(made.policy.valid_until + timedelta(days=1))
+            newer = [each for _, each in accepted if each.policy.version > made.policy.version]
             tank = Tank(ledger)
             fits = tank.holds_day(tank.day(at_s, own, made.calendar), made.policy.hash, own, made.calendar)
-            withheld = "expired" if over else None if fits else "cap"
+            withheld = _held_back(stream, made, newer, told)
+            if withheld is None and at_s >= min(map(last_s, (made, *newer))):
+                withheld = "expired"
+            elif withheld is None and not fits:
+                withheld = "cap"
             entry |= {
                 "left_rho_micro": own.rho_micro - spent if withheld is None else 0,
                 "withheld": withheld,
@@ -110,6 +115,18 @@ def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any
             }
         found.append(entry)
     return found
+
+
+def _held_back(stream: str, made: Plan, newer: Sequence[Plan], told: int) -> str | None:
+    """Returns why the publisher would withhold a stream of a policy beside all accepted since, as far as they say so.
+    `told`: the newest version of which the centre has told."""
+    own, newest = made.streams[stream], (made, *newer)[-1].policy.version
+    words = [each.streams.get(stream) for each in newer]
+    if None in words or newest - made.policy.version != len(newer) or told > newest:
+        return "no_policy"
+    paused = any(each.policy.paused or each.streams[stream].stream.paused for each in (made, *newer))
+    better = any(protects_better(word, own) for word in words if word is not None)
+    return "paused" if paused or better else None
 
 
 def _as_json(charge: Charge) -> dict[str, object]:

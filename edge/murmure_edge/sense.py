@@ -273,6 +273,8 @@ class Sense:
         self._publisher.start(self._boot_s, self._unfit)
         self._not_before_ms = 0  # the clock may be put back again
         self._look_around()
+        if self._publisher.policy is None:
+            self._say("policy: none yet; a silent test: it measures and publishes nothing")
         waiting, self._before_start = self._before_start, []
         for view in self._views.values():
             view.horizon_ms = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from murmure_edge import ledger_view
-from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.gateway_db import GatewayDb, Told
 from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
 from murmure_privacy.plan import plan
@@ -176,6 +176,40 @@ def test_nothing_is_left_after_the_last_day(
     assert (stream["withheld"], stream["left_rho_micro"]) == (withheld, 0 if withheld else whole)
     assert ledger_view.show_at(enrolled.file, time, as_json=False) == 0
     assert ("nothing more is published" in capsys.readouterr().out) == (withheld is not None)
+
+
+@pytest.mark.parametrize(
+    ("later", "told", "withheld"),
+    [
+        ({"epsilon": "2.0"}, 0, None),
+        ({"epsilon": "2.0"}, 3, "no_policy"),
+        ({"epsilon": "0.5"}, 0, "paused"),
+        ({"extra": "paused = true"}, 0, "paused"),
+        ({"in_stream": "paused = true"}, 0, "paused"),
+        ({"streams": ("steps",)}, 0, "no_policy"),
+        ({"version": 3, "epsilon": "2.0"}, 0, "no_policy"),
+    ],
+)
+def test_nothing_is_left_where_a_newer_policy_holds_it_back(
+    enrolled: Any,
+    charged: GatewayDb,
+    make_policy: Callable[..., Policy],
+    capsys: pytest.CaptureFixture[str],
+    later: dict[str, Any],
+    told: int,
+    withheld: str | None,
+) -> None:
+    """A pause, a stream that is dropped, better protection, a version that was never seen or is awaited: until the
+    newer policy takes over, what the gateway would withhold is not told as left."""
+    newer = make_policy(**{"version": 2, "nodes": NODES, **later})
+    charged.store_policy(newer.version, MIDNIGHT_S + 2 * 3600 + 60, newer.text)
+    if told:
+        charged.remember(Told(told, None))
+    streams = {entry["stream"]: entry for entry in at(enrolled, "2026-01-15T02:10:00Z", capsys)["streams"]}
+    stream = streams["plaza/dust"]
+    whole = plan(make_policy(nodes=NODES)).streams["plaza/dust"].rho_micro
+    assert (stream["withheld"], stream["left_rho_micro"]) == (withheld, 0 if withheld else whole)
+    charged.close()
 
 
 def test_nothing_is_left_on_a_day_that_the_cap_closes(

@@ -58,6 +58,19 @@ def test_nothing_is_decided_before_every_port_has_spoken(
     assert len(gateway.messages()) == 7  # from 0:15 on
 
 
+@pytest.mark.parametrize("governed", [False, True])
+def test_a_gateway_without_a_policy_says_that_it_is_a_silent_test(
+    turned: Callable[..., Any], write_policy: Callable[..., bytes], governed: bool
+) -> None:
+    """A technician must not take "nothing is published" for a fault; with a policy there is no such line."""
+    gateway = turned()
+    if governed:
+        gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy()))
+    gateway.batch("dust", MIDNIGHT_S)
+    line = "policy: none yet; a silent test: it measures and publishes nothing"
+    assert (line in gateway.said) is not governed
+
+
 def test_what_a_port_says_of_itself_is_said_once(running: Any) -> None:
     """One line when a state changes, with what to do about it."""
     health = PortHealth(PortState.ABSENT, advice="/nowhere/dust: is it plugged in?")
