@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 
 from murmure_edge.sensors import DRIVERS, make_driver
-from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Driver, FrameScanner, PolledDriver
+from murmure_edge.sensors.base import CACHE_FRAMES, Counters, Driver, PolledDriver
 
 NOW_MS = 1_700_000_000_500
 CAPTURES = {path.stem: json.loads(path.read_text("utf-8")) for path in Path(__file__).parent.glob("captures/*.json")}
@@ -83,14 +84,27 @@ def check(name: str, genes: bytes) -> None:
 
 
 def keeps_little(driver: Driver) -> None:
-    """Raises if a driver keeps more bytes than its longest frame, or a cache without a limit."""
-    for held in vars(driver).values():
-        if isinstance(held, FrameScanner):
-            held = held.pending
+    """Raises if a driver, or a part of it, keeps more bytes than its longest frame, or a cache without a limit."""
+    for held in _parts(driver):
         if isinstance(held, bytes):
             assert len(held) <= max(LONGEST_BYTES[driver.NAME], 32), "it keeps what is no frame"
-        elif isinstance(held, dict | list | tuple | set):
+        elif isinstance(held, dict | list | tuple | set | deque):
             assert len(held) <= CACHE_FRAMES, "it keeps more and more"
+
+
+def names_of(owner: object) -> list[str]:
+    """Returns the names of an object's own fields, slots included."""
+    slots = [name for kind in type(owner).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(owner, name)]
+    return [*getattr(owner, "__dict__", {}), *slots]
+
+
+def _parts(owner: object) -> Iterator[object]:
+    """Yields what an object keeps, and what the objects of ours among it keep."""
+    for name in names_of(owner):
+        held = getattr(owner, name)
+        yield held
+        if type(held).__module__.startswith("murmure_edge"):
+            yield from _parts(held)
 
 
 def described(name: str, genes: bytes) -> None:
@@ -103,7 +117,8 @@ def described(name: str, genes: bytes) -> None:
 def _hunt(name: str, runs: int, folder: str) -> None:
     """Never returns: libFuzzer ends the process, with a status other than 0 after a finding."""
     atheris = importlib.import_module("atheris")
-    for module in ("murmure_edge.sensors.base", DRIVERS[name].__module__):
+    helpers = [f"murmure_edge.sensors.{part}" for part in ("base", "footfall", "tracking")]
+    for module in (*helpers, DRIVERS[name].__module__):
         parts = [each for each in vars(sys.modules[module]).values() if getattr(each, "__module__", "") == module]
         for part in parts + [each for made in parts if isinstance(made, type) for each in vars(made).values()]:
             function = getattr(part, "__func__", part)

@@ -74,6 +74,17 @@ def test_a_scanner_with_one_thing_wrong_is_caught(
         FUZZ["check"]("sds011", out_of_step)
 
 
+def test_a_part_that_keeps_everything_is_caught() -> None:
+    """What a driver keeps in objects of its own is looked at as well: a tracker with ten thousand tracks is not."""
+    driver = DRIVERS["ld2450"]()
+    FUZZ["keeps_little"](driver)
+    (tracker,) = [held for held in vars(driver).values() if type(held).__name__.endswith("Tracker")]
+    (tracks,) = [name for name in FUZZ["names_of"](tracker) if isinstance(getattr(tracker, name), list)]
+    getattr(tracker, tracks).extend(range(10_000))
+    with pytest.raises(AssertionError, match="keeps more and more"):
+        FUZZ["keeps_little"](driver)
+
+
 def _dust(number: int) -> bytes:
     body = bytes((number, 0, 9, 0, 1, 2))
     return b"\xaa\xc0" + body + bytes((sum(body) % 256, 0xAB))

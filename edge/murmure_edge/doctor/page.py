@@ -20,8 +20,8 @@ _GATEWAY = (
 _HEAD = """\
 # Le docteur · The doctor
 
-*Page faite de `edge/murmure_edge/doctor/catalogue.toml` ; un test fait chaque exercice.
-Made from that file; a test does each exercise.*
+*Page faite de `edge/murmure_edge/doctor/catalogue.toml` ; un test fait chaque exercice qui a
+des commandes. Made from that file; a test does each exercise that has commands.*
 
 `murmure edge doctor` contrôle les ports, les capteurs et la machine. Chaque constat est une phrase et un geste ; le
 statut est 1 s’il y a une panne. Sans `--fix --yes`, il laisse tout comme il l’a trouvé : un capteur qui dormait se
