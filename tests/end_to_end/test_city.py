@@ -86,6 +86,7 @@ def other_seed(scenario: dict[str, Any]) -> None:
             port["source"].update(seed=99)
 
 
+@pytest.mark.long
 def test_the_same_input_gives_the_same_windows_whatever_the_pace(
     lay_out: Callable[..., city.City],
     to_the_end: Callable[..., None],
@@ -110,6 +111,7 @@ def test_the_same_input_gives_the_same_windows_whatever_the_pace(
     assert first != other_street
 
 
+@pytest.mark.long
 def test_the_demo_prints_one_json_object(tmp_path: Path) -> None:
     """`demo --once --json` prints the summary that the contract names, and nothing else, on stdout."""
     done = subprocess.run(

@@ -156,6 +156,7 @@ def test_the_live_page_ends_with_its_terminal(clinic: Any) -> None:
     terminal.process.wait(20)
 
 
+@pytest.mark.long
 def test_no_value_leaves_by_json_or_stderr_or_a_file(clinic: Any) -> None:
     """One visit with --json, and two seconds of --watch --json, in an empty folder that is still empty after."""
     link = clinic.start(SAYS)
@@ -229,6 +230,7 @@ def test_sudo_does_not_hide_that_somebody_came_from_elsewhere(
     assert not is_local(True, {"SSH_CONNECTION": "1"}, machine)
 
 
+@pytest.mark.long
 def test_values_are_hidden_while_sense_may_run(clinic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the best of terminals: not if sense runs, and not if nobody may know whether it does."""
     link = clinic.start(SAYS)

@@ -159,6 +159,7 @@ class Parrot:
         os.close(self.master)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("device", "frame"),
     [
