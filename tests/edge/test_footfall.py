@@ -32,6 +32,14 @@ def _street(passes: list[tuple[int, int]], rng: random.Random) -> list[int]:
     return distances + [WALL_CM] * 10
 
 
+def test_who_stands_in_the_beam_takes_the_passes_of_all_behind() -> None:
+    """One body more is one pass in place of the five that it hides: a presence is more than one counted crossing."""
+    five = _street([(20, 3)] * 5, random.Random(1))
+    stands = five[:20] + [PERSON_CM] * 95 + five[115:]
+    assert len(_count(CrossingCounter(10), five)) == 5
+    assert len(_count(CrossingCounter(10), stands)) == 1
+
+
 @given(
     passes=st.lists(st.tuples(st.integers(2, 40), st.integers(1, 30)), max_size=30),
     chunk=st.integers(1, 25),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from murmure_edge.reading import Reading
 from murmure_edge.sensors import make_driver
@@ -130,6 +133,75 @@ def test_when_a_second_lives_never_depends_on_who_passes(
         assert sum(each.value for each in at_once) == count <= min(len(street[0]), len(street[1]))
     assert told[0] == told[1]
     assert crossings[1] == 0
+
+
+# --- one body more ----------------------------------------------------------------------------------------------------
+
+crowded = st.lists(st.integers(0, 20_000), max_size=40)
+"""Passes of one beam, in ms: up to two a second, so that they are paired again and again."""
+
+
+def _passages(*beams: Iterable[int]) -> list[int]:
+    """The pair's passages, in ms, of the passes of either beam, in ms."""
+    first, second = ([Reading(START_MS + at, 1) for at in passes] for passes in beams)
+    return [reading.time_ms - START_MS for reading in _merged(_pair(), first, second)]
+
+
+def _more(fewer: Sequence[int], more: Sequence[int]) -> list[int]:
+    """How many more passages began up to each instant at which one began in either street."""
+    return [sum(at <= end for at in more) - sum(at <= end for at in fewer) for end in sorted({*fewer, *more})] or [0]
+
+
+@settings(max_examples=100)
+@given(first=crowded, second=crowded, extra=st.integers(2_000, 20_000))
+def test_one_pass_more_is_at_most_one_passage_more_up_to_any_instant(
+    first: list[int], second: list[int], extra: int
+) -> None:
+    """A pass more at one beam never takes a passage from the count up to an instant, and adds one at most; it alters
+    nothing earlier than a moment before it, nor behind the first moment in which neither beam saw anybody."""
+    without, with_it = _passages(first, second), _passages([*first, extra], second)
+    assert set(_more(without, with_it)) <= {0, 1}
+    passes = sorted({*first, *second, extra, 60_000})
+    calm = next(at for at, after in pairwise(passes) if at >= extra and after - at > APART_MS)
+    one, more = Counter(without), Counter(with_it)
+    assert all(extra - APART_MS <= at <= calm for at in (one - more) + (more - one))
+
+
+@settings(max_examples=100)
+@given(first=crowded, second=crowded, at=st.integers(2_000, 20_000), later=st.integers(-APART_MS, APART_MS))
+def test_one_body_more_alters_the_count_of_any_span_by_two_at_most(
+    first: list[int], second: list[int], at: int, later: int
+) -> None:
+    """A body that is one pass more at each beam is one or two passages more in all, and between none and two more up to
+    any instant: so no span of time counts more than two more, or two fewer."""
+    more = _more(_passages(first, second), _passages([*first, at], [*second, at + later]))
+    assert set(more) <= {0, 1, 2}
+    assert more[-1] in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "body", "more"),
+    [
+        ([3_500], [1_800], (2_000, 2_300), [1, 2]),  # two who turned back, each alone: with the third both count
+        ([3_100, 4_000], [5_100], (3_800, 3_400), [1, 2, 1]),  # two more before 4.0 s, and one fewer from there on
+    ],
+)
+def test_one_body_more_can_alter_more_than_one_passage(
+    first: list[int], second: list[int], body: tuple[int, int], more: list[int]
+) -> None:
+    """A passer-by pairs what would have stayed alone, and takes the partner of somebody who comes after: across the
+    end of a quarter-hour this is three counted crossings."""
+    assert _more(_passages(first, second), _passages([*first, body[0]], [*second, body[1]])) == more
+
+
+def test_one_pass_more_can_move_every_passage_of_a_crowd() -> None:
+    """While somebody passes every second without a pause, one pass that one beam saw alone pairs all who come after it
+    anew: as many passages and one earlier each, so that the end of a quarter-hour may fall between."""
+    row = range(1_000, 21_000, 1_000)
+    without, with_it = (_passages(row, [*extra, *(at + 200 for at in row)]) for extra in ([], [500]))
+    assert len(without) == len(with_it) == len(row)
+    assert not {*without} & {*with_it}
+    assert set(_more(without, with_it)) == {0, 1}
 
 
 def test_two_real_drivers_tell_both_ways(luna_frame: Callable[..., bytes]) -> None:
