@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from murmure_privacy.mechanism import DiscreteGaussian
 
-from . import air, footfall, noise, report
+from . import air, footfall, noise, peers, report
 from .bound import Gap, gap
-from .errors import Error, summary
+from .errors import Error
 from .habits import habits, laplace_exact_rmse, least_gaussian_sigma
 from .kernel import EPSILONS
-from .peers import PEERS
 from .recorded import ABERDEEN, COLOCATED, MUENSTER, ROOT, ZURICH
 
 REPEATS = {"footfall": 4, "weeks": 12, "air": 8, "noise": 200, "month": 60, "week": 60, "dublin": 60, "level": 200}
@@ -73,10 +72,10 @@ def measure_footfall(say: Progress, repeats: Mapping[str, int]) -> report.Footfa
         for epsilon in EPSILONS:
             say(f"footfall, {name}, epsilon {epsilon}")
             ours.setdefault(name, {})[epsilon] = footfall.ours(streets, epsilon, mechanism, repeats["footfall"])
-    peers = {}
+    others = {}
     for epsilon in EPSILONS:
         say(f"footfall, other mechanisms, epsilon {epsilon}")
-        peers[epsilon] = footfall.peers(recorded["Zürich"], epsilon, mechanism, repeats["footfall"])
+        others[epsilon] = footfall.peers(recorded["Zürich"], epsilon, mechanism, repeats["footfall"])
     say("footfall, weeks")
     weeks = footfall.ours(
         footfall.streets(MUENSTER, footfall.WITH_WEEK), "1", mechanism, repeats["weeks"], footfall.WITH_WEEK
@@ -86,7 +85,7 @@ def measure_footfall(say: Progress, repeats: Mapping[str, int]) -> report.Footfa
     return report.Footfall(
         ours=ours,
         a_day={name: float(footfall.ordinary_leaves(streets).sum(axis=1).mean()) for name, streets in recorded.items()},
-        peers=peers,
+        peers=others,
         weeks=weeks,
         exact=footfall.stated("1"),
         laplace_exact={level: laplace[length] for level, length in footfall.LENGTHS.items()},
@@ -100,7 +99,6 @@ def measure_air(say: Progress, repeats: Mapping[str, int]) -> report.Air:
     """Returns the air part."""
     mechanism = DiscreteGaussian()
     ours: dict[str, dict[str, dict[str, air.Measured]]] = {"Aberdeen": {}, "side by side": {}}
-    peers: dict[str, dict[str, Error]] = {}
     say("air: windows")
     town, side = air.places(ABERDEEN, air.SETTINGS), air.places(COLOCATED, air.SETTINGS)
     for setting in air.SETTINGS:
@@ -112,13 +110,24 @@ def measure_air(say: Progress, repeats: Mapping[str, int]) -> report.Air:
         ours["side by side"][setting.name] = {"1": side_by_side}
     say("air, other mechanisms")
     first = air.STREAMING
-    hours = np.repeat(air.hours(town[first.name]), repeats["air"], axis=0)
-    slots = 3_600_000 // first.cadence_ms * 10
-    for name, peer in PEERS.items():
-        blocks = peer(hours, air.budget(first, "1"), (1, 24), mechanism)
-        peers[name] = {"1h": summary(list(blocks[1] / slots)), "1d": summary(list(blocks[24] / slots / 24))}
+    spans = [span for place in town[first.name] for span in place.spans]
+    hours = np.repeat(peers.hours(spans), repeats["air"], axis=0)
+    per_mean = 3_600_000 // first.cadence_ms * 10
+    others = peers.of_means(hours, peers.budget_of_mean(first.toml(), "1"), per_mean, mechanism)
     disagreement = air.disagreement_ug_m3(side[first.name])
-    return report.Air(ours, peers, disagreement)
+    return report.Air(ours, others, disagreement)
+
+
+def measure_mean(
+    sound: noise.Sound, mechanism: DiscreteGaussian, repeats: int
+) -> tuple[dict[str, Error], dict[str, dict[str, Error]]]:
+    """Returns the errors of the mean level with the whole budget on it, unit (a), epsilon 1: ours and the peers'."""
+    alone = noise.Setting(None, shares=noise.MEAN_ALONE)
+    days = noise.observed(sound, alone)
+    table = noise.ours([(sound, days)], alone, "1", mechanism, repeats)
+    ours = {level: error for (level, _), measured in table.items() if (error := measured.error) is not None}
+    hours = np.repeat(peers.hours(days), repeats, axis=0)
+    return ours, peers.of_means(hours, peers.budget_of_mean(alone.toml(), "1"), 3600 * 10, mechanism)
 
 
 def measure_noise(say: Progress, repeats: Mapping[str, int]) -> report.Noise:
@@ -157,6 +166,8 @@ def measure_noise(say: Progress, repeats: Mapping[str, int]) -> report.Noise:
         )
         for setting in UNITS
     }
+    say("noise, other mechanisms")
+    mean, others = measure_mean(week, mechanism, repeats["week"])
     say("noise, Dublin: windows")
     loud_days, of_days = noise.dublin_days(EVERY_DUBLIN_DAY)
     loud = [(day, noise.observed(day, noise.TARGET)) for day in loud_days]
@@ -178,6 +189,8 @@ def measure_noise(say: Progress, repeats: Mapping[str, int]) -> report.Noise:
         truth=truth,
         units=units,
         week=by_unit,
+        mean=mean,
+        peers=others,
         dublin=dublin,
         dublin_days=(len(loud_days), of_days),
         dublin_sites=sites,

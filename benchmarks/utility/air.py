@@ -12,7 +12,6 @@ from murmure_privacy.window import Calendar
 
 from . import kernel
 from .errors import Error, Errors, summary
-from .peers import Budget
 from .recorded import Readings, Source, held, periods, read
 
 NODES = '{ "1h" = 1, "1d" = 24 }'
@@ -134,25 +133,6 @@ def disagreement_ug_m3(measured: Sequence[Place]) -> float:
     table = [[place.truth.ug_m3(day.start_s, day.end_s) for place in measured] for day in days]
     off = [left - right for row in table for at, left in enumerate(row) for right in row[at + 1 :]]
     return float(np.sqrt(np.mean(np.square(off)) / 2))
-
-
-def budget(setting: Setting, epsilon: str) -> Budget:
-    """Returns what a peer may spend on the same stream, its leaves the hours."""
-    made = kernel.planned(setting.toml(), epsilon, "UTC")
-    stream = made.policy.streams[0]
-    reach = stream.unit_readings * (stream.highest - stream.bounds[0])
-    return Budget(float(epsilon), made.streams[kernel.STREAM].rho_micro, reach)
-
-
-def hours(measured: Sequence[Place]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Returns the exact hourly sums of the days of 24 hours, days x 24, in tenths of ug/m3 times slots."""
-    days = []
-    for place in measured:
-        for span in place.spans:
-            sums = [a.sums["mean"][0] for a in span.aggregates if a.node.level == "1h"]
-            if len(sums) == 24:
-                days.append(sums)
-    return np.array(days, dtype=np.int64)
 
 
 def stated_day_ug_m3(setting: Setting, epsilon: str) -> float:

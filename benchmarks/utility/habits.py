@@ -29,12 +29,12 @@ class Habit:
     laplace_error: float
 
 
-def _laplace_epsilon(days: int, scale_up: float, epsilon: float) -> float:
-    """Returns the better of two proofs for `days` times LEVELS Laplace releases: plain addition, and zCDP, where a
+def _laplace_epsilon(days: int, levels: int, scale_up: float, epsilon: float) -> float:
+    """Returns the better of two proofs for `days` times `levels` Laplace releases: plain addition, and zCDP, where a
     release of pure epsilon costs rho = epsilon^2 / 2 (Bun, Steinke 2016, proposition 1.4)."""
-    each = epsilon / LEVELS / scale_up
-    rho = Decimal(days * LEVELS * each**2 / 2)
-    return min(days * LEVELS * each, float(accountant.epsilon(rho, Decimal(DELTA))))
+    each = epsilon / levels / scale_up
+    rho = Decimal(days * levels * each**2 / 2)
+    return min(days * levels * each, float(accountant.epsilon(rho, Decimal(DELTA))))
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:
@@ -45,16 +45,32 @@ def _root(falling: Callable[[float], float], low: float, high: float) -> float:
     return (low + high) / 2
 
 
+def _rho(epsilon: str) -> Decimal:
+    return Decimal(accountant.rho_micro(Decimal(epsilon), Decimal(DELTA))) / accountant.MICRO
+
+
+def _ours(days: int, epsilon: str) -> float:
+    """Returns the epsilon of our noise for someone who crosses once on each of the days."""
+    return float(accountant.epsilon(days * _rho(epsilon), Decimal(DELTA)))
+
+
+def growth(days: int, levels: int, epsilon: str) -> float:
+    """Returns by what factor Laplace noise on so many levels must grow to promise her the same as ours does."""
+    ours = _ours(days, epsilon)
+    return _root(lambda scale: _laplace_epsilon(days, levels, scale, float(epsilon)) - ours, 0.01, 100)
+
+
 def habits(epsilon: str, laplace_day_rmse: float) -> list[Habit]:
     """Returns a line for each number of days. `laplace_day_rmse`: its error with the same epsilon for one crossing."""
-    rho = Decimal(accountant.rho_micro(Decimal(epsilon), Decimal(DELTA))) / accountant.MICRO
-    found = []
-    for days in DAYS:
-        ours = float(accountant.epsilon(days * rho, Decimal(DELTA)))
-        theirs = _laplace_epsilon(days, 1, float(epsilon))
-        scale_up = _root(lambda scale: _laplace_epsilon(days, scale, float(epsilon)) - ours, 0.01, 100)  # noqa: B023
-        found.append(Habit(days, ours, theirs, laplace_day_rmse * scale_up))
-    return found
+    return [
+        Habit(
+            days,
+            _ours(days, epsilon),
+            _laplace_epsilon(days, LEVELS, 1, float(epsilon)),
+            laplace_day_rmse * growth(days, LEVELS, epsilon),
+        )
+        for days in DAYS
+    ]
 
 
 def laplace_exact_rmse(epsilon: float, lengths: tuple[int, ...]) -> dict[int, float]:
@@ -67,6 +83,16 @@ def laplace_exact_rmse(epsilon: float, lengths: tuple[int, ...]) -> dict[int, fl
         length: float(np.sqrt(np.mean(np.diag(row @ covariance @ row.T))))
         for length, row in zip(lengths, rows, strict=True)
     }
+
+
+def means_turn(ours: float, epsilon: str) -> int:
+    """Returns on how many days she must be there for Laplace noise per level to have the larger weighted error at our
+    epsilon, hourly and daily means with weights 1 and 24. `ours`: our weighted error in units of 1/sqrt(2 rho)."""
+    lengths = (1, 24)
+    exact = laplace_exact_rmse(float(epsilon), lengths)
+    laplace = float(np.sqrt((exact[1] ** 2 + 24 * (exact[24] / 24) ** 2) / 25))
+    wanted = ours / float(2 * _rho(epsilon)) ** 0.5 / laplace
+    return next(days for days in range(1, DAYS[-1]) if growth(days, len(lengths), epsilon) > wanted)
 
 
 def least_gaussian_sigma(epsilon: float) -> float:

@@ -23,6 +23,7 @@ HOURS_AND_DAY = '{ "1h" = 1, "1d" = 24 }'
 HOURS_AND_PARTS = '{ "1h" = 1, day = 12, evening = 4, night = 8 }'
 DAY_ONLY = '{ "1d" = 1 }'
 DEFAULT_SHARES = "{ histogram = 6, mean = 3, energy = 1 }"
+MEAN_ALONE = "{ mean = 1 }"
 BOUNDS_DB = (35, 85)
 PERIOD = "period"
 """The level under which Ln and Lden of days from 06 to 06 are filed."""

@@ -17,8 +17,8 @@ from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import IndicatorPlan
 from numpy.typing import NDArray
 
-from .errors import Errors
-from .kernel import draw
+from .errors import Error, Errors, summary
+from .kernel import STREAM, Span, draw, planned
 
 TOEPLITZ_BITS = 8
 
@@ -139,3 +139,27 @@ PEERS: dict[str, Peer] = {
     "Laplace, epsilon split over the day": laplace_split_over_day,
     "Laplace per level": laplace_per_level,
 }
+
+
+def budget_of_mean(stream: str, epsilon: str) -> Budget:
+    """Returns what a peer may spend on the mean of a stream (its part of the policy) that publishes nothing else."""
+    made = planned(stream, epsilon, "UTC")
+    policy = made.policy.streams[0]
+    reach = policy.unit_readings * (policy.highest - policy.bounds[0])
+    return Budget(float(epsilon), made.streams[STREAM].rho_micro, reach)
+
+
+def hours(spans: Sequence[Span]) -> Leaves:
+    """Returns the exact hourly sums of the days of 24 hours, days x 24, in the reading's unit times slots."""
+    days = [[a.sums["mean"][0] for a in span.aggregates if a.node.level == "1h"] for span in spans]
+    return np.array([sums for sums in days if len(sums) == 24], dtype=np.int64)
+
+
+def of_means(exact: Leaves, budget: Budget, per_mean: int, mechanism: DiscreteGaussian) -> dict[str, dict[str, Error]]:
+    """Returns the errors of hourly and daily means by mechanism and level. `per_mean`: what an hour's sum is over its
+    mean, slots times reading units in a printed one."""
+    found = {}
+    for name, peer in PEERS.items():
+        blocks = peer(exact, budget, (1, 24), mechanism)
+        found[name] = {"1h": summary(list(blocks[1] / per_mean)), "1d": summary(list(blocks[24] / per_mean / 24))}
+    return found

@@ -143,6 +143,32 @@ def test_laplace_is_better_for_one_crossing_and_worse_for_a_habit() -> None:
     assert all(error > ours for days, error in by_days.items() if days >= 10)
 
 
+def test_for_a_habit_ours_is_better_by_weight_but_laplace_keeps_the_day_of_means() -> None:
+    """Of hourly and daily means, weights 1 and 24, Laplace noise per level at equal epsilon for an event on each day of
+    a year has the larger weighted error and the larger hour, and still the smaller day."""
+    setting = air.STREAMING
+    budget = peers.budget_of_mean(setting.toml(), "1")
+    grown = habits.growth(365, 2, "1")
+    laplace = habits.laplace_exact_rmse(1.0, (1, 24))
+    day_ug_m3 = grown * laplace[24] * budget.sensitivity / (24 * 3600 * 10)
+    ours = bound.gap(air.NODES, means=True).ours
+    assert day_ug_m3 < air.stated_day_ug_m3(setting, "1")
+    assert grown == pytest.approx(sqrt(1e6 / (2 * budget.rho_micro)) / sqrt(2), rel=1e-3)
+    assert 1 < habits.means_turn(ours, "1") < 10
+    weighted = grown * sqrt((laplace[1] ** 2 + 24 * (laplace[24] / 24) ** 2) / 25)
+    assert weighted > ours * sqrt(1e6 / (2 * budget.rho_micro))
+
+
+def test_a_peer_of_the_mean_hides_what_the_plan_hides() -> None:
+    """The other mechanisms of a mean hide the sensitivity that the plan hides, with the whole of its rho."""
+    for text in (air.STREAMING.toml(), noise.Setting(None, shares=noise.MEAN_ALONE).toml()):
+        made = kernel.planned(text, "1", "UTC").streams[kernel.STREAM]
+        budget = peers.budget_of_mean(text, "1")
+        for node in made.nodes:
+            assert [one.sensitivity_sq for one in node.indicators] == [budget.sensitivity**2]
+        assert sum(one.rho_micro for node in made.nodes for one in node.indicators) <= budget.rho_micro
+
+
 @pytest.mark.shared
 def test_daily_laeq_of_loud_streets_is_close(mechanism: DiscreteGaussian) -> None:
     """On recorded days of 60 dB or more, daily LAeq is within 0.3 dB RMSE at epsilon 1 for sounds up to 75 dB, with six
