@@ -518,6 +518,8 @@ lie in the first or in the last bin. These hold what lies beyond the bounds too,
 
 {blank.join(summaries)}
 
+{_monthly(found)}
+
 {blank.join(errors)}
 
 ### Bias and error of each unit
@@ -577,6 +579,24 @@ Percentile levels are told as the middle of the 5 dB bins that can hold them, an
 bins: nothing is assumed of where in a bin a moment was. So one bin alone is ± 2.5 dB, which may be shown, and two are
 ± 5 dB, which may not: a level near an edge has no number, however large the budget. Nor has one in the first or in the
 last bin: its interval has one end only."""
+
+
+def _monthly(found: Noise) -> str:
+    place = next(iter(found.units))
+    clamped, fitting = _shown_units(place)
+
+    def told(unit: str, level: str, indicator: str) -> str:
+        measured = found.units[place][unit]["1"][level, indicator]
+        text, _ = cell(measured, indicator)
+        if not isfinite(measured.error_95):
+            return "no number"
+        return f"a 95 % error of {text} dB (shown in {100 * measured.shown:.0f} % of the cases)"
+
+    return f"""**Night levels and Lden of a quiet street are often monthly only.** At the {place}, {fitting}, epsilon 1:
+Ln of one night has {told(fitting, noise.PERIOD, "ln_db")}, of 28 nights {told(fitting, noise.MONTH, "ln_db")};
+Lden of one day has {told(fitting, noise.PERIOD, "lden_db")}, of 28 days {told(fitting, noise.MONTH, "lden_db")}.
+Under {clamped}, even 28 days give Ln {told(clamped, noise.MONTH, "ln_db")} and Lden
+{told(clamped, noise.MONTH, "lden_db")}."""
 
 
 def _share(measured: noise.Measured | None) -> str:
