@@ -85,14 +85,15 @@ def laplace_exact_rmse(epsilon: float, lengths: tuple[int, ...]) -> dict[int, fl
     }
 
 
-def means_turn(ours: float, epsilon: str) -> int:
-    """Returns on how many days she must be there for Laplace noise per level to have the larger weighted error at our
-    epsilon, hourly and daily means with weights 1 and 24. `ours`: our weighted error in units of 1/sqrt(2 rho)."""
-    lengths = (1, 24)
-    exact = laplace_exact_rmse(float(epsilon), lengths)
+def means_turn(ours: float, epsilon: str, levels: int) -> int:
+    """Returns on how many days she must be there for Laplace noise to have the larger weighted error at our epsilon,
+    hourly and daily means with weights 1 and 24. `ours`: our weighted error in units of 1/sqrt(2 rho); `levels`: 1, on
+    hours alone, or 2, on hours and days."""
+    alone = 2**0.5 / float(epsilon)
+    exact = laplace_exact_rmse(float(epsilon), (1, 24)) if levels > 1 else {1: alone, 24: 24**0.5 * alone}
     laplace = float(np.sqrt((exact[1] ** 2 + 24 * (exact[24] / 24) ** 2) / 25))
     wanted = ours / float(2 * _rho(epsilon)) ** 0.5 / laplace
-    return next(days for days in range(1, DAYS[-1]) if growth(days, len(lengths), epsilon) > wanted)
+    return next(days for days in range(1, DAYS[-1]) if growth(days, levels, epsilon) > wanted)
 
 
 def least_gaussian_sigma(epsilon: float) -> float:

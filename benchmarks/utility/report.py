@@ -719,7 +719,8 @@ def _beside(ours: Mapping[str, Error], others: Mapping[str, Mapping[str, Error]]
             if error < ours[level].rmse
         ]
     after = f"Closer than ours even then: {', '.join(still)}" if still else "Then ours is closer"
-    turn = means_turn(gap(air.NODES, means=True).ours, "1")
+    weighted_ours = gap(air.NODES, means=True).ours
+    turns = [means_turn(weighted_ours, "1", levels) for levels in (2, 1)]
     return f"""{table(["mechanism", "hour", "day", "weighted"], rows)}
 
 *Weighted* is what the policy asks for: the root of the weighted mean square, one part for all hours together and 24 for
@@ -732,7 +733,8 @@ for every range or running total alike and know no weights; who cares for the da
 Laplace noise, per window or per level, promises delta 0 and is closer for **one** unit. With habits its epsilon adds up
 linearly, until zCDP proves less. To promise for one such event on each of {habit_days} days what ours does, it must be
 larger: {"; ".join(grown)}. {after}.
-By the weighted error, computed from the matrices, ours is better than *Laplace per level* from {turn} days on."""
+By the weighted error, computed from the matrices, ours is better than *Laplace per level* from {turns[0]} days on and
+than *Laplace per window* from {turns[1]} days on."""
 
 
 def _method() -> str:
