@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from murmure_edge.config import PortConfig
 from murmure_edge.doctor.ears import calibrated
+from murmure_edge.doctor.examine import Examined
 from murmure_edge.doctor.plausibility import FLOOR, ORDER, RANGE, STUCK, Judge
+from murmure_edge.doctor.report import Report
 from murmure_edge.sensors import make_driver
 
 Frame = dict[str, object]
@@ -69,3 +74,19 @@ def test_what_the_screen_shows_is_calibrated() -> None:
     """The port's offset is added as `sense` adds it; what was not measured is left alone."""
     shown = calibrated({"kind": "measurement", "level_db": 95.2, "slave": 1}, {"noise": -12})
     assert dict(shown.items()) == {"kind": "measurement", "level_db": pytest.approx(94.0), "slave": 1}
+
+
+@pytest.mark.parametrize(("own_screen", "told"), [(True, ["sensor.range", "sensor.ok"]), (False, ["sensor.ok"])])
+def test_a_counter_that_sees_somebody_too_far_away_says_so_on_its_own_screen_only(
+    own_screen: bool, told: list[str]
+) -> None:
+    """A distance out of range needs somebody to be there: no document tells of it, nor that something is left out."""
+    port = PortConfig("beam", "tfluna", "/nowhere", {"footfall": "plaza/steps"}, None, {})
+    examined = Examined(port)
+    examined.find("sensor.range", private=True, names="distance_cm")
+    examined.find("sensor.ok", frames=3, rejected=0, rate="10.0", identity="-")
+    report = Report(sensors=[examined])
+    assert [finding.code for finding in report.everything(own_screen)] == told
+    text = "\n".join(report.as_text("en", own_screen))
+    assert ("sensor.range" in text) is own_screen
+    assert "sensor.range" not in json.dumps(report.as_json())
