@@ -6,11 +6,6 @@ CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard ben
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
 DEBIAN := mosquitto chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd
 PYTEST := $(BIN)/pytest --durations=15
-# What privacy hangs on: not a branch of it goes untested (a part of the tests, named in ARGS, cannot tell).
-KERNEL := gate ledger plan accountant windowing aggregate mechanism policy wire
-WHOLE := $(KERNEL:%=privacy/murmure_privacy/%.py),edge/murmure_edge/inbox.py,edge/murmure_edge/outbox.py
-comma := ,
-space := $(subst x,,x x)
 
 .PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy gateway-bundle lock clean
 
@@ -35,8 +30,7 @@ lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/mypy $(CODE)
 
 test: $(STAMP) packages lint ## lint and every quick test, with coverage
-	$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
-	$(if $(ARGS),,$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(WHOLE))')
+	.ci/test $(ARGS)
 
 test-long: $(STAMP) packages ## the tests that take minutes
 	$(PYTEST) -m long $(ARGS)
