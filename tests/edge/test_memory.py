@@ -402,7 +402,9 @@ def test_a_sound_and_a_puff_behind_real_ports_touch_what_is_declared(tmp_path: P
     loud, quiet = replayed(tmp_path / "loud", 600), replayed(tmp_path / "quiet", 0)
     for device, (quantity, _, _) in PORTS.items():
         one, other = loud[device], quiet[device]
-        assert one.keys() == other.keys() and len(one) >= PTY_SECONDS - 3  # an opening takes 1.4 s at most
-        number = sum(one[at] != other[at] for at in one)
+        # An opening takes 1.4 s at most, and ends before or after the first slots, as the two processes happen to run.
+        both = one.keys() & other.keys()
+        assert len(both) >= PTY_SECONDS - 4 and all(at < min(both) + 4 for at in one.keys() ^ other.keys())
+        number = sum(one[at] != other[at] for at in both)
         declared = make_driver(device, {}).memory_readings[quantity]
         assert 15 <= number <= counted(quantity, 15, declared)
