@@ -262,14 +262,14 @@ def _bent_pair(fault: Fault, pair: tuple[int, int], first: tuple[int, int] | Non
     return fine, coarse
 
 
-class FaultyDevice(Device):
-    """A device with faults on it and on its line; otherwise the device itself.
+class FaultyDevice:
+    """A device with faults on it and on its line: what is played is always one of these, mostly with no fault at all.
+    It says and is asked what a `Device` is, whose docstrings hold here too.
 
     `real_reader` is set by whoever lets a second reader really read; else what it takes is lost here.
     """
 
     def __init__(self, device: Device, faults: Sequence[Fault], seed: int, start_ms: int) -> None:
-        # No super().__init__: every attribute of a Device is the inner one's, by the properties below.
         self.real_reader = False
         self._device = device
         self._seed = seed
@@ -285,24 +285,24 @@ class FaultyDevice(Device):
         self._let_happen(start_ms)
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return self._device.name
 
     @property
-    def baud(self) -> int:  # type: ignore[override]
+    def baud(self) -> int:
         fault = None if self.usb else self.fault("wrong_baud", self._now_ms)
         return self._device.baud if fault is None else int(fault.arg) or self._device.baud // 2
 
     @property
-    def usb(self) -> bool:  # type: ignore[override]
+    def usb(self) -> bool:
         return self._device.usb
 
     @property
-    def polled_only(self) -> bool:  # type: ignore[override]
+    def polled_only(self) -> bool:
         return self._device.polled_only
 
     @property
-    def has_passive_mode(self) -> bool:  # type: ignore[override]
+    def has_passive_mode(self) -> bool:
         return self._device.has_passive_mode
 
     def is_quiet(self, second: int) -> bool:
@@ -310,11 +310,11 @@ class FaultyDevice(Device):
         return self._device.is_quiet(second)
 
     @property
-    def frames(self) -> int:  # type: ignore[override]
+    def frames(self) -> int:
         return self._device.frames
 
     @property
-    def crossings(self) -> int:  # type: ignore[override]
+    def crossings(self) -> int:
         return self._device.crossings
 
     @property
@@ -322,13 +322,13 @@ class FaultyDevice(Device):
         return self._device.over_capacity
 
     @property
-    def marks_per_s(self) -> int:  # type: ignore[override]
+    def marks_per_s(self) -> int:
         device = self._device
         split = any(fault.name == "split" for fault in self._faults)
         return device.frames_per_s() * device.frame_bytes if split else 1
 
     @property
-    def source(self) -> Source:  # type: ignore[override]
+    def source(self) -> Source:
         """What the device would see without faults."""
         return self._source.inner
 
@@ -436,18 +436,6 @@ class FaultyDevice(Device):
         if trickle is not None and self._draw(trickle, now_ms).random() >= trickle.arg:
             return []
         return [piece for piece in self._on_line(pieces) if piece[0]]
-
-    def frames_per_s(self) -> int:
-        return self._device.frames_per_s()
-
-    def frame_offset_ms(self, index: int) -> int:
-        return self._device.frame_offset_ms(index)
-
-    def answer(self, data: bytes, now_ms: int) -> list[bytes]:
-        return [said for said, _ in self.receive(data, now_ms)]
-
-    def say(self, minute: int) -> list[bytes]:
-        return self._device.say(minute)
 
     def power_cycle(self, now_ms: int) -> None:
         self._device.power_cycle(now_ms)

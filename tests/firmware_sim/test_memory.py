@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from murmure_firmware_sim.devices.base import Device, Source
+from murmure_firmware_sim.devices.base import Source
 from murmure_firmware_sim.devices.sds011 import Sds011
-from murmure_firmware_sim.faults import parse_fault
+from murmure_firmware_sim.faults import FaultyDevice, parse_fault
 from murmure_firmware_sim.memory import Memory
 from murmure_firmware_sim.replay import Replay, Series
 from murmure_firmware_sim.scenario import PortPlan, build_device
@@ -92,7 +92,7 @@ def test_crossings_have_no_memory() -> None:
     assert Memory(Step()).over_capacity == 0
 
 
-def _device(name: str, source: Source, **settings: float) -> Device:
+def _device(name: str, source: Source, **settings: float) -> FaultyDevice:
     return build_device(PortPlan("port", Path("unused"), name, settings, (), source, 0), MINUTE * 60_000)
 
 
