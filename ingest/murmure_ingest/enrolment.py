@@ -380,6 +380,7 @@ class EnrolmentServer:
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
             daemon_threads = True
+            request_queue_size = 64  # who is to be turned away waits for nobody, nor does anybody wait for him
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
         try:
