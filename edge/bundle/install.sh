@@ -10,6 +10,9 @@ LINK=/opt/murmure
 PREVIOUS=/opt/murmure.previous
 UNITS="murmure-sense.service murmure-send.service"
 DROP_IN=/etc/systemd/system/murmure-send.service.d/network.conf
+HEX=[0-9a-f]
+# By its name alone: a power cut leaves folders that were half made or half removed, with nothing else to know them by.
+VERSIONS="$LINK-*-$HEX$HEX$HEX$HEX$HEX$HEX$HEX$HEX"
 NEEDED_MB=500
 
 case "${LC_ALL:-${LC_MESSAGES:-${LANG:-}}}" in fr*) french=1 ;; *) french="" ;; esac
@@ -185,9 +188,8 @@ go_back() {
 }
 
 forget_old() {
-    for folder in /opt/murmure-*; do
-        if [ -e "$folder/share/murmure/BUNDLE" ] && [ "$folder" != "$(readlink "$LINK")" ] &&
-            [ "$folder" != "$(readlink "$PREVIOUS" || true)" ]; then
+    for folder in $VERSIONS; do
+        if [ "$folder" != "$(readlink "$LINK")" ] && [ "$folder" != "$(readlink "$PREVIOUS" || true)" ]; then
             rm -rf "$folder"
         fi
     done
@@ -246,9 +248,8 @@ uninstall() {
         /etc/udev/rules.d/70-murmure.rules /etc/murmure/gateway.example.toml /usr/local/bin/murmure
     rmdir "$(dirname "$DROP_IN")" /etc/murmure 2>/dev/null || true
     rm -f /usr/share/doc/murmure "$LINK" "$PREVIOUS"
-    for folder in /opt/murmure-*; do
-        if [ -e "$folder/share/murmure/BUNDLE" ]; then rm -rf "$folder"; fi
-    done
+    # shellcheck disable=SC2086
+    rm -rf $VERSIONS
     if running_systemd; then systemctl daemon-reload; fi
     say "removed; what is in /etc/murmure and /var/lib/murmure* (keys, ledger, messages) stays" \
         "retiré ; le contenu de /etc/murmure et /var/lib/murmure* (clés, registre, messages) reste"

@@ -334,8 +334,13 @@ def test_an_update_leaves_one_that_works_whenever_the_power_fails(street: Street
         cut.kill()
         cut.wait()
         assert street.run(f"{link.readlink()}/bin/murmure", "edge", "--help").returncode == 0
+    half, foreign = (street.root / "opt" / name for name in ("murmure-0.0.9-0123abcd", "murmure-of-mine"))
+    for folder in (half, foreign):
+        (folder / "lib").mkdir(parents=True)
     assert street.install().returncode == 0
     assert (link.readlink() != before, (street.root / "opt/murmure.previous").readlink()) == (True, before)
+    assert (half.exists(), foreign.exists()) == (False, True)
+    shutil.rmtree(foreign)
     assert street.install("--rollback").returncode == 0
     assert link.readlink() == before
     assert street.run("murmure", "edge", "--help").returncode == 0
@@ -392,6 +397,7 @@ def test_uninstalling_leaves_keys_and_nothing_else(street: Street) -> None:
     drop_in = street.root / "etc/systemd/system/murmure-send.service.d/network.conf"
     assert (allowed.returncode, drop_in.read_text()) == (0, "[Service]\nIPAddressAllow=192.0.2.7 2001:db8::/64\n")
     assert street.run("sh", installer, "--allow", "broker.example.org").returncode == 2
+    (street.root / "opt/murmure-0.0.9-0123abcd/lib").mkdir(parents=True)  # what a cut removal leaves
     done = street.run("sh", installer, "--uninstall")
     assert done.returncode == 0, done.stderr
     left = [
