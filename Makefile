@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
-DEBIAN := mosquitto chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd
+DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd
 PYTEST := $(BIN)/pytest --durations=15
 
 .PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy gateway-bundle lock clean
