@@ -25,8 +25,8 @@ from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.release import Message, Outcome, Release, Withheld
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x4D55524D  # "MURM"
+from murmure_ingest import migrations
+
 CONFLICTS_KEPT = 100  # per gateway and reason: evidence, not a way to fill the disk
 EXCEPTIONS_LISTED = 256  # what a receipt can carry
 FIRST_HEAD = bytes(32)
@@ -36,67 +36,6 @@ _BUSY_TIMEOUT_S = 10.0
 _FORKS = "('sequence_conflict', 'forked_node')"  # evidence that one key speaks from two cards
 
 Disposition = Literal["filed", "refused", "quarantined"]
-
-_APPEND_ONLY = ("enrolments", "policies", "messages", "amendments", "nodes", "conflicts")
-
-_SCHEMA = """
-CREATE TABLE enrolments (
-  id INTEGER PRIMARY KEY,
-  gateway TEXT NOT NULL, quartier TEXT NOT NULL, site TEXT NOT NULL,
-  record_key BLOB NOT NULL, stewards BLOB NOT NULL, signatures_required INTEGER NOT NULL,
-  status TEXT NOT NULL CHECK (status IN ('active', 'revoked'))
-) STRICT;
-CREATE INDEX enrolments_by_gateway ON enrolments (gateway, id);
-
-CREATE TABLE policies (
-  hash BLOB PRIMARY KEY, site TEXT NOT NULL, version INTEGER NOT NULL, toml BLOB NOT NULL, sealed BLOB NOT NULL,
-  UNIQUE (site, version)
-) STRICT;
-
-CREATE TABLE messages (
-  id INTEGER PRIMARY KEY,
-  gateway TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, previous BLOB NOT NULL,
-  enrolment INTEGER NOT NULL REFERENCES enrolments (id),
-  disposition TEXT NOT NULL CHECK (disposition IN ('filed', 'refused', 'quarantined')), reason TEXT NOT NULL,
-  nodes INTEGER NOT NULL, head BLOB NOT NULL,
-  sealed BLOB CHECK ((sealed IS NULL) = (disposition = 'refused')),
-  UNIQUE (gateway, seq)
-) STRICT;
-CREATE INDEX messages_put_aside ON messages (gateway, seq) WHERE disposition <> 'filed';
-
-CREATE TABLE amendments (
-  message INTEGER PRIMARY KEY REFERENCES messages (id),
-  disposition TEXT NOT NULL CHECK (disposition IN ('filed', 'refused')), reason TEXT NOT NULL
-) STRICT;
-
-CREATE TABLE nodes (
-  stream TEXT NOT NULL, level TEXT NOT NULL, start_s INTEGER NOT NULL,
-  end_s INTEGER NOT NULL, covered_from_s INTEGER NOT NULL, quantity TEXT NOT NULL, present INTEGER NOT NULL,
-  reason TEXT, rho_micro INTEGER NOT NULL,
-  message INTEGER NOT NULL REFERENCES messages (id), place INTEGER NOT NULL,
-  PRIMARY KEY (stream, level, start_s)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX nodes_by_end ON nodes (stream, end_s);
-
-CREATE TABLE conflicts (
-  id INTEGER PRIMARY KEY,
-  gateway TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, reason TEXT NOT NULL, sealed BLOB NOT NULL,
-  UNIQUE (gateway, hash)
-) STRICT;
-
-CREATE TABLE streams (
-  stream TEXT NOT NULL, gateway TEXT NOT NULL, quartier TEXT NOT NULL, site TEXT NOT NULL, quantity TEXT NOT NULL,
-  since INTEGER NOT NULL, PRIMARY KEY (stream, gateway)
-) STRICT;
-CREATE TABLE totals (
-  gateway TEXT PRIMARY KEY, settled_seq INTEGER NOT NULL, charged_rho_micro INTEGER NOT NULL
-) STRICT;
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-CREATE TABLE health (
-  gateway TEXT PRIMARY KEY, boot INTEGER NOT NULL, uptime_s INTEGER NOT NULL, at_s INTEGER NOT NULL,
-  sealed BLOB NOT NULL
-) STRICT;
-"""
 
 
 class ArchiveError(MurmureError):
@@ -202,9 +141,10 @@ class Archive:
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Archive:
-        """Returns the archive in `path`, made if need be (not for a reader).
+        """Returns the archive in `path`; for a writer it is made if need be, or led to the present version.
 
-        Raises ConfigError if there is nothing to read or if it is no archive, ArchiveDamaged if it is no database.
+        Raises ConfigError if there is nothing to read, if it is no archive or one of another version, ArchiveDamaged
+        if it is no database.
         """
         if read_only and not path.is_file():
             raise ConfigError(
@@ -223,31 +163,12 @@ class Archive:
         return archive
 
     def _prepare(self, read_only: bool) -> None:
-        if not read_only:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            with self.transaction():
-                if self._pragma("user_version") == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    self._create()
-        if self._pragma("application_id") != APPLICATION_ID:
-            raise ConfigError(str(self.path), "archive", "this is not an archive of Murmure", "give an archive.db")
-        if self._pragma("user_version") != SCHEMA_VERSION:
-            raise ConfigError(
-                str(self.path), "archive", "it was written by another version of Murmure", "use that version"
-            )
-
-    def _create(self) -> None:
-        for statement in _SCHEMA.split(";"):
-            self._db.execute(statement)
-        for table in _APPEND_ONLY:
-            for verb in ("UPDATE", "DELETE"):
-                self._db.execute(
-                    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                    f"BEGIN SELECT raise(ABORT, 'the archive only grows'); END"
-                )
-        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if read_only:
+            return migrations.require_present(self._db, self.path)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        return migrations.prepare(self._db, self.path, self.transaction)
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
