@@ -26,6 +26,7 @@ from paho.mqtt.properties import Properties
 from murmure_ingest.archive import Archive, ArchiveFull
 from murmure_ingest.config import BrokerConfig, IngestConfig
 from murmure_ingest.intake import Duplicate, Intake, Refused, Stored, Word
+from murmure_ingest.meter import Meter
 from murmure_ingest.receipts import receipt
 
 RELEASES = "murmure/v1/+/+/release"
@@ -61,6 +62,7 @@ class _Link:
     ):
         self.arrivals: SimpleQueue[_Arrival | _Connected] = SimpleQueue()
         self.connection = 0
+        self.connected = False
         self._broker, self._lasting, self._window = broker, lasting, window
         self._topics, self._say, self._was = topics, say, ""
         self._five = broker.mqtt == 5
@@ -124,6 +126,7 @@ class _Link:
             return
         self._tell(f"{self._where()}: connected")
         self.connection += 1
+        self.connected = True
         self._client.subscribe([(topic, 1) for topic in self._topics])
         self.arrivals.put(_Connected(self.connection))
 
@@ -133,6 +136,7 @@ class _Link:
     def _on_disconnect(
         self, _client: object, _data: object, _flags: object, reason: object, _properties: object
     ) -> None:
+        self.connected = False
         if getattr(reason, "is_failure", False):
             self._tell(f"{self._where()}: connection lost ({reason}); trying again")
 
@@ -147,8 +151,17 @@ class _Link:
 class Subscriber:
     """The centre at work: one link to the broker, one intake, one archive, used from the thread that calls `run`."""
 
-    def __init__(self, config: IngestConfig, archive: Archive, intake: Intake, secret: bytes, say: Say) -> None:
+    def __init__(
+        self,
+        config: IngestConfig,
+        archive: Archive,
+        intake: Intake,
+        secret: bytes,
+        say: Say,
+        meter: Meter | None = None,
+    ) -> None:
         self._config, self._archive, self._intake, self._secret, self._say = config, archive, intake, secret, say
+        self._meter = meter or Meter()
         window = _WINDOW_BATCHES * config.batch.messages
         self._link = _Link(
             config.broker,
@@ -158,6 +171,7 @@ class Subscriber:
             topics=[RELEASES, HEALTH],
             say=say,
         )
+        self._meter.queued = self._link.arrivals.qsize
         self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
         self._mark = -1
         self._told_at: dict[str, float] = {}  # by gateway and reason: when it may be told again
@@ -169,10 +183,13 @@ class Subscriber:
         try:
             while not stop.is_set():
                 batch = self._gather()
+                self._meter.connected, self._meter.connections = self._link.connected, self._link.connection
                 if batch:
+                    begun = time.monotonic()
                     words = self._file(batch, stop)
                     if words is None:
                         return
+                    self._meter.committed(words, time.monotonic() - begun)
                     for arrival in batch:
                         self._link.acknowledge(arrival)
                     self._answer(words)
@@ -214,9 +231,11 @@ class Subscriber:
                 if not full:
                     self._say(str(error))
                 full = True
+                self._meter.writable = False
                 if stop.wait(_RETRY_FULL_S):
                     return None
             else:
+                self._meter.writable = True
                 if full:
                     self._say(f"{self._archive.path}: archive: there is room again")
                 return words
@@ -258,7 +277,9 @@ class Subscriber:
                 self._link.publish(f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/policy", newest.sealed)
                 self._published[enrolment.gateway] = newest.hash
                 self._send_receipt(enrolment.gateway)
-        self._answer(self._intake.reconsider())
+        words = self._intake.reconsider()
+        self._meter.judged(words)
+        self._answer(words)
 
 
 def tail(config: IngestConfig, archive: Archive, show: Callable[[Message], None], stop: Event, say: Say) -> None:
