@@ -1,0 +1,274 @@
+"""What the archive says of the fleet at one instant: for `/metrics` and for the operators' page. Only reads.
+
+A look at thousands of gateways must stay cheap: health reports are opened and policies parsed once, and what moves
+slowly (spending, caps) is looked up again after a while only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import lru_cache
+from typing import Literal
+
+from murmure_privacy import accountant
+from murmure_privacy import policy as policies
+from murmure_privacy.errors import ConfigError, WireError
+from murmure_privacy.policy import Policy, StreamPolicy
+from murmure_privacy.release import Health
+from murmure_privacy.window import Calendar
+from murmure_privacy.wire import open_health
+
+from murmure_ingest.archive import Archive, Enrolment
+
+AHEAD_S = 900
+"""A report or a node from further in the future is by a clock that is wrong, and says nothing of when it came."""
+
+SPENDING_S = 600
+CAP_S = 6 * 3600
+CAPS_AT_ONCE = 10
+
+State = Literal["active", "quarantined", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    """One gateway. `missing`: messages that have not come although later ones have. `heard_s`: the latest instant of
+    which it spoke, `newest_end_s`: the end of its newest filed node, None before the first. `outbox_age_s`: how old the
+    oldest message of its outbox is at most."""
+
+    gateway: str
+    quartier: str
+    site: str
+    state: State
+    settled_seq: int
+    missing: int
+    heard_s: int | None
+    newest_end_s: int | None
+    outbox_age_s: int | None
+    health: Health | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One stream. `due_s`: when the node after its newest one ends, None where none is expected. `spent_rho_micro`: its
+    largest spend of yesterday and today; `budget_rho_micro`: its policy's, None without one. `cap_share`: how full the
+    tank of its cap is, None without one or while it was not looked up yet."""
+
+    stream: str
+    site: str
+    quantity: str
+    gateway: str
+    newest_end_s: int | None
+    due_s: int | None
+    spent_rho_micro: int
+    budget_rho_micro: int | None
+    cap_share: float | None
+
+    def late_s(self, now_s: int) -> int | None:
+        """Returns for how long its next node has been awaited, None where none is expected."""
+        return None if self.due_s is None else max(0, now_s - self.due_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole centre at `now_s` (seconds UTC). Counts are of messages, `duplicates` of nodes; `waiting` and `refused`
+    by reason."""
+
+    now_s: int
+    gateways: tuple[GatewayState, ...]
+    streams: tuple[StreamState, ...]
+    messages: int
+    conflicts: int
+    duplicates: int
+    waiting: dict[str, int]
+    refused: dict[str, int]
+
+    @property
+    def newest_end_s(self) -> int | None:
+        """Returns the end of the newest node of all streams."""
+        return max((one.newest_end_s for one in self.streams if one.newest_end_s is not None), default=None)
+
+
+class Watch:
+    """Looks at one archive again and again. Use from the thread that uses the archive."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._health: dict[str, tuple[bytes, Health | None]] = {}
+        self._policy = lru_cache(maxsize=None)(self._parsed)
+        self._calendar = lru_cache(maxsize=None)(Calendar)
+        self._spent: dict[str, int] = {}
+        self._spent_at_s: int | None = None
+        self._caps: dict[str, tuple[int, float]] = {}
+
+    def look(self, now_s: int) -> Overview:
+        """Returns what the archive says as of `now_s`. Raises ArchiveError if it cannot be read."""
+        archive = self._archive
+        register = archive.enrolments()
+        ends = archive.newest_ends(now_s + AHEAD_S)
+        gateways = {one.gateway: one for one in self._gateways(register, ends, now_s)}
+        streams = tuple(self._streams(gateways, ends, now_s))
+        messages, conflicts, counters = archive.tallies()
+        return Overview(
+            now_s=now_s,
+            gateways=tuple(gateways.values()),
+            streams=streams,
+            messages=messages,
+            conflicts=conflicts,
+            duplicates=counters.get("duplicates", 0),
+            waiting=archive.waiting(),
+            refused={
+                name.removeprefix("refused:"): value for name, value in counters.items() if name.startswith("refused:")
+            },
+        )
+
+    def _gateways(self, register: list[Enrolment], ends: dict[str, int], now_s: int) -> Iterator[GatewayState]:
+        progress, cloned = self._archive.progress(), self._archive.all_cloned()
+        newest: dict[str, int] = {}
+        for info in self._archive.streams():
+            if info.stream in ends:
+                newest[info.gateway] = max(newest.get(info.gateway, 0), ends[info.stream])
+        reports = {report.gateway: report.sealed for report in self._archive.health()}
+        for line in register:
+            settled, missing = progress.get(line.gateway, (0, 0))
+            health = self._opened(line, reports.get(line.gateway))
+            end_s = newest.get(line.gateway)
+            said = [at_s for at_s in (end_s, health.at_s if health else None) if at_s is not None]
+            state: State = "quarantined" if line.gateway in cloned else "active"
+            yield GatewayState(
+                gateway=line.gateway,
+                quartier=line.quartier,
+                site=line.site,
+                state="revoked" if line.status == "revoked" else state,
+                settled_seq=settled,
+                missing=missing,
+                heard_s=max((at_s for at_s in said if at_s <= now_s + AHEAD_S), default=None),
+                newest_end_s=end_s,
+                outbox_age_s=_outbox_age_s(health, end_s, now_s),
+                health=health,
+            )
+
+    def _opened(self, line: Enrolment, sealed: bytes | None) -> Health | None:
+        if sealed is None:
+            return None
+        known = self._health.get(line.gateway)
+        if known is None or known[0] != sealed:
+            try:
+                known = sealed, open_health(sealed, line.record_key)
+            except WireError:
+                known = sealed, None  # of an earlier enrolment under another key
+            self._health[line.gateway] = known
+        return known[1]
+
+    def _streams(self, gateways: dict[str, GatewayState], ends: dict[str, int], now_s: int) -> Iterator[StreamState]:
+        serving: dict[str, GatewayState] = {}
+        for gateway in gateways.values():
+            if gateway.state != "revoked" and gateway.heard_s is not None:
+                serving[gateway.site] = gateway
+        planned = self._in_force(now_s)
+        known = {
+            info.stream: StreamState(
+                info.stream, info.site, info.quantity, info.gateway, ends.get(info.stream), None, 0, None, None
+            )
+            for info in self._archive.streams()
+        }
+        for stream, (policy, part) in planned.items():
+            if stream not in known and policy.site in serving:
+                speaker = serving[policy.site].gateway
+                known[stream] = StreamState(stream, policy.site, part.quantity.name, speaker, None, None, 0, None, None)
+        self._look_up_spending(known, planned, now_s)
+        for stream, state in sorted(known.items()):
+            rule = planned.get(stream)
+            if rule is None:
+                yield state
+                continue
+            policy, part = rule
+            last_s = self._last_s(state, policy, serving.get(policy.site))
+            yield replace(
+                state,
+                due_s=None if last_s is None else self._next_end_s(policy, part, last_s),
+                spent_rho_micro=self._spent.get(stream, 0),
+                budget_rho_micro=_budget(part.epsilon, part.delta),
+                cap_share=self._caps[stream][1] if part.cap and stream in self._caps else None,
+            )
+
+    def _in_force(self, now_s: int) -> dict[str, tuple[Policy, StreamPolicy]]:
+        """Returns the streams of the newest policy of each site that has begun and not ended."""
+        found: dict[str, tuple[Policy, StreamPolicy]] = {}
+        for hashes in self._archive.policy_versions().values():
+            for policy_hash in hashes:
+                policy = self._policy(policy_hash)
+                if policy is None or self._calendar(policy.timezone).civil_day(now_s) < policy.valid_from:
+                    continue
+                if self._calendar(policy.timezone).civil_day(now_s) <= policy.valid_until:
+                    found |= {part.id: (policy, part) for part in policy.streams}
+                break
+        return found
+
+    def _parsed(self, policy_hash: bytes) -> Policy | None:
+        text = self._archive.policy(policy_hash)
+        try:
+            return policies.parse(text, "archive") if text is not None else None
+        except ConfigError:
+            return None  # of a later version of Murmure
+
+    def _last_s(self, state: StreamState, policy: Policy, gateway: GatewayState | None) -> int | None:
+        """Returns from when on the next node of a stream is awaited: from its newest one, else from when its gateway
+        was started under its policy; None while no gateway of the site has spoken."""
+        if gateway is None or state.newest_end_s is not None:
+            return None if gateway is None else state.newest_end_s
+        begun_s = self._calendar(policy.timezone).midnight(policy.valid_from)
+        report = gateway.health
+        return max(begun_s, report.at_s - report.uptime_s) if report else begun_s
+
+    def _next_end_s(self, policy: Policy, part: StreamPolicy, last_s: int) -> int:
+        calendar = self._calendar(policy.timezone)
+        return min(calendar.node(level, last_s).end_s for level, _ in part.nodes)
+
+    def _look_up_spending(
+        self, known: dict[str, StreamState], planned: dict[str, tuple[Policy, StreamPolicy]], now_s: int
+    ) -> None:
+        if self._spent_at_s is None or not 0 <= now_s - self._spent_at_s < SPENDING_S:
+            self._spent_at_s = now_s
+            self._spent = {
+                stream: self._archive.largest_spend(stream, self._yesterday_s(planned[stream][0], now_s), now_s)
+                for stream in known
+                if stream in planned
+            }
+        capped = [stream for stream in known if stream in planned and planned[stream][1].cap]
+        old = [s for s in capped if s not in self._caps or not 0 <= now_s - self._caps[s][0] < CAP_S]
+        for stream in sorted(old, key=lambda s: self._caps.get(s, (0, 0.0))[0])[:CAPS_AT_ONCE]:
+            self._caps[stream] = now_s, self._cap_share(*planned[stream], now_s)
+
+    def _yesterday_s(self, policy: Policy, now_s: int) -> int:
+        calendar = self._calendar(policy.timezone)
+        return calendar.day(calendar.day(now_s).start_s - 1).start_s
+
+    def _cap_share(self, policy: Policy, part: StreamPolicy, now_s: int) -> float:
+        """Returns what the days of the span that ends today have cost, as a share of the cap; days count as the
+        gateway's tank counts them."""
+        cap, calendar = part.cap, self._calendar(policy.timezone)
+        assert cap is not None
+        levels = [level for level, _ in part.nodes if level != "1w"]
+        spent, at_s = 0, now_s
+        for _ in range(cap.days):
+            day = calendar.period(levels, at_s)
+            spent += self._archive.largest_spend(part.id, day.start_s, day.end_s)
+            at_s = day.start_s - 1
+        return cap.units_per_day**2 * spent / _budget(cap.epsilon, part.delta)
+
+
+@lru_cache(maxsize=1024)
+def _budget(epsilon: Decimal, delta: Decimal) -> int:
+    return accountant.rho_micro(epsilon, delta)
+
+
+def _outbox_age_s(health: Health | None, newest_end_s: int | None, now_s: int) -> int | None:
+    """An outbox is sent oldest first: what waits is younger than what came last."""
+    if health is None:
+        return None
+    if health.outbox_depth == 0:
+        return 0
+    return health.uptime_s if newest_end_s is None else max(0, now_s - newest_end_s)
