@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.release import Message
+from murmure_privacy.window import utc
 
-from murmure_ingest.archive import FIRST_HEAD, Archive, StoredMessage, charge_of, index_row, next_head
-from murmure_ingest.intake import RulesOf
+from murmure_ingest.archive import FIRST_HEAD, Archive, Enrolment, StoredMessage, charge_of, index_row, next_head
+from murmure_ingest.budgets import Budgets
 from murmure_ingest.rules import PolicyRules
 
 _FINDINGS_LISTED = 100
+_PROGRESS_EVERY = 500
+
+RulesOf = Callable[[bytes], PolicyRules | None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -36,13 +42,20 @@ class Report:
             self.left_out += 1
 
 
-def inspect(archive: Archive, rules_of: RulesOf) -> Report:
-    """Returns the report of a full check: file, policies, messages, nodes, totals."""
-    report = Report()
+def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _done, _total: None) -> Report:
+    """Returns the report of a full check: the file, and four proofs. Everything sealed is signed by whom the register
+    names (signatures); nothing was taken out or put in between (chains); each node stands once, as it was signed
+    (uniqueness); and no instant or span has cost more than its policies allow (budgets).
+
+    `progress` is told how many of how many messages are done.
+    """
+    report, total = Report(), archive.message_count()
     for damage in archive.integrity():
         report.add(f"file: {damage}")
-    _check_policies(archive, report)
+    lines = {line.id: line for line in archive.enrolment_lines()}
+    _check_policies(archive, lines.values(), report)
     charged: dict[str, int] = defaultdict(int)
+    budgets = Budgets()
     head = FIRST_HEAD
     for stored in archive.messages():
         report.messages += 1
@@ -50,13 +63,17 @@ def inspect(archive: Archive, rules_of: RulesOf) -> Report:
         if stored.head != head:
             report.add(f"{_name(stored)}: the running hash breaks here")
             head = stored.head
-        message = _opened(archive, stored, report)
+        message = _opened(stored, lines, report)
         if message is not None and stored.disposition == "filed":
-            charged[stored.gateway] += _check_nodes(archive, stored, message, rules_of, report)
-    for enrolment in archive.enrolments():
-        _check_sequence(archive, enrolment.gateway, charged[enrolment.gateway], report)
+            charged[stored.gateway] += _check_nodes(archive, stored, message, rules_of, budgets, report)
+        if report.messages % _PROGRESS_EVERY == 0 or report.messages == total:
+            progress(report.messages, total)
+    for gateway in dict.fromkeys(line.gateway for line in lines.values()):
+        _check_sequence(archive, gateway, charged[gateway], report)
     if archive.node_count() != report.nodes:
         report.add(f"index: it holds {archive.node_count()} nodes, the filed messages {report.nodes}")
+    _check_letters(archive, lines.values(), report)
+    _check_budgets(archive, budgets, report)
     return report
 
 
@@ -64,9 +81,9 @@ def _name(stored: StoredMessage) -> str:
     return f"{stored.gateway} seq {stored.seq}"
 
 
-def _check_policies(archive: Archive, report: Report) -> None:
+def _check_policies(archive: Archive, lines: Iterable[Enrolment], report: Report) -> None:
     """Signatures are those of some line of the register: stewards may have changed since."""
-    trusted = {(e.site, e.stewards, e.signatures_required) for e in archive.enrolment_lines()}
+    trusted = {(e.site, e.stewards, e.signatures_required) for e in lines}
     for policy in archive.policies():
         report.policies += 1
         name = f"policy {policy.site} version {policy.version}"
@@ -91,13 +108,13 @@ def _check_policies(archive: Archive, report: Report) -> None:
             report.add(f"{name}: not enough signatures of the stewards in the register")
 
 
-def _opened(archive: Archive, stored: StoredMessage, report: Report) -> Message | None:
+def _opened(stored: StoredMessage, lines: Mapping[int, Enrolment], report: Report) -> Message | None:
     """Returns the message if its bytes are kept and are what they must be."""
     if stored.sealed is None:
         return None
     if wire.digest(stored.sealed) != stored.hash:
         report.add(f"{_name(stored)}: the bytes do not have the hash under which they stand")
-    enrolment = archive.enrolment_line(stored.enrolment)
+    enrolment = lines.get(stored.enrolment)
     if enrolment is None:
         report.add(f"{_name(stored)}: its line of the register is missing")
         return None
@@ -114,7 +131,9 @@ def _opened(archive: Archive, stored: StoredMessage, report: Report) -> Message 
     return message
 
 
-def _check_nodes(archive: Archive, stored: StoredMessage, message: Message, rules_of: RulesOf, report: Report) -> int:
+def _check_nodes(
+    archive: Archive, stored: StoredMessage, message: Message, rules_of: RulesOf, budgets: Budgets, report: Report
+) -> int:
     """Returns what the nodes of a filed message cost together, in micro-rho."""
     for place, outcome in enumerate(message.outcomes):
         report.nodes += 1
@@ -124,28 +143,56 @@ def _check_nodes(archive: Archive, stored: StoredMessage, message: Message, rule
             rules = rules_of(outcome.node.policy)
             objection = "the policy it names is not in the archive" if rules is None else rules.check(outcome)
         except ConfigError:
-            objection = "the policy it names is none"
+            rules, objection = None, "the policy it names is none"
         if objection is not None:
             report.add(f"{_name(stored)}: node {place}: {objection}")
+        if rules is not None and charge_of(outcome):
+            budgets.note(outcome.node, rules.plan)
     return sum(map(charge_of, message.outcomes))
 
 
 def _check_sequence(archive: Archive, gateway: str, charged_rho_micro: int, report: Report) -> None:
-    settled, before = 0, None
-    missing = 0
-    for stored in archive.messages(gateway):
-        if before is not None and stored.seq == before.seq + 1:
-            # What was refused or put aside may contradict its neighbours: often that is why.
-            both_filed = stored.disposition == before.disposition == "filed"
-            if both_filed and stored.previous != before.hash:
-                report.add(f"{_name(stored)}: it does not name the message before it")
-        else:
-            missing += stored.seq - (before.seq if before else 0) - 1
-        if stored.seq == settled + 1:
-            settled = stored.seq
-        before = stored
+    settled = missing = before_seq = 0
+    before_hash, before_filed = b"", False
+    for seq, message_hash, previous, filed in archive.links(gateway):
+        missing += seq - before_seq - 1
+        # What was refused or put aside may contradict its neighbours: often that is why.
+        if seq == before_seq + 1 and filed and before_filed and previous != before_hash:
+            report.add(f"{gateway} seq {seq}: it does not name the message before it")
+        if seq == settled + 1:
+            settled = seq
+        before_seq, before_hash, before_filed = seq, message_hash, filed
     if missing:
         report.gaps[gateway] = missing
     totals = archive.totals(gateway)
     if (totals.settled_seq, totals.charged_rho_micro) != (settled, charged_rho_micro):
         report.add(f"{gateway}: settled or charged in the receipts is not what the messages add up to")
+
+
+def _check_letters(archive: Archive, lines: Iterable[Enrolment], report: Report) -> None:
+    """What is kept beside the messages names no line of the register: a key that the gateway ever had must open it."""
+    keys: dict[str, list[bytes]] = defaultdict(list)
+    for line in lines:
+        keys[line.gateway].append(line.record_key)
+    for gateway, seq, message_hash, sealed in archive.evidence():
+        if wire.digest(sealed) != message_hash:
+            report.add(f"evidence of {gateway} seq {seq}: the bytes do not have the hash under which they stand")
+        if not any(_opens(wire.open_message, sealed, key) for key in keys[gateway]):
+            report.add(f"evidence of {gateway} seq {seq}: it does not open")
+    for health in archive.health():
+        if not any(_opens(wire.open_health, health.sealed, key) for key in keys[health.gateway]):
+            report.add(f"health of {health.gateway}: it does not open")
+
+
+def _opens(opened_as: Callable[[bytes, bytes], object], sealed: bytes, key: bytes) -> bool:
+    try:
+        opened_as(sealed, key)
+    except WireError:
+        return False
+    return True
+
+
+def _check_budgets(archive: Archive, budgets: Budgets, report: Report) -> None:
+    for stream in budgets.streams():
+        for at_s, excess in budgets.excesses(stream, archive.charged(stream)):
+            report.add(f"{stream}: at {utc(at_s)} {excess}")

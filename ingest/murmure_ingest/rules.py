@@ -9,7 +9,6 @@ from murmure_privacy import audit
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Outcome
-from murmure_privacy.window import Calendar
 
 from murmure_ingest.archive import Archive
 
@@ -33,8 +32,7 @@ class PolicyRules:
 
     def __init__(self, toml: bytes, source: str = "policy") -> None:
         policy = parse(toml, source)
-        self._plan = plan(policy)
-        self._calendar = Calendar(policy.timezone)
+        self.plan = plan(policy)
         self.site = policy.site
         self.version = policy.version
 
@@ -42,7 +40,7 @@ class PolicyRules:
         """Returns None if the policy allows this outcome, else one line saying what it does not allow."""
         if outcome.node.end_s > _LATEST_S:
             return "the node lies beyond the year 2100"
-        return audit.check(outcome, self._plan, self._calendar)
+        return audit.check(outcome, self.plan, self.plan.calendar)
 
 
 class RuleBook:
@@ -52,7 +50,7 @@ class RuleBook:
         self._archive = archive
         self._rules = lru_cache(maxsize=_POLICIES_CACHED)(PolicyRules)
 
-    def __call__(self, policy_hash: bytes) -> Rules | None:
+    def __call__(self, policy_hash: bytes) -> PolicyRules | None:
         """Returns the rules of the policy with this SHA-256, None if the archive does not hold it."""
         toml = self._archive.policy(policy_hash)
         return None if toml is None else self._rules(toml)

@@ -1,0 +1,120 @@
+"""Was more spent than was signed? All charges of a stream on one line of time, beside the policies they name."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import chain
+
+from murmure_privacy.plan import Plan, StreamPlan
+from murmure_privacy.release import Node
+from murmure_privacy.window import PARTS, Calendar, Window
+
+_FOR_EVER_S = 1 << 62
+
+Charge = tuple[int, int, int]
+"""Begin and end (seconds UTC) of what a node has observed, and its micro-rho."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spell:
+    """From the first to the last instant that a stream's nodes under one policy have observed."""
+
+    plan: StreamPlan
+    calendar: Calendar
+    from_s: int
+    until_s: int
+
+
+class Budgets:
+    """What each stream may have spent: told of every charged node, then asked about all charges of a stream."""
+
+    def __init__(self) -> None:
+        self._spells: dict[str, dict[bytes, _Spell]] = defaultdict(dict)
+
+    def note(self, node: Node, plan: Plan) -> None:
+        """Notes the policy that a charged node names."""
+        stream = plan.streams.get(node.stream)
+        if stream is None:
+            return
+        spells = self._spells[node.stream]
+        known = spells.get(node.policy)
+        if known is None:
+            spells[node.policy] = _Spell(stream, plan.calendar, node.covered_from_s, node.end_s)
+        elif node.covered_from_s < known.from_s or node.end_s > known.until_s:
+            from_s, until_s = min(known.from_s, node.covered_from_s), max(known.until_s, node.end_s)
+            spells[node.policy] = replace(known, from_s=from_s, until_s=until_s)
+
+    def streams(self) -> list[str]:
+        """Returns the streams with a charge."""
+        return sorted(self._spells)
+
+    def excesses(self, stream: str, charges: Iterable[Charge]) -> Iterator[tuple[int, str]]:
+        """Yields an instant and what was too much there: the spending of that instant against the largest budget of the
+        policies that hold then, and the days up to it against their caps. `charges` come by their begin."""
+        spells = list(self._spells[stream].values())
+        capped = [(spell, _Tank(spell)) for spell in spells if spell.plan.cap_rho_micro is not None]
+        for from_s, to_s, spent in spending(charges):
+            budget = max((s.plan.rho_micro for s in spells if s.from_s <= from_s < s.until_s), default=0)
+            if spent > budget:
+                yield from_s, f"spent {spent} micro-rho of {budget}"
+            for _, tank in capped:
+                tank.add(from_s, to_s, spent)
+        for spell, tank in capped:
+            for at_s, total in tank.full():
+                yield at_s, f"{total} micro-rho in {tank.days} days, above the cap of {spell.plan.cap_rho_micro}"
+
+
+def spending(charges: Iterable[Charge]) -> Iterator[Charge]:
+    """Yields the spans over which the same charges hold, with their sum. `charges` come by their begin."""
+    ends: list[tuple[int, int]] = []
+    at_s = spent = 0
+    for begin_s, end_s, rho_micro in chain(charges, [(_FOR_EVER_S, _FOR_EVER_S, 0)]):
+        while ends and ends[0][0] <= begin_s:
+            until_s, paid = heappop(ends)
+            if until_s > at_s:
+                yield at_s, until_s, spent
+                at_s = until_s
+            spent -= paid
+        if begin_s > at_s:
+            if spent:
+                yield at_s, begin_s, spent
+            at_s = begin_s
+        spent += rho_micro
+        heappush(ends, (end_s, rho_micro))
+
+
+class _Tank:
+    """A policy's cap against the largest spend of each civil day (contract 6)."""
+
+    def __init__(self, spell: _Spell) -> None:
+        cap = spell.plan.stream.cap
+        assert cap is not None
+        self._spell, self.days, self._squared = spell, cap.days, cap.units_per_day**2
+        self._parts = not {node.level for node in spell.plan.nodes}.isdisjoint(PARTS)
+        self._largest: dict[int, tuple[Window, int]] = {}  # by civil day: its largest spend
+
+    def add(self, from_s: int, to_s: int, spent: int) -> None:
+        """Counts what was spent at every instant of a span."""
+        calendar = self._spell.calendar
+        while from_s < to_s:
+            day = calendar.period(PARTS if self._parts else (), from_s)
+            number = calendar.civil_day(day.start_s).toordinal()
+            self._largest[number] = (day, max(spent, self._largest.get(number, (day, 0))[1]))
+            from_s = day.end_s
+
+    def full(self) -> Iterator[tuple[int, int]]:
+        """Yields the begin of each day under the policy that was too much, and what its span has cost by then."""
+        limit = self._spell.plan.cap_rho_micro or 0
+        span: deque[tuple[int, int]] = deque()
+        total = 0
+        for number, (day, spent) in sorted(self._largest.items()):
+            span.append((number, spent))
+            total += spent
+            while span[0][0] <= number - self.days:
+                total -= span.popleft()[1]
+            holds = day.start_s < self._spell.until_s and self._spell.from_s < day.end_s
+            if holds and self._squared * total > limit:
+                yield day.start_s, self._squared * total
