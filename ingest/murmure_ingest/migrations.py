@@ -86,7 +86,17 @@ _RELEASES: Step = (
     *only_grows("enrolments", "policies", "messages", "amendments", "nodes", "conflicts"),
 )
 
-STEPS: tuple[Step, ...] = (_RELEASES,)
+# A gateway's word, signed by its record key, that another key speaks for it from now on (rotation.py).
+_ROTATIONS: Step = (
+    """CREATE TABLE rotations (
+  id INTEGER PRIMARY KEY,
+  gateway TEXT NOT NULL, record_key BLOB NOT NULL, statement BLOB NOT NULL, signature BLOB NOT NULL
+) STRICT""",
+    "CREATE INDEX rotations_by_gateway ON rotations (gateway, id)",
+    *only_grows("rotations"),
+)
+
+STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS)
 """Statements that lead from version n to n + 1, at place n."""
 
 
