@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import cbor2
 import pytest
 from murmure_privacy import wire
+from murmure_privacy.annotation import Annotation, Withdrawal
 from murmure_privacy.release import Health, Message, Node, Noised, Receipt, Release, Withheld
 
 JUDGE = Path(sys.prefix) / "judge" / "bin" / "python"
@@ -37,12 +40,12 @@ def judge() -> None:
         pytest.skip("no judge of the wire in this environment; make install makes it")
 
 
-def verdicts(*cases: tuple[bytes, str, bytes]) -> list[bytes | None]:
+def verdicts(*cases: tuple[bytes, str, bytes], verdict: str = VERDICT) -> list[bytes | None]:
     """Returns for each (sealed, key id, public key) the payload that the judge verified, or None."""
     asked = "\n".join(
         json.dumps({"sealed": sealed.hex(), "kid": kid, "public": public.hex()}) for sealed, kid, public in cases
     )
-    ran = subprocess.run([JUDGE, "-c", VERDICT], input=asked, capture_output=True, text=True, check=True)
+    ran = subprocess.run([JUDGE, "-c", verdict], input=asked, capture_output=True, text=True, check=True)
     return [None if line == "refused" else bytes.fromhex(line) for line in ran.stdout.splitlines()]
 
 
@@ -81,3 +84,50 @@ def test_a_stranger_verifies_each_signature_under_a_policy() -> None:
     sealed = wire.seal_policy(text, [("maire", first), ("habitants", second)])
     cases = [(sealed, "maire", first_public), (sealed, "habitants", second_public), (sealed, "maire", second_public)]
     assert verdicts(*cases) == [text, text, None]
+
+
+# The same with another library, for what several sign: each signer is asked about, with the key that is given.
+SIGNERS_VERDICT = """
+import json, sys
+from pycose.keys import OKPKey
+from pycose.keys.curves import Ed25519
+from pycose.messages import CoseMessage
+for line in sys.stdin:
+    case = json.loads(line)
+    message = CoseMessage.decode(bytes.fromhex(case["sealed"]))
+    verified = False
+    for signer in message.signers:
+        signer.key = OKPKey(crv=Ed25519, x=bytes.fromhex(case["public"]))
+        verified = verified or signer.verify_signature()
+    print(message.payload.hex() if verified else "refused")
+"""
+
+
+@pytest.mark.parametrize("verdict", [VERDICT, SIGNERS_VERDICT], ids=["cwt", "pycose"])
+@pytest.mark.parametrize("kind", ["annotation", "withdrawal"])
+def test_two_strangers_verify_each_signature_under_an_annotation(kind: str, verdict: str) -> None:
+    """The body header is part of what is signed, for other libraries too: they find the payload with a signer's key,
+    and nothing with another key or where a policy's signature stands under an annotation."""
+    (first, first_public), (second, second_public) = wire.new_key(), wire.new_key()
+    note = (
+        Annotation("plaza", 1, 1_700_001_000, "Essai.", "plaza/noise", 1_699_999_200, 1_700_000_100, "works")
+        if kind == "annotation"
+        else Withdrawal("plaza", 2, 1_700_001_000, "Essai.", 1, "Test.")
+    )
+    sealed = wire.seal_annotation(note, [("maire", first), ("habitants", second)])
+    body, payload, _ = parts_of(sealed)
+    under_a_policy = parts_of(wire.seal_policy(payload, [("maire", first)]))[2]
+    confused = wire._sealed(body, payload, under_a_policy)
+    cases = [
+        (sealed, "maire", first_public),
+        (sealed, "habitants", second_public),
+        (sealed, "maire", wire.new_key()[1]),
+        (confused, "maire", first_public),
+    ]
+    assert verdicts(*cases, verdict=verdict) == [payload, payload, None, None]
+
+
+def parts_of(sealed: bytes) -> tuple[bytes, bytes, list[list[Any]]]:
+    """Returns body header, payload and signatures of what several sign."""
+    body, _, payload, signatures = cbor2.loads(sealed[2:])
+    return body, payload, signatures

@@ -1,10 +1,11 @@
-"""Release, receipt, health and policy as signed bytes: the only serialiser and the only parser. See docs/wire.md.
+"""Release, receipt, health, policy and annotation as signed bytes: the only serialiser and parser. See docs/wire.md.
 
 How the format may change: fields are added as optional with a new key, never removed, never re-meant; an unknown
 version, type or key is refused, never guessed. Data never names code.
 
-A message is COSE_Sign1 (RFC 9052, tag 18), a policy COSE_Sign (tag 98), both Ed25519 over deterministically encoded
-CBOR (RFC 8949 section 4.2.1). Maps have small integer keys only, so that length-first and bytewise order agree.
+A message is COSE_Sign1 (RFC 9052, tag 18), what stewards sign COSE_Sign (tag 98), both Ed25519. Payloads are
+deterministically encoded CBOR (RFC 8949 section 4.2.1); that of a policy is its TOML. Maps have small integer keys
+only, so that length-first and bytewise order agree.
 What is read is first looked through for anything but integers, strings, lists and maps, then decoded, encoded again
 and compared: duplicate keys, long forms and trailing bytes all fail there.
 """
@@ -19,6 +20,7 @@ import cbor2
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from murmure_privacy.annotation import CAUSES, Annotation, Note, Withdrawal
 from murmure_privacy.errors import WireError
 from murmure_privacy.release import (
     REASONS,
@@ -32,7 +34,7 @@ from murmure_privacy.release import (
     Withheld,
 )
 from murmure_privacy.stream import QUANTITIES
-from murmure_privacy.window import PARTS
+from murmure_privacy.window import PARTS, QUARTER_S
 
 if TYPE_CHECKING:
     from murmure_privacy.plan import Plan, StreamPlan  # plan imports policy, which takes its limit and digest from here
@@ -44,6 +46,10 @@ POLICY_LIMIT = 16384
 TEXT_LIMIT = 64  # characters of an id or a name
 AGAIN_LIMIT = 32  # ranges of numbers that a receipt can ask for; with 256 exceptions it still fits a message
 SEALED_POLICY_LIMIT = 20480  # sixteen KiB of text, and its signatures
+ANNOTATION_LIMIT = 2560
+SEALED_ANNOTATION_LIMIT = 6144
+SENTENCE_LIMIT = 200  # characters of what an annotation tells residents
+SIGNATURES_LIMIT = 8
 FIRST_PREVIOUS = bytes(32)
 
 LEVEL_CODES = ("15min", "1h", "6h", "1d", "1w", "day", "evening", "night")
@@ -52,10 +58,12 @@ SETTLED_BADLY = ("refused", "quarantined", "forked")
 PORT_STATES = ("absent", "opening", "warming", "ok", "degraded", "stalled", "wrong-device", "denied")
 CLOCK_STATES = ("ok", "unsynced", "behind", "stepped")
 
-_TYPE_RELEASE, _TYPE_RECEIPT, _TYPE_HEALTH = 1, 2, 3
+_TYPE_RELEASE, _TYPE_RECEIPT, _TYPE_HEALTH, _TYPE_ANNOTATION, _TYPE_WITHDRAWAL = 1, 2, 3, 4, 5
 _SIGN1, _SIGN = 18, 98
 _TAGS = {_SIGN1: b"\xd2", _SIGN: b"\xd8\x62"}
 _EDDSA = -8
+_ANNOTATION = cbor2.dumps({3: "application/vnd.murmure.annotation+cbor"}, canonical=True)
+"""The protected body header of an annotation: content type, RFC 9052 section 3.1. That of a policy is empty."""
 _TIME_LIMIT = 1 << 32  # the year 2106: every reader has a calendar for it
 _BIG = 1 << 53
 SIGMA_LIMIT = (1 << 63) - 1  # thousandths; noise of this size still fits the eight bytes of an integer
@@ -158,13 +166,18 @@ def _open1(sealed: bytes, public: bytes) -> dict[int, Any]:
     protected, _, payload, signature = _parts(sealed, MESSAGE_LIMIT, _SIGN1, bytes)
     kid = _kid(protected)
     _check(public, signature, _encode(["Signature1", protected, b"", payload]))
-    fields = _decode(payload, MESSAGE_LIMIT)
+    fields = _fields(payload, MESSAGE_LIMIT)
+    if _text(fields.get(2)).encode() != kid:
+        raise WireError("malformed", "the key id is not that of the speaker")
+    return fields
+
+
+def _fields(payload: bytes, limit: int) -> dict[int, Any]:
+    fields = _decode(payload, limit)
     if not isinstance(fields, dict) or not all(type(key) is int for key in fields):
         raise WireError("malformed", "the payload is not a map with integer keys")
     if fields.get(0) != VERSION:
         raise WireError("unknown_version", "this program reads version 1")
-    if _text(fields.get(2)).encode() != kid:
-        raise WireError("malformed", "the key id is not that of the speaker")
     return fields
 
 
@@ -483,39 +496,80 @@ def open_health(sealed: bytes, public: bytes) -> Health:
     )
 
 
+# --- what several stewards sign --------------------------------------------------------------------------------------
+
+
+def _document(sealed: bytes, limit: int, body: bytes) -> tuple[bytes, list[list[Any]]]:
+    """Returns payload and signatures of a COSE_Sign with exactly this protected body header, nothing believed yet.
+
+    The body header is in what each signature covers and differs by kind of document, so that no signature over one
+    kind is one over another.
+    """
+    protected, _, payload, signatures = _parts(sealed, limit, _SIGN, list)
+    if protected != body:
+        raise WireError("malformed", "the body header is that of another kind of document")
+    return payload, [_list(entry, 3, 3) for entry in _list(signatures, SIGNATURES_LIMIT)]
+
+
+def _sealed(body: bytes, payload: bytes, signatures: Sequence[list[Any]]) -> bytes:
+    return _encode(cbor2.CBORTag(_SIGN, [body, {}, payload, list(signatures)]))
+
+
+def _signed(body: bytes, protected: bytes, payload: bytes) -> bytes:
+    return _encode(["Signature", body, protected, b"", payload])
+
+
+def _signature(body: bytes, payload: bytes, kid: str, secret: bytes) -> list[Any]:
+    protected = _encode({1: _EDDSA, 4: kid.encode()})
+    signature = Ed25519PrivateKey.from_private_bytes(secret).sign(_signed(body, protected, payload))
+    return [protected, {}, signature]
+
+
+def _with_signature(sealed: bytes, limit: int, body: bytes, kid: str, secret: bytes) -> bytes:
+    payload, entries = _document(sealed, limit, body)
+    others = [entry for entry in entries if _kid(_bytes(entry[0], None)) != kid.encode()]
+    return _sealed(body, payload, [*others, _signature(body, payload, kid, secret)])
+
+
+def _require(
+    body: bytes, payload: bytes, entries: Sequence[list[Any]], publics: Iterable[bytes], required: int
+) -> None:
+    """Raises WireError unless at least `required` different keys of `publics` signed. Signatures by keys that are not
+    known here are ignored; a broken one by a known key id is simply not counted."""
+    signed_by = 0
+    for public in dict.fromkeys(publics):
+        for header, unprotected, signature in entries:
+            if unprotected != {}:
+                raise WireError("malformed", "an unprotected header is not empty")
+            _kid(_bytes(header, None))
+            try:
+                _check(public, _bytes(signature, None), _signed(body, header, payload))
+            except WireError:
+                continue
+            signed_by += 1
+            break
+    if required < 1 or signed_by < required:
+        raise WireError("bad_signature", f"{signed_by} of the {required} signatures required are there")
+
+
 # --- policy ----------------------------------------------------------------------------------------------------------
-
-
-def _policy_signed(protected: bytes, toml: bytes) -> bytes:
-    return _encode(["Signature", b"", protected, b"", toml])
 
 
 def seal_policy(toml: bytes, signers: Sequence[tuple[str, bytes]]) -> bytes:
     """Returns a policy's exact bytes signed by each (key id, secret). Raises WireError `oversized` above 16 KiB."""
     if len(toml) > POLICY_LIMIT:
         raise WireError("oversized", f"a policy of {len(toml)} bytes where {POLICY_LIMIT} are allowed")
-    signatures = [_policy_signature(toml, kid, secret) for kid, secret in signers]
-    return _encode(cbor2.CBORTag(_SIGN, [b"", {}, toml, signatures]))
-
-
-def _policy_signature(toml: bytes, kid: str, secret: bytes) -> list[object]:
-    protected = _encode({1: _EDDSA, 4: kid.encode()})
-    signature = Ed25519PrivateKey.from_private_bytes(secret).sign(_policy_signed(protected, toml))
-    return [protected, {}, signature]
+    return _sealed(b"", toml, [_signature(b"", toml, kid, secret) for kid, secret in signers])
 
 
 def add_signature(sealed: bytes, kid: str, secret: bytes) -> bytes:
     """Returns a sealed policy with one more signature; the one under the same key id, if any, is replaced."""
-    toml = policy_bytes(sealed)
-    entries = [_list(entry, 3, 3) for entry in _list(_parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)[3], 8)]
-    others = [entry for entry in entries if _kid(_bytes(entry[0], None)) != kid.encode()]
-    return _encode(cbor2.CBORTag(_SIGN, [b"", {}, toml, [*others, _policy_signature(toml, kid, secret)]]))
+    return _with_signature(sealed, SEALED_POLICY_LIMIT, b"", kid, secret)
 
 
 def policy_bytes(sealed: bytes) -> bytes:
     """Returns the bytes inside a sealed policy WITHOUT believing them; for adding a signature and for display."""
-    toml: bytes = _parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)[2]
-    return toml
+    return _document(sealed, SEALED_POLICY_LIMIT, b"")[0]
 
 
 def open_policy(sealed: bytes, publics: Iterable[bytes], required: int) -> bytes:
@@ -524,23 +578,75 @@ def open_policy(sealed: bytes, publics: Iterable[bytes], required: int) -> bytes
     Raises WireError otherwise. Signatures by keys that are not known here are ignored; a broken one by a known key id
     is simply not counted.
     """
-    protected, _, payload, signatures = _parts(sealed, SEALED_POLICY_LIMIT, _SIGN, list)
-    toml: bytes = payload
-    if protected != b"" or len(toml) > POLICY_LIMIT:
-        raise WireError("malformed", "a policy has an empty body header and at most 16 KiB")
-    entries = [_list(entry, 3, 3) for entry in _list(signatures, 8)]
-    signed_by = 0
-    for public in dict.fromkeys(publics):
-        for header, unprotected, signature in entries:
-            if unprotected != {}:
-                raise WireError("malformed", "an unprotected header is not empty")
-            _kid(_bytes(header, None))
-            try:
-                _check(public, _bytes(signature, None), _policy_signed(header, toml))
-            except WireError:
-                continue
-            signed_by += 1
-            break
-    if required < 1 or signed_by < required:
-        raise WireError("bad_signature", f"{signed_by} of the {required} signatures required are there")
+    toml, entries = _document(sealed, SEALED_POLICY_LIMIT, b"")
+    if len(toml) > POLICY_LIMIT:
+        raise WireError("malformed", "a policy has at most 16 KiB")
+    _require(b"", toml, entries, publics, required)
     return toml
+
+
+# --- annotation ------------------------------------------------------------------------------------------------------
+
+
+def seal_annotation(note: Note, signers: Sequence[tuple[str, bytes]]) -> bytes:
+    """Returns a note of a steward signed by each (key id, secret); by nobody yet, if there is none.
+
+    Raises WireError for what could not be opened again: a period that does not end after it begins or is not of whole
+    quarter-hours or not over when it was issued, an unknown cause, a sentence that is empty, too long or unprintable.
+    """
+    fields: dict[int, object] = {0: VERSION, 2: note.site, 3: note.number, 4: note.issued_s, 5: note.sentence}
+    if isinstance(note, Annotation):
+        if note.cause not in CAUSES:
+            raise WireError("malformed", f"the cause is one of {', '.join(CAUSES)}")
+        fields |= {1: _TYPE_ANNOTATION, 6: note.stream, 7: note.from_s, 8: note.to_s, 9: CAUSES.index(note.cause)}
+    else:
+        fields |= {1: _TYPE_WITHDRAWAL, 6: note.withdraws}
+    if note.sentence_en:
+        fields[len(fields)] = note.sentence_en
+    payload = _encode(fields)
+    _note(payload)
+    return _sealed(_ANNOTATION, payload, [_signature(_ANNOTATION, payload, kid, secret) for kid, secret in signers])
+
+
+def sign_annotation(sealed: bytes, kid: str, secret: bytes) -> bytes:
+    """Returns a sealed note with one more signature; the one under the same key id, if any, is replaced."""
+    return _with_signature(sealed, SEALED_ANNOTATION_LIMIT, _ANNOTATION, kid, secret)
+
+
+def read_annotation(sealed: bytes) -> Note:
+    """Returns the note inside WITHOUT believing it; for adding a signature and for display. Raises WireError."""
+    return _note(_document(sealed, SEALED_ANNOTATION_LIMIT, _ANNOTATION)[0])
+
+
+def open_annotation(sealed: bytes, publics: Iterable[bytes], required: int) -> Note:
+    """Returns the note if at least `required` different keys of `publics` signed it, as for a policy. Raises WireError
+    otherwise."""
+    payload, entries = _document(sealed, SEALED_ANNOTATION_LIMIT, _ANNOTATION)
+    _require(_ANNOTATION, payload, entries, publics, required)
+    return _note(payload)
+
+
+def _note(payload: bytes) -> Note:
+    fields = _fields(payload, ANNOTATION_LIMIT)
+    kind = _int(fields.get(1), _TYPE_ANNOTATION, _TYPE_WITHDRAWAL)
+    wanted = 10 if kind == _TYPE_ANNOTATION else 7
+    _keys(fields, wanted, optional=1)
+    site, number, issued_s = _text(fields[2]), _int(fields[3], 1, _BIG), _int(fields[4], 0, _TIME_LIMIT)
+    sentence = _sentence(fields[5])
+    english = _sentence(fields[wanted]) if wanted in fields else ""
+    if kind == _TYPE_WITHDRAWAL:
+        return Withdrawal(site, number, issued_s, sentence, _int(fields[6], 1, number - 1), english)
+    from_s, to_s = _int(fields[7], 0, _TIME_LIMIT), _int(fields[8], 0, _TIME_LIMIT)
+    if from_s % QUARTER_S or to_s % QUARTER_S or not from_s < to_s <= issued_s:
+        raise WireError("malformed", "a faulty period has whole quarter-hours and is over when it is marked")
+    return Annotation(
+        site, number, issued_s, sentence, _text(fields[6]), from_s, to_s, _code(fields[9], CAUSES), english
+    )
+
+
+def _sentence(value: object) -> str:
+    """A sentence begins with a letter or a figure, so that no spreadsheet takes it for a formula."""
+    sentence = _text(value, SENTENCE_LIMIT)
+    if not sentence[0].isalnum():
+        raise WireError("malformed", "a sentence begins with a letter or a figure")
+    return sentence

@@ -9,6 +9,7 @@ from typing import Any
 
 import cbor2
 from murmure_privacy import wire
+from murmure_privacy.annotation import Annotation, Withdrawal
 from murmure_privacy.release import Health, Message, Node, Noised, Receipt, Release, Withheld
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "wire-vectors.json"
@@ -36,6 +37,18 @@ epsilon = 1.0
 nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }
 """.encode()
 START_S = 1_796_108_400  # 2026-12-01T07:00:00Z
+MARK = Annotation(
+    site="plaza",
+    number=1,
+    issued_s=START_S + 7200,
+    sentence="Un échafaudage cachait le capteur.",
+    stream="plaza/footfall",
+    from_s=START_S,
+    to_s=START_S + 3600,
+    cause="obstructed",
+    sentence_en="Scaffolding hid the sensor.",
+)
+TAKEN_BACK = Withdrawal("plaza", 2, START_S + 9000, "L'échafaudage était sur une autre place.", 1)
 
 
 def secret(name: str) -> bytes:
@@ -107,6 +120,8 @@ def documents() -> dict[str, tuple[str, bytes, str]]:
         "receipt that asks": ("receipt", asking, "messages 3 and 5 to 9 are missing and asked for again"),
         "health": ("health", health, "one port"),
         "policy": ("policy", wire.seal_policy(POLICY, signers), "two signatures over the bytes of a TOML file"),
+        "annotation": ("annotation", wire.seal_annotation(MARK, signers), "two signatures; sentences in two languages"),
+        "withdrawal": ("annotation", wire.seal_annotation(TAKEN_BACK, signers[:1]), "takes the annotation back"),
     }
 
 
@@ -138,14 +153,43 @@ def refusals(first: bytes) -> dict[str, tuple[bytes, str]]:
     }
 
 
+def confusions() -> dict[str, tuple[str, str, bytes, str]]:
+    """Returns what a steward signed as one kind of document, shown as the other: type it is read as, signer, bytes and
+    why it is refused."""
+    signer = [("maire", secret("maire"))]
+    note = wire.seal_annotation(MARK, signer)
+    body, _, payload, signatures = cbor2.loads(note[2:])
+    as_policy = wire.seal_policy(payload, signer)
+
+    def packed(header: bytes, entries: object) -> bytes:
+        return b"\xd8\x62" + cbor2.dumps([header, {}, payload, entries], canonical=True)
+
+    return {
+        "a policy shown as an annotation": ("annotation", "maire", as_policy, "malformed"),
+        "a policy's signature under the body header of an annotation": (
+            "annotation",
+            "maire",
+            packed(body, cbor2.loads(as_policy[2:])[3]),
+            "bad_signature",
+        ),
+        "an annotation shown as a policy": ("policy", "maire", note, "malformed"),
+        "an annotation's signature under the body header of a policy": (
+            "policy",
+            "maire",
+            packed(b"", signatures),
+            "bad_signature",
+        ),
+    }
+
+
 def vectors() -> dict[str, Any]:
     """Returns the whole file."""
     accepted = []
     for name, (kind, sealed, shows) in documents().items():
-        head = 2 if kind == "policy" else 1
-        parts = cbor2.loads(sealed[head:])
-        signatures = [[entry[0], entry[2]] for entry in parts[3]] if kind == "policy" else [[parts[0], parts[3]]]
-        context = ["Signature", b""] if kind == "policy" else ["Signature1"]
+        several = kind in ("policy", "annotation")
+        parts = cbor2.loads(sealed[2 if several else 1 :])
+        signatures = [[entry[0], entry[2]] for entry in parts[3]] if several else [[parts[0], parts[3]]]
+        context = ["Signature", parts[0]] if several else ["Signature1"]
         accepted.append(
             {
                 "name": name,
@@ -173,8 +217,10 @@ def vectors() -> dict[str, Any]:
         },
         "accepted": accepted,
         "refused": [
-            {"name": name, "type": "release", "key": "gw-test", "reason": reason, "sealed": sealed.hex()}
-            for name, (sealed, reason) in refused.items()
+            {"name": name, "type": kind, "key": key, "reason": reason, "sealed": sealed.hex()}
+            for name, (kind, key, sealed, reason) in (
+                {name: ("release", "gw-test", *said) for name, said in refused.items()} | confusions()
+            ).items()
         ],
     }
 

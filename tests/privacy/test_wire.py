@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from murmure_privacy import wire
+from murmure_privacy.annotation import CAUSES, Annotation, Note, Withdrawal
 from murmure_privacy.errors import WireError
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
@@ -749,6 +750,250 @@ def test_a_long_policy_is_not_sealed() -> None:
         wire.seal_policy(longest + b"#", [])
     with pytest.raises(WireError, match="oversized"):
         wire.policy_bytes(bytes(wire.SEALED_POLICY_LIMIT + 1))
+
+
+# --- annotation ------------------------------------------------------------------------------------------------------
+
+MARK = Annotation(
+    site="plaza",
+    number=2,
+    issued_s=1_790_100_000,
+    sentence="Un échafaudage cachait le capteur.",
+    stream="plaza/footfall",
+    from_s=1_790_000_100,
+    to_s=1_790_010_000,
+    cause="obstructed",
+    sentence_en="Scaffolding hid the sensor.",
+)
+TAKEN_BACK = Withdrawal("plaza", 3, 1_790_200_000, "Le capteur visé était celui de la gare.", 2)
+NOTES: dict[str, Note] = {"annotation": MARK, "withdrawal": TAKEN_BACK}
+notes = pytest.mark.parametrize("name", NOTES)
+
+
+def note_by(note: Note, *signers: int) -> bytes:
+    return wire.seal_annotation(note, [(KIDS[signer], SIGNERS[signer][0]) for signer in signers])
+
+
+def note_refused(sealed: bytes, *known: int, required: int = 1) -> str:
+    with pytest.raises(WireError) as error:
+        wire.open_annotation(sealed, publics(*known), required)
+    return error.value.reason
+
+
+def note_fields(note: Note) -> dict[int, Any]:
+    fields: dict[int, Any] = cbor2.loads(cbor2.loads(note_by(note)[2:])[2])
+    return fields
+
+
+def note_signed(payload: bytes, body: bytes | None = None) -> bytes:
+    """Returns any payload under a true signature of a steward: what a program gone bad could make of it."""
+    header = wire._ANNOTATION if body is None else body
+    signature = wire._signature(header, payload, KIDS[0], SIGNERS[0][0])
+    return wire._sealed(header, payload, [signature])
+
+
+sentences = st.builds(str.__add__, st.characters(codec="utf-8", categories=["L", "N"]), name)
+quarters = st.integers(0, (1 << 31) // 900)
+
+
+@st.composite
+def any_note(draw: st.DrawFn) -> Note:
+    number = draw(st.integers(2, BIG))
+    english = draw(st.one_of(st.just(""), sentences))
+    if draw(st.booleans()):
+        taken = draw(st.integers(1, number - 1))
+        return Withdrawal(draw(name), number, draw(st.integers(0, 1 << 32)), draw(sentences), taken, english)
+    first, length = draw(quarters), draw(st.integers(1, 1 << 20))
+    ends_s = 900 * (first + length)
+    issued_s = draw(st.integers(ends_s, 1 << 32))
+    cause = draw(st.sampled_from(CAUSES))
+    return Annotation(draw(name), number, issued_s, draw(sentences), draw(name), 900 * first, ends_s, cause, english)
+
+
+@given(any_note())
+def test_an_annotation_opens_as_it_was_sealed(note: Note) -> None:
+    """Nothing is lost or changed on the way, and what nobody has signed yet can be shown."""
+    assert wire.open_annotation(note_by(note, 0, 1), publics(1), 1) == note
+    assert wire.read_annotation(note_by(note)) == note
+
+
+@notes
+@pytest.mark.parametrize(
+    ("signers", "known", "required", "accepted"),
+    [
+        ((0,), (0,), 1, True),
+        ((0, 1), (0, 1), 2, True),
+        ((0,), (0, 1), 2, False),
+        ((0, 0), (0, 1), 2, False),
+        ((2,), (0, 1), 1, False),
+        ((), (0,), 1, False),
+        ((0,), (0,), 0, False),
+    ],
+)
+def test_an_annotation_holds_as_a_policy_does(
+    name: str, signers: tuple[int, ...], known: tuple[int, ...], required: int, accepted: bool
+) -> None:
+    """It counts if enough different known keys signed it; none at all is not enough."""
+    sealed = note_by(NOTES[name], *signers)
+    if accepted:
+        assert wire.open_annotation(sealed, publics(*known), required) == NOTES[name]
+    else:
+        assert note_refused(sealed, *known, required=required) == "bad_signature"
+
+
+@notes
+def test_a_signature_can_be_added_to_an_annotation(name: str) -> None:
+    """A second steward adds a signature; the same key id signs again in place of its older signature."""
+    note = NOTES[name]
+    both = wire.sign_annotation(wire.sign_annotation(note_by(note), KIDS[0], SIGNERS[0][0]), KIDS[1], SIGNERS[1][0])
+    assert both == note_by(note, 0, 1)
+    assert wire.sign_annotation(both, KIDS[0], SIGNERS[0][0]) == note_by(note, 1, 0)
+    assert note_refused(note_by(dataclasses.replace(note, number=9), 0)[:-1], 0) == "malformed"
+
+
+@notes
+def test_one_flipped_bit_voids_an_annotation(name: str) -> None:
+    """With all signatures required, every bit of a sealed annotation matters."""
+    sealed = note_by(NOTES[name], 0, 1)
+    for at in range(8 * len(sealed)):
+        changed = bytearray(sealed)
+        changed[at // 8] ^= 1 << at % 8
+        note_refused(bytes(changed), 0, 1, required=2)
+
+
+def test_what_a_steward_signed_as_a_policy_is_no_annotation() -> None:
+    """The very same bytes, signed as the one, are refused as the other, however the signatures are packed; were the
+    body header not part of what is signed, they would be taken."""
+    payload = encoded(note_fields(MARK))
+    as_policy = wire.seal_policy(payload, [(KIDS[0], SIGNERS[0][0])])
+    assert wire.open_policy(as_policy, publics(0), 1) == payload, "a policy is any bytes to the wire"
+    as_note = note_by(MARK, 0)
+    assert note_refused(as_policy, 0) == "malformed"
+    with pytest.raises(WireError, match="malformed"):
+        wire.open_policy(as_note, publics(0), 1)
+    for reader in (wire.policy_bytes, wire.read_annotation):
+        with pytest.raises(WireError, match="malformed"):
+            reader(as_note if reader is wire.policy_bytes else as_policy)
+    policy_parts, note_parts = cbor2.loads(as_policy[2:]), cbor2.loads(as_note[2:])
+    repacked = wire._sealed(wire._ANNOTATION, payload, policy_parts[3])
+    assert note_refused(repacked, 0) == "bad_signature"
+    with pytest.raises(WireError, match="bad_signature"):
+        wire.open_policy(wire._sealed(b"", payload, note_parts[3]), publics(0), 1)
+    # The twin without the context: one signature that is both.
+    bare = wire._signature(b"", payload, KIDS[0], SIGNERS[0][0])
+    wire._require(b"", payload, [bare], publics(0), 1)
+    assert bare == policy_parts[3][0] != note_parts[3][0]
+
+
+def test_a_gateways_signature_is_none_of_a_steward() -> None:
+    """A COSE_Sign1 of the same key over the same payload has another context, too."""
+    payload, header = encoded(note_fields(MARK)), cbor2.loads(note_by(MARK, 0)[2:])[3][0][0]
+    alone = Ed25519PrivateKey.from_private_bytes(SIGNERS[0][0]).sign(encoded(["Signature1", header, b"", payload]))
+    assert note_refused(wire._sealed(wire._ANNOTATION, payload, [[header, {}, alone]]), 0) == "bad_signature"
+
+
+BODIES: dict[str, Callable[[list[Any]], object]] = {
+    "no body header": lambda p: [b"", *p[1:]],
+    "another content type": lambda p: [encoded({3: "application/cbor"}), *p[1:]],
+    "an unprotected body header": lambda p: [p[0], {1: 1}, *p[2:]],
+    "an unprotected signature header": lambda p: [*p[:3], [[p[3][0][0], {4: b"x"}, p[3][0][2]]]],
+    "a signature of two parts": lambda p: [*p[:3], [p[3][0][:2]]],
+    "nine signatures": lambda p: [*p[:3], p[3] * 9],
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_structure_of_an_annotation_is_exactly_ours(body: str) -> None:
+    """Its own body header, at most eight signatures of three parts; all else is refused."""
+    parts = cbor2.loads(note_by(MARK, 0)[2:])
+    assert note_refused(b"\xd8\x62" + encoded(BODIES[body](parts)), 0) == "malformed"
+
+
+LONG = "x" * (wire.SENTENCE_LIMIT + 1)
+ANNOTATION_FIELDS: dict[str, tuple[int, list[object]]] = {
+    "a type that is none": (1, [1, 3, 6, "4"]),
+    "the other type": (1, [5]),
+    "a site": (2, ["", "x" * 65, 1, "a\nb"]),
+    "a number": (3, [0, -1, (1 << 53) + 1, "1"]),
+    "an instant of issue": (4, [-1, (1 << 32) + 1, MARK.to_s - 1, "1"]),
+    "a sentence": (5, ["", LONG, "a\nb", "a\u202eb", "a\x1bb", "=1+1", "-1", " x", "@x", "+x", b"x"]),
+    "a stream": (6, ["", "x" * 65, 1]),
+    "a beginning": (7, [-900, MARK.from_s + 1, MARK.to_s, MARK.to_s + 900, "1"]),
+    "an end": (8, [MARK.from_s, MARK.to_s + 1, MARK.to_s + 90_900, (1 << 32) + 900, "1"]),
+    "a cause": (9, [-1, len(CAUSES), "works"]),
+    "a sentence in English": (10, ["", LONG, "a\nb", "=1"]),
+}
+WITHDRAWAL_FIELDS: dict[str, tuple[int, list[object]]] = {
+    "the other type": (1, [4]),
+    "what is withdrawn": (6, [0, 3, 4, "2"]),
+    "a sentence in English": (7, ["", LONG, "=1"]),
+}
+FIELDS = [
+    *((MARK, label, key, value) for label, (key, values) in ANNOTATION_FIELDS.items() for value in values),
+    *((TAKEN_BACK, label, key, value) for label, (key, values) in WITHDRAWAL_FIELDS.items() for value in values),
+]
+
+
+@pytest.mark.parametrize(("note", "label", "key", "value"), FIELDS)
+def test_every_field_of_an_annotation_has_its_type_and_range(note: Note, label: str, key: int, value: object) -> None:
+    """Quarter-hours, over when issued, one printable sentence that no spreadsheet runs: all else is refused, truly
+    signed or not."""
+    assert note_refused(note_signed(encoded({**note_fields(note), key: value})), 0) == "malformed", label
+
+
+@notes
+def test_an_annotation_has_all_its_fields_and_no_other(name: str) -> None:
+    """One missing, one more, another version, a list, a payload that is too long or not in its one form: refused."""
+    fields = note_fields(NOTES[name])
+    optional = {"annotation": 10, "withdrawal": 7}[name]
+    for key in fields:
+        without = note_signed(encoded({k: v for k, v in fields.items() if k != key}))
+        if key == optional:
+            assert wire.open_annotation(without, publics(0), 1).sentence_en == ""
+        else:
+            assert note_refused(without, 0) == ("unknown_version" if key == 0 else "malformed")
+    assert note_refused(note_signed(encoded({**fields, 11: 0})), 0) == "malformed"
+    assert note_refused(note_signed(encoded({**fields, 0: 2})), 0) == "unknown_version"
+    assert note_refused(note_signed(encoded([1])), 0) == "malformed"
+    assert note_refused(note_signed(encoded(fields) + b"\x00"), 0) == "not_canonical"
+    assert note_refused(note_signed(encoded({**fields, 5: "x" * wire.ANNOTATION_LIMIT})), 0) == "oversized"
+    assert note_refused(bytes(wire.SEALED_ANNOTATION_LIMIT + 1), 0) == "oversized"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cause": "weather"},
+        {"sentence": ""},
+        {"sentence": "=cmd"},
+        {"from_s": MARK.to_s},
+        {"to_s": MARK.to_s + 60},
+        {"issued_s": MARK.to_s - 1},
+        {"number": 0},
+    ],
+)
+def test_what_could_not_be_opened_is_not_sealed(changes: dict[str, Any]) -> None:
+    """A steward's mistake ends before anybody signs it."""
+    with pytest.raises(WireError, match="malformed"):
+        note_by(dataclasses.replace(MARK, **changes))
+    with pytest.raises(WireError, match="malformed"):
+        note_by(dataclasses.replace(TAKEN_BACK, withdraws=3))
+
+
+def test_the_longest_annotation_fits() -> None:
+    """Two sentences of the longest letters, the longest names and eight signatures stay within the limits."""
+    letter = "\U0001d538"  # a letter of four bytes
+    most = dataclasses.replace(
+        MARK,
+        site=letter * wire.TEXT_LIMIT,
+        stream=letter * wire.TEXT_LIMIT,
+        sentence=letter * wire.SENTENCE_LIMIT,
+        sentence_en=letter * wire.SENTENCE_LIMIT,
+    )
+    keys = [wire.new_key() for _ in range(wire.SIGNATURES_LIMIT)]
+    sealed = wire.seal_annotation(most, [(f"steward-{public.hex()[:16]}", secret) for secret, public in keys])
+    assert len(sealed) > 3000
+    assert wire.open_annotation(sealed, [public for _, public in keys], len(keys)) == most
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""What a steward says afterwards of a period of a stream: that something was wrong with it. Pure data.
+
+The release stays as it was signed, and there is never a second value; an annotation stands beside it. Both kinds are
+numbered together, 1, 2, 3 … for each site, and all stay on file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CAUSES = ("device_fault", "calibration", "obstructed", "moved", "works", "other")
+"""What can have been wrong: a closed list, so that it can be counted and translated. The sentence says the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Marks `[from_s, to_s)` of a stream as faulty: whole quarter-hours, seconds UTC, over when it was issued.
+
+    `cause` is one of CAUSES, `sentence` tells residents in French what was wrong, `sentence_en` in English or is empty.
+    """
+
+    site: str
+    number: int
+    issued_s: int
+    sentence: str
+    stream: str
+    from_s: int
+    to_s: int
+    cause: str
+    sentence_en: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Takes back the annotation with the number `withdraws` of the same site, and says why."""
+
+    site: str
+    number: int
+    issued_s: int
+    sentence: str
+    withdraws: int
+    sentence_en: str = ""
+
+
+Note = Annotation | Withdrawal
