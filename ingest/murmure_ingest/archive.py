@@ -282,13 +282,31 @@ class Archive:
         row = self._row(f"SELECT {_MESSAGE_COLUMNS} WHERE m.gateway = ? AND m.seq = ?", gateway, seq)
         return StoredMessage(*row) if row else None
 
-    def messages(self, gateway: str | None = None) -> Iterator[StoredMessage]:
-        """Yields the settled messages of a gateway by sequence number; without one, all in the order of filing."""
-        order, values = ("m.id", ()) if gateway is None else ("m.seq", (gateway,))
-        where = "" if gateway is None else "WHERE m.gateway = ?"
+    def messages(self, gateway: str | None = None, after: int = 0) -> Iterator[StoredMessage]:
+        """Yields the settled messages of a gateway by sequence number; without one, all in the order of filing, from
+        the one that follows row `after`."""
+        where, order, value = ("m.id > ?", "m.id", after) if gateway is None else ("m.gateway = ?", "m.seq", gateway)
         with _explained(self.path):
-            for row in self._db.execute(f"SELECT {_MESSAGE_COLUMNS} {where} ORDER BY {order}", values):
+            for row in self._db.execute(f"SELECT {_MESSAGE_COLUMNS} WHERE {where} ORDER BY {order}", (value,)):
                 yield StoredMessage(*row)
+
+    def filed_late(self) -> set[int]:
+        """Returns the rows of the messages that waited before they were filed: they are older than their filing."""
+        return {row for (row,) in self._rows("SELECT message FROM amendments WHERE disposition = 'filed'")}
+
+    def complete_until(self, stream: str, at_s: int) -> bool:
+        """Returns whether nothing that ends by an instant can come any more from the gateway that spoke of the stream
+        then: a later node of its is filed, and everything that it sent before that is settled and does not wait."""
+        return bool(
+            self._rows(
+                "SELECT EXISTS (SELECT 1 FROM (SELECT m.gateway, m.seq FROM nodes n JOIN messages m ON m.id = n.message "
+                "WHERE n.stream = ? AND n.end_s >= ? ORDER BY n.end_s LIMIT 1) last "
+                "JOIN totals t ON t.gateway = last.gateway WHERE t.settled_seq >= last.seq AND NOT EXISTS "
+                "(SELECT 1 FROM messages w LEFT JOIN amendments a ON a.message = w.id WHERE w.gateway = last.gateway "
+                "AND w.seq < last.seq AND w.disposition = 'quarantined' AND a.message IS NULL))",
+                *(stream, at_s),
+            )[0][0]
+        )
 
     def quarantined(self, reason: str) -> list[StoredMessage]:
         """Returns the messages that still wait for a mend of `reason`, by gateway and sequence number."""
