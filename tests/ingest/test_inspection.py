@@ -6,11 +6,12 @@ import sqlite3
 from typing import Any
 
 import pytest
-from murmure_ingest import gateways
+from murmure_ingest import gateways, inspection
 from murmure_ingest.archive import Archive, ArchiveDamaged
 from murmure_ingest.inspection import Report, inspect
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
+from murmure_privacy.errors import WireError
 from murmure_privacy.wire import seal_policy
 
 QUARTERS = 8
@@ -28,6 +29,7 @@ def lived(centre: Any) -> Any:
     centre.accept(first.topic, first.seal(MONDAY_S + 900 * 22, seq=13))
     gateways.publish_policy(centre.archive, centre.signed(second.policy))
     centre.intake.reconsider()
+    centre.accept(*first.health(60))
     gateways.revoke(centre.archive, "gw-b")
     return centre
 
@@ -98,6 +100,13 @@ DAMAGE = {
         "UPDATE totals SET charged_rho_micro = charged_rho_micro - 1",
         "settled or charged",
     ),
+    "evidence is edited": ("conflicts", "UPDATE conflicts SET sealed = x'00'", "it does not open"),
+    "evidence changes its name": (
+        "conflicts",
+        "UPDATE conflicts SET hash = zeroblob(32)",
+        "evidence of gw-a seq 1: the bytes do not have the hash",
+    ),
+    "a report is invented": ("health", "UPDATE health SET sealed = x'00'", "health of gw-a: it does not open"),
     "a receipt goes too far": ("totals", "UPDATE totals SET settled_seq = settled_seq + 1", "settled or charged"),
 }
 
@@ -123,6 +132,120 @@ def test_a_policy_that_nobody_signed_is_found(lived: Any) -> None:
         db.execute("UPDATE policies SET sealed = ? WHERE site = 'a'", (seal_policy(toml, [("x", wire.new_key()[0])]),))
     db.close()
     assert report_of(lived).findings == ["policy a version 1: not enough signatures of the stewards in the register"]
+
+
+def put_in(centre: Any, gateway: Any, sealed: bytes, key: bytes | None = None) -> None:
+    """Files a message as an intake would that checks nothing."""
+    with centre.archive.transaction():
+        message = wire.open_message(sealed, key or wire.public_key(gateway.secret))
+        centre.archive.put(message, sealed, centre.archive.enrolment(gateway.name), "filed")
+
+
+def two_policies(policy_text: Any) -> tuple[bytes, bytes]:
+    """One spends everything on quarter-hours, its successor on hours."""
+    levels = b'{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }'
+    first, second = policy_text("plaza"), policy_text("plaza", 2)
+    return first.replace(levels, b'{ "15min" = 1 }'), second.replace(levels, b'{ "1h" = 1 }')
+
+
+class Twice:
+    """Any row whatsoever, for an index that is not asked."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def forged(centre: Any, _: Any) -> dict[str, Any]:
+    """Another key than the gateway's has signed the last message."""
+    gateway, (secret, public) = centre.gateway(), wire.new_key()
+    centre.intake.accept_many(gateway.history(4))
+    put_in(centre, gateway, wire.seal_message(gateway.message(MONDAY_S + 4500), secret), public)
+    genuine = wire.open_message
+
+    def believing(sealed: bytes, key: bytes) -> Any:
+        try:
+            return genuine(sealed, key)
+        except WireError:
+            return genuine(sealed, public)
+
+    return {"finding": "gw-plaza seq 5: it does not open", "off": [(wire, "open_message", believing)]}
+
+
+def unchained(centre: Any, _: Any) -> dict[str, Any]:
+    """The gateway's own message names another before it."""
+    gateway = centre.gateway()
+    centre.intake.accept_many(gateway.history(4))
+    put_in(centre, gateway, gateway.seal(MONDAY_S + 4500, previous=bytes(32)))
+    off = [(inspection, "_check_sequence", lambda *_: None)]
+    return {"finding": "gw-plaza seq 5: it does not name the message before", "off": off}
+
+
+def twice(centre: Any, _: Any) -> dict[str, Any]:
+    """A second message with a node that has its release is filed as well; the totals agree."""
+    gateway = centre.gateway()
+    centre.intake.accept_many(gateway.history(4))
+    again = gateway.seal(MONDAY_S + 900)
+    centre.archive.close()
+    with sqlite3.connect(centre.config.archive) as db:
+        db.execute("DROP TRIGGER nodes_no_delete")
+        db.execute("DELETE FROM nodes WHERE message = 1")
+    db.close()
+    centre.archive = Archive.open(centre.config.archive)
+    put_in(centre, gateway, again)
+    off = [(Archive, "node_row", lambda *_: Twice()), (Archive, "node_count", lambda _: Twice())]
+    return {"finding": "gw-plaza seq 1: node 0 is not in the index", "off": off}
+
+
+def overspent(centre: Any, policy_text: Any) -> dict[str, Any]:
+    """Under two policies an hour is released by quarters and as a whole: each fits, both together do not."""
+    gateway = centre.gateway(published=False)
+    for toml in two_policies(policy_text):
+        gateways.publish_policy(centre.archive, centre.signed(toml))
+        gateway.policy = toml
+        put_in(centre, gateway, gateway.seal(MONDAY_S + (2700 if b"15min" in toml else 3600)))
+    off = [(inspection, "_check_budgets", lambda *_: None)]
+    return {"finding": "plaza/footfall: at 2026-11-23T00:30:00Z spent", "off": off}
+
+
+def above_the_cap(centre: Any, policy_text: Any) -> dict[str, Any]:
+    """Every day fits the budget, and a week of them does not fit the cap."""
+    levels, cap = (
+        b'{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }',
+        b'cap = { units_per_day = 1, span = "1w", epsilon = 2 }',
+    )
+    toml = policy_text("plaza").replace(levels, b'{ "1d" = 1 }\n' + cap)
+    gateway = centre.gateway(published=False)
+    gateway.policy = toml
+    gateways.publish_policy(centre.archive, centre.signed(toml))
+    for day in range(8):
+        put_in(centre, gateway, gateway.seal(MONDAY_S + 86_400 * day - 3600))
+    off = [(inspection, "_check_budgets", lambda *_: None)]
+    return {"finding": "plaza/footfall: at 2026-11-2", "off": off}
+
+
+@pytest.mark.parametrize("breach", [forged, unchained, twice, overspent, above_the_cap])
+def test_each_proof_finds_what_no_other_does(
+    breach: Any, centre: Any, policy_text: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signatures, chains, uniqueness and budgets, each with an archive that only it tells from a sound one: with that
+    proof left out, the same file passes."""
+    told = breach(centre, policy_text)
+    findings = report_of(centre).findings
+    assert any(line.startswith(told["finding"]) for line in findings), findings
+    for place, name, without in told["off"]:
+        monkeypatch.setattr(place, name, without)
+    assert report_of(centre).findings == []
+
+
+def test_progress_is_told_to_the_end(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Now and then, and when the last message is done."""
+    centre.intake.accept_many(centre.gateway().history(10))
+    monkeypatch.setattr(inspection, "_PROGRESS_EVERY", 4)
+    told: list[tuple[int, int]] = []
+    inspect(centre.archive, RuleBook(centre.archive), lambda done, total: told.append((done, total)))
+    assert told == [(4, 10), (8, 10), (10, 10)]
 
 
 def test_many_findings_are_listed_in_part(lived: Any) -> None:
