@@ -2,12 +2,12 @@
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility
+CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility benchmarks/ingest
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
 DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd
 PYTEST := $(BIN)/pytest --durations=15
 
-.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy gateway-bundle lock clean
+.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -55,6 +55,9 @@ bench-utility: $(STAMP) ## errors on recordings beside bounds and other mechanis
 
 bench-accuracy: $(STAMP) ## what beams and radars count beside the truth, in simulation; writes docs/accuracy.md
 	$(BIN)/python benchmarks/footfall_accuracy.py --write $(ARGS)
+
+bench-ingest: $(STAMP) ## the centre beside mosquitto_sub on the same queue, on a quiet machine; ARGS="--rounds 1"
+	$(BIN)/python -m benchmarks.ingest $(ARGS)
 
 gateway-bundle: $(STAMP) ## one archive that installs a gateway without network; ARCH=aarch64 or x86_64
 	$(BIN)/python edge/bundle/build.py $(if $(ARCH),--arch $(ARCH))

@@ -1,0 +1,1 @@
+"""How fast is the centre, beside `mosquitto_sub > /dev/null` on the same queue?"""

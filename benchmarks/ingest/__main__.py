@@ -1,0 +1,111 @@
+"""`python -m benchmarks.ingest`: drains the same queue with each consumer, at least five times, and prints ratios."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from murmure_privacy.window import QUARTER_S
+
+from . import drains, fleet
+from .broker import mosquitto, preload, reserve
+from .drains import Drained
+
+ROUNDS = 5
+GATEWAYS = 2_000
+MESSAGES = 40_000
+# From a quarter past eight on, five hours have 1.80 nodes a message; a whole day has 1.82.
+MORNING_S = fleet.MIDNIGHT_S + 33 * QUARTER_S
+
+Consumer = Callable[[int, fleet.Load, Path, Path], Drained]
+
+
+def say(text: str) -> None:
+    """Tells on stderr what is going on."""
+    print(f"[{time.monotonic() - _BEGAN_S:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+_BEGAN_S = time.monotonic()
+
+
+def one_round(load: fleet.Load, laid_out: Path, folder: Path, consumers: dict[str, Consumer]) -> dict[str, Drained]:
+    """Returns what each consumer did with the queue of its own session at one broker."""
+    found: dict[str, Drained] = {}
+    for name, consumer in consumers.items():
+        with mosquitto(folder) as port:
+            reserve(port, name.replace(" ", "-"))
+            preload(port, load.arrivals)
+            found[name] = consumer(port, load, laid_out, folder / name.replace(" ", "-"))
+            say(f"{name}: {found[name].messages_per_s:.0f} messages a second")
+    return found
+
+
+def _limit(name: str) -> Consumer:
+    return lambda port, load, laid_out, folder: drains.limit(port, name.replace(" ", "-"), load)
+
+
+def _full(name: str, *options: str) -> Consumer:
+    session = name.replace(" ", "-")
+    return lambda port, load, laid_out, folder: drains.full(port, load, laid_out, folder, options, session)
+
+
+def measure(load: fleet.Load, laid_out: Path, rounds: int, names: dict[str, tuple[str, ...]]) -> None:
+    """Runs the rounds and prints medians and ratios."""
+    consumers: dict[str, Consumer] = {"limit": _limit("limit")}
+    consumers |= {name: _full(name, *options) for name, options in names.items()}
+    consumers["limit again"] = _limit("limit again")
+    runs: list[dict[str, Drained]] = []
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        with tempfile.TemporaryDirectory() as folder:
+            runs.append(one_round(load, laid_out, Path(folder), consumers))
+    limits = [(run["limit"].messages_per_s + run["limit again"].messages_per_s) / 2 for run in runs]
+    print(
+        f"  mosquitto_sub   {statistics.median(limits):8.0f} messages a second ({min(limits):.0f} to {max(limits):.0f})"
+    )
+    for name in names:
+        each = [run[name] for run in runs]
+        by_message = [run.messages_per_s / most for run, most in zip(each, limits, strict=True)]
+        by_node = [run.nodes_per_s / most for run, most in zip(each, limits, strict=True)]
+        print(
+            f"  {name:15} {statistics.median(run.messages_per_s for run in each):8.0f} messages, "
+            f"{statistics.median(run.nodes_per_s for run in each):8.0f} nodes a second; "
+            f"{statistics.median(by_node):.3f} a node ({min(by_node):.3f} to {max(by_node):.3f}), "
+            f"{statistics.median(by_message):.3f} a message; "
+            f"{1e6 * statistics.median(run.cpu_s / run.messages for run in each):.0f} us of CPU a message, "
+            f"{statistics.median(run.receipts / run.messages for run in each):.2f} receipts a message"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--messages", type=int, default=MESSAGES)
+    parser.add_argument("--gateways", type=int, default=GATEWAYS)
+    args = parser.parse_args()
+    say(f"sealing {args.messages} messages of {args.gateways} gateways, twice")
+    gateways = fleet.fleet(args.gateways)
+    with tempfile.TemporaryDirectory() as name:
+        laid_out = Path(name) / "centre"
+        fleet.lay_out(laid_out, gateways)
+        mixed = fleet.Sealer(gateways).load(args.messages, MORNING_S)
+        single = fleet.Sealer(gateways, one_node=True).load(args.messages, MORNING_S)
+        cases: list[tuple[str, fleet.Load, dict[str, tuple[str, ...]]]] = [
+            ("the real mix", mixed, {"full": (), "unsigned": ("--unsigned",)}),
+            ("one node a message", single, {"full": ()}),
+        ]
+        for what, load, names in cases:
+            print(
+                f"{what}: {len(load.arrivals)} messages of {load.mean_bytes:.0f} bytes, "
+                f"{load.nodes / len(load.arrivals):.2f} nodes each, {args.gateways} gateways, {args.rounds} rounds"
+            )
+            measure(load, laid_out, args.rounds, names)
+
+
+if __name__ == "__main__":
+    main()
