@@ -245,6 +245,29 @@ class Archive:
         row = self._row("SELECT * FROM enrolments WHERE id = ?", line)
         return _enrolment(row) if row else None
 
+    # --- changes of keys ---------------------------------------------------------------------------------------------
+
+    def put_rotation(self, gateway: str, record_key: bytes, statement: bytes, signature: bytes) -> None:
+        """Files a gateway's signed word that `record_key` will speak for it (within a transaction)."""
+        self._db.execute(
+            "INSERT INTO rotations (gateway, record_key, statement, signature) VALUES (?, ?, ?, ?)",
+            (gateway, record_key, statement, signature),
+        )
+
+    def rotations(self, gateway: str) -> list[tuple[bytes, bytes, bytes]]:
+        """Returns (record key, statement, signature) of each such word of a gateway, newest first."""
+        query = "SELECT record_key, statement, signature FROM rotations WHERE gateway = ? ORDER BY id DESC"
+        return [(bytes(k), bytes(s), bytes(g)) for k, s, g in self._rows(query, gateway)]
+
+    def lines_of(self, gateway: str) -> list[Enrolment]:
+        """Returns every line of the register for a gateway, newest first."""
+        rows = self._rows("SELECT * FROM enrolments WHERE gateway = ? ORDER BY id DESC", gateway)
+        return [_enrolment(row) for row in rows]
+
+    def forget_health(self, gateway: str) -> None:
+        """Drops the last report of a gateway (within a transaction): its key is not the gateway's any more."""
+        self._db.execute("DELETE FROM health WHERE gateway = ?", (gateway,))
+
     # --- policies ----------------------------------------------------------------------------------------------------
 
     def put_policy(self, policy: StoredPolicy) -> None:
@@ -324,27 +347,27 @@ class Archive:
                 return outcome.node.key
         return None
 
-    def released_before(self, outcomes: Iterable[Outcome], record_key: bytes) -> bool:
-        """Returns whether a node of these has its place already by a message that the same key has signed."""
+    def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
+        """Returns whether a node of these has its place already by a message of the same gateway."""
         return any(
             self._row(
-                "SELECT 1 FROM nodes n JOIN messages m ON m.id = n.message JOIN enrolments e ON e.id = m.enrolment "
-                "WHERE n.stream = ? AND n.level = ? AND n.start_s = ? AND e.record_key = ?",
-                *(*outcome.node.key, record_key),
+                "SELECT 1 FROM nodes n JOIN messages m ON m.id = n.message "
+                "WHERE n.stream = ? AND n.level = ? AND n.start_s = ? AND m.gateway = ?",
+                *(*outcome.node.key, gateway),
             )
             for outcome in outcomes
         )
 
-    def boot_beside(self, gateway: str, seq: int, record_key: bytes, side: Literal["before", "after"]) -> int | None:
-        """Returns the boot count in the nearest message before or after a number, holes left out, that this key has
-        signed and that is kept whole; None if there is none."""
-        nearest = "seq < ? ORDER BY seq DESC" if side == "before" else "seq > ? ORDER BY seq"
+    def boot_beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> int | None:
+        """Returns the boot count in the nearest message before or after a number, holes left out, that is kept whole;
+        None if there is none. A gateway's boots count on when its key changes."""
+        nearest = "m.seq < ? ORDER BY m.seq DESC" if side == "before" else "m.seq > ? ORDER BY m.seq"
         row = self._row(
-            "SELECT sealed FROM messages WHERE gateway = ? AND sealed IS NOT NULL AND enrolment IN "
-            f"(SELECT id FROM enrolments WHERE gateway = ? AND record_key = ?) AND {nearest} LIMIT 1",
-            *(gateway, gateway, record_key, seq),
+            "SELECT m.sealed, e.record_key FROM messages m JOIN enrolments e ON e.id = m.enrolment "
+            f"WHERE m.gateway = ? AND m.sealed IS NOT NULL AND {nearest} LIMIT 1",
+            *(gateway, seq),
         )
-        return wire.open_message(row[0], record_key).boot if row else None
+        return wire.open_message(*row).boot if row else None
 
     def put(
         self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""

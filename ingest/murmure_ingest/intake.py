@@ -172,7 +172,7 @@ class Intake:
             return Stored(gateway, seq, len(message.outcomes))
         reason, detail, disposition = refusal
         if reason == "node_conflict":
-            self._keep_second(message, sealed, enrolment)
+            self._keep_second(message, sealed)
         self._archive.put(message, sealed, enrolment, disposition, reason)
         return Refused(reason, detail, "refused" if disposition == "refused" else "quarantined", gateway, seq)
 
@@ -180,19 +180,19 @@ class Intake:
         """Returns reason, detail and disposition of what stands against filing a new message of the gateway."""
         if (message.quartier, message.site) != (enrolment.quartier, enrolment.site):
             return "wrong_site", "quartier or site is not the registered one", "refused"
-        if not self._chained(message, sealed, enrolment):
+        if not self._chained(message, sealed):
             return "chain_broken", "it does not follow from its neighbours in the sequence", "quarantined"
         if self._archive.cloned(message.gateway):
             return "cloned", "two cards have spoken with its key; enrol the gateway anew", "quarantined"
         return self._content_objection(message)
 
-    def _keep_second(self, message: Message, sealed: bytes, enrolment: Enrolment) -> None:
-        """Keeps a message with a node that has its release. A ledger closes a node once: one key that does it twice
-        speaks from two cards, however far apart their numbers are; another's key is a gateway that was replaced."""
-        forked = self._archive.released_before(message.outcomes, enrolment.record_key)
+    def _keep_second(self, message: Message, sealed: bytes) -> None:
+        """Keeps a message with a node that has its release. A ledger closes a node once: a gateway that does it twice
+        speaks from two cards, however far apart their numbers are; another's node is of one that was replaced."""
+        forked = self._archive.released_before(message.outcomes, message.gateway)
         self._archive.put_conflict(message, sealed, "forked_node" if forked else "node_conflict")
 
-    def _chained(self, message: Message, sealed: bytes, enrolment: Enrolment) -> bool:
+    def _chained(self, message: Message, sealed: bytes) -> bool:
         gateway, seq = message.gateway, message.seq
         earlier, later = self._archive.find(gateway, seq - 1), self._archive.find(gateway, seq + 1)
         if seq == 1:
@@ -201,7 +201,7 @@ class Intake:
             before = earlier is None or earlier.hash == message.previous
         after = later is None or later.previous == wire.digest(sealed)
         # Across a hole no hash tells, but a gateway counts its boots, whatever its clock does.
-        boot_beside = partial(self._archive.boot_beside, gateway, seq, enrolment.record_key)
+        boot_beside = partial(self._archive.boot_beside, gateway, seq)
         least = boot_beside("before") if earlier is None else None
         most = boot_beside("after") if later is None else None
         return before and after and (least or 0) <= message.boot <= (message.boot if most is None else most)
@@ -243,7 +243,7 @@ class Intake:
                 elif objection[2] == "refused":
                     reason, detail, disposition = objection
                     if reason == "node_conflict":
-                        self._keep_second(message, stored.sealed, enrolment)
+                        self._keep_second(message, stored.sealed)
                     self._archive.amend(stored, message, disposition, reason)
                     self._archive.count(f"refused:{reason}")
                     words.append(Refused(reason, detail, "refused", stored.gateway, stored.seq))

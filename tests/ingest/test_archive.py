@@ -180,7 +180,7 @@ def test_a_file_that_is_no_archive_is_named_in_one_line(tmp_path: Path) -> None:
     newer = tmp_path / "newer.db"
     Archive.open(newer).close()
     with sqlite3.connect(newer) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="another version"):
         Archive.open(newer)
     text = tmp_path / "text.db"
