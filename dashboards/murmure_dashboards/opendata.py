@@ -8,26 +8,19 @@ from io import StringIO
 
 from murmure_privacy.estimate import Figure
 from murmure_privacy.levels import EXCEEDED, SHARE_OVER
+from murmure_privacy.policies import Rules
 from murmure_privacy.policy import StreamPolicy
-from murmure_privacy.published import printed_name
+from murmure_privacy.published import number, printed_name
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.window import utc
 
-from murmure_dashboards.views import Rules, StreamView
+from murmure_dashboards.views import StreamView
 
 HEADER = (
     *("start_utc", "end_utc", "site", "stream", "quantity", "node", "indicator"),
     *("value", "estimate", "ci95_low", "ci95_high", "unit", "state"),
     *("sigma", "mechanism", "rho_micro", "epsilon", "delta", "protects", "policy", "status", "reason"),
 )
-
-
-def number(value: float | None) -> str:
-    """Returns a number as the file holds it: six decimals at most, no exponent, empty for none."""
-    if value is None:
-        return ""
-    text = f"{value:.6f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
 
 
 def rows(view: StreamView, rules: Rules) -> Iterator[tuple[str, ...]]:

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from murmure_privacy.errors import MurmureError
+from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import opendata, pages
 from murmure_dashboards.config import City
-from murmure_dashboards.views import ArchiveReader, Rules, StreamView, view
+from murmure_dashboards.views import ArchiveReader, StreamView, view
 from murmure_dashboards.wording import LANGUAGES, language
 
 WEEK_DAYS = 7

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from murmure_privacy import policy as policies
-from murmure_privacy.errors import ConfigError
 from murmure_privacy.estimate import Figure, Series
+from murmure_privacy.policies import Rules
 from murmure_privacy.policy import Policy, StreamPolicy
-from murmure_privacy.release import Node, Outcome, Release, Withheld
+from murmure_privacy.release import Node, Outcome, Withheld
 from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import LEVELS, PARTS, Calendar, Window
 
@@ -169,44 +168,6 @@ def _amount(figure: Figure, covered_s: int, fills: Iterable[float | None]) -> Am
         margin=figure.margin,
         publishable=figure.publishable,
     )
-
-
-class Rules:
-    """The signed policies that the archive's nodes name, each parsed once."""
-
-    def __init__(self, archive: ArchiveReader) -> None:
-        self._archive = archive
-        self._known: dict[bytes, Policy | None] = {}
-
-    def of(self, policy_hash: bytes) -> Policy | None:
-        """Returns the policy, or None where the archive lacks it or a later version wrote it: pages then say that they
-        cannot explain it."""
-        if policy_hash not in self._known:
-            text = self._archive.policy(policy_hash)
-            try:
-                self._known[policy_hash] = policies.parse(text, "archive") if text is not None else None
-            except ConfigError:
-                self._known[policy_hash] = None
-        return self._known[policy_hash]
-
-    def levels(self, stream: str, outcomes: Sequence[Outcome]) -> frozenset[str]:
-        """Returns the levels that a stream has, by its nodes and by the policies that these name: some may have no node
-        yet."""
-        found = {outcome.node.level for outcome in outcomes}
-        for policy_hash in {outcome.node.policy for outcome in outcomes}:
-            policy = self.of(policy_hash)
-            part = policy.stream(stream) if policy else None
-            found |= {level for level, _ in part.nodes} if part else set()
-        return frozenset(found)
-
-    def newest(self, stream: str, outcomes: Sequence[Outcome]) -> tuple[Policy, StreamPolicy] | None:
-        """Returns the policy of the last node that was released, and its part for the stream."""
-        released = [outcome.node for outcome in outcomes if isinstance(outcome, Release)]
-        if not released:
-            return None
-        policy = self.of(max(released, key=lambda node: node.end_s).policy)
-        part = policy.stream(stream) if policy else None
-        return (policy, part) if policy and part else None
 
 
 def view(

@@ -1,9 +1,9 @@
 """The centre's memory: an append-only SQLite file in which every node has one place, for ever.
 
 Sealed messages are kept as they arrived; nodes point into them, so that whatever is read from the archive was signed
-by a gateway and is opened again by the wire. Rows of messages, nodes, enrolments, policies, amendments and conflicts
-are never changed nor deleted (triggers see to it); what can be derived from them (`totals`, `streams`) may be updated
-within the same transaction.
+by a gateway and is opened again by the wire. Rows of messages, nodes, enrolments, policies, amendments, annotations
+and conflicts are never changed nor deleted (triggers see to it); what can be derived from them (`totals`, `streams`)
+may be updated within the same transaction.
 
 One process files messages at a time in ordinary life, but nothing breaks if a second one (import, enrol, publish)
 writes beside it: every check that a writer relies on is made inside its own BEGIN IMMEDIATE.
@@ -22,6 +22,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from murmure_privacy import wire
+from murmure_privacy.annotation import Note
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.release import Message, Outcome, Release, Withheld
 
@@ -103,6 +104,16 @@ class StoredPolicy:
     version: int
     toml: bytes
     sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnnotation:
+    """What stewards said of a period of a stream, or took back. `sealed` carries their signatures, `enrolment` is the
+    line of the register whose stewards they are."""
+
+    note: Note
+    sealed: bytes
+    enrolment: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +309,44 @@ class Archive:
         )
         return StoredPolicy(*row) if row else None
 
+    # --- annotations -------------------------------------------------------------------------------------------------
+
+    def put_annotation(self, annotation: StoredAnnotation) -> None:
+        """Files a signed note of stewards (within a transaction); a second one of its site and number is an error."""
+        self._db.execute(
+            "INSERT INTO annotations (site, number, enrolment, sealed) VALUES (?, ?, ?, ?)",
+            (annotation.note.site, annotation.note.number, annotation.enrolment, annotation.sealed),
+        )
+
+    def annotations(self, site: str | None = None) -> list[StoredAnnotation]:
+        """Returns all notes of stewards (on a site), by site and number; `annotation.in_force` says which marks hold.
+
+        Raises ArchiveDamaged if one does not open any more with the keys of its line of the register.
+        """
+        lines = {line.id: line for line in self.enrolment_lines()}
+        found = []
+        for row_site, number, line, sealed in self.annotation_rows(site):
+            name, signers = f"annotation {number} of {row_site}", lines.get(line)
+            if signers is None:
+                raise ArchiveDamaged(_damage_text(self.path, f"{name}: its line of the register is missing"))
+            try:
+                note = wire.open_annotation(sealed, signers.stewards, signers.signatures_required)
+            except WireError as error:
+                raise ArchiveDamaged(_damage_text(self.path, f"{name}: {error}")) from error
+            found.append(StoredAnnotation(note, sealed, line))
+        return found
+
+    def annotation_rows(self, site: str | None = None) -> list[tuple[str, int, int, bytes]]:
+        """Returns (site, number, line of the register, sealed bytes) of all notes (on a site), nothing verified."""
+        return [
+            (str(row[0]), int(row[1]), int(row[2]), bytes(row[3]))
+            for row in self._rows(
+                "SELECT site, number, enrolment, sealed FROM annotations WHERE site = ? OR ? IS NULL "
+                "ORDER BY site, number",
+                *(site, site),
+            )
+        ]
+
     # --- messages ----------------------------------------------------------------------------------------------------
 
     def find(self, gateway: str, seq: int) -> StoredMessage | None:
@@ -322,7 +371,8 @@ class Archive:
         then: a later node of its is filed, and everything that it sent before that is settled and does not wait."""
         return bool(
             self._rows(
-                "SELECT EXISTS (SELECT 1 FROM (SELECT m.gateway, m.seq FROM nodes n JOIN messages m ON m.id = n.message "
+                "SELECT EXISTS (SELECT 1 FROM "
+                "(SELECT m.gateway, m.seq FROM nodes n JOIN messages m ON m.id = n.message "
                 "WHERE n.stream = ? AND n.end_s >= ? ORDER BY n.end_s LIMIT 1) last "
                 "JOIN totals t ON t.gateway = last.gateway WHERE t.settled_seq >= last.seq AND NOT EXISTS "
                 "(SELECT 1 FROM messages w LEFT JOIN amendments a ON a.message = w.id WHERE w.gateway = last.gateway "

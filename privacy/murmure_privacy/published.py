@@ -36,6 +36,14 @@ def unit(node: Node, indicator: str) -> str:
     return {"histogram": "s", "energy": "1"}.get(indicator, QUANTITIES[node.quantity].unit)
 
 
+def number(value: float | None) -> str:
+    """Returns a number as open data and mirrors hold it: six decimals at most, no exponent, empty for none."""
+    if value is None:
+        return ""
+    text = f"{value:.6f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
 def printed_values(node: Node, noised: Noised) -> list[float]:
     """Returns the released figures of one indicator in printed units; counts stay whole numbers."""
     by = divisor(node, noised.indicator)

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 from murmure_dashboards.opendata import rows
 from murmure_dashboards.story import Story, Teller
-from murmure_dashboards.views import Rules, StreamView, view
+from murmure_dashboards.views import StreamView, view
 from murmure_dashboards.wording import language
+from murmure_privacy.policies import Rules
 from murmure_privacy.window import Window
 
 FRENCH = Teller(language("fr"))

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 from murmure_dashboards import pages
 from murmure_dashboards.config import City
-from murmure_dashboards.views import Rules, StreamView, view
+from murmure_dashboards.views import StreamView, view
 from murmure_dashboards.wording import language as spoken
+from murmure_privacy.policies import Rules
 from murmure_privacy.window import Window
 
 REPEATS = 60
