@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cbor2
@@ -162,18 +163,58 @@ def _check(public: bytes, signature: bytes, signed: bytes) -> None:
         raise WireError("bad_signature", "the signature is not by the expected key") from error
 
 
-def _open1(sealed: bytes, public: bytes) -> dict[int, Any]:
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A COSE_Sign1 in canonical form, its payload included, NOT believed: whoever wrote it may be anybody.
+
+    `kid`: the key id, which names the gateway that is said to have signed (`speaker` is its text). `signed`: what
+    the signature covers.
+    """
+
+    kid: bytes
+    signed: bytes
+    signature: bytes
+    payload: Any
+
+    @property
+    def speaker(self) -> str:
+        """Returns whose key to try; a text that no gateway has for one that cannot be."""
+        return self.kid.decode("ascii", "replace")
+
+
+def unwrap(sealed: bytes) -> Envelope:
+    """Returns the parts of a message. Asks nobody and believes nothing; what is inside is looked at by `open_envelope`.
+
+    Raises WireError `oversized`, `malformed` or `not_canonical`, in that order, for what no key can make right.
+    """
     protected, _, payload, signature = _parts(sealed, MESSAGE_LIMIT, _SIGN1, bytes)
-    kid = _kid(protected)
-    _check(public, signature, _encode(["Signature1", protected, b"", payload]))
-    fields = _fields(payload, MESSAGE_LIMIT)
-    if _text(fields.get(2)).encode() != kid:
+    signed = _encode(["Signature1", protected, b"", payload])
+    return Envelope(_kid(protected), signed, signature, _decode(payload, MESSAGE_LIMIT))
+
+
+def open_envelope(envelope: Envelope, public: bytes) -> Message | Health:
+    """Returns what a gateway with this key has said. Raises WireError: `bad_signature` before it looks at a field."""
+    fields = _believed(envelope, public)
+    return _health(fields) if fields.get(1) == _TYPE_HEALTH else _message(fields)
+
+
+def _believed(envelope: Envelope, public: bytes) -> dict[int, Any]:
+    _check(public, envelope.signature, envelope.signed)
+    fields = _map(envelope.payload)
+    if _text(fields.get(2)).encode() != envelope.kid:
         raise WireError("malformed", "the key id is not that of the speaker")
     return fields
 
 
+def _open1(sealed: bytes, public: bytes) -> dict[int, Any]:
+    return _believed(unwrap(sealed), public)
+
+
 def _fields(payload: bytes, limit: int) -> dict[int, Any]:
-    fields = _decode(payload, limit)
+    return _map(_decode(payload, limit))
+
+
+def _map(fields: object) -> dict[int, Any]:
     if not isinstance(fields, dict) or not all(type(key) is int for key in fields):
         raise WireError("malformed", "the payload is not a map with integer keys")
     if fields.get(0) != VERSION:
@@ -352,7 +393,10 @@ def _outcome(item: object, head: Callable[..., Node]) -> Outcome:
 
 def open_message(sealed: bytes, public: bytes) -> Message:
     """Returns the message that `public` signed. Raises WireError for anything else whatever the bytes are."""
-    fields = _open1(sealed, public)
+    return _message(_open1(sealed, public))
+
+
+def _message(fields: dict[int, Any]) -> Message:
     if fields.get(1) != _TYPE_RELEASE:
         raise WireError("malformed", "not a release message")
     _keys(fields, 11)
@@ -475,7 +519,10 @@ def seal_health(health: Health, secret: bytes) -> bytes:
 
 def open_health(sealed: bytes, public: bytes) -> Health:
     """Returns the health report that `public` signed. Raises WireError for anything else."""
-    fields = _open1(sealed, public)
+    return _health(_open1(sealed, public))
+
+
+def _health(fields: dict[int, Any]) -> Health:
     if fields.get(1) != _TYPE_HEALTH:
         raise WireError("malformed", "not a health report")
     _keys(fields, 13)

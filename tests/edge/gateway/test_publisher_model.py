@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from hypothesis.stateful import (
 )
 from murmure_edge.publisher import Publisher
 from murmure_privacy.errors import LedgerDamaged
+from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
+from murmure_privacy.release import Message
+from murmure_privacy.succession import Key, Use, objection, together, uses_in
 from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import digest
 
@@ -49,6 +53,24 @@ POLICIES = st.fixed_dictionaries(
 )
 
 
+class Register:
+    """What a centre keeps of the uses of policies by one gateway, told message by message."""
+
+    def __init__(self, policies: dict[bytes, Policy]) -> None:
+        self._plan_of = cache(lambda policy: plan(policies[policy]))
+        self._uses: dict[Key, Use] = {}
+
+    def hear(self, message: Message) -> str | None:
+        """Returns what stands against a message, and keeps it if nothing does."""
+        new = uses_in(message)
+        objected = objection(new, self._uses.values(), self._plan_of)
+        if objected is None:
+            for use in new:
+                known = self._uses.get(use.key)
+                self._uses[use.key] = use if known is None else together(known, use)
+        return objected
+
+
 class PowerCut(BaseException):
     """Not an error that anybody may catch."""
 
@@ -71,6 +93,7 @@ class Life(RuleBasedStateMachine):
         self.policies: dict[bytes, Policy] = {}
         self.sent: dict[int, bytes] = {}
         self.told, self.paid_when_told = 0, 0
+        self.register, self.heard = Register(self.policies), 0
         self.gateway.publisher.start(self.clock_s)
 
     @initialize(policy=POLICIES)
@@ -170,6 +193,13 @@ class Life(RuleBasedStateMachine):
         if self.told > self.version:
             assert self.paid() == self.paid_when_told
 
+    @invariant()
+    def the_centre_finds_every_policy_in_its_place(self) -> None:
+        """In the order of the numbers; `teardown` asks again in others."""
+        new = self.gateway.messages[self.heard :]
+        self.heard += len(new)
+        assert [word for word in (self.register.hear(message) for message, _ in new) if word] == []
+
     @precondition(lambda self: self.gateway.publisher.owes)
     @rule()
     def room_again(self) -> None:
@@ -177,6 +207,8 @@ class Life(RuleBasedStateMachine):
         assert not self.gateway.publisher.owes
 
     def teardown(self) -> None:
+        backwards = Register(self.policies)
+        assert [word for word in (backwards.hear(message) for message, _ in self.gateway.messages[::-1]) if word] == []
         self.gateway.db.close()
         self.folder.cleanup()
 
