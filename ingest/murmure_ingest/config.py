@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,20 @@ from murmure_privacy.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Files (PEM) of an encrypted line: the `authority` that vouches for the broker, and the centre's own `certificate`
+    with its `key`. Renewed files are read at the next connection."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerConfig:
     """Where the broker listens. `mqtt`: 5, or 4 for a broker that only knows MQTT 3.1.1. `session_expiry_s`: how long
-    the broker keeps messages for a centre that is away (MQTT 5; with 3.1.1 the broker decides)."""
+    the broker keeps messages for a centre that is away (MQTT 5; with 3.1.1 the broker decides). `tls`: None for a plain
+    line on one machine; with it, the broker takes the certificate's name for `client_id`."""
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -21,6 +33,7 @@ class BrokerConfig:
     client_id: str = "murmure-ingest"
     keepalive_s: int = 30
     session_expiry_s: int = 1_209_600
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +58,28 @@ class EnrolmentConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationsConfig:
+    """Where `/metrics` is served while the centre runs. An address beyond the loopback needs `beyond_loopback`: the
+    reason why, in words. `crl`: the broker's list of revoked certificates; `backups`: the folder of the archive's
+    backups; their ages are told if they are named."""
+
+    host: str = "127.0.0.1"
+    port: int = 9871
+    beyond_loopback: str = ""
+    crl: Path | None = None
+    backups: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IngestConfig:
     """The centre. `data_dir` holds archive.db and centre.key; `source` is the file this was read from. Without
-    `enrolment` no gateway can enrol over the network."""
+    `enrolment` no gateway can enrol over the network, without `operations` there is no `/metrics`."""
 
     data_dir: Path
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     enrolment: EnrolmentConfig | None = None
+    operations: OperationsConfig | None = None
     source: str = "ingest.toml"
 
     @property
@@ -69,12 +96,20 @@ _BROKER: dict[str, tuple[type, int, int]] = {
     "keepalive_s": (int, 5, 3600),
     "session_expiry_s": (int, 60, 0xFFFFFFFE),
 }
+_TLS = ("authority", "certificate", "key")
 _ENROLMENT: dict[str, tuple[type, int, int]] = {
     "host": (str, 1, 253),
     "port": (int, 0, 65535),
     "name": (str, 1, 253),
     "broker_host": (str, 1, 253),
     "broker_port": (int, 1, 65535),
+}
+_OPERATIONS: dict[str, tuple[type, int, int]] = {
+    "host": (str, 1, 253),
+    "port": (int, 0, 65535),
+    "beyond_loopback": (str, 1, 1000),
+    "crl": (str, 1, 4096),
+    "backups": (str, 1, 4096),
 }
 _BATCH: dict[str, tuple[type, int, int]] = {"messages": (int, 1, 500), "wait_ms": (int, 1, 10_000)}
 
@@ -87,17 +122,53 @@ def load(path: Path) -> IngestConfig:
         raise ConfigError(str(path), "file", "there is no such file", "copy ingest.example.toml and edit it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "file", f"not TOML ({error})", "compare with ingest.example.toml") from error
-    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment"))
+    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment", "operations"))
     data_dir = table.get("data_dir")
     if not isinstance(data_dir, str) or not data_dir:
         raise ConfigError(str(path), "data_dir", "a folder is missing", 'write data_dir = "/var/lib/murmure-centre"')
     return IngestConfig(
         data_dir=path.parent / data_dir,
-        broker=BrokerConfig(**_section(path, "broker", table, _BROKER)),
+        broker=_broker(path, table),
         batch=BatchConfig(**_section(path, "batch", table, _BATCH)),
         enrolment=(EnrolmentConfig(**_section(path, "enrolment", table, _ENROLMENT)) if "enrolment" in table else None),
+        operations=_operations(path, table),
         source=str(path),
     )
+
+
+def _broker(path: Path, table: dict[str, Any]) -> BrokerConfig:
+    settings = _section(path, "broker", table, _BROKER | dict.fromkeys(_TLS, (str, 1, 4096)))
+    files = {key: path.parent / settings.pop(key) for key in _TLS if key in settings}
+    for key in _TLS:
+        if files and key not in files:
+            mend = "name authority, certificate and key, or none of them"
+            raise ConfigError(str(path), f"broker.{key}", "it is missing", mend)
+    return BrokerConfig(**settings, tls=Tls(**files) if files else None)
+
+
+def _operations(path: Path, table: dict[str, Any]) -> OperationsConfig | None:
+    if "operations" not in table:
+        return None
+    settings = _section(path, "operations", table, _OPERATIONS)
+    for key in ("crl", "backups"):
+        if key in settings:
+            settings[key] = path.parent / settings[key]
+    operations = OperationsConfig(**settings)
+    if not _on_loopback(operations.host) and not operations.beyond_loopback:
+        raise ConfigError(
+            str(path),
+            "operations.host",
+            f"{operations.host} can be reached from other machines, and the page is for operators only",
+            'write host = "127.0.0.1", or say why with beyond_loopback = "…"',
+        )
+    return operations
+
+
+def _on_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _only(path: Path, where: str, table: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -12,19 +12,21 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_ingest.certificates import GATEWAY_ID, Authority, new_private_key, write_file
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.receipts import centre_key, load_secret, write_secret
 from murmure_ingest.rules import PolicyRules
 
-_GATEWAY = re.compile(r"gw-[a-z0-9_-]{1,37}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # one level of a topic, and a common name
 _PORT_KEYS = ("name", "device", "path")
+_SEND_DATA = "send"
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -111,18 +113,24 @@ def enrol_local(
     ports: Sequence[Port] = (),
     policies: Sequence[bytes] = (),
     simulated: bool = False,
+    now: datetime | None = None,
 ) -> Enrolment:
     """Makes a gateway on this machine and registers it: both halves of an enrolment.
 
     Writes into `folder` `gateway.toml`, `trust.toml` and `data/record.key` (0600), files the sealed `policies` as
-    `publish_policy` does, and returns the line of the register. Raises ConfigError for bad names and existing files,
-    RegisterError if the id was ever given away.
+    `publish_policy` does, and returns the line of the register. Where the broker speaks TLS, `send` gets a certificate
+    that begins at `now`. Raises ConfigError for bad names and existing files, RegisterError if the id was ever given
+    away.
     """
     require_slot(archive, gateway, site, quartier, stewards, signatures_required)
     secret, public = wire.new_key()
     data = folder / "data"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_secret(data / "record.key", secret)
+    if config.broker.tls is not None:
+        if now is None:
+            raise ValueError("a certificate begins at an instant: give `now`")
+        _certify(config.data_dir, folder / _SEND_DATA, gateway, now)
     centre = wire.public_key(centre_key(config.data_dir))
     (folder / "gateway.toml").write_text(gateway_toml(gateway, config, ports), "utf-8")
     enrolment = Enrolment(gateway, quartier, site, public, tuple(dict.fromkeys(stewards)), signatures_required)
@@ -134,11 +142,21 @@ def enrol_local(
     return enrolment
 
 
+def _certify(data_dir: Path, folder: Path, gateway: str, now: datetime) -> None:
+    """Writes a gateway's TLS key and certificate, and the authority's, as `murmure edge enrol` does."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority, key = Authority(data_dir, now), new_private_key()
+    certificate = authority.issue_client(key, gateway, now)
+    write_file(folder / "gateway.key", key.encode("ascii"), 0o600)
+    write_file(folder / "gateway.crt", certificate.encode("ascii"), 0o644)
+    write_file(folder / "authority.crt", authority.pem.encode("ascii"), 0o644)
+
+
 def require_slot(
     archive: Archive, gateway: str, site: str, quartier: str, stewards: Sequence[bytes], signatures_required: int
 ) -> None:
     """Raises ConfigError for bad names and numbers, RegisterError if the id was ever given away."""
-    if not _GATEWAY.fullmatch(gateway):
+    if not GATEWAY_ID.fullmatch(gateway):
         raise ConfigError("gateway enrol", gateway, "no gateway id", "write gw- and at most 37 of a-z, 0-9, - and _")
     for key, slug in (("--site", site), ("--quartier", quartier)):
         if not _SLUG.fullmatch(slug):
@@ -161,7 +179,7 @@ def gateway_toml(gateway: str, config: IngestConfig, ports: Sequence[Port]) -> s
         'data = "data"                # gateway.db and record.key: sense only',
         'outbox = "spool/outbox"',
         'inbox = "spool/inbox"',
-        'send_data = "send"           # send.db: send only',
+        f'send_data = "{_SEND_DATA}"           # send.db and gateway.key: send only',
         'trust = "trust.toml"',
         "",
         "[broker]",
@@ -169,6 +187,9 @@ def gateway_toml(gateway: str, config: IngestConfig, ports: Sequence[Port]) -> s
         f"port = {config.broker.port}",
         f"mqtt = {config.broker.mqtt}",
     ]
+    if config.broker.tls is not None:
+        files = (("authority", "authority.crt"), ("certificate", "gateway.crt"), ("key", "gateway.key"))
+        lines += [f'{key} = "{_SEND_DATA}/{name}"' for key, name in files]
     return "\n".join(lines) + "\n" + ports_toml(ports)
 
 
@@ -260,8 +281,7 @@ def sign_policy(toml_path: Path, key_path: Path, out: Path) -> bytes:
     """
     toml = toml_path.read_bytes()
     PolicyRules(toml, str(toml_path))
-    secret = load_secret(key_path)
-    kid = f"steward-{wire.public_key(secret).hex()[:16]}"
+    kid, secret = signer(key_path)
     if not out.exists():
         sealed = wire.seal_policy(toml, [(kid, secret)])
     else:
@@ -271,7 +291,18 @@ def sign_policy(toml_path: Path, key_path: Path, out: Path) -> bytes:
                 str(out), "policy", "it seals other bytes", "give the file it was made from, or another --out"
             )
         sealed = wire.add_signature(sealed, kid, secret)
-    beside = out.with_name(out.name + ".new")
-    beside.write_bytes(sealed)
-    beside.replace(out)
+    write_beside(out, sealed)
     return sealed
+
+
+def signer(key_path: Path) -> tuple[str, bytes]:
+    """Returns the key id and the secret of a steward's key file."""
+    secret = load_secret(key_path)
+    return f"steward-{wire.public_key(secret).hex()[:16]}", secret
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Puts a file in its place at once: nobody finds half of it."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(content)
+    beside.replace(path)

@@ -1,0 +1,349 @@
+"""What a broker needs of the town: mosquitto's configuration, its certificates, its rights and whom it turns away.
+
+`prepare` writes the whole folder and is run again every day: it then renews what is due and leaves the rest alone. The
+authority stays in the centre's data folder; the broker's folder holds what the broker itself must read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import os
+import pwd
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from murmure_privacy.errors import ConfigError
+
+from murmure_ingest.archive import Archive
+from murmure_ingest.broker_files import acl, mosquitto_conf, units
+from murmure_ingest.certificates import (
+    CRL_ALARM_DAYS,
+    CRL_DAYS,
+    OWN_DAYS,
+    Authority,
+    crl_days_left,
+    is_key_of,
+    new_private_key,
+    read_certificate,
+    write_file,
+)
+from murmure_ingest.config import IngestConfig
+
+CRL = "authority.crl"
+RESTART = "restart"
+_SETTINGS, _RENEW, _LOCK = "broker.json", "broker.renew", "broker.lock"
+_CLIENTS = "broker"  # the centre's own certificates, in its data folder
+_ALWAYS = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(
+    r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
+)
+_NO_NAMES = ("0.0.0.0", "::")  # where to listen, not what to reach it by
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked of a broker, kept in the centre's data folder for the renewals. `folder`: its own. `names`: by
+    what it is reached beside what ingest.toml says. `listen`: one address, or "" for all. `workers`: how many ingest
+    processes share the quartiers. `user`: whom the broker runs as, or "" for mosquitto's own."""
+
+    folder: str
+    names: tuple[str, ...] = ()
+    listen: str = ""
+    port: int = 8883
+    workers: int = 1
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was done. `then`: what the broker needs now: "start", "restart", "reload". `toml`: lines for ingest.toml."""
+
+    folder: str
+    did: tuple[str, ...]
+    notes: tuple[str, ...]
+    then: str
+    crl_until: str
+    revoked: int
+    toml: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `days_left` is None for what cannot be read."""
+
+    what: str
+    days_left: float | None
+    good: bool
+    says: str
+
+
+def settings_of(data_dir: Path) -> Settings | None:
+    """Returns what was asked of this centre's broker, None if `broker init` never ran."""
+    try:
+        found: dict[str, Any] = json.loads((data_dir / _SETTINGS).read_text("utf-8"))
+        return Settings(**{**found, "names": tuple(found["names"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        path = data_dir / _SETTINGS
+        raise ConfigError(str(path), "file", "cannot be read", "remove it and run 'murmure broker init DIR'") from error
+
+
+def crl_of(data_dir: Path) -> Path | None:
+    """Returns where the broker reads its revocation list, None if this centre prepared no broker."""
+    settings = settings_of(data_dir)
+    return Path(settings.folder) / CRL if settings else None
+
+
+def crl_alarm(data_dir: Path, now: datetime) -> str | None:
+    """Returns one line if the broker's revocation list ends soon: from then on it refuses every gateway."""
+    path = crl_of(data_dir)
+    left = crl_days_left(path, now) if path else None
+    if path is None or (left is not None and left > CRL_ALARM_DAYS):
+        return None
+    state = "cannot be read" if left is None else "is past its date" if left <= 0 else f"ends in {left:.1f} days"
+    return (
+        f"{path}: {state}; a broker with a list past its date refuses every gateway: "
+        f"run 'murmure broker init {path.parent}' and reload the broker"
+    )
+
+
+def ask_for_renewal(data_dir: Path) -> None:
+    """Lets murmure-broker.path run the renewal at once."""
+    if settings_of(data_dir) is not None:
+        write_file(data_dir / _RENEW, b"", 0o644)
+
+
+def prepare(
+    config: IngestConfig, settings: Settings, revoked: Sequence[str], now: datetime, *, program: str = "murmure"
+) -> Prepared:
+    """Writes or renews everything that a broker reads. `revoked`: gateways that may not speak any more.
+    `program`: what systemd runs to renew it. Raises
+    ConfigError for a name, an address or a folder that does not do."""
+    folder = Path(settings.folder)
+    names = _names(config, settings)
+    owner, notes = _owner(settings)
+    _require(settings)
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(config.data_dir):
+            (config.data_dir / _RENEW).unlink(missing_ok=True)
+            return _prepare(config, settings, names, sorted(revoked), owner, notes, now, program)
+    except PermissionError as error:
+        raise ConfigError(
+            str(error.filename or folder), "folder", "may not be written by this user", "run as root, with sudo"
+        ) from error
+
+
+def _prepare(
+    config: IngestConfig,
+    settings: Settings,
+    names: list[str],
+    revoked: list[str],
+    owner: pwd.struct_passwd,
+    notes: list[str],
+    now: datetime,
+    program: str,
+) -> Prepared:
+    folder, did = Path(settings.folder), list[str]()
+    first = not (folder / "mosquitto.conf").exists()
+    ids = (owner.pw_uid, owner.pw_gid)
+    root = (os.geteuid(), os.getegid())
+
+    def put(name: str, content: str, mode: int = 0o644, ids: tuple[int, int] = root) -> bool:
+        path = folder / name
+        if path.exists() and path.read_bytes() == content.encode():
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, content.encode(), mode, ids)
+        did.append(f"wrote {path}")
+        return True
+
+    authority = Authority(config.data_dir, now)
+    (folder / "state").mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(folder / "state", *ids)
+    put("authority.crt", authority.pem)
+    did += _renew(authority, folder, "broker", names, now, ids, 0o400)
+    clients = config.data_dir / _CLIENTS
+    if not clients.exists():
+        clients.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            home = config.data_dir.stat()
+            os.chown(clients, home.st_uid, home.st_gid)
+    for name in [*_workers(settings), "tail"]:
+        did += _renew(authority, clients, name, [], now, None, 0o600)
+    # Rights are taken from who is revoked by name too: certificates of an earlier version stand in no table.
+    changed = [
+        put("mosquitto.conf", mosquitto_conf(settings, folder, owner.pw_name)),
+        put("acl", acl(_workers(settings), revoked)),
+    ]
+    for gateway in revoked:
+        if authority.revoke(gateway, now):
+            did.append(f"took back the certificates of {gateway}")
+    write_file(folder / CRL, authority.crl(now), 0o644, root)
+    did.append(f"wrote {folder / CRL}, which holds until {now + timedelta(days=CRL_DAYS):%Y-%m-%d %H:%M} UTC")
+    for name, content in units(folder, config, owner, program).items():
+        put(f"systemd/{name}", content)
+    write_file(config.data_dir / _SETTINGS, json.dumps(asdict(settings)).encode(), 0o644)
+    if any(changed) and not first:
+        write_file(folder / RESTART, b"", 0o644, root)
+    then = "start" if first else "restart" if (folder / RESTART).exists() else "reload"
+    files = {"authority": config.data_dir / "authority.crt", "certificate": clients / "ingest.crt"}
+    toml = "".join(f"{key} = {json.dumps(str(path.resolve()))}\n" for key, path in files.items())
+    toml += f"key = {json.dumps(str((clients / 'ingest.key').resolve()))}\n"
+    until = f"{now + timedelta(days=CRL_DAYS):%Y-%m-%dT%H:%M:%SZ}"
+    return Prepared(str(folder), tuple(did), tuple(notes), then, until, len(revoked), toml)
+
+
+def _renew(
+    authority: Authority,
+    folder: Path,
+    name: str,
+    names: list[str],
+    now: datetime,
+    owner: tuple[int, int] | None,
+    mode: int,
+) -> list[str]:
+    """Makes a key once, and its certificate anew when two thirds of its life are over or what it says has changed."""
+    key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
+    found = read_certificate(certificate, authority.pem)
+    if not key.exists():
+        write_file(key, new_private_key().encode("ascii"), mode, owner)
+        found = None
+    if (
+        found is not None
+        and is_key_of(key, certificate)
+        and sorted(found.names) == sorted(names)
+        and now < found.until - timedelta(days=OWN_DAYS) / 3
+    ):
+        return []
+    pem = key.read_text("ascii", "replace")
+    made = authority.issue_broker(pem, names, now) if name == "broker" else authority.issue_client(pem, name, now)
+    write_file(certificate, made.encode("ascii"), 0o644, owner)
+    return [f"{'renewed' if found else 'made'} {certificate}" + (f" for {', '.join(names)}" if names else "")]
+
+
+def _workers(settings: Settings) -> list[str]:
+    return ["ingest", *(f"ingest-{number}" for number in range(2, settings.workers + 1))]
+
+
+def _names(config: IngestConfig, settings: Settings) -> list[str]:
+    """Returns by what the broker may be reached, addresses in their shortest form."""
+    asked = [*settings.names, config.broker.host]
+    if config.enrolment is not None:
+        asked.append(config.enrolment.broker_host)
+    names = dict.fromkeys(_ALWAYS)
+    for name in asked:
+        if name in _NO_NAMES or not name:
+            continue
+        try:
+            names[str(ipaddress.ip_address(name))] = None
+            continue
+        except ValueError:
+            pass
+        if not _HOST.fullmatch(name) or re.fullmatch(r"[\d.]+", name):
+            raise ConfigError("broker init", "--name", f"{name!r} is no host", "write a host name or an address")
+        names[name.lower()] = None
+    return list(names)
+
+
+def _require(settings: Settings) -> None:
+    if settings.listen:
+        try:
+            ipaddress.ip_address(settings.listen)
+        except ValueError as error:
+            mend = "write an address of this machine, or leave --listen out"
+            raise ConfigError("broker init", "--listen", f"{settings.listen!r} is no address", mend) from error
+    for key, value, high in (("--port", settings.port, 65535), ("--workers", settings.workers, 8)):
+        if not 1 <= value <= high:
+            raise ConfigError("broker init", key, f"{value} does not do", f"write a whole number from 1 to {high}")
+    if re.search(r'[\s"\\#%$]', settings.folder):
+        raise ConfigError("broker init", "DIR", f"{settings.folder!r} has blanks or signs", "choose a plain name")
+
+
+def _owner(settings: Settings) -> tuple[pwd.struct_passwd, list[str]]:
+    """Returns whom the broker will run as, and what is to be said about it."""
+    me = pwd.getpwuid(os.geteuid())
+    if os.geteuid() != 0:
+        if settings.user not in ("", me.pw_name):
+            mend = "run as root, with sudo"
+            raise ConfigError("broker init", "--user", f"only root can give files to {settings.user}", mend)
+        return me, [f"not run as root: the files are {me.pw_name}'s, and so must the broker be"]
+    try:
+        owner = pwd.getpwnam(settings.user or "mosquitto")
+    except KeyError as error:
+        name = settings.user or "mosquitto"
+        mend = "install mosquitto (apt-get install mosquitto), or name another with --user"
+        raise ConfigError("broker init", "--user", f"there is no user {name} here", mend) from error
+    notes = []
+    for above in Path(settings.folder).parents:
+        if above.exists() and owner.pw_uid != 0 and not _may_enter(above, owner):
+            notes.append(f"{owner.pw_name} may not enter {above}: choose another DIR, or run 'chmod o+x {above}'")
+    return owner, notes
+
+
+def _may_enter(folder: Path, user: pwd.struct_passwd) -> bool:
+    status = folder.stat()
+    bit = 0o100 if status.st_uid == user.pw_uid else 0o010 if status.st_gid == user.pw_gid else 0o001
+    return bool(status.st_mode & bit)
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Lets one renewal run at a time."""
+    path = data_dir / _LOCK
+    if not path.exists():
+        write_file(path, b"", 0o644)
+    with path.open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def check(folder: Path, now: datetime) -> list[Finding]:
+    """Looks at what a broker reads: certificate and revocation list. Raises ConfigError for no broker's folder."""
+    try:
+        authority = (folder / "authority.crt").read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        mend = "run 'murmure broker init DIR' first"
+        raise ConfigError(str(folder), "authority.crt", "is not there or cannot be read", mend) from error
+    certificate = read_certificate(folder / "broker.crt", authority)
+    left = (certificate.until - now) / timedelta(days=1) if certificate else None
+    return [
+        _finding("certificate", folder / "broker.crt", left, OWN_DAYS / 3 - 7),
+        _finding("revocation list", folder / CRL, crl_days_left(folder / CRL, now), CRL_ALARM_DAYS),
+    ]
+
+
+def _finding(what: str, path: Path, left: float | None, least: float) -> Finding:
+    good = left is not None and left > least
+    if left is None:
+        says = f"{path} cannot be read, or is not this authority's"
+    else:
+        says = f"{path} ended {-left:.1f} days ago" if left <= 0 else f"{path} holds {left:.1f} days more"
+    mend = "" if good else f"; run 'murmure broker init {path.parent}' and reload the broker: it should run every day"
+    return Finding(what, left, good, says + mend)
+
+
+def revoked_in(config: IngestConfig) -> list[str]:
+    """Returns the gateways that the register has revoked; a centre without an archive has none."""
+    if not config.archive.exists():
+        return []
+    register = Archive.open(config.archive, read_only=True)
+    try:
+        return [line.gateway for line in register.enrolments() if line.status == "revoked"]
+    finally:
+        register.close()
+
+
+def renewed(settings: Settings, **changes: object) -> Settings:
+    """Returns the settings with what was given anew; None keeps what was."""
+    return replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
