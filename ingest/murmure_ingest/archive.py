@@ -265,10 +265,15 @@ class Archive:
             (gateway, record_key, statement, signature),
         )
 
-    def rotations(self, gateway: str) -> list[tuple[bytes, bytes, bytes]]:
-        """Returns (record key, statement, signature) of each such word of a gateway, newest first."""
-        query = "SELECT record_key, statement, signature FROM rotations WHERE gateway = ? ORDER BY id DESC"
-        return [(bytes(k), bytes(s), bytes(g)) for k, s, g in self._rows(query, gateway)]
+    def named_keys(self, gateway: str) -> list[bytes]:
+        """Returns the keys that a gateway has named so, newest first."""
+        query = "SELECT record_key FROM rotations WHERE gateway = ? ORDER BY id DESC"
+        return [bytes(key) for (key,) in self._rows(query, gateway)]
+
+    def rotations(self, gateway: str, record_key: bytes) -> list[tuple[bytes, bytes]]:
+        """Returns (statement, signature) of each word by which a gateway named this key, newest first."""
+        query = "SELECT statement, signature FROM rotations WHERE gateway = ? AND record_key = ? ORDER BY id DESC"
+        return [(bytes(statement), bytes(signature)) for statement, signature in self._rows(query, gateway, record_key)]
 
     def lines_of(self, gateway: str) -> list[Enrolment]:
         """Returns every line of the register for a gateway, newest first."""

@@ -43,6 +43,7 @@ from murmure_ingest.certificates import Authority, CertificateError, enrolment_d
 from murmure_ingest.config import EnrolmentConfig, IngestConfig
 from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, trust_toml
 from murmure_ingest.receipts import centre_key
+from murmure_ingest.rotation import file_rotation, require_changeable
 
 VERSION = 1
 _NAME = re.compile(r"[0-9a-f]{16}")
@@ -69,7 +70,8 @@ class Refusal(MurmureError):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a gateway will be when it comes. `replaces`: the gateway whose right to speak ends then."""
+    """What a gateway will be when it comes. `replaces`: the gateway whose right to speak ends then. `rotates`: it is
+    registered, and comes with new keys."""
 
     gateway: str
     site: str
@@ -79,6 +81,7 @@ class Slot:
     ports: tuple[Port, ...]
     simulated: bool = False
     replaces: str | None = None
+    rotates: bool = False
 
 
 class Claims:
@@ -94,7 +97,7 @@ class Claims:
         self._lock = threading.Lock()
 
     def put(self, claim: Claim, slot: Slot, now_s: int) -> None:
-        """Keeps a claim for a gateway that is not registered. It has one at a time: an older one ends."""
+        """Keeps a claim for a gateway. It has one at a time: an older one ends."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM claims WHERE gateway = ?", (slot.gateway,))
@@ -112,12 +115,13 @@ class Claims:
             ).fetchone()
         return None if row is None else (row[0], row[1], _slot(row[2]), row[3], row[4])
 
-    def bind(self, name: str, request: bytes) -> bool:
-        """Binds a claim to the request that uses it. Returns whether it was free, or bound to the same one."""
+    def bind(self, name: str, request: bytes, earlier: bytes | None = None) -> bool:
+        """Binds a claim to the request that uses it. Returns whether it was free, bound to the same one, or to the
+        `earlier` one, in whose place this one comes."""
         with self._lock:
             cursor = self._db.execute(
-                "UPDATE claims SET request = ? WHERE name = ? AND (request IS NULL OR request = ?)",
-                (request, name, request),
+                "UPDATE claims SET request = ? WHERE name = ? AND (request IS NULL OR request IN (?, ?))",
+                (request, name, request, earlier),
             )
         return cursor.rowcount == 1
 
@@ -161,6 +165,17 @@ def offer(archive: Archive, config: IngestConfig, claims: Claims, slot: Slot, no
     require_slot(archive, slot.gateway, slot.site, slot.quartier, slot.stewards, slot.signatures_required)
     if slot.replaces is not None:
         _replaced(archive, slot)
+    return _claimed(config, claims, slot, now)
+
+
+def offer_rotation(archive: Archive, config: IngestConfig, claims: Claims, gateway: str, now: datetime) -> Claim:
+    """Makes the claim with which a registered gateway may change its keys. Raises RegisterError if it may not."""
+    line = require_changeable(archive, gateway)
+    slot = Slot(gateway, line.site, line.quartier, line.stewards, line.signatures_required, ports=(), rotates=True)
+    return _claimed(config, claims, slot, now)
+
+
+def _claimed(config: IngestConfig, claims: Claims, slot: Slot, now: datetime) -> Claim:
     _, fingerprint = enrolment_door(config.data_dir, now)
     claim = new_claim(secrets.token_bytes(SECRET_BYTES), fingerprint)
     claims.forget(int(now.timestamp()))
@@ -251,13 +266,21 @@ class Door:
             return known_answer
         if bound is None and now.timestamp() >= until_s:
             raise Refusal("claim code: it is older than 72 hours; ask the centre for a new one")
+        self._require_kind(slot, fields)
         record_key = self._record_key(fields)
+        # After a power cut a gateway may have sealed more with its old key before it asks again with the same new one.
+        again = slot.rotates and bound is not None and _fields(bound)["record_key"] == fields["record_key"]
+        if slot.rotates and (bound is None or again):
+            self._rotate(slot.gateway, record_key, fields)  # first: no other gateway can spend the code
         certificate = self._authority.issue(str(fields.get("csr")), slot.gateway, now)
-        if not self._claims.bind(fields["claim"], request):
+        if not self._claims.bind(fields["claim"], request, bound if again else None):
             raise Refusal(
                 f"claim code: it was used already, for {slot.gateway}; if not by you, tell the centre to revoke "
                 "that gateway, and ask for a new code"
             )
+        if slot.rotates:
+            body = {"v": VERSION, "gateway": slot.gateway, "certificate": certificate, "authority": self._authority.pem}
+            return self._answered(key, request, body, f"{slot.gateway} has named its new key")
         enrolment = Enrolment(
             slot.gateway, slot.quartier, slot.site, record_key, slot.stewards, slot.signatures_required
         )
@@ -278,12 +301,41 @@ class Door:
             "certificate": certificate,
             "authority": self._authority.pem,
         }
+        return self._answered(key, request, body, f"enrolled {slot.gateway} at {slot.site}")
+
+    def _answered(self, key: bytes, request: bytes, body: dict[str, object], done: str) -> bytes:
+        """Returns the answer to a request that is registered, and keeps it: it is the same for ever."""
         signed = {**body, "proof": proof(key, "centre", self.fingerprint, request, canonical(body))}
         answer = canonical(signed)
         words = six_words(self.fingerprint, request, answer)
-        self._claims.answered(fields["claim"], answer, words)
-        self._say(f"enrolled {slot.gateway} at {slot.site}; its six words: {words}")
+        self._claims.answered(_fields(request)["claim"], answer, words)
+        self._say(f"{done}; its six words: {words}")
         return answer
+
+    def _require_kind(self, slot: Slot, fields: dict[str, Any]) -> None:
+        if slot.rotates and "rotation" not in fields:
+            raise Refusal(
+                f"claim code: it is for new keys of {slot.gateway}, which is enrolled already: type it there, with "
+                "--rotate; for a new gateway ask for a code of 'murmure gateway enrol'"
+            )
+        if not slot.rotates and "rotation" in fields:
+            raise Refusal(
+                f"claim code: it is for a new gateway, {slot.gateway}; to change this one's keys ask for a code of "
+                "'murmure gateway rotate'"
+            )
+
+    def _rotate(self, gateway: str, record_key: bytes, fields: dict[str, Any]) -> None:
+        """Files the gateway's word, signed by its old key, that `record_key` will speak for it."""
+        try:
+            statement, signature = str(fields["rotation"]).encode("ascii"), bytes.fromhex(str(fields.get("signed")))
+        except ValueError as error:
+            raise Refusal("rotation: the request cannot be read; bring both to the same version") from error
+        archive = self._open_archive()
+        try:
+            with archive.transaction():
+                file_rotation(archive, gateway, record_key, statement, signature)
+        finally:
+            archive.close()
 
     def _record_key(self, fields: dict[str, Any]) -> bytes:
         """Returns the gateway's record key, which it has shown that it holds."""
@@ -460,6 +512,7 @@ def _slot_text(slot: Slot) -> str:
             "ports": [[p.name, p.device, p.path, dict(p.streams), dict(p.options)] for p in slot.ports],
             "simulated": slot.simulated,
             "replaces": slot.replaces,
+            "rotates": slot.rotates,
         }
     )
 

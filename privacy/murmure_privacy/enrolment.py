@@ -8,6 +8,7 @@ saw different messages, even where somebody had copied the code.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -22,9 +23,16 @@ HOLDS_S = 72 * 3600
 MESSAGE_LIMIT = 256 * 1024
 """Bytes of a request or an answer; before each go its length, four bytes, big-endian."""
 
+WAITING_LIMIT = 4096
+"""Messages that may wait for their receipts while a gateway changes its keys: six weeks of quarter-hours."""
+
+CHANGES_KEY = b"murmure rotation"
+"""Goes before a statement of rotation where the old key signs it: nothing else that it signs begins so."""
+
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
 _MEANT = str.maketrans("ILO", "110", " -\t\n")
 _GROUP = 5
+_HASH_BYTES = 32  # and of a public key
 
 WORDS = tuple(
     """
@@ -81,6 +89,60 @@ class Claim:
     def key(self) -> bytes:
         """The key of both proofs."""
         return hmac.digest(self.secret, b"murmure enrolment", "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A gateway's word, signed by its `old` record key (Ed25519, 32 bytes, as is `new`), that another one speaks for it.
+
+    `waiting`: the SHA-256 of each message that it has sealed and has no receipt for, in sequence; `first` is the number
+    of the first, or of the next message if none waits. Once the new key has spoken, whatever else the old one signs is
+    not the gateway's.
+    """
+
+    gateway: str
+    old: bytes
+    new: bytes
+    first: int
+    waiting: tuple[bytes, ...]
+
+    @property
+    def newest(self) -> int:
+        """The number of the last message that was sealed before this word, 0 if there is none."""
+        return self.first + len(self.waiting) - 1
+
+    @property
+    def statement(self) -> bytes:
+        """The bytes that are signed, after CHANGES_KEY."""
+        waiting = base64.b64encode(b"".join(self.waiting)).decode("ascii")
+        fields = {"gateway": self.gateway, "old": self.old.hex(), "new": self.new.hex(), "first": self.first}
+        return canonical({**fields, "waiting": waiting})
+
+    def lists(self, seq: int, message_hash: bytes) -> bool:
+        """Returns whether this message is one of those that waited."""
+        at = seq - self.first
+        return 0 <= at < len(self.waiting) and self.waiting[at] == message_hash
+
+
+def read_rotation(statement: bytes) -> Rotation:
+    """Returns the rotation that a statement tells. Raises ValueError for anything that `statement` would not write."""
+    try:
+        fields = json.loads(statement)
+        hashes = base64.b64decode(fields["waiting"], validate=True)
+        found = Rotation(
+            gateway=fields["gateway"],
+            old=bytes.fromhex(fields["old"]),
+            new=bytes.fromhex(fields["new"]),
+            first=fields["first"],
+            waiting=tuple(hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)),
+        )
+        whole = type(found.first) is int and found.first >= 1 and found.statement == statement
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("no statement of rotation") from error
+    sizes = {len(found.old), len(found.new), *map(len, found.waiting)}
+    if not whole or sizes != {_HASH_BYTES} or len(found.waiting) > WAITING_LIMIT:
+        raise ValueError("no statement of rotation")
+    return found
 
 
 def new_claim(secret: bytes, fingerprint: bytes) -> Claim:

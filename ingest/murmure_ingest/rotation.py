@@ -1,0 +1,156 @@
+"""A gateway changes its record key: the old one names its successor, and is over once that has spoken.
+
+The gateway's word (`murmure_privacy.enrolment.Rotation`) is filed when it comes. From then on both keys are believed: a
+power cut on the gateway may leave it with either. The first thing that the new key signs makes it the gateway's key,
+by a line of its own in the register. Of what the old one signed, only the messages that the word lists are still filed,
+for as long as they need to come; whoever has stolen it can say nothing new, not even evidence of a clone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from murmure_privacy import wire
+from murmure_privacy.enrolment import CHANGES_KEY, Rotation, read_rotation
+from murmure_privacy.errors import WireError
+from murmure_privacy.release import Health, Message
+
+from murmure_ingest.archive import Archive, Enrolment
+from murmure_ingest.certificates import holds_key
+from murmure_ingest.gateways import RegisterError
+
+_Letter = TypeVar("_Letter", Message, Health)
+
+
+def require_changeable(archive: Archive, gateway: str) -> Enrolment:
+    """Returns the gateway's line of the register. Raises RegisterError if it may not change its key."""
+    line = archive.enrolment(gateway)
+    if line is None:
+        raise RegisterError(f"gateway {gateway}: the register does not know it; see 'murmure gateway list'")
+    if line.status != "active":
+        raise RegisterError(f"gateway {gateway}: it is revoked; enrol a new one with --replaces {gateway}")
+    if archive.cloned(gateway):
+        raise RegisterError(
+            f"gateway {gateway}: two cards have spoken with its key, and a new key would not tell which is the right "
+            f"one; enrol a new gateway with --replaces {gateway}"
+        )
+    return line
+
+
+def file_rotation(archive: Archive, gateway: str, record_key: bytes, statement: bytes, signature: bytes) -> None:
+    """Files a gateway's word that `record_key`, which it has shown to hold, will speak for it (within a transaction).
+
+    The same word again changes nothing; a later one of the same keys, with more messages, takes its place while the new
+    key has not spoken. Raises RegisterError if it is not this gateway's word, or comes too late.
+    """
+    line = require_changeable(archive, gateway)
+    try:
+        rotation = read_rotation(statement)
+    except ValueError as error:
+        raise RegisterError("rotation: the request cannot be read; bring both to the same version") from error
+    next_key = successor(archive, line)
+    if (rotation.gateway, rotation.new) != (gateway, record_key):
+        raise RegisterError(f"rotation: the request is not {gateway}'s; give each gateway its own code")
+    if rotation.old not in (line.record_key, next_key) or not holds_key(
+        rotation.old, signature, CHANGES_KEY + statement
+    ):
+        raise RegisterError(
+            f"rotation: not signed by the key that speaks for {gateway}: this card is another gateway's, or an older "
+            f"copy; if it is the right one, enrol it anew with --replaces {gateway}"
+        )
+    if any(other.record_key == record_key for other in archive.enrolment_lines()):
+        raise RegisterError("rotation: the new key stands in the register already; ask for a new code")
+    before = _words(archive, gateway, record_key)
+    if before and before[0][0].newest > rotation.newest:
+        raise RegisterError("rotation: the gateway has sent a later request already; this one is not believed")
+    if before and before[0][0].statement == statement:
+        return
+    if rotation.old == next_key:
+        _take_over(archive, line, rotation.old)
+    archive.put_rotation(gateway, record_key, statement, signature)
+
+
+def successor(archive: Archive, line: Enrolment) -> bytes | None:
+    """Returns the key that a gateway has named and that has not spoken yet, None if there is none."""
+    named = archive.named_keys(line.gateway)
+    if not named or any(other.record_key == named[0] for other in archive.lines_of(line.gateway)):
+        return None
+    return named[0]
+
+
+def keys_of(archive: Archive, line: Enrolment) -> list[bytes]:
+    """Returns every key that may have signed for a gateway, the present one first."""
+    lines = (other.record_key for other in archive.lines_of(line.gateway))
+    return list(dict.fromkeys([line.record_key, *archive.named_keys(line.gateway), *lines]))
+
+
+def opened(
+    archive: Archive, line: Enrolment, sealed: bytes, open_as: Callable[[bytes, bytes], _Letter]
+) -> tuple[_Letter, Enrolment]:
+    """Returns what a gateway has signed, and the line of the register by whose key (within a transaction).
+
+    `line` is the gateway's newest. A new key that was named takes over. Raises WireError: `retired_key` for what an
+    earlier key has signed and that did not wait when it ended.
+    """
+    try:
+        return open_as(sealed, line.record_key), line
+    except WireError as error:
+        if error.reason != "bad_signature":
+            raise
+        stranger = error
+    next_key = successor(archive, line)
+    if next_key is not None and (letter := _opened(sealed, next_key, open_as)) is not None:
+        return letter, _take_over(archive, line, next_key)
+    for earlier in archive.lines_of(line.gateway):
+        letter = _opened(sealed, earlier.record_key, open_as)
+        if isinstance(letter, Message) and _awaited(archive, line, letter, wire.digest(sealed)):
+            return letter, earlier
+        if letter is not None:
+            raise WireError("retired_key", "the gateway has another key now, and this did not wait when it came")
+    raise stranger
+
+
+def unsigned_changes(archive: Archive) -> Iterator[str]:
+    """Yields a line for each key in the register that took over without a word by the one before it."""
+    present: dict[str, list[bytes]] = {}
+    for line in archive.enrolment_lines():
+        keys = present.setdefault(line.gateway, [line.record_key])
+        if line.record_key == keys[-1]:
+            continue
+        if not any(
+            rotation.gateway == line.gateway
+            and rotation.old in keys
+            and holds_key(rotation.old, signature, CHANGES_KEY + rotation.statement)
+            for rotation, signature in _words(archive, line.gateway, line.record_key)
+        ):
+            yield f"{line.gateway}: line {line.id} of the register has a key that the one before it did not name"
+        keys.append(line.record_key)
+
+
+def _opened(sealed: bytes, key: bytes, open_as: Callable[[bytes, bytes], _Letter]) -> _Letter | None:
+    try:
+        return open_as(sealed, key)
+    except WireError:
+        return None
+
+
+def _take_over(archive: Archive, line: Enrolment, record_key: bytes) -> Enrolment:
+    archive.forget_health(line.gateway)  # whoever has the old key may have dated it so that no later one counts
+    return archive.enrol(replace(line, record_key=record_key))
+
+
+def _words(archive: Archive, gateway: str, record_key: bytes) -> list[tuple[Rotation, bytes]]:
+    """Returns what was said when this key was named, and the signature, newest first: a gateway asks again after a
+    power cut."""
+    return [(read_rotation(statement), signature) for statement, signature in archive.rotations(gateway, record_key)]
+
+
+def _awaited(archive: Archive, line: Enrolment, message: Message, message_hash: bytes) -> bool:
+    """Returns whether a message by an earlier key was waiting when the present one was named, or is settled already."""
+    known = archive.find(line.gateway, message.seq)
+    if known is not None and known.hash == message_hash:
+        return True
+    words = _words(archive, line.gateway, line.record_key)
+    return bool(words) and words[0][0].lists(message.seq, message_hash)
