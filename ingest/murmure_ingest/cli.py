@@ -91,9 +91,10 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _config(tail)
     _json(tail, "one JSON object per node, one per line")
 
-    from murmure_ingest import broker_cli
+    from murmure_ingest import annotation_cli, broker_cli
 
     broker_cli.register(groups)
+    annotation_cli.register(groups)
 
     # The group is the kernel's; without it (a test of this file alone) it is made here.
     policy = getattr(groups, "murmure_policy", None) or _group(groups, "policy", "the steward's document")
@@ -123,6 +124,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 _EXAMPLES = {
     "ingest": "example: murmure ingest run --config ingest.toml",
     "gateway": "example: murmure gateway list --config ingest.toml",
+    "annotation": "example: murmure annotation list --config ingest.toml",
     "broker": "example: murmure broker check /var/lib/murmure-broker",
     "policy": "example: murmure policy publish policy.cose --config ingest.toml",
 }

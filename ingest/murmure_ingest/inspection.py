@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from murmure_privacy import wire
+from murmure_privacy.annotation import Note
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.release import Message
 from murmure_privacy.window import utc
 
+from murmure_ingest.annotations import objection, streams_of
 from murmure_ingest.archive import FIRST_HEAD, Archive, Enrolment, StoredMessage, charge_of, index_row, next_head
 from murmure_ingest.budgets import Budgets
 from murmure_ingest.rules import PolicyRules
@@ -30,6 +32,7 @@ class Report:
     messages: int = 0
     nodes: int = 0
     policies: int = 0
+    annotations: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     left_out: int = 0
@@ -73,6 +76,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
     if archive.node_count() != report.nodes:
         report.add(f"index: it holds {archive.node_count()} nodes, the filed messages {report.nodes}")
     _check_letters(archive, lines.values(), report)
+    _check_annotations(archive, lines, report)
     _check_budgets(archive, budgets, report)
     return report
 
@@ -182,6 +186,29 @@ def _check_letters(archive: Archive, lines: Iterable[Enrolment], report: Report)
     for health in archive.health():
         if not any(_opens(wire.open_health, health.sealed, key) for key in keys[health.gateway]):
             report.add(f"health of {health.gateway}: it does not open")
+
+
+def _check_annotations(archive: Archive, lines: Mapping[int, Enrolment], report: Report) -> None:
+    """Each is signed by the stewards of its line, and follows from those before it on its site."""
+    before: dict[str, list[Note]] = defaultdict(list)
+    for site, number, line, sealed in archive.annotation_rows():
+        report.annotations += 1
+        name = f"annotation {number} of {site}"
+        signers = lines.get(line)
+        if signers is None or signers.site != site:
+            report.add(f"{name}: the register has no such line for this site")
+            continue
+        try:
+            note = wire.open_annotation(sealed, signers.stewards, signers.signatures_required)
+        except WireError as error:
+            report.add(f"{name}: it does not open: {error}")
+            continue
+        if (note.site, note.number) != (site, number):
+            report.add(f"{name}: it says of itself {note.number} of {note.site}")
+        wrong = objection(note, before[site], streams_of(archive, site))
+        if wrong is not None:
+            report.add(f"{name}: {wrong.key}: {wrong.problem}")
+        before[site].append(note)
 
 
 def _opens(opened_as: Callable[[bytes, bytes], object], sealed: bytes, key: bytes) -> bool:

@@ -96,7 +96,18 @@ _ROTATIONS: Step = (
     *only_grows("rotations"),
 )
 
-STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS)
+# What stewards say afterwards of a period of a stream, under the line of the register whose stewards signed it.
+_ANNOTATIONS: Step = (
+    """CREATE TABLE annotations (
+  site TEXT NOT NULL, number INTEGER NOT NULL,
+  enrolment INTEGER NOT NULL REFERENCES enrolments (id),
+  sealed BLOB NOT NULL,
+  PRIMARY KEY (site, number)
+) STRICT, WITHOUT ROWID""",
+    *only_grows("annotations"),
+)
+
+STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS)
 """Statements that lead from version n to n + 1, at place n."""
 
 

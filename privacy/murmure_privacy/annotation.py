@@ -6,6 +6,7 @@ numbered together, 1, 2, 3 … for each site, and all stay on file.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 CAUSES = ("device_fault", "calibration", "obstructed", "moved", "works", "other")
@@ -43,3 +44,11 @@ class Withdrawal:
 
 
 Note = Annotation | Withdrawal
+
+
+def in_force(notes: Iterable[Note], now_s: int) -> list[Annotation]:
+    """Returns the marks that hold as of `now_s`: issued by then, and not taken back by then. In the order of `notes`,
+    which may be of several sites."""
+    known = [note for note in notes if note.issued_s <= now_s]
+    taken_back = {(note.site, note.withdraws) for note in known if isinstance(note, Withdrawal)}
+    return [note for note in known if isinstance(note, Annotation) and (note.site, note.number) not in taken_back]
