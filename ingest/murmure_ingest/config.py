@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from murmure_privacy.errors import ConfigError
 
@@ -71,15 +72,30 @@ class OperationsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorConfig:
+    """Where the archive is mirrored. `url`: of the database, without `/api/…`. `org`, `bucket`: for InfluxDB;
+    VictoriaMetrics drops both. `token_file`: holds the token, None where none is asked for. `timeout_s`: how long one
+    request may take."""
+
+    url: str
+    org: str = "murmure"
+    bucket: str = "murmure"
+    token_file: Path | None = None
+    timeout_s: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class IngestConfig:
     """The centre. `data_dir` holds archive.db and centre.key; `source` is the file this was read from. Without
-    `enrolment` no gateway can enrol over the network, without `operations` there is no `/metrics`."""
+    `enrolment` no gateway can enrol over the network, without `operations` there is no `/metrics`, without `mirror`
+    nothing is mirrored."""
 
     data_dir: Path
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     enrolment: EnrolmentConfig | None = None
     operations: OperationsConfig | None = None
+    mirror: MirrorConfig | None = None
     source: str = "ingest.toml"
 
     @property
@@ -111,6 +127,13 @@ _OPERATIONS: dict[str, tuple[type, int, int]] = {
     "crl": (str, 1, 4096),
     "backups": (str, 1, 4096),
 }
+_MIRROR: dict[str, tuple[type, int, int]] = {
+    "url": (str, 1, 1000),
+    "org": (str, 1, 100),
+    "bucket": (str, 1, 100),
+    "token_file": (str, 1, 4096),
+    "timeout_s": (int, 1, 600),
+}
 _BATCH: dict[str, tuple[type, int, int]] = {"messages": (int, 1, 500), "wait_ms": (int, 1, 10_000)}
 
 
@@ -122,7 +145,7 @@ def load(path: Path) -> IngestConfig:
         raise ConfigError(str(path), "file", "there is no such file", "copy ingest.example.toml and edit it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "file", f"not TOML ({error})", "compare with ingest.example.toml") from error
-    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment", "operations"))
+    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment", "operations", "mirror"))
     data_dir = table.get("data_dir")
     if not isinstance(data_dir, str) or not data_dir:
         raise ConfigError(str(path), "data_dir", "a folder is missing", 'write data_dir = "/var/lib/murmure-centre"')
@@ -132,6 +155,7 @@ def load(path: Path) -> IngestConfig:
         batch=BatchConfig(**_section(path, "batch", table, _BATCH)),
         enrolment=(EnrolmentConfig(**_section(path, "enrolment", table, _ENROLMENT)) if "enrolment" in table else None),
         operations=_operations(path, table),
+        mirror=_mirror(path, table),
         source=str(path),
     )
 
@@ -162,6 +186,29 @@ def _operations(path: Path, table: dict[str, Any]) -> OperationsConfig | None:
             'write host = "127.0.0.1", or say why with beyond_loopback = "…"',
         )
     return operations
+
+
+def _mirror(path: Path, table: dict[str, Any]) -> MirrorConfig | None:
+    if "mirror" not in table:
+        return None
+    settings = _section(path, "mirror", table, _MIRROR)
+    if "token_file" in settings:
+        settings["token_file"] = path.parent / settings["token_file"]
+    url = settings.get("url", "")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and not (parts.username or parts.query)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(
+            str(path), "mirror.url", f"{url!r} is no address of a database", 'write url = "http://127.0.0.1:8428"'
+        )
+    if "token_file" in settings and parts.scheme == "http" and not _on_loopback(parts.hostname or ""):
+        raise ConfigError(
+            str(path), "mirror.url", "the token would cross the network for all to read", "write https:// there"
+        )
+    return MirrorConfig(**settings)
 
 
 def _on_loopback(host: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from murmure_ingest.config import BatchConfig, BrokerConfig, load
+from murmure_ingest.config import BatchConfig, BrokerConfig, MirrorConfig, load
 from murmure_privacy.errors import ConfigError
 
 
@@ -68,3 +68,41 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     """The example file is the mend."""
     with pytest.raises(ConfigError, match=r"copy ingest\.example\.toml"):
         load(tmp_path / "none.toml")
+
+
+def test_a_mirror_is_named_by_the_address_of_its_database(tmp_path: Path) -> None:
+    """Only `url` must be given; the example shows the defaults of the rest, and without the table there is none."""
+    path = tmp_path / "ingest.toml"
+    path.write_text('data_dir = "x"\n[mirror]\nurl = "https://tsdb.example/influx"\ntoken_file = "t"\ntimeout_s = 3\n')
+    assert load(path).mirror == MirrorConfig(
+        "https://tsdb.example/influx", "murmure", "murmure", tmp_path / "t", timeout_s=3
+    )
+    example = load(Path(__file__).parents[2] / "ingest" / "ingest.example.toml").mirror
+    assert example == MirrorConfig("http://127.0.0.1:8428")
+    path.write_text('data_dir = "x"\n')
+    assert load(path).mirror is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("", "url"),
+        ('url = "127.0.0.1:8428"', "url"),
+        ('url = "ftp://127.0.0.1"', "url"),
+        ('url = "http://"', "url"),
+        ('url = "http://[::1"', "url"),
+        ('url = "http://me:secret@127.0.0.1"', "url"),
+        ('url = "http://127.0.0.1/?db=x"', "url"),
+        ('url = "http://tsdb.example"\ntoken_file = "t"', "url"),
+        ('url = "http://127.0.0.1"\ntoken = "t"', "token"),
+        ('url = "http://127.0.0.1"\ntimeout_s = 0', "timeout_s"),
+    ],
+)
+def test_a_mirror_that_cannot_be_reached_safely_is_refused(text: str, key: str, tmp_path: Path) -> None:
+    """An address is http or https without a password in it, and a token never crosses a network readable."""
+    path = tmp_path / "ingest.toml"
+    path.write_text(f'data_dir = "x"\n[mirror]\n{text}\n')
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    assert (refused.value.file, refused.value.key) == (str(path), f"mirror.{key}")
+    assert "\n" not in str(refused.value)
