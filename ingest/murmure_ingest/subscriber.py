@@ -9,9 +9,13 @@ on the new one.
 from __future__ import annotations
 
 import secrets
+import ssl
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from threading import Event
 
@@ -24,6 +28,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from murmure_ingest.archive import Archive, ArchiveFull
+from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
 from murmure_ingest.intake import Duplicate, Intake, Refused, Stored, Word
 from murmure_ingest.meter import Meter
@@ -35,6 +40,8 @@ _WATCH_S = 1.0
 _RETRY_FULL_S = 5.0
 _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all strangers; it is counted always
 _RETRY_BROKER_S = (1, 30)
+_OTHER_NAME = (62, 64)  # OpenSSL's verdicts on a certificate: other host, other address; then: past its date
+_PAST = 10
 _WINDOW_BATCHES = 4  # unacknowledged messages in flight, in batches: a window below one batch would stall for ever
 
 Say = Callable[[str], None]
@@ -58,11 +65,20 @@ class _Link:
     """One paho client: connects for ever, counts connections, says once what changed."""
 
     def __init__(
-        self, broker: BrokerConfig, client_id: str, *, lasting: bool, window: int, topics: list[str], say: Say
+        self,
+        broker: BrokerConfig,
+        client_id: str,
+        *,
+        source: str,
+        lasting: bool,
+        window: int,
+        topics: list[str],
+        say: Say,
     ):
         self.arrivals: SimpleQueue[_Arrival | _Connected] = SimpleQueue()
         self.connection = 0
         self.connected = False
+        self._answered = False  # a CONNACK came on this connection, whatever it says
         self._broker, self._lasting, self._window = broker, lasting, window
         self._topics, self._say, self._was = topics, say, ""
         self._five = broker.mqtt == 5
@@ -73,6 +89,10 @@ class _Link:
             clean_session=None if self._five else not lasting,
             manual_ack=True,
         )
+        self._tls: ssl.SSLContext | None = None
+        if broker.tls is not None:
+            self._tls = client_context(broker.tls, source, datetime.now(UTC))
+            self._client.tls_set_context(self._tls)
         self._client.reconnect_delay_set(*_RETRY_BROKER_S)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
@@ -121,6 +141,7 @@ class _Link:
         return f"broker {self._broker.host}:{self._broker.port}"
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: object, _properties: object) -> None:
+        self._answered = True
         if getattr(reason, "is_failure", False):
             self._tell(f"{self._where()}: refused the connection ({reason}); trying again")
             return
@@ -131,14 +152,46 @@ class _Link:
         self.arrivals.put(_Connected(self.connection))
 
     def _on_connect_fail(self, _client: object, _data: object) -> None:
-        self._tell(f"{self._where()}: no answer; trying again")
+        self._tell(f"{self._where()}: {self._reason(sys.exception())}; trying again")
+        self._reread()
 
     def _on_disconnect(
         self, _client: object, _data: object, _flags: object, reason: object, _properties: object
     ) -> None:
         self.connected = False
+        answered, self._answered = self._answered, False
         if getattr(reason, "is_failure", False):
-            self._tell(f"{self._where()}: connection lost ({reason}); trying again")
+            if answered:
+                why = f"connection lost ({reason})"
+            elif self._tls is None:
+                why = f"it ends the connection unasked ({reason}); if it speaks TLS, name certificate and key"
+            else:
+                why = (
+                    f"it ends the connection before it accepts it ({reason}): this certificate was taken back, or the "
+                    "broker's revocation list is past its date; see 'murmure broker check DIR'"
+                )
+            self._tell(f"{self._where()}: {why}; trying again")
+        self._reread()
+
+    def _reason(self, error: BaseException | None) -> str:
+        """Returns why no connection came about. paho calls back while it handles the error, and keeps it to itself."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            if error.verify_code in _OTHER_NAME:
+                renew = f"run 'murmure broker init DIR --name {self._broker.host}' and reload the broker"
+                return f"its certificate is not for {self._broker.host}; {renew}"
+            if error.verify_code == _PAST:
+                return "its certificate is past its date; run 'murmure broker init DIR' and reload the broker"
+            authority = self._broker.tls.authority if self._broker.tls else ""
+            return f"its certificate is not from {authority}; another broker answers, or that file is another town's"
+        if isinstance(error, ssl.SSLError):
+            return f"it does not speak TLS as we do ({error.reason or 'no reason'}); check the port"
+        return "no answer"
+
+    def _reread(self) -> None:
+        """Takes a renewed certificate for the next connection; while its files are changing, the old one does."""
+        if self._tls is not None and self._broker.tls is not None:
+            with suppress(OSError, ssl.SSLError):
+                self._tls.load_cert_chain(self._broker.tls.certificate, self._broker.tls.key)
 
     def _on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         try:
@@ -166,6 +219,7 @@ class Subscriber:
         self._link = _Link(
             config.broker,
             config.broker.client_id,
+            source=config.source,
             lasting=True,
             window=window,
             topics=[RELEASES, HEALTH],
@@ -288,7 +342,15 @@ def tail(config: IngestConfig, archive: Archive, show: Callable[[Message], None]
     Listens beside the centre, with a name of its own, and changes nothing. A message that does not verify is skipped.
     """
     client_id = f"murmure-tail-{secrets.token_hex(6)}"
-    link = _Link(config.broker, client_id, lasting=False, window=1000, topics=[RELEASES], say=say)
+    link = _Link(
+        _of_tail(config),
+        client_id,
+        source=config.source,
+        lasting=False,
+        window=1000,
+        topics=[RELEASES],
+        say=say,
+    )
     link.start()
     try:
         while not stop.is_set():
@@ -311,3 +373,12 @@ def tail(config: IngestConfig, archive: Archive, show: Callable[[Message], None]
             show(message)
     finally:
         link.stop()
+
+
+def _of_tail(config: IngestConfig) -> BrokerConfig:
+    """Returns the broker as `tail` uses it: with the centre's own certificate it would take the centre's place."""
+    tls = config.broker.tls
+    if tls is None:
+        return config.broker
+    own = replace(tls, certificate=tls.certificate.with_name("tail.crt"), key=tls.key.with_name("tail.key"))
+    return replace(config.broker, tls=own)
