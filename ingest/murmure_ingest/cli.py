@@ -29,12 +29,6 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     courier.add_argument("folder", metavar="DIR", help="folder of *.cose files, or one that holds outbox/ and inbox/")
     _config(courier)
     _json(courier)
-    verify = _leaf(
-        ingest, "verify", _verify, "check everything in an archive again", "murmure ingest verify --archive archive.db"
-    )
-    verify.add_argument("--archive", required=True, metavar="FILE", help="the archive.db of a centre")
-    _json(verify)
-
     gateway = _group(groups, "gateway", "the register: who may speak")
     enrol = _leaf(
         gateway,
@@ -91,8 +85,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _config(tail)
     _json(tail, "one JSON object per node, one per line")
 
-    from murmure_ingest import annotation_cli, broker_cli
+    from murmure_ingest import archive_cli, annotation_cli, broker_cli
 
+    archive_cli.register(ingest)
     broker_cli.register(groups)
     annotation_cli.register(groups)
 
@@ -237,31 +232,6 @@ def _import(args: argparse.Namespace) -> int:
         for reason, count in sorted(reasons.items()):
             print(f"  refused: {reason}: {count}")
     return 1 if reasons.keys() - {"stale_health"} else 0  # a stick that comes twice brings the same report
-
-
-def _verify(args: argparse.Namespace) -> int:
-    import json
-    from dataclasses import asdict
-    from pathlib import Path
-
-    from murmure_ingest.archive import Archive
-    from murmure_ingest.inspection import inspect
-    from murmure_ingest.rules import RuleBook
-
-    archive = Archive.open(Path(args.archive), read_only=True)
-    report = inspect(archive, RuleBook(archive))
-    if args.json:
-        print(json.dumps({"archive": args.archive, "sound": not report.findings, **asdict(report)}))
-    else:
-        print(f"{report.messages} messages, {report.nodes} nodes, {report.policies} policies")
-        for gateway, missing in report.gaps.items():
-            print(f"{gateway}: {missing} messages have not come yet; each receipt asks for them again")
-        for finding in report.findings:
-            print(finding)
-        if report.left_out:
-            print(f"… and {report.left_out} more")
-        print("sound" if not report.findings else "not sound: restore this file from a backup")
-    return 1 if report.findings else 0
 
 
 def _enrol(args: argparse.Namespace) -> int:

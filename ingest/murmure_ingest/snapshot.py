@@ -28,15 +28,16 @@ def snapshot(source: Path, target: Path, check: Callable[[Path], None] = lambda 
             copy.execute("PRAGMA journal_mode = DELETE")  # at rest it is one file, and readable where nobody may write
         beside.chmod(source.stat().st_mode & 0o777)
         check(beside)
-        _sync(beside)
+        sync(beside)
         beside.replace(target)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Makes what was written to a file, or the names in a folder, outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
