@@ -338,6 +338,8 @@ class Archive:
                 note = wire.open_annotation(sealed, signers.stewards, signers.signatures_required)
             except WireError as error:
                 raise ArchiveDamaged(_damage_text(self.path, f"{name}: {error}")) from error
+            if (note.site, note.number) != (row_site, number):
+                raise ArchiveDamaged(_damage_text(self.path, f"{name}: it says of itself {note.number} of {note.site}"))
             found.append(StoredAnnotation(note, sealed, line))
         return found
 
