@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from urllib.request import urlopen
 
 import pytest
 from hypothesis import settings
@@ -21,6 +27,7 @@ PROGRAMS = {
     "strace": "strace",
     "mbpoll": "mbpoll",
     "systemd": "systemd-analyze",
+    "victoria": "victoria-metrics",
 }
 PACKAGES = {"systemd-analyze": "systemd"}  # where it is not the program's own name
 # Debian keeps daemons where an ordinary user's PATH does not look.
@@ -67,3 +74,81 @@ def power_loss() -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class Victoria:
+    """Debian's VictoriaMetrics on the loopback, with its data in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it on what it has; waits until it answers."""
+        program = shutil.which("victoria-metrics", path=SEARCH_PATH)
+        assert program
+        with (self._folder / "victoria.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    program,
+                    f"-httpListenAddr=127.0.0.1:{self.port}",
+                    f"-storageDataPath={self._folder / 'victoria'}",
+                    "-dedup.minScrapeInterval=1ms",
+                    "-retentionPeriod=100y",
+                    "-memory.allowedBytes=256MB",
+                    "-loggerLevel=ERROR",
+                ],
+                stderr=log,
+            )
+        for _ in range(600):
+            try:
+                self.get("/health")
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError("VictoriaMetrics does not answer")
+
+    def kill(self) -> None:
+        """Ends it as a power cut does."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def empty(self) -> None:
+        """Forgets everything; it must not be running."""
+        shutil.rmtree(self._folder / "victoria")
+
+    def get(self, path: str) -> bytes:
+        """Returns what it answers."""
+        with urlopen(f"{self.url}{path}", timeout=20) as answer:
+            body: bytes = answer.read()
+        return body
+
+    def samples(self) -> dict[tuple[str, str, str, str, str, int], list[float]]:
+        """Returns every value of every sample of ours, by (metric, site, stream, node, indicator, second)."""
+        self.get("/internal/force_flush")
+        found: dict[tuple[str, str, str, str, str, int], list[float]] = {}
+        for line in self.get('/api/v1/export?match[]={__name__=~"murmure_.*"}').splitlines():
+            series = json.loads(line)
+            labels = dict(series["metric"])
+            key = tuple(labels.pop(name) for name in ("__name__", "site", "stream", "node", "indicator"))
+            assert labels == {}, labels
+            for at_ms, value in zip(series["timestamps"], series["values"], strict=True):
+                assert at_ms % 1000 == 0
+                found.setdefault((*key, at_ms // 1000), []).append(value)
+        return found
+
+
+@pytest.fixture
+def victoria(tmp_path: Path) -> Iterator[Victoria]:
+    """Debian's VictoriaMetrics, running and empty (marker `victoria`)."""
+    database = Victoria(tmp_path)
+    database.start()
+    yield database
+    database.kill()

@@ -58,6 +58,8 @@ LIBRARIES: dict[str, set[str]] = {
     "serial": {"murmure_edge/serial_link.py"},
     "paho": {"murmure_edge/uplink.py", "murmure_ingest/subscriber.py"},
     "iotcore": {"murmure_ingest/embedded_broker.py"},
+    "influxdb_client": {"murmure_ingest/influx.py"},
+    "urllib3": {"murmure_ingest/influx.py"},  # influxdb_client's own transport, whose errors it lets through
     "jinja2": {"murmure_dashboards/pages.py"},
     "rich": {"murmure/progress.py", "murmure_edge/doctor/screen.py"},
     "segno": {"murmure_ingest/cli.py"},
@@ -72,6 +74,7 @@ CLOCK_HOMES = {
     "murmure_edge/send.py",
     "murmure_ingest/subscriber.py",
     "murmure_ingest/enrolment.py",
+    "murmure_ingest/mirror_cli.py",
     "murmure_edge/enrol.py",
 }
 CLOCKS = re.compile(

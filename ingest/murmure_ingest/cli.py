@@ -85,9 +85,10 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _config(tail)
     _json(tail, "one JSON object per node, one per line")
 
-    from murmure_ingest import archive_cli, annotation_cli, broker_cli
+    from murmure_ingest import annotation_cli, archive_cli, broker_cli, mirror_cli
 
     archive_cli.register(ingest)
+    mirror_cli.register(ingest)
     broker_cli.register(groups)
     annotation_cli.register(groups)
 
