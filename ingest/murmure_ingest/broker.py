@@ -12,14 +12,15 @@ import json
 import os
 import pwd
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
-from murmure_privacy.errors import ConfigError
+from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import Archive
 from murmure_ingest.broker_files import acl, mosquitto_conf, units
@@ -41,6 +42,7 @@ RESTART = "restart"
 _SETTINGS, _RENEW, _LOCK = "broker.json", "broker.renew", "broker.lock"
 _CLIENTS = "broker"  # the centre's own certificates, in its data folder
 _ALWAYS = ("localhost", "127.0.0.1", "::1")
+_ALARM_EVERY_S = 6 * 3600.0
 _HOST = re.compile(
     r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
 )
@@ -121,11 +123,51 @@ def ask_for_renewal(data_dir: Path) -> None:
         write_file(data_dir / _RENEW, b"", 0o644)
 
 
+def watch_crl(data_dir: Path, now: Callable[[], datetime], stop: Event, say: Callable[[str], None]) -> None:
+    """Says so, at once and some times a day, if the broker's revocation list ends soon; on a thread, until `stop`."""
+
+    def watch() -> None:
+        while True:
+            try:
+                alarm = crl_alarm(data_dir, now())
+            except MurmureError as error:
+                alarm = str(error)
+            if alarm:
+                say(alarm)
+            if stop.wait(_ALARM_EVERY_S):
+                return
+
+    Thread(target=watch, name="crl", daemon=True).start()
+
+
+def turn_away(config: IngestConfig, gateway: str, now: datetime) -> list[str]:
+    """Takes a revoked gateway's certificates back and keeps it out of the broker. Returns lines that say what was done.
+
+    Where this user may not write the broker's folder, murmure-broker.path does it within seconds.
+    """
+    taken = Authority(config.data_dir, now).revoke(gateway, now) if (config.data_dir / "authority.key").exists() else 0
+    lines = [f"certificates taken back: {taken}"]
+    settings = settings_of(config.data_dir)
+    if settings is None:
+        return [*lines, "this centre prepared no broker ('murmure broker init'): end its connection there yourself"]
+    try:
+        prepare(config, settings, revoked_in(config), now)
+        lines.append(f"{settings.folder}/{CRL} and {settings.folder}/acl turn it away from now on")
+    except MurmureError as error:
+        lines.append(f"not written here: {error}; murmure-broker.path does it, or 'murmure broker init' as root")
+    ask_for_renewal(config.data_dir)
+    lines.append(
+        "its open connection ends when the broker restarts: murmure-broker.path sees to it; without systemd, "
+        f"restart mosquitto and remove {settings.folder}/{RESTART}"
+    )
+    return lines
+
+
 def prepare(
-    config: IngestConfig, settings: Settings, revoked: Sequence[str], now: datetime, *, program: str = "murmure"
+    config: IngestConfig, settings: Settings, revoked: Sequence[str], now: datetime, *, program: str | None = None
 ) -> Prepared:
     """Writes or renews everything that a broker reads. `revoked`: gateways that may not speak any more.
-    `program`: what systemd runs to renew it. Raises
+    `program`: what systemd runs to renew it; without, its units stay as they are. Raises
     ConfigError for a name, an address or a folder that does not do."""
     folder = Path(settings.folder)
     names = _names(config, settings)
@@ -135,12 +177,10 @@ def prepare(
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(config.data_dir):
-            (config.data_dir / _RENEW).unlink(missing_ok=True)
             return _prepare(config, settings, names, sorted(revoked), owner, notes, now, program)
-    except PermissionError as error:
-        raise ConfigError(
-            str(error.filename or folder), "folder", "may not be written by this user", "run as root, with sudo"
-        ) from error
+    except OSError as error:
+        path, reason = str(error.filename or folder), error.strerror or "cannot be written"
+        raise ConfigError(path, "file", reason, "run as root, with sudo, and look at the disk") from error
 
 
 def _prepare(
@@ -151,7 +191,7 @@ def _prepare(
     owner: pwd.struct_passwd,
     notes: list[str],
     now: datetime,
-    program: str,
+    program: str | None,
 ) -> Prepared:
     folder, did = Path(settings.folder), list[str]()
     first = not (folder / "mosquitto.conf").exists()
@@ -191,9 +231,10 @@ def _prepare(
             did.append(f"took back the certificates of {gateway}")
     write_file(folder / CRL, authority.crl(now), 0o644, root)
     did.append(f"wrote {folder / CRL}, which holds until {now + timedelta(days=CRL_DAYS):%Y-%m-%d %H:%M} UTC")
-    for name, content in units(folder, config, owner, program).items():
-        put(f"systemd/{name}", content)
-    write_file(config.data_dir / _SETTINGS, json.dumps(asdict(settings)).encode(), 0o644)
+    if program is not None:
+        for name, content in units(folder, config, owner, program).items():
+            put(f"systemd/{name}", content)
+    write_file(config.data_dir / _SETTINGS, json.dumps(asdict(replace(settings, user=owner.pw_name))).encode(), 0o644)
     if any(changed) and not first:
         write_file(folder / RESTART, b"", 0o644, root)
     then = "start" if first else "restart" if (folder / RESTART).exists() else "reload"

@@ -147,6 +147,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
+ExecStartPre=/bin/rm -f {data_dir}/broker.renew
 ExecStart={program} broker init {folder} --config {config}
 # A revoked gateway's open connection ends with a restart only; everything else is read anew while connections stay.
 ExecStartPost=+/bin/sh -c 'if [ -e {folder}/restart ]; then systemctl try-restart mosquitto && rm {folder}/restart; \

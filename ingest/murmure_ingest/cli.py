@@ -182,7 +182,8 @@ def _run(args: argparse.Namespace) -> int:
     from murmure_privacy.errors import ConfigError
 
     from murmure_ingest.archive import Archive
-    from murmure_ingest.enrolment import enrolment_open
+    from murmure_ingest.broker import watch_crl
+    from murmure_ingest.enrolment import enrolment_open, utc_now
     from murmure_ingest.intake import Intake
     from murmure_ingest.receipts import centre_key
     from murmure_ingest.rules import RuleBook
@@ -205,6 +206,7 @@ def _run(args: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    watch_crl(config.data_dir, utc_now, stop, say)
     with enrolment_open(config, lambda: Archive.open(config.archive), say):
         Subscriber(config, archive, intake, secret, say).run(stop)
     archive.close()
@@ -240,7 +242,7 @@ def _enrol(args: argparse.Namespace) -> int:
 
     from murmure_privacy.errors import ConfigError
 
-    from murmure_ingest.enrolment import Claims
+    from murmure_ingest.enrolment import Claims, utc_now
     from murmure_ingest.gateways import enrol_local, new_gateway_id, parse_port, parse_public_key
 
     ports = [parse_port(text) for text in args.port]
@@ -270,6 +272,7 @@ def _enrol(args: argparse.Namespace) -> int:
         ports=ports,
         policies=policies,
         simulated=args.simulated,
+        now=utc_now(),
     )
     print(f"{gateway} is registered; start it with: murmure edge run --config {folder / 'gateway.toml'}")
     return 0
@@ -344,15 +347,18 @@ def _list(args: argparse.Namespace) -> int:
     from murmure_privacy.window import utc
     from murmure_privacy.wire import open_health
 
+    from murmure_ingest.certificates import issued
     from murmure_ingest.enrolment import Claims, utc_now
 
     config, archive = _opened(args)
     claims = Claims(config.data_dir)
     reports = {report.gateway: report for report in archive.health()}
+    certificates = {certificate.name: certificate for certificate in issued(config.data_dir)}  # the newest holds
     lines = []
     for line in archive.enrolments():
         totals = archive.totals(line.gateway)
         report = reports.get(line.gateway)
+        certificate = certificates.get(line.gateway)
         health: Health | None = open_health(report.sealed, line.record_key) if report else None
         lines.append(
             {
@@ -368,6 +374,8 @@ def _list(args: argparse.Namespace) -> int:
                 "outbox_depth": health.outbox_depth if health else None,
                 "ports": dict(health.ports) if health else {},
                 "words": claims.words(line.gateway),
+                "certificate_until": utc(certificate.until_s) if certificate else None,
+                "certificate_revoked": certificate is not None and certificate.revoked_s is not None,
             }
         )
     claims.forget(int(utc_now().timestamp()))
@@ -390,6 +398,8 @@ def _list(args: argparse.Namespace) -> int:
         print(
             f"{entry['gateway']}  {entry['quartier']}/{entry['site']}  {entry['status']}  "
             f"settled to {entry['settled_seq']}  heard {entry['heard'] or 'never'}"
+            + (f"  certificate until {str(entry['certificate_until'])[:10]}" if entry["certificate_until"] else "")
+            + (", taken back" if entry["certificate_revoked"] else "")
             + (f"  words: {entry['words']}" if entry["words"] else "")
         )
     for slot, until_s in expected:
@@ -400,7 +410,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    from murmure_ingest.enrolment import Claims
+    from murmure_ingest.broker import turn_away
+    from murmure_ingest.enrolment import Claims, utc_now
     from murmure_ingest.gateways import revoke
 
     config, archive = _opened(args)
@@ -412,6 +423,8 @@ def _revoke(args: argparse.Namespace) -> int:
         return 0
     revoke(archive, args.gateway)
     print(f"{args.gateway} is revoked: nothing it sends is filed from now on")
+    for line in turn_away(config, args.gateway, utc_now()):
+        print(line)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A broker from a Python wheel, for demonstration, tests and small single-machine sites.
+"""A broker from a Python wheel, for the demonstration and for tests.
 
 It keeps everything in memory: what it acknowledged is gone when it stops. Nothing of Murmure relies on a broker's
 memory, so that this costs a re-send and no more. It has no access rules per topic: loopback only. A town runs
@@ -52,9 +52,15 @@ def free_port() -> int:
 
 class EmbeddedBroker:
     """A broker on 127.0.0.1 in a child process, which ends with this one. One protocol per listener: `mqtt` 5, or 4
-    for MQTT 3.1.1. Use as a context manager, or `start` and `stop`."""
+    for MQTT 3.1.1. Use as a context manager, or `start` and `stop`. Raises BrokerError for any other address: it knows
+    no certificates and no rights."""
 
-    def __init__(self, port: int, mqtt: int = 5) -> None:
+    def __init__(self, port: int, mqtt: int = 5, listen: str = "127.0.0.1") -> None:
+        if listen != "127.0.0.1":
+            raise BrokerError(
+                f"embedded broker: {listen}: it is for the demonstration, on 127.0.0.1 only; a town runs mosquitto, "
+                "see 'murmure broker init --help'"
+            )
         self.port, self.mqtt = port, mqtt
         self._broker: Broker | None = None
 
@@ -71,6 +77,7 @@ class EmbeddedBroker:
             try:
                 broker.start(timeout=_START_S)
                 answers(self.port, self.mqtt)
+                _require_loopback(self.port)
             except (OSError, RuntimeError) as error:
                 broker.stop()
                 raise BrokerError(
@@ -97,6 +104,16 @@ class EmbeddedBroker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+
+def _require_loopback(port: int) -> None:
+    """Raises OSError if anybody listens on this port beyond the loopback: a setting that was ignored shows here."""
+    own = f":{port:04X}"
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            local, state = line.split()[1], line.split()[3]
+            if state == "0A" and local.endswith(own) and local != f"0100007F{own}":
+                raise OSError("it listens beyond 127.0.0.1")
 
 
 def answers(port: int, mqtt: int = 5) -> None:

@@ -39,6 +39,7 @@ from murmure_privacy.enrolment import (
 from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import Archive, Enrolment
+from murmure_ingest.broker import turn_away
 from murmure_ingest.certificates import Authority, CertificateError, enrolment_door, holds_key
 from murmure_ingest.config import EnrolmentConfig, IngestConfig
 from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, trust_toml
@@ -287,6 +288,9 @@ class Door:
         # From here on the same request ends well whenever it comes again. What was spent is told once the forerunner
         # can spend no more.
         spent = self._register(enrolment, slot, int(now.timestamp()))
+        if slot.replaces is not None:
+            for line in turn_away(self._config, slot.replaces, now):
+                self._say(f"{slot.replaces}: {line}")
         body = {
             "v": VERSION,
             "gateway": slot.gateway,
