@@ -14,11 +14,12 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -32,6 +33,8 @@ from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_edge import config as files
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.wipe import overwrite
+
+_Parsed = TypeVar("_Parsed")
 
 PORT = 8884
 VERSION = 1
@@ -88,7 +91,7 @@ def enrol(code: str, centre: str, layout: Layout, software: str) -> Enrolled:
     typing error in the code) or EnrolError (the centre is not there, is another, refuses, or answers what cannot be).
     """
     claim = parse_claim(code)
-    host, port = _address(centre)
+    where = address(centre)
     if layout.config.exists():
         return _again(claim, layout)
     try:
@@ -98,13 +101,11 @@ def enrol(code: str, centre: str, layout: Layout, software: str) -> Enrolled:
         for left in layout.config.parent.glob(f"{_TRIAL}*"):
             shutil.rmtree(left)
         _require_no_past(layout.data / "gateway.db")
-        keys = _keys(layout.data / _PENDING, claim)
+        keys = new_keys(layout.data / _PENDING, claim)
     except OSError as error:
         mend = "run it as root, or name another --config"
         raise ConfigError(error.filename or str(layout.data), "folder", error.strerror or "no", mend) from error
-    request, answer, fingerprint = _exchange(host, port, claim, keys, software)
-    told = _believed(answer, request, claim, fingerprint, keys)
-    words = six_words(fingerprint, request, answer)
+    told, words = ask(where, claim, keys, software, lambda fields: _parsed(fields, keys))
     try:
         _write_files(layout, told, keys, claim, words)
     except OSError as error:
@@ -119,21 +120,29 @@ def enrol(code: str, centre: str, layout: Layout, software: str) -> Enrolled:
 
 def _again(claim: Claim, layout: Layout) -> Enrolled:
     """Returns what came of this code before. Raises ConfigError if the gateway was enrolled with another one."""
-    try:
-        done = json.loads((layout.data / _DONE).read_text("utf-8"))
-        enrolled = (
-            Enrolled(str(done["gateway"]), str(done["site"]), str(done["words"]))
-            if done["claim"] == claim.name
-            else None
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        enrolled = None
+    enrolled = done_with(claim, layout.data)
     if enrolled is None:
-        mend = "keep it, or take it away with 'murmure edge wipe' first"
+        mend = "keep it, or take it away with 'murmure edge wipe' first; for new keys write --rotate"
         raise ConfigError(str(layout.config), "file", "this gateway is enrolled already", mend)
     with suppress(FileNotFoundError):
         overwrite(layout.data / _PENDING)  # its blocks held both keys
     return enrolled
+
+
+def done_with(claim: Claim, data: Path) -> Enrolled | None:
+    """Returns what came of this code, if it was the last one that ended well here."""
+    try:
+        done = json.loads((data / _DONE).read_text("utf-8"))
+        enrolled = Enrolled(str(done["gateway"]), str(done["site"]), str(done["words"]))
+        return enrolled if done["claim"] == claim.name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def note_done(claim: Claim, data: Path, done: Enrolled) -> None:
+    """Writes down what came of a code. Raises OSError."""
+    fields = {"claim": claim.name, "gateway": done.gateway, "site": done.site, "words": done.words}
+    write_private(data / _DONE, json.dumps(fields) + "\n")
 
 
 def _require_no_past(path: Path) -> None:
@@ -150,7 +159,8 @@ def _require_no_past(path: Path) -> None:
         raise ConfigError(str(path), "file", "the ledger of another life of this gateway", mend)
 
 
-def _address(centre: str) -> tuple[str, int]:
+def address(centre: str) -> tuple[str, int]:
+    """Returns host and port of HOST or HOST:PORT. Raises ConfigError."""
     host, colon, port = centre.rpartition(":")
     if not colon or "]" in port or (":" in host and not host.startswith("[")):
         host, port = centre, str(PORT)
@@ -160,18 +170,26 @@ def _address(centre: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Keys:
+class Keys:
+    """A gateway's two secrets, the one that signs records (Ed25519) and the one of its TLS line, with the request (PEM)
+    for the latter's certificate."""
+
     record_secret: bytes
     tls_key_pem: str
     csr_pem: str
 
 
-def _keys(pending: Path, claim: Claim) -> _Keys:
-    """Returns the keys of this claim, made and on the disk before anybody hears of them."""
+def sign(record_secret: bytes, message: bytes) -> bytes:
+    """Returns the Ed25519 signature of a record key."""
+    return ed25519.Ed25519PrivateKey.from_private_bytes(record_secret).sign(message)
+
+
+def new_keys(pending: Path, claim: Claim) -> Keys:
+    """Returns the keys of this claim, made and on the disk before anybody hears of them. Raises OSError."""
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         kept = json.loads(pending.read_text("ascii"))
         if kept["claim"] == claim.name:
-            return _Keys(bytes.fromhex(kept["record_secret"]), kept["tls_key"], kept["csr"])
+            return Keys(bytes.fromhex(kept["record_secret"]), kept["tls_key"], kept["csr"])
     secret, _ = wire.new_key()
     key = ec.generate_private_key(ec.SECP256R1())
     # The centre names the gateway; a request must have some name.
@@ -179,7 +197,7 @@ def _keys(pending: Path, claim: Claim) -> _Keys:
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    made = _Keys(secret, private.decode("ascii"), request.public_bytes(pem).decode("ascii"))
+    made = Keys(secret, private.decode("ascii"), request.public_bytes(pem).decode("ascii"))
     text = json.dumps(
         {"claim": claim.name, "record_secret": secret.hex(), "tls_key": made.tls_key_pem, "csr": made.csr_pem}
     )
@@ -188,12 +206,16 @@ def _keys(pending: Path, claim: Claim) -> _Keys:
 
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:
-    """Writes a file that only its owner may read (or `mode`): beside, synced, renamed. Raises OSError."""
+    """Writes a file that only its owner may read (or `mode`): beside, synced, renamed. It belongs to whom its folder
+    belongs to: a power cut must leave no file of root's where another user reads. Raises OSError."""
     beside = path.with_name(f".{path.name}.new")
     with suppress(FileNotFoundError):
         beside.unlink()
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        if os.geteuid() == 0:
+            folder_of = path.parent.stat()
+            os.fchown(descriptor, folder_of.st_uid, folder_of.st_gid)
         os.fchmod(descriptor, mode)
         file.write(text)
         file.flush()
@@ -206,7 +228,25 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> None:
         os.close(folder)
 
 
-def _exchange(host: str, port: int, claim: Claim, keys: _Keys, software: str) -> tuple[bytes, bytes, bytes]:
+def ask(
+    where: tuple[str, int],
+    claim: Claim,
+    keys: Keys,
+    software: str,
+    parse: Callable[[Mapping[str, Any]], _Parsed],
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[_Parsed, str]:
+    """Asks the centre at host and port to register these keys; `more` goes into the request. Returns what `parse` makes
+    of the answer, and the six words.
+
+    Raises EnrolError if the centre is not there, is another, refuses, or answers what `parse` refuses by ValueError,
+    KeyError, TypeError, AttributeError or InvalidSignature.
+    """
+    request, answer, fingerprint = _exchange(*where, claim, keys, {"software": software, **more})
+    return _believed(answer, request, claim, fingerprint, parse), six_words(fingerprint, request, answer)
+
+
+def _exchange(host: str, port: int, claim: Claim, keys: Keys, more: Mapping[str, str]) -> tuple[bytes, bytes, bytes]:
     """Returns the request, the centre's answer and the SHA-256 of the certificate that it came under."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -232,10 +272,9 @@ def _exchange(host: str, port: int, claim: Claim, keys: _Keys, software: str) ->
                 "claim": claim.name,
                 "record_key": wire.public_key(keys.record_secret).hex(),
                 "csr": keys.csr_pem,
-                "software": software,
+                **more,
             }
-            record_key = ed25519.Ed25519PrivateKey.from_private_bytes(keys.record_secret)
-            fields["possession"] = record_key.sign(fingerprint + canonical(fields)).hex()
+            fields["possession"] = sign(keys.record_secret, fingerprint + canonical(fields)).hex()
             request = canonical({**fields, "proof": proof(claim.key, "gateway", fingerprint, canonical(fields))})
             line.sendall(len(request).to_bytes(4, "big") + request)
             length = int.from_bytes(_exactly(line, 4, deadline), "big")
@@ -278,7 +317,9 @@ class _Told:
     spent: tuple[tuple[str, int, int, int], ...]
 
 
-def _believed(answer: bytes, request: bytes, claim: Claim, fingerprint: bytes, keys: _Keys) -> _Told:
+def _believed(
+    answer: bytes, request: bytes, claim: Claim, fingerprint: bytes, parse: Callable[[Mapping[str, Any]], _Parsed]
+) -> _Parsed:
     """Returns an answer whose sender knows the code and whose parts can be. Raises EnrolError."""
     try:
         fields = json.loads(answer)
@@ -297,14 +338,14 @@ def _believed(answer: bytes, request: bytes, claim: Claim, fingerprint: bytes, k
     if not believed:
         raise EnrolError("enrolment: whoever answered does not know the code: somebody is on the line; tell the centre")
     try:
-        return _parsed(fields, keys)
+        return parse(fields)
     except (ValueError, KeyError, TypeError, AttributeError, InvalidSignature) as error:
         raise EnrolError(
             "enrolment: the centre's answer is not whole or cannot be; bring both to the same version, and tell it"
         ) from error
 
 
-def _parsed(fields: Mapping[str, Any], keys: _Keys) -> _Told:
+def _parsed(fields: Mapping[str, Any], keys: Keys) -> _Told:
     """Raises ValueError, KeyError, TypeError, AttributeError or InvalidSignature for what cannot be."""
     broker = fields["broker"]
     told = _Told(
@@ -323,17 +364,22 @@ def _parsed(fields: Mapping[str, Any], keys: _Keys) -> _Told:
     )
     if told.ports_toml.strip() and not told.ports_toml.lstrip().startswith("[[port]]"):
         raise ValueError("ports")  # keys before the first table would be the broker's
-    certificate = x509.load_pem_x509_certificate(told.certificate.encode("ascii"))
-    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(told.authority.encode("ascii")))
-    csr = x509.load_pem_x509_csr(keys.csr_pem.encode("ascii"))
-    if certificate.public_key() != csr.public_key():
-        raise ValueError("certificate")
     # The centre's own day stands in the certificate: a gateway may not know its own yet.
-    now_s = int(certificate.not_valid_before_utc.timestamp())
+    now_s = require_own(told.certificate, told.authority, keys)
     spans = [b - a for _, a, b, _ in told.spent]
     if any(b > now_s + _SOON_S for _, _, b, _ in told.spent) or sum(spans) > _MOST_S or max(spans, default=0) > _YEAR_S:
         raise ValueError("spent")
     return told
+
+
+def require_own(certificate_pem: str, authority_pem: str, keys: Keys) -> int:
+    """Returns when a certificate begins (UTC seconds). Raises ValueError, TypeError or InvalidSignature if the
+    authority has not signed it, or not for these keys."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode("ascii"))
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem.encode("ascii")))
+    if certificate.public_key() != x509.load_pem_x509_csr(keys.csr_pem.encode("ascii")).public_key():
+        raise ValueError("certificate")
+    return int(certificate.not_valid_before_utc.timestamp())
 
 
 def _text(value: object) -> str:
@@ -349,7 +395,7 @@ def _number(value: object, low: int, high: int) -> int:
     return value
 
 
-def _write_files(layout: Layout, told: _Told, keys: _Keys, claim: Claim, words: str) -> None:
+def _write_files(layout: Layout, told: _Told, keys: Keys, claim: Claim, words: str) -> None:
     """Checks the files as the gateway will read them, then puts them in their places."""
     home = layout.config.parent
 
@@ -371,7 +417,8 @@ def _write_files(layout: Layout, told: _Told, keys: _Keys, claim: Claim, words: 
     toml += f"\n[broker]\nhost = {json.dumps(told.host)}\nport = {told.port}\nmqtt = {told.mqtt}\n"
     toml += "".join(
         f"{key} = {json.dumps(place(layout.send_data / name))}\n"
-        for key, name in (("authority", _AUTHORITY), ("certificate", _TLS_CERTIFICATE), ("key", _TLS_KEY))
+        # The key's file holds the certificate too, so that both can be changed in one rename.
+        for key, name in (("authority", _AUTHORITY), ("certificate", _TLS_KEY), ("key", _TLS_KEY))
     )
     toml += told.ports_toml
     with tempfile.TemporaryDirectory(dir=home, prefix=_TRIAL) as trial:
@@ -380,15 +427,14 @@ def _write_files(layout: Layout, told: _Told, keys: _Keys, claim: Claim, words: 
         (Path(trial) / "trust.toml").write_text(told.trust_toml, "utf-8")
         site = files.load_trust(files.load(Path(trial) / "gateway.toml")).site
     write_private(layout.data / "record.key", keys.record_secret.hex() + "\n")
-    write_private(layout.send_data / _TLS_KEY, keys.tls_key_pem)
+    write_private(layout.send_data / _TLS_KEY, keys.tls_key_pem + told.certificate)
     write_private(layout.send_data / _TLS_CERTIFICATE, told.certificate, 0o644)
     write_private(layout.send_data / _AUTHORITY, told.authority, 0o644)
     if told.spent:
         _carry(layout.data / "gateway.db", told.spent)
     write_private(home / "trust.toml", told.trust_toml, 0o644)
-    done = {"claim": claim.name, "gateway": told.gateway, "site": site, "words": words}
-    write_private(layout.data / _DONE, json.dumps(done) + "\n")
-    _hand_over(layout)
+    note_done(claim, layout.data, Enrolled(told.gateway, site, words))
+    hand_over(layout.data, layout.send_data)
     write_private(layout.config, toml, 0o644)
 
 
@@ -403,11 +449,11 @@ def _carry(path: Path, spent: Sequence[tuple[str, int, int, int]]) -> None:
         db.close()
 
 
-def _hand_over(layout: Layout) -> None:
+def hand_over(data: Path, send_data: Path) -> None:
     """Gives each process its own folder, where their users exist (edge/systemd) and this is root. Links stay links."""
     if os.geteuid() != 0:
         return
-    for name, folder in (("murmure-sense", layout.data), ("murmure-send", layout.send_data)):
+    for name, folder in (("murmure-sense", data), ("murmure-send", send_data)):
         with suppress(KeyError):
             user = pwd.getpwnam(name)
             for path in (folder, *folder.iterdir()):

@@ -44,6 +44,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "code", metavar="CODE", help="eight groups, as 'murmure gateway enrol' prints them; or its QR's text"
     )
     enrol.add_argument("--centre", metavar="HOST[:PORT]", help="where the centre is; the QR's text holds it")
+    enrol.add_argument(
+        "--rotate",
+        action="store_true",
+        help="new keys for a gateway that is enrolled, with a code of 'murmure gateway rotate'; stop `sense` first",
+    )
     _place(enrol)
     enrol.add_argument("--json", action="store_true", help="print gateway, site and the six words as JSON")
     enrol.set_defaults(handler=_enrol)
@@ -197,18 +202,29 @@ def _enrol(args: argparse.Namespace) -> int:
     from murmure_privacy.errors import ConfigError
 
     from murmure_edge.enrol import Layout, enrol
+    from murmure_edge.rotate import rotate
 
     code, _, scanned = args.code.partition("@")
     centre = args.centre or scanned
     if not centre:
         raise ConfigError("edge enrol", "--centre", "is missing", "write --centre HOST, or give the text of the QR")
     layout = Layout.installed() if args.system else Layout.beside(args.config)
-    done = enrol(code, centre, layout, version("murmure"))
+    if args.rotate:
+        done = rotate(code, centre, layout.config, version("murmure"))
+    else:
+        done = enrol(code, centre, layout, version("murmure"))
     if args.json:
         print(json.dumps({"gateway": done.gateway, "site": done.site, "words": done.words}))
         return 0
-    print(f"{done.gateway} is enrolled at {done.site}. Compare these six words with those at the centre:")
+    what = "has new keys" if args.rotate else f"is enrolled at {done.site}"
+    print(f"{done.gateway} {what}. Compare these six words with those at the centre:")
     print(f"\n    {done.words}\n")
+    if args.rotate:
+        print(
+            "If they differ, tell the centre to revoke it. Start `sense` and restart `send`: the old keys end with the"
+        )
+        print("first word of the new ones.")
+        return 0
     print("If they differ, tell the centre to revoke it. Until the steward's policy comes, nothing is published:")
     print(
         "a silent test. 'murmure edge doctor' says how the sensors are; values show on this gateway's own screen only."

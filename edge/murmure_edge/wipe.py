@@ -98,7 +98,9 @@ def _gateway(config_path: Path) -> _Gateway:
     named = [config.trust, *((tls.certificate, tls.key) if tls else ())]
     outside = [path for path in named if not any(path.is_relative_to(folder) for folder in folders)]
     # gateway.toml last: without it nobody would know what is left.
-    return _Gateway(folders, tuple(path for link in (*outside, config.file) for path in _with_target(link)))
+    # One file may be named twice, as that of the TLS key and of its certificate.
+    files = dict.fromkeys(path for link in (*outside, config.file) for path in _with_target(link))
+    return _Gateway(folders, tuple(files))
 
 
 def _with_target(path: Path) -> tuple[Path, ...]:

@@ -131,7 +131,7 @@ def test_no_secret_crosses_the_line(centre: Centre, tmp_path: Path, monkeypatch:
     enrol(claim.text, centre.address, tmp_path / "gw")
     home = tmp_path / "gw"
     (request,) = seen
-    key_lines = (home / "send" / "gateway.key").read_bytes().splitlines()[1:-1]
+    key_lines = (home / "send" / "gateway.key").read_bytes().partition(b"-----END")[0].splitlines()[1:]
     secrets = [(home / "data" / "record.key").read_bytes().strip(), claim.secret.hex().encode(), *key_lines]
     assert not any(secret in request for secret in secrets) and claim.text.encode() not in request
 
@@ -437,8 +437,8 @@ def test_a_key_of_the_register_is_not_registered_twice(centre: Centre, tmp_path:
     """A card that was copied and enrols under another id with the same keys is refused."""
     enrol(centre.offer().text, centre.address, tmp_path / "one")
     claim = centre.offer("gw-two")
-    keys = edge._Keys(load_record_key(tmp_path / "one" / "data" / "record.key"), "", "")
-    fresh = edge._keys(tmp_path / "fresh.json", claim)
+    keys = edge.Keys(load_record_key(tmp_path / "one" / "data" / "record.key"), "", "")
+    fresh = edge.new_keys(tmp_path / "fresh.json", claim)
     (tmp_path / "two" / "data").mkdir(parents=True)
     kept = {"claim": claim.name, "record_secret": keys.record_secret.hex(), "tls_key": fresh.tls_key_pem}
     (tmp_path / "two" / "data" / "enrolment.json").write_text(json.dumps({**kept, "csr": fresh.csr_pem}))
