@@ -169,11 +169,13 @@ def offer(archive: Archive, config: IngestConfig, claims: Claims, slot: Slot, no
     return _claimed(config, claims, slot, now)
 
 
-def offer_rotation(archive: Archive, config: IngestConfig, claims: Claims, gateway: str, now: datetime) -> Claim:
+def offer_rotation(
+    archive: Archive, config: IngestConfig, claims: Claims, gateway: str, now: datetime
+) -> tuple[Claim, Slot]:
     """Makes the claim with which a registered gateway may change its keys. Raises RegisterError if it may not."""
     line = require_changeable(archive, gateway)
     slot = Slot(gateway, line.site, line.quartier, line.stewards, line.signatures_required, ports=(), rotates=True)
-    return _claimed(config, claims, slot, now)
+    return _claimed(config, claims, slot, now), slot
 
 
 def _claimed(config: IngestConfig, claims: Claims, slot: Slot, now: datetime) -> Claim:

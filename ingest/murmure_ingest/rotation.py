@@ -8,20 +8,16 @@ for as long as they need to come; whoever has stolen it can say nothing new, not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TypeVar
 
 from murmure_privacy import wire
 from murmure_privacy.enrolment import CHANGES_KEY, Rotation, read_rotation
-from murmure_privacy.errors import WireError
 from murmure_privacy.release import Health, Message
 
 from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.certificates import holds_key
 from murmure_ingest.gateways import RegisterError
-
-_Letter = TypeVar("_Letter", Message, Health)
 
 
 def require_changeable(archive: Archive, gateway: str) -> Enrolment:
@@ -80,36 +76,25 @@ def successor(archive: Archive, line: Enrolment) -> bytes | None:
     return named[0]
 
 
-def keys_of(archive: Archive, line: Enrolment) -> list[bytes]:
-    """Returns every key that may have signed for a gateway, the present one first."""
-    lines = (other.record_key for other in archive.lines_of(line.gateway))
-    return list(dict.fromkeys([line.record_key, *archive.named_keys(line.gateway), *lines]))
+def keys_of(archive: Archive, line: Enrolment) -> Iterator[bytes]:
+    """Yields every key that may have signed for a gateway, the present one first, which mostly is the one."""
+    yield line.record_key
+    others = [*archive.named_keys(line.gateway), *(other.record_key for other in archive.lines_of(line.gateway))]
+    yield from (key for key in dict.fromkeys(others) if key != line.record_key)
 
 
-def opened(
-    archive: Archive, line: Enrolment, sealed: bytes, open_as: Callable[[bytes, bytes], _Letter]
-) -> tuple[_Letter, Enrolment]:
-    """Returns what a gateway has signed, and the line of the register by whose key (within a transaction).
+def line_of(archive: Archive, line: Enrolment, key: bytes, said: Message | Health, sealed: bytes) -> Enrolment | None:
+    """Returns the line of the register to which belongs what `key`, one of `keys_of`, has signed (in a transaction).
 
-    `line` is the gateway's newest. A new key that was named takes over. Raises WireError: `retired_key` for what an
-    earlier key has signed and that did not wait when it ended.
+    `line` is the newest. A key that was named takes over. None if the key is over, and this did not wait then.
     """
-    try:
-        return open_as(sealed, line.record_key), line
-    except WireError as error:
-        if error.reason != "bad_signature":
-            raise
-        stranger = error
-    next_key = successor(archive, line)
-    if next_key is not None and (letter := _opened(sealed, next_key, open_as)) is not None:
-        return letter, _take_over(archive, line, next_key)
-    for earlier in archive.lines_of(line.gateway):
-        letter = _opened(sealed, earlier.record_key, open_as)
-        if isinstance(letter, Message) and _awaited(archive, line, letter, wire.digest(sealed)):
-            return letter, earlier
-        if letter is not None:
-            raise WireError("retired_key", "the gateway has another key now, and this did not wait when it came")
-    raise stranger
+    if key == line.record_key:
+        return line
+    if key == successor(archive, line):
+        return _take_over(archive, line, key)
+    if isinstance(said, Message) and _awaited(archive, line, said, wire.digest(sealed)):
+        return next((other for other in archive.lines_of(line.gateway) if other.record_key == key), None)
+    return None
 
 
 def unsigned_changes(archive: Archive) -> Iterator[str]:
@@ -127,13 +112,6 @@ def unsigned_changes(archive: Archive) -> Iterator[str]:
         ):
             yield f"{line.gateway}: line {line.id} of the register has a key that the one before it did not name"
         keys.append(line.record_key)
-
-
-def _opened(sealed: bytes, key: bytes, open_as: Callable[[bytes, bytes], _Letter]) -> _Letter | None:
-    try:
-        return open_as(sealed, key)
-    except WireError:
-        return None
 
 
 def _take_over(archive: Archive, line: Enrolment, record_key: bytes) -> Enrolment:

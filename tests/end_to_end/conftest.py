@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +21,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from murmure_ingest import config as centre_config
 from murmure_ingest.archive import Archive
 from murmure_ingest.certificates import Authority
 from murmure_ingest.embedded_broker import free_port
+from murmure_ingest.enrolment import Claims, Door, EnrolmentServer, Slot, offer, offer_rotation
+from murmure_ingest.gateways import Port
+from murmure_privacy import wire
+from murmure_privacy.enrolment import Claim
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import Calendar, parse_utc
 
 from murmure import city
 
 HERE = Path(__file__).parent
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+BEAM = Port("beam", "tfluna", "/dev/serial/by-path/socket-1", {"footfall": "plaza/footfall"}, {"rate_hz": 10})
 START_S = parse_utc("2026-11-09T23:00:00Z")  # midnight in Paris
 PATIENCE_S = 2400.0 if os.environ.get("MURMURE_CAMPAIGN") == "1" else 300.0
 
@@ -119,6 +127,77 @@ def _tls_mosquitto(authority: Authority, folder: Path) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+@dataclass
+class Centre:
+    """A centre with its door open for gateways, whose clock stands where the test puts it."""
+
+    config: centre_config.IngestConfig
+    claims: Claims
+    door: Door
+    server: EnrolmentServer
+    said: list[str]
+    steward: tuple[bytes, bytes] = field(default_factory=wire.new_key)
+    now: list[datetime] = field(default_factory=lambda: [NOW])
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    def archive(self) -> Archive:
+        return Archive.open(self.config.archive)
+
+    def offer(self, gateway: str = "gw-plaza", **changes: Any) -> Claim:
+        slot = replace(Slot(gateway, "plaza", "centre", (self.steward[1],), 1, (BEAM,)), **changes)
+        archive = self.archive()
+        try:
+            return offer(archive, self.config, self.claims, slot, self.now[0])
+        finally:
+            archive.close()
+
+    def offer_rotation(self, gateway: str = "gw-plaza") -> Claim:
+        archive = self.archive()
+        try:
+            return offer_rotation(archive, self.config, self.claims, gateway, self.now[0])[0]
+        finally:
+            archive.close()
+
+    def registered(self) -> list[str]:
+        archive = self.archive()
+        try:
+            return [line.gateway for line in archive.enrolments() if line.status == "active"]
+        finally:
+            archive.close()
+
+
+@contextmanager
+def _centre_in(folder: Path) -> Iterator[Centre]:
+    folder.mkdir(parents=True)
+    (folder / "ingest.toml").write_text('data_dir = "data"\n[broker]\nport = 18883\n[enrolment]\nhost = "127.0.0.1"\n')
+    config = centre_config.load(folder / "ingest.toml")
+    config.data_dir.mkdir(mode=0o700)
+    claims, now = Claims(config.data_dir), [NOW]
+    said: list[str] = []
+    door = Door(config, claims, lambda: Archive.open(config.archive), lambda: now[0], said.append)
+    server = EnrolmentServer("127.0.0.1", 0, door)
+    server.start()
+    yield Centre(config, claims, door, server, said, now=now)
+    server.stop()
+    claims.close()
+
+
+@pytest.fixture
+def centre_in() -> Callable[[Path], AbstractContextManager[Centre]]:
+    """Returns what makes a centre in a new folder, with its door open meanwhile."""
+    return _centre_in
+
+
+@pytest.fixture
+def centre(tmp_path: Path) -> Iterator[Centre]:
+    """A centre with its door open."""
+    with _centre_in(tmp_path / "centre") as centre:
+        yield centre
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,76 +23,22 @@ from murmure_edge import enrol as edge
 from murmure_edge.config import load, load_record_key, load_trust
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
-from murmure_ingest import config as centre_config
 from murmure_ingest.archive import Archive
 from murmure_ingest.certificates import Authority, enrolment_door
-from murmure_ingest.enrolment import Claims, Door, EnrolmentServer, Slot, offer, receive
-from murmure_ingest.gateways import Port, RegisterError
+from murmure_ingest.enrolment import receive
+from murmure_ingest.gateways import RegisterError
 from murmure_privacy import enrolment, wire
 from murmure_privacy.enrolment import Claim, ClaimError, canonical, proof
 from murmure_privacy.errors import ConfigError
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
-STEWARD = wire.new_key()[1]
-BEAM = Port("beam", "tfluna", "/dev/serial/by-path/socket-1", {"footfall": "plaza/footfall"}, {"rate_hz": 10})
-
-
-@dataclass
-class Centre:
-    """A centre with its door open, whose clock stands where the test puts it."""
-
-    config: centre_config.IngestConfig
-    claims: Claims
-    door: Door
-    server: EnrolmentServer
-    said: list[str]
-    now: list[datetime] = field(default_factory=lambda: [NOW])
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server.port}"
-
-    def archive(self) -> Archive:
-        return Archive.open(self.config.archive)
-
-    def offer(self, gateway: str = "gw-plaza", **changes: Any) -> Claim:
-        slot = replace(Slot(gateway, "plaza", "centre", (STEWARD,), 1, (BEAM,)), **changes)
-        archive = self.archive()
-        try:
-            return offer(archive, self.config, self.claims, slot, self.now[0])
-        finally:
-            archive.close()
-
-    def registered(self) -> list[str]:
-        archive = self.archive()
-        try:
-            return [line.gateway for line in archive.enrolments() if line.status == "active"]
-        finally:
-            archive.close()
-
-
-@pytest.fixture
-def centre(tmp_path: Path) -> Iterator[Centre]:
-    folder = tmp_path / "centre"
-    folder.mkdir()
-    (folder / "ingest.toml").write_text('data_dir = "data"\n[broker]\nport = 18883\n[enrolment]\nhost = "127.0.0.1"\n')
-    config = centre_config.load(folder / "ingest.toml")
-    config.data_dir.mkdir(mode=0o700)
-    claims, now = Claims(config.data_dir), [NOW]
-    said: list[str] = []
-    door = Door(config, claims, lambda: Archive.open(config.archive), lambda: now[0], said.append)
-    server = EnrolmentServer("127.0.0.1", 0, door)
-    server.start()
-    yield Centre(config, claims, door, server, said, now)
-    server.stop()
-    claims.close()
 
 
 def enrol(code: str, address: str, folder: Path) -> edge.Enrolled:
     return edge.enrol(code, address, edge.Layout.beside(folder / "gateway.toml"), "0.1.0")
 
 
-def test_one_code_makes_a_complete_gateway(centre: Centre, tmp_path: Path) -> None:
+def test_one_code_makes_a_complete_gateway(centre: Any, tmp_path: Path) -> None:
     """Its files load, its record key is the one in the register, both ends have the same six words."""
     claim = centre.offer()
     done = enrol(claim.text, centre.address, tmp_path / "gw")
@@ -100,7 +46,7 @@ def test_one_code_makes_a_complete_gateway(centre: Centre, tmp_path: Path) -> No
     trust = load_trust(config)
     assert (done.gateway, done.site, trust.quartier) == ("gw-plaza", "plaza", "centre")
     assert config.broker is not None and config.broker.port == 18883
-    assert trust.stewards == (STEWARD,) and config.ports[0].device == "tfluna"
+    assert trust.stewards == (centre.steward[1],) and config.ports[0].device == "tfluna"
     archive = centre.archive()
     line = archive.enrolment("gw-plaza")
     archive.close()
@@ -109,7 +55,7 @@ def test_one_code_makes_a_complete_gateway(centre: Centre, tmp_path: Path) -> No
     assert not (config.data / "enrolment.json").exists()
 
 
-def test_private_files_are_private(centre: Centre, tmp_path: Path) -> None:
+def test_private_files_are_private(centre: Any, tmp_path: Path) -> None:
     """Keys can be read by their owner alone, on both sides; certificates by all."""
     enrol(centre.offer().text, centre.address, tmp_path / "gw")
     home = tmp_path / "gw"
@@ -122,7 +68,7 @@ def test_private_files_are_private(centre: Centre, tmp_path: Path) -> None:
     assert {(data / name).stat().st_mode & 0o777 for name in ("authority.key", "enrolment.key", "claims.db")} == {0o600}
 
 
-def test_no_secret_crosses_the_line(centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_crosses_the_line(centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request holds neither the code, nor the record key's secret, nor the TLS key's."""
     seen: list[bytes] = []
     real = centre.door.answer
@@ -136,7 +82,7 @@ def test_no_secret_crosses_the_line(centre: Centre, tmp_path: Path, monkeypatch:
     assert not any(secret in request for secret in secrets) and claim.text.encode() not in request
 
 
-def test_a_code_serves_one_gateway(centre: Centre, tmp_path: Path) -> None:
+def test_a_code_serves_one_gateway(centre: Any, tmp_path: Path) -> None:
     """A second gateway with the same code is refused, is told so, and has no files but keys of its own."""
     claim = centre.offer()
     enrol(claim.text, centre.address, tmp_path / "one")
@@ -145,7 +91,7 @@ def test_a_code_serves_one_gateway(centre: Centre, tmp_path: Path) -> None:
     assert not (tmp_path / "two" / "gateway.toml").exists() and centre.registered() == ["gw-plaza"]
 
 
-def test_a_lost_answer_is_asked_for_again(centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_answer_is_asked_for_again(centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line is cut after the centre has registered it: the same command again ends well, with the same keys."""
     claim = centre.offer()
     real = centre.door.answer
@@ -166,7 +112,7 @@ def test_a_lost_answer_is_asked_for_again(centre: Centre, tmp_path: Path, monkey
 
 
 def test_a_power_cut_between_claim_and_register_is_made_good(
-    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The code is bound and the register knows nothing: the gateway's next try registers it."""
     claim = centre.offer()
@@ -184,7 +130,7 @@ def test_a_power_cut_between_claim_and_register_is_made_good(
 
 
 @pytest.mark.parametrize(("after", "ends_well"), [(timedelta(hours=71.99), True), (timedelta(hours=72), False)])
-def test_a_code_holds_for_72_hours(centre: Centre, tmp_path: Path, after: timedelta, ends_well: bool) -> None:
+def test_a_code_holds_for_72_hours(centre: Any, tmp_path: Path, after: timedelta, ends_well: bool) -> None:
     """And not for a second more."""
     claim = centre.offer()
     centre.now[0] = NOW + after
@@ -196,7 +142,7 @@ def test_a_code_holds_for_72_hours(centre: Centre, tmp_path: Path, after: timede
     assert centre.registered() == []
 
 
-def test_a_newer_code_ends_the_older_one(centre: Centre, tmp_path: Path) -> None:
+def test_a_newer_code_ends_the_older_one(centre: Any, tmp_path: Path) -> None:
     """A gateway has one claim at a time: the paper that was lost is worth nothing."""
     first, second = centre.offer(), centre.offer()
     with pytest.raises(edge.EnrolError, match="knows no such code"):
@@ -206,7 +152,7 @@ def test_a_newer_code_ends_the_older_one(centre: Centre, tmp_path: Path) -> None
         centre.offer()
 
 
-def test_guessing_gets_nobody_in(centre: Centre, tmp_path: Path) -> None:
+def test_guessing_gets_nobody_in(centre: Any, tmp_path: Path) -> None:
     """A code of the right form that was never given, and a known claim with the wrong proof, are refused alike."""
     claim = centre.offer()
     with pytest.raises(edge.EnrolError, match="knows no such code"):
@@ -226,13 +172,13 @@ def test_guessing_gets_nobody_in(centre: Centre, tmp_path: Path) -> None:
     ],
     ids=range(12),
 )
-def test_what_is_no_request_is_refused(centre: Centre, request_bytes: bytes) -> None:
+def test_what_is_no_request_is_refused(centre: Any, request_bytes: bytes) -> None:
     """Rubbish gets one line and changes nothing."""
     assert "error" in json.loads(centre.door.answer(request_bytes))
     assert centre.registered() == []
 
 
-def test_another_centre_is_told_nothing(centre: Centre, tmp_path: Path) -> None:
+def test_another_centre_is_told_nothing(centre: Any, tmp_path: Path) -> None:
     """Whoever has another certificate than the code says is sent no byte of the request."""
     other = tmp_path / "other"
     other.mkdir()
@@ -246,7 +192,7 @@ def test_another_centre_is_told_nothing(centre: Centre, tmp_path: Path) -> None:
     assert heard in ([b""], [])
 
 
-def test_who_has_the_paper_but_not_the_claim_is_found_out(centre: Centre, tmp_path: Path) -> None:
+def test_who_has_the_paper_but_not_the_claim_is_found_out(centre: Any, tmp_path: Path) -> None:
     """A centre's certificate and no knowledge of the code: its answer proves nothing, and nothing is written."""
 
     def lie(line: ssl.SSLSocket) -> None:
@@ -262,7 +208,7 @@ def test_who_has_the_paper_but_not_the_claim_is_found_out(centre: Centre, tmp_pa
     assert not (tmp_path / "gw" / "gateway.toml").exists()
 
 
-def test_words_differ_where_somebody_with_the_code_is_between(centre: Centre, tmp_path: Path) -> None:
+def test_words_differ_where_somebody_with_the_code_is_between(centre: Any, tmp_path: Path) -> None:
     """Who photographed the paper can register a key of his own and play the centre to the gateway: both ends end well,
     with other words. The twin is given a certificate of the same pin by hand, as 2^64 tries would."""
     claim = centre.offer()
@@ -298,7 +244,7 @@ def test_typing_errors_are_found_before_anything_is_sent(tmp_path: Path) -> None
     assert not (tmp_path / "gw").exists()
 
 
-def test_an_enrolled_gateway_is_not_enrolled_over(centre: Centre, tmp_path: Path) -> None:
+def test_an_enrolled_gateway_is_not_enrolled_over(centre: Any, tmp_path: Path) -> None:
     """Its files stay as they are; the mend is to wipe it first."""
     enrol(centre.offer().text, centre.address, tmp_path / "gw")
     before = (tmp_path / "gw" / "data" / "record.key").read_bytes()
@@ -307,7 +253,7 @@ def test_an_enrolled_gateway_is_not_enrolled_over(centre: Centre, tmp_path: Path
     assert (tmp_path / "gw" / "data" / "record.key").read_bytes() == before
 
 
-def test_a_replacement_ends_the_old_gateway_when_it_comes(centre: Centre, tmp_path: Path) -> None:
+def test_a_replacement_ends_the_old_gateway_when_it_comes(centre: Any, tmp_path: Path) -> None:
     """The old one may speak until the new one has enrolled, and not after; the site's streams are the same."""
     enrol(centre.offer().text, centre.address, tmp_path / "old")
     claim = centre.offer("gw-new", replaces="gw-plaza")
@@ -322,7 +268,7 @@ def test_a_replacement_ends_the_old_gateway_when_it_comes(centre: Centre, tmp_pa
 
 
 def test_a_replacement_begins_with_what_its_site_has_spent(
-    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ledger counts the old gateway's days, opens nothing before them, and owes the centre none of it."""
     enrol(centre.offer().text, centre.address, tmp_path / "old")
@@ -338,7 +284,7 @@ def test_a_replacement_begins_with_what_its_site_has_spent(
     assert not (tmp_path / "old" / "data" / "gateway.db").exists()
 
 
-def test_two_claims_to_replace_one_gateway_end_in_one(centre: Centre, tmp_path: Path) -> None:
+def test_two_claims_to_replace_one_gateway_end_in_one(centre: Any, tmp_path: Path) -> None:
     """Whoever comes second is refused: the gateway it was to take over from has ended."""
     enrol(centre.offer().text, centre.address, tmp_path / "old")
     first, second = (centre.offer(name, replaces="gw-plaza") for name in ("gw-one", "gw-two"))
@@ -349,7 +295,7 @@ def test_two_claims_to_replace_one_gateway_end_in_one(centre: Centre, tmp_path: 
 
 
 def test_what_was_spent_is_told_after_the_forerunner_can_spend_no_more(
-    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The register fails at first and the old gateway goes on for an hour: the answer holds that hour as well."""
     enrol(centre.offer().text, centre.address, tmp_path / "old")
@@ -369,7 +315,7 @@ def test_what_was_spent_is_told_after_the_forerunner_can_spend_no_more(
     db.close()
 
 
-def test_a_ledger_that_has_lived_is_not_given_to_another_id(centre: Centre, tmp_path: Path) -> None:
+def test_a_ledger_that_has_lived_is_not_given_to_another_id(centre: Any, tmp_path: Path) -> None:
     """gateway.toml is lost and the data are there: enrolling is refused, and nothing of the ledger is touched."""
     enrol(centre.offer().text, centre.address, tmp_path / "gw")
     home = tmp_path / "gw"
@@ -386,7 +332,7 @@ def test_a_ledger_that_has_lived_is_not_given_to_another_id(centre: Centre, tmp_
     db.close()
 
 
-def test_the_same_code_tells_the_same_words_again(centre: Centre, tmp_path: Path) -> None:
+def test_the_same_code_tells_the_same_words_again(centre: Any, tmp_path: Path) -> None:
     """Whoever missed the words types the code again; a power cut just before the end leaves no key in a second file."""
     claim = centre.offer()
     done = enrol(claim.text, centre.address, tmp_path / "gw")
@@ -396,7 +342,7 @@ def test_the_same_code_tells_the_same_words_again(centre: Centre, tmp_path: Path
     assert not pending.exists()
 
 
-def test_an_offer_can_be_taken_back(centre: Centre, tmp_path: Path) -> None:
+def test_an_offer_can_be_taken_back(centre: Any, tmp_path: Path) -> None:
     """A lost paper is worth nothing once its gateway is revoked; and `enrol --local` ends an offer of its id."""
     ingest_toml = str(tmp_path / "centre" / "ingest.toml")
     claim = centre.offer()
@@ -407,14 +353,14 @@ def test_an_offer_can_be_taken_back(centre: Centre, tmp_path: Path) -> None:
     claim = centre.offer()
     local = murmure(
         "gateway", "enrol", "--local", str(tmp_path / "local"), "--gateway", "gw-plaza", "--site", "plaza",
-        "--quartier", "centre", "--steward", STEWARD.hex(), "--config", ingest_toml,
+        "--quartier", "centre", "--steward", centre.steward[1].hex(), "--config", ingest_toml,
     )  # fmt: skip
     assert local.returncode == 0
     with pytest.raises(edge.EnrolError, match="knows no such code"):
         enrol(claim.text, centre.address, tmp_path / "gw")
 
 
-def test_a_record_key_must_be_ones_own(centre: Centre, tmp_path: Path) -> None:
+def test_a_record_key_must_be_ones_own(centre: Any, tmp_path: Path) -> None:
     """With a true code: another's public key, no signature, and a point under which any signature holds are refused."""
     claim = centre.offer()
     honest = ed25519.Ed25519PrivateKey.generate()
@@ -433,7 +379,7 @@ def test_a_record_key_must_be_ones_own(centre: Centre, tmp_path: Path) -> None:
     enrol(claim.text, centre.address, tmp_path / "gw")
 
 
-def test_a_key_of_the_register_is_not_registered_twice(centre: Centre, tmp_path: Path) -> None:
+def test_a_key_of_the_register_is_not_registered_twice(centre: Any, tmp_path: Path) -> None:
     """A card that was copied and enrols under another id with the same keys is refused."""
     enrol(centre.offer().text, centre.address, tmp_path / "one")
     claim = centre.offer("gw-two")
@@ -468,7 +414,7 @@ def test_a_key_of_the_register_is_not_registered_twice(centre: Centre, tmp_path:
     ids=range(14),
 )
 def test_a_centre_that_answers_what_cannot_be_changes_nothing(
-    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     """With a right proof: one line, and no file but the keys for the next try."""
     claim = centre.offer()
@@ -488,7 +434,7 @@ def test_a_centre_that_answers_what_cannot_be_changes_nothing(
     assert written == {"enrolment.json"}
 
 
-def test_a_centre_that_drips_is_given_up(centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_centre_that_drips_is_given_up(centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then keeps nobody on the ladder for longer than the patience for the whole."""
     monkeypatch.setattr(edge, "_PATIENCE_S", 2.0)
 
@@ -505,7 +451,7 @@ def test_a_centre_that_drips_is_given_up(centre: Centre, tmp_path: Path, monkeyp
     assert time.monotonic() - began < 20
 
 
-def test_one_host_cannot_keep_the_others_out(centre: Centre, tmp_path: Path) -> None:
+def test_one_host_cannot_keep_the_others_out(centre: Any, tmp_path: Path) -> None:
     """Thirty idle lines of one address take two places; who comes from another one is served."""
     idle = [socket.create_connection(("127.0.0.1", centre.server.port)) for _ in range(30)]
     real = socket.create_connection
@@ -520,7 +466,7 @@ def test_one_host_cannot_keep_the_others_out(centre: Centre, tmp_path: Path) -> 
             line.close()
 
 
-def test_strangers_at_the_door_change_nothing(centre: Centre, tmp_path: Path) -> None:
+def test_strangers_at_the_door_change_nothing(centre: Any, tmp_path: Path) -> None:
     """Silence, rubbish, a huge length and half a message: the door stays open for the next."""
     for said in (b"", b"GET / HTTP/1.1\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", centre.server.port), timeout=5) as line:
@@ -538,7 +484,7 @@ def test_strangers_at_the_door_change_nothing(centre: Centre, tmp_path: Path) ->
 
 @pytest.mark.broker
 def test_the_broker_knows_a_gateway_by_its_certificate(
-    centre: Centre, tmp_path: Path, tls_mosquitto: Callable[..., Any]
+    centre: Any, tmp_path: Path, tls_mosquitto: Callable[..., Any]
 ) -> None:
     """Debian's mosquitto lets the enrolled gateway in under its id, over TLS, and nobody without a certificate."""
     enrol(centre.offer().text, centre.address, tmp_path / "gw")
@@ -559,13 +505,13 @@ def test_the_broker_knows_a_gateway_by_its_certificate(
             Uplink(replace(broker, tls=None), "gw-plaza", topics, time.monotonic, stop)
 
 
-def test_both_commands_from_the_outside(centre: Centre, tmp_path: Path) -> None:
+def test_both_commands_from_the_outside(centre: Any, tmp_path: Path) -> None:
     """`gateway enrol --json` gives a code, `edge enrol` takes it from its QR's text; errors are one line and no
     traceback."""
     ingest_toml = tmp_path / "centre" / "ingest.toml"
     ingest_toml.write_text(ingest_toml.read_text() + f"port = {centre.server.port}\n")
     steward = tmp_path / "steward.pub"
-    steward.write_text(STEWARD.hex() + "\n")
+    steward.write_text(centre.steward[1].hex() + "\n")
     offered = murmure(
         "gateway", "enrol", "--site", "plaza", "--quartier", "centre", "--steward", str(steward), "--json",
         "--config", str(ingest_toml),
@@ -591,11 +537,11 @@ def test_both_commands_from_the_outside(centre: Centre, tmp_path: Path) -> None:
         assert failed.stderr.startswith("murmure: ") and failed.stderr.count("\n") == 1, failed.stderr
 
 
-def test_the_code_is_shown_with_a_qr(centre: Centre, tmp_path: Path) -> None:
+def test_the_code_is_shown_with_a_qr(centre: Any, tmp_path: Path) -> None:
     """People get the code in groups, a QR made of blocks, and the next two gestures."""
     ingest_toml = tmp_path / "centre" / "ingest.toml"
     printed = murmure(
-        "gateway", "enrol", "--site", "plaza", "--quartier", "centre", "--steward", STEWARD.hex(),
+        "gateway", "enrol", "--site", "plaza", "--quartier", "centre", "--steward", centre.steward[1].hex(),
         "--config", str(ingest_toml),
     )  # fmt: skip
     assert printed.returncode == 0 and "murmure edge enrol " in printed.stdout and "█" in printed.stdout
