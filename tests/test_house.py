@@ -56,13 +56,18 @@ LIBRARIES: dict[str, set[str]] = {
         "murmure_ingest/certificates.py",
     },
     "serial": {"murmure_edge/serial_link.py"},
-    "paho": {"murmure_edge/uplink.py", "murmure_ingest/subscriber.py"},
+    "paho": {"murmure_edge/uplink.py", "murmure_ingest/subscriber.py", "murmure_ingest/bulk_mqtt.py"},
     "iotcore": {"murmure_ingest/embedded_broker.py"},
     "influxdb_client": {"murmure_ingest/influx.py"},
     "urllib3": {"murmure_ingest/influx.py"},  # influxdb_client's own transport, whose errors it lets through
     "jinja2": {"murmure_dashboards/pages.py"},
+    "grafana_foundation_sdk": {"murmure_dashboards/grafana.py"},
+    "grafana_client": {"murmure_dashboards/grafana_push.py"},
+    "grafana_api": {"murmure_dashboards/grafana_push.py"},
     "rich": {"murmure/progress.py", "murmure_edge/doctor/screen.py"},
     "segno": {"murmure_ingest/cli.py"},
+    "nacl": {"murmure_ingest/signatures.py"},
+    "prometheus_client": {"murmure_ingest/metrics.py"},
 }
 
 # Where the machine's clock may be named; everyone else is told the time.
@@ -73,8 +78,10 @@ CLOCK_HOMES = {
     "murmure_edge/uplink.py",
     "murmure_edge/send.py",
     "murmure_ingest/subscriber.py",
+    "murmure_ingest/bulk_mqtt.py",
     "murmure_ingest/enrolment.py",
     "murmure_ingest/mirror_cli.py",
+    "murmure_ingest/metrics.py",
     "murmure_edge/enrol.py",
 }
 CLOCKS = re.compile(

@@ -1,0 +1,130 @@
+"""paho's client, which reads and acknowledges in bulk: one receive for many messages, one send for many words of thanks.
+
+paho asks the kernel four times for each message and builds an object for each; at a full queue that is most of what a
+message costs at the centre. Connections, TLS, time-outs, publishing and every packet but a PUBLISH at QoS 1 stay paho's.
+The methods that are overridden are not part of its promise: constraints.txt names the version, and the tests of the
+subscriber go through all of them.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
+
+_CHUNK_BYTES = 1 << 16
+_PUBACK = 0x40
+_QOS_1 = 0x32  # of a PUBLISH; with two more bits, which say nothing to us: sent again, retained
+_LENGTH_BYTES = 4
+
+
+class Delivered(NamedTuple):
+    """One PUBLISH at QoS 1. The topic is bytes that the broker has looked at, or has not."""
+
+    topic: bytes
+    payload: bytes
+    mid: int
+
+
+class BulkClient(mqtt.Client):
+    """`on_bulk` is called in paho's thread with what one receive has brought. Everything else is told as paho does."""
+
+    def __init__(self, *args: Any, on_bulk: Callable[[list[Delivered]], None], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._on_bulk = on_bulk
+        self._five = self._protocol == mqtt.MQTTv5
+        self._unread = b""
+
+    def acknowledge(self, mids: Iterable[int]) -> None:
+        """Sends a PUBACK for each number that was delivered on the present connection."""
+        packets = b"".join([b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids])
+        if packets:
+            self._packet_queue(_PUBACK, packets, 0, 1)
+
+    def reconnect(self) -> MQTTErrorCode:
+        """As paho's; half a packet of the connection before is forgotten."""
+        self._unread = b""
+        return super().reconnect()
+
+    def _packet_read(self) -> MQTTErrorCode:
+        try:
+            received = self._sock_recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        except OSError:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        if not received:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        with self._msgtime_mutex:
+            self._last_bytes_received = time.monotonic()
+        return self._take(self._unread + received if self._unread else received)
+
+    def _take(self, data: bytes) -> MQTTErrorCode:
+        """Handles each whole packet; what is left waits for the next receive."""
+        found: list[Delivered] = []
+        code, at, size = MQTTErrorCode.MQTT_ERR_SUCCESS, 0, len(data)
+        try:
+            while code == MQTTErrorCode.MQTT_ERR_SUCCESS and size - at >= 2:
+                first, (length, begin) = data[at], _number(data, at + 1)
+                if begin + length > size:
+                    break
+                end = begin + length
+                if first & 0xF6 == _QOS_1:
+                    found.append(self._delivered(data, begin, end))
+                else:
+                    code = self._hand_on(first, data[begin:end])
+                at = end
+        except IndexError:
+            pass  # the length itself is not whole yet
+        except ValueError:
+            code = MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self._unread = data[at:]
+        if found:
+            self._on_bulk(found)
+        return code
+
+    def _delivered(self, data: bytes, begin: int, end: int) -> Delivered:
+        at = begin + 2 + (data[begin] << 8 | data[begin + 1])
+        topic = data[begin + 2 : at]
+        mid = data[at] << 8 | data[at + 1]
+        at += 2
+        if self._five:
+            properties, at = _number(data, at)
+            at += properties
+        if at > end:
+            raise ValueError
+        return Delivered(topic, data[at:end], mid)
+
+    def _hand_on(self, first: int, body: bytes) -> MQTTErrorCode:
+        self._in_packet = {
+            "command": first,
+            "have_remaining": 1,
+            "remaining_count": [],
+            "remaining_mult": 1,
+            "remaining_length": len(body),
+            "packet": bytearray(body),
+            "to_process": 0,
+            "pos": 0,
+        }
+        try:
+            return self._packet_handle()
+        except (MalformedPacket, struct.error):
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        finally:
+            self._in_packet["command"] = 0
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Returns a number of MQTT's variable length and where the next byte is. Raises IndexError, ValueError."""
+    value = 0
+    for place in range(_LENGTH_BYTES):
+        byte = data[at + place]
+        value |= (byte & 127) << 7 * place
+        if byte < 128:
+            return value, at + place + 1
+    raise ValueError
