@@ -1,12 +1,19 @@
-"""What an operator does with an archive as a whole: `ingest verify`, `backup` and `restore`."""
+"""What an operator does with an archive as a whole: `ingest verify`, `backup`, `restore`, `export`; the whole
+of `import`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from murmure_ingest.cli import _config, _json, _leaf
+
+if TYPE_CHECKING:
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.transfer import Transferred
 
 _KEEP = 7
 _TOLD_EVERY_S = 0.5
@@ -45,6 +52,22 @@ def register(ingest: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     restore.add_argument("folder", metavar="DIR", help="one backup, or the folder of which the newest is taken")
     _config(restore)
     _json(restore)
+    export = _leaf(
+        ingest,
+        "export",
+        _export,
+        "write an archive as JSON lines with a list of sums, for any program",
+        "murmure ingest export --archive archive.db town-2026 --from 2026-01-01T00:00:00Z --to 2027-01-01T00:00:00Z",
+    )
+    export.add_argument("--archive", required=True, metavar="FILE", help="the archive.db of a centre")
+    export.add_argument(
+        "folder", metavar="DIR", help="a new folder; without a span 'ingest import' makes the archive of it"
+    )
+    export.add_argument(
+        "--from", dest="from_", metavar="T", help="only what was released of nodes that end after T, UTC"
+    )
+    export.add_argument("--to", metavar="T", help="and not after this T")
+    _json(export)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -57,8 +80,7 @@ def _verify(args: argparse.Namespace) -> int:
     from murmure_ingest.rules import RuleBook
 
     archive = Archive.open(Path(args.archive), read_only=True)
-    watched = sys.stderr.isatty() and not args.json
-    report = inspect(archive, RuleBook(archive), _Progress().told) if watched else inspect(archive, RuleBook(archive))
+    report = inspect(archive, RuleBook(archive), _progress(args))
     if args.json:
         print(json.dumps({"archive": args.archive, "sound": not report.findings, **asdict(report)}))
     else:
@@ -74,6 +96,11 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"… and {report.left_out} more")
         print("sound" if not report.findings else "not sound: restore this file from a backup")
     return 1 if report.findings else 0
+
+
+def _progress(args: argparse.Namespace) -> Callable[[int, int], None]:
+    """Returns who is told how far a check is: a person before a terminal, or nobody."""
+    return _Progress().told if sys.stderr.isatty() and not args.json else lambda _done, _total: None
 
 
 class _Progress:
@@ -130,4 +157,45 @@ def _restore(args: argparse.Namespace) -> int:
         print(f"{config.data_dir}: {found.messages} messages of {found.folder.name}, head {found.head.hex()[:16]}")
         if not (config.data_dir / "centre.key").is_file():
             print("no centre.key came with it: gateways believe no receipt until you put it beside archive.db")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.transfer import export
+
+    archive = Archive.open(Path(args.archive), read_only=True)
+    span = [None if text is None else _instant(key, text) for key, text in (("--from", args.from_), ("--to", args.to))]
+    return _told(args, args.folder, export(archive, Path(args.folder), *span))
+
+
+def _instant(key: str, text: str) -> int:
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.window import parse_utc
+
+    try:
+        return parse_utc(text)
+    except ValueError as error:
+        raise ConfigError("ingest export", key, f"{text!r} is no instant", "write 2026-11-21T00:00:00Z") from error
+
+
+def import_whole(args: argparse.Namespace, archive: Archive) -> int:
+    """The half of `ingest import` that takes an export."""
+    from pathlib import Path
+
+    from murmure_ingest.transfer import import_export
+
+    return _told(args, str(archive.path), import_export(Path(args.folder), archive, _progress(args)))
+
+
+def _told(args: argparse.Namespace, where: str, told: Transferred) -> int:
+    import json
+
+    head = told.head.hex() if told.head else None
+    if args.json:
+        print(json.dumps({"folder": args.folder, "head": head, "rows": told.rows}))
+    else:
+        print(f"{where}: {told.rows['messages']} messages, " + (f"head {head[:16]}" if head else "of a span of time"))
     return 0

@@ -7,7 +7,6 @@ archive's running hash.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -23,14 +22,13 @@ from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import FIRST_HEAD, ArchiveDamaged, next_head
 from murmure_ingest.config import IngestConfig
-from murmure_ingest.snapshot import snapshot, sync
+from murmure_ingest.snapshot import sha256_of, snapshot, sync
 
 MANIFEST = "backup.json"
 _ARCHIVE, _KEYS = "archive.db", "keys"
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 _SQLITE = b"SQLite format 3\x00"
 _FOLLOWING = ("-wal", "-shm", "-journal", ".new")  # beside a database, and part of it or not finished
-_CHUNK = 1 << 20
 
 
 class BackupError(MurmureError):
@@ -90,7 +88,7 @@ def _fill(config: IngestConfig, into: Path, keys: bool) -> tuple[int, bytes]:
             _copy(source, target)
             target.chmod(0o600)
     messages, head = found[0]
-    files = {str(path.relative_to(into)): _sha256(path) for path in _files(into)}
+    files = {str(path.relative_to(into)): sha256_of(path) for path in _files(into)}
     manifest = {"backup": 1, "messages": messages, "head": head.hex(), "files": files}
     _write(into / MANIFEST, json.dumps(manifest, indent=1).encode())
     return messages, head
@@ -120,14 +118,6 @@ def _copy(source: Path, target: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     sync(path)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read_through(path: Path) -> tuple[int, bytes]:
@@ -182,7 +172,7 @@ def restore(folder: Path, config: IngestConfig) -> Backup:
                 problem = f"it is not empty ({min(strangers, default=config.archive).name} is there)"
                 raise ConfigError(str(config.data_dir), "data_dir", problem, "move it aside first, or name another")
         for name, digest in files.items():
-            if not (source / name).is_file() or _sha256(source / name) != digest:
+            if not (source / name).is_file() or sha256_of(source / name) != digest:
                 raise _spoiled(source / name)
         if _read_through(source / _ARCHIVE) != (messages, head):
             raise _spoiled(source / _ARCHIVE)

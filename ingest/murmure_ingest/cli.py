@@ -7,13 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from murmure_privacy.enrolment import Claim
-
     from murmure_ingest.archive import Archive
     from murmure_ingest.config import IngestConfig
-    from murmure_ingest.enrolment import Slot
     from murmure_ingest.gateways import Port
 
 Handler = Callable[[argparse.Namespace], int]
@@ -28,10 +23,12 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         ingest,
         "import",
         _import,
-        "file a copy of a gateway's outbox",
+        "file a copy of a gateway's outbox, or a whole archive from 'ingest export'",
         "murmure ingest import /media/key --config ingest.toml",
     )
-    courier.add_argument("folder", metavar="DIR", help="folder of *.cose files, or one that holds outbox/ and inbox/")
+    courier.add_argument(
+        "folder", metavar="DIR", help="folder of *.cose files, one that holds outbox/ and inbox/, or an export"
+    )
     _config(courier)
     _json(courier)
     gateway = _group(groups, "gateway", "the register: who may speak")
@@ -73,16 +70,6 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     _config(enrol)
     _json(enrol)
-    rotate = _leaf(
-        gateway,
-        "rotate",
-        _rotate,
-        "let a gateway change its keys: print the claim code for it",
-        "murmure gateway rotate gw-plaza --config ingest.toml",
-    )
-    rotate.add_argument("gateway", metavar="GW", help="its id")
-    _config(rotate)
-    _json(rotate)
     listing = _leaf(gateway, "list", _list, "show the register", "murmure gateway list --config ingest.toml --json")
     _config(listing)
     _json(listing)
@@ -234,14 +221,19 @@ def _import(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from murmure_ingest.courier import import_folder
-    from murmure_ingest.intake import Intake, Refused
+    from murmure_ingest.intake import Conflict, Intake, Refused
     from murmure_ingest.receipts import centre_key
     from murmure_ingest.rules import RuleBook
+    from murmure_ingest.transfer import is_export
 
     config, archive = _opened(args)
+    if is_export(Path(args.folder)):
+        from murmure_ingest.archive_cli import import_whole
+
+        return import_whole(args, archive)
     words = import_folder(Path(args.folder), archive, Intake(archive, RuleBook(archive)), centre_key(config.data_dir))
     kinds = Counter(type(word).__name__.lower() for word in words)
-    reasons = Counter(word.reason for word in words if isinstance(word, Refused))
+    reasons = Counter(word.reason for word in words if isinstance(word, Refused | Conflict))
     if args.json:
         print(json.dumps({"files": len(words), **kinds, "reasons": reasons}))
     else:
@@ -301,9 +293,22 @@ def _offer(
     stewards: list[bytes],
     ports: list[Port],
 ) -> int:
+    import json
+
+    import segno
+    from murmure_privacy.enrolment import HOLDS_S
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.window import utc
+
     from murmure_ingest.enrolment import Claims, Slot, offer, utc_now
 
-    door = _door(config, "; or use --local DIR")
+    if config.enrolment is None:
+        raise ConfigError(
+            config.source,
+            "enrolment",
+            "the door is closed, no gateway could come",
+            "write a table [enrolment] as in ingest.example.toml, and restart 'murmure ingest run'; or use --local DIR",
+        )
     slot = Slot(
         gateway,
         args.site,
@@ -318,54 +323,28 @@ def _offer(
     claims = Claims(config.data_dir)
     claim = offer(archive, config, claims, slot, now)
     claims.close()
-    _show_claim(claim, slot, now, door, args.json)
-    return 0
-
-
-def _rotate(args: argparse.Namespace) -> int:
-    from murmure_ingest.enrolment import Claims, offer_rotation, utc_now
-
-    config, archive = _opened(args)
-    door = _door(config)
-    now = utc_now()
-    claims = Claims(config.data_dir)
-    claim, slot = offer_rotation(archive, config, claims, args.gateway, now)
-    claims.close()
-    _show_claim(claim, slot, now, door, args.json, " --rotate")
-    return 0
-
-
-def _door(config: IngestConfig, otherwise: str = "") -> str:
-    """Returns where gateways enrol, as HOST:PORT."""
-    from murmure_privacy.errors import ConfigError
-
-    if config.enrolment is None:
-        raise ConfigError(
-            config.source,
-            "enrolment",
-            "the door is closed, no gateway could come",
-            f"write a table [enrolment] as in ingest.example.toml, and restart 'murmure ingest run'{otherwise}",
-        )
-    return f"{config.enrolment.name or config.enrolment.host}:{config.enrolment.port}"
-
-
-def _show_claim(claim: Claim, slot: Slot, now: datetime, door: str, as_json: bool, option: str = "") -> None:
-    import json
-
-    import segno
-    from murmure_privacy.enrolment import HOLDS_S
-    from murmure_privacy.window import utc
-
     until = utc(int(now.timestamp()) + HOLDS_S)
-    scanned = f"{claim.text}@{door}"
-    if as_json:
-        who = {"gateway": slot.gateway, "site": slot.site}
-        print(json.dumps({**who, "code": claim.text, "centre": door, "qr": scanned, "until": until}))
-        return
-    print(f"{slot.gateway}, site {slot.site}: claim code, for one use before {until}\n\n    {claim.text}\n")
+    centre = f"{config.enrolment.name or config.enrolment.host}:{config.enrolment.port}"
+    scanned = f"{claim.text}@{centre}"
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "gateway": gateway,
+                    "site": slot.site,
+                    "code": claim.text,
+                    "centre": centre,
+                    "qr": scanned,
+                    "until": until,
+                }
+            )
+        )
+        return 0
+    print(f"{gateway}, site {slot.site}: claim code, for one use before {until}\n\n    {claim.text}\n")
     segno.make(scanned, error="m", micro=False).terminal(compact=True)
-    print(f"\nOn the gateway: murmure edge enrol {claim.text} --centre {door}{option}")
+    print(f"\nOn the gateway: murmure edge enrol {claim.text} --centre {centre}")
     print("Then compare six words: they stand there, and here in 'murmure gateway list'.")
+    return 0
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -415,7 +394,7 @@ def _list(args: argparse.Namespace) -> int:
                 "gateway": slot.gateway,
                 "quartier": slot.quartier,
                 "site": slot.site,
-                "status": "rotating" if slot.rotates else "expected",
+                "status": "expected",
                 "until": utc(at),
             }
             for slot, at in expected
@@ -431,8 +410,7 @@ def _list(args: argparse.Namespace) -> int:
             + (f"  words: {entry['words']}" if entry["words"] else "")
         )
     for slot, until_s in expected:
-        what = "may change its keys" if slot.rotates else "expected"
-        print(f"{slot.gateway}  {slot.quartier}/{slot.site}  {what} until {utc(until_s)}")
+        print(f"{slot.gateway}  {slot.quartier}/{slot.site}  expected until {utc(until_s)}")
     if not lines and not expected:
         print("no gateway is registered; see 'murmure gateway enrol --help'")
     return 0
