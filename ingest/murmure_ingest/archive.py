@@ -26,6 +26,7 @@ from murmure_privacy import wire
 from murmure_privacy.annotation import Note
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.release import Message, Outcome, Release, Withheld
+from murmure_privacy.succession import Use
 
 from murmure_ingest import migrations
 
@@ -503,6 +504,23 @@ class Archive:
         """Returns what was kept as evidence: (gateway, seq, hash, reason)."""
         return [(g, s, h, r) for g, s, h, r in self._rows("SELECT gateway, seq, hash, reason FROM conflicts")]
 
+    def uses(self, gateway: str) -> list[Use]:
+        """Returns how a gateway has used the policies of its site, by its filed messages."""
+        rows = self._rows(
+            "SELECT stream, policy, since_s, first_seq, shown_s, until_s, last_seq FROM uses WHERE gateway = ?", gateway
+        )
+        return [Use(*row) for row in rows]
+
+    def put_use(self, gateway: str, use: Use) -> None:
+        """Keeps the use of a policy for a stream (within a transaction) in place of what was known of it."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(gateway, use.stream, use.policy, use.since_s),
+                *(use.first_seq, use.shown_s, use.until_s, use.last_seq),
+            ),
+        )
+
     def head(self) -> bytes:
         """Returns the running SHA-256 over all messages in the order of filing; 32 zero bytes when empty."""
         row = self._row("SELECT head FROM messages ORDER BY id DESC LIMIT 1")
@@ -660,7 +678,8 @@ class Archive:
         """Returns what came in.
 
         In nodes: `stored` (with values), `withheld`, `duplicates` (of messages that came again). In messages:
-        `messages` (settled), `quarantined` (still waiting), `conflicts`, and `refused` by reason.
+        `messages` (settled), `quarantined` (still waiting), `conflicts` (kept as evidence), and by reason `refused` and
+        `conflicting` (all that ever were).
         """
         stored, withheld = self._rows("SELECT count(*) - count(reason), count(reason) FROM nodes")[0]
         counters = dict(self._rows("SELECT name, value FROM counters ORDER BY name"))
@@ -674,9 +693,8 @@ class Archive:
                 "AND NOT EXISTS (SELECT 1 FROM amendments WHERE message = m.id)"
             )[0][0],
             "conflicts": self._rows("SELECT count(*) FROM conflicts")[0][0],
-            "refused": {
-                name.removeprefix("refused:"): value for name, value in counters.items() if name.startswith("refused:")
-            },
+            "refused": _by_reason(counters, "refused:"),
+            "conflicting": _by_reason(counters, "conflict:"),
         }
 
     # --- for those who watch -----------------------------------------------------------------------------------------

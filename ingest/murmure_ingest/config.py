@@ -103,6 +103,11 @@ class IngestConfig:
         """The archive's file."""
         return self.data_dir / "archive.db"
 
+    @property
+    def quarantine(self) -> Path:
+        """The file of refused bytes."""
+        return self.data_dir / "quarantine.db"
+
 
 _BROKER: dict[str, tuple[type, int, int]] = {
     "host": (str, 1, 253),

@@ -11,14 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from murmure_privacy import wire
-from murmure_privacy.errors import ConfigError, WireError
+from murmure_privacy.errors import ConfigError
 from murmure_privacy.files import names, opened, put_whole, read_beginning
 
 from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.intake import Intake, Word
 from murmure_ingest.receipts import receipt
 
-_UNKNOWN = "unknown"
 _BATCH = 200
 _RECEIPT = "receipt.cose"
 
@@ -26,7 +25,7 @@ _RECEIPT = "receipt.cose"
 def import_folder(folder: Path, archive: Archive, intake: Intake, secret: bytes) -> list[Word]:
     """Files every `*.cose` of `folder` (or of its `outbox/`), in order of name, as if it had come by MQTT.
 
-    There is no topic on a key: the speaker is whoever's registered key verifies the message. Where an `inbox/` lies
+    There is no topic on a key: the speaker is whom the message names, if its key has signed. Where an `inbox/` lies
     beside the messages, `receipt.cose` and the newest `policy-….cose` of each speaker are left in it: by speaker, if
     there are several. Returns the word on each file.
 
@@ -57,39 +56,12 @@ def _explained(folder: Path) -> Iterator[None]:
 def _file(outbox: int, archive: Archive, intake: Intake) -> tuple[list[Word], list[Enrolment]]:
     """Returns the word on each message in the folder with descriptor `outbox`, and who spoke."""
     files = sorted(name for name in names(outbox) if name.endswith(".cose"))
-    register = [line for line in archive.enrolments() if line.status == "active"]
     words: list[Word] = []
-    heard: dict[str, Enrolment] = {}
     for start in range(0, len(files), _BATCH):
-        arrivals = []
-        for name in files[start : start + _BATCH]:
-            sealed = read_beginning(outbox, name, wire.MESSAGE_LIMIT + 1)
-            if sealed is None:
-                continue
-            speaker, kind = _speaker(sealed, register)
-            if speaker is not None:
-                heard[speaker.gateway] = speaker
-                # A key mostly carries one gateway's messages: its key is tried first for the next.
-                register.remove(speaker)
-                register.insert(0, speaker)
-            place = f"{speaker.quartier}/{speaker.gateway}" if speaker else f"{_UNKNOWN}/{_UNKNOWN}"
-            arrivals.append((f"murmure/v1/{place}/{kind}", sealed))
-        words += intake.accept_many(arrivals)
-    return words, list(heard.values())
-
-
-def _speaker(sealed: bytes, register: list[Enrolment]) -> tuple[Enrolment | None, str]:
-    """Returns whose key verifies the bytes, and whether they are a `release` or a `health` report."""
-    for line in register:
-        for kind, opened_as in (("release", wire.open_message), ("health", wire.open_health)):
-            try:
-                opened_as(sealed, line.record_key)
-            except WireError as error:
-                if error.reason == "bad_signature":
-                    break
-                continue
-            return line, kind
-    return None, "release"
+        read = (read_beginning(outbox, name, wire.MESSAGE_LIMIT + 1) for name in files[start : start + _BATCH])
+        words += intake.accept_many([(None, sealed) for sealed in read if sealed is not None])
+    heard = (archive.enrolment(gateway) for gateway in dict.fromkeys(word.gateway for word in words) if gateway)
+    return words, [line for line in heard if line is not None and line.status == "active"]
 
 
 def _answer(inbox: int, heard: list[Enrolment], archive: Archive, secret: bytes) -> None:

@@ -1,17 +1,26 @@
-"""One sealed message in, one word out: Stored, Duplicate, Heard or Refused. Nothing else files into the archive.
+"""One sealed message in, one word out: Stored, Duplicate, Conflict, Heard or Refused. Nothing else files into the
+archive.
 
-Checks come in an order in which each can trust the ones before: size, topic, register, canonical form and signature,
-agreement of topic and payload and register, sequence and chain, policy, audit, place of every node.
+`open_sealed` is the first half, pure and without an archive: size, canonical form, signature over the bytes as they
+came. The key is that of whom the message names as its speaker, not of the topic it came on: so a true message in a
+wrong place is told from a forged one, and a courier, who has no topic, takes the same way. `Intake` is the second half,
+inside one transaction, in an order in which each check can trust those before: gateway and its key in the register;
+topic, message and register agree; number and chain; every node under a policy that was in force for it; its place is
+free. A message that is wrong in two ways is refused for the first.
 
-What is refused is counted by reason. Whether it is also *remembered* decides what a receipt may say:
+What is refused is counted by reason and its bytes are handed to `keep`. Whether it is also *remembered* decides what a
+receipt may say:
 
-- `counted` only: whatever anybody could have sent or re-sent (no valid signature of this gateway, another topic). It
-  must leave no trace, or a stranger could settle a gateway's message before the gateway does.
+- `counted` only: whatever anybody could have sent or re-sent (no valid signature of this gateway, another topic, a key
+  that was revoked). It must leave no trace in the archive, or a stranger could settle a gateway's message before the
+  gateway does.
 - `refused`: signed by the gateway and never acceptable, whatever happens later. Its hash is kept, so that the receipt
   settles it and lists it as an exception.
-- `quarantined`: signed, kept whole, not filed: a person must look (`chain_broken`, `cloned`) or a policy is missing
-  (`unknown_policy`; `reconsider` files it once the policy is there).
-- `conflict`: signed, but its sequence number belongs to other bytes: evidence is kept, the first message stays.
+- `quarantined`: signed, kept whole in the archive, not filed: a person must look (`chain_broken`, `cloned`) or a policy
+  is missing (`unknown_policy`; `reconsider` files it once the policy is there).
+
+A Conflict contradicts what is filed: its number belongs to other bytes, or a node of it has its release. The first
+stays, the second is evidence.
 
 A chain that broke, one number for two messages, or two releases of one node: two cards speak with one key, of which one
 was cloned, or restored from a backup. Which of them stands at the site nobody here can know, so that nothing new of
@@ -21,27 +30,29 @@ either is filed any more.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from murmure_privacy import wire
+from murmure_privacy import succession, wire
 from murmure_privacy.errors import WireError
-from murmure_privacy.release import Message
+from murmure_privacy.plan import Plan
+from murmure_privacy.release import Health, Message
 
 from murmure_ingest.archive import Archive, Disposition, Enrolment, StoredHealth
 from murmure_ingest.rules import Rules
 
 REASONS = (
     "oversized",
-    "bad_topic",
-    "unknown_gateway",
-    "revoked_gateway",
     "malformed",
     "not_canonical",
-    "unknown_version",
+    "unknown_gateway",
     "bad_signature",
+    "unknown_version",
+    "revoked_gateway",
+    "bad_topic",
     "wrong_topic",
     "wrong_site",
     "sequence_conflict",
@@ -52,11 +63,16 @@ REASONS = (
     "node_conflict",
     "stale_health",
 )
-"""Every word that a refusal can carry: the first eight are what strangers cause."""
+"""Every word that a Refused or a Conflict can carry, in the order of the checks. All down to `wrong_topic` strangers
+can cause. `malformed` is said before the signature of what is no message, and after it of a field."""
 
 _TOPIC = re.compile(r"murmure/v1/([a-z0-9][a-z0-9_-]{0,39})/([a-z0-9][a-z0-9_-]{0,39})/(release|health)")
 
-Fate = Literal["counted", "refused", "quarantined", "conflict"]
+Fate = Literal["counted", "refused", "quarantined"]
+
+_Objection = tuple[str, str, Disposition]
+_REFUSED: Disposition = "refused"
+_ELSEWHERE = "quartier or site is not the registered one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,17 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Conflict:
+    """The gateway has signed it, and other bytes have its number (`sequence_conflict`) or a node of it its release
+    (`node_conflict`): those stay, this is kept as evidence."""
+
+    gateway: str
+    seq: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """A health report, kept in place of the one before."""
 
@@ -86,8 +113,8 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Not filed. `reason` is one of REASONS; `detail` is for a log and names no value; `gateway` and `seq` are given
-    only once the signature was checked."""
+    """Not filed. `reason` is one of REASONS; `detail` is for a log and names no value; `gateway` is given once its
+    signature was checked, `seq` with it if the receipt settles the message."""
 
     reason: str
     detail: str
@@ -96,90 +123,160 @@ class Refused:
     seq: int | None = None
 
 
-Word = Stored | Duplicate | Heard | Refused
+Word = Stored | Duplicate | Conflict | Heard | Refused
 RulesOf = Callable[[bytes], Rules | None]
+KeysOf = Callable[[str], Sequence[bytes]]
+Arrival = tuple[str | None, bytes]
+"""The topic and the payload; no topic for what was carried by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What `key` has signed in the name of a gateway. Whether that key still speaks for it is not judged yet."""
+
+    topic: str | None
+    sealed: bytes
+    key: bytes
+    said: Message | Health
+
+
+def open_sealed(arrival: Arrival, keys_of: KeysOf) -> Opened | Refused:
+    """Returns what was signed, or why it is no message. Pure, if `keys_of` is: the keys that may have signed for a
+    gateway, none for an unknown one."""
+    topic, sealed = arrival
+    try:
+        envelope = wire.unwrap(sealed)
+        refused = Refused("unknown_gateway", "no such gateway in the register")
+        for key in keys_of(envelope.speaker):
+            try:
+                return Opened(topic, sealed, key, wire.open_envelope(envelope, key))
+            except WireError as error:
+                if error.reason != "bad_signature":
+                    raise
+                refused = Refused(error.reason, error.detail)
+    except WireError as error:
+        return Refused(error.reason, error.detail)
+    return refused
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Refused bytes for a person to look at. `gateway` is the one that signed them, None for anybody's."""
+
+    reason: str
+    gateway: str | None
+    topic: str | None
+    sealed: bytes
+
+
+Keep = Callable[[Sequence[Kept]], None]
 
 
 class Intake:
-    """The door of the archive. `rules_of` gives the rules of a policy by its SHA-256, None for an unknown one."""
+    """The door of the archive. `rules_of` gives the rules of a policy by its SHA-256, None for an unknown one; `keep`
+    takes the bytes of what was refused, before the commit, and must not raise."""
 
-    def __init__(self, archive: Archive, rules_of: RulesOf) -> None:
+    def __init__(self, archive: Archive, rules_of: RulesOf, keep: Keep = lambda _: None) -> None:
         self._archive = archive
         self._rules_of = rules_of
+        self._keep = keep
 
-    def accept(self, topic: str, payload: bytes) -> Word:
+    def accept(self, topic: str | None, payload: bytes) -> Word:
         """Judges and files one message, durably. Raises ArchiveError if the archive could not keep it."""
         return self.accept_many([(topic, payload)])[0]
 
-    def accept_many(self, arrivals: Iterable[tuple[str, bytes]]) -> list[Word]:
+    def accept_many(self, arrivals: Iterable[Arrival]) -> list[Word]:
         """Judges and files (topic, payload) pairs in one commit: all words hold together, or ArchiveError is raised
         and nothing was kept."""
+        arrivals = list(arrivals)
+        return self.file(arrivals, [self.open(arrival) for arrival in arrivals])
+
+    def open(self, arrival: Arrival) -> Opened | Refused:
+        """Returns what `open_sealed` makes of an arrival with the keys of the register."""
+        return open_sealed(arrival, self.keys_of)
+
+    def keys_of(self, gateway: str) -> list[bytes]:
+        """Returns every key that may have signed for a gateway, the likeliest first; none for an unknown one."""
+        line = self._archive.enrolment(gateway)
+        return [] if line is None else [line.record_key]
+
+    def file(self, arrivals: Sequence[Arrival], opened: Sequence[Opened | Refused]) -> list[Word]:
+        """The second half of `accept_many`, with what `open_sealed` has made of each arrival, at any time before."""
         with self._archive.transaction():
-            return [self._accept(topic, payload) for topic, payload in arrivals]
+            words = self.judge(opened)
+            kept = [
+                Kept(word.reason, word.gateway, *arrival)
+                for arrival, word in zip(arrivals, words, strict=True)
+                if isinstance(word, Refused) and word.fate != "quarantined"
+            ]
+            if kept:
+                self._keep(kept)
+            return words
 
-    def _accept(self, topic: str, payload: bytes) -> Word:
-        try:
-            word = self._judge(topic, payload)
-        except WireError as error:
-            word = Refused(error.reason, error.detail)
-        if isinstance(word, Refused):
-            self._archive.count(f"refused:{word.reason}")
-        elif isinstance(word, Duplicate):
-            self._archive.count("duplicates", word.nodes)
-        return word
+    def judge(self, opened: Iterable[Opened | Refused]) -> list[Word]:
+        """Judges, counts and files what was opened, within a transaction of the caller's."""
+        words = [self._judge(one) if isinstance(one, Opened) else one for one in opened]
+        self._count(words)
+        return words
 
-    def _judge(self, topic: str, payload: bytes) -> Word:
-        if len(payload) > wire.MESSAGE_LIMIT:
-            return Refused("oversized", f"{len(payload)} bytes")
-        match = _TOPIC.fullmatch(topic)
-        if match is None:
-            return Refused("bad_topic", "not a topic that gateways publish on")
-        quartier, gateway, kind = match.groups()
+    def _count(self, words: Iterable[Word]) -> None:
+        counts: Counter[str] = Counter()
+        for word in words:
+            if isinstance(word, Refused):
+                counts[f"refused:{word.reason}"] += 1
+            elif isinstance(word, Conflict):
+                counts[f"conflict:{word.reason}"] += 1
+            elif isinstance(word, Duplicate):
+                counts["duplicates"] += word.nodes
+        for name, number in counts.items():
+            self._archive.count(name, number)
+
+    def _judge(self, opened: Opened) -> Word:
+        gateway = opened.said.gateway
         enrolment = self._archive.enrolment(gateway)
-        if enrolment is None:
-            return Refused("unknown_gateway", "no such gateway in the register")
+        if enrolment is None or opened.key != enrolment.record_key:
+            return Refused("bad_signature", "the key does not speak for the gateway any more")
         if enrolment.status != "active":
-            return Refused("revoked_gateway", "the gateway was revoked")
-        if quartier != enrolment.quartier:
-            return Refused("wrong_topic", "the quartier of the topic is not the registered one")
-        if kind == "health":
-            return self._hear(payload, enrolment)
-        return self._settle(wire.open_message(payload, enrolment.record_key), payload, enrolment)
+            return Refused("revoked_gateway", "the gateway was revoked", gateway=gateway)
+        objection = _misplaced(opened, enrolment)
+        if objection is not None:
+            return Refused(*objection, gateway=gateway)
+        if isinstance(opened.said, Health):
+            return self._hear(opened.said, opened.sealed, enrolment)
+        return self._settle(opened.said, opened.sealed, enrolment)
 
-    def _hear(self, payload: bytes, enrolment: Enrolment) -> Word:
-        health = wire.open_health(payload, enrolment.record_key)
-        if (health.gateway, health.quartier) != (enrolment.gateway, enrolment.quartier):
-            return Refused("wrong_topic", "the report is not from the gateway of its topic")
-        report = StoredHealth(health.gateway, health.boot, health.uptime_s, health.at_s, payload)
+    def _hear(self, health: Health, sealed: bytes, enrolment: Enrolment) -> Word:
+        if health.quartier != enrolment.quartier:
+            return Refused("wrong_site", "the quartier is not the registered one", gateway=health.gateway)
+        report = StoredHealth(health.gateway, health.boot, health.uptime_s, health.at_s, sealed)
         if not self._archive.put_health(report):
             return Refused("stale_health", "a later report is there already", gateway=health.gateway)
         return Heard(health.gateway)
 
     def _settle(self, message: Message, sealed: bytes, enrolment: Enrolment) -> Word:
         gateway, seq = message.gateway, message.seq
-        if gateway != enrolment.gateway:
-            return Refused("wrong_topic", "the message is not from the gateway of its topic")
         known = self._archive.find(gateway, seq)
+        if known is not None and known.hash == wire.digest(sealed):
+            return Duplicate(gateway, seq, known.nodes)
+        elsewhere = (message.quartier, message.site) != (enrolment.quartier, enrolment.site)
         if known is not None:
-            if known.hash == wire.digest(sealed):
-                return Duplicate(gateway, seq, known.nodes)
             self._archive.put_conflict(message, sealed, "sequence_conflict")
-            detail = "another message has this sequence number"
-            return Refused("sequence_conflict", detail, "conflict", gateway, seq)
-        refusal = self._objection(message, sealed, enrolment)
+            if elsewhere:
+                return Refused("wrong_site", _ELSEWHERE, gateway=gateway)
+            return Conflict(gateway, seq, "sequence_conflict", "another message has this sequence number")
+        refusal = ("wrong_site", _ELSEWHERE, _REFUSED) if elsewhere else self._objection(message, sealed)
         if refusal is None:
             self._archive.put(message, sealed, enrolment, "filed")
+            self._note_uses(message)
             return Stored(gateway, seq, len(message.outcomes))
-        reason, detail, disposition = refusal
+        reason, _, disposition = refusal
         if reason == "node_conflict":
             self._keep_second(message, sealed)
         self._archive.put(message, sealed, enrolment, disposition, reason)
-        return Refused(reason, detail, "refused" if disposition == "refused" else "quarantined", gateway, seq)
+        return _told(message, refusal)
 
-    def _objection(self, message: Message, sealed: bytes, enrolment: Enrolment) -> tuple[str, str, Disposition] | None:
+    def _objection(self, message: Message, sealed: bytes) -> _Objection | None:
         """Returns reason, detail and disposition of what stands against filing a new message of the gateway."""
-        if (message.quartier, message.site) != (enrolment.quartier, enrolment.site):
-            return "wrong_site", "quartier or site is not the registered one", "refused"
         if not self._chained(message, sealed):
             return "chain_broken", "it does not follow from its neighbours in the sequence", "quarantined"
         if self._archive.cloned(message.gateway):
@@ -206,20 +303,38 @@ class Intake:
         most = boot_beside("after") if later is None else None
         return before and after and (least or 0) <= message.boot <= (message.boot if most is None else most)
 
-    def _content_objection(self, message: Message) -> tuple[str, str, Disposition] | None:
+    def _content_objection(self, message: Message) -> _Objection | None:
         for outcome in message.outcomes:
             rules = self._rules_of(outcome.node.policy)
             if rules is None:
                 return "unknown_policy", "the policy it names was never published here", "quarantined"
             if rules.site != message.site:
-                return "not_in_policy", "the policy it names is for another site", "refused"
+                return "not_in_policy", "the policy it names is for another site", _REFUSED
             objection = rules.check(outcome)
             if objection is not None:
-                return "not_in_policy", objection, "refused"
+                return "not_in_policy", objection, _REFUSED
+        objection = succession.objection(
+            succession.uses_in(message), self._archive.uses(message.gateway), self._plan_of
+        )
+        if objection is not None:
+            return "not_in_policy", objection, _REFUSED
         keys = [outcome.node.key for outcome in message.outcomes]
         if len(set(keys)) < len(keys) or self._archive.taken(message.outcomes):
-            return "node_conflict", "a node of it has its release already", "refused"
+            return "node_conflict", "a node of it has its release already", _REFUSED
         return None
+
+    def _plan_of(self, policy: bytes) -> Plan:
+        rules = self._rules_of(policy)
+        assert rules is not None  # it was published when a node under it was filed, and none is ever taken back
+        return rules.plan
+
+    def _note_uses(self, message: Message) -> None:
+        """Keeps how the gateway uses its policies, once a message is filed."""
+        known = {use.key: use for use in self._archive.uses(message.gateway)}
+        for use in succession.uses_in(message):
+            self._archive.put_use(
+                message.gateway, use if use.key not in known else succession.together(known[use.key], use)
+            )
 
     def reconsider(self) -> list[Word]:
         """Judges again, in one commit, what waits for a policy that may have been published since.
@@ -239,12 +354,34 @@ class Intake:
                 objection = self._content_objection(message)
                 if objection is None:
                     self._archive.amend(stored, message, "filed")
+                    self._note_uses(message)
                     words.append(Stored(stored.gateway, stored.seq, stored.nodes))
-                elif objection[2] == "refused":
-                    reason, detail, disposition = objection
+                elif objection[2] == _REFUSED:
+                    reason, _, disposition = objection
                     if reason == "node_conflict":
                         self._keep_second(message, stored.sealed)
                     self._archive.amend(stored, message, disposition, reason)
-                    self._archive.count(f"refused:{reason}")
-                    words.append(Refused(reason, detail, "refused", stored.gateway, stored.seq))
+                    words.append(_told(message, objection))
+            self._count(words)
         return words
+
+
+def _misplaced(opened: Opened, enrolment: Enrolment) -> tuple[str, str] | None:
+    """Returns reason and detail if a message has come on another topic than its own; anybody can have put it there."""
+    if opened.topic is None:
+        return None
+    match = _TOPIC.fullmatch(opened.topic)
+    if match is None:
+        return "bad_topic", "not a topic that gateways publish on"
+    kind = "health" if isinstance(opened.said, Health) else "release"
+    if match.groups() != (enrolment.quartier, enrolment.gateway, kind):
+        return "wrong_topic", "the topic is not the one of its gateway, quartier and kind"
+    return None
+
+
+def _told(message: Message, objection: _Objection) -> Conflict | Refused:
+    reason, detail, disposition = objection
+    if reason == "node_conflict":
+        return Conflict(message.gateway, message.seq, reason, detail)
+    fate: Fate = "refused" if disposition == _REFUSED else "quarantined"
+    return Refused(reason, detail, fate, message.gateway, message.seq)

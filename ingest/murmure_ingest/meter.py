@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from murmure_ingest.intake import Duplicate, Heard, Refused, Stored, Word
+from murmure_ingest.intake import Conflict, Duplicate, Heard, Refused, Stored, Word
 
 
 @dataclass(slots=True)
@@ -55,6 +55,8 @@ class Meter:
                     self.words["duplicate"] += 1
                 case Heard():
                     self.words["heard"] += 1
+                case Conflict():
+                    self.words["conflict"] += 1
                 case Refused():
                     self.words[word.fate] += 1
 

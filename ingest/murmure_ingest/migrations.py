@@ -107,7 +107,18 @@ _ANNOTATIONS: Step = (
     *only_grows("annotations"),
 )
 
-STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS)
+# How each gateway has used each policy (murmure_privacy.succession), by what was filed since this step. It is derived:
+# its rows change.
+_USES: Step = (
+    """CREATE TABLE uses (
+  gateway TEXT NOT NULL, stream TEXT NOT NULL, policy BLOB NOT NULL,
+  since_s INTEGER NOT NULL, first_seq INTEGER NOT NULL, shown_s INTEGER NOT NULL,
+  until_s INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+  PRIMARY KEY (gateway, stream, policy)
+) STRICT, WITHOUT ROWID""",
+)
+
+STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS, _USES)
 """Statements that lead from version n to n + 1, at place n."""
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from murmure_privacy import audit
-from murmure_privacy.plan import plan
+from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Outcome
 
@@ -22,6 +22,10 @@ class Rules(Protocol):
     @property
     def site(self) -> str:
         """The one site that the policy is for."""
+
+    @property
+    def plan(self) -> Plan:
+        """Its noise scales."""
 
     def check(self, outcome: Outcome) -> str | None:
         """Returns None if the policy allows this outcome, else one line saying what it does not allow."""

@@ -30,7 +30,7 @@ from paho.mqtt.properties import Properties
 from murmure_ingest.archive import Archive, ArchiveFull
 from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
-from murmure_ingest.intake import Duplicate, Intake, Refused, Stored, Word
+from murmure_ingest.intake import Conflict, Heard, Intake, Refused, Word
 from murmure_ingest.meter import Meter
 from murmure_ingest.receipts import receipt
 
@@ -296,20 +296,26 @@ class Subscriber:
 
     def _answer(self, words: list[Word]) -> None:
         for word in words:
-            if isinstance(word, Refused):
+            if isinstance(word, Refused | Conflict):
                 self._tell(word)
-        spoken = {word.gateway for word in words if isinstance(word, Stored | Duplicate | Refused) and word.gateway}
-        for gateway in sorted(spoken):
+        # What anybody may have carried here again is no reason to speak to its gateway.
+        spoken = {
+            word.gateway
+            for word in words
+            if not (isinstance(word, Heard) or (isinstance(word, Refused) and word.fate == "counted"))
+        }
+        for gateway in sorted(filter(None, spoken)):
             self._send_receipt(gateway)
 
-    def _tell(self, refused: Refused) -> None:
+    def _tell(self, word: Refused | Conflict) -> None:
         now = time.monotonic()
-        subject = f"{refused.gateway} {refused.reason}" if refused.seq else refused.reason
+        subject = f"{word.gateway} {word.reason}" if word.seq else word.reason
         if now < self._told_at.get(subject, now):
             return
         self._told_at[subject] = now + _REPEAT_S
-        who = f"{refused.gateway} seq {refused.seq}" if refused.seq else "a message"
-        self._say(f"{who}: {refused.fate}: {refused.reason}: {refused.detail}")
+        who = f"{word.gateway} seq {word.seq}" if word.seq else word.gateway or "a message"
+        fate = word.fate if isinstance(word, Refused) else "conflict"
+        self._say(f"{who}: {fate}: {word.reason}: {word.detail}")
 
     def _send_receipt(self, gateway: str) -> None:
         enrolment = self._archive.enrolment(gateway)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from murmure_privacy.gate import PRESENT_AT_LEAST
 from murmure_privacy.plan import Plan
 from murmure_privacy.release import Outcome, Release
 from murmure_privacy.window import QUARTER_S, Calendar
@@ -13,7 +14,8 @@ def check(outcome: Outcome, plan: Plan, calendar: Calendar) -> str | None:
     """Returns None if the node fits the plan of its policy, else one line saying what does not.
 
     Stream, quantity, level, alignment, covered span, cadence, bounds, indicators and their widths, sigma and rho are
-    compared as integers: nothing is recomputed from a value.
+    compared as integers: nothing is recomputed from a value. Whether the policy was still in force at the gateway that
+    made the node is for `murmure_privacy.succession` to say, which has its other nodes.
     """
     node = outcome.node
     if node.policy != plan.policy.hash:
@@ -37,6 +39,10 @@ def check(outcome: Outcome, plan: Plan, calendar: Calendar) -> str | None:
         last_s = calendar.midnight(plan.policy.valid_until + timedelta(days=1))
         if node.covered_from_s < calendar.midnight(plan.policy.valid_from) or node.end_s > last_s:
             return "the node is outside the policy's days"
+        if plan.policy.paused or stream.stream.paused:
+            return "the policy pauses the stream"
+        if node.present < PRESENT_AT_LEAST:
+            return "the sensor was absent for too long"
         said = [(n.indicator, len(n.integers), n.sigma_milli, n.rho_micro) for n in outcome.noised]
         due = [(i.indicator, i.width, i.sigma_milli, i.rho_micro) for i in level.indicators]
         if said != due:

@@ -77,9 +77,12 @@ def test_a_thief_carries_no_stream_of_another_site(centre: Any) -> None:
     """Evidence is judged by nobody: what it says of another place, or for another site, is no spending of this one."""
     gateway, other = centre.gateway(), centre.gateway("gw-other", "other")
     centre.accept(gateway.topic, gateway.seal(MONDAY_S + 900))
-    for changes in ({"outcomes": other.outcomes(MONDAY_S + 900)}, {"site": "other", "quartier": "nord"}):
+    for changes, reason in (
+        ({"outcomes": other.outcomes(MONDAY_S + 900)}, "sequence_conflict"),
+        ({"site": "other", "quartier": "nord"}, "wrong_site"),
+    ):
         sealed = wire.seal_message(gateway.message(MONDAY_S + 1800, seq=1, **changes), gateway.secret)
-        assert centre.accept(gateway.topic, sealed).reason == "sequence_conflict"
+        assert centre.accept(gateway.topic, sealed).reason == reason
     assert centre.archive.charges("plaza", 0) == spent(gateway, 0)
 
 
@@ -278,8 +281,7 @@ def test_a_killed_writer_leaves_whole_batches(centre: Any) -> None:
     centre.intake.accept_many(history[:4])
     before = centre.content()
     with pytest.raises(KeyboardInterrupt), centre.archive.transaction():
-        for topic, sealed in history[4:]:
-            centre.intake._accept(topic, sealed)
+        centre.intake.judge(map(centre.intake.open, history[4:]))
         copy = centre.folder / "copy"
         shutil.copytree(centre.config.data_dir, copy)
         raise KeyboardInterrupt

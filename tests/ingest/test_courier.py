@@ -90,7 +90,7 @@ def test_rubbish_on_a_key_is_counted(centre: Any, tmp_path: Path) -> None:
     (tmp_path / "key" / "b.cose").mkdir()
     words = bring(centre, tmp_path / "key")
     assert sorted(word.reason for word in words if isinstance(word, Refused)) == (
-        ["oversized"] + ["unknown_gateway"] * QUARTERS + ["unknown_policy"] * QUARTERS
+        ["bad_signature"] * QUARTERS + ["oversized"] + ["unknown_policy"] * QUARTERS
     )
     assert not (tmp_path / "key" / "inbox").exists()
 

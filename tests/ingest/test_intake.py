@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from murmure_ingest import gateways
 from murmure_ingest.archive import CONFLICTS_KEPT, Archive
-from murmure_ingest.intake import REASONS, Duplicate, Heard, Intake, Refused, Stored
+from murmure_ingest.intake import REASONS, Conflict, Duplicate, Heard, Intake, Refused, Stored
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.release import Release
@@ -93,7 +93,16 @@ def nothing_at_all(gateway: Any, _: Any) -> tuple[str, bytes]:
 
 
 def from_an_unknown_gateway(gateway: Any, _: Any) -> tuple[str, bytes]:
+    return gateway.topic.replace("gw-plaza", "gw-nobody"), gateway.seal(HOUR_S, gateway="gw-nobody")
+
+
+def on_nobodys_topic(gateway: Any, _: Any) -> tuple[str, bytes]:
     return gateway.topic.replace("gw-plaza", "gw-nobody"), gateway.seal(HOUR_S)
+
+
+def forged_for_a_revoked_gateway(gateway: Any, centre: Any) -> tuple[str, bytes]:
+    gateways.revoke(centre.archive, gateway.name)
+    return signed_by_a_stranger(gateway, centre)
 
 
 def from_a_revoked_gateway(gateway: Any, centre: Any) -> tuple[str, bytes]:
@@ -115,7 +124,8 @@ def of_a_later_version(gateway: Any, _: Any) -> tuple[str, bytes]:
     return gateway.topic, wire._seal1(payload, gateway.secret, gateway.name)
 
 
-def in_anothers_name(gateway: Any, _: Any) -> tuple[str, bytes]:
+def in_anothers_name(gateway: Any, centre: Any) -> tuple[str, bytes]:
+    centre.gateway("gw-other", "other")
     return gateway.topic, wire.seal_message(gateway.message(HOUR_S, gateway="gw-other"), gateway.secret)
 
 
@@ -123,7 +133,8 @@ COUNTED_ONLY: list[tuple[Callable[[Any, Any], tuple[str, bytes]], str]] = [
     (unsigned, "malformed"),
     (empty_signature, "bad_signature"),
     (signed_by_a_stranger, "bad_signature"),
-    (on_anothers_topic, "bad_signature"),
+    (on_anothers_topic, "wrong_topic"),
+    (on_nobodys_topic, "wrong_topic"),
     (on_anothers_quartier, "wrong_topic"),
     (one_bit_flipped, "bad_signature"),
     (trailing_bytes, "not_canonical"),
@@ -132,10 +143,11 @@ COUNTED_ONLY: list[tuple[Callable[[Any, Any], tuple[str, bytes]], str]] = [
     (nothing_at_all, "malformed"),
     (from_an_unknown_gateway, "unknown_gateway"),
     (from_a_revoked_gateway, "revoked_gateway"),
+    (forged_for_a_revoked_gateway, "bad_signature"),
     (on_a_strange_topic, "bad_topic"),
-    (health_as_release, "malformed"),
+    (health_as_release, "wrong_topic"),
     (of_a_later_version, "unknown_version"),
-    (in_anothers_name, "wrong_topic"),
+    (in_anothers_name, "bad_signature"),
 ]
 
 
@@ -155,7 +167,7 @@ def test_what_the_gateway_did_not_say_here_is_counted_and_leaves_nothing(
     assert centre.archive.totals(gateway.name).settled_seq == 0
 
 
-@pytest.mark.parametrize("bad", [bad for bad, _ in COUNTED_ONLY if bad is not from_a_revoked_gateway])
+@pytest.mark.parametrize("bad", [bad for bad, _ in COUNTED_ONLY if "revoked" not in bad.__name__])
 def test_a_strangers_message_does_not_keep_the_true_one_out(
     centre: Any, bad: Callable[[Any, Any], tuple[str, bytes]]
 ) -> None:
@@ -251,8 +263,8 @@ def test_a_second_message_under_one_number_is_kept_as_a_conflict(centre: Any) ->
         for n in range(1, CONFLICTS_KEPT + 5)
     ]
     for word in centre.intake.accept_many(others * 2):
-        assert isinstance(word, Refused)
-        assert (word.reason, word.fate, word.seq) == ("sequence_conflict", "conflict", 1)
+        assert isinstance(word, Conflict)
+        assert (word.reason, word.seq) == ("sequence_conflict", 1)
     assert centre.content()[:3] == before
     assert centre.archive.counts()["conflicts"] == CONFLICTS_KEPT
 
@@ -312,8 +324,8 @@ def test_a_node_has_one_release_for_ever(centre: Any) -> None:
     centre.accept(gateway.topic, gateway.seal(HOUR_S))
     before = centre.content()[1]
     word = centre.accept(gateway.topic, gateway.seal(HOUR_S, outcomes=gateway.outcomes(HOUR_S, value=8)))
-    assert isinstance(word, Refused)
-    assert (word.reason, word.fate) == ("node_conflict", "refused")
+    assert isinstance(word, Conflict)
+    assert word.reason == "node_conflict"
     assert centre.content()[1] == before
     assert [reason for *_, reason in centre.archive.conflicts()] == ["forked_node"]
 
@@ -327,7 +339,7 @@ def test_two_releases_of_one_node_are_two_cards(centre: Any) -> None:
     assert isinstance(centre.accept(gateway.topic, wire.seal_message(thief, gateway.secret)), Stored)
     assert not centre.archive.cloned(gateway.name)
     word = centre.accept(gateway.topic, gateway.seal(HOUR_S + 3 * 900))
-    assert (word.reason, word.fate) == ("node_conflict", "refused")
+    assert word.reason == "node_conflict"
     assert centre.archive.cloned(gateway.name)
     assert centre.archive.exceptions(gateway.name, 3) == [(3, "forked")]
     more = replace(thief, seq=1002, closing_s=HOUR_S + 4 * 900, outcomes=gateway.outcomes(HOUR_S + 4 * 900))
@@ -375,7 +387,7 @@ def test_a_node_twice_in_one_message_is_refused(centre: Any) -> None:
     gateway = centre.gateway()
     outcomes = gateway.outcomes(HOUR_S)
     word = centre.accept(gateway.topic, gateway.seal(HOUR_S, outcomes=(*outcomes, outcomes[0])))
-    assert isinstance(word, Refused)
+    assert isinstance(word, Conflict)
     assert word.reason == "node_conflict"
 
 
@@ -408,7 +420,8 @@ def test_what_waited_is_judged_like_any_other(centre: Any) -> None:
     words = centre.intake.reconsider()
     assert [getattr(word, "reason", "stored") for word in words] == ["not_in_policy", "stored", "node_conflict"]
     assert centre.archive.exceptions(gateway.name, 3) == [(1, "refused"), (3, "forked")]
-    assert centre.refused() == {"unknown_policy": 3, "not_in_policy": 1, "node_conflict": 1}
+    assert centre.refused() == {"unknown_policy": 3, "not_in_policy": 1}
+    assert centre.archive.counts()["conflicting"] == {"node_conflict": 1}
 
 
 def test_health_keeps_the_last_report_only(centre: Any) -> None:
@@ -428,9 +441,9 @@ def test_health_of_another_place_is_refused(centre: Any) -> None:
     """A report must be from the gateway and quartier of its topic, and signed by it."""
     gateway = centre.gateway()
     for topic, payload, reason in (
-        (*gateway.health(1, quartier="nord"), "wrong_topic"),
-        (*gateway.health(1, gateway="gw-other"), "wrong_topic"),
-        (gateway.health(1)[0], gateway.seal(HOUR_S), "malformed"),
+        (*gateway.health(1, quartier="nord"), "wrong_site"),
+        (*gateway.health(1, gateway="gw-other"), "unknown_gateway"),
+        (gateway.health(1)[0], gateway.seal(HOUR_S), "wrong_topic"),
     ):
         word = centre.accept(topic, payload)
         assert isinstance(word, Refused)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from murmure_ingest import archive as archive_file
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
-from murmure_ingest.intake import Duplicate, Heard, Intake, Stored, Word
+from murmure_ingest.intake import Arrival, Duplicate, Heard, Intake, Stored, Word
 from murmure_ingest.receipts import receipt
 from murmure_ingest.rules import PolicyRules
 from murmure_privacy import wire
@@ -34,9 +34,9 @@ class Hasty(Intake):
 
     answer: Callable[[list[Word]], None]
 
-    def accept_many(self, arrivals: Iterable[tuple[str, bytes]]) -> list[Word]:
+    def accept_many(self, arrivals: Iterable[Arrival]) -> list[Word]:
         with self._archive.transaction():
-            words = [self._accept(*arrival) for arrival in arrivals]
+            words = self.judge(map(self.open, arrivals))
             self.answer(words)
         return words
 

@@ -31,7 +31,7 @@ args = parser.parse_args(sys.argv[1:])
 sys.exit(args.handler(args))
 """
 SABOTAGE = {
-    "before the commit": "intake.Intake._accept = lambda *_: os._exit(9)",
+    "before the commit": "intake.Intake.judge = lambda *_: os._exit(9)",
     "after the commit": "subscriber._Link.acknowledge = lambda *_: os._exit(9)",
     "before the receipt": "subscriber.Subscriber._answer = lambda self, words: words and os._exit(9)",
 }
