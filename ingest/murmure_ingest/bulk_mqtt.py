@@ -1,9 +1,9 @@
-"""paho's client, which reads and acknowledges in bulk: one receive for many messages, one send for many words of thanks.
+"""paho's client, reading and acknowledging in bulk: one receive for many messages, one send for many acknowledgements.
 
 paho asks the kernel four times for each message and builds an object for each; at a full queue that is most of what a
-message costs at the centre. Connections, TLS, time-outs, publishing and every packet but a PUBLISH at QoS 1 stay paho's.
-The methods that are overridden are not part of its promise: constraints.txt names the version, and the tests of the
-subscriber go through all of them.
+message costs at the centre. Connections, TLS, time-outs, publishing and every packet but a PUBLISH at QoS 1 stay
+paho's. The methods that are overridden are not part of its promise: constraints.txt names the version,
+and the tests of the subscriber go through all of them.
 """
 
 from __future__ import annotations

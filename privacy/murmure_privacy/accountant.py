@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
+from functools import lru_cache
 from math import isqrt
 
 MICRO = 1_000_000
@@ -53,6 +54,7 @@ def epsilon(rho: Decimal, delta: Decimal) -> Decimal:
     return max(Decimal(0), _UP_30.plus(least))
 
 
+@lru_cache(maxsize=1024)  # a town writes the same few epsilons into thousands of policies
 def rho_micro(epsilon_limit: Decimal, delta: Decimal) -> int:
     """Returns the largest micro-rho whose conversion stays within (epsilon, delta): what a policy may spend."""
     if epsilon_limit <= 0:

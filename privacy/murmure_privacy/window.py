@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -64,16 +65,13 @@ class Calendar:
 
     def require_whole_hours(self, first: date, last: date) -> None:
         """Raises BadTimezone if the offset is not whole hours on any civil day from `first` to `last`."""
-        day = first
-        while day <= last:
-            offset = datetime.combine(day, time(12), self.zone).utcoffset()
-            if offset is None or offset % timedelta(hours=1):
-                raise BadTimezone(f"timezone {self.timezone!r} is not whole hours from UTC on {day}; write one that is")
-            day += timedelta(days=1)
+        day = _uneven_day(self.zone, first, last)
+        if day is not None:
+            raise BadTimezone(f"timezone {self.timezone!r} is not whole hours from UTC on {day}; write one that is")
 
     def midnight(self, day: date) -> int:
         """Returns the instant at which the civil day begins."""
-        return int(datetime.combine(day, time(0), self.zone).timestamp())
+        return _instant(self.zone, day, 0)
 
     def civil_day(self, at_s: int) -> date:
         """Returns the civil date of an instant."""
@@ -139,8 +137,24 @@ class Calendar:
 
     def _civil(self, day: date, hour: int) -> int:
         """Returns the instant of an hour of a civil day; from 24 on, of the days after it."""
-        on = day + timedelta(days=hour // 24)
-        return int(datetime.combine(on, time(hour % 24), self.zone).timestamp())
+        return _instant(self.zone, day, hour)
+
+
+# The centre asks for the same few days and midnights on behalf of thousands of sites.
+
+
+@lru_cache(maxsize=4096)
+def _instant(zone: ZoneInfo, day: date, hour: int) -> int:
+    on = day + timedelta(days=hour // 24)
+    return int(datetime.combine(on, time(hour % 24), zone).timestamp())
+
+
+@lru_cache(maxsize=1024)
+def _uneven_day(zone: ZoneInfo, first: date, last: date) -> date | None:
+    """Returns the first civil day whose offset is not whole hours."""
+    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    offsets = ((day, datetime.combine(day, time(12), zone).utcoffset()) for day in days)
+    return next((day for day, offset in offsets if offset is None or offset % timedelta(hours=1)), None)
 
 
 def next_quarter(at_s: int) -> int:
