@@ -6,6 +6,7 @@ slowly (spending, caps) is looked up again after a while only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -119,9 +120,7 @@ class Watch:
             conflicts=conflicts,
             duplicates=counters.get("duplicates", 0),
             waiting=archive.waiting(),
-            refused={
-                name.removeprefix("refused:"): value for name, value in counters.items() if name.startswith("refused:")
-            },
+            refused=_by_reason(counters),
         )
 
     def _gateways(self, register: list[Enrolment], ends: dict[str, int], now_s: int) -> Iterator[GatewayState]:
@@ -258,6 +257,16 @@ class Watch:
             spent += self._archive.largest_spend(part.id, day.start_s, day.end_s)
             at_s = day.start_s - 1
         return cap.units_per_day**2 * spent / _budget(cap.epsilon, part.delta)
+
+
+def _by_reason(counters: dict[str, int]) -> dict[str, int]:
+    """Whether a message was refused or contradicts what is filed: its reason says it."""
+    found: Counter[str] = Counter()
+    for name, value in counters.items():
+        kind, _, reason = name.partition(":")
+        if kind in ("refused", "conflict"):
+            found[reason] += value
+    return dict(found)
 
 
 @lru_cache(maxsize=1024)
