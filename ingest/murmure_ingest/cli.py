@@ -187,6 +187,8 @@ def _run(args: argparse.Namespace) -> int:
     from murmure_ingest.broker import watch_crl
     from murmure_ingest.enrolment import enrolment_open, utc_now
     from murmure_ingest.intake import Intake
+    from murmure_ingest.meter import Meter
+    from murmure_ingest.metrics import metrics_open
     from murmure_ingest.receipts import centre_key
     from murmure_ingest.rules import RuleBook
     from murmure_ingest.subscriber import Subscriber
@@ -209,8 +211,9 @@ def _run(args: argparse.Namespace) -> int:
         print(text, file=sys.stderr, flush=True)
 
     watch_crl(config.data_dir, utc_now, stop, say)
-    with enrolment_open(config, lambda: Archive.open(config.archive), say):
-        Subscriber(config, archive, intake, secret, say).run(stop)
+    meter = Meter()
+    with enrolment_open(config, lambda: Archive.open(config.archive), say), metrics_open(config, meter, say):
+        Subscriber(config, archive, intake, secret, say, meter).run(stop)
     archive.close()
     return 0
 
