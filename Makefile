@@ -7,7 +7,7 @@ CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard ben
 DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd
 PYTEST := $(BIN)/pytest --durations=15
 
-.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle lock clean
+.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle grafana lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -61,6 +61,9 @@ bench-ingest: $(STAMP) ## the centre beside mosquitto_sub on the same queue, on 
 
 gateway-bundle: $(STAMP) ## one archive that installs a gateway without network; ARCH=aarch64 or x86_64
 	$(BIN)/python edge/bundle/build.py $(if $(ARCH),--arch $(ARCH))
+
+grafana: $(STAMP) ## the dashboards for technicians, as JSON
+	$(BIN)/murmure grafana build dashboards/grafana
 
 lock: ## fresh versions and hashes (needs uv on the PATH)
 	.ci/lock

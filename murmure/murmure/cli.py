@@ -15,6 +15,7 @@ GROUPS = (
     "murmure_privacy.cli",
     "murmure_ingest.cli",
     "murmure_dashboards.cli",
+    "murmure_dashboards.grafana_cli",
     "murmure.audit_cli",
     "murmure.demo_cli",
 )
