@@ -16,7 +16,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from murmure_privacy import wire
 from murmure_privacy.annotation import Note
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.release import Message, Outcome, Release, Withheld
-from murmure_privacy.succession import Use
+from murmure_privacy.succession import Key, Use
 
 from murmure_ingest import migrations
 
@@ -34,6 +34,7 @@ CONFLICTS_KEPT = 100  # per gateway and reason: evidence, not a way to fill the 
 EXCEPTIONS_LISTED = 256  # what a receipt can carry
 FIRST_HEAD = bytes(32)
 _MESSAGES_CACHED = 8192
+_STANDINGS_KEPT = 50_000
 _BUSY_TIMEOUT_S = 10.0
 
 _FORKS = "('sequence_conflict', 'forked_node')"  # evidence that one key speaks from two cards
@@ -138,6 +139,28 @@ class Totals:
     charged_rho_micro: int
 
 
+@dataclass(slots=True)
+class Standing:
+    """What the next message of a gateway is judged by. `last_seq`, `last_hash`: those of the highest number that it has
+    used, 0 and FIRST_PREVIOUS before the first. `uses`: of the policies of its site, by stream and policy."""
+
+    last_seq: int
+    last_hash: bytes
+    settled_seq: int
+    cloned: bool
+    uses: dict[Key, Use]
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """What a writer knows without asking, until somebody else writes or a commit fails: all of it is in the file."""
+
+    enrolments: dict[str, Enrolment | None] = field(default_factory=dict)
+    standings: dict[str, Standing] = field(default_factory=dict)
+    speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
+    head: bytes | None = None
+
+
 _MESSAGE_COLUMNS = (
     "m.id, m.gateway, m.seq, m.hash, m.previous, coalesce(a.disposition, m.disposition), coalesce(a.reason, m.reason),"
     " m.nodes, m.enrolment, m.head, m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id"
@@ -150,6 +173,8 @@ class Archive:
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path = path
         self._db = db
+        self._mark = -1
+        self._remembered = _Remembered()
         self._outcomes_of = lru_cache(maxsize=_MESSAGES_CACHED)(self._open_outcomes)
 
     @classmethod
@@ -202,9 +227,13 @@ class Archive:
         with _explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                mark = self.change_mark()  # nobody else can write from here on
+                if mark != self._mark or len(self._remembered.standings) > _STANDINGS_KEPT:
+                    self._mark, self._remembered = mark, _Remembered()
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
+                self._remembered = _Remembered()
                 # SQLite has already rolled back by itself after some errors (disk full, input/output).
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -215,8 +244,10 @@ class Archive:
         return self._pragma("data_version")
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with _explained(self.path):
+        try:
             return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _explanation(self.path, error) from error
 
     def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         rows = self._rows(query, *values)
@@ -232,10 +263,20 @@ class Archive:
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (e.gateway, e.quartier, e.site, e.record_key, b"".join(e.stewards), e.signatures_required, e.status),
         )
+        self._remembered.enrolments.pop(enrolment.gateway, None)
         return replace(enrolment, id=cursor.lastrowid or 0)
 
     def enrolment(self, gateway: str) -> Enrolment | None:
         """Returns the newest line of the register for a gateway."""
+        known = self._remembered.enrolments
+        if self._db.in_transaction and gateway in known:
+            return known[gateway]
+        found = self._newest_line(gateway)
+        if self._db.in_transaction:
+            known[gateway] = found
+        return found
+
+    def _newest_line(self, gateway: str) -> Enrolment | None:
         row = self._row("SELECT * FROM enrolments WHERE gateway = ? ORDER BY id DESC LIMIT 1", gateway)
         return _enrolment(row) if row else None
 
@@ -433,6 +474,9 @@ class Archive:
     ) -> None:
         """Settles a message (within a transaction): its row, its nodes if it is filed, and what follows from them."""
         message_hash = wire.digest(sealed)
+        standing = self.standing(message.gateway)
+        before = self._remembered.head
+        head = next_head(self.head() if before is None else before, message_hash)
         cursor = self._db.execute(
             "INSERT INTO messages (gateway, seq, hash, previous, enrolment, disposition, reason, nodes, head, sealed) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -445,26 +489,42 @@ class Archive:
                 disposition,
                 reason,
                 len(message.outcomes),
-                next_head(self.head(), message_hash),
+                head,
                 None if disposition == "refused" else sealed,
             ),
         )
         row_id = cursor.lastrowid or 0
         charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
-        self._settle(message.gateway, charged)
+        if disposition == "filed" and message.seq == standing.settled_seq + 1 == standing.last_seq + 1:
+            standing.settled_seq = standing.last_seq = message.seq
+            standing.last_hash = message_hash
+            self._db.execute(
+                "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET "
+                "settled_seq = ?2, charged_rho_micro = charged_rho_micro + ?3",
+                (message.gateway, message.seq, charged),
+            )
+        else:
+            self._settle(message.gateway, charged)
+        self._remembered.head = head
 
     def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
         """Gives a quarantined message its last word (within a transaction)."""
+        self._remembered.standings.pop(message.gateway, None)
         self._db.execute("INSERT INTO amendments VALUES (?, ?, ?)", (stored.id, disposition, reason))
         if disposition == "filed":
             self._settle(message.gateway, self._put_nodes(stored.id, message))
 
     def _put_nodes(self, row_id: int, message: Message) -> int:
         """Returns what the nodes cost together, in micro-rho."""
-        for place, outcome in enumerate(message.outcomes):
-            self._db.execute(
-                "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", index_row(outcome, row_id, place)
-            )
+        self._db.executemany(
+            "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)],
+        )
+        speakers = self._remembered.speakers
+        for outcome in message.outcomes:
+            if (outcome.node.stream, message.gateway) in speakers:
+                continue
+            speakers.add((outcome.node.stream, message.gateway))
             self._db.execute(
                 "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (
@@ -478,7 +538,19 @@ class Archive:
             )
         return sum(map(charge_of, message.outcomes))
 
+    def standing(self, gateway: str) -> Standing:
+        """Returns what the next message of a gateway is judged by (within a transaction)."""
+        standings = self._remembered.standings
+        if gateway not in standings:
+            last = self._row("SELECT seq, hash FROM messages WHERE gateway = ? ORDER BY seq DESC LIMIT 1", gateway)
+            settled = self._row("SELECT settled_seq FROM totals WHERE gateway = ?", gateway)
+            last_seq, last_hash = last or (0, wire.FIRST_PREVIOUS)
+            uses = {use.key: use for use in self.uses(gateway)}
+            standings[gateway] = Standing(last_seq, last_hash, settled[0] if settled else 0, self.cloned(gateway), uses)
+        return standings[gateway]
+
     def _settle(self, gateway: str, charged_rho_micro: int) -> None:
+        self._remembered.standings.pop(gateway, None)
         self._db.execute("INSERT INTO totals VALUES (?, 0, 0) ON CONFLICT DO NOTHING", (gateway,))
         (settled,) = self._db.execute("SELECT settled_seq FROM totals WHERE gateway = ?", (gateway,)).fetchone()
         while self._row("SELECT 1 FROM messages WHERE gateway = ? AND seq = ?", gateway, settled + 1):
@@ -490,6 +562,7 @@ class Archive:
 
     def put_conflict(self, message: Message, sealed: bytes, reason: str) -> None:
         """Keeps a message that contradicts the archive as evidence, beside it (within a transaction)."""
+        self._remembered.standings.pop(message.gateway, None)
         # Counted by reason: a hundred of one kind must not hide the first of another.
         query = "SELECT count(*) FROM conflicts WHERE gateway = ? AND reason = ?"
         (kept,) = self._rows(query, message.gateway, reason)[0]
@@ -506,6 +579,8 @@ class Archive:
 
     def uses(self, gateway: str) -> list[Use]:
         """Returns how a gateway has used the policies of its site, by its filed messages."""
+        if self._db.in_transaction and gateway in self._remembered.standings:
+            return list(self._remembered.standings[gateway].uses.values())
         rows = self._rows(
             "SELECT stream, policy, since_s, first_seq, shown_s, until_s, last_seq FROM uses WHERE gateway = ?", gateway
         )
@@ -513,6 +588,7 @@ class Archive:
 
     def put_use(self, gateway: str, use: Use) -> None:
         """Keeps the use of a policy for a stream (within a transaction) in place of what was known of it."""
+        self.standing(gateway).uses[use.key] = use
         self._db.execute(
             "INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -847,6 +923,7 @@ class Archive:
         Raises ValueError for a row that the table does not take.
         """
         self._db.execute("PRAGMA defer_foreign_keys = ON")
+        self._remembered = _Remembered()
         columns = self._columns(table)
         blobs = {name for name, kind, _ in columns if kind == "BLOB"}
         statement = f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})"
@@ -930,17 +1007,19 @@ def _damage_text(path: Path, detail: str) -> str:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns what SQLite says into one line that an operator can act on."""
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            raise ArchiveFull(f"{path}: archive: the disk is full; make room, nothing was lost") from error
-        if code == sqlite3.SQLITE_IOERR:
-            raise ArchiveFull(f"{path}: archive: the disk refused to write; check it, nothing was lost") from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise ArchiveDamaged(_damage_text(path, str(error))) from error
-        raise ArchiveError(
-            f"{path}: archive: {error}; check who may read and write this file and its folder"
-        ) from error
+        raise _explanation(path, error) from error
+
+
+def _explanation(path: Path, error: sqlite3.Error) -> ArchiveError:
+    """Returns what SQLite says as one line that an operator can act on."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return ArchiveFull(f"{path}: archive: the disk is full; make room, nothing was lost")
+    if code == sqlite3.SQLITE_IOERR:
+        return ArchiveFull(f"{path}: archive: the disk refused to write; check it, nothing was lost")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ArchiveDamaged(_damage_text(path, str(error)))
+    return ArchiveError(f"{path}: archive: {error}; check who may read and write this file and its folder")
