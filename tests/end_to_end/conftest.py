@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -11,19 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from murmure_ingest import broker
 from murmure_ingest import config as centre_config
 from murmure_ingest.archive import Archive
-from murmure_ingest.certificates import Authority
 from murmure_ingest.embedded_broker import free_port
 from murmure_ingest.enrolment import Claims, Door, EnrolmentServer, Slot, offer, offer_rotation
 from murmure_ingest.gateways import Port
@@ -73,46 +70,16 @@ def mosquitto() -> type[Mosquitto]:
 
 
 @pytest.fixture
-def tls_mosquitto() -> Callable[[Authority, Path], AbstractContextManager[int]]:
-    """Returns what starts Debian's broker with a certificate of that authority, rights by certificate name alone, and
-    gives its port."""
+def tls_mosquitto() -> Callable[[centre_config.IngestConfig, Path], AbstractContextManager[int]]:
+    """Returns what starts Debian's broker as `murmure broker init` prepares it for that centre, and gives its port."""
     return _tls_mosquitto
 
 
 @contextmanager
-def _tls_mosquitto(authority: Authority, folder: Path) -> Iterator[int]:
-    folder.mkdir(parents=True)
-    folder.chmod(0o755)
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]))
-        .issuer_name(authority._certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(authority._key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "broker.crt").write_bytes(certificate.public_bytes(pem))
-    (folder / "broker.key").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    (folder / "fleet.crt").write_text(authority.pem)
-    (folder / "acl").write_text(
-        "pattern write murmure/v1/+/%u/release\npattern write murmure/v1/+/%u/health\n"
-        "pattern read murmure/v1/+/%u/policy\npattern read murmure/v1/+/%u/receipt\n"
-    )
-    port = free_port()
-    (folder / "mosquitto.conf").write_text(
-        f"listener {port} 127.0.0.1\ncafile {folder}/fleet.crt\ncertfile {folder}/broker.crt\n"
-        f"keyfile {folder}/broker.key\nrequire_certificate true\nuse_identity_as_username true\n"
-        f"use_username_as_clientid true\nallow_anonymous false\ntls_version tlsv1.2\nacl_file {folder}/acl\n"
-        "user root\n"
-    )
+def _tls_mosquitto(config: centre_config.IngestConfig, folder: Path) -> Iterator[int]:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    settings = broker.Settings(str(folder), listen="127.0.0.1", port=free_port(), user=me)
+    broker.prepare(config, settings, broker.revoked_in(config), datetime.now(UTC))
     program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
     assert program is not None
     with (folder / "mosquitto.log").open("w") as log:
@@ -120,10 +87,10 @@ def _tls_mosquitto(authority: Authority, folder: Path) -> Iterator[int]:
     try:
         for _ in range(100):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                if probe.connect_ex(("127.0.0.1", settings.port)) == 0:
                     break
             time.sleep(0.05)
-        yield port
+        yield settings.port
     finally:
         process.terminate()
         process.wait()

@@ -24,7 +24,7 @@ from murmure_edge.config import load, load_record_key, load_trust
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
 from murmure_ingest.archive import Archive
-from murmure_ingest.certificates import Authority, enrolment_door
+from murmure_ingest.certificates import enrolment_door
 from murmure_ingest.enrolment import receive
 from murmure_ingest.gateways import RegisterError
 from murmure_privacy import enrolment, wire
@@ -490,7 +490,7 @@ def test_the_broker_knows_a_gateway_by_its_certificate(
     enrol(centre.offer().text, centre.address, tmp_path / "gw")
     config = load(tmp_path / "gw" / "gateway.toml")
     assert config.broker is not None and config.broker.tls is not None
-    with tls_mosquitto(Authority(centre.config.data_dir, NOW), tmp_path / "broker") as port:
+    with tls_mosquitto(centre.config, tmp_path / "broker") as port:
         broker = replace(config.broker, host="localhost", port=port)
         topics = Topics.of("centre", "gw-plaza")
         stop = threading.Event()

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from murmure_ingest import embedded_broker
 from murmure_ingest.embedded_broker import BrokerError, EmbeddedBroker, answers, free_port
 
 
@@ -37,6 +38,36 @@ def test_it_listens_on_the_loopback_only() -> None:
             if line.split()[1].endswith(f":{broker.port:04X}") and line.split()[3] == "0A"
         ]
         assert listening == [f"0100007F:{broker.port:04X}"]
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0", "::", "192.0.2.1", "localhost", ""])
+def test_no_other_address_is_accepted(listen: str) -> None:
+    """It knows no certificates and no rights: asked to listen anywhere else, it refuses and says what a town runs."""
+    with pytest.raises(BrokerError, match=r"^[^\n]*on 127\.0\.0\.1 only; a town runs mosquitto[^\n]*$"):
+        EmbeddedBroker(free_port(), listen=listen)
+
+
+def test_a_package_that_listens_elsewhere_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the package heeds neither of our two settings, what it started is ended and told."""
+    port = free_port()
+    monkeypatch.setattr(embedded_broker, "_RUMQTTD", embedded_broker._RUMQTTD.replace('"127.0.0.1:', '"0.0.0.0:'))
+    with pytest.raises(BrokerError, match=r"it listens beyond 127\.0\.0\.1"):
+        EmbeddedBroker(port).start()
+    with pytest.raises(OSError):
+        answers(port)
+
+
+def test_only_the_demonstration_has_it() -> None:
+    """Of the product's modules one starts this broker: the city of `murmure demo`."""
+    root = Path(__file__).resolve().parents[2]
+    packages = ("murmure/murmure", "privacy", "edge", "ingest", "dashboards", "firmware-sim")
+    users = {
+        path.relative_to(root).as_posix()
+        for package in packages
+        for path in (root / package).rglob("*.py")
+        if "EmbeddedBroker(" in path.read_text("utf-8")
+    }
+    assert users == {"murmure/murmure/city.py"}
 
 
 def test_a_taken_port_is_one_line() -> None:
