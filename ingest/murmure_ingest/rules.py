@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 
 from murmure_privacy import audit
@@ -12,7 +11,7 @@ from murmure_privacy.release import Outcome
 
 from murmure_ingest.archive import Archive
 
-_POLICIES_CACHED = 4096
+_POLICIES_CACHED = 20_000
 _LATEST_S = 4_102_444_800  # 2100-01-01: beyond it no calendar of ours is worth asking
 
 
@@ -52,9 +51,16 @@ class RuleBook:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._rules = lru_cache(maxsize=_POLICIES_CACHED)(PolicyRules)
+        self._known: dict[bytes, PolicyRules] = {}  # a policy is never taken back
 
     def __call__(self, policy_hash: bytes) -> PolicyRules | None:
         """Returns the rules of the policy with this SHA-256, None if the archive does not hold it."""
-        toml = self._archive.policy(policy_hash)
-        return None if toml is None else self._rules(toml)
+        known = self._known.get(policy_hash)
+        if known is None:
+            toml = self._archive.policy(policy_hash)
+            if toml is None:
+                return None
+            if len(self._known) >= _POLICIES_CACHED:
+                self._known.clear()
+            known = self._known[policy_hash] = PolicyRules(toml)
+        return known
