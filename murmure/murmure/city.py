@@ -51,6 +51,8 @@ LATE_ANSWERS_BYTES = 90  # nine answers of a dust sensor: three times woken in i
 FRAME_BYTES = {"beam": 9, "meter": 7, "dust": 10}
 _HOUR_MS = 3_600_000  # a row of a recording may last so long, and is spread over all of it
 _REBUILD_S = 10.0
+_DATABASE = "victoria-metrics"  # Debian's package and program
+_BESIDE = ("mirror", "victoria")  # what a city can lose without noticing
 _PATIENCE_S = 120.0
 
 
@@ -192,6 +194,7 @@ class City:
     ingest: ingest_config.IngestConfig
     city: city_config.City
     scenario: Path
+    mirror_port: int | None
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def gateway_dir(self, place: DemoSite) -> Path:
@@ -290,11 +293,13 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
     plugged = _plugged(settings, span)
     root = _fresh_directory(settings.directory)
     broker_port = free_port()
+    mirror_port = free_port() if shutil.which(_DATABASE) else None
     centre = root / "centre"
     centre.mkdir()
-    (centre / "ingest.toml").write_text(
-        f'data_dir = "data"\n\n[broker]\nhost = "127.0.0.1"\nport = {broker_port}\n', "utf-8"
-    )
+    settings_text = f'data_dir = "data"\n\n[broker]\nhost = "127.0.0.1"\nport = {broker_port}\n'
+    if mirror_port is not None:
+        settings_text += f'\n[mirror]\nurl = "http://127.0.0.1:{mirror_port}"\n'
+    (centre / "ingest.toml").write_text(settings_text, "utf-8")
     ingest = ingest_config.load(centre / "ingest.toml")
     ingest.data_dir.mkdir(mode=0o700)
     steward_secret, steward = new_key()
@@ -372,6 +377,7 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
         ingest=ingest,
         city=city_config.load(root / "city.toml"),
         scenario=root / "scenario.json",
+        mirror_port=mirror_port,
     )
 
 
@@ -417,9 +423,14 @@ class Running:
         try:
             self._stack.enter_context(self._broker)
             self._tell(f"broker    127.0.0.1:{city.broker_port}")
-            self.start(
-                "ingest", ["-m", "murmure.cli", "ingest", "run", "--config", str(city.root / "centre" / "ingest.toml")]
-            )
+            centre = ["--config", str(city.root / "centre" / "ingest.toml")]
+            self.start("ingest", ["-m", "murmure.cli", "ingest", "run", *centre])
+            if city.mirror_port is None:
+                self._tell(f"mirror    none: VictoriaMetrics is not installed here (Debian package {_DATABASE})")
+            else:
+                self._start_database(city.mirror_port)
+                self.start("mirror", ["-m", "murmure.cli", "ingest", "mirror", "--json", *centre])
+                self._tell(f"mirror    http://127.0.0.1:{city.mirror_port}/vmui/ (VictoriaMetrics)")
             bench = self.start(
                 "bench", ["-m", "murmure_firmware_sim.bench", str(city.scenario)], stdout=subprocess.PIPE
             )
@@ -441,10 +452,24 @@ class Running:
 
     def start(self, name: str, arguments: list[str], stdout: int | None = None) -> subprocess.Popen[str]:
         """Starts `python arguments`, with what it says on stderr in logs/NAME.log."""
+        return self._launch(name, [sys.executable, *arguments], stdout)
+
+    def _start_database(self, port: int) -> None:
+        """The same sample may come twice (1 ms), and old ones are no mistake."""
+        options = {
+            "httpListenAddr": f"127.0.0.1:{port}",
+            "storageDataPath": str(self.city.root / "victoria"),
+            "dedup.minScrapeInterval": "1ms",
+            "retentionPeriod": "100y",
+            "loggerLevel": "ERROR",  # its warnings show values
+        }
+        self._launch("victoria", [_DATABASE, *(f"-{name}={value}" for name, value in options.items())])
+
+    def _launch(self, name: str, command: list[str], stdout: int | None = None) -> subprocess.Popen[str]:
         log = (self.city.root / "logs" / f"{name}.log").open("a", encoding="utf-8")
         with log:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                command,
                 stdin=subprocess.PIPE if stdout is not None else subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else log,
                 stderr=log,
@@ -488,9 +513,9 @@ class Running:
                 self.bench.ended = event["ports"]
 
     def check(self) -> None:
-        """Raises MurmureError if a process has ended by itself, with the last line it said."""
+        """Raises MurmureError if a process that the city needs has ended by itself, with the last line it said."""
         for name, process in self.city.processes.items():
-            if process.poll() is not None:
+            if name not in _BESIDE and process.poll() is not None:
                 log = self.city.root / "logs" / f"{name}.log"
                 said = log.read_text("utf-8", "replace").strip().splitlines()
                 last = said[-1] if said else "it said nothing"
@@ -511,6 +536,14 @@ class Running:
                 return False
         return True
 
+    def mirrored(self) -> int:
+        """Ends the mirror and returns how many samples it has sent, 0 if it did not tell."""
+        told = self.stop("mirror").strip().splitlines()
+        try:
+            return int(json.loads(told[-1])["samples"])
+        except (IndexError, KeyError, TypeError, ValueError):
+            return 0
+
     def stop(self, name: str) -> str:
         """Ends one process and returns what it printed last in its log."""
         process = self.city.processes.pop(name)
@@ -527,7 +560,7 @@ class Running:
 
     def close(self) -> None:
         """Ends every process, senders last but the broker."""
-        for kind in ("sense", "send", "bench", "ingest"):
+        for kind in ("sense", "send", "bench", "ingest", "mirror", "victoria"):
             for name in [name for name in self.city.processes if name.startswith(kind)]:
                 self.stop(name)
         self._stack.close()
@@ -654,6 +687,8 @@ def _run_once(city: City, running: Running, reporter: Reporter, stop: threading.
     reporter.say("site      drawing")
     build_site(city, span.last_s)
     result = summary(city, bench, taken, time.monotonic() - began)
+    if city.mirror_port is not None:
+        result["mirrored"] = running.mirrored()
     reporter.finish()
     if city.settings.as_json:
         print(json.dumps(result))
