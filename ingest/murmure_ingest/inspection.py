@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from murmure_privacy import wire
 from murmure_privacy.annotation import Note
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
+from murmure_privacy.plan import Plan
 from murmure_privacy.release import Message
+from murmure_privacy.succession import Uses
 from murmure_privacy.window import utc
 
 from murmure_ingest.annotations import objection, streams_of
@@ -59,6 +61,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
     _check_policies(archive, lines.values(), report)
     charged: dict[str, int] = defaultdict(int)
     budgets = Budgets()
+    uses = defaultdict[str, Uses](lambda: Uses(lambda policy: _plan(rules_of(policy))))
     head = FIRST_HEAD
     for stored in archive.messages():
         report.messages += 1
@@ -68,7 +71,9 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
             head = stored.head
         message = _opened(stored, lines, report)
         if message is not None and stored.disposition == "filed":
-            charged[stored.gateway] += _check_nodes(archive, stored, message, rules_of, budgets, report)
+            charged[stored.gateway] += _check_nodes(
+                archive, stored, message, rules_of, budgets, uses[stored.gateway], report
+            )
         if report.messages % _PROGRESS_EVERY == 0 or report.messages == total:
             progress(report.messages, total)
     for gateway in dict.fromkeys(line.gateway for line in lines.values()):
@@ -135,10 +140,22 @@ def _opened(stored: StoredMessage, lines: Mapping[int, Enrolment], report: Repor
     return message
 
 
+def _plan(rules: PolicyRules | None) -> Plan:
+    assert rules is not None  # asked for messages only whose policies were all found
+    return rules.plan
+
+
 def _check_nodes(
-    archive: Archive, stored: StoredMessage, message: Message, rules_of: RulesOf, budgets: Budgets, report: Report
+    archive: Archive,
+    stored: StoredMessage,
+    message: Message,
+    rules_of: RulesOf,
+    budgets: Budgets,
+    uses: Uses,
+    report: Report,
 ) -> int:
-    """Returns what the nodes of a filed message cost together, in micro-rho."""
+    """Returns what the nodes of a filed message cost together, in micro-rho. `uses` are those of its gateway."""
+    fits = True
     for place, outcome in enumerate(message.outcomes):
         report.nodes += 1
         if archive.node_row(outcome.node.key) != index_row(outcome, stored.id, place):
@@ -149,9 +166,15 @@ def _check_nodes(
         except ConfigError:
             rules, objection = None, "the policy it names is none"
         if objection is not None:
+            fits = False
             report.add(f"{_name(stored)}: node {place}: {objection}")
         if rules is not None and charge_of(outcome):
             budgets.note(outcome.node, rules.plan)
+    objection = uses.objection(message) if fits else None
+    if objection is not None:
+        report.add(f"{_name(stored)}: {objection}")
+    elif fits:
+        uses.add(message)
     return sum(map(charge_of, message.outcomes))
 
 

@@ -36,10 +36,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from murmure_privacy import succession, wire
+from murmure_privacy import wire
 from murmure_privacy.errors import WireError
 from murmure_privacy.plan import Plan
 from murmure_privacy.release import Health, Message
+from murmure_privacy.succession import Uses
 
 from murmure_ingest.archive import Archive, Disposition, Enrolment, StoredHealth
 from murmure_ingest.rules import Rules
@@ -313,9 +314,7 @@ class Intake:
             objection = rules.check(outcome)
             if objection is not None:
                 return "not_in_policy", objection, _REFUSED
-        objection = succession.objection(
-            succession.uses_in(message), self._archive.uses(message.gateway), self._plan_of
-        )
+        objection = self._uses(message.gateway).objection(message)
         if objection is not None:
             return "not_in_policy", objection, _REFUSED
         keys = [outcome.node.key for outcome in message.outcomes]
@@ -328,13 +327,13 @@ class Intake:
         assert rules is not None  # it was published when a node under it was filed, and none is ever taken back
         return rules.plan
 
+    def _uses(self, gateway: str) -> Uses:
+        return Uses(self._plan_of, self._archive.uses(gateway))
+
     def _note_uses(self, message: Message) -> None:
         """Keeps how the gateway uses its policies, once a message is filed."""
-        known = {use.key: use for use in self._archive.uses(message.gateway)}
-        for use in succession.uses_in(message):
-            self._archive.put_use(
-                message.gateway, use if use.key not in known else succession.together(known[use.key], use)
-            )
+        for use in self._uses(message.gateway).add(message):
+            self._archive.put_use(message.gateway, use)
 
     def reconsider(self) -> list[Word]:
         """Judges again, in one commit, what waits for a policy that may have been published since.

@@ -41,59 +41,73 @@ class Use:
         return self.stream, self.policy
 
 
-def uses_in(message: Message) -> list[Use]:
-    """Returns how one message uses policies: one for each stream and policy in it."""
+class Uses:
+    """How one gateway uses the policies of its site, told message by message in any order.
+
+    `plan_of` gives the plan of a policy by its hash; `known` is what was kept of the messages so far.
+    """
+
+    def __init__(self, plan_of: Callable[[bytes], Plan], known: Iterable[Use] = ()) -> None:
+        self._plan_of = plan_of
+        self._known = {use.key: use for use in known}
+
+    def objection(self, message: Message) -> str | None:
+        """Returns None if the gateway may have said this beside all that was added, else one line saying why not.
+
+        Every node fits the policy that it names (`murmure_privacy.audit`).
+        """
+        new = _uses_in(message).values()
+        for use in new:
+            for other in [*self._known.values(), *new]:
+                if other.policy != use.policy:
+                    older, newer = sorted((use, other), key=self._version)
+                    if older.until_s and self._outlived(older, newer):
+                        was, now = self._version(older), self._version(newer)
+                        return f"{older.stream}: policy {was} was over at this gateway, which had {now}"
+        return None
+
+    def add(self, message: Message) -> list[Use]:
+        """Adds a message to which there was no objection. Returns the uses that are to be kept anew."""
+        changed = []
+        for key, use in _uses_in(message).items():
+            known = self._known.get(key)
+            self._known[key] = use if known is None else _together(known, use)
+            changed.append(self._known[key])
+        return changed
+
+    def _version(self, use: Use) -> int:
+        return self._plan_of(use.policy).policy.version
+
+    def _outlived(self, older: Use, newer: Use) -> bool:
+        """Returns whether the last release under the older policy is one that the newer one does not leave room for."""
+        if older.stream == newer.stream and older.until_s > newer.since_s:
+            return True
+        # It was sealed with or after a node under the newer policy, which the gateway had accepted by then.
+        return older.last_seq >= newer.first_seq and older.until_s > self._ends_s(older, newer)
+
+    def _ends_s(self, older: Use, newer: Use) -> int:
+        """Returns until when the older policy may be released under by who has the newer one; 0: not at all."""
+        old, new = self._plan_of(older.policy), self._plan_of(newer.policy)
+        own, word = old.streams[older.stream], new.streams.get(older.stream)
+        if word is None or new.policy.paused or word.stream.paused or protects_better(word, own):
+            return 0
+        return min(takes_over_s(own, old.calendar, newer.shown_s), last_s(new))
+
+
+def _uses_in(message: Message) -> dict[Key, Use]:
+    """Returns how one message uses policies."""
     found: dict[Key, Use] = {}
     for outcome in message.outcomes:
         node, seq = outcome.node, message.seq
         use = Use(node.stream, node.policy, node.covered_from_s, seq, node.covered_from_s)
         if isinstance(outcome, Release):
             use = replace(use, until_s=node.end_s, last_seq=seq)
-        found[use.key] = together(found[use.key], use) if use.key in found else use
-    return list(found.values())
+        found[use.key] = _together(found[use.key], use) if use.key in found else use
+    return found
 
 
-def together(one: Use, other: Use) -> Use:
+def _together(one: Use, other: Use) -> Use:
     """Returns the use of a policy for a stream in both; the same whichever was there first."""
-    shown_s, first_seq = min(one.shown_s, other.shown_s), one.first_seq
-    if one.first_seq != other.first_seq:
-        first_seq, shown_s = min((one.first_seq, one.shown_s), (other.first_seq, other.shown_s))
+    first_seq, shown_s = min((one.first_seq, one.shown_s), (other.first_seq, other.shown_s))
     until_s, last_seq = max((one.until_s, one.last_seq), (other.until_s, other.last_seq))
     return Use(one.stream, one.policy, min(one.since_s, other.since_s), first_seq, shown_s, until_s, last_seq)
-
-
-def objection(new: Iterable[Use], known: Iterable[Use], plan_of: Callable[[bytes], Plan]) -> str | None:
-    """Returns None if a gateway may have said this beside what is known of it, else one line saying why not.
-
-    `new` are the uses of one message whose nodes fit their policies, `known` those of all others, in any order of
-    arrival. `plan_of` gives the plan of a policy by its hash.
-    """
-    new = list(new)
-    plans = {use.policy: plan_of(use.policy) for use in new}
-    for other in [*known, *new]:
-        for use in new:
-            if other.policy == use.policy:
-                continue
-            if other.policy not in plans:
-                plans[other.policy] = plan_of(other.policy)
-            older, newer = sorted((use, other), key=lambda one: plans[one.policy].policy.version)
-            if older.until_s and _outlived(older, newer, plans[older.policy], plans[newer.policy]):
-                versions = plans[older.policy].policy.version, plans[newer.policy].policy.version
-                return f"{older.stream}: policy {versions[0]} was over at this gateway, which had {versions[1]}"
-    return None
-
-
-def _outlived(older: Use, newer: Use, older_plan: Plan, newer_plan: Plan) -> bool:
-    """Returns whether the last release under the older policy is one that the newer one does not leave room for."""
-    if older.stream == newer.stream and older.until_s > newer.since_s:
-        return True
-    # It was sealed after (or with) a node under the newer policy, which the gateway had accepted by then.
-    return older.last_seq >= newer.first_seq and older.until_s > _ends_s(older.stream, older_plan, newer_plan, newer)
-
-
-def _ends_s(stream: str, older: Plan, newer: Plan, shown: Use) -> int:
-    """Returns until when a stream may be released under the older policy by who has the newer one; 0: not at all."""
-    own, word = older.streams[stream], newer.streams.get(stream)
-    if word is None or newer.policy.paused or word.stream.paused or protects_better(word, own):
-        return 0
-    return min(takes_over_s(own, older.calendar, shown.shown_s), last_s(newer))

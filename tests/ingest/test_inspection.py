@@ -12,6 +12,7 @@ from murmure_ingest.inspection import Report, inspect
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
+from murmure_privacy.succession import Uses
 from murmure_privacy.wire import seal_policy
 
 QUARTERS = 8
@@ -199,14 +200,28 @@ def twice(centre: Any, _: Any) -> dict[str, Any]:
 
 
 def overspent(centre: Any, policy_text: Any) -> dict[str, Any]:
-    """Under two policies an hour is released by quarters and as a whole: each fits, both together do not."""
-    gateway = centre.gateway(published=False)
-    for toml in two_policies(policy_text):
+    """Under two policies, by two gateways, an hour is released by quarters and as a whole: each fits, both together do
+    not."""
+    for name, toml in zip(("gw-plaza", "gw-next"), two_policies(policy_text), strict=True):
+        gateway = centre.gateway(name, published=False)
         gateways.publish_policy(centre.archive, centre.signed(toml))
         gateway.policy = toml
         put_in(centre, gateway, gateway.seal(MONDAY_S + (2700 if b"15min" in toml else 3600)))
     off = [(inspection, "_check_budgets", lambda *_: None)]
     return {"finding": "plaza/footfall: at 2026-11-23T00:30:00Z spent", "off": off}
+
+
+def outlived(centre: Any, policy_text: Any) -> dict[str, Any]:
+    """A gateway that has used the second policy goes back to the first, at another time: no instant costs too much."""
+    gateway = centre.gateway(published=False)
+    first, second = two_policies(policy_text)
+    for number, toml in enumerate((second, first)):
+        gateway.policy = toml
+        put_in(centre, gateway, gateway.seal(MONDAY_S + 3600 * (number + 1)))
+    for toml in (first, second):
+        gateways.publish_policy(centre.archive, centre.signed(toml))
+    finding = "gw-plaza seq 2: plaza/pm2_5: policy 1 was over at this gateway, which had 2"
+    return {"finding": finding, "off": [(Uses, "objection", lambda *_: None)]}
 
 
 def above_the_cap(centre: Any, policy_text: Any) -> dict[str, Any]:
@@ -225,7 +240,7 @@ def above_the_cap(centre: Any, policy_text: Any) -> dict[str, Any]:
     return {"finding": "plaza/footfall: at 2026-11-2", "off": off}
 
 
-@pytest.mark.parametrize("breach", [forged, unchained, twice, overspent, above_the_cap])
+@pytest.mark.parametrize("breach", [forged, unchained, twice, overspent, outlived, above_the_cap])
 def test_each_proof_finds_what_no_other_does(
     breach: Any, centre: Any, policy_text: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,8 @@ from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.release import Release
 
-HOUR_S = 1_795_392_000 + 3600
+MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
+HOUR_S = MONDAY_S + 3600
 QUARTERS = 8
 
 
@@ -389,6 +390,47 @@ def test_a_node_twice_in_one_message_is_refused(centre: Any) -> None:
     word = centre.accept(gateway.topic, gateway.seal(HOUR_S, outcomes=(*outcomes, outcomes[0])))
     assert isinstance(word, Conflict)
     assert word.reason == "node_conflict"
+
+
+def test_a_policy_that_is_over_at_its_gateway_is_refused(centre: Any, policy_text: Any) -> None:
+    """Until it has used the newer one, a gateway may be offline and honest, for weeks; afterwards it does not go back,
+    not by another order of arrival either, and not in the dark of a policy that came late."""
+    gateway, newer = centre.gateway(), policy_text("plaza", 2, epsilon="0.5")
+    gateways.publish_policy(centre.archive, centre.signed(newer))
+    day = [MONDAY_S + 86_400 * number for number in range(30)]
+    sealed = [gateway.seal(day[number] + 900) for number in range(20)]
+    older, gateway.policy = gateway.policy, newer
+    sealed += [gateway.seal(day[20] + 900)]
+    gateway.policy = older
+    sealed += [gateway.seal(day[21] + 900), gateway.seal(day[21] + 1800)]
+    words = centre.intake.accept_many([(gateway.topic, one) for one in sealed])
+    assert [type(word) for word in words] == [Stored] * 21 + [Refused] * 2
+    assert {(word.reason, word.detail) for word in words[21:]} == {
+        ("not_in_policy", "plaza/footfall: policy 1 was over at this gateway, which had 2")
+    }
+    assert centre.archive.exceptions(gateway.name, 23) == [(22, "refused"), (23, "refused")]
+
+
+def test_an_older_policy_that_came_first_keeps_the_newer_one_out(centre: Any, policy_text: Any) -> None:
+    """Of two messages that contradict each other the first to arrive is filed, whichever it is."""
+    gateway, newer = centre.gateway(), policy_text("plaza", 2, epsilon="0.5")
+    gateways.publish_policy(centre.archive, centre.signed(newer))
+    late = gateway.seal(MONDAY_S + 86_400 * 2)
+    gateway.policy = newer
+    early = gateway.seal(MONDAY_S + 86_400)
+    assert isinstance(centre.accept(gateway.topic, late), Stored)
+    assert centre.accept(gateway.topic, early).reason == "not_in_policy"
+
+
+def test_what_waited_shows_a_policy_as_well(centre: Any, policy_text: Any) -> None:
+    """A message that is filed once its policy is there ends the older one from then on."""
+    gateway, newer = centre.gateway(), policy_text("plaza", 2, epsilon="0.5")
+    older, gateway.policy = gateway.policy, newer
+    assert centre.accept(gateway.topic, gateway.seal(HOUR_S)).reason == "unknown_policy"
+    gateways.publish_policy(centre.archive, centre.signed(newer))
+    assert [type(word) for word in centre.intake.reconsider()] == [Stored]
+    gateway.policy = older
+    assert centre.accept(gateway.topic, gateway.seal(HOUR_S + 86_400)).reason == "not_in_policy"
 
 
 def test_what_names_an_unpublished_policy_waits_for_it(centre: Any) -> None:

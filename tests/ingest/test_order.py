@@ -1,4 +1,4 @@
-"""A message that is wrong in two ways is refused for the way that is looked at first: each check may trust those before.
+"""A message that is wrong in two ways is refused for what is looked at first: each check may trust those before it.
 
 DEFECTS is the order, a line a check; what stands there is made with the real policy, plan, wire and archive.
 """

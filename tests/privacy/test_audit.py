@@ -95,6 +95,24 @@ def test_a_release_outside_the_policys_days_is_named(write_policy: Callable[...,
     assert check(Withheld(outside.node, "expired"), short, CALENDAR) is None
 
 
+@pytest.mark.parametrize("key", ["reason = ", 'id = "plaza/footfall"\n'])
+def test_a_release_under_a_pause_is_named(write_policy: Callable[..., Policy], key: str) -> None:
+    """What pauses publication, of the site or of one stream, never stands under a release; under a withheld node it
+    does."""
+    paused = plan(write_policy("footfall", swap=((key, f"paused = true\n{key}"),)))
+    outcome = released(paused, "plaza/footfall", "1h")
+    assert check(outcome, paused, CALENDAR) == "the policy pauses the stream"
+    assert check(Withheld(outcome.node, "paused"), paused, CALENDAR) is None
+
+
+def test_a_release_without_its_sensor_is_named(made: Plan) -> None:
+    """Below half of the slots a node is withheld, and at half it is released."""
+    assert check(released(made, "plaza/footfall", "1h", present=10), made, CALENDAR) is None
+    absent = released(made, "plaza/footfall", "1h", present=9)
+    assert check(absent, made, CALENDAR) == "the sensor was absent for too long"
+    assert check(Withheld(absent.node, "sensor_absent"), made, CALENDAR) is None
+
+
 NOISE: dict[str, Callable[[Noised], tuple[Noised, ...]]] = {
     "another indicator": lambda n: changed(n, indicator="mean"),
     "two integers": lambda n: changed(n, integers=(0, 0)),

@@ -24,7 +24,7 @@ from murmure_privacy.errors import LedgerDamaged
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message
-from murmure_privacy.succession import Key, Use, objection, together, uses_in
+from murmure_privacy.succession import Uses
 from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import digest
 
@@ -54,21 +54,17 @@ POLICIES = st.fixed_dictionaries(
 
 
 class Register:
-    """What a centre keeps of the uses of policies by one gateway, told message by message."""
+    """A centre that hears one gateway, message by message, and knows its policies."""
 
     def __init__(self, policies: dict[bytes, Policy]) -> None:
-        self._plan_of = cache(lambda policy: plan(policies[policy]))
-        self._uses: dict[Key, Use] = {}
+        self._uses = Uses(cache(lambda policy: plan(policies[policy])))
 
     def hear(self, message: Message) -> str | None:
         """Returns what stands against a message, and keeps it if nothing does."""
-        new = uses_in(message)
-        objected = objection(new, self._uses.values(), self._plan_of)
-        if objected is None:
-            for use in new:
-                known = self._uses.get(use.key)
-                self._uses[use.key] = use if known is None else together(known, use)
-        return objected
+        objection = self._uses.objection(message)
+        if objection is None:
+            self._uses.add(message)
+        return objection
 
 
 class PowerCut(BaseException):
