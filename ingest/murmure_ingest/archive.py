@@ -82,8 +82,9 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """One settled message. `sealed` is None for a refused one, of which only the hash is remembered; `disposition`
-    and `reason` are the newest word on it. `nodes`: how many nodes it carries."""
+    """One settled message. `sealed` is None for a refused one, of which only the hash is remembered, and empty for one
+    that was put aside and forgotten since; `disposition` and `reason` are the newest word on it. `nodes`: how many
+    nodes it carries."""
 
     id: int
     gateway: str
@@ -241,7 +242,7 @@ class Archive:
 
     def change_mark(self) -> int:
         """Returns a number that changes whenever another process has committed to the file."""
-        return self._pragma("data_version")
+        return int(self._rows("PRAGMA data_version")[0][0])
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
@@ -435,7 +436,7 @@ class Archive:
         """Returns the messages that still wait for a mend of `reason`, by gateway and sequence number."""
         rows = self._rows(
             f"SELECT {_MESSAGE_COLUMNS} WHERE m.disposition = 'quarantined' AND m.reason = ? AND a.message IS NULL "
-            "ORDER BY m.gateway, m.seq",
+            "AND m.sealed <> x'' ORDER BY m.gateway, m.seq",
             reason,
         )
         return [StoredMessage(*row) for row in rows]
@@ -464,7 +465,7 @@ class Archive:
         nearest = "m.seq < ? ORDER BY m.seq DESC" if side == "before" else "m.seq > ? ORDER BY m.seq"
         row = self._row(
             "SELECT m.sealed, e.record_key FROM messages m JOIN enrolments e ON e.id = m.enrolment "
-            f"WHERE m.gateway = ? AND m.sealed IS NOT NULL AND {nearest} LIMIT 1",
+            f"WHERE m.gateway = ? AND m.sealed <> x'' AND {nearest} LIMIT 1",
             *(gateway, seq),
         )
         return wire.open_message(*row).boot if row else None
@@ -708,7 +709,8 @@ class Archive:
         for (row_id,) in self._rows(
             "SELECT m.id FROM messages m JOIN enrolments e ON e.id = m.enrolment "
             "LEFT JOIN amendments a ON a.message = m.id "
-            "WHERE e.site = ? AND m.disposition = 'quarantined' AND coalesce(a.disposition, '') <> 'filed'",
+            "WHERE e.site = ? AND m.disposition = 'quarantined' AND coalesce(a.disposition, '') <> 'filed' "
+            "AND m.sealed <> x''",
             site,
         ):
             yield from self._outcomes_of(row_id)
@@ -716,7 +718,7 @@ class Archive:
         for sealed, record_key in self._rows(
             "SELECT DISTINCT c.sealed, e.record_key FROM conflicts c JOIN enrolments e ON e.gateway = c.gateway "
             "WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.gateway = c.gateway AND m.hash = c.hash "
-            "AND m.sealed IS NOT NULL)"
+            "AND m.sealed <> x'')"
         ):
             try:
                 message = wire.open_message(sealed, record_key)
@@ -878,6 +880,41 @@ class Archive:
     def node_row(self, key: tuple[str, str, int]) -> tuple[Any, ...] | None:
         """Returns the index row of a node, as `index_row` makes it from its outcome."""
         return self._row("SELECT * FROM nodes WHERE stream = ? AND level = ? AND start_s = ?", *key)
+
+    # --- forgetting --------------------------------------------------------------------------------------------------
+
+    def aside(self) -> list[tuple[str, int, str, bytes, str, bytes]]:
+        """Returns what is kept and not filed: table, row, gateway, hash, reason and bytes."""
+        return [
+            (str(row[0]), int(row[1]), str(row[2]), bytes(row[3]), str(row[4]), bytes(row[5]))
+            for row in self._rows(
+                "SELECT 'messages', m.id, m.gateway, m.hash, coalesce(a.reason, m.reason), m.sealed FROM messages m "
+                "LEFT JOIN amendments a ON a.message = m.id WHERE m.disposition = 'quarantined' "
+                "AND coalesce(a.disposition, '') <> 'filed' AND m.sealed <> x'' "
+                "UNION ALL SELECT 'conflicts', id, gateway, hash, reason, sealed FROM conflicts WHERE sealed <> x''"
+            )
+        ]
+
+    def forget(self, table: str, row: int, message_hash: bytes, reason: str, now_s: int) -> None:
+        """Drops the bytes of one of `aside` (within a transaction); its row stays, and so does its hash."""
+        self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?, ?)", (message_hash, reason, now_s))
+        self._db.execute(f"UPDATE {table} SET sealed = x'' WHERE id = ?", (row,))
+
+    def forgotten(self) -> set[bytes]:
+        """Returns the hashes of what was forgotten."""
+        return {message_hash for (message_hash,) in self._rows("SELECT hash FROM forgotten")}
+
+    def forget_health_before(self, at_s: int) -> int:
+        """Drops the reports from before an instant (within a transaction). Returns how many."""
+        return self._db.execute("DELETE FROM health WHERE at_s < ?", (at_s,)).rowcount
+
+    @contextmanager
+    def wiping(self) -> Iterator[None]:
+        """What is deleted inside is overwritten in the file, and gone from the log beside it if nobody reads there."""
+        with _explained(self.path):
+            self._db.execute("PRAGMA secure_delete = ON")
+            yield
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # --- every row, for copies as files -------------------------------------------------------------------------------
 

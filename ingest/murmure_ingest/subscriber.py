@@ -1,21 +1,25 @@
 """MQTT in, receipts and policies out; a message is acknowledged to the broker only after the archive's commit.
 
-paho's own thread reads the network and puts what arrives on one queue; the thread that calls `run` judges, commits,
-acknowledges and answers. An acknowledgement belongs to a connection: after a reconnection the broker delivers the
-unacknowledged again, the archive answers Duplicate, and what was queued from the old connection is not acknowledged
-on the new one.
+paho's own thread reads the network, hands what arrives to the threads that open it (openers.py) and puts it on one
+queue; the thread that calls `run` judges, commits, acknowledges and answers. Receipts wait until nothing else does, at
+most two seconds: one then settles all that a gateway has sent meanwhile. An acknowledgement belongs to a connection:
+after a reconnection the broker delivers the unacknowledged again, the archive answers Duplicate, and what was queued
+from the old connection is not acknowledged on the new one.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Event
 
@@ -28,15 +32,20 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from murmure_ingest.archive import Archive, ArchiveFull
+from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
-from murmure_ingest.intake import Conflict, Heard, Intake, Refused, Word
+from murmure_ingest.intake import Arrival, Conflict, Heard, Intake, Refused, Word
 from murmure_ingest.meter import Meter
+from murmure_ingest.openers import Openers, Opening
 from murmure_ingest.receipts import receipt
 
 RELEASES = "murmure/v1/+/+/release"
 HEALTH = "murmure/v1/+/+/health"
 _WATCH_S = 1.0
+_RECEIPT_WAIT_S = 2.0
+_RECEIPTS_A_TURN = 200
+_OPENED_TOGETHER = 25  # messages that one thread opens in one go: below, threads cost more than they bring
 _RETRY_FULL_S = 5.0
 _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all strangers; it is counted always
 _RETRY_BROKER_S = (1, 30)
@@ -48,12 +57,13 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrival:
-    topic: str
-    payload: bytes
-    mid: int
-    qos: int
+class _Bundle:
+    """What came together. `mids`: the numbers to acknowledge, which are good on one connection only."""
+
+    arrivals: Sequence[tuple[str, bytes]]
+    mids: Sequence[int]
     connection: int
+    opening: Future[Opening] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +84,21 @@ class _Link:
         window: int,
         topics: list[str],
         say: Say,
+        openers: Openers | None = None,
+        together: int = 1,
     ):
-        self.arrivals: SimpleQueue[_Arrival | _Connected] = SimpleQueue()
+        self.arrivals: SimpleQueue[_Bundle | _Connected] = SimpleQueue()
+        self.received = 0  # messages, of all connections
         self.connection = 0
         self.connected = False
         self._answered = False  # a CONNACK came on this connection, whatever it says
         self._broker, self._lasting, self._window = broker, lasting, window
         self._topics, self._say, self._was = topics, say, ""
+        self._openers, self._together = openers, together
         self._five = broker.mqtt == 5
-        self._client = mqtt.Client(
+        self._client = BulkClient(
             CallbackAPIVersion.VERSION2,
+            on_bulk=self._on_bulk,
             client_id=client_id,
             protocol=mqtt.MQTTv5 if self._five else mqtt.MQTTv311,
             clean_session=None if self._five else not lasting,
@@ -118,9 +133,10 @@ class _Link:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def acknowledge(self, arrival: _Arrival) -> None:
-        if arrival.connection == self.connection:
-            self._client.ack(arrival.mid, arrival.qos)
+    def acknowledge(self, bundles: Iterable[_Bundle]) -> None:
+        self._client.acknowledge(
+            [mid for bundle in bundles if bundle.connection == self.connection for mid in bundle.mids]
+        )
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Retained, at least once. While there is no connection nothing is queued: all is said again on the next."""
@@ -193,12 +209,20 @@ class _Link:
             with suppress(OSError, ssl.SSLError):
                 self._tls.load_cert_chain(self._broker.tls.certificate, self._broker.tls.key)
 
+    def _on_bulk(self, delivered: list[Delivered]) -> None:
+        for at in range(0, len(delivered), self._together):
+            part = delivered[at : at + self._together]
+            # A topic that is no text is none that a gateway has: the intake says so.
+            self._put([(one.topic.decode("utf-8", "replace"), one.payload) for one in part], [one.mid for one in part])
+
     def _on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""  # the intake counts it
-        self.arrivals.put(_Arrival(topic, bytes(message.payload), message.mid, message.qos, self.connection))
+        with suppress(UnicodeDecodeError):
+            self._put([(message.topic, bytes(message.payload))], [])  # at QoS 0: there is nothing to acknowledge
+
+    def _put(self, arrivals: Sequence[tuple[str, bytes]], mids: Sequence[int]) -> None:
+        self.received += len(arrivals)
+        opening = self._openers.submit(arrivals) if self._openers else None
+        self.arrivals.put(_Bundle(arrivals, mids, self.connection, opening))
 
 
 class Subscriber:
@@ -216,6 +240,8 @@ class Subscriber:
         self._config, self._archive, self._intake, self._secret, self._say = config, archive, intake, secret, say
         self._meter = meter or Meter()
         window = _WINDOW_BATCHES * config.batch.messages
+        self._together = min(_OPENED_TOGETHER, config.batch.messages)
+        self._openers = Openers(os.cpu_count() or 1)
         self._link = _Link(
             config.broker,
             config.broker.client_id,
@@ -224,14 +250,20 @@ class Subscriber:
             window=window,
             topics=[RELEASES, HEALTH],
             say=say,
+            openers=self._openers,
+            together=self._together,
         )
-        self._meter.queued = self._link.arrivals.qsize
+        self._taken = 0
+        self._meter.queued = lambda: self._link.received - self._taken
         self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
         self._mark = -1
+        self._register_mark = -1
+        self._owed: dict[str, float] = {}  # gateways that wait for a receipt, and since when
         self._told_at: dict[str, float] = {}  # by gateway and reason: when it may be told again
 
     def run(self, stop: Event) -> None:
         """Works until `stop` is set. Raises ArchiveDamaged; a full disk and an absent broker are waited for."""
+        self._reread_register()
         self._link.start()
         watch_at = 0.0
         try:
@@ -244,21 +276,24 @@ class Subscriber:
                     if words is None:
                         return
                     self._meter.committed(words, time.monotonic() - begun)
-                    for arrival in batch:
-                        self._link.acknowledge(arrival)
+                    self._link.acknowledge(batch)
                     self._answer(words)
                 now = time.monotonic()
+                self._pay(now, idle=not batch)
                 if now >= watch_at:
                     watch_at = now + _WATCH_S
                     self._watch()
         finally:
             self._link.stop()
+            self._openers.stop()
 
-    def _gather(self) -> list[_Arrival]:
+    def _gather(self) -> list[_Bundle]:
         """Returns what arrived: at most a batch, at most `wait_ms` after its first."""
-        batch: list[_Arrival] = []
-        until = time.monotonic() + _WATCH_S / 4
-        while len(batch) < self._config.batch.messages:
+        batch: list[_Bundle] = []
+        wait_s = self._config.batch.wait_ms / 1000
+        until = time.monotonic() + (wait_s if self._owed else _WATCH_S / 4)
+        count = 0
+        while not batch or count + self._together <= self._config.batch.messages:
             try:
                 item = self._link.arrivals.get(timeout=max(0.0, until - time.monotonic()))
             except Empty:
@@ -267,20 +302,23 @@ class Subscriber:
                 # A broker may have lost its memory: everything that it should retain is said again.
                 self._published.clear()
                 self._mark = -1
-                for enrolment in self._archive.enrolments():
-                    self._send_receipt(enrolment.gateway)
+                self._owe(enrolment.gateway for enrolment in self._archive.enrolments())
                 continue
             if not batch:
-                until = time.monotonic() + self._config.batch.wait_ms / 1000
+                until = time.monotonic() + wait_s
             batch.append(item)
+            count += len(item.arrivals)
+        self._taken += count
         return batch
 
-    def _file(self, batch: list[_Arrival], stop: Event) -> list[Word] | None:
+    def _file(self, batch: list[_Bundle], stop: Event) -> list[Word] | None:
         """Returns the words on a batch once they are durable; None if asked to stop before that."""
+        arrivals: list[Arrival] = [arrival for bundle in batch for arrival in bundle.arrivals]
+        opened = [one for bundle in batch if bundle.opening for one in bundle.opening.result()]
         full = False
         while True:
             try:
-                words = self._intake.accept_many([(arrival.topic, arrival.payload) for arrival in batch])
+                words = self._intake.file(arrivals, self._known_now(arrivals, opened))
             except ArchiveFull as error:
                 if not full:
                     self._say(str(error))
@@ -294,17 +332,47 @@ class Subscriber:
                     self._say(f"{self._archive.path}: archive: there is room again")
                 return words
 
+    def _known_now(self, arrivals: Sequence[Arrival], opened: Opening) -> Opening:
+        """Returns what was opened; what no key opened is tried once more with every key of the register as it is."""
+        self._reread_register()
+        return [
+            self._intake.open(arrival)
+            if isinstance(one, Refused) and one.reason in ("unknown_gateway", "bad_signature")
+            else one
+            for arrival, one in zip(arrivals, opened, strict=True)
+        ]
+
+    def _reread_register(self) -> None:
+        mark = self._archive.change_mark()
+        if mark != self._register_mark:
+            self._register_mark = mark
+            self._openers.keys = {line.gateway: line.record_key for line in self._archive.enrolments()}
+
     def _answer(self, words: list[Word]) -> None:
         for word in words:
             if isinstance(word, Refused | Conflict):
                 self._tell(word)
         # What anybody may have carried here again is no reason to speak to its gateway.
-        spoken = {
+        self._owe(
             word.gateway
             for word in words
-            if not (isinstance(word, Heard) or (isinstance(word, Refused) and word.fate == "counted"))
-        }
-        for gateway in sorted(filter(None, spoken)):
+            if word.gateway and not (isinstance(word, Heard) or (isinstance(word, Refused) and word.fate == "counted"))
+        )
+
+    def _owe(self, gateways: Iterable[str]) -> None:
+        now = time.monotonic()
+        for gateway in gateways:
+            self._owed.setdefault(gateway, now)
+
+    def _pay(self, now: float, *, idle: bool) -> None:
+        """Sends the receipts that have waited long enough, some at a time."""
+        due = [
+            gateway
+            for gateway, since in islice(self._owed.items(), _RECEIPTS_A_TURN)
+            if idle or now - since >= _RECEIPT_WAIT_S
+        ]
+        for gateway in due:
+            del self._owed[gateway]
             self._send_receipt(gateway)
 
     def _tell(self, word: Refused | Conflict) -> None:
@@ -336,7 +404,7 @@ class Subscriber:
             if self._published.get(enrolment.gateway) != newest.hash:
                 self._link.publish(f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/policy", newest.sealed)
                 self._published[enrolment.gateway] = newest.hash
-                self._send_receipt(enrolment.gateway)
+                self._owe([enrolment.gateway])
         words = self._intake.reconsider()
         self._meter.judged(words)
         self._answer(words)
@@ -366,17 +434,18 @@ def tail(config: IngestConfig, archive: Archive, show: Callable[[Message], None]
                 continue
             if isinstance(item, _Connected):
                 continue
-            link.acknowledge(item)
-            quartier, gateway = item.topic.split("/")[2:4]
-            enrolment = archive.enrolment(gateway)
-            try:
-                if enrolment is None or enrolment.quartier != quartier:
-                    raise WireError("unknown_gateway", "not in the register")
-                message = open_message(item.payload, enrolment.record_key)
-            except MurmureError as error:
-                say(f"skipped: {error}")
-                continue
-            show(message)
+            link.acknowledge([item])
+            for topic, payload in item.arrivals:
+                quartier, gateway = topic.split("/")[2:4]
+                enrolment = archive.enrolment(gateway)
+                try:
+                    if enrolment is None or enrolment.quartier != quartier:
+                        raise WireError("unknown_gateway", "not in the register")
+                    message = open_message(payload, enrolment.record_key)
+                except MurmureError as error:
+                    say(f"skipped: {error}")
+                    continue
+                show(message)
     finally:
         link.stop()
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from murmure_ingest import gateways, subscriber
 from murmure_ingest.archive import Archive, ArchiveFull
+from murmure_ingest.bulk_mqtt import BulkClient
 from murmure_ingest.intake import Intake
 from murmure_ingest.rules import RuleBook
 from murmure_ingest.subscriber import Subscriber
@@ -243,18 +244,21 @@ def test_nothing_is_acknowledged_while_the_disk_is_full(
     broker.start()
     gateway = centre.gateway()
     monkeypatch.setattr(subscriber, "_RETRY_FULL_S", 0.05)
-    accept_many, room = Intake.accept_many, Event()
-    acknowledged: list[Any] = []
-    monkeypatch.setattr(
-        subscriber._Link, "acknowledge", lambda link, arrival: acknowledged.append(link._client.ack(arrival.mid, 1))
-    )
+    file, room = Intake.file, Event()
+    acknowledge, acknowledged = BulkClient.acknowledge, list[int]()
 
-    def full(self: Intake, arrivals: Any) -> Any:
+    def noted(self: BulkClient, mids: list[int]) -> None:
+        acknowledged.extend(mids)
+        acknowledge(self, mids)
+
+    monkeypatch.setattr(BulkClient, "acknowledge", noted)
+
+    def full(self: Intake, arrivals: Any, opened: Any) -> Any:
         if not room.is_set():
             raise ArchiveFull("archive.db: archive: the disk is full; make room, nothing was lost")
-        return accept_many(self, arrivals)
+        return file(self, arrivals, opened)
 
-    monkeypatch.setattr(Intake, "accept_many", full)
+    monkeypatch.setattr(Intake, "file", full)
     running = run(centre)
     peer = connect(gateway, broker)
     until(lambda: peer.settled(centre) == 0)
