@@ -87,10 +87,11 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _config(tail)
     _json(tail, "one JSON object per node, one per line")
 
-    from murmure_ingest import annotation_cli, archive_cli, broker_cli, mirror_cli
+    from murmure_ingest import annotation_cli, archive_cli, broker_cli, mirror_cli, quarantine_cli
 
     archive_cli.register(ingest)
     mirror_cli.register(ingest)
+    quarantine_cli.register(ingest)
     broker_cli.register(groups)
     annotation_cli.register(groups)
 
@@ -189,6 +190,7 @@ def _run(args: argparse.Namespace) -> int:
     from murmure_ingest.intake import Intake
     from murmure_ingest.meter import Meter
     from murmure_ingest.metrics import metrics_open
+    from murmure_ingest.quarantine import Quarantine
     from murmure_ingest.receipts import centre_key
     from murmure_ingest.rules import RuleBook
     from murmure_ingest.subscriber import Subscriber
@@ -205,12 +207,11 @@ def _run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     archive.require_sound()
     secret = centre_key(config.data_dir)
-    intake = Intake(archive, RuleBook(archive))
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    watch_crl(config.data_dir, utc_now, stop, say)
+    intake = Intake(archive, RuleBook(archive), Quarantine(config.quarantine, utc_now, say))
     meter = Meter()
     with enrolment_open(config, lambda: Archive.open(config.archive), say), metrics_open(config, meter, say):
         Subscriber(config, archive, intake, secret, say, meter).run(stop)
@@ -220,11 +221,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     import json
+    import sys
     from collections import Counter
     from pathlib import Path
 
     from murmure_ingest.courier import import_folder
+    from murmure_ingest.enrolment import utc_now
     from murmure_ingest.intake import Conflict, Intake, Refused
+    from murmure_ingest.quarantine import Quarantine
     from murmure_ingest.receipts import centre_key
     from murmure_ingest.rules import RuleBook
     from murmure_ingest.transfer import is_export
@@ -234,7 +238,10 @@ def _import(args: argparse.Namespace) -> int:
         from murmure_ingest.archive_cli import import_whole
 
         return import_whole(args, archive)
-    words = import_folder(Path(args.folder), archive, Intake(archive, RuleBook(archive)), centre_key(config.data_dir))
+    keep = Quarantine(config.quarantine, utc_now, lambda text: print(text, file=sys.stderr))
+    intake = Intake(archive, RuleBook(archive), keep)
+    words = import_folder(Path(args.folder), archive, intake, centre_key(config.data_dir))
+    keep.close()
     kinds = Counter(type(word).__name__.lower() for word in words)
     reasons = Counter(word.reason for word in words if isinstance(word, Refused | Conflict))
     if args.json:
