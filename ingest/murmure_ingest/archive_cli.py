@@ -1,5 +1,5 @@
-"""What an operator does with an archive as a whole: `ingest verify`, `backup`, `restore`, `export`; the whole
-of `import`."""
+"""What an operator does with an archive as a whole: `ingest verify`, `backup`, `restore`, `export`, `forget`, and the
+half of `import` that takes an export."""
 
 from __future__ import annotations
 
@@ -68,6 +68,15 @@ def register(ingest: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     export.add_argument("--to", metavar="T", help="and not after this T")
     _json(export)
+    forget = _leaf(
+        ingest,
+        "forget",
+        _forget,
+        "drop what is older than [retention] allows; releases stay",
+        "murmure ingest forget --config ingest.toml",
+    )
+    _config(forget)
+    _json(forget)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -88,6 +97,8 @@ def _verify(args: argparse.Namespace) -> int:
             f"{report.messages} messages, {report.nodes} nodes, {report.policies} policies, "
             f"{report.annotations} annotations"
         )
+        if report.forgotten:
+            print(f"{report.forgotten} put aside and forgotten since: hash and reason are left")
         for gateway, missing in report.gaps.items():
             print(f"{gateway}: {missing} messages have not come yet; each receipt asks for them again")
         for finding in report.findings:
@@ -188,6 +199,31 @@ def import_whole(args: argparse.Namespace, archive: Archive) -> int:
     from murmure_ingest.transfer import import_export
 
     return _told(args, str(archive.path), import_export(Path(args.folder), archive, _progress(args)))
+
+
+def _forget(args: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from murmure_privacy.errors import ConfigError
+
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.config import load
+    from murmure_ingest.retention import forget
+
+    config = load(Path(args.config))
+    if config.retention is None:
+        raise ConfigError(
+            config.source, "retention", "there is no such table", "write [retention] and what it may keep"
+        )
+    archive = Archive.open(config.archive)
+    dropped = forget(archive, config, int(time.time()))
+    if args.json:
+        print(json.dumps(asdict(dropped)))
+    else:
+        print(f"dropped: {dropped.refused} refused, {dropped.health} health reports, {dropped.aside} put aside")
+    return 0
 
 
 def _told(args: argparse.Namespace, where: str, told: Transferred) -> int:

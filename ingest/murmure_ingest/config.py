@@ -85,10 +85,21 @@ class MirrorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionConfig:
+    """After how many days `ingest forget` drops what is no release; None keeps it. `refused_days`: the bytes in
+    quarantine.db. `health_days`: a gateway's last report. `aside_days`: the bytes of what its gateway signed and was
+    not filed; no less than the longest span of a cap and a week, since what it spent is counted from it."""
+
+    refused_days: int | None = None
+    health_days: int | None = None
+    aside_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IngestConfig:
     """The centre. `data_dir` holds archive.db and centre.key; `source` is the file this was read from. Without
     `enrolment` no gateway can enrol over the network, without `operations` there is no `/metrics`, without `mirror`
-    nothing is mirrored."""
+    nothing is mirrored, without `retention` nothing is ever forgotten."""
 
     data_dir: Path
     broker: BrokerConfig = field(default_factory=BrokerConfig)
@@ -96,6 +107,7 @@ class IngestConfig:
     enrolment: EnrolmentConfig | None = None
     operations: OperationsConfig | None = None
     mirror: MirrorConfig | None = None
+    retention: RetentionConfig | None = None
     source: str = "ingest.toml"
 
     @property
@@ -132,6 +144,11 @@ _OPERATIONS: dict[str, tuple[type, int, int]] = {
     "crl": (str, 1, 4096),
     "backups": (str, 1, 4096),
 }
+_RETENTION: dict[str, tuple[type, int, int]] = {
+    "refused_days": (int, 1, 36_500),
+    "health_days": (int, 1, 36_500),
+    "aside_days": (int, 373, 36_500),
+}
 _MIRROR: dict[str, tuple[type, int, int]] = {
     "url": (str, 1, 1000),
     "org": (str, 1, 100),
@@ -150,7 +167,7 @@ def load(path: Path) -> IngestConfig:
         raise ConfigError(str(path), "file", "there is no such file", "copy ingest.example.toml and edit it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "file", f"not TOML ({error})", "compare with ingest.example.toml") from error
-    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment", "operations", "mirror"))
+    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment", "operations", "mirror", "retention"))
     data_dir = table.get("data_dir")
     if not isinstance(data_dir, str) or not data_dir:
         raise ConfigError(str(path), "data_dir", "a folder is missing", 'write data_dir = "/var/lib/murmure-centre"')
@@ -161,6 +178,7 @@ def load(path: Path) -> IngestConfig:
         enrolment=(EnrolmentConfig(**_section(path, "enrolment", table, _ENROLMENT)) if "enrolment" in table else None),
         operations=_operations(path, table),
         mirror=_mirror(path, table),
+        retention=(RetentionConfig(**_section(path, "retention", table, _RETENTION)) if "retention" in table else None),
         source=str(path),
     )
 

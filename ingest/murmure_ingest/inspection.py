@@ -29,12 +29,14 @@ Progress = Callable[[int, int], None]
 @dataclass(slots=True)
 class Report:
     """What a full check saw. `findings`: one line each, at most 100, the others only counted. `gaps`: by gateway, how
-    many messages below its highest are not there; no finding, since they can still be on their way."""
+    many messages below its highest are not there; no finding, since they can still be on their way. `forgotten`: of how
+    many that were put aside only hash and reason are left."""
 
     messages: int = 0
     nodes: int = 0
     policies: int = 0
     annotations: int = 0
+    forgotten: int = 0
     gaps: dict[str, int] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     left_out: int = 0
@@ -57,7 +59,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
     report, total = Report(), archive.message_count()
     for damage in archive.integrity():
         report.add(f"file: {damage}")
-    lines = {line.id: line for line in archive.enrolment_lines()}
+    lines, forgotten = {line.id: line for line in archive.enrolment_lines()}, archive.forgotten()
     _check_policies(archive, lines.values(), report)
     charged: dict[str, int] = defaultdict(int)
     budgets = Budgets()
@@ -69,7 +71,9 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
         if stored.head != head:
             report.add(f"{_name(stored)}: the running hash breaks here")
             head = stored.head
-        message = _opened(stored, lines, report)
+        gone = stored.sealed == b"" and stored.disposition != "filed" and stored.hash in forgotten
+        message = None if gone else _opened(stored, lines, report)
+        report.forgotten += gone
         if message is not None and stored.disposition == "filed":
             charged[stored.gateway] += _check_nodes(
                 archive, stored, message, rules_of, budgets, uses[stored.gateway], report
@@ -80,7 +84,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
         _check_sequence(archive, gateway, charged[gateway], report)
     if archive.node_count() != report.nodes:
         report.add(f"index: it holds {archive.node_count()} nodes, the filed messages {report.nodes}")
-    _check_letters(archive, lines.values(), report)
+    _check_letters(archive, lines.values(), forgotten, report)
     _check_annotations(archive, lines, report)
     _check_budgets(archive, budgets, report)
     return report
@@ -196,12 +200,15 @@ def _check_sequence(archive: Archive, gateway: str, charged_rho_micro: int, repo
         report.add(f"{gateway}: settled or charged in the receipts is not what the messages add up to")
 
 
-def _check_letters(archive: Archive, lines: Iterable[Enrolment], report: Report) -> None:
+def _check_letters(archive: Archive, lines: Iterable[Enrolment], forgotten: set[bytes], report: Report) -> None:
     """What is kept beside the messages names no line of the register: a key that the gateway ever had must open it."""
     keys: dict[str, list[bytes]] = defaultdict(list)
     for line in lines:
         keys[line.gateway].append(line.record_key)
     for gateway, seq, message_hash, sealed in archive.evidence():
+        if sealed == b"" and message_hash in forgotten:
+            report.forgotten += 1
+            continue
         if wire.digest(sealed) != message_hash:
             report.add(f"evidence of {gateway} seq {seq}: the bytes do not have the hash under which they stand")
         if not any(_opens(wire.open_message, sealed, key) for key in keys[gateway]):
