@@ -213,6 +213,7 @@ def _run(args: argparse.Namespace) -> int:
 
     intake = Intake(archive, RuleBook(archive), Quarantine(config.quarantine, utc_now, say))
     meter = Meter()
+    watch_crl(config.data_dir, utc_now, stop, say)
     with enrolment_open(config, lambda: Archive.open(config.archive), say), metrics_open(config, meter, say):
         Subscriber(config, archive, intake, secret, say, meter).run(stop)
     archive.close()
