@@ -35,6 +35,7 @@ OTHERWISE = {
     "Calibration.offsets": "offset",
     "Calibration.on": "calibrated",
     "Broker.tls": None,  # authority, certificate and key
+    "BrokerConfig.tls": None,
     "IngestConfig.source": None,
     "Trust": None,
 }
