@@ -37,6 +37,7 @@ from murmure_ingest.certificates import crl_days_left, issued
 from murmure_ingest.config import IngestConfig, OperationsConfig
 from murmure_ingest.intake import REASONS
 from murmure_ingest.meter import Meter, Tally
+from murmure_ingest.mirror import mirrored
 
 _PATIENCE_S = 5  # who connects and says nothing holds the one thread no longer
 _DAY_S = 86400
@@ -95,6 +96,8 @@ class _Centre(Collector):
         yield from _streams(seen)
         yield from _intake(self.meter, seen)
         yield from _store(self.config.archive, seen, self.meter)
+        if self.config.mirror is not None:
+            yield from _mirror(self.config.data_dir, seen)
         yield _certificates(self.config.data_dir, seen)
         yield from _dated(self.operations, now)
         yield gauge("build_info", "The version that runs.", ("version",), [((_version(),), 1)])
@@ -201,6 +204,12 @@ def _store(path: Path, seen: Overview, meter: Meter) -> Iterator[Metric]:
     disk = os.statvfs(path.parent)
     yield _one("disk_free_bytes", "Of the archive's disk.", disk.f_bavail * disk.f_frsize)
     yield _one("disk_bytes", "Of the archive's disk.", disk.f_blocks * disk.f_frsize)
+
+
+def _mirror(data_dir: Path, seen: Overview) -> Iterator[Metric]:
+    place = mirrored(data_dir) or 0
+    yield _one("mirror_messages", "Messages that the mirror has for good.", place)
+    yield _one("mirror_lag_messages", "Messages that it does not have yet.", max(0, seen.messages - place))
 
 
 def _certificates(data_dir: Path, seen: Overview) -> Metric:

@@ -16,12 +16,13 @@ import fcntl
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Protocol
+from urllib.parse import quote
 
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.estimate import Series
@@ -189,6 +190,21 @@ class Cursor:
             else:
                 mend = "make room, or see who may write there; the mirror sends the rest again later"
             raise MirrorError(f"{self.path}: mirror: {error}; {mend}") from error
+
+
+def mirrored(data_dir: Path) -> int | None:
+    """Returns up to which row of the archive's messages a database has everything for good, None without a mirror.
+
+    Only looks: a mirror that works beside is not disturbed, and a file that cannot be read is as good as none."""
+    path = data_dir / "mirror.db"
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+            (message,) = db.execute("SELECT max(message) FROM place").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if message is None else int(message)
 
 
 def _rows(periods: Iterable[Period]) -> list[tuple[str, int, int]]:
