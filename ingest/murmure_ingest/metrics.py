@@ -241,7 +241,8 @@ def _dated(operations: OperationsConfig, now: float) -> Iterator[Metric]:
 
 def _newest_s(folder: Path) -> float:
     try:
-        return max((file.stat().st_mtime for file in folder.iterdir() if file.is_file()), default=0.0)
+        # What 'ingest backup' makes is a folder that gets its name last; one that is not finished begins with a dot.
+        return max((one.stat().st_mtime for one in folder.iterdir() if one.name[0] != "."), default=0.0)
     except OSError:
         return 0.0
 
