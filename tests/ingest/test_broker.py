@@ -783,6 +783,26 @@ def test_a_revocation_without_a_broker_of_ours_says_so(
     assert "nothing it sends is filed" in said and "this centre prepared no broker" in said
 
 
+def test_a_user_without_rights_on_the_folder_leaves_it_to_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The centre's own user takes certificates back for good and asks for the rest; the broker's files stay whole."""
+    prepared(tmp_path)
+    config = IngestConfig(tmp_path / "centre")
+    key = new_private_key()
+    serial = x509.load_pem_x509_certificate(Authority(config.data_dir, NOW).issue_client(key, "gw-a", NOW).encode())
+    before = contents(tmp_path / "broker")
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("games").pw_uid)
+    lines = broker.turn_away(config, "gw-a", NOW)
+    assert lines[0] == "certificates taken back: 1"
+    assert f"only root can give files to {ME}" in lines[1] and "murmure-broker.path does it" in lines[1]
+    assert contents(tmp_path / "broker") == before
+    assert (config.data_dir / "broker.renew").exists()
+    monkeypatch.undo()
+    prepared(tmp_path)
+    assert listed(tmp_path / "broker" / broker.CRL) == {serial.serial_number}
+
+
 def test_gateways_reach_the_broker_by_its_outer_name(tmp_path: Path) -> None:
     """The names in ingest.toml, inner and outer, stand in the certificate without being asked for."""
     config = IngestConfig(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from murmure_ingest.config import BatchConfig, BrokerConfig, MirrorConfig, load
+from murmure_ingest.config import BatchConfig, BrokerConfig, MirrorConfig, Tls, load
 from murmure_privacy.errors import ConfigError
 
 
@@ -33,6 +33,13 @@ def test_what_is_written_is_what_holds(tmp_path: Path) -> None:
     assert config.batch == BatchConfig(10, 5)
 
 
+def test_files_of_an_encrypted_line_are_relative_to_the_settings(tmp_path: Path) -> None:
+    """All three together, found beside ingest.toml or where a whole path says."""
+    path = tmp_path / "ingest.toml"
+    path.write_text('data_dir = "x"\n[broker]\nauthority = "a.crt"\ncertificate = "x/c.crt"\nkey = "/etc/k"\n')
+    assert load(path).broker.tls == Tls(tmp_path / "a.crt", tmp_path / "x" / "c.crt", Path("/etc/k"))
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -48,6 +55,9 @@ def test_what_is_written_is_what_holds(tmp_path: Path) -> None:
         ('data_dir = "x"\n[broker]\nport = 1.5', "broker.port"),
         ('data_dir = "x"\n[broker]\nport = [1]', "broker.port"),
         ('data_dir = "x"\n[broker]\nmqtt = 3', "broker.mqtt"),
+        ('data_dir = "x"\n[broker]\ncertificate = "c"\nkey = "k"', "broker.authority"),
+        ('data_dir = "x"\n[broker]\nauthority = "a"\ncertificate = "c"', "broker.key"),
+        ('data_dir = "x"\n[broker]\nkey = 7', "broker.key"),
         ('data_dir = "x"\n[batch]\nmessages = 0', "batch.messages"),
         ("data_dir = ", "file"),
         ("\xff", "file"),
