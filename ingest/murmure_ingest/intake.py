@@ -12,8 +12,8 @@ What is refused is counted by reason and its bytes are handed to `keep`. Whether
 receipt may say:
 
 - `counted` only: whatever anybody could have sent or re-sent (no valid signature of this gateway, another topic, a key
-  that was revoked). It must leave no trace in the archive, or a stranger could settle a gateway's message before the
-  gateway does.
+  that was revoked, or that another one has followed). It must leave no trace in the archive, or a stranger could settle
+  a gateway's message before the gateway does.
 - `refused`: signed by the gateway and never acceptable, whatever happens later. Its hash is kept, so that the receipt
   settles it and lists it as an exception.
 - `quarantined`: signed, kept whole in the archive, not filed: a person must look (`chain_broken`, `cloned`) or a policy
@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -42,6 +42,7 @@ from murmure_privacy.plan import Plan
 from murmure_privacy.release import Health, Message
 from murmure_privacy.succession import Uses
 
+from murmure_ingest import rotation
 from murmure_ingest.archive import Archive, Disposition, Enrolment, StoredHealth
 from murmure_ingest.rules import Rules
 
@@ -53,6 +54,7 @@ REASONS = (
     "bad_signature",
     "unknown_version",
     "revoked_gateway",
+    "retired_key",
     "bad_topic",
     "wrong_topic",
     "wrong_site",
@@ -126,7 +128,7 @@ class Refused:
 
 Word = Stored | Duplicate | Conflict | Heard | Refused
 RulesOf = Callable[[bytes], Rules | None]
-KeysOf = Callable[[str], Sequence[bytes]]
+KeysOf = Callable[[str], Iterable[bytes]]
 Arrival = tuple[str | None, bytes]
 """The topic and the payload; no topic for what was carried by hand."""
 
@@ -196,10 +198,10 @@ class Intake:
         """Returns what `open_sealed` makes of an arrival with the keys of the register."""
         return open_sealed(arrival, self.keys_of)
 
-    def keys_of(self, gateway: str) -> list[bytes]:
-        """Returns every key that may have signed for a gateway, the likeliest first; none for an unknown one."""
+    def keys_of(self, gateway: str) -> Iterator[bytes]:
+        """Yields every key that may have signed for a gateway, the likeliest first; none for an unknown one."""
         line = self._archive.enrolment(gateway)
-        return [] if line is None else [line.record_key]
+        return iter(()) if line is None else rotation.keys_of(self._archive, line)
 
     def file(self, arrivals: Sequence[Arrival], opened: Sequence[Opened | Refused]) -> list[Word]:
         """The second half of `accept_many`, with what `open_sealed` has made of each arrival, at any time before."""
@@ -234,11 +236,14 @@ class Intake:
 
     def _judge(self, opened: Opened) -> Word:
         gateway = opened.said.gateway
-        enrolment = self._archive.enrolment(gateway)
-        if enrolment is None or opened.key != enrolment.record_key:
-            return Refused("bad_signature", "the key does not speak for the gateway any more")
-        if enrolment.status != "active":
+        newest = self._archive.enrolment(gateway)
+        if newest is None:
+            return Refused("unknown_gateway", "no such gateway in the register")
+        if newest.status != "active":
             return Refused("revoked_gateway", "the gateway was revoked", gateway=gateway)
+        enrolment = rotation.line_of(self._archive, newest, opened.key, opened.said, opened.sealed)
+        if enrolment is None:
+            return Refused("retired_key", "the gateway has another key now, and this did not wait when it came")
         objection = _misplaced(opened, enrolment)
         if objection is not None:
             return Refused(*objection, gateway=gateway)

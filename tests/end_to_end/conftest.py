@@ -154,7 +154,7 @@ def _centre_in(folder: Path) -> Iterator[Centre]:
     claims.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def centre_in() -> Callable[[Path], AbstractContextManager[Centre]]:
     """Returns what makes a centre in a new folder, with its door open meanwhile."""
     return _centre_in
