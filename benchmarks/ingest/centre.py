@@ -11,8 +11,7 @@ import pstats
 import sys
 from pathlib import Path
 
-from murmure_ingest import cli
-from murmure_privacy import wire
+from murmure_ingest import cli, signatures
 
 
 def _believe(public: bytes, signature: bytes, signed: bytes) -> None:
@@ -27,7 +26,7 @@ def main() -> int:
     parser.add_argument("--profile", type=Path)
     asked = parser.parse_args()
     if asked.unsigned:
-        wire._check = _believe
+        signatures.check = _believe
     command = argparse.ArgumentParser()
     cli.register(command.add_subparsers())
     args = command.parse_args(["ingest", "run", "--config", asked.config])

@@ -135,8 +135,9 @@ def full(
     receipts = Receipts(port)
     config = settings(folder, laid_out, port, session=session)
     with centre(config, *options) as (process, began_s):
+        started_cpu_s = _cpu_s(process.pid)
         done_s = receipts.wait(load.last_seq, [folder / "centre" / "archive.db"])
-        cpu_s = _cpu_s(process.pid)
+        cpu_s = _cpu_s(process.pid) - started_cpu_s
     receipts.close()
     return Drained(done_s - began_s, len(load.arrivals), load.nodes, cpu_s, receipts.count)
 

@@ -42,9 +42,10 @@ from murmure_privacy.plan import Plan
 from murmure_privacy.release import Health, Message
 from murmure_privacy.succession import Uses
 
-from murmure_ingest import rotation
-from murmure_ingest.archive import Archive, Disposition, Enrolment, StoredHealth
+from murmure_ingest import rotation, signatures
+from murmure_ingest.archive import Disposition, Enrolment, StoredHealth
 from murmure_ingest.rules import Rules
+from murmure_ingest.store import Filing
 
 REASONS = (
     "oversized",
@@ -152,7 +153,7 @@ def open_sealed(arrival: Arrival, keys_of: KeysOf) -> Opened | Refused:
         refused = Refused("unknown_gateway", "no such gateway in the register")
         for key in keys_of(envelope.speaker):
             try:
-                return Opened(topic, sealed, key, wire.open_envelope(envelope, key))
+                return Opened(topic, sealed, key, wire.open_envelope(envelope, key, signatures.check))
             except WireError as error:
                 if error.reason != "bad_signature":
                     raise
@@ -179,7 +180,7 @@ class Intake:
     """The door of the archive. `rules_of` gives the rules of a policy by its SHA-256, None for an unknown one; `keep`
     takes the bytes of what was refused, before the commit, and must not raise."""
 
-    def __init__(self, archive: Archive, rules_of: RulesOf, keep: Keep = lambda _: None) -> None:
+    def __init__(self, archive: Filing, rules_of: RulesOf, keep: Keep = lambda _: None) -> None:
         self._archive = archive
         self._rules_of = rules_of
         self._keep = keep
