@@ -1,35 +1,62 @@
-"""The wire before a judge: a COSE library of strangers, in an environment of its own (docs/decisions/0015-cbor2.md)."""
+"""The wire before two judges: COSE libraries of strangers, in an environment of their own
+(docs/decisions/0015-cbor2.md)."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
+from murmure_edge import replay
+from murmure_edge.gateway_db import GatewayDb
 from murmure_privacy import wire
 from murmure_privacy.annotation import Annotation, Withdrawal
 from murmure_privacy.release import Health, Message, Node, Noised, Receipt, Release, Withheld
+from murmure_privacy.window import parse_utc, utc
 
+Verdicts = Callable[..., list[bytes | None]]
+
+ROOT = Path(__file__).resolve().parent.parent
 JUDGE = Path(sys.prefix) / "judge" / "bin" / "python"
-# Reads {"sealed": hex, "kid": text, "public": hex} a line; answers with the payload it verified, or "refused".
-VERDICT = """
+# Each reads {"sealed": hex, "kid": text, "public": hex} a line; answers with the payload it verified, or "refused".
+# RFC 9053: key type OKP, EdDSA, curve Ed25519.
+JUDGES = {
+    "cwt": """
 import json, sys
 from cwt import COSE, COSEKey
 from cwt.exceptions import VerifyError
 for line in sys.stdin:
     case = json.loads(line)
-    # RFC 9053: key type OKP, EdDSA, curve Ed25519.
     key = COSEKey.new({1: 1, 3: -8, -1: 6, -2: bytes.fromhex(case["public"]), 2: case["kid"].encode()})
     try:
         print(COSE.new().decode(bytes.fromhex(case["sealed"]), key).hex())
     except VerifyError:
         print("refused")
-"""
+""",
+    "pycose": """
+import json, sys
+from pycose.headers import KID
+from pycose.keys import OKPKey
+from pycose.keys.curves import Ed25519
+from pycose.messages import CoseMessage, SignMessage
+for line in sys.stdin:
+    case = json.loads(line)
+    message = CoseMessage.decode(bytes.fromhex(case["sealed"]))
+    verified = False
+    for signed in message.signers if isinstance(message, SignMessage) else [message]:
+        signed.key = OKPKey(crv=Ed25519, x=bytes.fromhex(case["public"]))
+        named = signed.phdr[KID] == case["kid"].encode()
+        verified = verified or (named and signed.verify_signature())
+    print(message.payload.hex() if verified else "refused")
+""",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,13 +67,19 @@ def judge() -> None:
         pytest.skip("no judge of the wire in this environment; make install makes it")
 
 
-def verdicts(*cases: tuple[bytes, str, bytes], verdict: str = VERDICT) -> list[bytes | None]:
-    """Returns for each (sealed, key id, public key) the payload that the judge verified, or None."""
-    asked = "\n".join(
-        json.dumps({"sealed": sealed.hex(), "kid": kid, "public": public.hex()}) for sealed, kid, public in cases
-    )
-    ran = subprocess.run([JUDGE, "-c", verdict], input=asked, capture_output=True, text=True, check=True)
-    return [None if line == "refused" else bytes.fromhex(line) for line in ran.stdout.splitlines()]
+@pytest.fixture(params=JUDGES)
+def verdicts(request: pytest.FixtureRequest) -> Verdicts:
+    """Asks one judge: for each (sealed, key id, public key) the payload that it verified, or None."""
+
+    def verdicts(*cases: tuple[bytes, str, bytes]) -> list[bytes | None]:
+        asked = "\n".join(
+            json.dumps({"sealed": sealed.hex(), "kid": kid, "public": public.hex()}) for sealed, kid, public in cases
+        )
+        command = [str(JUDGE), "-c", JUDGES[request.param]]
+        ran = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
+        return [None if line == "refused" else bytes.fromhex(line) for line in ran.stdout.splitlines()]
+
+    return verdicts
 
 
 def speech(kind: str, secret: bytes) -> bytes:
@@ -66,7 +99,7 @@ def speech(kind: str, secret: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["message", "receipt", "health"])
-def test_a_stranger_verifies_what_one_key_signed(kind: str) -> None:
+def test_a_stranger_verifies_what_one_key_signed(verdicts: Verdicts, kind: str) -> None:
     """A COSE_Sign1 of ours opens with another library, and only with the right key and unchanged."""
     secret, public = wire.new_key()
     _, other = wire.new_key()
@@ -77,7 +110,7 @@ def test_a_stranger_verifies_what_one_key_signed(kind: str) -> None:
     assert refused == [None, None]
 
 
-def test_a_stranger_verifies_each_signature_under_a_policy() -> None:
+def test_a_stranger_verifies_each_signature_under_a_policy(verdicts: Verdicts) -> None:
     """A COSE_Sign of ours gives the policy's exact bytes to whoever knows one of its signers."""
     text = 'policy = 1\ndecision = "Délibération"\n'.encode()
     (first, first_public), (second, second_public) = wire.new_key(), wire.new_key()
@@ -86,26 +119,8 @@ def test_a_stranger_verifies_each_signature_under_a_policy() -> None:
     assert verdicts(*cases) == [text, text, None]
 
 
-# The same with another library, for what several sign: each signer is asked about, with the key that is given.
-SIGNERS_VERDICT = """
-import json, sys
-from pycose.keys import OKPKey
-from pycose.keys.curves import Ed25519
-from pycose.messages import CoseMessage
-for line in sys.stdin:
-    case = json.loads(line)
-    message = CoseMessage.decode(bytes.fromhex(case["sealed"]))
-    verified = False
-    for signer in message.signers:
-        signer.key = OKPKey(crv=Ed25519, x=bytes.fromhex(case["public"]))
-        verified = verified or signer.verify_signature()
-    print(message.payload.hex() if verified else "refused")
-"""
-
-
-@pytest.mark.parametrize("verdict", [VERDICT, SIGNERS_VERDICT], ids=["cwt", "pycose"])
 @pytest.mark.parametrize("kind", ["annotation", "withdrawal"])
-def test_two_strangers_verify_each_signature_under_an_annotation(kind: str, verdict: str) -> None:
+def test_two_strangers_verify_each_signature_under_an_annotation(verdicts: Verdicts, kind: str) -> None:
     """The body header is part of what is signed, for other libraries too: they find the payload with a signer's key,
     and nothing with another key or where a policy's signature stands under an annotation."""
     (first, first_public), (second, second_public) = wire.new_key(), wire.new_key()
@@ -124,10 +139,60 @@ def test_two_strangers_verify_each_signature_under_an_annotation(kind: str, verd
         (sealed, "maire", wire.new_key()[1]),
         (confused, "maire", first_public),
     ]
-    assert verdicts(*cases, verdict=verdict) == [payload, payload, None, None]
+    assert verdicts(*cases) == [payload, payload, None, None]
 
 
 def parts_of(sealed: bytes) -> tuple[bytes, bytes, list[list[Any]]]:
     """Returns body header, payload and signatures of what several sign."""
     body, _, payload, signatures = cbor2.loads(sealed[2:])
     return body, payload, signatures
+
+
+def test_a_stranger_verifies_the_published_vectors(verdicts: Verdicts) -> None:
+    """Every document of docs/wire-vectors.json opens with each of its keys and gives the payload that stands there; one
+    that is refused for its signature is refused by the judge."""
+    page = json.loads((ROOT / "docs" / "wire-vectors.json").read_text("utf-8"))
+    public = {name: bytes.fromhex(key["public"]) for name, key in page["keys"].items()}
+    asked = [(vector, signature) for vector in page["accepted"] for signature in vector["signatures"]]
+    assert len(asked) > len(page["accepted"])
+    cases = [
+        (
+            bytes.fromhex(vector["sealed"]),
+            cbor2.loads(bytes.fromhex(signature["protected"]))[4].decode(),
+            public[signature["signer"]],
+        )
+        for vector, signature in asked
+    ]
+    assert verdicts(*cases) == [bytes.fromhex(vector["payload"]) for vector, _ in asked]
+    forged = [vector for vector in page["refused"] if vector["reason"] == "bad_signature"]
+    assert len(forged) >= 2
+    cases = [(bytes.fromhex(vector["sealed"]), vector["key"], public[vector["key"]]) for vector in forged]
+    assert verdicts(*cases) == [None] * len(cases)
+
+
+def test_a_stranger_verifies_what_a_gateway_has_sent(verdicts: Verdicts, tmp_path: Path) -> None:
+    """A day of readings through the real windows, gate, ledger and outbox: every message in the outbox opens with the
+    gateway's key and is chained to the one before it, as the judge reads them."""
+    policy, readings, db_file = tmp_path / "policy.toml", tmp_path / "day.csv", tmp_path / "gateway.db"
+    policy.write_text(
+        'policy = 1\nsite = "plaza"\nversion = 1\ntimezone = "Europe/Paris"\ndecision = "D"\nreason = "R"\n'
+        'valid_from = 2026-01-01\nvalid_until = 2026-12-31\n[[stream]]\nid = "plaza/footfall"\n'
+        'quantity = "footfall"\nprotects = { crossings = 1 }\nepsilon = 1.0\nnodes = { "1h" = 1, "1d" = 1 }\n',
+        "utf-8",
+    )
+    start_s = parse_utc("2026-05-04T22:00:00Z")
+    with readings.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["timestamp_utc", "site", "metric", "value", "unit"])
+        rows.writerows([utc(start_s + 900 * n), "plaza", "pedestrians", n % 7, "1"] for n in range(96))
+    replay.run(policy, readings, "plaza/footfall", tmp_path / "out.jsonl", db_file=db_file)
+    db = GatewayDb.open(db_file)
+    secret = db.kept_secret(wire.new_key()[0])
+    sent = [sealed for _, sealed in sorted(db.rows().items())]
+    db.close()
+    assert len(sent) == 24
+    public, (_, other) = wire.public_key(secret), wire.new_key()
+    payloads = verdicts(*((sealed, replay.GATEWAY, public) for sealed in sent))
+    hashes = [wire.FIRST_PREVIOUS, *map(wire.digest, sent)]
+    assert all(payload and before in payload for payload, before in zip(payloads, hashes, strict=False))
+    assert verdicts(*((sealed, replay.GATEWAY, other) for sealed in sent)) == [None] * 24
