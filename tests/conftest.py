@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from urllib.request import urlopen
@@ -143,6 +144,22 @@ class Victoria:
                 assert at_ms % 1000 == 0
                 found.setdefault((*key, at_ms // 1000), []).append(value)
         return found
+
+
+@pytest.fixture(scope="session")
+def victorias() -> Callable[[Path], AbstractContextManager[Victoria]]:
+    """Starts a VictoriaMetrics of one's own, with its data in a folder."""
+
+    @contextmanager
+    def started(folder: Path) -> Iterator[Victoria]:
+        database = Victoria(folder)
+        database.start()
+        try:
+            yield database
+        finally:
+            database.kill()
+
+    return started
 
 
 @pytest.fixture
