@@ -80,10 +80,10 @@ def power_loss() -> ModuleType:
 class Victoria:
     """Debian's VictoriaMetrics on the loopback, with its data in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.port = port or probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -160,6 +160,12 @@ def victorias() -> Callable[[Path], AbstractContextManager[Victoria]]:
             database.kill()
 
     return started
+
+
+@pytest.fixture
+def victoria_at(tmp_path: Path) -> Callable[[int], Victoria]:
+    """Returns one that somebody else started on a port."""
+    return lambda port: Victoria(tmp_path, port)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,36 @@ def test_a_street_reaches_its_page_through_mosquitto(
     with city.Running(made, QUIET, broker) as running:
         to_the_end(running)
     check_whole(made, outcomes(made))
+
+
+@pytest.mark.victoria
+def test_a_street_reaches_its_mirror(
+    lay_out: Callable[..., city.City],
+    to_the_end: Callable[..., None],
+    outcomes: Callable[..., Any],
+    victoria_at: Callable[[int], Any],
+) -> None:
+    """The city starts VictoriaMetrics by itself, and what left its gateways is there within seconds; it lives on when
+    its mirror dies."""
+    made = lay_out(1)
+    assert made.mirror_port is not None
+    with city.Running(made, QUIET) as running:
+        database = victoria_at(made.mirror_port)
+        to_the_end(running)
+        expected = {
+            (outcome.node.stream, outcome.node.level, outcome.node.start_s)
+            for outcome in outcomes(made).values()
+            if isinstance(outcome, Release)
+        }
+        assert expected
+        deadline = time.monotonic() + 60
+        while expected != {(key[2], key[3], key[5]) for key in database.samples() if key[0].endswith("_value")}:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        running.city.processes["victoria"].kill()
+        running.city.processes["victoria"].wait()
+        running.check()
+        assert running.mirrored() > len(expected)
 
 
 def exact(

@@ -35,7 +35,7 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.window import Calendar, Window, parse_utc
 
-MIDNIGHT_S = parse_utc("2026-11-22T23:00:00Z")  # in Paris
+MIDNIGHT_S = parse_utc("2026-11-01T23:00:00Z")  # in Paris; VictoriaMetrics takes no sample of the future
 DAY_S, QUARTER_S = 86_400, 900
 PARIS = Calendar("Europe/Paris")
 MEASUREMENTS = {"footfall": "murmure_footfall", "noise": "murmure_noise", "pm2_5": "murmure_air"}
@@ -258,10 +258,9 @@ def test_kills_of_either_side_while_writing_leave_no_hole(
         if len(victoria.samples()) >= len(expected):
             break
         time.sleep(0.4)
-    assert victoria.samples() == expected
-    status, out, _ = mirror.end()
-    assert status == 0
-    assert json.loads(out)["messages"] > 0
+    status, out, err = mirror.end()
+    assert (status, json.loads(out or "{}").get("messages", 0) > 0) == (0, True), err
+    assert victoria.samples() == expected, err
 
 
 @pytest.mark.victoria
