@@ -10,10 +10,11 @@ from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.release import Receipt
 
-from murmure_ingest.archive import Archive, Enrolment
+from murmure_ingest.archive import Enrolment
+from murmure_ingest.store import Answers
 
 
-def receipt(archive: Archive, enrolment: Enrolment, secret: bytes) -> bytes:
+def receipt(archive: Answers, enrolment: Enrolment, secret: bytes) -> bytes:
     """Returns the sealed receipt of a gateway as the archive stands.
 
     Settled is contiguous from 1: a gateway whose earlier messages were lost (a centre restored from an old backup)

@@ -18,6 +18,7 @@ from murmure_privacy.release import Health, Message
 from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.certificates import holds_key
 from murmure_ingest.gateways import RegisterError
+from murmure_ingest.store import Filing, Register
 
 
 def require_changeable(archive: Archive, gateway: str) -> Enrolment:
@@ -68,7 +69,7 @@ def file_rotation(archive: Archive, gateway: str, record_key: bytes, statement: 
     archive.put_rotation(gateway, record_key, statement, signature)
 
 
-def successor(archive: Archive, line: Enrolment) -> bytes | None:
+def successor(archive: Register, line: Enrolment) -> bytes | None:
     """Returns the key that a gateway has named and that has not spoken yet, None if there is none."""
     named = archive.named_keys(line.gateway)
     if not named or any(other.record_key == named[0] for other in archive.lines_of(line.gateway)):
@@ -76,14 +77,14 @@ def successor(archive: Archive, line: Enrolment) -> bytes | None:
     return named[0]
 
 
-def keys_of(archive: Archive, line: Enrolment) -> Iterator[bytes]:
+def keys_of(archive: Register, line: Enrolment) -> Iterator[bytes]:
     """Yields every key that may have signed for a gateway, the present one first, which mostly is the one."""
     yield line.record_key
     others = [*archive.named_keys(line.gateway), *(other.record_key for other in archive.lines_of(line.gateway))]
     yield from (key for key in dict.fromkeys(others) if key != line.record_key)
 
 
-def line_of(archive: Archive, line: Enrolment, key: bytes, said: Message | Health, sealed: bytes) -> Enrolment | None:
+def line_of(archive: Filing, line: Enrolment, key: bytes, said: Message | Health, sealed: bytes) -> Enrolment | None:
     """Returns the line of the register to which belongs what `key`, one of `keys_of`, has signed (in a transaction).
 
     `line` is the newest. A key that was named takes over. None if the key is over, and this did not wait then.
@@ -114,18 +115,18 @@ def unsigned_changes(archive: Archive) -> Iterator[str]:
         keys.append(line.record_key)
 
 
-def _take_over(archive: Archive, line: Enrolment, record_key: bytes) -> Enrolment:
+def _take_over(archive: Filing, line: Enrolment, record_key: bytes) -> Enrolment:
     archive.forget_health(line.gateway)  # whoever has the old key may have dated it so that no later one counts
     return archive.enrol(replace(line, record_key=record_key))
 
 
-def _words(archive: Archive, gateway: str, record_key: bytes) -> list[tuple[Rotation, bytes]]:
+def _words(archive: Register, gateway: str, record_key: bytes) -> list[tuple[Rotation, bytes]]:
     """Returns what was said when this key was named, and the signature, newest first: a gateway asks again after a
     power cut."""
     return [(read_rotation(statement), signature) for statement, signature in archive.rotations(gateway, record_key)]
 
 
-def _awaited(archive: Archive, line: Enrolment, message: Message, message_hash: bytes) -> bool:
+def _awaited(archive: Filing, line: Enrolment, message: Message, message_hash: bytes) -> bool:
     """Returns whether a message by an earlier key was waiting when the present one was named, or is settled already."""
     known = archive.find(line.gateway, message.seq)
     if known is not None and known.hash == message_hash:

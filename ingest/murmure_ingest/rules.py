@@ -9,7 +9,7 @@ from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Outcome
 
-from murmure_ingest.archive import Archive
+from murmure_ingest.store import Policies
 
 _POLICIES_CACHED = 20_000
 _LATEST_S = 4_102_444_800  # 2100-01-01: beyond it no calendar of ours is worth asking
@@ -49,7 +49,7 @@ class PolicyRules:
 class RuleBook:
     """The rules of every policy in an archive, by hash; one that is filed later is found as soon as it is there."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Policies) -> None:
         self._archive = archive
         self._known: dict[bytes, PolicyRules] = {}  # a policy is never taken back
 

@@ -31,7 +31,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from murmure_ingest.archive import Archive, ArchiveFull
+from murmure_ingest.archive import ArchiveFull
 from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
@@ -39,6 +39,7 @@ from murmure_ingest.intake import Arrival, Conflict, Heard, Intake, Refused, Wor
 from murmure_ingest.meter import Meter
 from murmure_ingest.openers import Openers, Opening
 from murmure_ingest.receipts import receipt
+from murmure_ingest.store import Register, Store
 
 RELEASES = "murmure/v1/+/+/release"
 HEALTH = "murmure/v1/+/+/health"
@@ -231,7 +232,7 @@ class Subscriber:
     def __init__(
         self,
         config: IngestConfig,
-        archive: Archive,
+        archive: Store,
         intake: Intake,
         secret: bytes,
         say: Say,
@@ -410,7 +411,7 @@ class Subscriber:
         self._answer(words)
 
 
-def tail(config: IngestConfig, archive: Archive, show: Callable[[Message], None], stop: Event, say: Say) -> None:
+def tail(config: IngestConfig, archive: Register, show: Callable[[Message], None], stop: Event, say: Say) -> None:
     """Shows every message that passes and that its registered gateway signed, until `stop` is set.
 
     Listens beside the centre, with a name of its own, and changes nothing. A message that does not verify is skipped.

@@ -1,0 +1,153 @@
+"""What the centre needs of its store, and no more: batch in, durable up to here, series out.
+
+`archive.Archive` is one (an SQLite file). Another, for several centres that share a database, has to pass the same
+contract: tests/ingest/test_store_contract.py, to whose list it is added. The errors are those of `archive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+from murmure_privacy.release import Message, Outcome
+from murmure_privacy.succession import Use
+
+from murmure_ingest.archive import (
+    Disposition,
+    Enrolment,
+    StoredHealth,
+    StoredMessage,
+    StoredPolicy,
+    StreamInfo,
+    Totals,
+)
+
+
+class Register(Protocol):
+    """Who may speak, and with which keys."""
+
+    def enrol(self, enrolment: Enrolment) -> Enrolment:
+        """Adds a line (within a transaction) and returns it with its id."""
+
+    def enrolment(self, gateway: str) -> Enrolment | None:
+        """Returns the newest line of a gateway."""
+
+    def enrolments(self) -> list[Enrolment]:
+        """Returns the newest line of every gateway, by gateway."""
+
+    def enrolment_line(self, line: int) -> Enrolment | None:
+        """Returns one line, whether or not it still holds."""
+
+    def lines_of(self, gateway: str) -> list[Enrolment]:
+        """Returns every line of a gateway, newest first."""
+
+    def named_keys(self, gateway: str) -> list[bytes]:
+        """Returns the keys that a gateway has named as its next, newest first."""
+
+    def rotations(self, gateway: str, record_key: bytes) -> list[tuple[bytes, bytes]]:
+        """Returns (statement, signature) of each word by which it named one of them, newest first."""
+
+
+class Policies(Protocol):
+    """What stewards have signed."""
+
+    def put_policy(self, policy: StoredPolicy) -> None:
+        """Files a policy (within a transaction)."""
+
+    def policy(self, policy_hash: bytes) -> bytes | None:
+        """Returns the exact TOML bytes of the policy with this SHA-256."""
+
+    def newest_policy(self, site: str) -> StoredPolicy | None:
+        """Returns the policy of a site with the highest version."""
+
+
+class Filing(Register, Protocol):
+    """Batch in: everything within one `transaction` is durable when it ends, or was never there."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """The one batch of all writers at a time. Raises ArchiveFull, ArchiveDamaged; then nothing of it is kept."""
+
+    def find(self, gateway: str, seq: int) -> StoredMessage | None:
+        """Returns the settled message of a gateway with this number."""
+
+    def boot_beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> int | None:
+        """Returns the boot count in the nearest message that is kept whole before or after a number."""
+
+    def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
+        """Returns the key of the first node that has its place already."""
+
+    def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
+        """Returns whether a node of these has its place by a message of the same gateway."""
+
+    def cloned(self, gateway: str) -> bool:
+        """Returns whether two cards have spoken with the gateway's key."""
+
+    def uses(self, gateway: str) -> list[Use]:
+        """Returns how a gateway has used the policies of its site."""
+
+    def put_use(self, gateway: str, use: Use) -> None:
+        """Keeps the use of a policy for a stream in place of what was known of it."""
+
+    def put(
+        self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""
+    ) -> None:
+        """Settles a message. Raises ArchiveError if its number, or a node of one that is filed, has its place."""
+
+    def quarantined(self, reason: str) -> list[StoredMessage]:
+        """Returns the messages that wait for a mend of `reason`, by gateway and number."""
+
+    def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
+        """Gives a message that waits its last word."""
+
+    def put_conflict(self, message: Message, sealed: bytes, reason: str) -> None:
+        """Keeps a message that contradicts the store as evidence, bounded by gateway and reason."""
+
+    def put_health(self, report: StoredHealth) -> bool:
+        """Keeps a report if it is newer by boot and uptime than the one kept; says if it did."""
+
+    def forget_health(self, gateway: str) -> None:
+        """Drops the last report of a gateway."""
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Adds to a counter."""
+
+
+class Answers(Register, Policies, Protocol):
+    """Durable up to here: what receipts say, and when there is something new to say."""
+
+    def totals(self, gateway: str) -> Totals:
+        """Returns up to where everything of a gateway is settled, and what its filed nodes were charged."""
+
+    def missing(self, gateway: str) -> list[tuple[int, int]]:
+        """Returns the (first, last) numbers that are not there although later ones are."""
+
+    def exceptions(self, gateway: str, up_to_seq: int) -> list[tuple[int, str]]:
+        """Returns the newest settled numbers that are not simply filed, with the word on each."""
+
+    def head(self) -> bytes:
+        """Returns the running SHA-256 over all messages in the order of filing."""
+
+    def change_mark(self) -> int:
+        """Returns a number that changes whenever another process has filed something."""
+
+
+class Series(Protocol):
+    """Series out."""
+
+    def streams(self) -> list[StreamInfo]:
+        """Returns every stream that has a node, with the gateway that began to speak of it last."""
+
+    def outcomes(self, stream: str, from_s: int, to_s: int) -> list[Outcome]:
+        """Returns the nodes of a stream that intersect [from_s, to_s), by end, then by level, as they were signed."""
+
+
+class Store(Filing, Answers, Series, Protocol):
+    """All of it."""
+
+    @property
+    def path(self) -> object:
+        """Returns what an operator knows it by, for a line in the log."""
+
+    def close(self) -> None:
+        """Gives it back."""
