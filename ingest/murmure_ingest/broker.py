@@ -13,7 +13,7 @@ import os
 import pwd
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from murmure_ingest.certificates import (
     write_file,
 )
 from murmure_ingest.config import IngestConfig
+from murmure_ingest.rotation import successor
 
 CRL = "authority.crl"
 RESTART = "restart"
@@ -173,6 +174,11 @@ def prepare(
     names = _names(config, settings)
     owner, notes = _owner(settings)
     _require(settings)
+    if config.enrolment is not None and not config.enrolment.broker_host and config.broker.host in _ALWAYS:
+        notes.append(
+            f"gateways that enrol would look for the broker at {config.broker.host}: write its outer name as broker_host "
+            f"under [enrolment] in {config.source}"
+        )
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -229,6 +235,9 @@ def _prepare(
     for gateway in revoked:
         if authority.revoke(gateway, now):
             did.append(f"took back the certificates of {gateway}")
+    for gateway in changed_in(config):
+        if authority.revoke(gateway, now, but_newest=True):
+            did.append(f"took back the certificate of {gateway} before its present one")
     write_file(folder / CRL, authority.crl(now), 0o644, root)
     did.append(f"wrote {folder / CRL}, which holds until {now + timedelta(days=CRL_DAYS):%Y-%m-%d %H:%M} UTC")
     if program is not None:
@@ -383,6 +392,18 @@ def revoked_in(config: IngestConfig) -> list[str]:
         return [line.gateway for line in register.enrolments() if line.status == "revoked"]
     finally:
         register.close()
+
+
+def changed_in(config: IngestConfig) -> list[str]:
+    """Returns the gateways that have changed their keys and use the new ones."""
+    if not config.archive.exists():
+        return []
+    with closing(Archive.open(config.archive, read_only=True)) as register:
+        return [
+            line.gateway
+            for line in register.enrolments()
+            if register.named_keys(line.gateway) and successor(register, line) is None
+        ]
 
 
 def renewed(settings: Settings, **changes: object) -> Settings:

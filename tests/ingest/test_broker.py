@@ -810,5 +810,10 @@ def test_gateways_reach_the_broker_by_its_outer_name(tmp_path: Path) -> None:
         broker=BrokerConfig(host="10.0.0.5"),
         enrolment=EnrolmentConfig(host="0.0.0.0", broker_host="Murmure.Example.org"),
     )
-    broker.prepare(config, broker.Settings(str(tmp_path / "broker"), user=ME), [], NOW)
+    settings = broker.Settings(str(tmp_path / "broker"), user=ME)
+    assert not any("broker_host" in note for note in broker.prepare(config, settings, [], NOW).notes)
     assert alternatives(tmp_path / "broker" / "broker.crt") >= {"localhost", "murmure.example.org", "10.0.0.5"}
+    # Without one they would be sent to their own loopback: that is told before the first of them enrols.
+    inner = IngestConfig(tmp_path / "centre", enrolment=EnrolmentConfig())
+    (note,) = [note for note in broker.prepare(inner, settings, [], NOW).notes if "broker_host" in note]
+    assert note.startswith("gateways that enrol would look for the broker at 127.0.0.1")
