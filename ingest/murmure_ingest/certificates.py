@@ -137,12 +137,14 @@ class Authority:
         )
         return self._sign(builder.add_extension(alternatives, critical=False), "broker")
 
-    def revoke(self, name: str, now: datetime) -> int:
-        """Takes back every certificate of a name, for good. Returns how many were valid until then."""
+    def revoke(self, name: str, now: datetime, *, but_newest: bool = False) -> int:
+        """Takes back every certificate of a name (`but_newest`: but the one that was made last), for good. Returns how
+        many were valid until then."""
         with _issued_db(self._data_dir) as db:
             return db.execute(
-                "UPDATE certificates SET revoked_s = ? WHERE name = ? AND revoked_s IS NULL",
-                (int(now.timestamp()), name),
+                "UPDATE certificates SET revoked_s = ? WHERE name = ? AND revoked_s IS NULL AND NOT (? AND rowid = "
+                "(SELECT max(rowid) FROM certificates WHERE name = ?))",
+                (int(now.timestamp()), name, but_newest, name),
             ).rowcount
 
     def crl(self, now: datetime) -> bytes:

@@ -273,14 +273,17 @@ class Door:
         record_key = self._record_key(fields)
         # After a power cut a gateway may have sealed more with its old key before it asks again with the same new one.
         again = slot.rotates and bound is not None and _fields(bound)["record_key"] == fields["record_key"]
-        if slot.rotates and (bound is None or again):
-            self._rotate(slot.gateway, record_key, fields)  # first: no other gateway can spend the code
+        used = Refusal(
+            f"claim code: it was used already, for {slot.gateway}; if not by you, tell the centre to revoke that "
+            "gateway, and ask for a new code"
+        )
+        if bound not in (None, request) and not again:
+            raise used
+        if slot.rotates:
+            self._rotate(slot.gateway, record_key, fields)  # before the code is bound: no other gateway can spend it
         certificate = self._authority.issue(str(fields.get("csr")), slot.gateway, now)
         if not self._claims.bind(fields["claim"], request, bound if again else None):
-            raise Refusal(
-                f"claim code: it was used already, for {slot.gateway}; if not by you, tell the centre to revoke "
-                "that gateway, and ask for a new code"
-            )
+            raise used
         if slot.rotates:
             body = {"v": VERSION, "gateway": slot.gateway, "certificate": certificate, "authority": self._authority.pem}
             return self._answered(key, request, body, f"{slot.gateway} has named its new key")

@@ -147,7 +147,7 @@ def _certify(data_dir: Path, folder: Path, gateway: str, now: datetime) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority, key = Authority(data_dir, now), new_private_key()
     certificate = authority.issue_client(key, gateway, now)
-    write_file(folder / "gateway.key", key.encode("ascii"), 0o600)
+    write_file(folder / "gateway.key", (key + certificate).encode("ascii"), 0o600)  # both, to be changed in one rename
     write_file(folder / "gateway.crt", certificate.encode("ascii"), 0o644)
     write_file(folder / "authority.crt", authority.pem.encode("ascii"), 0o644)
 
@@ -188,7 +188,7 @@ def gateway_toml(gateway: str, config: IngestConfig, ports: Sequence[Port]) -> s
         f"mqtt = {config.broker.mqtt}",
     ]
     if config.broker.tls is not None:
-        files = (("authority", "authority.crt"), ("certificate", "gateway.crt"), ("key", "gateway.key"))
+        files = (("authority", "authority.crt"), ("certificate", "gateway.key"), ("key", "gateway.key"))
         lines += [f'{key} = "{_SEND_DATA}/{name}"' for key, name in files]
     return "\n".join(lines) + "\n" + ports_toml(ports)
 

@@ -17,6 +17,7 @@ from murmure_privacy.window import utc
 from murmure_ingest.annotations import objection, streams_of
 from murmure_ingest.archive import FIRST_HEAD, Archive, Enrolment, StoredMessage, charge_of, index_row, next_head
 from murmure_ingest.budgets import Budgets
+from murmure_ingest.rotation import unsigned_changes
 from murmure_ingest.rules import PolicyRules
 
 _FINDINGS_LISTED = 100
@@ -61,6 +62,8 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
         report.add(f"file: {damage}")
     lines, forgotten = {line.id: line for line in archive.enrolment_lines()}, archive.forgotten()
     _check_policies(archive, lines.values(), report)
+    for change in unsigned_changes(archive):
+        report.add(change)
     charged: dict[str, int] = defaultdict(int)
     budgets = Budgets()
     uses = defaultdict[str, Uses](lambda: Uses(lambda policy: _plan(rules_of(policy))))
