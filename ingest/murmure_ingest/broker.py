@@ -176,8 +176,8 @@ def prepare(
     _require(settings)
     if config.enrolment is not None and not config.enrolment.broker_host and config.broker.host in _ALWAYS:
         notes.append(
-            f"gateways that enrol would look for the broker at {config.broker.host}: write its outer name as broker_host "
-            f"under [enrolment] in {config.source}"
+            f"gateways that enrol would look for the broker at {config.broker.host}: under [enrolment] in "
+            f"{config.source} write broker_host, its outer name"
         )
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
