@@ -34,7 +34,8 @@ CONFLICTS_KEPT = 100  # per gateway and reason: evidence, not a way to fill the 
 EXCEPTIONS_LISTED = 256  # what a receipt can carry
 FIRST_HEAD = bytes(32)
 _MESSAGES_CACHED = 8192
-_STANDINGS_KEPT = 50_000
+_STANDINGS_KEPT = 20_000
+_RHO_PLACE = 8  # in `index_row`
 _BUSY_TIMEOUT_S = 10.0
 
 _FORKS = "('sequence_conflict', 'forked_node')"  # evidence that one key speaks from two cards
@@ -141,12 +142,11 @@ class Totals:
 
 
 @dataclass(slots=True)
-class Standing:
-    """What the next message of a gateway is judged by. `last_seq`, `last_hash`: those of the highest number that it has
-    used, 0 and FIRST_PREVIOUS before the first. `uses`: of the policies of its site, by stream and policy."""
+class _Standing:
+    """What the next message of a gateway is judged by. `last`: the one with the highest number so far. `uses`: of the
+    policies of its site, by stream and policy."""
 
-    last_seq: int
-    last_hash: bytes
+    last: StoredMessage | None
     settled_seq: int
     cloned: bool
     uses: dict[Key, Use]
@@ -157,7 +157,7 @@ class _Remembered:
     """What a writer knows without asking, until somebody else writes or a commit fails: all of it is in the file."""
 
     enrolments: dict[str, Enrolment | None] = field(default_factory=dict)
-    standings: dict[str, Standing] = field(default_factory=dict)
+    standings: dict[str, _Standing] = field(default_factory=dict)
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
     head: bytes | None = None
 
@@ -175,6 +175,7 @@ class Archive:
         self.path = path
         self._db = db
         self._mark = -1
+        self._writing = False  # within `transaction`: what is remembered holds
         self._remembered = _Remembered()
         self._outcomes_of = lru_cache(maxsize=_MESSAGES_CACHED)(self._open_outcomes)
 
@@ -228,6 +229,7 @@ class Archive:
         with _explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._writing = True
                 mark = self.change_mark()  # nobody else can write from here on
                 if mark != self._mark or len(self._remembered.standings) > _STANDINGS_KEPT:
                     self._mark, self._remembered = mark, _Remembered()
@@ -239,6 +241,8 @@ class Archive:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._writing = False
 
     def change_mark(self) -> int:
         """Returns a number that changes whenever another process has committed to the file."""
@@ -270,10 +274,10 @@ class Archive:
     def enrolment(self, gateway: str) -> Enrolment | None:
         """Returns the newest line of the register for a gateway."""
         known = self._remembered.enrolments
-        if self._db.in_transaction and gateway in known:
+        if self._writing and gateway in known:
             return known[gateway]
         found = self._newest_line(gateway)
-        if self._db.in_transaction:
+        if self._writing:
             known[gateway] = found
         return found
 
@@ -402,7 +406,14 @@ class Archive:
 
     def find(self, gateway: str, seq: int) -> StoredMessage | None:
         """Returns the settled message of a gateway with this sequence number."""
-        row = self._row(f"SELECT {_MESSAGE_COLUMNS} WHERE m.gateway = ? AND m.seq = ?", gateway, seq)
+        if self._writing:
+            last = self._standing(gateway).last
+            if last is None or seq >= last.seq:
+                return last if last and seq == last.seq else None
+        return self._message("m.gateway = ? AND m.seq = ?", gateway, seq)
+
+    def _message(self, where: str, *values: object) -> StoredMessage | None:
+        row = self._row(f"SELECT {_MESSAGE_COLUMNS} WHERE {where}", *values)
         return StoredMessage(*row) if row else None
 
     def messages(self, gateway: str | None = None, after: int = 0) -> Iterator[StoredMessage]:
@@ -462,6 +473,10 @@ class Archive:
     def boot_beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> int | None:
         """Returns the boot count in the nearest message before or after a number, holes left out, that is kept whole;
         None if there is none. A gateway's boots count on when its key changes."""
+        if side == "after" and self._writing:
+            last = self._standing(gateway).last
+            if last is None or seq >= last.seq:
+                return None
         nearest = "m.seq < ? ORDER BY m.seq DESC" if side == "before" else "m.seq > ? ORDER BY m.seq"
         row = self._row(
             "SELECT m.sealed, e.record_key FROM messages m JOIN enrolments e ON e.id = m.enrolment "
@@ -475,7 +490,7 @@ class Archive:
     ) -> None:
         """Settles a message (within a transaction): its row, its nodes if it is filed, and what follows from them."""
         message_hash = wire.digest(sealed)
-        standing = self.standing(message.gateway)
+        standing = self._standing(message.gateway)
         before = self._remembered.head
         head = next_head(self.head() if before is None else before, message_hash)
         cursor = self._db.execute(
@@ -496,9 +511,14 @@ class Archive:
         )
         row_id = cursor.lastrowid or 0
         charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
-        if disposition == "filed" and message.seq == standing.settled_seq + 1 == standing.last_seq + 1:
-            standing.settled_seq = standing.last_seq = message.seq
-            standing.last_hash = message_hash
+        last_seq = standing.last.seq if standing.last else 0
+        if disposition == "filed" and message.seq == standing.settled_seq + 1 == last_seq + 1:
+            standing.settled_seq = message.seq
+            standing.last = StoredMessage(
+                row_id,
+                *(message.gateway, message.seq, message_hash, message.previous, disposition, reason),
+                *(len(message.outcomes), enrolment.id, head, sealed),
+            )
             self._db.execute(
                 "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET "
                 "settled_seq = ?2, charged_rho_micro = charged_rho_micro + ?3",
@@ -517,10 +537,8 @@ class Archive:
 
     def _put_nodes(self, row_id: int, message: Message) -> int:
         """Returns what the nodes cost together, in micro-rho."""
-        self._db.executemany(
-            "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)],
-        )
+        rows = [index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)]
+        self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         speakers = self._remembered.speakers
         for outcome in message.outcomes:
             if (outcome.node.stream, message.gateway) in speakers:
@@ -537,17 +555,16 @@ class Archive:
                     row_id,
                 ),
             )
-        return sum(map(charge_of, message.outcomes))
+        return sum(row[_RHO_PLACE] for row in rows)
 
-    def standing(self, gateway: str) -> Standing:
+    def _standing(self, gateway: str) -> _Standing:
         """Returns what the next message of a gateway is judged by (within a transaction)."""
         standings = self._remembered.standings
         if gateway not in standings:
-            last = self._row("SELECT seq, hash FROM messages WHERE gateway = ? ORDER BY seq DESC LIMIT 1", gateway)
+            last = self._message("m.gateway = ? ORDER BY m.seq DESC LIMIT 1", gateway)
             settled = self._row("SELECT settled_seq FROM totals WHERE gateway = ?", gateway)
-            last_seq, last_hash = last or (0, wire.FIRST_PREVIOUS)
             uses = {use.key: use for use in self.uses(gateway)}
-            standings[gateway] = Standing(last_seq, last_hash, settled[0] if settled else 0, self.cloned(gateway), uses)
+            standings[gateway] = _Standing(last, settled[0] if settled else 0, self.cloned(gateway), uses)
         return standings[gateway]
 
     def _settle(self, gateway: str, charged_rho_micro: int) -> None:
@@ -580,7 +597,7 @@ class Archive:
 
     def uses(self, gateway: str) -> list[Use]:
         """Returns how a gateway has used the policies of its site, by its filed messages."""
-        if self._db.in_transaction and gateway in self._remembered.standings:
+        if self._writing and gateway in self._remembered.standings:
             return list(self._remembered.standings[gateway].uses.values())
         rows = self._rows(
             "SELECT stream, policy, since_s, first_seq, shown_s, until_s, last_seq FROM uses WHERE gateway = ?", gateway
@@ -589,7 +606,7 @@ class Archive:
 
     def put_use(self, gateway: str, use: Use) -> None:
         """Keeps the use of a policy for a stream (within a transaction) in place of what was known of it."""
-        self.standing(gateway).uses[use.key] = use
+        self._standing(gateway).uses[use.key] = use
         self._db.execute(
             "INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -625,6 +642,8 @@ class Archive:
     def cloned(self, gateway: str) -> bool:
         """Returns whether two cards have spoken with the gateway's key: two messages with one number, two for one node,
         or one that does not follow from the others. The evidence stays, and so does the word."""
+        if self._writing and gateway in self._remembered.standings:
+            return self._remembered.standings[gateway].cloned
         return bool(
             self._rows(
                 f"SELECT EXISTS (SELECT 1 FROM conflicts WHERE gateway = ? AND reason IN {_FORKS}) OR EXISTS "

@@ -18,7 +18,7 @@ from murmure_privacy.aggregate import energy
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.stream import histogram_edges_tenths
-from murmure_privacy.window import SHARE_QUARTERS, Calendar
+from murmure_privacy.window import SHARE_QUARTERS, Calendar, calendar
 from murmure_privacy.wire import SIGMA_LIMIT
 
 _ROOT_SCALE = 10**40
@@ -181,4 +181,4 @@ def plan(policy: Policy, source: str = "policy") -> Plan:
         parts = shares(stream.nodes, stream.quantity.kind == "count")
         nodes = tuple(_node(source, stream, level, budget * part) for level, part in parts.items())
         streams[stream.id] = StreamPlan(stream, budget, _cap(source, stream, budget), nodes)
-    return Plan(policy, Calendar(policy.timezone), streams)
+    return Plan(policy, calendar(policy.timezone), streams)

@@ -9,7 +9,7 @@ tells nothing of anybody and binds nobody. docs/wire.md has the rule in words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from murmure_privacy.change import last_s, protects_better, takes_over_s
 from murmure_privacy.plan import Plan
@@ -56,6 +56,9 @@ class Uses:
 
         Every node fits the policy that it names (`murmure_privacy.audit`).
         """
+        policies = {use.policy for use in self._known.values()}
+        if len(policies | {outcome.node.policy for outcome in message.outcomes}) < 2:
+            return None
         new = _uses_in(message).values()
         for use in new:
             for other in [*self._known.values(), *new]:
@@ -99,9 +102,8 @@ def _uses_in(message: Message) -> dict[Key, Use]:
     found: dict[Key, Use] = {}
     for outcome in message.outcomes:
         node, seq = outcome.node, message.seq
-        use = Use(node.stream, node.policy, node.covered_from_s, seq, node.covered_from_s)
-        if isinstance(outcome, Release):
-            use = replace(use, until_s=node.end_s, last_seq=seq)
+        last = (node.end_s, seq) if isinstance(outcome, Release) else (0, 0)
+        use = Use(node.stream, node.policy, node.covered_from_s, seq, node.covered_from_s, *last)
         found[use.key] = _together(found[use.key], use) if use.key in found else use
     return found
 
