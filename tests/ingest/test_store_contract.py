@@ -1,0 +1,435 @@
+"""What every store of the centre has to do (ingest/murmure_ingest/store.py). A new one is a line in STORES."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_ingest.archive import Archive, ArchiveError, Enrolment, StoredHealth, StoredPolicy, StreamInfo
+from murmure_ingest.store import Store
+from murmure_privacy import wire
+from murmure_privacy.release import Message
+from murmure_privacy.succession import Use
+from murmure_privacy.wire import LEVEL_CODES
+
+MONDAY_S = 1_795_392_000
+Opener = Callable[[], Store]
+
+STORES: dict[str, Callable[[Path], Store]] = {"sqlite": lambda folder: Archive.open(folder / "archive.db")}
+
+
+@pytest.fixture(params=STORES)
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the one store of a test, each time for another process or thread."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return lambda: STORES[request.param](folder)
+
+
+@pytest.fixture
+def gateway(centre: Any) -> Any:
+    """A gateway that seals what a real one would; 12 messages."""
+    gateway = centre.gateway()
+    gateway.history(12)
+    return gateway
+
+
+def line_of(gateway: Any) -> Enrolment:
+    key = wire.public_key(gateway.secret)
+    return Enrolment(gateway.name, gateway.quartier, gateway.site, key, (key,), 1)
+
+
+def opened(gateway: Any, seq: int) -> tuple[Message, bytes]:
+    sealed = gateway.sealed[seq - 1]
+    return wire.open_message(sealed, wire.public_key(gateway.secret)), sealed
+
+
+def put(store: Store, gateway: Any, *numbers: int, disposition: Any = "filed", reason: str = "") -> None:
+    """Files messages of a gateway in one batch, and its line of the register before the first."""
+    with store.transaction():
+        line = store.enrolment(gateway.name) or store.enrol(line_of(gateway))
+        for seq in numbers:
+            message, sealed = opened(gateway, seq)
+            store.put(message, sealed, line, disposition, reason)
+
+
+def there(store: Store, gateway: Any) -> list[int]:
+    return [seq for seq in range(1, 30) if store.find(gateway.name, seq)]
+
+
+def in_a_process(work: Callable[[], object], stopped: bool = False) -> None:
+    """Runs something in a process that ends without closing anything: of itself, or, `stopped`, when it stops itself,
+    by SIGKILL."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if stopped:
+        assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+        os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == (signal.SIGKILL if stopped else 0)
+
+
+# --- batch in --------------------------------------------------------------------------------------------------------
+
+
+def batches_are_durable(opener: Opener, gateway: Any) -> None:
+    """What a batch has put is there after its process is gone, whole and as it was put."""
+
+    def work() -> None:
+        put(opener(), gateway, 1, 2, 3)
+
+    in_a_process(work)
+    store = opener()
+    assert there(store, gateway) == [1, 2, 3]
+    found = store.find(gateway.name, 2)
+    assert found is not None
+    assert (found.sealed, found.hash, found.disposition) == (gateway.sealed[1], wire.digest(gateway.sealed[1]), "filed")
+    store.close()
+
+
+def batches_are_whole(opener: Opener, gateway: Any) -> None:
+    """Nothing is left of a batch that raised, nor of one whose process was killed in it."""
+    store = opener()
+    put(store, gateway, 1)
+    with pytest.raises(KeyError), store.transaction():
+        line = store.enrolment(gateway.name)
+        assert line is not None
+        store.put(*opened(gateway, 2), line, "filed")
+        store.count("stored")
+        raise KeyError
+    assert there(store, gateway) == [1]
+    store.close()
+
+    def work() -> None:
+        mine = opener()
+        with mine.transaction():
+            line = mine.enrolment(gateway.name)
+            assert line is not None
+            mine.put(*opened(gateway, 2), line, "filed")
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    in_a_process(work, stopped=True)
+    store = opener()
+    assert there(store, gateway) == [1]
+    assert store.totals(gateway.name).settled_seq == 1
+    put(store, gateway, 2)
+    store.close()
+
+
+def nodes_have_one_place(opener: Opener, gateway: Any) -> None:
+    """A second message with a node, or with a number, is refused, and its batch with it; the first stays."""
+    store = opener()
+    put(store, gateway, 1, 2)
+    gateway.seal(MONDAY_S + 900)  # number 13, with the nodes of number 1
+    again = wire.seal_message(gateway.message(MONDAY_S + 90_000, seq=2), gateway.secret)
+    message, _ = opened(gateway, 13)
+    assert store.taken(message.outcomes) == message.outcomes[0].node.key
+    assert store.released_before(message.outcomes, gateway.name)
+    assert not store.released_before(message.outcomes, "gw-other")
+    assert store.taken(opened(gateway, 3)[0].outcomes) is None
+    for wrong in (
+        lambda line: (message, gateway.sealed[12], line),
+        lambda line: (replace(message, seq=2), again, line),
+    ):
+        with pytest.raises(ArchiveError), store.transaction():
+            line = store.enrolment(gateway.name)
+            assert line is not None
+            store.put(*opened(gateway, 3), line, "filed")
+            store.put(*wrong(line), "filed")
+        assert there(store, gateway) == [1, 2]
+    assert len(store.outcomes("plaza/footfall", 0, 1 << 40)) == 2
+    store.close()
+
+
+def writers_take_turns(opener: Opener, gateway: Any) -> None:
+    """What a writer has seen within its batch holds until the end of it, however many there are."""
+    put(opener(), gateway, 1)
+    won: list[int] = []
+    lost: list[ArchiveError] = []
+
+    def work(number: int) -> None:
+        store = opener()
+        for seq in range(2, 13):
+            try:
+                with store.transaction():
+                    if store.find(gateway.name, seq) is None:
+                        line = store.enrolment(gateway.name)
+                        assert line is not None
+                        store.put(*opened(gateway, seq), line, "filed")
+                        won.append(number)
+            except ArchiveError as error:
+                lost.append(error)
+        store.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lost == []
+    assert len(won) == 11 and there(opener(), gateway) == list(range(1, 13))
+
+
+def counters_and_health_are_kept(opener: Opener, gateway: Any) -> None:
+    """Of health the newest by boot and uptime, whatever the clock says; it can be dropped."""
+    store = opener()
+    reports = [StoredHealth(gateway.name, boot, up, at, b"x") for boot, up, at in ((1, 60, 9), (1, 30, 99), (2, 5, 1))]
+    with store.transaction():
+        assert [store.put_health(report) for report in reports] == [True, False, True]
+        store.forget_health(gateway.name)
+        assert store.put_health(reports[1])
+        store.count("refused:malformed", 2)
+    store.close()
+
+
+# --- durable up to here ----------------------------------------------------------------------------------------------
+
+
+def receipts_say_what_is_settled(opener: Opener, gateway: Any) -> None:
+    """Contiguous from 1, with the hash of the last and the sum of what was charged; holes are asked for."""
+    store = opener()
+    assert store.totals(gateway.name).settled_seq == 0
+    put(store, gateway, 1, 2, 5, 8)
+    totals = store.totals(gateway.name)
+    assert (totals.settled_seq, totals.settled_hash) == (2, wire.digest(gateway.sealed[1]))
+    assert store.missing(gateway.name) == [(3, 4), (6, 7)]
+    charged = sum(
+        n.rho_micro for seq in (1, 2, 5, 8) for o in opened(gateway, seq)[0].outcomes for n in getattr(o, "noised", ())
+    )
+    assert totals.charged_rho_micro == charged > 0
+    put(store, gateway, 4, 3)
+    assert (store.totals(gateway.name).settled_seq, store.missing(gateway.name)) == (5, [(6, 7)])
+    store.close()
+
+
+def heads_follow_the_order_of_filing(opener: Opener, gateway: Any) -> None:
+    """Anybody can compute the running hash from the messages' own."""
+    store = opener()
+    head = bytes(32)
+    assert store.head() == head
+    for seq in (1, 3, 2):
+        put(store, gateway, seq)
+        head = hashlib.sha256(head + wire.digest(gateway.sealed[seq - 1])).digest()
+        assert store.head() == head
+    store.close()
+
+
+def others_see_what_has_changed(opener: Opener, gateway: Any) -> None:
+    """Whole batches only, and a mark that tells that there was one."""
+    writer, reader = opener(), opener()
+    put(writer, gateway, 1)
+    mark = reader.change_mark()
+    with writer.transaction():
+        line = writer.enrolment(gateway.name)
+        assert line is not None
+        writer.put(*opened(gateway, 2), line, "filed")
+        assert (there(reader, gateway), reader.change_mark()) == ([1], mark)
+    assert reader.change_mark() != mark
+    assert there(reader, gateway) == [1, 2]
+    writer.close()
+    reader.close()
+
+
+def what_waits_gets_its_last_word(opener: Opener, gateway: Any) -> None:
+    """Kept whole, settled but not filed, until a word files or refuses it; a refused one leaves its hash."""
+    store = opener()
+    put(store, gateway, 1, 2, disposition="quarantined", reason="unknown_policy")
+    put(store, gateway, 3, disposition="refused", reason="wrong_site")
+    assert store.exceptions(gateway.name, 9) == [(1, "quarantined"), (2, "quarantined"), (3, "refused")]
+    assert store.outcomes("plaza/footfall", 0, 1 << 40) == []
+    first, second = store.quarantined("unknown_policy")
+    assert (first.seq, first.sealed) == (1, gateway.sealed[0])
+    with store.transaction():
+        store.amend(first, opened(gateway, 1)[0], "filed")
+        store.amend(second, opened(gateway, 2)[0], "refused", "not_in_policy")
+    assert store.quarantined("unknown_policy") == []
+    assert store.exceptions(gateway.name, 9) == [(2, "refused"), (3, "refused")]
+    assert [o.node.start_s for o in store.outcomes("plaza/footfall", 0, 1 << 40)] == [MONDAY_S]
+    third = store.find(gateway.name, 3)
+    assert third is not None and (third.sealed, third.hash) == (None, wire.digest(gateway.sealed[2]))
+    store.close()
+
+
+def evidence_is_bounded_and_not_forgotten(opener: Opener, gateway: Any) -> None:
+    """A hundred of a kind are enough; one fork is told for ever."""
+    store = opener()
+    put(store, gateway, 1, 2)
+    assert not store.cloned(gateway.name)
+    message = opened(gateway, 2)[0]
+    with store.transaction():
+        for number in range(150):
+            store.put_conflict(message, gateway.sealed[1] + bytes([number]), "sequence_conflict")
+    store.close()
+    store = opener()
+    assert store.cloned(gateway.name)
+    assert store.exceptions(gateway.name, 9) == [(2, "forked")]
+    store.close()
+
+
+# --- register, policies, series --------------------------------------------------------------------------------------
+
+
+def the_newest_line_holds(opener: Opener, gateway: Any) -> None:
+    """Lines are added, never changed; each keeps its number."""
+    store = opener()
+    with store.transaction():
+        first = store.enrol(line_of(gateway))
+        second = store.enrol(replace(first, status="revoked"))
+        store.enrol(replace(line_of(gateway), gateway="gw-other"))
+    assert store.enrolment(gateway.name) == second != first
+    assert store.enrolment_line(first.id) == first and store.enrolment_line(99) is None
+    assert store.lines_of(gateway.name) == [second, first]
+    assert [line.gateway for line in store.enrolments()] == ["gw-other", gateway.name]
+    assert (store.named_keys(gateway.name), store.rotations(gateway.name, first.record_key)) == ([], [])
+    store.close()
+
+
+def policies_are_found_by_hash(opener: Opener, gateway: Any) -> None:
+    """The exact bytes; the newest is that with the highest version; a version is given once."""
+    store = opener()
+    policies = [StoredPolicy(wire.digest(toml), "plaza", n, toml, b"s") for n, toml in ((2, b"two"), (1, b"one"))]
+    with store.transaction():
+        for policy in policies:
+            store.put_policy(policy)
+    assert (store.policy(policies[1].hash), store.policy(bytes(32))) == (b"one", None)
+    assert (store.newest_policy("plaza"), store.newest_policy("moon")) == (policies[0], None)
+    with pytest.raises(ArchiveError), store.transaction():
+        store.put_policy(replace(policies[1], hash=bytes(32)))
+    store.close()
+
+
+def series_come_as_they_were_signed(opener: Opener, gateway: Any) -> None:
+    """The nodes that touch [from, to), by end, then by level, equal to what the gateway has sealed."""
+    store = opener()
+    put(store, gateway, *range(12, 0, -1))
+    sealed = [o for seq in range(1, 13) for o in opened(gateway, seq)[0].outcomes if o.node.stream == "plaza/footfall"]
+    whole = store.outcomes("plaza/footfall", 0, 1 << 40)
+    assert whole == sorted(sealed, key=lambda o: (o.node.end_s, LEVEL_CODES.index(o.node.level)))
+    part = store.outcomes("plaza/footfall", MONDAY_S + 900, MONDAY_S + 1800)
+    assert part == [o for o in whole if o.node.start_s < MONDAY_S + 1800 and o.node.end_s > MONDAY_S + 900] != []
+    assert store.outcomes("plaza/footfall", MONDAY_S, MONDAY_S) == []
+    assert store.streams() == [
+        StreamInfo(gateway.name, "centre", "plaza", f"plaza/{name}", name) for name in ("footfall", "pm2_5")
+    ]
+    store.close()
+
+
+def a_past_is_looked_up(opener: Opener, gateway: Any) -> None:
+    """What the next message is judged by: the boots beside it, and the policies used."""
+    store = opener()
+    put(store, gateway, 1, 4)
+    assert (store.boot_beside(gateway.name, 3, "before"), store.boot_beside(gateway.name, 4, "after")) == (1, None)
+    use = Use("plaza/footfall", bytes(32), 1, 2, 3, 4, 5)
+    with store.transaction():
+        store.put_use(gateway.name, use)
+        store.put_use(gateway.name, replace(use, last_seq=6))
+    assert store.uses(gateway.name) == [replace(use, last_seq=6)]
+    store.close()
+
+
+RULES: list[Callable[[Opener, Any], None]] = [
+    batches_are_durable,
+    batches_are_whole,
+    nodes_have_one_place,
+    writers_take_turns,
+    counters_and_health_are_kept,
+    receipts_say_what_is_settled,
+    heads_follow_the_order_of_filing,
+    others_see_what_has_changed,
+    what_waits_gets_its_last_word,
+    evidence_is_bounded_and_not_forgotten,
+    the_newest_line_holds,
+    policies_are_found_by_hash,
+    series_come_as_they_were_signed,
+    a_past_is_looked_up,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_store_keeps_the_contract(rule: Callable[[Opener, Any], None], opener: Opener, gateway: Any) -> None:
+    """Each rule on each store."""
+    rule(opener, gateway)
+
+
+class Late(Archive):
+    """Broken on purpose: it commits when it is closed."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+        yield
+
+    def close(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        super().close()
+
+
+class Eager(Archive):
+    """Broken on purpose: every statement is its own commit."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        yield
+
+
+class Optimist(Archive):
+    """Broken on purpose: it looks before it has the right to write."""
+
+    def find(self, gateway: str, seq: int) -> Any:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+            found = super().find(gateway, seq)
+            time.sleep(0.005)
+            self._db.execute("BEGIN IMMEDIATE")
+            return found
+        return super().find(gateway, seq)
+
+
+class Forgiving(Archive):
+    """Broken on purpose: the last of two messages with one node stays."""
+
+    def put(self, message: Message, *rest: Any, **named: Any) -> None:
+        self._db.execute("DROP TRIGGER IF EXISTS nodes_no_delete")
+        for outcome in message.outcomes:
+            self._db.execute("DELETE FROM nodes WHERE stream = ? AND level = ? AND start_s = ?", outcome.node.key)
+        super().put(message, *rest, **named)
+
+
+class Deaf(Archive):
+    """Broken on purpose: it never hears of another writer."""
+
+    def change_mark(self) -> int:
+        return 0
+
+
+TWINS = {
+    Late: batches_are_durable,
+    Eager: batches_are_whole,
+    Optimist: writers_take_turns,
+    Forgiving: nodes_have_one_place,
+    Deaf: others_see_what_has_changed,
+}
+
+
+@pytest.mark.parametrize(("twin", "rule"), TWINS.items(), ids=lambda one: one.__name__)
+def test_a_store_that_breaks_a_rule_is_found_out(
+    twin: type[Archive], rule: Callable[[Opener, Any], None], gateway: Any, tmp_path: Path
+) -> None:
+    """The twins: each is a store that looks like one."""
+    with pytest.raises((AssertionError, ArchiveError, pytest.fail.Exception)):
+        rule(lambda: twin.open(tmp_path / "twin.db"), gateway)
