@@ -17,6 +17,7 @@ from murmure_privacy.window import QUARTER_S, Window
 
 HEIGHT = 400
 MOST_INTERVALS = 5
+HATCHES = 48  # slanted lines across the whole picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Chart:
     ticks: tuple[Tick, ...]
     svg: str
     gaps: bool
+    faulty: bool
 
 
 def axis(values: Sequence[float], from_zero: bool) -> Axis:
@@ -111,12 +113,14 @@ def draw(
     table: Table,
     steps: Sequence[Step],
     gaps: Sequence[Window],
+    faulty: Sequence[Window],
     window: Window,
     ticks: Sequence[Tick],
     from_zero: bool,
     name: str,
 ) -> Chart:
     """Returns the chart of the steps inside the window. `gaps`: what should have been measured and has no value.
+    `faulty`: what stewards marked, inside the window; it is hatched over whatever is drawn there.
     `name`: unique on the page, the prefix of the picture's ids."""
     scale = axis([edge for step in steps for edge in (step.low, step.high)], from_zero)
     drawn = [replace(step, **_inside(step, window)) for step in sorted(steps, key=lambda step: step.start_s)]
@@ -131,6 +135,7 @@ def draw(
         ("gap", hatch),
         ("gap-line", floor_line),
         ("band", "".join(_band(run, scale, window) for run in runs)),
+        ("faulty", "".join(_hatch(mark, window) for mark in faulty)),
         ("line", "".join(_line(run, scale, window) for run in _runs([s for s in drawn if s.value is not None]))),
     )
     picture = "".join(f'<path class="{kind}" vector-effect="non-scaling-stroke" d="{d}"/>' for kind, d in paths if d)
@@ -140,7 +145,7 @@ def draw(
         f'<title id="{name}-t">{escape(title)} ({escape(unit)})</title>'
         f'<desc id="{name}-d">{escape(description)}</desc>{picture}</svg>'
     )
-    return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, bool(gaps))
+    return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, bool(gaps), bool(faulty))
 
 
 def _inside(span: Window | Step, window: Window) -> dict[str, int]:
@@ -154,6 +159,21 @@ def _x(at_s: int, window: Window) -> int:
 
 def _length(span: Window | Step) -> int:
     return (span.end_s - span.start_s) // QUARTER_S
+
+
+def _hatch(mark: Window, window: Window) -> str:
+    """A frame with slanted lines in it. One line crosses as many quarter-hours as four lines are apart."""
+    left, width = _x(mark.start_s, window), _length(mark)
+    apart = max(1, _length(window) // HATCHES)
+    lines = []
+    for top in range(apart, width + 4 * apart, apart):
+        # From (left + top, 0) down to (left + top - 4 * apart, HEIGHT), cut to the frame.
+        right = min(top, width)
+        low = max(0, top - 4 * apart)
+        if low < right:
+            over, under = ((top - at) * HEIGHT // (4 * apart) for at in (right, low))
+            lines.append(f"M{left + right},{over}L{left + low},{under}")
+    return f"M{left},0h{width}v{HEIGHT}h-{width}z" + "".join(lines)
 
 
 def _runs(steps: Sequence[Step]) -> list[list[Step]]:

@@ -1,11 +1,13 @@
-"""The open data: every scalar figure and every withheld node as CSV, in the columns of contract 7."""
+"""The open data: every scalar figure and every withheld node as CSV, in the columns of contract 7; annotations."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from base64 import b64encode
+from collections.abc import Collection, Iterable, Iterator
 from io import StringIO
 
+from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure
 from murmure_privacy.levels import EXCEEDED, SHARE_OVER
 from murmure_privacy.policies import Rules
@@ -14,12 +16,17 @@ from murmure_privacy.published import number, printed_name
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.window import utc
 
-from murmure_dashboards.views import StreamView
+from murmure_dashboards.views import SignedNote, StreamView
 
 HEADER = (
     *("start_utc", "end_utc", "site", "stream", "quantity", "node", "indicator"),
     *("value", "estimate", "ci95_low", "ci95_high", "unit", "state"),
     *("sigma", "mechanism", "rho_micro", "epsilon", "delta", "protects", "policy", "status", "reason"),
+)
+
+ANNOTATIONS_HEADER = (
+    *("site", "number", "issued_utc", "in_force", "stream", "start_utc", "end_utc", "cause"),
+    *("withdraws", "sentence_fr", "sentence_en", "cose_base64"),
 )
 
 
@@ -88,10 +95,31 @@ def _noised(outcome: Outcome, indicator: str) -> Noised | None:
     return next((n for n in outcome.noised if printed_name(outcome.node, n.indicator) == wanted), None)
 
 
+def faults(notes: Iterable[SignedNote], marks: Collection[Annotation]) -> bytes:
+    """Returns what stewards said of faulty periods as a CSV file: one row for each mark and each withdrawal, with the
+    signed bytes. `marks`: those that hold. The files of releases keep every value, marked or not."""
+    return _csv(ANNOTATIONS_HEADER, (_annotation_row(one, marks) for one in notes))
+
+
+def _annotation_row(one: SignedNote, marks: Collection[Annotation]) -> tuple[str, ...]:
+    note = one.note
+    if isinstance(note, Annotation):
+        holds = "yes" if note in marks else "no"
+        about = (holds, note.stream, utc(note.from_s), utc(note.to_s), note.cause, "")
+    else:
+        about = ("", "", "", "", "", str(note.withdraws))
+    signed = b64encode(one.sealed).decode("ascii")
+    return (note.site, str(note.number), utc(note.issued_s), *about, note.sentence, note.sentence_en, signed)
+
+
 def table(lines: Iterable[tuple[str, ...]]) -> bytes:
     """Returns a CSV file (RFC 4180, UTF-8) with the header."""
+    return _csv(HEADER, lines)
+
+
+def _csv(header: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> bytes:
     text = StringIO()
     writer = csv.writer(text)
-    writer.writerow(HEADER)
+    writer.writerow(header)
     writer.writerows(lines)
     return text.getvalue().encode()

@@ -13,15 +13,20 @@ from murmure_privacy.window import Window
 
 from murmure_dashboards.config import City, Quartier, Sensor, Site
 from murmure_dashboards.counters import UP_TO_AN_HOUR, off
-from murmure_dashboards.story import MOST_ROWS, Story, Teller
+from murmure_dashboards.story import MOST_MARKS, MOST_ROWS, Story, Teller
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language
 
 MOST_ELEMENTS = 430
+LEAST_ROWS = 2
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
 _AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 11, 35, 39, 3.4
 _SENSOR_ELEMENTS = 3  # of the register: its line, what is old, what is not of the page's language
-_HOME_ELEMENTS = 380
+# Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
+_LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
+_HOME_ELEMENTS = 378
+
+ANNOTATIONS = "donnees/annotations.csv"
 
 _templates = Environment(
     loader=PackageLoader("murmure_dashboards"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -34,7 +39,8 @@ def static(name: str) -> bytes:
 
 
 STATIC = ("murmure.css", "murmure.svg")
-_STYLE = hashlib.sha256(static("murmure.css")).hexdigest()[:8]
+OPERATIONS_STATIC = (*STATIC, "operations.css")
+_STYLES = {name: hashlib.sha256(static(name)).hexdigest()[:8] for name in OPERATIONS_STATIC if name.endswith(".css")}
 
 
 def address(code: str, path: str) -> str:
@@ -42,16 +48,17 @@ def address(code: str, path: str) -> str:
     return path if code == LANGUAGES[0] else f"{code}/{path}"
 
 
-def _render(template: str, say: Language, path: str, city: City, **values: object) -> bytes:
+def filled(template: str, say: Language, path: str, city: City, home: str = "", **values: object) -> bytes:
+    """Returns the page at `path` of one language. `home`: the path of the page that the city's name leads to."""
     here = address(say.code, path)
     root = "../" * here.count("/") or "./"  # relative: the site works in any folder, also from a disk
     text = _templates.get_template(template).render(
         say=say,
         city=city,
         root=root,
-        base=root + address(say.code, ""),
+        base=root + address(say.code, home),
         other=root + address(say("page.other_code"), path),
-        style=_STYLE,
+        styles=_STYLES,
         **values,
     )
     return text.encode()
@@ -64,9 +71,10 @@ def home(
     day: Window,
     now_s: int,
     months: Sequence[tuple[int, str, int]],
+    faults_octets: int,
 ) -> bytes:
     """Returns the city's page of the day. `views`: today's streams by site id. `months`: an instant of each month whose
-    data the site offers, their file and its octets."""
+    data the site offers, their file and its octets. `faults_octets`: those of the file of annotations."""
     zone = ZoneInfo(city.timezone)
     teller = Teller(say)
     period = "day" if now_s >= day.end_s else "so_far"
@@ -81,6 +89,7 @@ def home(
                             say(f"quantity.{view.quantity.name}"),
                             *teller.key(view, day, period),
                             teller.silence(view, day),
+                            teller.faults(view),
                         )
                         for view in views.get(site.id, ())
                     ],
@@ -90,9 +99,11 @@ def home(
         )
         for quartier in city.quartier
     ]
-    elements = sum(3 + sum(1 + 3 * len(lines) for _, lines in places) for _, places in quartiers)
+    elements = sum(
+        3 + sum(1 + sum(3 + bool(line[-1]) for line in lines) for _, lines in places) for _, places in quartiers
+    )
     date = say.date(day.start_s, zone)
-    return _render(
+    return filled(
         "home.html",
         say,
         "",
@@ -104,6 +115,7 @@ def home(
         months=[
             (path, say("page.month", month=say.month(at_s, zone), size=say.size(size))) for at_s, path, size in months
         ],
+        faults=(ANNOTATIONS, say("page.faults", size=say.size(faults_octets))),
     )
 
 
@@ -118,12 +130,20 @@ def neighbourhood(
     week: bool,
     csv: str,
     csv_octets: int,
+    faults_octets: int,
 ) -> bytes:
     """Returns a neighbourhood's page, of one day or of a week. `views`: the window's streams by site id."""
     zone = ZoneInfo(city.timezone)
     sites = city.sites_of(quartier.slug)
     shown = [view for site in sites for view in views.get(site.id, ())]
-    teller = Teller(say, table_rows(len(sites), len(shown), week, sum(len(site.sensor) for site in sites)))
+    sensors = sum(len(site.sensor) for site in sites)
+    marks = [min(MOST_MARKS, len(view.marks)) for view in shown if view.marks]
+    full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in marks) if marks else 0
+    rows, brief = table_rows(len(sites), len(shown), week, sensors, full), False
+    if marks and rows < LEAST_ROWS:
+        rows = table_rows(len(sites), len(shown), week, sensors, _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks))
+        brief = True
+    teller = Teller(say, rows, brief)
     places: list[tuple[Site, list[Story]]] = []
     for site in sites:
         stories = []
@@ -138,7 +158,7 @@ def neighbourhood(
     else:
         written = _capital(say("page.written", date=date, hour=hour))
     over = now_s >= window.end_s
-    return _render(
+    return filled(
         "quartier.html",
         say,
         f"quartiers/{quartier.slug}/{'semaine/' if week else ''}",
@@ -156,14 +176,25 @@ def neighbourhood(
         promises=promises(say, [(site, view) for site in sites for view in views.get(site.id, ())]),
         csv=csv,
         csv_size=say.size(csv_octets),
+        faults=(ANNOTATIONS, say("page.faults", size=say.size(faults_octets)))
+        if any(story.marks for _, stories in places for story in stories)
+        else None,
     )
 
 
-def table_rows(sites: int, streams: int, week: bool, sensors: int = 0) -> int:
+def table_rows(sites: int, streams: int, week: bool, sensors: int = 0, marks: int = 0) -> int:
     """Returns how many rows a table may have so that the page stays within its budget of elements; the rest is in the
-    CSV file. Twenty-four as long as a neighbourhood has at most three streams; beyond eight not one row fits."""
+    CSV file. Twenty-four as long as a neighbourhood has at most three streams; beyond eight not one row fits.
+    `marks`: elements that annotations take."""
     stream = _WEEK_ELEMENTS if week else _DAY_ELEMENTS
-    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _SITE_ELEMENTS * sites - stream * streams - _SENSOR_ELEMENTS * sensors
+    left = (
+        MOST_ELEMENTS
+        - _AROUND_ELEMENTS
+        - _SITE_ELEMENTS * sites
+        - stream * streams
+        - _SENSOR_ELEMENTS * sensors
+        - marks
+    )
     return max(1, min(MOST_ROWS, int(left / (_ROW_ELEMENTS * max(1, streams)))))
 
 

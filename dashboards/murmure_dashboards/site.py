@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from murmure_privacy.annotation import in_force
 from murmure_privacy.errors import MurmureError
 from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
@@ -52,13 +53,13 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int) -> BuildRep
     Raises SiteError where `out` is something else than a site or an empty folder, OSError where the disk refuses.
     """
     listed = {site.id for site in city.site}
-    with _beside(out) as folder:
+    with beside(out) as folder:
         kept = _keep_older_months(out, folder, now_s, city)
         count, pages_written, octets = 0, 0, 0
         for path, content in render(archive, city, now_s, kept):
             pages_written += path.endswith(".html")
             for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
-                _write(folder / name, data)
+                write(folder / name, data)
                 count, octets = count + 1, octets + len(data)
     return BuildReport(
         pages=pages_written,
@@ -69,7 +70,7 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int) -> BuildRep
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
+def beside(out: Path) -> Iterator[Path]:
     """Gives a fresh folder to fill, then makes `out` lead to it. One build at a time: a second waits."""
     parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def _keep_older_months(out: Path, folder: Path, now_s: int, city: City) -> froze
     calendar = Calendar(city.timezone)
     today = calendar.day(now_s - 1)
     # Of a stream with weeks, the week that ended last may have moved figures that no page shows any more.
-    before = _week(calendar, calendar.day(_week(calendar, today).start_s - 1))
+    before = week_to(calendar, calendar.day(week_to(calendar, today).start_s - 1))
     touched = {month for month, _ in _months(calendar, today)} | {calendar.civil_day(before.start_s).strftime("%Y-%m")}
     kept = set()
     for old in sorted((out / "donnees").glob("releases-*.csv")):
@@ -123,14 +124,17 @@ def render(
     """Yields every file of the site as (path below its root, content). `kept`: months already written for good."""
     calendar = Calendar(city.timezone)
     today = calendar.day(now_s - 1)
-    week = _week(calendar, today)
+    week = week_to(calendar, today)
     rules = Rules(archive)
+    listed = [site.id for site in city.site]
+    notes = [one for one in archive.annotations() if one.note.site in listed and one.note.issued_s <= now_s]
+    marks = in_force([one.note for one in notes], now_s)
     streams = sorted(archive.streams(), key=lambda info: (info.site, _order(info.quantity), info.stream))
 
     def views(window: Window) -> dict[str, list[StreamView]]:
         found: dict[str, list[StreamView]] = {}
         for info in streams:
-            found.setdefault(info.site, []).append(view(archive, rules, info, window, calendar, now_s))
+            found.setdefault(info.site, []).append(view(archive, rules, marks, info, window, calendar, now_s))
         return found
 
     of_day, of_week = views(today), views(week)
@@ -141,8 +145,9 @@ def render(
         sites = [site.id for site in city.sites_of(quartier.slug)]
         for period, of in (("jour", of_day), ("semaine", of_week)):
             data[f"donnees/{quartier.slug}-{period}.csv"] = _csv(of, sites, rules)
+    faults = opendata.faults(notes, marks)
+    data[pages.ANNOTATIONS] = faults
     yield from data.items()
-    listed = [site.id for site in city.site]
     months: list[tuple[int, str, int]] = []
     for month, window in _months(calendar, today):
         path, content = f"donnees/releases-{month}.csv", _csv(views(window), listed, rules)
@@ -157,7 +162,7 @@ def render(
         yield f"donnees/releases-{month}.csv", _csv(of_month, listed, rules)
     for code in LANGUAGES:
         say = language(code)
-        yield f"{pages.address(code, '')}index.html", pages.home(say, city, of_day, today, now_s, months)
+        yield f"{pages.address(code, '')}index.html", pages.home(say, city, of_day, today, now_s, months, len(faults))
         for quartier in city.quartier:
             folder = pages.address(code, f"quartiers/{quartier.slug}/")
             for period, of, window in (("jour", of_day, today), ("semaine", of_week, week)):
@@ -172,6 +177,7 @@ def render(
                     week=period == "semaine",
                     csv=csv,
                     csv_octets=len(data[csv]),
+                    faults_octets=len(faults),
                 )
                 yield f"{folder}{'semaine/' if period == 'semaine' else ''}index.html", page
 
@@ -184,7 +190,8 @@ def _order(quantity: str) -> int:
     return list(QUANTITIES).index(quantity)
 
 
-def _week(calendar: Calendar, today: Window) -> Window:
+def week_to(calendar: Calendar, today: Window) -> Window:
+    """Returns the seven civil days that end with a day."""
     first = today
     for _ in range(WEEK_DAYS - 1):
         first = calendar.day(first.start_s - 1)
@@ -193,7 +200,7 @@ def _week(calendar: Calendar, today: Window) -> Window:
 
 def _months(calendar: Calendar, today: Window) -> list[tuple[str, Window]]:
     """Returns the months that the pages touch, newest first; the newest ends with today."""
-    week = _week(calendar, today)
+    week = week_to(calendar, today)
     months = [_month(calendar, today.start_s, today.end_s)]
     if months[0][1].start_s > week.start_s:
         months.append(_month(calendar, week.start_s, months[0][1].start_s))
@@ -214,6 +221,7 @@ def _month(calendar: Calendar, at_s: int, end_s: int) -> tuple[str, Window]:
     return day.strftime("%Y-%m"), Window(calendar.midnight(day.replace(day=1)), end_s)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Writes a file, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

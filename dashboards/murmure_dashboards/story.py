@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from statistics import NormalDist
 
+from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure
 from murmure_privacy.levels import NORMAL_95
 from murmure_privacy.window import Window
@@ -18,18 +19,32 @@ from murmure_dashboards.wording import FIXED, Language
 
 MOST_ROWS = 24
 MOST_PERIODS = 4
+MOST_MARKS = 3
 LEAST_APART = 0.2
 """Noise alone puts one interval in twenty beside the common mean; four times as many are a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What stewards said of a faulty period: `head` is when and why, `sentence` their own, which is `french` on a page
+    of another language if there is no other. Where there is no room for sentences, all heads are one of them."""
+
+    head: str
+    sentence: str
+    french: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
-    """One stream on one page. `number` and `detail` are one sentence; `notes` are sentences of their own.
-    There is no chart where there is nothing to draw."""
+    """One stream on one page. `number` and `detail` are one sentence; `notes` are sentences of their own; `marks` are
+    the faulty periods that figures of the page contain, `more` says how many were left out. There is no chart where
+    there is nothing to draw."""
 
     heading: str
     number: str
     detail: str
+    marks: tuple[Mark, ...]
+    more: str
     notes: tuple[str, ...]
     chart: Chart | None
 
@@ -37,10 +52,11 @@ class Story:
 @dataclass(frozen=True, slots=True)
 class Teller:
     """Tells streams in one language. `place` is the public name of the stream's site; `name` is unique on the page;
-    `most_rows` is how long a table may be there."""
+    `most_rows` is how long a table may be there; `brief`: faulty periods without the stewards' sentences."""
 
     say: Language
     most_rows: int = MOST_ROWS
+    brief: bool = False
 
     def today(self, view: StreamView, place: str, name: str) -> Story:
         """Returns the story of the one day that the view spans."""
@@ -74,13 +90,13 @@ class Teller:
             ),
             steps=_steps(slots),
             gaps=[hole for _, hole in _holes(slots)],
+            faulty=view.faulty(day),
             window=day,
             ticks=self._hour_ticks(view, day),
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        heading = self.say(f"quantity.{view.quantity.name}")
-        return Story(heading, number, detail, tuple(notes), chart if detail else None)
+        return self._story(view, slots, number, detail, notes, chart)
 
     def week(self, view: StreamView, place: str, name: str) -> Story:
         """Returns the story of several whole days: a table of days, a chart of hours."""
@@ -124,13 +140,68 @@ class Teller:
             ),
             steps=_steps(drawn),
             gaps=[hole for _, hole in _holes(drawn)],
+            faulty=view.faulty(window),
             window=window,
             ticks=[self._day_tick(view, d) for d in days],
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        heading = self.say(f"quantity.{view.quantity.name}")
-        return Story(heading, number, detail, tuple(notes), chart if detail else None)
+        return self._story(view, slots, number, detail, notes, chart)
+
+    def _story(
+        self, view: StreamView, slots: Sequence[Slot], number: str, detail: str, notes: Sequence[str], chart: Chart
+    ) -> Story:
+        # The first interval may begin before the page does, and its figure with it.
+        marks = [mark for mark in view.marks if mark.to_s > slots[0].start_s and mark.from_s < view.window.end_s]
+        left_out = len(marks) - MOST_MARKS
+        return Story(
+            heading=self.say(f"quantity.{view.quantity.name}"),
+            number=number,
+            detail=detail,
+            marks=self._marks(view, marks[-MOST_MARKS:]),
+            more=self.say.counted("faulty.others", left_out, number=left_out) if left_out > 0 else "",
+            notes=tuple(notes),
+            chart=chart if detail else None,
+        )
+
+    def _marks(self, view: StreamView, marks: Sequence[Annotation]) -> tuple[Mark, ...]:
+        if self.brief and marks:
+            return (Mark("", " ".join(self.fault(view, mark) for mark in marks), french=False),)
+        told = []
+        for mark in marks:
+            french = self.say.code != "fr" and not mark.sentence_en
+            sentence = mark.sentence if french or self.say.code == "fr" else mark.sentence_en
+            told.append(Mark(self.fault(view, mark), self.say.typeset(sentence), french))
+        return tuple(told)
+
+    def fault(self, view: StreamView, mark: Annotation) -> str:
+        """Returns when a stream was faulty, and why, in one sentence."""
+        return self.say("faulty.head", when=self._when(view, mark), cause=self.say(f"cause.{mark.cause}"))
+
+    def _when(self, view: StreamView, mark: Annotation) -> str:
+        window, span = view.window, Window(mark.from_s, mark.to_s)
+        if mark.from_s >= window.start_s and mark.to_s <= window.end_s:
+            return self._period(span, dated=len(days_of(view)) > 1, view=view)
+        zone = view.calendar.zone
+        return self.say(
+            "faulty.long",
+            first=self.say.date(mark.from_s, zone),
+            start=self.say.clock(mark.from_s, zone),
+            last=self.say.date(mark.to_s, zone),
+            end=self.say.clock(mark.to_s, zone),
+        )
+
+    def faults(self, view: StreamView) -> str:
+        """Returns, in a sentence each, when and why the stream was faulty in the view's window."""
+        return " ".join(self.fault(view, mark) for mark in view.marks if _touching(mark, view.window))
+
+    def _with_fault(self, said: str, faulty_s: int, covered_s: int) -> str:
+        """Returns a figure with what of it stewards marked as faulty."""
+        if not faulty_s:
+            return said
+        if faulty_s >= covered_s:
+            return self.say("faulty.whole", amount=said)
+        return self.say("faulty.part", amount=said, duration=self.say.duration(faulty_s))
 
     def key(self, view: StreamView, window: Window, period: str) -> tuple[str, str]:
         """Returns the number of a period and the rest of its sentence."""
@@ -144,7 +215,8 @@ class Teller:
         if not amount.publishable:
             return self.say("key.none"), self.say("key.wide")
         said, between = self._amount(view, amount)
-        return said, f"({between or self.say('number.often')}) {when}"
+        detail = f"({between or self.say('number.often')}) {when}"
+        return said, self._with_fault(detail, amount.faulty_s, amount.covered_s)
 
     def silence(self, view: StreamView, window: Window) -> str:
         """Returns how much of a period's number the sensor can have missed and what became of it, or nothing."""
@@ -169,7 +241,9 @@ class Teller:
             return self.say("laeq.undefined")
         if not level.publishable:
             return self.say("laeq.wide")
-        return (tell or self.say.cell)("noise", level.estimate, level.low, level.high)
+        said = (tell or self.say.cell)("noise", level.estimate, level.low, level.high)
+        covered = Window(level.covered_from_s, level.end_s)
+        return self._with_fault(said, view.faulty_s([covered]), covered.end_s - covered.start_s)
 
     def _silence(self, view: StreamView, window: Window) -> list[str]:
         """That of the number, and of the LAeq, which fills its silent moments otherwise."""
@@ -220,11 +294,12 @@ class Teller:
 
     def _estimated(self, view: StreamView, amount: Amount) -> str:
         if not amount.publishable:
-            return self.say("laeq.wide")
-        said = self.say.cell(view.quantity.name, amount.estimate, amount.low, amount.high)
-        if amount.absent:
-            return self.say("table.silent", amount=said, share=self.say.share(amount.absent))
-        return said
+            said = self.say("laeq.wide")
+        else:
+            said = self.say.cell(view.quantity.name, amount.estimate, amount.low, amount.high)
+            if amount.absent:
+                said = self.say("table.silent", amount=said, share=self.say.share(amount.absent))
+        return self._with_fault(said, amount.faulty_s, amount.covered_s)
 
     def _day_cell(self, view: StreamView, slot: Slot) -> str:
         if slot.amount is None:
@@ -249,6 +324,8 @@ class Teller:
         sentences = [self.say(f"key.last{'_between' if between else ''}", hours=hours, amount=said, between=between)]
         if newest.amount.absent:
             sentences.append(self.say("silent.last", share=self.say.share(newest.amount.absent)))
+        if newest.amount.faulty_s:
+            sentences.append(self.say("faulty.last"))
         return sentences
 
     def _level(self, view: StreamView, day: Window | None) -> list[str]:
@@ -311,12 +388,18 @@ class Teller:
         highest = _among_the_highest(whole)
         start_s, end_s = highest[0].start_s, highest[-1].end_s
         if (end_s - start_s) * 3 > whole[-1].end_s - whole[0].start_s:
-            return self.say(f"finding.flat_{self._family(view)}")
-        return self.say(
+            return self._found(self.say(f"finding.flat_{self._family(view)}"), whole)
+        finding = self.say(
             f"finding.peak_{self._family(view)}",
             start=self.say.hour(start_s, zone),
             end=self.say.hour(end_s, zone, midnight_is_24=True),
         )
+        return self._found(finding, whole)
+
+    def _found(self, finding: str, compared: Sequence[Slot]) -> str:
+        """Returns a finding, which says if a faulty period took part in the comparison."""
+        faulty = any(slot.amount and slot.amount.faulty_s for slot in compared)
+        return self.say("faulty.finding", finding=finding) if faulty else finding
 
     def _busiest_days(self, view: StreamView, days: Sequence[Window], slots: Sequence[Slot]) -> str:
         whole = [
@@ -328,16 +411,19 @@ class Teller:
             return self.say("finding.few")
         highest = _among_the_highest(whole)
         if len(highest) > 2 or len(highest) == len(whole):
-            return self.say(f"finding.flat_day_{self._family(view)}")
+            return self._found(self.say(f"finding.flat_day_{self._family(view)}"), whole)
         names = f" {self.say('number.and')} ".join(self.say.day(s.start_s, view.calendar.zone) for s in highest)
         if len(highest) > 1:
             names = self.say("finding.days_tied", days=names)
-        return self.say(f"finding.day_{self._family(view)}", days=names)
+        return self._found(self.say(f"finding.day_{self._family(view)}", days=names), whole)
 
     def _description(self, view: StreamView, slots: Sequence[Slot], dated: bool) -> str:
         valued = [(slot.amount.estimate, slot) for slot in slots if slot.amount and slot.amount.publishable]
         vague = sum(slot.amount is not None for slot in slots) - len(valued)
         unsaid = [self.say.counted("chart.vague", vague, number=vague)] if vague else []
+        faulty = sum(bool(slot.amount and slot.amount.faulty_s) for slot in slots)
+        if faulty:
+            unsaid.append(self.say.counted("faulty.drawn", faulty, number=faulty))
         if not valued:
             return " ".join(unsaid) or self.say("chart.empty")
         missing = sum(slot.missing for slot in slots)
@@ -371,6 +457,10 @@ class Teller:
             ticks.append(Tick(self.say.hour(at_s, view.calendar.zone), (block.end_s - block.start_s) // 3600))
             at_s = block.end_s
         return ticks
+
+
+def _touching(mark: Annotation, window: Window) -> bool:
+    return mark.from_s < window.end_s and mark.to_s > window.start_s
 
 
 def days_of(view: StreamView) -> list[Window]:

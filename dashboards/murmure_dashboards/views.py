@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from murmure_privacy.annotation import Annotation, Note
 from murmure_privacy.estimate import Figure, Series
 from murmure_privacy.policies import Rules
 from murmure_privacy.policy import Policy, StreamPolicy
@@ -30,6 +31,15 @@ class StreamInfo(Protocol):
     def quantity(self) -> str: ...
 
 
+class SignedNote(Protocol):
+    """A note of stewards, and the bytes that they signed."""
+
+    @property
+    def note(self) -> Note: ...
+    @property
+    def sealed(self) -> bytes: ...
+
+
 class ArchiveReader(Protocol):
     """What the pages need of `murmure_ingest.archive.Archive`."""
 
@@ -45,6 +55,10 @@ class ArchiveReader(Protocol):
         """Returns the bytes of a signed policy, or None where the archive has none with this hash."""
         ...
 
+    def annotations(self) -> Sequence[SignedNote]:
+        """Returns what stewards said of faulty periods, and what they took back, by site and number."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Amount:
@@ -52,7 +66,8 @@ class Amount:
 
     `absent`: the largest share of them that can have gone without a reading; `fills`: what such moments count as, none
     for counts. `margin`: the half-width that the noise alone would give the interval. What is not `publishable` is
-    too uncertain to be shown as a number."""
+    too uncertain to be shown as a number. `faulty_s`: how many of the covered seconds stewards marked as faulty; they
+    are in the estimate like the others."""
 
     estimate: float
     low: float
@@ -62,6 +77,7 @@ class Amount:
     fills: tuple[float, ...]
     margin: float
     publishable: bool
+    faulty_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +104,8 @@ class StreamView:
     open data. `scalar` has the figures of the quantity's own indicator whose interval is defined,
     `withheld` the reasons, both by (level, start_s), also of nodes that only reach into the window. `series` estimates
     any other range. `rule` is the newest signed policy that the nodes name and its part for the stream. Before
-    `first_s` nothing was to be measured."""
+    `first_s` nothing was to be measured. `marks`: the stewards' annotations that hold, by their beginning; they change
+    no figure."""
 
     stream: str
     site: str
@@ -101,8 +118,24 @@ class StreamView:
     withheld: Mapping[tuple[str, int], str]
     rule: tuple[Policy, StreamPolicy] | None
     first_s: int
+    marks: tuple[Annotation, ...]
     calendar: Calendar
     now_s: int
+
+    def faulty(self, span: Window) -> tuple[Window, ...]:
+        """Returns what of a span stewards marked as faulty: apart from each other, in order."""
+        found: list[Window] = []
+        for mark in self.marks:
+            start_s, end_s = max(mark.from_s, span.start_s), min(mark.to_s, span.end_s)
+            if found and start_s <= found[-1].end_s:
+                start_s, end_s = found[-1].start_s, max(end_s, found.pop().end_s)
+            if start_s < end_s:
+                found.append(Window(start_s, end_s))
+        return tuple(found)
+
+    def faulty_s(self, spans: Iterable[Window]) -> int:
+        """Returns how many seconds of these spans, which do not overlap, stewards marked as faulty."""
+        return sum(part.end_s - part.start_s for span in spans for part in self.faulty(span))
 
     def amount(self, window: Window) -> Amount | None:
         """Returns the total or mean of what was observed in the window, or None where nothing was.
@@ -113,8 +146,7 @@ class StreamView:
         spans = self.series.observed(name, window)
         figure = self.series.over(name, spans, self.now_s)
         inside = [f for f in self.scalar.values() if window.start_s <= f.covered_from_s and f.end_s <= window.end_s]
-        covered_s = sum(span.end_s - span.start_s for span in spans)
-        return _amount(figure, covered_s, {f.fill for f in inside if f.absent}) if figure else None
+        return self._amount(figure, spans, {f.fill for f in inside if f.absent}) if figure else None
 
     def slots(self, window: Window) -> tuple[Slot, ...]:
         """Returns the window cut at the finest level of hours or coarser that the stream publishes."""
@@ -144,37 +176,42 @@ class StreamView:
             return Slot(node.start_s, node.end_s, reason, node.start_s, None)
         figure = self.scalar.get((level, node.start_s))
         if figure is not None:
-            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, _of_node(figure))
+            covered = [Window(figure.covered_from_s, figure.end_s)]
+            amount = self._amount(figure, covered, (figure.fill,) if figure.absent else ())
+            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, amount)
         if node.end_s <= self.first_s:
             return Slot(node.start_s, node.end_s, "before", node.start_s, None)
         state = "awaited" if node.end_s > self.now_s - LATE_S else "gap"
         return Slot(node.start_s, node.end_s, state, node.start_s, None)
 
-
-def _of_node(figure: Figure) -> Amount | None:
-    return _amount(figure, figure.end_s - figure.covered_from_s, (figure.fill,) if figure.absent else ())
-
-
-def _amount(figure: Figure, covered_s: int, fills: Iterable[float | None]) -> Amount | None:
-    if figure.low is None or figure.high is None:
-        return None
-    return Amount(
-        estimate=figure.estimate,
-        low=figure.low,
-        high=figure.high,
-        covered_s=covered_s,
-        absent=figure.absent,
-        fills=tuple(sorted({fill for fill in fills if fill is not None})),
-        margin=figure.margin,
-        publishable=figure.publishable,
-    )
+    def _amount(self, figure: Figure, covered: Sequence[Window], fills: Iterable[float | None]) -> Amount | None:
+        if figure.low is None or figure.high is None:
+            return None
+        return Amount(
+            estimate=figure.estimate,
+            low=figure.low,
+            high=figure.high,
+            covered_s=sum(span.end_s - span.start_s for span in covered),
+            absent=figure.absent,
+            fills=tuple(sorted({fill for fill in fills if fill is not None})),
+            margin=figure.margin,
+            publishable=figure.publishable,
+            faulty_s=self.faulty_s(covered),
+        )
 
 
 def view(
-    archive: ArchiveReader, rules: Rules, info: StreamInfo, window: Window, calendar: Calendar, now_s: int
+    archive: ArchiveReader,
+    rules: Rules,
+    marks: Sequence[Annotation],
+    info: StreamInfo,
+    window: Window,
+    calendar: Calendar,
+    now_s: int,
 ) -> StreamView:
     """Returns one stream over a window of whole days, as of `now_s`. Its figures come from all nodes of the periods
-    that the window touches: of whole weeks, where a stream has weeks."""
+    that the window touches: of whole weeks, where a stream has weeks. `marks`: those that hold, of any stream; they are
+    shown beside the figures and change none."""
     seen = archive.outcomes(info.stream, window.start_s, window.end_s)
     levels = rules.levels(info.stream, seen)
     wide = Window(calendar.period(levels, window.start_s).start_s, calendar.period(levels, window.end_s - 1).end_s)
@@ -214,9 +251,14 @@ def view(
         },
         rule=rules.newest(info.stream, outcomes),
         first_s=_first_s(rules, outcomes, window, calendar),
+        marks=tuple(sorted(_of_stream(marks, info.stream, wide), key=lambda mark: (mark.from_s, mark.number))),
         calendar=calendar,
         now_s=now_s,
     )
+
+
+def _of_stream(marks: Iterable[Annotation], stream: str, wide: Window) -> Iterable[Annotation]:
+    return (m for m in marks if m.stream == stream and m.from_s < wide.end_s and m.to_s > wide.start_s)
 
 
 def _touches(one: Figure | Node, window: Window) -> bool:

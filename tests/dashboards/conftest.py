@@ -8,9 +8,11 @@ paused).
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -25,11 +27,13 @@ from murmure_dashboards.server import serve
 from murmure_dashboards.site import build
 from murmure_privacy import policy as policies
 from murmure_privacy.aggregate import energy
+from murmure_privacy.annotation import Note
 from murmure_privacy.plan import StreamPlan, plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.stream import histogram_edges_tenths
 from murmure_privacy.window import QUARTER_S, Calendar, Window
+from murmure_privacy.wire import seal_annotation
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 PARIS = Calendar("Europe/Paris")
 NOW_S = PARIS.midnight(date(2026, 11, 21)) + 15 * 3600 + 900
 SEED = 20261121
+STEWARD = bytes(range(32))
 
 POLICY = """policy = 1
 site = "{site}"
@@ -85,6 +90,14 @@ class Info:
     quantity: str
 
 
+@dataclass(frozen=True)
+class Noted:
+    """A note of stewards as it was signed."""
+
+    note: Note
+    sealed: bytes
+
+
 class Street:
     """An archive in memory, with the truth beside it: `exact[stream, level, start_s]` in printed units."""
 
@@ -93,6 +106,7 @@ class Street:
         self.nodes: dict[str, list[Outcome]] = {}
         self.policies: dict[bytes, bytes] = {}
         self.exact: dict[tuple[str, str, int], float] = {}
+        self.notes: list[Noted] = []
 
     def streams(self) -> Sequence[Info]:
         """Returns the streams."""
@@ -105,6 +119,16 @@ class Street:
     def policy(self, policy_hash: bytes) -> bytes | None:
         """Returns a policy's bytes."""
         return self.policies.get(policy_hash)
+
+    def annotations(self) -> list[Noted]:
+        """Returns what stewards annotated."""
+        return self.notes
+
+    def annotate(self, *notes: Note) -> Street:
+        """Returns the same street with these notes as well, signed by one steward."""
+        marked = copy(self)
+        marked.notes = [*self.notes, *(Noted(note, seal_annotation(note, [("steward", STEWARD)])) for note in notes)]
+        return marked
 
 
 def rhythm(at_s: int) -> float:
@@ -356,3 +380,21 @@ def browser() -> Iterator[Browser]:
         chromium = play.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
         yield chromium
         chromium.close()
+
+
+def _contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast of two colours as the browser prints them."""
+
+    def luminance(text: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", text)[:3]]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.fixture(scope="session")
+def contrast() -> Callable[[str, str], float]:
+    """Gives the WCAG 2 contrast of two colours as the browser prints them."""
+    return _contrast

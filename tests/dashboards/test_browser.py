@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,18 +80,6 @@ p { margin-bottom: 2em !important; }"""
 ELEMENTS = "document.querySelectorAll('*').length - document.querySelectorAll('svg *').length"
 
 
-def contrast(one: str, other: str) -> float:
-    """WCAG 2 contrast of two colours as the browser prints them."""
-
-    def luminance(text: str) -> float:
-        parts = [int(part) / 255 for part in re.findall(r"\d+", text)[:3]]
-        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Iterator[Any]:
     """Opens a path of the site in a fresh page with the given settings."""
@@ -140,7 +127,7 @@ def test_our_own_checks_find_nothing(opened: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_lines_and_edges_can_be_seen(opened: Any, scheme: str) -> None:
+def test_lines_and_edges_can_be_seen(opened: Any, scheme: str, contrast: Any) -> None:
     """Line, edge of the band and mark of a gap have 3:1 on the paper, text 4.5:1; the line also has 3:1 on the band."""
     colours = opened(GAPS, color_scheme=scheme).evaluate(COLOURS)
     for graphic in ("line", "edge", "gap"):

@@ -17,7 +17,12 @@ DAY = Window(1_795_215_600, 1_795_215_600 + 86_400)
 figures = st.tuples(st.floats(-500, 5000), st.floats(0.1, 400))
 
 
-def drawn(steps: list[Step], gaps: list[Window] | None = None, from_zero: bool = True) -> Chart:
+def drawn(
+    steps: list[Step],
+    gaps: list[Window] | None = None,
+    from_zero: bool = True,
+    faulty: list[Window] | None = None,
+) -> Chart:
     return draw(
         title="Passages par heure",
         finding="Rien",
@@ -26,6 +31,7 @@ def drawn(steps: list[Step], gaps: list[Window] | None = None, from_zero: bool =
         table=Table("", (), ()),
         steps=steps,
         gaps=gaps or [],
+        faulty=faulty or [],
         window=DAY,
         ticks=[Tick("0 h", 24)],
         from_zero=from_zero,
@@ -149,6 +155,7 @@ def test_what_people_typed_is_escaped() -> None:
         table=Table("", (), ()),
         steps=[],
         gaps=[],
+        faulty=[],
         window=DAY,
         ticks=[],
         from_zero=True,

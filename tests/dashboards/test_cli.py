@@ -78,7 +78,7 @@ def test_without_json_a_person_reads_one_line(filed: Path, tmp_path: Path, capsy
     argv = ["--archive", str(filed), "--city", str(tmp_path / "city.toml"), "--out", str(tmp_path / "site")]
     assert main(["site", "build", *argv, "--now", NOW]) == 0
     said = capsys.readouterr()
-    assert said.out == f"{tmp_path / 'site'}: 14 pages, 46 files, {said.out.split(', ')[-1]}"
+    assert said.out == f"{tmp_path / 'site'}: 14 pages, 48 files, {said.out.split(', ')[-1]}"
     assert said.err == f"murmure: {tmp_path / 'city.toml'}: site: 'alley' has data and no entry; add a [[site]]\n"
 
 

@@ -12,6 +12,7 @@ from murmure_dashboards.opendata import rows
 from murmure_dashboards.story import Story, Teller
 from murmure_dashboards.views import StreamView, view
 from murmure_dashboards.wording import language
+from murmure_privacy.annotation import in_force
 from murmure_privacy.policies import Rules
 from murmure_privacy.window import Window
 
@@ -22,7 +23,8 @@ MOST_FALSE = 7  # a headline may be wrong once in twenty: of 40 more than 7 wron
 
 def seen(streets: SimpleNamespace, archive: object, stream: str, window: Window, now_s: int) -> StreamView:
     info = next(info for info in archive.streams() if info.stream == stream)  # type: ignore[attr-defined]
-    return view(archive, Rules(archive), info, window, streets.PARIS, now_s)  # type: ignore[arg-type]
+    marks = in_force([one.note for one in archive.annotations()], now_s)  # type: ignore[attr-defined]
+    return view(archive, Rules(archive), marks, info, window, streets.PARIS, now_s)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from murmure_dashboards import pages
 from murmure_dashboards.config import City
 from murmure_dashboards.views import StreamView, view
 from murmure_dashboards.wording import language as spoken
+from murmure_privacy.annotation import in_force
 from murmure_privacy.policies import Rules
 from murmure_privacy.window import Window
 
@@ -20,7 +21,8 @@ HOUR_S = 3600
 
 def seen(streets: SimpleNamespace, archive: object, stream: str, window: Window, now_s: int) -> StreamView:
     info = next(info for info in archive.streams() if info.stream == stream)  # type: ignore[attr-defined]
-    return view(archive, Rules(archive), info, window, streets.PARIS, now_s)  # type: ignore[arg-type]
+    marks = in_force([one.note for one in archive.annotations()], now_s)  # type: ignore[attr-defined]
+    return view(archive, Rules(archive), marks, info, window, streets.PARIS, now_s)  # type: ignore[arg-type]
 
 
 def test_the_sum_since_midnight_holds_the_truth_19_times_in_20(streets: SimpleNamespace) -> None:

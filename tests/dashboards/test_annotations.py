@@ -1,0 +1,346 @@
+"""A faulty period on the pages: marked wherever a figure of it stands, in both languages, and no figure changes."""
+
+from __future__ import annotations
+
+import csv
+import re
+import threading
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import replace
+from io import StringIO
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from murmure_dashboards.charts import HATCHES, HEIGHT, _hatch
+from murmure_dashboards.config import City
+from murmure_dashboards.pages import MOST_ELEMENTS
+from murmure_dashboards.server import serve
+from murmure_dashboards.site import build, render
+from murmure_dashboards.story import MOST_MARKS, Teller
+from murmure_dashboards.views import view
+from murmure_dashboards.wording import language
+from murmure_privacy import wire
+from murmure_privacy.annotation import Annotation, Withdrawal
+from murmure_privacy.policies import Rules
+from murmure_privacy.release import Release
+from murmure_privacy.window import Window
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Browser
+
+HOUR_S, DAY_S = 3600, 86_400
+MIDNIGHT_S = 1_795_215_600  # 2026-11-21 00:00 in Paris
+NOW_S = MIDNIGHT_S + 15 * HOUR_S + 900
+ISSUED_S = NOW_S - 60
+BOTH = Annotation(
+    site="plaza",
+    number=1,
+    issued_s=ISSUED_S,
+    sentence="L'échafaudage <cachait> le « capteur ».",
+    stream="plaza/footfall",
+    from_s=MIDNIGHT_S + 9 * HOUR_S,
+    to_s=MIDNIGHT_S + 11 * HOUR_S,
+    cause="obstructed",
+    sentence_en="Scaffolding <hid> it.",
+)
+NOISE = replace(BOTH, number=2, stream="plaza/noise", sentence="Le micro prenait l'eau.", sentence_en="")
+LONG = replace(
+    BOTH, number=3, stream="plaza/pm2_5", from_s=MIDNIGHT_S - 20 * DAY_S, to_s=MIDNIGHT_S - 2 * DAY_S, cause="moved"
+)
+MISTAKE = replace(BOTH, number=4, from_s=MIDNIGHT_S, to_s=MIDNIGHT_S + HOUR_S, sentence="Jamais vu.")
+BACK = Withdrawal("plaza", 5, ISSUED_S, "Erreur de lieu.", 4)
+PAGES = ("index.html", "quartiers/centre/index.html", "quartiers/centre/semaine/index.html")
+
+# Everything that an annotation may add to a page, as the page writes it.
+MARKS = (
+    r'<p class="faulty">.*?</p>\n',
+    r' <em class="faulty">.*?</em>',
+    r", (?:dont [^<,]* de )?mesure faussée",
+    r" \(mesure en partie faussée\)",
+    r" Cette mesure est faussée\.",
+    r"(?<=\.) \d+ intervalles? contien\w+ une mesure faussée\.",
+    r'<path class="faulty"[^>]*/>',
+    r' <span class="of-faulty">.*?</span>',
+    r"<p><a [^>]*annotations\.csv.*?</p>\n",
+    r", (?:\d+\u00a0h (?:\d\d )?of it faulty|faulty measurement)",
+    r" \(measurement partly faulty\)",
+    r" That measurement is faulty\.",
+    r"(?<=\.) \d+ intervals? contains? a faulty measurement\.",
+)
+
+
+def drawn(archive: Any, city: City) -> dict[str, str]:
+    return {path: content.decode() for path, content in render(archive, city, NOW_S) if not path.startswith("static")}
+
+
+def unmarked(page: str) -> str:
+    for mark in MARKS:
+        page = re.sub(mark, "", page)
+    return page
+
+
+@pytest.fixture(scope="module")
+def plain(archive: Any, city: City) -> dict[str, str]:
+    return drawn(archive, city)
+
+
+@pytest.fixture(scope="module")
+def marked_archive(archive: Any) -> Any:
+    return archive.annotate(BOTH, NOISE, LONG, MISTAKE, BACK)
+
+
+@pytest.fixture(scope="module")
+def marked(marked_archive: Any, city: City) -> dict[str, str]:
+    return drawn(marked_archive, city)
+
+
+def differing(one: dict[str, str], other: dict[str, str]) -> set[str]:
+    """Returns the files that differ once the marks are taken off; the file of annotations is all marks."""
+    assert one.keys() == other.keys()
+    return {path for path in one if unmarked(one[path]) != unmarked(other[path])} - {"donnees/annotations.csv"}
+
+
+def test_no_figure_changes(plain: dict[str, str], marked: dict[str, str]) -> None:
+    """With and without annotations each page is the same, byte by byte, but for the marks, and the open data are the
+    same with them."""
+    assert differing(plain, marked) == set()
+    touched = {path for path in plain if plain[path] != marked[path]} - {"donnees/annotations.csv"}
+    assert touched == {f"{code}{page}" for code in ("", "en/") for page in PAGES}
+
+
+def test_a_changed_figure_would_be_found(marked_archive: Any, plain: dict[str, str], city: City) -> None:
+    """The twin: were one marked release a little otherwise, pages and files would differ beyond their marks."""
+    other = marked_archive.annotate()
+    nodes = list(other.nodes["plaza/footfall"])
+    at, release = next(
+        (at, o)
+        for at, o in enumerate(nodes)
+        if isinstance(o, Release) and (o.node.level, o.node.start_s) == ("1h", BOTH.from_s)
+    )
+    (count,) = release.noised
+    nodes[at] = replace(release, noised=(replace(count, integers=(count.integers[0] + 60,)),))
+    other.nodes = {**other.nodes, "plaza/footfall": nodes}
+    found = differing(plain, drawn(other, city))
+    assert {"donnees/centre-jour.csv", "quartiers/centre/index.html", "en/quartiers/centre/index.html"} <= found
+
+
+def text_of(page: str) -> str:
+    return page.replace("\u00a0", " ").replace("\u202f", " ")
+
+
+def test_every_figure_of_the_period_says_so(marked: dict[str, str]) -> None:
+    """Number, last figure, headline, table, picture with its description and its legend: on the city's page, the day
+    and the week."""
+    home, day, week = (text_of(marked[path]) for path in PAGES)
+    head = "Mesure faussée, 9 h – 11 h : capteur masqué."
+    assert home.count(head) == 2 and home.count("depuis minuit, dont 2 h de mesure faussée") == 2
+    assert f'<p class="faulty"><strong>{head}</strong> L’échafaudage &lt;cachait&gt; le « capteur ».' in day
+    assert "Les chiffres publiés restent tels quels ; ceux qui contiennent cette période le disent.</p>" in day
+    assert len(re.findall(r"9 h – 10 h</th><td>[^<]*, mesure faussée</td>", day)) == 2
+    assert len(re.findall(r"11 h – 12 h</th><td>[^<]*, mesure faussée</td>", day)) == 0
+    assert len(re.findall(r'class="faulty" vector-effect', day)) == 2
+    assert day.count('<span class="of-faulty">mesure faussée</span>') == 2
+    assert day.count("2 intervalles contiennent une mesure faussée.") == 2
+    assert len(re.findall(r"<figcaption><strong>[^<]* \(mesure en partie faussée\)</strong>", day)) == 2
+    assert re.search(r"samedi 21</th><td>[^<]*, dont 2 h de mesure faussée, provisoire</td>", week)
+    assert "Mesure faussée, sam. 21, 9 h – sam. 21, 11 h" not in week and "Mesure faussée, sam. 21, 9 h – 11 h" in week
+    assert "en 7 jours, dont 2 h de mesure faussée" in week
+    assert re.search(r"en moyenne sur 7 jours, dont 96 h de mesure faussée", week)
+    assert "Mesure faussée, du dimanche 1er novembre 2026 à minuit au jeudi 19 novembre 2026 à minuit : capteur" in week
+    assert "capteur déplacé" not in day + home, "it was over before today"
+
+
+def test_every_figure_says_so_in_english(marked: dict[str, str]) -> None:
+    """The same, with the English sentence, or the French one marked as French where there is no other."""
+    home, day, week = (text_of(marked[f"en/{path}"]) for path in PAGES)
+    head = "Faulty measurement, 09:00 – 11:00: sensor obstructed."
+    assert home.count(head) == 2
+    assert f"<strong>{head}</strong> Scaffolding &lt;hid&gt; it. Published figures stay" in day
+    assert f'<strong>{head}</strong> <span lang="fr">Le micro prenait l’eau.</span> Published figures' in day
+    assert "09:00 – 10:00</th><td>" in day and day.count(", faulty measurement</td>") == 4
+    assert "in 7 days, 2 h of it faulty" in week
+
+
+def test_what_is_taken_back_or_not_issued_yet_is_on_no_page(
+    archive: Any, city: City, plain: dict[str, str], marked: dict[str, str]
+) -> None:
+    """A withdrawn mark stays in the file alone; pages as of an earlier instant do not know a later mark."""
+    assert not any("Jamais vu" in content for path, content in marked.items() if path.endswith(".html"))
+    assert drawn(archive.annotate(replace(BOTH, issued_s=NOW_S + 1)), city) == plain
+
+
+def test_the_last_figure_says_so(archive: Any, city: City) -> None:
+    """Where the newest hour is faulty, the sentence about it says it."""
+    now = replace(BOTH, to_s=MIDNIGHT_S + 15 * HOUR_S)
+    pages = drawn(archive.annotate(now), city)
+    assert "Cette mesure est faussée." in pages["quartiers/centre/index.html"]
+    assert "That measurement is faulty." in pages["en/quartiers/centre/index.html"]
+
+
+def test_the_daily_level_says_so(streets: SimpleNamespace) -> None:
+    """LAeq is another figure of the same day: marked in its sentence and in its column; one that is not shown, not."""
+    day = streets.PARIS.day(MIDNIGHT_S)
+    street = streets.Street()
+    streets.add(street, "plaza", day, now_s=day.end_s, streams=("noise",))
+    seen = view(street, Rules(street), [NOISE], street.infos[0], day, streets.PARIS, day.end_s)
+    energy = next(f for f in seen.figures if f.level == "1d" and f.indicator == "energy_mean")
+    shown = replace(energy, indicator="laeq_db", unit="dB", estimate=60.0, low=59.0, high=61.0)
+    teller = Teller(language("fr"))
+    for level, said in ((shown, True), (replace(shown, high=64.0), False)):
+        source = replace(seen, figures=(energy, level))
+        assert text_of(teller.laeq(source, day)).endswith(", dont 2 h de mesure faussée") == said
+        notes = " ".join(map(text_of, teller.today(source, "Ici", "c0").notes))
+        assert bool(re.search(r"LAeq,85 de la journée : [^.]*, dont 2 h de mesure faussée\.", notes)) == said
+
+
+def lines_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(text)))
+
+
+def test_the_open_data_have_what_was_signed(archive: Any, city: City, marked: dict[str, str]) -> None:
+    """One line for each mark and each withdrawal, with the bytes that anyone can verify; of listed sites only."""
+    rows = lines_of(marked["donnees/annotations.csv"])
+    assert [(row["number"], row["in_force"], row["withdraws"]) for row in rows] == [
+        ("1", "yes", ""),
+        ("2", "yes", ""),
+        ("3", "yes", ""),
+        ("4", "no", ""),
+        ("5", "", "4"),
+    ]
+    assert (rows[0]["start_utc"], rows[0]["end_utc"], rows[0]["cause"], rows[0]["sentence_fr"]) == (
+        "2026-11-21T08:00:00Z",
+        "2026-11-21T10:00:00Z",
+        "obstructed",
+        BOTH.sentence,
+    )
+    public = wire.public_key(bytes(range(32)))
+    notes = [wire.open_annotation(b64decode(row["cose_base64"]), [public], 1) for row in rows]
+    assert notes == [BOTH, NOISE, LONG, MISTAKE, BACK]
+    elsewhere = drawn(archive.annotate(replace(BOTH, site="moon")), city)
+    assert lines_of(elsewhere["donnees/annotations.csv"]) == []
+
+
+@pytest.mark.parametrize(("sites", "each"), [(1, 5), (3, 1), (3, 5)])
+def test_many_marks_stay_within_the_budget(streets: SimpleNamespace, city: City, sites: int, each: int) -> None:
+    """Up to eight streams: marks shorten the tables, then lose their sentences; beyond three of a stream the rest is
+    counted and left to the file."""
+    street, notes = streets.Street(), []
+    day = streets.PARIS.day(NOW_S)
+    for number in range(sites):
+        streams = ("footfall", "noise") if number == 2 else ("footfall", "noise", "pm2_5")
+        streets.add(street, f"s{number}", streets.week_of(day.end_s), now_s=day.end_s, streams=streams)
+    for number, info in enumerate(street.infos):
+        for mark in range(each):
+            from_s = MIDNIGHT_S + 2 * mark * HOUR_S
+            one = replace(BOTH, site=info.site, number=each * number + mark + 1, stream=info.stream, sentence_en="")
+            notes.append(replace(one, issued_s=day.end_s, from_s=from_s, to_s=from_s + HOUR_S))
+    places = tuple(replace(city.site[0], id=f"s{n}", name=f"Place {n}") for n in range(sites))
+    one_quartier = replace(city, quartier=city.quartier[:1], site=places)
+    pages = dict(render(street.annotate(*notes), one_quartier, day.end_s))
+    for path, content in pages.items():
+        if path.endswith(".html"):
+            page = re.sub(r"(<svg[^>]*>).*?</svg>", r"\1", content.decode())
+            assert len(re.findall(r"<[a-z]", page)) <= MOST_ELEMENTS, path
+    told = text_of(pages["quartiers/centre/index.html"].decode())
+    assert told.count('<p class="faulty">') == len(street.infos) * (min(each, MOST_MARKS) if sites == 1 else 1)
+    assert told.count("capteur masqué.") == len(street.infos) * min(each, MOST_MARKS)
+    assert told.count("Et 2 autres périodes, dans le fichier.") == (len(street.infos) if each == 5 else 0)
+    assert ("L’échafaudage" in told) == (sites == 1), "where there is no room the cause alone is told"
+
+
+quarters = st.integers(0, 96)
+
+
+@given(st.lists(st.tuples(quarters, st.integers(1, 30)), max_size=5), quarters, st.integers(1, 40))
+def test_what_is_faulty_is_counted_once(
+    archive: Any, streets: SimpleNamespace, periods: list[tuple[int, int]], first: int, length: int
+) -> None:
+    """Marks may overlap, touch, or reach over the span: each quarter-hour counts once."""
+    marks = [
+        replace(BOTH, number=n, from_s=MIDNIGHT_S + 900 * at, to_s=MIDNIGHT_S + 900 * (at + long))
+        for n, (at, long) in enumerate(periods, 1)
+    ]
+    info = next(info for info in archive.streams() if info.stream == BOTH.stream)
+    day = Window(MIDNIGHT_S, MIDNIGHT_S + DAY_S)
+    seen = view(archive, Rules(archive), marks, info, day, streets.PARIS, NOW_S)
+    span = Window(MIDNIGHT_S + 900 * first, MIDNIGHT_S + 900 * (first + length))
+    parts = seen.faulty(span)
+    quarter_hours = {q for at, long in periods for q in range(at, at + long)} & set(
+        range(first, min(96, first + length))
+    )
+    told = {q for part in parts for q in range((part.start_s - MIDNIGHT_S) // 900, (part.end_s - MIDNIGHT_S) // 900)}
+    assert {q for q in told if q < 96} == quarter_hours
+    assert all(one.end_s < other.start_s for one, other in pairwise(parts))
+    assert seen.faulty_s([span]) == 900 * len(told)
+
+
+@given(quarters, st.integers(1, 96))
+def test_the_hatch_stays_in_its_frame(first: int, length: int) -> None:
+    """Every line is inside the marked period and steep alike, from edge to edge; a quarter-hour has one as well."""
+    day = Window(MIDNIGHT_S, MIDNIGHT_S + DAY_S)
+    length = min(length, 96 - first) or 1
+    first = min(first, 96 - length)
+    path = _hatch(Window(MIDNIGHT_S + 900 * first, MIDNIGHT_S + 900 * (first + length)), day)
+    lines = [tuple(map(int, line)) for line in re.findall(r"M(\d+),(\d+)L(\d+),(\d+)", path)]
+    assert path.startswith(f"M{first},0h{length}v{HEIGHT}h-{length}z") and lines
+    for x1, y1, x2, y2 in lines:
+        assert first <= x2 < x1 <= first + length and 0 <= y1 < y2 <= HEIGHT
+        assert y2 - y1 == (x1 - x2) * HEIGHT // (4 * (96 // HATCHES))
+        assert y1 == 0 or x1 == first + length
+        assert y2 == HEIGHT or x2 == first
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(marked_archive: Any, city: City, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    out: Path = tmp_path_factory.mktemp("marked") / "site"
+    build(marked_archive, city, out, NOW_S)
+    with serve(out, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+COLOURS = """() => {
+  const colour = (q, p) => getComputedStyle(document.querySelector(q))[p];
+  return {hatch: colour('path.faulty', 'stroke'), frame: colour('p.faulty', 'borderTopColor'),
+          paper: colour('body', 'backgroundColor'), band: colour('.band', 'fill')};
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["quartiers/centre/", "en/quartiers/centre/semaine/"])
+def test_a_marked_page_can_be_read_by_everyone(browser: Browser, served: str, path: str, contrast: Any) -> None:
+    """At 320 px nothing scrolls sideways, axe finds nothing in either theme, the hatch can be seen on paper and band,
+    and what the hatch says stands in the table and the box, as text."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme in ("light", "dark"):
+        page = browser.new_page(viewport={"width": 320, "height": 800}, color_scheme=scheme, bypass_csp=True)
+        page.goto(f"{served}/{path}")
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert [
+            (n["html"][:150], n["any"][0]["message"]) for one in found.response["incomplete"] for n in one["nodes"]
+        ] == []
+        colours = page.evaluate(COLOURS)
+        for ground in ("paper", "band"):
+            assert contrast(colours["hatch"], colours[ground]) >= 3, (scheme, ground)
+        assert contrast(colours["frame"], colours["paper"]) >= 3
+        words = "mesure faussée" if not path.startswith("en/") else "faulty"
+        assert page.locator("p.faulty").first.is_visible()
+        assert page.locator("td", has_text=words).first.is_visible()
+        page.close()
