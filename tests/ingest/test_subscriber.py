@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -286,3 +288,43 @@ def test_a_stop_ends_the_process_cleanly(at_broker: Any, broker: Any, connect: A
     assert second.returncode != 0
     os.kill(first.pid, signal.SIGTERM)
     assert first.wait(20) == 0
+
+
+@pytest.mark.parametrize("broker", ["iotcore-5", pytest.param("mosquitto-5", marks=pytest.mark.broker)], indirect=True)
+def test_two_cards_that_speak_at_once_are_both_put_aside(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any
+) -> None:
+    """Two gateways with one identity, both connected: nothing of either is filed once one of them has contradicted the
+    other, both are told so, and another gateway goes on."""
+    centre = at_broker
+    broker.start()
+    card, other = centre.gateway(), centre.gateway("gw-other", "other")
+    run(centre)
+    card.history(2)
+    clone = replace(card, sealed=list(card.sealed))
+    peers = [connect(card, broker), connect(clone, broker)]
+    until(lambda: all(peer.settled(centre) == 0 for peer in peers))
+    peers[0].publish(*[(card.topic, sealed) for sealed in card.sealed])
+    peers[1].publish(*[(card.topic, sealed) for sealed in clone.sealed])
+    until(lambda: all(peer.settled(centre) == 2 for peer in peers))
+    assert not centre.archive.cloned(card.name)
+    for quarter in (3, 4, 5):
+        closing_s = 1_795_392_000 + 900 * quarter
+        for number, (peer, gateway) in enumerate(zip(peers, (card, clone), strict=True)):
+            peer.publish((card.topic, gateway.seal(closing_s, outcomes=gateway.outcomes(closing_s, value=number))))
+        until(lambda: centre.archive.cloned(card.name))
+    until(lambda: all(peer.settled(centre) == 5 for peer in peers))
+    until(lambda: all("forked" in {word for _, word in peer.receipts(centre)[-1].exceptions} for peer in peers))
+    assert not centre.archive.cloned(other.name)
+    filed = [message.seq for message in centre.archive.messages(card.name) if message.disposition == "filed"]
+    assert filed == [1, 2, 3]  # the first to have a number keeps it
+    listed = subprocess.run(
+        [sys.executable, "-m", "murmure.cli", "gateway", "list", "--json", "--config", centre.config.source],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    status = {entry["gateway"]: entry["status"] for entry in json.loads(listed.stdout)}
+    assert status == {"gw-plaza": "quarantined", "gw-other": "active"}
+    peers.append(connect(other, broker))
+    peers[2].publish(*other.history(QUARTERS))
+    until(lambda: peers[2].settled(centre) == QUARTERS)
+    assert peers[2].receipts(centre)[-1].exceptions == ()
