@@ -140,15 +140,12 @@ def nodes_have_one_place(opener: Opener, gateway: Any) -> None:
     assert store.released_before(message.outcomes, gateway.name)
     assert not store.released_before(message.outcomes, "gw-other")
     assert store.taken(opened(gateway, 3)[0].outcomes) is None
-    for wrong in (
-        lambda line: (message, gateway.sealed[12], line),
-        lambda line: (replace(message, seq=2), again, line),
-    ):
+    for second, sealed in ((message, gateway.sealed[12]), (replace(message, seq=2), again)):
         with pytest.raises(ArchiveError), store.transaction():
             line = store.enrolment(gateway.name)
             assert line is not None
             store.put(*opened(gateway, 3), line, "filed")
-            store.put(*wrong(line), "filed")
+            store.put(second, sealed, line, "filed")
         assert there(store, gateway) == [1, 2]
     assert len(store.outcomes("plaza/footfall", 0, 1 << 40)) == 2
     store.close()
