@@ -30,6 +30,7 @@ from murmure_ingest.certificates import (
     OWN_DAYS,
     Authority,
     crl_days_left,
+    is_key,
     is_key_of,
     new_private_key,
     read_certificate,
@@ -263,10 +264,11 @@ def _renew(
     owner: tuple[int, int] | None,
     mode: int,
 ) -> list[str]:
-    """Makes a key once, and its certificate anew when two thirds of its life are over or what it says has changed."""
+    """Makes a key once, or anew if it is spoiled, and its certificate anew when two thirds of its life are over or when
+    what it says has changed."""
     key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
     found = read_certificate(certificate, authority.pem)
-    if not key.exists():
+    if not is_key(key):
         write_file(key, new_private_key().encode("ascii"), mode, owner)
         found = None
     if (
@@ -276,7 +278,7 @@ def _renew(
         and now < found.until - timedelta(days=OWN_DAYS) / 3
     ):
         return []
-    pem = key.read_text("ascii", "replace")
+    pem = key.read_text("ascii")
     made = authority.issue_broker(pem, names, now) if name == "broker" else authority.issue_client(pem, name, now)
     write_file(certificate, made.encode("ascii"), 0o644, owner)
     return [f"{'renewed' if found else 'made'} {certificate}" + (f" for {', '.join(names)}" if names else "")]

@@ -211,6 +211,7 @@ def issued(data_dir: Path) -> list[Issued]:
 
 @contextmanager
 def _issued_db(data_dir: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the table of certificates. Raises CertificateError where it is damaged or cannot be written."""
     path = data_dir / _ISSUED
     if not path.exists():
         path.touch(mode=0o600)
@@ -220,6 +221,10 @@ def _issued_db(data_dir: Path) -> Iterator[sqlite3.Connection]:
         db.execute("PRAGMA synchronous = FULL")
         db.executescript(_SCHEMA)
         yield db
+    except sqlite3.Error as error:
+        raise CertificateError(
+            f"{path}: {error}; look at the disk, or restore it from the backup of data_dir"
+        ) from error
     finally:
         db.close()
 
@@ -256,6 +261,15 @@ def read_certificate(path: Path, authority_pem: str) -> Certificate | None:
         found.not_valid_before_utc,
         found.not_valid_after_utc,
     )
+
+
+def is_key(path: Path) -> bool:
+    """Returns whether a file holds a P-256 key (PEM, not encrypted)."""
+    try:
+        _private(path.read_text("ascii"))
+    except (FileNotFoundError, ValueError, TypeError, CertificateError):
+        return False
+    return True
 
 
 def is_key_of(key_path: Path, certificate_path: Path) -> bool:

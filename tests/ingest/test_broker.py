@@ -33,6 +33,7 @@ from murmure_ingest.certificates import (
     CertificateError,
     client_context,
     crl_days_left,
+    is_key_of,
     issued,
     new_private_key,
 )
@@ -187,6 +188,27 @@ def test_the_authority_is_made_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"authority\.key: key: is missing beside authority\.crt; restore it"):
         prepared(tmp_path)
     assert copy.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["", "spoiled", "\xff"])
+def test_a_spoiled_key_is_made_anew(tmp_path: Path, content: str) -> None:
+    """A broker's key that is no key costs nobody anything: another one, and a certificate for it."""
+    prepared(tmp_path)
+    path = tmp_path / "broker" / "broker.key"
+    path.unlink()
+    path.write_text(content, "latin-1")
+    done = prepared(tmp_path)
+    assert any("broker.crt" in line for line in done.did)
+    assert is_key_of(path, tmp_path / "broker" / "broker.crt")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+
+
+def test_a_damaged_table_of_certificates_is_one_line(tmp_path: Path) -> None:
+    """Who was revoked must not be forgotten in silence: it says where the backup belongs."""
+    prepared(tmp_path)
+    (tmp_path / "centre" / "certificates.db").write_bytes(b"spoiled" * 1000)
+    with pytest.raises(CertificateError, match=r"certificates\.db: [^\n]*; look at the disk, or restore it[^\n]*$"):
+        prepared(tmp_path)
 
 
 @pytest.mark.parametrize(
