@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from murmure.cli import main
 from murmure_dashboards.site import render
+from murmure_ingest import annotation_cli
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_ingest.receipts import write_secret
 from murmure_privacy import wire
 from murmure_privacy.release import Message
 
 CITY = Path(__file__).parent / "city.toml"
 NOW = "2026-11-21T14:15:00Z"
+NOW_S = 1_795_270_500
+STEWARD = wire.public_key(bytes(range(32)))
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +37,7 @@ def filed(archive: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         infos = [info for info in archive.streams() if info.site == site]
         secret, public = wire.new_key()
         with real.transaction():
-            enrolment = real.enrol(Enrolment(infos[0].gateway, infos[0].quartier, site, public, (), 0))
+            enrolment = real.enrol(Enrolment(infos[0].gateway, infos[0].quartier, site, public, (STEWARD,), 1))
             for policy_hash, text in archive.policies.items():
                 if f'site = "{site}"'.encode() in text:
                     real.put_policy(StoredPolicy(policy_hash, site, 7, text, b"sealed"))
@@ -66,8 +73,34 @@ def test_a_real_archive_gives_the_pages_of_its_releases(
     assert main(argv) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["pages"] == 14 and report["unlisted"] == []
-    direct = dict(render(archive, city, 1_795_270_500))
+    direct = dict(render(archive, city, NOW_S))
     assert [path for path, content in direct.items() if (out / path).read_bytes() != content] == []
+
+
+def test_what_stewards_publish_stands_on_the_next_pages(
+    filed: Path, archive: Any, city: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written, signed, published and drawn by commands: every file is the one that the signed annotation gives."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(annotation_cli, "_now_s", lambda: NOW_S)
+    (tmp_path / "ingest.toml").write_text('data_dir = "centre"\n')
+    (tmp_path / "centre").mkdir()
+    shutil.copy(filed, tmp_path / "centre" / "archive.db")
+    write_secret(tmp_path / "steward.key", bytes(range(32)))
+    period = ["--from", "2026-11-21T09:00+01:00", "--to", "2026-11-21T11:00+01:00", "--cause", "works"]
+    words = ["--sentence", "Des travaux à côté.", "--sentence-en", "Works nearby."]
+    assert main(["annotation", "new", "--stream", "plaza/noise", *period, *words, "--out", "a.cose"]) == 0
+    assert main(["annotation", "sign", "a.cose", "--key", "steward.key"]) == 0
+    assert main(["annotation", "publish", "a.cose"]) == 0
+    argv = ["--archive", "centre/archive.db", "--city", str(CITY), "--out", "site", "--now", NOW]
+    assert main(["site", "build", *argv]) == 0
+    signed = (tmp_path / "a.cose").read_bytes()
+    annotated = archive.annotate()
+    annotated.notes = [SimpleNamespace(note=wire.open_annotation(signed, [STEWARD], 1), sealed=signed)]
+    drawn = dict(render(annotated, city, NOW_S))
+    assert [path for path, content in drawn.items() if (tmp_path / "site" / path).read_bytes() != content] == []
+    assert "Des travaux à côté." in drawn["quartiers/centre/index.html"].decode()
+    assert b64encode(signed) in drawn["donnees/annotations.csv"]
 
 
 def test_without_json_a_person_reads_one_line(filed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
