@@ -204,6 +204,32 @@ def test_the_fullest_receipt_fits_a_message() -> None:
     assert wire.open_receipt(sealed, PUBLIC) == dataclasses.replace(full, again=again[: wire.AGAIN_LIMIT])
 
 
+def test_the_form_is_looked_at_before_the_signature() -> None:
+    """Whoever signed: a payload that has another form is told from one that was signed by another key."""
+    _, public = wire.new_key()
+    fields = fields_of(wire.seal_message(MESSAGE, SECRET))
+    turned = cbor2.dumps(dict(reversed(fields.items())))
+    assert refused(wire.open_message, signed(turned), public) == "not_canonical"
+    assert refused(wire.open_message, signed(encoded(fields)), public) == "bad_signature"
+    assert refused(wire.open_message, signed(encoded({**fields, 99: 0})), public) == "bad_signature"
+    assert refused(wire.open_message, signed(encoded({**fields, 99: 0}))) == "malformed"
+
+
+@pytest.mark.parametrize("kid", ["gw-a", "gw-b", "gw-\u00e9", "\x00"])
+def test_an_envelope_says_whose_key_to_try_and_no_more(kid: str) -> None:
+    """It is unwrapped whoever sealed it; only the key that signed opens it, and only in the name it signs for."""
+    envelope = wire.unwrap(signed(wire._message_payload(MESSAGE), kid))
+    assert envelope.speaker.isascii() or kid == "gw-\u00e9"
+    assert (envelope.speaker == "gw-a") == (kid == "gw-a")
+    with pytest.raises(WireError, match="bad_signature"):
+        wire.open_envelope(envelope, wire.new_key()[1])
+    if kid == "gw-a":
+        assert wire.open_envelope(envelope, PUBLIC) == MESSAGE
+    else:
+        with pytest.raises(WireError, match="malformed"):
+            wire.open_envelope(envelope, PUBLIC)
+
+
 @pytest.mark.parametrize(
     "again",
     [
