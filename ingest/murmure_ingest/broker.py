@@ -27,11 +27,13 @@ from murmure_ingest.broker_files import acl, mosquitto_conf, units
 from murmure_ingest.certificates import (
     CRL_ALARM_DAYS,
     CRL_DAYS,
+    GATEWAY_ID,
     OWN_DAYS,
     Authority,
     crl_days_left,
     is_key,
     is_key_of,
+    issued,
     new_private_key,
     read_certificate,
     write_file,
@@ -184,7 +186,8 @@ def prepare(
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(config.data_dir):
-            return _prepare(config, settings, names, sorted(revoked), owner, notes, now, program)
+            out = sorted({*revoked, *_taken_back(config.data_dir)})
+            return _prepare(config, settings, names, out, owner, notes, now, program)
     except OSError as error:
         path, reason = str(error.filename or folder), error.strerror or "cannot be written"
         raise ConfigError(path, "file", reason, "run as root, with sudo, and look at the disk") from error
@@ -236,7 +239,13 @@ def _prepare(
     for gateway in revoked:
         if authority.revoke(gateway, now):
             did.append(f"took back the certificates of {gateway}")
-    for gateway in changed_in(config):
+    try:
+        changed_keys = changed_in(config)
+    except MurmureError as error:
+        # The revocation list must not end because the archive is damaged or waits for its upgrade.
+        changed_keys = []
+        notes.append(f"{error}; certificates before a change of keys are taken back once it can be read")
+    for gateway in changed_keys:
         if authority.revoke(gateway, now, but_newest=True):
             did.append(f"took back the certificate of {gateway} before its present one")
     write_file(folder / CRL, authority.crl(now), 0o644, root)
@@ -389,11 +398,8 @@ def revoked_in(config: IngestConfig) -> list[str]:
     """Returns the gateways that the register has revoked; a centre without an archive has none."""
     if not config.archive.exists():
         return []
-    register = Archive.open(config.archive, read_only=True)
-    try:
+    with closing(Archive.open(config.archive, read_only=True)) as register:
         return [line.gateway for line in register.enrolments() if line.status == "revoked"]
-    finally:
-        register.close()
 
 
 def changed_in(config: IngestConfig) -> list[str]:
@@ -406,6 +412,13 @@ def changed_in(config: IngestConfig) -> list[str]:
             for line in register.enrolments()
             if register.named_keys(line.gateway) and successor(register, line) is None
         ]
+
+
+def _taken_back(data_dir: Path) -> set[str]:
+    """Returns the gateways of which no certificate is left. A register that was put back from a backup, or that cannot
+    be read today, may not know them."""
+    lines = [line for line in issued(data_dir) if GATEWAY_ID.fullmatch(line.name)]
+    return {line.name for line in lines} - {line.name for line in lines if line.revoked_s is None}
 
 
 def renewed(settings: Settings, **changes: object) -> Settings:

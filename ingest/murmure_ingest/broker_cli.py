@@ -47,6 +47,8 @@ def _init(args: argparse.Namespace) -> int:
     from dataclasses import asdict
     from pathlib import Path
 
+    from murmure_privacy.errors import MurmureError
+
     from murmure_ingest.broker import Settings, prepare, renewed, revoked_in, settings_of
     from murmure_ingest.config import load
     from murmure_ingest.enrolment import utc_now
@@ -63,7 +65,13 @@ def _init(args: argparse.Namespace) -> int:
         user=args.user,
     )
     program = str(Path(sys.argv[0]).resolve())
-    done = prepare(config, settings, revoked_in(config), utc_now(), program=program)
+    try:
+        revoked = revoked_in(config)
+    except MurmureError as error:
+        # As in `prepare`: who is revoked, the table of certificates knows too.
+        print(f"murmure: {error}; the broker is renewed all the same", file=sys.stderr)
+        revoked = []
+    done = prepare(config, settings, revoked, utc_now(), program=program)
     if args.json:
         print(json.dumps(asdict(done)))
         return 0

@@ -791,6 +791,21 @@ def test_the_first_run_says_how_to_install_it(town: Town) -> None:
     assert "then: systemctl reload mosquitto" in town.run("broker init broker")[1]
 
 
+def test_a_damaged_archive_does_not_end_the_revocation_list(town: Town) -> None:
+    """Who was revoked stays so, the list is renewed, and one line says what is wrong with the archive."""
+    town.enrol("gw-plaza")
+    assert town.run("gateway revoke gw-plaza")[0] == 0
+    before = listed(town.folder / "broker" / broker.CRL)
+    town.config.archive.write_bytes(b"spoiled" * 1000)
+    (town.folder / "broker" / broker.CRL).unlink()
+    status, said, error = town.run("broker init broker --json")
+    assert status == 0, error
+    assert error.startswith("murmure: ") and error.count("\n") == 1 and "renewed all the same" in error
+    assert json.loads(said)["revoked"] == 1
+    assert listed(town.folder / "broker" / broker.CRL) == before != set()
+    assert "user gw-plaza\ntopic deny #\n" in (town.folder / "broker" / "acl").read_text()
+
+
 def test_a_revocation_without_a_broker_of_ours_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
