@@ -396,6 +396,33 @@ def test_the_place_moves_on_when_the_database_ran_long_enough(town: Town, record
     assert len(recorded.lines) == 2 * first
 
 
+def test_what_was_not_kept_is_sent_again_to_another_run(town: Town, recorded: Recorded) -> None:
+    """And said: the operator learns that the database was started anew."""
+    said: list[str] = []
+    town.file(town.sealed(8))
+    with town.mirror(recorded, said) as mirror:
+        caught_up(mirror)
+        first = list(recorded.lines)
+        recorded.which = "2"
+        caught_up(mirror)
+    assert recorded.lines == 2 * first
+    assert "was started anew" in said[1]
+
+
+def test_each_sample_is_sent_once_while_catching_up(
+    town: Town, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small batches through days that were over long ago: no day is estimated before all of it was read."""
+    monkeypatch.setattr("murmure_ingest.mirror.MESSAGES", 30)
+    town.file(town.sealed(2 * 96))
+    with town.mirror(recorded) as mirror:
+        while mirror.step():
+            pass
+        expected = town.expected(MIDNIGHT_S + 2 * DAY_S)
+        assert recorded.samples() == expected
+        assert mirror.samples == len(expected)
+
+
 def test_a_database_that_does_not_tell_its_runs_is_doubted_after_each_failure(town: Town, recorded: Recorded) -> None:
     """Without a start time a failure may have been a restart: what was not kept yet is sent again."""
     recorded.which = None  # type: ignore[assignment]
@@ -589,6 +616,17 @@ def test_a_database_that_refuses_is_told_in_one_line_and_asked_again(
     assert gzip.decompress(recorder.requests[-1][2]) == gzip.decompress(recorder.requests[0][2])
 
 
+def test_a_database_tells_its_runs_apart_by_their_start(recorder: Recorder) -> None:
+    """A run is known by its start once that is older than what whole seconds may confuse; without one, by nothing."""
+    with closing(Database(MirrorConfig(recorder.url), "")) as database:
+        assert database.run() == "1.7e+09"
+        recorder.metrics = f"go_goroutines 7\nprocess_start_time_seconds {int(time.time())}\n".encode()
+        with pytest.raises(DatabaseError, match="only just started"):
+            database.run()
+        for recorder.metrics in (b"go_goroutines 7\n", b""):
+            assert database.run() is None
+
+
 def test_a_database_that_hangs_is_left_alone_after_its_time(town: Town, recorder: Recorder) -> None:
     """A write that is not answered ends after `timeout_s`, and is sent again."""
     town.file(town.sealed(4))
@@ -696,3 +734,19 @@ def test_an_influxdb_of_yours_takes_the_mirror(town: Town) -> None:
         for record in table.records
     }
     assert found == town.expected(MIDNIGHT_S + DAY_S)
+
+
+@pytest.mark.systemd
+def test_the_unit_is_closed_and_keeps_the_keys_out_of_its_sight() -> None:
+    """systemd's own score is at most 1.5, every line is understood, and no key of the centre can be read."""
+    unit = Path(__file__).parents[2] / "ingest" / "systemd" / "murmure-mirror.service"
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert 0 < float(exposure) <= 1.5
+    hidden = re.findall(r"^InaccessiblePaths=-/var/lib/murmure-centre/(\S+)$", unit.read_text(), re.MULTILINE)
+    assert set(hidden) >= {"centre.key", "authority.key", "enrolment.key", "claims.db"}
