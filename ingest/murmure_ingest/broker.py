@@ -183,7 +183,9 @@ def prepare(
             f"{config.source} write broker_host, its outer name"
         )
     try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)  # whatever root's umask: the broker must enter
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(config.data_dir):
             out = sorted({*revoked, *_taken_back(config.data_dir)})
@@ -346,7 +348,8 @@ def _owner(settings: Settings) -> tuple[pwd.struct_passwd, list[str]]:
         mend = "install mosquitto (apt-get install mosquitto), or name another with --user"
         raise ConfigError("broker init", "--user", f"there is no user {name} here", mend) from error
     notes = []
-    for above in Path(settings.folder).parents:
+    folder = Path(settings.folder)
+    for above in (folder, *folder.parents):
         if above.exists() and owner.pw_uid != 0 and not _may_enter(above, owner):
             notes.append(f"{owner.pw_name} may not enter {above}: choose another DIR, or run 'chmod o+x {above}'")
     return owner, notes

@@ -120,6 +120,17 @@ def test_keys_are_their_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "broker" / "state").stat().st_mode) == 0o700
 
 
+def test_a_strict_umask_does_not_keep_the_broker_out(tmp_path: Path) -> None:
+    """Many servers give root a umask of 077: the broker's folder can be entered all the same."""
+    before = os.umask(0o077)
+    try:
+        prepared(tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "broker").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "broker" / "mosquitto.conf").stat().st_mode) == 0o644
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_root_gives_each_file_to_who_reads_it(tmp_path: Path) -> None:
     """The broker's key to the broker's user, the centre's files to the owner of its folder; root keeps the rest."""
@@ -235,7 +246,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, changes: dict[str, Any], says: st
 def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     """What the disk refuses is told with its path."""
     (tmp_path / "broker").write_text("")
-    with pytest.raises(ConfigError, match=r"broker: file: File exists; run as root"):
+    with pytest.raises(ConfigError, match=r"broker/state: file: Not a directory; run as root"):
         prepared(tmp_path)
 
 
