@@ -120,8 +120,8 @@ class Cursor:
         except BlockingIOError as error:
             self._lock.close()
             raise ConfigError(str(data_dir), "mirror", "another mirror runs on it", "stop that one first") from error
-        self._db = sqlite3.connect(self.path, isolation_level=None)
         with self._explained():
+            self._db = sqlite3.connect(self.path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)

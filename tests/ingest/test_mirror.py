@@ -512,6 +512,10 @@ def test_a_damaged_place_is_one_line_with_its_mend(town: Town, recorded: Recorde
     with pytest.raises(MirrorError) as refused, town.mirror(recorded):
         pass
     assert "remove it" in str(refused.value) and "\n" not in str(refused.value)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(MirrorError, match="see who may write there"), town.mirror(recorded):
+        pass
 
 
 # --- what goes over the line, and what may come back ----------------------------------------------------------------
