@@ -117,14 +117,17 @@ class Cursor:
         self._lock = (data_dir / "mirror.lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self._explained():
+                self._db = sqlite3.connect(self.path, isolation_level=None)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.executescript(_SCHEMA)
         except BlockingIOError as error:
             self._lock.close()
             raise ConfigError(str(data_dir), "mirror", "another mirror runs on it", "stop that one first") from error
-        with self._explained():
-            self._db = sqlite3.connect(self.path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
+        except MirrorError:
+            self._lock.close()
+            raise
 
     def close(self) -> None:
         """Closes the file."""
