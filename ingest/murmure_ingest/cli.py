@@ -377,6 +377,8 @@ def _list(args: argparse.Namespace) -> int:
         totals = archive.totals(line.gateway)
         report = reports.get(line.gateway)
         certificate = certificates.get(line.gateway)
+        versions = {policy.hash: policy.version for policy in archive.policies(line.site)}
+        used = max((versions[use.policy] for use in archive.uses(line.gateway)), default=None)
         health: Health | None = open_health(report.sealed, line.record_key) if report else None
         lines.append(
             {
@@ -385,6 +387,8 @@ def _list(args: argparse.Namespace) -> int:
                 "site": line.site,
                 "status": "quarantined" if line.status == "active" and archive.cloned(line.gateway) else line.status,
                 "settled_seq": totals.settled_seq,
+                "policy_used": used,
+                "policy_newest": max(versions.values(), default=None),
                 "record_key": line.record_key.hex(),
                 "stewards": [key.hex() for key in line.stewards],
                 "signatures_required": line.signatures_required,
@@ -413,9 +417,11 @@ def _list(args: argparse.Namespace) -> int:
         print(json.dumps([*lines, *coming]))
         return 0
     for entry in lines:
+        behind = entry["policy_used"] not in (None, entry["policy_newest"])
         print(
             f"{entry['gateway']}  {entry['quartier']}/{entry['site']}  {entry['status']}  "
             f"settled to {entry['settled_seq']}  heard {entry['heard'] or 'never'}"
+            + (f"  policy {entry['policy_used']}, newest {entry['policy_newest']}" if behind else "")
             + (f"  certificate until {str(entry['certificate_until'])[:10]}" if entry["certificate_until"] else "")
             + (", taken back" if entry["certificate_revoked"] else "")
             + (f"  words: {entry['words']}" if entry["words"] else "")

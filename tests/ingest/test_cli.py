@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from murmure.cli import main
 from murmure_ingest import cli
+from murmure_ingest.gateways import publish_policy
 from murmure_privacy import wire
 
 MONDAY_S = 1_795_392_000
@@ -102,6 +103,19 @@ def test_many_findings_are_told_in_part(murmure: Murmure, centre: Any) -> None:
     assert (status, said.splitlines()[-2]) == (1, "… and 20 more")
 
 
+def test_the_list_shows_who_has_not_used_the_newest_policy(
+    murmure: Murmure, centre: Any, policy_text: Callable[..., bytes]
+) -> None:
+    """A gateway that is offline, or acts as if it were, stands out by the version that its newest nodes name."""
+    first, second = centre.gateway(), centre.gateway("gw-silent", "other")
+    centre.accept(first.topic, first.seal(1_795_392_900))
+    publish_policy(centre.archive, centre.signed(policy_text("plaza", 2)))
+    listed = {entry["gateway"]: entry for entry in json.loads(murmure("gateway list --json")[1])}
+    versions = [(listed[one.name]["policy_used"], listed[one.name]["policy_newest"]) for one in (first, second)]
+    assert versions == [(1, 2), (None, 1)]
+    assert "  policy 1, newest 2" in murmure("gateway list")[1].splitlines()[0]
+
+
 def test_a_courier_is_imported(murmure: Murmure, centre: Any) -> None:
     """0 if everything was taken, 1 and the reasons if something was not."""
     gateway = centre.gateway()
@@ -118,10 +132,10 @@ def test_a_courier_is_imported(murmure: Murmure, centre: Any) -> None:
     status, said, _ = murmure("ingest import key --json")
     assert (status, json.loads(said)) == (
         1,
-        {"files": 4, "duplicate": 3, "refused": 1, "reasons": {"unknown_gateway": 1}},
+        {"files": 4, "duplicate": 3, "refused": 1, "reasons": {"malformed": 1}},
     )
     status, said, _ = murmure("ingest import key")
-    assert (status, said.splitlines()[1]) == (1, "  refused: unknown_gateway: 1")
+    assert (status, said.splitlines()[1]) == (1, "  refused: malformed: 1")
 
 
 @pytest.mark.parametrize(
