@@ -10,6 +10,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from murmure_dashboards import operations_cli
+
 
 def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the group `site`."""
@@ -44,20 +46,16 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     serve.add_argument("directory", type=Path, metavar="DIR", help="the --out of `site build`")
     serve.add_argument("--port", type=int, default=8080, help="port on 127.0.0.1 (default 8080)")
     serve.set_defaults(handler=_serve)
+    operations_cli.register(commands)
 
 
 def _build(args: argparse.Namespace) -> int:
     from murmure_ingest.archive import Archive
-    from murmure_privacy.errors import ConfigError
-    from murmure_privacy.window import parse_utc
 
     from murmure_dashboards.config import load
     from murmure_dashboards.site import build
 
-    try:
-        now_s = parse_utc(args.now) if args.now else int(time.time())
-    except ValueError as error:
-        raise ConfigError("site build", "--now", f"{args.now!r} is no instant", "write 2026-11-21T15:15:00Z") from error
+    now_s = instant("site build", args.now)
     city = load(args.city)
     archive = Archive.open(args.archive, read_only=True)
     try:
@@ -73,21 +71,38 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+def instant(command: str, text: str | None) -> int:
+    """Returns the instant of `--now` in seconds UTC, this machine's without one. Raises ConfigError."""
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.window import parse_utc
+
+    try:
+        return parse_utc(text) if text else int(time.time())
+    except ValueError as error:
+        raise ConfigError(command, "--now", f"{text!r} is no instant", "write 2026-11-21T15:15:00Z") from error
+
+
 def _serve(args: argparse.Namespace) -> int:
+    from murmure_privacy.errors import ConfigError
+
+    if not (args.directory / "index.html").is_file():
+        raise ConfigError(str(args.directory), "DIR", "holds no site", "name the --out of `murmure site build`")
+    serve_until_stopped("site serve", args.directory, args.port)
+    return 0
+
+
+def serve_until_stopped(command: str, directory: Path, port: int, page: str = "") -> None:
+    """Serves a folder on the loopback and says where `page` is. Raises ConfigError where the port cannot be used."""
     from murmure_privacy.errors import ConfigError
 
     from murmure_dashboards.server import serve
 
-    if not (args.directory / "index.html").is_file():
-        raise ConfigError(str(args.directory), "DIR", "holds no site", "name the --out of `murmure site build`")
     try:
-        server = serve(args.directory, args.port)
+        server = serve(directory, port)
     except (OSError, OverflowError) as error:
-        raise ConfigError(
-            "site serve", "--port", f"{args.port} cannot be used ({error})", "name a free port"
-        ) from error
+        raise ConfigError(command, "--port", f"{port} cannot be used ({error})", "name a free port") from error
     with server:
-        print(f"http://127.0.0.1:{server.server_address[1]}/", flush=True)
+        print(f"http://127.0.0.1:{server.server_address[1]}/{page}", flush=True)
 
         def end(number: int, frame: object) -> None:
             raise KeyboardInterrupt
@@ -96,5 +111,4 @@ def _serve(args: argparse.Namespace) -> int:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            return 0
-    return 0
+            return

@@ -70,8 +70,10 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int) -> BuildRep
 
 
 @contextmanager
-def beside(out: Path) -> Iterator[Path]:
-    """Gives a fresh folder to fill, then makes `out` lead to it. One build at a time: a second waits."""
+def beside(out: Path, durable: bool = True) -> Iterator[Path]:
+    """Gives a fresh folder to fill, then makes `out` lead to it. One build at a time: a second waits.
+
+    `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk."""
     parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
     if not out.is_symlink() and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -83,7 +85,8 @@ def beside(out: Path) -> Iterator[Path]:
         try:
             folder.chmod(0o755)
             yield folder
-            os.sync()  # a link that survives a power cut must not lead to empty files
+            if durable:
+                os.sync()  # a link that survives a power cut must not lead to empty files
             link = parent / f"{out.name}.link"
             link.unlink(missing_ok=True)
             link.symlink_to(folder.name)

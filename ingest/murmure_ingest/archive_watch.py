@@ -7,7 +7,7 @@ slowly (spending, caps) is looked up again after a while only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -28,7 +28,6 @@ AHEAD_S = 900
 
 SPENDING_S = 600
 CAP_S = 6 * 3600
-CAPS_AT_ONCE = 10
 
 State = Literal["active", "quarantined", "revoked"]
 
@@ -53,9 +52,9 @@ class GatewayState:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """One stream. `due_s`: when the node after its newest one ends, None where none is expected. `spent_rho_micro`: its
-    largest spend of yesterday and today; `budget_rho_micro`: its policy's, None without one. `cap_share`: how full the
-    tank of its cap is, None without one or while it was not looked up yet."""
+    """One stream. `due_s`: when the node after its newest one ends, None where none is expected. `budget_rho_micro`:
+    its policy's, None without one. `spent_rho_micro`: its largest spend of yesterday and today; `cap_share`: how full the
+    tank of its cap is. Both are None without a policy or cap, or while they were not looked up yet."""
 
     stream: str
     site: str
@@ -63,7 +62,7 @@ class StreamState:
     gateway: str
     newest_end_s: int | None
     due_s: int | None
-    spent_rho_micro: int
+    spent_rho_micro: int | None
     budget_rho_micro: int | None
     cap_share: float | None
 
@@ -93,15 +92,15 @@ class Overview:
 
 
 class Watch:
-    """Looks at one archive again and again. Use from the thread that uses the archive."""
+    """Looks at one archive again and again. Use from the thread that uses the archive. `spendings`, `caps`: of how many
+    streams these are looked up at one look at most, those first that were looked up longest ago; None for all."""
 
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
+    def __init__(self, archive: Archive, spendings: int | None = None, caps: int | None = None) -> None:
+        self._archive, self._spendings, self._most_caps = archive, spendings, caps
         self._health: dict[str, tuple[bytes, Health | None]] = {}
         self._policy = lru_cache(maxsize=None)(self._parsed)
         self._calendar = lru_cache(maxsize=None)(Calendar)
-        self._spent: dict[str, int] = {}
-        self._spent_at_s: int | None = None
+        self._spent: dict[str, tuple[int, int]] = {}
         self._caps: dict[str, tuple[int, float]] = {}
 
     def look(self, now_s: int) -> Overview:
@@ -169,14 +168,16 @@ class Watch:
         planned = self._in_force(now_s)
         known = {
             info.stream: StreamState(
-                info.stream, info.site, info.quantity, info.gateway, ends.get(info.stream), None, 0, None, None
+                info.stream, info.site, info.quantity, info.gateway, ends.get(info.stream), None, None, None, None
             )
             for info in self._archive.streams()
         }
         for stream, (policy, part) in planned.items():
             if stream not in known and policy.site in serving:
                 speaker = serving[policy.site].gateway
-                known[stream] = StreamState(stream, policy.site, part.quantity.name, speaker, None, None, 0, None, None)
+                known[stream] = StreamState(
+                    stream, policy.site, part.quantity.name, speaker, None, None, None, None, None
+                )
         self._look_up_spending(known, planned, now_s)
         for stream, state in sorted(known.items()):
             rule = planned.get(stream)
@@ -188,7 +189,7 @@ class Watch:
             yield replace(
                 state,
                 due_s=None if last_s is None else self._next_end_s(policy, part, last_s),
-                spent_rho_micro=self._spent.get(stream, 0),
+                spent_rho_micro=self._spent[stream][1] if stream in self._spent else None,
                 budget_rho_micro=_budget(part.epsilon, part.delta),
                 cap_share=self._caps[stream][1] if part.cap and stream in self._caps else None,
             )
@@ -229,16 +230,12 @@ class Watch:
     def _look_up_spending(
         self, known: dict[str, StreamState], planned: dict[str, tuple[Policy, StreamPolicy]], now_s: int
     ) -> None:
-        if self._spent_at_s is None or not 0 <= now_s - self._spent_at_s < SPENDING_S:
-            self._spent_at_s = now_s
-            self._spent = {
-                stream: self._archive.largest_spend(stream, self._yesterday_s(planned[stream][0], now_s), now_s)
-                for stream in known
-                if stream in planned
-            }
-        capped = [stream for stream in known if stream in planned and planned[stream][1].cap]
-        old = [s for s in capped if s not in self._caps or not 0 <= now_s - self._caps[s][0] < CAP_S]
-        for stream in sorted(old, key=lambda s: self._caps.get(s, (0, 0.0))[0])[:CAPS_AT_ONCE]:
+        ruled = [stream for stream in known if stream in planned]
+        for stream in _oldest(self._spent, ruled, now_s, SPENDING_S)[: self._spendings]:
+            since_s = self._yesterday_s(planned[stream][0], now_s)
+            self._spent[stream] = now_s, self._archive.largest_spend(stream, since_s, now_s)
+        capped = [stream for stream in ruled if planned[stream][1].cap]
+        for stream in _oldest(self._caps, capped, now_s, CAP_S)[: self._most_caps]:
             self._caps[stream] = now_s, self._cap_share(*planned[stream], now_s)
 
     def _yesterday_s(self, policy: Policy, now_s: int) -> int:
@@ -257,6 +254,12 @@ class Watch:
             spent += self._archive.largest_spend(part.id, day.start_s, day.end_s)
             at_s = day.start_s - 1
         return cap.units_per_day**2 * spent / _budget(cap.epsilon, part.delta)
+
+
+def _oldest(looked: Mapping[str, tuple[int, float]], streams: list[str], now_s: int, holds_s: int) -> list[str]:
+    """Returns the streams that were never looked up, then those that were longer than `holds_s` ago."""
+    old = [stream for stream in streams if stream not in looked or not 0 <= now_s - looked[stream][0] < holds_s]
+    return sorted(old, key=lambda stream: looked[stream][0] if stream in looked else 0)
 
 
 def _by_reason(counters: dict[str, int]) -> dict[str, int]:

@@ -41,6 +41,7 @@ from murmure_ingest.mirror import mirrored
 
 _PATIENCE_S = 5  # who connects and says nothing holds the one thread no longer
 _DAY_S = 86400
+_SPENDINGS_AT_ONCE, _CAPS_AT_ONCE = 600, 10  # so that no single answer takes long, even the first
 _WAL = ("", "-wal", "-shm")
 _GATEWAY = ("gateway", "site")
 _STREAM = ("stream", "site", "quantity")
@@ -164,7 +165,7 @@ def _streams(seen: Overview) -> Iterator[Metric]:
     yield of(
         "spent_rho",
         "The largest spend at any instant of yesterday and today.",
-        lambda one: None if one.budget_rho_micro is None else _rho(one.spent_rho_micro),
+        lambda one: _rho(one.spent_rho_micro),
     )
     yield of("cap_spent_ratio", "How full the tank of its cap is.", lambda one: one.cap_share)
 
@@ -317,7 +318,8 @@ def metrics_open(config: IngestConfig, meter: Meter, say: Say, now: Now = time.t
         try:
             registry = server.registry = CollectorRegistry()
             ProcessCollector(registry=registry)
-            registry.register(_Centre(config, operations, meter, Watch(archive), now))
+            watch = Watch(archive, _SPENDINGS_AT_ONCE, _CAPS_AT_ONCE)
+            registry.register(_Centre(config, operations, meter, watch, now))
             server.serve_forever()
         finally:
             server.server_close()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from murmure_ingest import metrics
 from murmure_ingest.archive import Archive
-from murmure_ingest.config import OperationsConfig, load
+from murmure_ingest.config import MirrorConfig, OperationsConfig, load
 from murmure_ingest.intake import REASONS, Intake
 from murmure_ingest.meter import Meter
 from murmure_ingest.metrics import metrics_open
@@ -36,7 +36,8 @@ Samples = dict[str, list[tuple[dict[str, str], float]]]
 
 @contextmanager
 def serving(centre: Any, meter: Meter, now_s: float, **settings: Any) -> Iterator[int]:
-    config = replace(centre.config, operations=OperationsConfig(port=0, **settings))
+    mirror = MirrorConfig("http://127.0.0.1:1") if settings.pop("mirrored", False) else None
+    config = replace(centre.config, operations=OperationsConfig(port=0, **settings), mirror=mirror)
     with metrics_open(config, meter, lambda _: None, lambda: now_s) as port:
         assert port
         yield port
@@ -122,7 +123,8 @@ def test_the_page_names_every_series(told: Samples, centre: Any, tmp_path: Path)
     """docs/metrics.md has each name that is served, and serves each name that it has."""
     (tmp_path / "backups").mkdir()
     meter = Meter(words=Counter(stored=1))
-    with serving(centre, meter, time.time(), crl=tmp_path / "none.pem", backups=tmp_path / "backups") as port:
+    dated = {"crl": tmp_path / "none.pem", "backups": tmp_path / "backups"}
+    with serving(centre, meter, time.time(), mirrored=True, **dated) as port:
         text = ask(port)[2]
     served = {family.name for family in text_string_to_metric_families(text) if family.name.startswith("murmure")}
     page = DOCUMENTED.read_text("utf-8")
