@@ -53,8 +53,8 @@ class GatewayState:
 @dataclass(frozen=True, slots=True)
 class StreamState:
     """One stream. `due_s`: when the node after its newest one ends, None where none is expected. `budget_rho_micro`:
-    its policy's, None without one. `spent_rho_micro`: its largest spend of yesterday and today; `cap_share`: how full the
-    tank of its cap is. Both are None without a policy or cap, or while they were not looked up yet."""
+    its policy's. `spent_rho_micro`: its largest spend of yesterday and today; `cap_share`: how full the tank of its cap
+    is. These are None without a policy or cap, the latter two also while they were not looked up yet."""
 
     stream: str
     site: str
