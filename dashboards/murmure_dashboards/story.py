@@ -153,13 +153,12 @@ class Teller:
     ) -> Story:
         # The first interval may begin before the page does, and its figure with it.
         marks = [mark for mark in view.marks if mark.to_s > slots[0].start_s and mark.from_s < view.window.end_s]
-        left_out = len(marks) - MOST_MARKS
         return Story(
             heading=self.say(f"quantity.{view.quantity.name}"),
             number=number,
             detail=detail,
             marks=self._marks(view, marks[-MOST_MARKS:]),
-            more=self.say.counted("faulty.others", left_out, number=left_out) if left_out > 0 else "",
+            more=" ".join(self._others(marks)),
             notes=tuple(notes),
             chart=chart if detail else None,
         )
@@ -193,7 +192,13 @@ class Teller:
 
     def faults(self, view: StreamView) -> str:
         """Returns, in a sentence each, when and why the stream was faulty in the view's window."""
-        return " ".join(self.fault(view, mark) for mark in view.marks if _touching(mark, view.window))
+        marks = [mark for mark in view.marks if mark.to_s > view.window.start_s and mark.from_s < view.window.end_s]
+        told = [self.fault(view, mark) for mark in marks[-MOST_MARKS:]]
+        return " ".join([*told, *self._others(marks)])
+
+    def _others(self, marks: Sequence[Annotation]) -> list[str]:
+        left_out = len(marks) - MOST_MARKS
+        return [self.say.counted("faulty.others", left_out, number=left_out)] if left_out > 0 else []
 
     def _with_fault(self, said: str, faulty_s: int, covered_s: int) -> str:
         """Returns a figure with what of it stewards marked as faulty."""
@@ -457,10 +462,6 @@ class Teller:
             ticks.append(Tick(self.say.hour(at_s, view.calendar.zone), (block.end_s - block.start_s) // 3600))
             at_s = block.end_s
         return ticks
-
-
-def _touching(mark: Annotation, window: Window) -> bool:
-    return mark.from_s < window.end_s and mark.to_s > window.start_s
 
 
 def days_of(view: StreamView) -> list[Window]:

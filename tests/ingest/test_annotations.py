@@ -19,6 +19,7 @@ from murmure_ingest.gateways import RegisterError
 from murmure_ingest.inspection import inspect
 from murmure_ingest.receipts import write_secret
 from murmure_ingest.rules import RuleBook
+from murmure_ingest.transfer import export, import_export
 from murmure_privacy import wire
 from murmure_privacy.annotation import Annotation, Note, Withdrawal
 from murmure_privacy.errors import ConfigError
@@ -74,6 +75,17 @@ def test_no_release_changes(plaza: Any) -> None:
     publish(plaza, MARK)
     publish(plaza, BACK)
     assert (plaza.content(), plaza.archive.head(), plaza.archive.counts()) == before
+
+
+def test_annotations_travel_with_the_archive(plaza: Any, tmp_path: Path) -> None:
+    """An export has them, and another centre files them only with the full check."""
+    publish(plaza, MARK)
+    publish(plaza, BACK)
+    export(plaza.archive, tmp_path / "export")
+    other = Archive.open(tmp_path / "other.db")
+    import_export(tmp_path / "export", other)
+    assert other.annotations() == plaza.archive.annotations() != []
+    other.close()
 
 
 @pytest.mark.parametrize("verb", ["UPDATE annotations SET number = 9", "DELETE FROM annotations"])
