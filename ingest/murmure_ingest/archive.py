@@ -759,6 +759,10 @@ class Archive:
         found = [self._outcomes_of(message)[place] for message, place in rows]
         return sorted(found, key=lambda o: (o.node.end_s, wire.LEVEL_CODES.index(o.node.level), o.node.start_s))
 
+    def opened(self, stored: StoredMessage) -> Sequence[Outcome]:
+        """Returns the nodes that a message has filed, none if it is not filed. Raises ArchiveDamaged as `outcomes` does."""
+        return self._outcomes_of(stored.id) if stored.disposition == "filed" else ()
+
     def _open_outcomes(self, row_id: int) -> Sequence[Outcome]:
         row = self._row(
             "SELECT m.sealed, e.record_key FROM messages m JOIN enrolments e ON e.id = m.enrolment WHERE m.id = ?",

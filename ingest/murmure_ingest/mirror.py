@@ -31,9 +31,8 @@ from murmure_privacy.published import divisor, number, printed_name
 from murmure_privacy.release import Outcome, Release
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
-from murmure_privacy.wire import open_message
 
-from murmure_ingest.archive import Archive, StoredMessage
+from murmure_ingest.archive import Archive
 
 SETTLED_S = 30.0  # VictoriaMetrics is seen to lose the last seven seconds
 MESSAGES = 2000  # of one batch
@@ -354,7 +353,7 @@ class Mirror:
         ]
         lines: list[str] = []
         begun: set[Period] = set()
-        for outcome in (outcome for one in (*again, *stored) for outcome in self._outcomes(one)):
+        for outcome in (outcome for one in (*again, *stored) for outcome in self._archive.opened(one)):
             node = outcome.node
             begun.add((node.stream, self._period(node.stream, [outcome], node.covered_from_s)))
             self._ends[node.stream] = max(node.end_s, self._ends.get(node.stream, 0))
@@ -380,12 +379,6 @@ class Mirror:
             begun=frozenset(begun),
             ended=frozenset(ended),
         )
-
-    def _outcomes(self, stored: StoredMessage) -> Sequence[Outcome]:
-        enrolment = self._archive.enrolment_line(stored.enrolment)
-        if stored.disposition != "filed" or stored.sealed is None or enrolment is None:
-            return ()
-        return open_message(stored.sealed, enrolment.record_key).outcomes
 
     def _period(self, stream: str, outcomes: Sequence[Outcome], at_s: int) -> Window:
         return self._calendar(stream, outcomes).period(self._rules.levels(stream, outcomes), at_s)
