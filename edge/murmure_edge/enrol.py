@@ -205,17 +205,22 @@ def new_keys(pending: Path, claim: Claim) -> Keys:
     return made
 
 
+def give_to_owner(path: Path) -> None:
+    """Gives what root made to whom its folder belongs: a power cut must leave no file of root's where another reads."""
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
+
+
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:
     """Writes a file that only its owner may read (or `mode`): beside, synced, renamed. It belongs to whom its folder
-    belongs to: a power cut must leave no file of root's where another user reads. Raises OSError."""
+    belongs to. Raises OSError."""
     beside = path.with_name(f".{path.name}.new")
     with suppress(FileNotFoundError):
         beside.unlink()
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        if os.geteuid() == 0:
-            folder_of = path.parent.stat()
-            os.fchown(descriptor, folder_of.st_uid, folder_of.st_gid)
+        give_to_owner(beside)
         os.fchmod(descriptor, mode)
         file.write(text)
         file.flush()

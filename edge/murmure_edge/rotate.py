@@ -28,6 +28,7 @@ from murmure_edge.enrol import (
     address,
     ask,
     done_with,
+    give_to_owner,
     hand_over,
     new_keys,
     note_done,
@@ -56,6 +57,8 @@ def rotate(code: str, centre: str, config_path: Path, software: str) -> Enrolled
         done = done_with(claim, config.data)
         if done is None:
             with closing(GatewayDb.open(config.data / "gateway.db")) as db:
+                for path in config.data.glob("gateway.db*"):  # sense may never have run
+                    give_to_owner(path)
                 done = _changed(config, db, claim, where, software)
             hand_over(config.data, config.send_data)
         with suppress(FileNotFoundError):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sqlite3
 import ssl
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,17 +24,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from murmure_edge import enrol as edge
 from murmure_edge import rotate as edge_rotate
+from murmure_edge import send
 from murmure_edge.config import load, load_record_key, load_trust
 from murmure_edge.folders import prepare_folders
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.outbox import Outbox
 from murmure_edge.publisher import Identity, Publisher
+from murmure_edge.uplink import Topics, Uplink, UplinkLost
 from murmure_ingest.archive import Archive
+from murmure_ingest.certificates import Authority
+from murmure_ingest.config import BrokerConfig, Tls
 from murmure_ingest.gateways import publish_policy
 from murmure_ingest.intake import Duplicate, Intake, Stored
+from murmure_ingest.receipts import centre_key
 from murmure_ingest.rotation import unsigned_changes
 from murmure_ingest.rules import RuleBook
+from murmure_ingest.subscriber import Subscriber
 from murmure_privacy import wire
+from murmure_privacy.enrolment import WAITING_LIMIT, canonical, proof, read_rotation
+from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Health, Message
@@ -368,3 +384,281 @@ def steal(office: Office, gateway: Gateway, stolen: list[bytes], which: int) -> 
         report = Health("gw-plaza", "centre", 0, 1 << 30, 1 << 30, "0.1", (), 0, "ok", None, 1024)
         assert office.hear(wire.seal_health(report, secret), "health").reason == "retired_key"
     assert len(list(office.archive.messages())) == before and office.archive.conflicts() == []
+
+
+def test_sense_is_stopped_meanwhile(centre: Any, gateway: Gateway) -> None:
+    """While it holds the ledger nothing is asked and nothing is changed: it would seal what the list does not have."""
+    code = centre.offer_rotation().text
+    before = gateway.secret
+    with (
+        closing(GatewayDb.open(gateway.home / "data" / "gateway.db")),
+        pytest.raises(MurmureError, match="stop the other `sense` first"),
+    ):
+        gateway.rotate(centre, code)
+    assert gateway.secret == before and not (gateway.home / "data" / "rotation.json").exists()
+    gateway.rotate(centre, code)
+
+
+def test_no_secret_crosses_the_line(centre: Any, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request holds neither the code nor any key's secret, old or new; the new files are their owner's alone."""
+    seen: list[bytes] = []
+    real = centre.door.answer
+    monkeypatch.setattr(centre.door, "answer", lambda request: seen.append(request) or real(request))  # type: ignore[func-returns-value]
+    old, claim = gateway.secret, centre.offer_rotation()
+    gateway.rotate(centre, claim.text)
+    (request,) = seen
+    tls_key = gateway.home / "send" / "gateway.key"
+    key_lines = tls_key.read_bytes().partition(b"-----END")[0].splitlines()[1:]
+    secrets = [old.hex().encode(), gateway.secret.hex().encode(), claim.secret.hex().encode(), *key_lines]
+    assert not any(secret in request for secret in secrets) and claim.text.encode() not in request
+    modes = {path.stat().st_mode & 0o777 for path in (tls_key, gateway.home / "data" / "record.key")}
+    assert modes == {0o600}
+
+
+def test_a_code_on_the_wrong_gateway_is_not_spent(centre: Any, gateway: Gateway, tmp_path: Path) -> None:
+    """Another gateway of the same centre is refused, with its keys as they were; then the right one uses the code."""
+    other = Gateway(tmp_path / "other").enrol(centre, "gw-other")
+    code, before = centre.offer_rotation().text, other.secret
+    with pytest.raises(edge.EnrolError, match="the request is not gw-plaza's; give each gateway its own code"):
+        other.rotate(centre, code)
+    assert other.secret == before
+    gateway.rotate(centre, code)
+
+
+def test_each_code_is_for_its_own_purpose(centre: Any, gateway: Gateway, tmp_path: Path) -> None:
+    """A code for new keys enrols nobody, a code for a new gateway changes no keys, and neither is spent by the try."""
+    rotation, enrolment = centre.offer_rotation().text, centre.offer("gw-new").text
+    layout = edge.Layout.beside(tmp_path / "new" / "gateway.toml")
+    with pytest.raises(edge.EnrolError, match="for new keys of gw-plaza, which is enrolled already: type it there"):
+        edge.enrol(rotation, centre.address, layout, "0.1.0")
+    with pytest.raises(edge.EnrolError, match="it is for a new gateway, gw-new; to change this one's keys"):
+        gateway.rotate(centre, enrolment)
+    gateway.rotate(centre, rotation)
+    edge.enrol(enrolment, centre.address, layout, "0.1.0")
+    with pytest.raises(ConfigError, match="is not there"):
+        edge_rotate.rotate(rotation, centre.address, tmp_path / "nowhere" / "gateway.toml", "0.1.0")
+
+
+def test_who_has_the_paper_alone_gets_nothing(centre: Any, gateway: Gateway, tmp_path: Path) -> None:
+    """A photograph of the code and no old key: refused, and the gateway can still use it."""
+    claim, thief = centre.offer_rotation(), Gateway(tmp_path / "thief")
+    shutil.copytree(gateway.home, thief.home)
+    edge.write_private(thief.home / "data" / "record.key", wire.new_key()[0].hex())
+    with pytest.raises(edge.EnrolError, match="not signed by the key that speaks for gw-plaza"):
+        thief.rotate(centre, claim.text)
+    gateway.rotate(centre, claim.text)
+    with pytest.raises(edge.EnrolError, match="it was used already, for gw-plaza"):
+        thief.rotate(centre, claim.text)
+
+
+def test_a_recorded_request_is_worth_nothing(centre: Any, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had seen inside the line and says the same again, or an earlier request, changes nothing."""
+    seen: list[bytes] = []
+    real = centre.door.answer
+    monkeypatch.setattr(centre.door, "answer", lambda request: seen.append(request) or real(request))  # type: ignore[func-returns-value]
+    code = centre.offer_rotation().text
+    with power_cut_after(2):
+        gateway.rotate(centre, code)
+    gateway.live(2)
+    gateway.rotate(centre, code)
+    earlier, used = seen
+    with opened(centre) as office:
+        lines, words = office.archive.enrolment_lines(), centre.claims.words("gw-plaza")
+        assert json.loads(real(used))["gateway"] == "gw-plaza", "the same answer, as after a cut line"
+        assert "a later request already" in json.loads(real(earlier))["error"]
+        gateway.live(1)
+        for sealed in reversed(gateway.messages()):
+            assert isinstance(office.hear(sealed), Stored)
+        assert "not signed by the key that speaks" in json.loads(real(earlier))["error"]
+        assert len(office.archive.enrolment_lines()) == len(lines) + 1
+        assert centre.claims.words("gw-plaza") == words
+
+
+def test_too_much_that_waits_is_sent_first(centre: Any, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list has an end; one message less and it goes."""
+    gateway.live(3)
+    monkeypatch.setattr(edge_rotate, "WAITING_LIMIT", 2)
+    code = centre.offer_rotation().text
+    with pytest.raises(edge.EnrolError, match=r"3 messages wait .* at most 2 may .* nothing was changed"):
+        gateway.rotate(centre, code)
+    gateway.take_receipt(1)
+    gateway.rotate(centre, code)
+
+
+def test_the_longest_list_fits_into_a_request(centre: Any, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six weeks of quarter-hours wait: the request is taken, and the last of them is filed."""
+    gateway.live(1)
+    last = {WAITING_LIMIT: gateway.messages()[0]}
+    rows = {seq: bytes([seq % 256]) for seq in range(1, WAITING_LIMIT)} | last
+    monkeypatch.setattr(GatewayDb, "rows", lambda _: rows)
+    monkeypatch.setattr(GatewayDb, "next_message", lambda _: (WAITING_LIMIT + 1, bytes(32)))
+    gateway.rotate(centre, centre.offer_rotation().text)
+    with opened(centre) as office:
+        (new,) = office.archive.named_keys("gw-plaza")
+        ((statement, _),) = office.archive.rotations("gw-plaza", new)
+        assert read_rotation(statement).lists(WAITING_LIMIT, wire.digest(last[WAITING_LIMIT]))
+
+
+def test_a_wrong_answer_changes_no_key(centre: Any, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate of another authority or for another gateway, with a right proof: the old keys stay, and speak."""
+    claim = centre.offer_rotation()
+    real = centre.door.answer
+    other = centre.config.data_dir.parent / "other"
+    other.mkdir()
+    strange = Authority(other, centre.now[0])
+
+    def lie(request: bytes, change: dict[str, str]) -> bytes:
+        body = {**json.loads(real(request)), **change}
+        del body["proof"]
+        return canonical(
+            {**body, "proof": proof(claim.key, "centre", centre.door.fingerprint, request, canonical(body))}
+        )
+
+    before = gateway.secret
+    for change in (
+        lambda request: {"gateway": "gw-other"},
+        lambda request: {"certificate": strange.issue(json.loads(request)["csr"], "gw-plaza", centre.now[0])},
+        lambda request: {
+            "certificate": strange.issue(json.loads(request)["csr"], "gw-plaza", centre.now[0]),
+            "authority": strange.pem,
+        },
+        lambda request: {"certificate": "hello"},
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(centre.door, "answer", lambda request, change=change: lie(request, change(request)))
+            with pytest.raises(edge.EnrolError, match="the centre's answer is not whole or cannot be"):
+                gateway.rotate(centre, claim.text)
+        assert gateway.secret == before
+        gateway.require_able_to_speak()
+    gateway.rotate(centre, claim.text)
+
+
+def test_a_gateway_without_a_network_of_its_own_changes_its_record_key(centre: Any, gateway: Gateway) -> None:
+    """In a white zone there is no broker and no TLS key: in the workshop it gets a new record key all the same."""
+    toml = gateway.home / "gateway.toml"
+    before, _, after = toml.read_text().partition("[broker]")
+    toml.write_text(before + "[[port]]" + after.partition("[[port]]")[2])
+    old = gateway.secret
+    gateway.rotate(centre, centre.offer_rotation().text)
+    assert gateway.secret != old
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_leaves_no_file_of_its_own(centre: Any, gateway: Gateway) -> None:
+    """The technician is root, the folders are of the two users: wherever the power is cut, each finds its own files."""
+    for name, user in (("data", 1111), ("send", 2222)):
+        for path in (gateway.home / name, *(gateway.home / name).iterdir()):
+            os.chown(path, user, user)
+    for writes in range(WRITES):
+        with power_cut_after(writes):
+            gateway.rotate(centre, centre.offer_rotation().text)
+        for name, user in (("data", 1111), ("send", 2222)):
+            readable = [path for path in (gateway.home / name).iterdir() if not path.name.endswith(".new")]
+            assert {path.stat().st_uid for path in readable} == {user}
+
+
+def test_the_command_from_the_outside(centre: Any, gateway: Gateway, tmp_path: Path) -> None:
+    """`gateway rotate --json` gives a code, `edge enrol --rotate` takes it; mistakes are one line and no traceback."""
+    ingest_toml = tmp_path / "centre" / "ingest.toml"
+    ingest_toml.write_text(ingest_toml.read_text() + f"port = {centre.server.port}\n")
+    offered = murmure("gateway", "rotate", "gw-plaza", "--config", str(ingest_toml), "--json")
+    slot = json.loads(offered.stdout)
+    assert (slot["gateway"], slot["site"]) == ("gw-plaza", "plaza")
+    listed = murmure("gateway", "list", "--config", str(ingest_toml))
+    assert "gw-plaza  centre/plaza  may change its keys until" in listed.stdout
+    toml = str(gateway.home / "gateway.toml")
+    centre.now[0] = datetime.now(UTC)
+    done = murmure("edge", "enrol", slot["qr"], "--rotate", "--config", toml)
+    words = centre.claims.words("gw-plaza")
+    assert done.returncode == 0 and "gw-plaza has new keys" in done.stdout and words in done.stdout
+    failed = murmure("edge", "enrol", slot["qr"], "--rotate", "--config", "no.toml")
+    assert failed.returncode == 2 and "is not there" in failed.stderr and failed.stderr.count("\n") == 1
+    printed = murmure("gateway", "rotate", "gw-plaza", "--config", str(ingest_toml))
+    assert "--rotate" in printed.stdout and "█" in printed.stdout
+
+
+@pytest.mark.broker
+def test_the_broker_lets_both_certificates_in_until_the_new_key_has_spoken(
+    centre: Any, gateway: Gateway, tmp_path: Path, tls_mosquitto: Callable[..., Any]
+) -> None:
+    """Over Debian's mosquitto and the real `send`: what waited and what is new arrive and are settled; then the
+    certificate before stands in the revocation list, and whoever kept its key is not let in any more."""
+    gateway.live(2)
+    kept = tmp_path / "stolen.key"
+    shutil.copy(gateway.home / "send" / "gateway.key", kept)
+    with tls_mosquitto(centre.config, tmp_path / "broker") as port:
+        toml = gateway.home / "gateway.toml"
+        toml.write_text(toml.read_text().replace("port = 18883", f"port = {port}\nresend_s = 1"))
+        gateway.rotate(centre, centre.offer_rotation().text)
+        gateway.live(1)
+        with connected(centre, port), sending(gateway):
+            until(lambda: settled(centre) == 3, "all is filed")
+        broker = load(toml).broker
+        assert broker is not None and broker.tls is not None
+        stolen = replace(broker, tls=replace(broker.tls, certificate=kept, key=kept))
+        Uplink(stolen, "gw-plaza", Topics.of("centre", "gw-plaza"), time.monotonic, threading.Event()).close()
+    with tls_mosquitto(centre.config, tmp_path / "broker") as port:  # prepared anew, as every day
+        stop, topics = threading.Event(), Topics.of("centre", "gw-plaza")
+        with pytest.raises(UplinkLost):
+            Uplink(replace(stolen, port=port), "gw-plaza", topics, time.monotonic, stop)
+        Uplink(replace(broker, port=port), "gw-plaza", topics, time.monotonic, stop).close()
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def murmure(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "murmure.cli", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    patience = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < patience, what
+        time.sleep(0.05)
+
+
+def settled(centre: Any) -> int:
+    with closing(centre.archive()) as archive:
+        seq: int = archive.totals("gw-plaza").settled_seq
+    return seq
+
+
+@contextmanager
+def connected(centre: Any, port: int) -> Iterator[None]:
+    """The centre listens at the broker, over TLS, on a thread."""
+    folder = centre.config.data_dir / "broker"
+    tls = Tls(centre.config.data_dir / "authority.crt", folder / "ingest.crt", folder / "ingest.key")
+    config = replace(centre.config, broker=BrokerConfig("localhost", port, tls=tls))
+    stop = threading.Event()
+
+    def run() -> None:
+        with closing(Archive.open(config.archive)) as archive:
+            intake = Intake(archive, RuleBook(archive))
+            Subscriber(config, archive, intake, centre_key(config.data_dir), print).run(stop)
+
+    yield from _while_running(run, stop)
+
+
+@contextmanager
+def sending(gateway: Gateway) -> Iterator[None]:
+    """The gateway's `send` on a thread."""
+    config = load(gateway.home / "gateway.toml")
+    stop = threading.Event()
+
+    def run() -> None:
+        send.run(config, load_trust(config), stop, lambda: int(time.time()), time.monotonic, print)
+
+    yield from _while_running(run, stop)
+
+
+def _while_running(run: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
