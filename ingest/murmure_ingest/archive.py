@@ -760,7 +760,7 @@ class Archive:
         return sorted(found, key=lambda o: (o.node.end_s, wire.LEVEL_CODES.index(o.node.level), o.node.start_s))
 
     def opened(self, stored: StoredMessage) -> Sequence[Outcome]:
-        """Returns the nodes that a message has filed, none if it is not filed. Raises ArchiveDamaged as `outcomes` does."""
+        """Returns the nodes that a message has filed, if it is filed. Raises ArchiveDamaged as `outcomes` does."""
         return self._outcomes_of(stored.id) if stored.disposition == "filed" else ()
 
     def _open_outcomes(self, row_id: int) -> Sequence[Outcome]:
