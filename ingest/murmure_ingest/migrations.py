@@ -142,7 +142,121 @@ _FORGETTING: Step = (
 ) BEGIN SELECT raise(ABORT, 'the archive only grows'); END""",
 )
 
-STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS, _USES, _FORGETTING)
+
+def _word(column: str, longest: int = 40, others: str = "") -> str:
+    """Returns the condition that a column is a name of letters, digits, - and _: no text has room for more."""
+    return f"length({column}) BETWEEN 1 AND {longest} AND {column} NOT GLOB '*[^A-Za-z0-9_{others}-]*'"
+
+
+def _reason(column: str) -> str:
+    """Returns the condition that a column is a word of ours, or none: no digit, no value."""
+    return f"length({column}) <= 40 AND {column} NOT GLOB '*[^a-z_:]*'"
+
+
+def _one_of(column: str, *words: str) -> str:
+    """Returns the condition that a column is one of these. SQLite would build a table for IN, at every row."""
+    return "(" + " OR ".join(f"{column} = '{word}'" for word in words) + ")"
+
+
+def _once(table: str, *keys: str) -> str:
+    """Returns the condition that no row has one of these keys. A unique key alone lets `INSERT OR REPLACE` delete the
+    row that was there, and no trigger hears of it."""
+    return " AND ".join(
+        f"NOT EXISTS (SELECT 1 FROM {table} WHERE ({key}) = ({', '.join(f'NEW.{c}' for c in key.split(', '))}))"
+        for key in keys
+    )
+
+
+def _first_stays(table: str, *keys: str) -> str:
+    """Returns the trigger by which a second row with one of these keys is passed over, whatever the statement says."""
+    return (
+        f"CREATE TRIGGER {table}_first BEFORE INSERT ON {table} WHEN NOT ({_once(table, *keys)}) "
+        "BEGIN SELECT raise(IGNORE); END"
+    )
+
+
+def _fits(table: str, *conditions: str, changes: bool = False) -> Step:
+    """Returns the triggers that refuse a row of a table unless it fits; `changes`: the table's rows may change."""
+    return tuple(
+        f"CREATE TRIGGER {table}_fit_{verb.lower()} BEFORE {verb} ON {table} WHEN ({' AND '.join(conditions)}) "
+        "IS NOT TRUE BEGIN SELECT raise(ABORT, 'only releases fit, each once'); END"
+        for verb in (("INSERT", "UPDATE") if changes else ("INSERT",))
+    )
+
+
+_LONGEST_S = 170 * 3600  # a week with a clock change
+_SEALED = 4096  # wire.MESSAGE_LIMIT
+
+# Only releases fit. What a gateway can fill is a name of the register or of its policy, a word of ours, a whole number
+# in its range, or bytes that the intake has verified. Readings have no place: intervals are of quarter-hours.
+_FITTING: Step = (
+    *_fits(
+        "enrolments",
+        _word("NEW.gateway"),
+        _word("NEW.quartier"),
+        _word("NEW.site"),
+        "length(NEW.record_key) = 32",
+        _once("enrolments", "id"),
+    ),
+    *_fits(
+        "policies",
+        "length(NEW.hash) = 32",
+        _word("NEW.site"),
+        "NEW.version > 0",
+        _once("policies", "hash", "site, version"),
+    ),
+    *_fits(
+        "messages",
+        _word("NEW.gateway"),
+        _reason("NEW.reason"),
+        "NEW.seq > 0 AND NEW.nodes BETWEEN 0 AND 1000",
+        "length(NEW.hash) = 32 AND length(NEW.previous) = 32 AND length(NEW.head) = 32",
+        f"coalesce(length(NEW.sealed), 0) <= {_SEALED}",
+        _once("messages", "id", "gateway, seq"),
+    ),
+    *_fits("amendments", _reason("NEW.reason"), _once("amendments", "message")),
+    *_fits(
+        "nodes",
+        _word("NEW.stream", 81, "/"),
+        _one_of("NEW.level", "15min", "1h", "6h", "1d", "1w", "day", "evening", "night"),
+        _one_of("NEW.quantity", "footfall", "noise", "pm1", "pm2_5", "pm10"),
+        "NEW.start_s % 900 = 0 AND NEW.end_s % 900 = 0 AND NEW.covered_from_s % 900 = 0",
+        "NEW.start_s <= NEW.covered_from_s AND NEW.covered_from_s < NEW.end_s",
+        f"NEW.end_s - NEW.start_s <= {_LONGEST_S}",
+        "NEW.present BETWEEN 0 AND 20 AND NEW.place BETWEEN 0 AND 1000 AND NEW.rho_micro >= 0",
+        "(NEW.reason IS NULL) = (NEW.rho_micro > 0)",
+        f"(NEW.reason IS NULL OR {_reason('NEW.reason')})",
+        _once("nodes", "stream, level, start_s"),
+    ),
+    *_fits(
+        "conflicts",
+        _word("NEW.gateway"),
+        _reason("NEW.reason"),
+        f"NEW.seq > 0 AND length(NEW.hash) = 32 AND length(NEW.sealed) <= {_SEALED}",
+    ),
+    _first_stays("conflicts", "id", "gateway, hash"),
+    *_fits("forgotten", _reason("NEW.reason"), "length(NEW.hash) = 32 AND NEW.at_s >= 0"),
+    _first_stays("forgotten", "hash"),
+    *_fits(
+        "rotations",
+        _word("NEW.gateway"),
+        "length(NEW.record_key) = 32 AND length(NEW.signature) = 64",
+        _once("rotations", "id"),
+    ),
+    *_fits("annotations", _word("NEW.site"), "NEW.number > 0", _once("annotations", "site, number")),
+    *_fits(
+        "streams",
+        _word("NEW.stream", 81, "/"),
+        *map(_word, ("NEW.gateway", "NEW.quartier", "NEW.site", "NEW.quantity")),
+        changes=True,
+    ),
+    *_fits("totals", _word("NEW.gateway"), "NEW.settled_seq >= 0 AND NEW.charged_rho_micro >= 0", changes=True),
+    *_fits("counters", _reason("NEW.name"), "NEW.value >= 0", changes=True),
+    *_fits("health", _word("NEW.gateway"), f"length(NEW.sealed) <= {_SEALED}", changes=True),
+    *_fits("uses", _word("NEW.gateway"), _word("NEW.stream", 81, "/"), "length(NEW.policy) = 32", changes=True),
+)
+
+STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS, _USES, _FORGETTING, _FITTING)
 """Statements that lead from version n to n + 1, at place n."""
 
 

@@ -58,7 +58,7 @@ DAMAGE = {
     "a reason is edited": ("nodes", "UPDATE nodes SET reason = 'clock' WHERE reason IS NOT NULL", "not in the index"),
     "a node is invented": (
         "nodes",
-        "INSERT INTO nodes SELECT stream, level, start_s + 9, end_s, covered_from_s, quantity, present, reason, "
+        "INSERT INTO nodes SELECT stream, level, start_s - 900, end_s, covered_from_s, quantity, present, reason, "
         "rho_micro, message, place FROM nodes LIMIT 1",
         "index: it holds",
     ),
@@ -209,6 +209,20 @@ def overspent(centre: Any, policy_text: Any) -> dict[str, Any]:
         put_in(centre, gateway, gateway.seal(MONDAY_S + (2700 if b"15min" in toml else 3600)))
     off = [(inspection, "_check_budgets", lambda *_: None)]
     return {"finding": "plaza/footfall: at 2026-11-23T00:30:00Z spent", "off": off}
+
+
+@pytest.mark.parametrize(
+    "change", ["since_s = since_s - 900", "first_seq = 0", "until_s = until_s + 900", "policy = zeroblob(32)"]
+)
+def test_a_use_that_no_message_shows_is_found(centre: Any, change: str) -> None:
+    """Whoever writes into the table of uses could have an honest gateway refused."""
+    centre.intake.accept_many(centre.gateway().history(4))
+    assert report_of(centre).findings == []
+    centre.archive._db.execute(f"UPDATE uses SET {change}")
+    said = "gw-plaza: the policies that it is said to have used are not those of its messages"
+    assert report_of(centre).findings == [said]
+    centre.archive._db.execute("DELETE FROM uses")  # as after an upgrade
+    assert report_of(centre).findings == []
 
 
 def outlived(centre: Any, policy_text: Any) -> dict[str, Any]:
