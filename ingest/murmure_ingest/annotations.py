@@ -41,8 +41,8 @@ def objection(note: Note, before: Sequence[Note], streams: Sequence[str]) -> Obj
     if isinstance(note, Annotation):
         if note.stream in streams:
             return None
-        known = ", ".join(streams) or f"those of another site, {note.site} has none"
-        return Objection("stream", f"the archive has no {note.stream!r}", f"write one of {known}")
+        mend = f"write one of {', '.join(streams)}" if streams else "see 'murmure gateway list' for the sites"
+        return Objection("stream", f"the archive has no {note.stream!r}", mend)
     if not 1 <= note.withdraws <= len(before):
         problem = f"{note.site} has no annotation {note.withdraws}"
         return Objection("withdraws", problem, "see 'murmure annotation list' for its number")
