@@ -85,6 +85,9 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
             progress(report.messages, total)
     for gateway in dict.fromkeys(line.gateway for line in lines.values()):
         _check_sequence(archive, gateway, charged[gateway], report)
+        # An archive that was upgraded knows of fewer than its messages show.
+        if not all(uses[gateway].covers(use) for use in archive.uses(gateway)):
+            report.add(f"{gateway}: the policies that it is said to have used are not those of its messages")
     if archive.node_count() != report.nodes:
         report.add(f"index: it holds {archive.node_count()} nodes, the filed messages {report.nodes}")
     _check_letters(archive, lines.values(), forgotten, report)
