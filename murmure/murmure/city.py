@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol
 
 from murmure_dashboards import config as city_config
-from murmure_dashboards import server, site
+from murmure_dashboards import operations, server, site
 from murmure_edge import config as edge_config
 from murmure_edge.folders import prepare_folders, write_whole
 from murmure_edge.inbox import policy_name
@@ -34,6 +34,7 @@ from murmure_firmware_sim.devices.base import AIR, FOOTFALL, NOISE
 from murmure_ingest import config as ingest_config
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
+from murmure_ingest.archive_watch import Watch
 from murmure_ingest.embedded_broker import EmbeddedBroker, free_port
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.window import Calendar, utc
@@ -706,6 +707,11 @@ def _live(city: City, running: Running, reporter: Reporter, stop: threading.Even
     drawn_mark = -1
     next_build = 0.0
     archive = Archive.open(city.ingest.archive, read_only=True)
+    watch, inner = Watch(archive), city.root / "operations"  # a folder of its own: the public never reads it
+    operations.build(archive, watch, city.city, inner, span.first_s + 1)
+    desk = server.serve(inner, 0)
+    threading.Thread(target=desk.serve_forever, daemon=True).start()
+    reporter.say(f"operators http://127.0.0.1:{desk.server_address[1]}/{operations.FOLDER}")
     try:
         while not stop.wait(0.5):
             running.check()
@@ -718,10 +724,12 @@ def _live(city: City, running: Running, reporter: Reporter, stop: threading.Even
             if mark != drawn_mark and time.monotonic() >= next_build:
                 drawn_mark = mark
                 build_site(city, max(now_s, span.first_s + 1))
+                operations.build(archive, watch, city.city, inner, max(now_s, span.first_s + 1))
                 next_build = time.monotonic() + _REBUILD_S
     finally:
         archive.close()
         web.shutdown()
+        desk.shutdown()
     reporter.finish()
 
 
