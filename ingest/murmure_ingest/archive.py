@@ -438,7 +438,7 @@ class Archive:
                 "WHERE n.stream = ? AND n.end_s >= ? ORDER BY n.end_s LIMIT 1) last "
                 "JOIN totals t ON t.gateway = last.gateway WHERE t.settled_seq >= last.seq AND NOT EXISTS "
                 "(SELECT 1 FROM messages w LEFT JOIN amendments a ON a.message = w.id WHERE w.gateway = last.gateway "
-                "AND w.seq < last.seq AND w.disposition = 'quarantined' AND a.message IS NULL))",
+                "AND w.seq < last.seq AND w.disposition = 'quarantined' AND w.sealed <> x'' AND a.message IS NULL))",
                 *(stream, at_s),
             )[0][0]
         )

@@ -354,6 +354,24 @@ def test_a_day_is_complete_when_its_gateway_has_nothing_more_to_say_of_it(town: 
     assert recorded.samples() == town.expected(MIDNIGHT_S + DAY_S)
 
 
+def test_what_waits_to_be_filed_keeps_the_estimates_of_its_day_back(
+    town: Town, recorded: Recorded, policy_text: Callable[..., bytes]
+) -> None:
+    """Settled is not filed: a message of that day which waits for a policy may still change them."""
+    plaza = town.gateways[0]
+    arrivals = town.sealed(50)
+    known, plaza.policy = plaza.policy, policy_text("plaza", 2) + NOISE.format(site="plaza").encode()
+    waiting, *others = town.sealed(1, 50)
+    plaza.policy = known
+    with town.mirror(recorded) as mirror:
+        town.file([*arrivals, *others, *town.sealed(47, 51)])
+        (word,) = town.centre.intake.accept_many([waiting])
+        assert word.reason == "unknown_policy"
+        assert town.centre.archive.totals(plaza.name).settled_seq == 98
+        caught_up(mirror)
+    assert {key[1] for key in recorded.samples() if key[0].endswith("_estimate")} == {"quai"}
+
+
 def test_what_was_filed_after_it_had_waited_is_mirrored(
     town: Town, recorded: Recorded, policy_text: Callable[..., bytes]
 ) -> None:
