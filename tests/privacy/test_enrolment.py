@@ -8,15 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from murmure_privacy.enrolment import (
+    MESSAGE_LIMIT,
     SECRET_BYTES,
+    WAITING_LIMIT,
     WORDS,
     Claim,
     ClaimError,
+    Rotation,
     canonical,
     new_claim,
     parse_claim,
     proof,
     proves,
+    read_rotation,
     six_words,
 )
 
@@ -135,3 +139,69 @@ def test_six_words_are_those_of_both_messages_and_the_line(request: bytes, answe
 def test_a_document_has_one_form() -> None:
     """Keys sorted, no blanks, ASCII."""
     assert canonical({"b": 1, "a": "é"}) == b'{"a":"\\u00e9","b":1}'
+
+
+hashes = st.binary(min_size=32, max_size=32)
+rotations = st.builds(
+    Rotation,
+    gateway=st.text(max_size=40),
+    old=hashes,
+    new=hashes,
+    first=st.integers(1, 1 << 53),
+    waiting=st.lists(hashes, max_size=5).map(tuple),
+)
+
+
+@given(rotations)
+def test_a_statement_of_rotation_has_one_form(rotation: Rotation) -> None:
+    """What is read is what was said, and it lists each message that waits under its own number only."""
+    assert read_rotation(rotation.statement) == rotation
+    assert rotation.newest == rotation.first + len(rotation.waiting) - 1
+    for at, waiting in enumerate(rotation.waiting):
+        assert rotation.lists(rotation.first + at, waiting)
+        assert not rotation.lists(rotation.first + at, bytes(31) + b"x")
+        assert not rotation.lists(rotation.first + len(rotation.waiting) + at, waiting)
+    if rotation.waiting:
+        assert not rotation.lists(rotation.first - 1, rotation.waiting[-1])
+
+
+@given(rotations, st.data())
+def test_a_changed_statement_is_another_or_none(rotation: Rotation, data: st.DataObject) -> None:
+    """A byte more, less or other: it is refused, or says something else, in the one form of that."""
+    statement = bytearray(rotation.statement)
+    at = data.draw(st.integers(0, len(statement) - 1))
+    statement[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != statement[at]))
+    for changed in (bytes(statement), rotation.statement + b" ", rotation.statement[:-1]):
+        try:
+            read = read_rotation(changed)
+        except ValueError:
+            continue
+        assert read != rotation and read.statement == changed
+
+
+def _stated(**changes: object) -> bytes:
+    fields = {"gateway": "gw-a", "old": "00" * 32, "new": "11" * 32, "first": 1, "waiting": ""}
+    return canonical({**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(b"", b"{}", b"[]", b"null", b"\xff", b"[" * 20_000, b'{"gateway": "gw-a"}'),
+        *(_stated(old="00" * 31), _stated(new="11" * 33), _stated(old=5), _stated(first=0), _stated(first=True)),
+        *(_stated(first="1"), _stated(first=1.0), _stated(waiting="AAAA"), _stated(waiting="?"), _stated(waiting=7)),
+        *(_stated(more=1), _stated(old="AA" * 32), _stated(waiting=None), _stated(first=None)),
+        Rotation("gw-a", bytes(32), bytes(32), 1, (bytes(32),) * (WAITING_LIMIT + 1)).statement,
+    ],
+    ids=range(22),
+)
+def test_what_is_no_statement_is_refused(statement: bytes) -> None:
+    """Rubbish, missing and extra fields, other lengths, other kinds, too long a list."""
+    with pytest.raises(ValueError):
+        read_rotation(statement)
+
+
+def test_the_longest_statement_fits_into_a_request() -> None:
+    """With room for keys, certificate request and proof."""
+    longest = Rotation("gw-" + "a" * 37, bytes(32), bytes(32), 1 << 53, (bytes(32),) * WAITING_LIMIT).statement
+    assert read_rotation(longest).waiting and len(longest) < MESSAGE_LIMIT * 3 // 4
