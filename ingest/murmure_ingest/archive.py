@@ -35,6 +35,8 @@ EXCEPTIONS_LISTED = 256  # what a receipt can carry
 FIRST_HEAD = bytes(32)
 _MESSAGES_CACHED = 8192
 _STANDINGS_KEPT = 20_000
+_CACHE_KIB = 64 * 1024
+_CHECKPOINT_PAGES = 8192  # 32 MiB: at a full queue a page is written many times over, and copied into the file once
 _RHO_PLACE = 8  # in `index_row`
 _BUSY_TIMEOUT_S = 10.0
 
@@ -153,13 +155,23 @@ class _Standing:
 
 
 @dataclass(slots=True)
+class _Pending:
+    """Rows of the present transaction that are not in the tables yet, so that many go in together."""
+
+    messages: list[tuple[Any, ...]] = field(default_factory=list)
+    nodes: dict[tuple[str, str, int], tuple[Any, ...]] = field(default_factory=dict)  # by key
+    totals: list[tuple[str, int, int]] = field(default_factory=list)
+    uses: dict[tuple[str, Key], tuple[Any, ...]] = field(default_factory=dict)  # by gateway and key
+
+
+@dataclass(slots=True)
 class _Remembered:
     """What a writer knows without asking, until somebody else writes or a commit fails: all of it is in the file."""
 
     enrolments: dict[str, Enrolment | None] = field(default_factory=dict)
     standings: dict[str, _Standing] = field(default_factory=dict)
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
-    head: bytes | None = None
+    newest: tuple[int, bytes] | None = None  # id and head of the message that was filed last
 
 
 _MESSAGE_COLUMNS = (
@@ -173,7 +185,8 @@ class Archive:
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path = path
-        self._db = db
+        self._connection = db
+        self._pending: _Pending | None = None
         self._mark = -1
         self._writing = False  # within `transaction`: what is remembered holds
         self._remembered = _Remembered()
@@ -202,11 +215,45 @@ class Archive:
                 raise
         return archive
 
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """Returns the connection, for a statement that may read what has been put: nothing is pending after this."""
+        if self._pending is not None:
+            self._flush(self._pending)
+        return self._connection
+
+    def _flush(self, pending: _Pending) -> None:
+        self._pending = None
+        insert = self._connection.executemany
+        insert(
+            "INSERT INTO messages (id, gateway, seq, hash, previous, enrolment, disposition, reason, nodes, head, "
+            "sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            pending.messages,
+        )
+        # In the order of the tree: neighbours of a stream are on one page.
+        rows = [pending.nodes[key] for key in sorted(pending.nodes)]
+        insert("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        insert(
+            "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET "
+            "settled_seq = excluded.settled_seq, charged_rho_micro = charged_rho_micro + excluded.charged_rho_micro",
+            pending.totals,
+        )
+        insert("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pending.uses.values())
+
+    def _later(self) -> _Pending:
+        """Returns where rows wait; only within `transaction`, whose commit takes them along."""
+        assert self._writing
+        if self._pending is None:
+            self._pending = _Pending()
+        return self._pending
+
     def _prepare(self, read_only: bool) -> None:
         if read_only:
             return migrations.require_present(self._db, self.path)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._db.execute("PRAGMA foreign_keys = ON")
         return migrations.prepare(self._db, self.path, self.transaction)
 
@@ -236,7 +283,7 @@ class Archive:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                self._remembered = _Remembered()
+                self._remembered, self._pending = _Remembered(), None
                 # SQLite has already rolled back by itself after some errors (disk full, input/output).
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -454,9 +501,13 @@ class Archive:
 
     def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
         """Returns the key of the first node that has its place already, if any."""
-        for outcome in outcomes:
-            if self._row("SELECT 1 FROM nodes WHERE stream = ? AND level = ? AND start_s = ?", *outcome.node.key):
-                return outcome.node.key
+        pending = self._pending.nodes if self._pending else {}
+        query = "SELECT 1 FROM nodes WHERE stream = ? AND level = ? AND start_s = ?"
+        with _explained(self.path):
+            for outcome in outcomes:
+                key = outcome.node.key
+                if key in pending or self._connection.execute(query, key).fetchone():
+                    return key
         return None
 
     def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
@@ -489,44 +540,31 @@ class Archive:
         self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""
     ) -> None:
         """Settles a message (within a transaction): its row, its nodes if it is filed, and what follows from them."""
-        message_hash = wire.digest(sealed)
-        standing = self._standing(message.gateway)
-        before = self._remembered.head
-        head = next_head(self.head() if before is None else before, message_hash)
-        cursor = self._db.execute(
-            "INSERT INTO messages (gateway, seq, hash, previous, enrolment, disposition, reason, nodes, head, sealed) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                message.gateway,
-                message.seq,
-                message_hash,
-                message.previous,
-                enrolment.id,
-                disposition,
-                reason,
-                len(message.outcomes),
-                head,
-                None if disposition == "refused" else sealed,
-            ),
+        gateway, seq, message_hash = message.gateway, message.seq, wire.digest(sealed)
+        standing = self._standing(gateway)
+        before, head = self._remembered.newest or self._newest()
+        stored = StoredMessage(
+            before + 1,
+            *(gateway, seq, message_hash, message.previous, disposition, reason, len(message.outcomes), enrolment.id),
+            next_head(head, message_hash),
+            None if disposition == "refused" else sealed,
         )
-        row_id = cursor.lastrowid or 0
-        charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
         last_seq = standing.last.seq if standing.last else 0
-        if disposition == "filed" and message.seq == standing.settled_seq + 1 == last_seq + 1:
-            standing.settled_seq = message.seq
-            standing.last = StoredMessage(
-                row_id,
-                *(message.gateway, message.seq, message_hash, message.previous, disposition, reason),
-                *(len(message.outcomes), enrolment.id, head, sealed),
-            )
-            self._db.execute(
-                "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET "
-                "settled_seq = ?2, charged_rho_micro = charged_rho_micro + ?3",
-                (message.gateway, message.seq, charged),
-            )
+        self._remembered.newest = stored.id, stored.head
+        row = (
+            *(stored.id, gateway, seq, message_hash, message.previous, enrolment.id, disposition, reason),
+            *(stored.nodes, stored.head, stored.sealed),
+        )
+        self._later().messages.append(row)
+        charged = self._put_nodes(stored.id, message) if disposition == "filed" else 0
+        if disposition == "filed" and seq == standing.settled_seq + 1 == last_seq + 1:
+            standing.settled_seq, standing.last = seq, stored
+            self._later().totals.append((gateway, seq, charged))
         else:
-            self._settle(message.gateway, charged)
-        self._remembered.head = head
+            self._settle(gateway, charged)
+
+    def _newest(self) -> tuple[int, bytes]:
+        return self._row("SELECT id, head FROM messages ORDER BY id DESC LIMIT 1") or (0, FIRST_HEAD)
 
     def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
         """Gives a quarantined message its last word (within a transaction)."""
@@ -537,14 +575,14 @@ class Archive:
 
     def _put_nodes(self, row_id: int, message: Message) -> int:
         """Returns what the nodes cost together, in micro-rho."""
-        rows = [index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)]
-        self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        rows = {outcome.node.key: index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)}
+        self._later().nodes.update(rows)
         speakers = self._remembered.speakers
         for outcome in message.outcomes:
             if (outcome.node.stream, message.gateway) in speakers:
                 continue
             speakers.add((outcome.node.stream, message.gateway))
-            self._db.execute(
+            self._connection.execute(
                 "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (
                     outcome.node.stream,
@@ -555,7 +593,7 @@ class Archive:
                     row_id,
                 ),
             )
-        return sum(row[_RHO_PLACE] for row in rows)
+        return sum(row[_RHO_PLACE] for row in rows.values())
 
     def _standing(self, gateway: str) -> _Standing:
         """Returns what the next message of a gateway is judged by (within a transaction)."""
@@ -607,18 +645,14 @@ class Archive:
     def put_use(self, gateway: str, use: Use) -> None:
         """Keeps the use of a policy for a stream (within a transaction) in place of what was known of it."""
         self._standing(gateway).uses[use.key] = use
-        self._db.execute(
-            "INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(gateway, use.stream, use.policy, use.since_s),
-                *(use.first_seq, use.shown_s, use.until_s, use.last_seq),
-            ),
+        self._later().uses[gateway, use.key] = (
+            *(gateway, use.stream, use.policy, use.since_s),
+            *(use.first_seq, use.shown_s, use.until_s, use.last_seq),
         )
 
     def head(self) -> bytes:
         """Returns the running SHA-256 over all messages in the order of filing; 32 zero bytes when empty."""
-        row = self._row("SELECT head FROM messages ORDER BY id DESC LIMIT 1")
-        return bytes(row[0]) if row else FIRST_HEAD
+        return self._newest()[1]
 
     def totals(self, gateway: str) -> Totals:
         """Returns how far a gateway is settled, and what was charged by its filed nodes."""
