@@ -7,8 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from murmure_privacy.enrolment import Claim
+
     from murmure_ingest.archive import Archive
     from murmure_ingest.config import IngestConfig
+    from murmure_ingest.enrolment import Slot
     from murmure_ingest.gateways import Port
 
 Handler = Callable[[argparse.Namespace], int]
@@ -70,6 +75,16 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     _config(enrol)
     _json(enrol)
+    rotate = _leaf(
+        gateway,
+        "rotate",
+        _rotate,
+        "let a gateway change its keys: print the claim code for it",
+        "murmure gateway rotate gw-plaza --config ingest.toml",
+    )
+    rotate.add_argument("gateway", metavar="GW", help="its id")
+    _config(rotate)
+    _json(rotate)
     listing = _leaf(gateway, "list", _list, "show the register", "murmure gateway list --config ingest.toml --json")
     _config(listing)
     _json(listing)
@@ -199,7 +214,9 @@ def _run(args: argparse.Namespace) -> int:
     folder = os.open(config.data_dir, os.O_RDONLY)
     try:
         # Two centres with one broker session would take turns throwing each other out.
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(folder, (fcntl.LOCK_SH if config.broker.quartiers else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        own = os.open(config.data_dir / f"{config.broker.client_id}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ConfigError(config.source, "data_dir", "another ingest runs on it", "stop that one first") from error
     stop = Event()
@@ -304,22 +321,9 @@ def _offer(
     stewards: list[bytes],
     ports: list[Port],
 ) -> int:
-    import json
-
-    import segno
-    from murmure_privacy.enrolment import HOLDS_S
-    from murmure_privacy.errors import ConfigError
-    from murmure_privacy.window import utc
-
     from murmure_ingest.enrolment import Claims, Slot, offer, utc_now
 
-    if config.enrolment is None:
-        raise ConfigError(
-            config.source,
-            "enrolment",
-            "the door is closed, no gateway could come",
-            "write a table [enrolment] as in ingest.example.toml, and restart 'murmure ingest run'; or use --local DIR",
-        )
+    door = _door(config, "; or use --local DIR")
     slot = Slot(
         gateway,
         args.site,
@@ -334,28 +338,54 @@ def _offer(
     claims = Claims(config.data_dir)
     claim = offer(archive, config, claims, slot, now)
     claims.close()
-    until = utc(int(now.timestamp()) + HOLDS_S)
-    centre = f"{config.enrolment.name or config.enrolment.host}:{config.enrolment.port}"
-    scanned = f"{claim.text}@{centre}"
-    if args.json:
-        print(
-            json.dumps(
-                {
-                    "gateway": gateway,
-                    "site": slot.site,
-                    "code": claim.text,
-                    "centre": centre,
-                    "qr": scanned,
-                    "until": until,
-                }
-            )
-        )
-        return 0
-    print(f"{gateway}, site {slot.site}: claim code, for one use before {until}\n\n    {claim.text}\n")
-    segno.make(scanned, error="m", micro=False).terminal(compact=True)
-    print(f"\nOn the gateway: murmure edge enrol {claim.text} --centre {centre}")
-    print("Then compare six words: they stand there, and here in 'murmure gateway list'.")
+    _show_claim(claim, slot, now, door, args.json)
     return 0
+
+
+def _rotate(args: argparse.Namespace) -> int:
+    from murmure_ingest.enrolment import Claims, offer_rotation, utc_now
+
+    config, archive = _opened(args)
+    door = _door(config)
+    now = utc_now()
+    claims = Claims(config.data_dir)
+    claim, slot = offer_rotation(archive, config, claims, args.gateway, now)
+    claims.close()
+    _show_claim(claim, slot, now, door, args.json, " --rotate")
+    return 0
+
+
+def _door(config: IngestConfig, otherwise: str = "") -> str:
+    """Returns where gateways enrol, as HOST:PORT."""
+    from murmure_privacy.errors import ConfigError
+
+    if config.enrolment is None:
+        raise ConfigError(
+            config.source,
+            "enrolment",
+            "the door is closed, no gateway could come",
+            f"write a table [enrolment] as in ingest.example.toml, and restart 'murmure ingest run'{otherwise}",
+        )
+    return f"{config.enrolment.name or config.enrolment.host}:{config.enrolment.port}"
+
+
+def _show_claim(claim: Claim, slot: Slot, now: datetime, door: str, as_json: bool, option: str = "") -> None:
+    import json
+
+    import segno
+    from murmure_privacy.enrolment import HOLDS_S
+    from murmure_privacy.window import utc
+
+    until = utc(int(now.timestamp()) + HOLDS_S)
+    scanned = f"{claim.text}@{door}"
+    if as_json:
+        who = {"gateway": slot.gateway, "site": slot.site}
+        print(json.dumps({**who, "code": claim.text, "centre": door, "qr": scanned, "until": until}))
+        return
+    print(f"{slot.gateway}, site {slot.site}: claim code, for one use before {until}\n\n    {claim.text}\n")
+    segno.make(scanned, error="m", micro=False).terminal(compact=True)
+    print(f"\nOn the gateway: murmure edge enrol {claim.text} --centre {door}{option}")
+    print("Then compare six words: they stand there, and here in 'murmure gateway list'.")
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -409,7 +439,7 @@ def _list(args: argparse.Namespace) -> int:
                 "gateway": slot.gateway,
                 "quartier": slot.quartier,
                 "site": slot.site,
-                "status": "expected",
+                "status": "rotating" if slot.rotates else "expected",
                 "until": utc(at),
             }
             for slot, at in expected
@@ -427,7 +457,8 @@ def _list(args: argparse.Namespace) -> int:
             + (f"  words: {entry['words']}" if entry["words"] else "")
         )
     for slot, until_s in expected:
-        print(f"{slot.gateway}  {slot.quartier}/{slot.site}  expected until {utc(until_s)}")
+        what = "may change its keys" if slot.rotates else "expected"
+        print(f"{slot.gateway}  {slot.quartier}/{slot.site}  {what} until {utc(until_s)}")
     if not lines and not expected:
         print("no gateway is registered; see 'murmure gateway enrol --help'")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -26,7 +27,8 @@ class Tls:
 class BrokerConfig:
     """Where the broker listens. `mqtt`: 5, or 4 for a broker that only knows MQTT 3.1.1. `session_expiry_s`: how long
     the broker keeps messages for a centre that is away (MQTT 5; with 3.1.1 the broker decides). `tls`: None for a plain
-    line on one machine; with it, the broker takes the certificate's name for `client_id`."""
+    line on one machine; with it, the broker takes the certificate's name for `client_id`. `quartiers`: those that this
+    centre hears, beside others on the same archive; none means all, and no other beside it."""
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -35,6 +37,7 @@ class BrokerConfig:
     keepalive_s: int = 30
     session_expiry_s: int = 1_209_600
     tls: Tls | None = None
+    quartiers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,8 @@ class EnrolmentConfig:
 @dataclass(frozen=True, slots=True)
 class OperationsConfig:
     """Where `/metrics` is served while the centre runs. An address beyond the loopback needs `beyond_loopback`: the
-    reason why, in words. `crl`: the broker's list of revoked certificates; `backups`: the folder of the archive's
-    backups; their ages are told if they are named."""
+    reason why, in words. `crl`: the list of revoked certificates of a broker that this centre did not write; `backups`:
+    the folder of the archive's backups. Their ages are told if they are named."""
 
     host: str = "127.0.0.1"
     port: int = 9871
@@ -129,6 +132,7 @@ _BROKER: dict[str, tuple[type, int, int]] = {
     "keepalive_s": (int, 5, 3600),
     "session_expiry_s": (int, 60, 0xFFFFFFFE),
 }
+_QUARTIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _TLS = ("authority", "certificate", "key")
 _ENROLMENT: dict[str, tuple[type, int, int]] = {
     "host": (str, 1, 253),
@@ -184,13 +188,20 @@ def load(path: Path) -> IngestConfig:
 
 
 def _broker(path: Path, table: dict[str, Any]) -> BrokerConfig:
-    settings = _section(path, "broker", table, _BROKER | dict.fromkeys(_TLS, (str, 1, 4096)))
+    section = table.get("broker", {})
+    quartiers = section.get("quartiers", []) if isinstance(section, dict) else []
+    if not isinstance(quartiers, list) or not all(isinstance(q, str) and _QUARTIER.fullmatch(q) for q in quartiers):
+        mend = 'write the names of topics, such as ["centre", "gare"]'
+        raise ConfigError(str(path), "broker.quartiers", f"{quartiers!r} does not do", mend)
+    if isinstance(section, dict):
+        section = {key: value for key, value in section.items() if key != "quartiers"}
+    settings = _section(path, "broker", {"broker": section}, _BROKER | dict.fromkeys(_TLS, (str, 1, 4096)))
     files = {key: path.parent / settings.pop(key) for key in _TLS if key in settings}
     for key in _TLS:
         if files and key not in files:
             mend = "name authority, certificate and key, or none of them"
             raise ConfigError(str(path), f"broker.{key}", "it is missing", mend)
-    return BrokerConfig(**settings, tls=Tls(**files) if files else None)
+    return BrokerConfig(**settings, tls=Tls(**files) if files else None, quartiers=tuple(quartiers))
 
 
 def _operations(path: Path, table: dict[str, Any]) -> OperationsConfig | None:

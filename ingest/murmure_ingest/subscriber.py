@@ -31,7 +31,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from murmure_ingest.archive import ArchiveFull
+from murmure_ingest.archive import ArchiveFull, Enrolment
 from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
@@ -42,7 +42,6 @@ from murmure_ingest.receipts import receipt
 from murmure_ingest.store import Register, Store
 
 RELEASES = "murmure/v1/+/+/release"
-HEALTH = "murmure/v1/+/+/health"
 _WATCH_S = 1.0
 _RECEIPT_WAIT_S = 2.0
 _RECEIPTS_A_TURN = 200
@@ -226,6 +225,10 @@ class _Link:
         self.arrivals.put(_Bundle(arrivals, mids, self.connection, opening))
 
 
+def _topics(quartiers: Sequence[str]) -> list[str]:
+    return [f"murmure/v1/{quartier}/+/{kind}" for quartier in quartiers or ["+"] for kind in ("release", "health")]
+
+
 class Subscriber:
     """The centre at work: one link to the broker, one intake, one archive, used from the thread that calls `run`."""
 
@@ -249,7 +252,7 @@ class Subscriber:
             source=config.source,
             lasting=True,
             window=window,
-            topics=[RELEASES, HEALTH],
+            topics=_topics(config.broker.quartiers),
             say=say,
             openers=self._openers,
             together=self._together,
@@ -303,7 +306,7 @@ class Subscriber:
                 # A broker may have lost its memory: everything that it should retain is said again.
                 self._published.clear()
                 self._mark = -1
-                self._owe(enrolment.gateway for enrolment in self._archive.enrolments())
+                self._owe(enrolment.gateway for enrolment in self._own())
                 continue
             if not batch:
                 until = time.monotonic() + wait_s
@@ -348,6 +351,11 @@ class Subscriber:
         if mark != self._register_mark:
             self._register_mark = mark
             self._openers.keys = {line.gateway: line.record_key for line in self._archive.enrolments()}
+
+    def _own(self) -> list[Enrolment]:
+        """Returns the lines of the gateways that this centre speaks to."""
+        quartiers = self._config.broker.quartiers
+        return [line for line in self._archive.enrolments() if not quartiers or line.quartier in quartiers]
 
     def _answer(self, words: list[Word]) -> None:
         for word in words:
@@ -398,7 +406,7 @@ class Subscriber:
         if mark == self._mark:
             return
         self._mark = mark
-        for enrolment in self._archive.enrolments():
+        for enrolment in self._own():
             newest = self._archive.newest_policy(enrolment.site)
             if enrolment.status != "active" or newest is None:
                 continue

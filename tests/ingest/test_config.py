@@ -116,3 +116,23 @@ def test_a_mirror_that_cannot_be_reached_safely_is_refused(text: str, key: str, 
         load(path)
     assert (refused.value.file, refused.value.key) == (str(path), f"mirror.{key}")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("quartiers", ['"centre"', '["centre", "+"]', "[1]", '["Gare"]', '["a/b"]'])
+def test_quartiers_are_names_of_topics(tmp_path: Path, quartiers: str) -> None:
+    """A wildcard, another type or no slug at all would listen to what others hear."""
+    path = tmp_path / "ingest.toml"
+    path.write_text(f'data_dir = "centre"\n[broker]\nquartiers = {quartiers}\n')
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert "broker.quartiers" in str(error.value)
+
+
+def test_a_centre_hears_the_quartiers_that_it_names(tmp_path: Path) -> None:
+    """Beside them the table is as it was; without them it hears all."""
+    path = tmp_path / "ingest.toml"
+    path.write_text('data_dir = "centre"\n[broker]\nport = 1884\nquartiers = ["centre", "gare"]\n')
+    broker = load(path).broker
+    assert (broker.quartiers, broker.port) == (("centre", "gare"), 1884)
+    path.write_text('data_dir = "centre"\n')
+    assert load(path).broker.quartiers == ()
