@@ -354,6 +354,28 @@ def test_a_day_is_complete_when_its_gateway_has_nothing_more_to_say_of_it(town: 
     assert recorded.samples() == town.expected(MIDNIGHT_S + DAY_S)
 
 
+def test_a_stream_with_weeks_is_estimated_when_its_week_is_over(
+    town: Town, recorded: Recorded, policy_text: Callable[..., bytes]
+) -> None:
+    """Until Monday the week's own node can still change every day before it."""
+    halle = town.centre.gateway("gw-halle", "halle", published=False)
+    weeks = re.sub(rb'nodes = \{ "15min".*\}', b'nodes = { "1h" = 1, "1d" = 1, "1w" = 1 }', policy_text("halle"))
+    halle.policy = weeks
+    publish_policy(town.centre.archive, town.centre.signed(weeks))
+    town.gateways = [halle]
+    hours = [arrival for number in range(3, 8 * 96, 4) for arrival in town.sealed(1, number)]
+    with town.mirror(recorded) as mirror:
+        town.file(hours[:-25])
+        caught_up(mirror)
+        estimated = {key[4] for key in recorded.samples() if key[0].endswith("_estimate")}
+        assert estimated == {"pm2_5_ug_m3"}  # its policy knows no weeks
+        town.file(hours[-25:])
+        caught_up(mirror)
+    found = {key: values for key, values in recorded.samples().items() if key[5] < MIDNIGHT_S + 7 * DAY_S}
+    assert found == town.expected(MIDNIGHT_S + 7 * DAY_S)
+    assert any(key[3] == "1w" for key in found)
+
+
 def test_what_waits_to_be_filed_keeps_the_estimates_of_its_day_back(
     town: Town, recorded: Recorded, policy_text: Callable[..., bytes]
 ) -> None:
