@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
 
-from murmure_privacy.errors import ConfigError
+from murmure_privacy.errors import ConfigError, MurmureError
 from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CollectorRegistry,
@@ -31,8 +31,9 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from murmure_ingest.archive import Archive, ArchiveError
+from murmure_ingest.archive import Archive
 from murmure_ingest.archive_watch import GatewayState, Overview, StreamState, Watch
+from murmure_ingest.broker import crl_of
 from murmure_ingest.certificates import crl_days_left, issued
 from murmure_ingest.config import IngestConfig, OperationsConfig
 from murmure_ingest.intake import REASONS
@@ -100,7 +101,7 @@ class _Centre(Collector):
         if self.config.mirror is not None:
             yield from _mirror(self.config.data_dir, seen)
         yield _certificates(self.config.data_dir, seen)
-        yield from _dated(self.operations, now)
+        yield from _dated(self.config, self.operations, now)
         yield gauge("build_info", "The version that runs.", ("version",), [((_version(),), 1)])
         yield _one("scrape_seconds", "How long it took to gather all this.", time.monotonic() - begun)
 
@@ -227,10 +228,11 @@ def _certificates(data_dir: Path, seen: Overview) -> Metric:
     )
 
 
-def _dated(operations: OperationsConfig, now: float) -> Iterator[Metric]:
-    """What grows old by itself, as far as the settings say where it lies."""
-    if operations.crl is not None:
-        left = crl_days_left(operations.crl, datetime.fromtimestamp(now, UTC))
+def _dated(config: IngestConfig, operations: OperationsConfig, now: float) -> Iterator[Metric]:
+    """What grows old by itself, as far as this centre wrote it or the settings say where it lies."""
+    crl = operations.crl or crl_of(config.data_dir)
+    if crl is not None:
+        left = crl_days_left(crl, datetime.fromtimestamp(now, UTC))
         yield _one(
             "crl_expiry_timestamp_seconds",
             "Until when the broker accepts the list of revoked certificates.",
@@ -274,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             told: bytes = generate_latest(self.server.registry)  # type: ignore[no-untyped-call]
-        except (ArchiveError, OSError) as error:
+        except (MurmureError, OSError) as error:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
             return
         self._answer(HTTPStatus.OK, told, CONTENT_TYPE_LATEST)

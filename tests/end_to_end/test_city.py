@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from murmure_ingest.archive import Archive
@@ -140,6 +145,29 @@ def test_the_same_input_gives_the_same_windows_whatever_the_pace(
     )
     assert first == second
     assert first != other_street
+
+
+def test_a_living_demo_shows_operators_their_page(tmp_path: Path) -> None:
+    """Without --once it says where both pages are; the operators' one names each gateway, and the site has none."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["demo", "--days", "1", "--port", str(port), "--dir", str(tmp_path / "d")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "murmure.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            where = next(found[0] for line in process.stdout if (found := re.search(r"http\S+/exploitation/", line)))
+            with urlopen(where, timeout=60) as answer:
+                page = answer.read().decode()
+            with pytest.raises(HTTPError, match="404"):
+                urlopen(f"http://127.0.0.1:{port}/exploitation/", timeout=60)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert all(place.gateway in page for place in city.SITES)
 
 
 @pytest.mark.long

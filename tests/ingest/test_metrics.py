@@ -6,6 +6,8 @@ import http.client
 import re
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -192,6 +194,26 @@ def test_a_silent_reader_does_not_hold_the_page_for_long(centre: Any, monkeypatc
     monkeypatch.setattr(metrics._Handler, "timeout", 0.2)
     with serving(centre, Meter(), time.time()) as port, socket.create_connection(("127.0.0.1", port)):
         assert ask(port)[0] == 200
+
+
+def test_the_command_serves_it_and_ends_with_it(centre: Any, until: Any, tmp_path: Path) -> None:
+    """`ingest run` says where the page is and answers there although no broker is reachable; SIGTERM ends both."""
+    centre.gateway()
+    config = tmp_path / "ingest.toml"
+    config.write_text(f"{config.read_text()}\n[operations]\nport = 0\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "murmure.cli", "ingest", "run", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        port = next(int(found[1]) for line in process.stderr if (found := re.search(r":(\d+)/metrics", line)))
+        status, _, text = ask(port)
+        process.terminate()
+        assert process.wait(30) == 0
+    assert status == 200 and value(samples(text), "murmure_gateways", state="active") == 1
+    with pytest.raises(OSError):
+        ask(port)
 
 
 def test_without_the_table_there_is_no_page(centre: Any) -> None:
