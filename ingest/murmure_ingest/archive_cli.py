@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from murmure_ingest.cli import _config, _json, _leaf
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from murmure_ingest.archive import Archive
     from murmure_ingest.transfer import Transferred
 
@@ -111,39 +112,42 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _progress(args: argparse.Namespace) -> Callable[[int, int], None]:
     """Returns who is told how far a check is: a person before a terminal, or nobody."""
-    return _Progress().told if sys.stderr.isatty() and not args.json else lambda _done, _total: None
+    from murmure_ingest.enrolment import utc_now
+
+    return _Progress(utc_now).told if sys.stderr.isatty() and not args.json else lambda _done, _total: None
 
 
 class _Progress:
     """A line on the terminal that grows."""
 
-    def __init__(self) -> None:
-        self._began = self._told = time.monotonic()
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._began = self._told = now()
 
     def told(self, done: int, total: int) -> None:
         """Shows how far it is, now and then, and leaves the line when all is done."""
-        now = time.monotonic()
-        if done < total and now < self._told + _TOLD_EVERY_S:
+        now = self._now()
+        if done < total and (now - self._told).total_seconds() < _TOLD_EVERY_S:
             return
         self._told = now
-        pace = done / max(now - self._began, 0.001)
+        pace = done / max((now - self._began).total_seconds(), 0.001)
         left = f"{done / total:4.0%} of {total:,} messages, {pace:,.0f} a second"
         print(f"\r{left}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def _backup(args: argparse.Namespace) -> int:
     import json
-    from datetime import UTC, datetime
     from pathlib import Path
 
     from murmure_privacy.errors import ConfigError
 
     from murmure_ingest.backup import back_up
     from murmure_ingest.config import load
+    from murmure_ingest.enrolment import utc_now
 
     if args.keep < 1:
         raise ConfigError("ingest backup", "--keep", f"{args.keep} would leave none", "write 1 or more")
-    made = back_up(load(Path(args.config)), Path(args.folder), datetime.now(UTC), keep=args.keep, keys=not args.no_keys)
+    made = back_up(load(Path(args.config)), Path(args.folder), utc_now(), keep=args.keep, keys=not args.no_keys)
     if args.json:
         print(json.dumps({"folder": str(made.folder), "messages": made.messages, "head": made.head.hex()}))
     else:
@@ -210,6 +214,7 @@ def _forget(args: argparse.Namespace) -> int:
 
     from murmure_ingest.archive import Archive
     from murmure_ingest.config import load
+    from murmure_ingest.enrolment import utc_now
     from murmure_ingest.retention import forget
 
     config = load(Path(args.config))
@@ -218,7 +223,7 @@ def _forget(args: argparse.Namespace) -> int:
             config.source, "retention", "there is no such table", "write [retention] and what it may keep"
         )
     archive = Archive.open(config.archive)
-    dropped = forget(archive, config, int(time.time()))
+    dropped = forget(archive, config, int(utc_now().timestamp()))
     if args.json:
         print(json.dumps(asdict(dropped)))
     else:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from typing import Any
 
 import pytest
+from murmure.cli import main
 from murmure_ingest import gateways, inspection
 from murmure_ingest.archive import Archive, ArchiveDamaged
 from murmure_ingest.inspection import Report, inspect
@@ -275,6 +277,23 @@ def test_progress_is_told_to_the_end(centre: Any, monkeypatch: pytest.MonkeyPatc
     told: list[tuple[int, int]] = []
     inspect(centre.archive, RuleBook(centre.archive), lambda done, total: told.append((done, total)))
     assert told == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_progress_is_for_a_person_at_a_terminal(
+    centre: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr, and neither into a file nor beside JSON."""
+    centre.intake.accept_many(centre.gateway().history(4))
+    verify = ["ingest", "verify", "--archive", str(centre.config.archive)]
+    assert main(verify) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(verify) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("\r100% of 4 messages, ") and said.err.endswith(" a second\n")
+    assert "\r" not in said.out
+    assert main([*verify, "--json"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_many_findings_are_listed_in_part(lived: Any) -> None:
