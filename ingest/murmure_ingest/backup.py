@@ -28,7 +28,7 @@ MANIFEST = "backup.json"
 _ARCHIVE, _KEYS = "archive.db", "keys"
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 _SQLITE = b"SQLite format 3\x00"
-_FOLLOWING = ("-wal", "-shm", "-journal", ".new")  # beside a database, and part of it or not finished
+_REMAINS = ("-wal", "-shm", "-journal", ".new", ".lock")  # part of a database beside them, not finished, or empty
 
 
 class BackupError(MurmureError):
@@ -104,7 +104,7 @@ def _others(data_dir: Path) -> list[Path]:
 
 
 def _remains(path: Path) -> bool:
-    return path.name.endswith(_FOLLOWING)
+    return path.name.endswith(_REMAINS)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -65,6 +65,8 @@ def test_a_backup_holds_the_whole_centre(centre: Any, disk: Path) -> None:
     Claims(centre.config.data_dir).close()
     (centre.config.data_dir / "more").mkdir()
     (centre.config.data_dir / "more" / "list.pem").write_text("x")
+    for left in ("mirror.lock", ".half.db.new", "archive.db.before-v9"):
+        (centre.config.data_dir / left).write_text("")
     made = back_up(centre.config, disk, NOW, keep=3)
     assert made == Backup(disk / "20261124T030000Z", 8, centre.archive.head())
     names = {"archive.db", "backup.json", "keys/centre.key", "keys/claims.db", "keys/more/list.pem"}
