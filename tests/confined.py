@@ -3,6 +3,7 @@
 `confined.py silent COMMAND…`: no socket but AF_UNIX (any other kills), no memory both writable and executable, no
 question about the clock, as in murmure-sense.service; and where the user may make one in a network namespace without an
 interface.
+`confined.py firm COMMAND…`: the same, but any socket: what a service with a network has left.
 `confined.py blind [-r PATH…] [-w PATH…] [-l PATH…] -- COMMAND…`: no file or device but those below the paths, by
 Landlock; what is below the last ones may be listed and not opened.
 
@@ -47,16 +48,18 @@ def demand(result: int, what: str) -> int:
     return result
 
 
-def silence() -> None:
-    """Leaves the network, then loads the filter."""
-    libc.unshare(CLONE_NEWNET)  # an ordinary user may not; the filter alone does it as well
+def filtered(network: bool) -> None:
+    """Loads the filter, having left the network if there is to be none."""
+    if not network:
+        libc.unshare(CLONE_NEWNET)  # an ordinary user may not; the filter alone does it as well
     program: list[tuple[int, int, int, int]] = [
         (LOAD, 0, 0, ARCH_AT), (EQUALS, 1, 0, AUDIT_ARCH), (RETURN, 0, 0, KILL),
         (LOAD, 0, 0, NUMBER_AT),
-        (EQUALS, 0, 4, SOCKET), (LOAD, 0, 0, ARG0_AT), (EQUALS, 0, 1, AF_UNIX),
-        (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, KILL),
         (EQUALS, 0, 1, IO_URING_SETUP), (RETURN, 0, 0, KILL),
     ]  # fmt: skip
+    if not network:
+        program += [(EQUALS, 0, 4, SOCKET), (LOAD, 0, 0, ARG0_AT), (EQUALS, 0, 1, AF_UNIX)]
+        program += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, KILL)]
     for number in REFUSED:
         program += [(EQUALS, 0, 1, number), (RETURN, 0, 0, EPERM)]
     for number in (MPROTECT, PKEY_MPROTECT):
@@ -90,8 +93,8 @@ def blind(readable: list[Path], writable: list[Path], listed: list[Path]) -> Non
 
 
 def main() -> None:
-    if sys.argv[1] == "silent":
-        silence()
+    if sys.argv[1] in ("silent", "firm"):
+        filtered(network=sys.argv[1] == "firm")
         command = sys.argv[2:]
     else:
         split = sys.argv.index("--")

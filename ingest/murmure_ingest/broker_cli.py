@@ -64,7 +64,7 @@ def _init(args: argparse.Namespace) -> int:
         workers=args.workers,
         user=args.user,
     )
-    program = str(Path(sys.argv[0]).resolve())
+    program = str(Path(sys.argv[0]).absolute())  # not resolved: a link that an upgrade moves stays a link in the units
     try:
         revoked = revoked_in(config)
     except MurmureError as error:

@@ -778,19 +778,3 @@ def test_an_influxdb_of_yours_takes_the_mirror(town: Town) -> None:
         for record in table.records
     }
     assert found == town.expected(MIDNIGHT_S + DAY_S)
-
-
-@pytest.mark.systemd
-def test_the_unit_is_closed_and_keeps_the_keys_out_of_its_sight() -> None:
-    """systemd's own score is at most 1.5, every line is understood, and no key of the centre can be read."""
-    unit = Path(__file__).parents[2] / "ingest" / "systemd" / "murmure-mirror.service"
-    done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (exposure,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
-    assert 0 < float(exposure) <= 1.5
-    hidden = re.findall(r"^InaccessiblePaths=-/var/lib/murmure-centre/(\S+)$", unit.read_text(), re.MULTILINE)
-    assert set(hidden) >= {"centre.key", "authority.key", "enrolment.key", "claims.db"}
