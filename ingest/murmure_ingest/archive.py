@@ -172,6 +172,7 @@ class _Remembered:
     standings: dict[str, _Standing] = field(default_factory=dict)
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
     newest: tuple[int, bytes] | None = None  # id and head of the message that was filed last
+    signs: tuple[Any, ...] | None = None  # whatever else there is that judges a message, when others wrote last
 
 
 _MESSAGE_COLUMNS = (
@@ -277,9 +278,7 @@ class Archive:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._writing = True
-                mark = self.change_mark()  # nobody else can write from here on
-                if mark != self._mark or len(self._remembered.standings) > _STANDINGS_KEPT:
-                    self._mark, self._remembered = mark, _Remembered()
+                self._recall()  # nobody else can write from here on
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
@@ -290,6 +289,28 @@ class Archive:
                 raise
             finally:
                 self._writing = False
+
+    def _recall(self) -> None:
+        """Forgets of what is remembered what others may have changed since."""
+        known = self._remembered
+        mark = self.change_mark()
+        if mark == self._mark and len(known.standings) <= _STANDINGS_KEPT:
+            return
+        self._mark = mark
+        if known.newest is None or len(known.standings) > _STANDINGS_KEPT:
+            self._remembered = _Remembered()
+            return
+        signs = self._row(
+            "SELECT (SELECT max(id) FROM enrolments), (SELECT max(id) FROM conflicts), "
+            "(SELECT count(*) FROM amendments)"
+        )
+        if signs != known.signs:
+            self._remembered = _Remembered(signs=signs)
+            return
+        # A centre beside this one has filed what its own gateways said.
+        for (gateway,) in self._rows("SELECT DISTINCT gateway FROM messages WHERE id > ?", known.newest[0]):
+            known.standings.pop(gateway, None)
+        known.newest = None
 
     def change_mark(self) -> int:
         """Returns a number that changes whenever another process has committed to the file."""

@@ -1,0 +1,120 @@
+"""What keeps the centre fast, said without a clock: few statements a message, signatures before the transaction and in
+several threads, one receipt for many messages; and what it remembers is never older than the file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure_ingest import signatures
+from murmure_ingest.archive import Archive, ArchiveError
+from murmure_ingest.intake import Duplicate, Intake, Stored, open_sealed
+from murmure_ingest.openers import Openers
+from murmure_ingest.rules import RuleBook
+
+GATEWAYS, QUARTERS = 10, 24
+
+
+def city(centre: Any, count: int = GATEWAYS) -> list[tuple[str, bytes]]:
+    """What some gateways said, as it comes: each quarter-hour of all, then the next."""
+    histories = [centre.gateway(f"gw-{n}", f"site-{n}", f"q{n % 2}").history(QUARTERS) for n in range(count)]
+    return [history[quarter] for quarter in range(QUARTERS) for history in histories]
+
+
+class Counting(sqlite3.Connection):
+    """Counts what is asked of SQLite, by the first word; many rows in one call are one."""
+
+    calls: Counter[str]
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        self.calls[statement.split(None, 1)[0]] += 1
+        return super().execute(statement, *values)
+
+    def executemany(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        self.calls["many"] += 1
+        return super().executemany(statement, *values)
+
+
+def test_a_batch_is_one_commit_of_few_statements(centre: Any) -> None:
+    """Each node's place is looked at, and all rows of a table go in together: nothing else is asked for a message."""
+    arrivals = city(centre)
+    half = len(arrivals) // 2
+    db = sqlite3.connect(centre.config.archive, isolation_level=None, factory=Counting)
+    assert isinstance(db, Counting)
+    db.calls = Counter()
+    archive = Archive(centre.config.archive, db)
+    archive._prepare(read_only=False)
+    intake = Intake(archive, RuleBook(archive))
+    intake.accept_many(arrivals[:half])
+    opened = [open_sealed(arrival, intake.keys_of) for arrival in arrivals[half:]]
+    db.calls.clear()
+    words = intake.file(arrivals[half:], opened)
+    assert all(isinstance(word, Stored) for word in words)
+    nodes = sum(word.nodes for word in words if isinstance(word, Stored))
+    assert (db.calls["BEGIN"], db.calls["COMMIT"]) == (1, 1)
+    assert db.calls["SELECT"] == nodes
+    assert db.calls.total() <= nodes + 10
+    archive.close()
+
+
+def test_signatures_are_checked_before_the_transaction_and_side_by_side(
+    centre: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads are in the check at the same time, and whoever files checks nothing again."""
+    arrivals = city(centre, 2)
+    together, threads = threading.Barrier(2, timeout=20), set[str]()
+
+    def check(public: bytes, signature: bytes, signed: bytes) -> None:
+        if len(threads) < 2:
+            together.wait()  # one thread alone would wait here until the test fails
+        threads.add(threading.current_thread().name)
+        real(public, signature, signed)
+
+    real = signatures.check
+    monkeypatch.setattr(signatures, "check", check)
+    openers = Openers(2)
+    openers.keys = {line.gateway: line.record_key for line in centre.archive.enrolments()}
+    halves = [openers.submit(arrivals[::2]), openers.submit(arrivals[1::2])]
+    opened = [one for pair in zip(*(half.result(20) for half in halves), strict=True) for one in pair]
+    openers.stop()
+    assert len(threads) == 2
+    monkeypatch.setattr(signatures, "check", lambda *_: pytest.fail("a signature was checked while filing"))
+    assert all(isinstance(word, Stored) for word in centre.intake.file(arrivals, opened))
+
+
+def test_what_is_remembered_is_not_older_than_the_file(tmp_path: Path, make_centre: Callable[..., Any]) -> None:
+    """Two centres on one archive, message by message in turn: each knows at once what the other has filed."""
+    centre = make_centre(tmp_path)
+    other = Archive.open(centre.config.archive)
+    intakes = [centre.intake, Intake(other, RuleBook(other))]
+    arrivals = city(centre, 4)
+    for number, arrival in enumerate(arrivals):
+        turn = number % 3 % 2  # neither in step with the gateways nor with the quarters
+        assert isinstance(intakes[turn].accept(*arrival), Stored)
+        assert isinstance(intakes[1 - turn].accept(*arrival), Duplicate)
+    one, two = (list(archive.messages()) for archive in (centre.archive, other))
+    assert one == two
+    assert len(one) == len(arrivals)
+    for line in centre.archive.enrolments():
+        assert centre.archive.totals(line.gateway) == other.totals(line.gateway)
+        assert centre.archive.totals(line.gateway).settled_seq == QUARTERS
+    other.close()
+    centre.archive.close()
+
+
+def test_a_failed_commit_leaves_nothing_remembered(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rollback the same messages are new again, and are filed as if they had not been seen."""
+    arrivals = city(centre, 2)
+    centre.intake.accept_many(arrivals[:10])
+    opened = [open_sealed(arrival, centre.intake.keys_of) for arrival in arrivals[10:]]
+    with pytest.raises(ArchiveError), centre.archive.transaction():
+        centre.intake.judge(opened)
+        raise sqlite3.OperationalError("a plug is pulled")
+    words = centre.intake.file(arrivals[10:], opened)
+    assert all(isinstance(word, Stored) for word in words)
+    assert centre.archive.counts()["messages"] == len(arrivals)
