@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 import pytest
 from murmure_ingest.certificates import Authority, new_private_key
 from murmure_ingest.config import MirrorConfig, OperationsConfig
+from murmure_ingest.intake import REASONS
 from murmure_ingest.meter import Meter
 from murmure_ingest.metrics import metrics_open
 from murmure_privacy import wire
@@ -264,6 +265,12 @@ def test_rules_read_what_is_served(centre: Any) -> None:
     page = (RULES.parents[2] / "docs" / "metrics.md").read_text("utf-8")
     named = set(re.findall(r"\bmurmure_[a-z_]+[a-z]\b", "\n".join(re.findall(r"expr: (.*)", RULES.read_text("utf-8")))))
     assert named and [name for name in sorted(named) if f"`{name}`" not in page] == []
+
+
+def test_every_refusal_is_watched_by_one_rule() -> None:
+    """A reason that intake learns has its rule; only a report that comes twice wakes nobody."""
+    sets = re.findall(r'reason=~?"([a-z_|]+)"', RULES.read_text("utf-8"))
+    assert sorted(reason for one in sets for reason in one.split("|")) == sorted(set(REASONS) - {"stale_health"})
 
 
 def test_every_alert_says_what_to_do_in_both_languages() -> None:
