@@ -310,7 +310,7 @@ class _Told:
             *place,
             Cell(say(f"operations.state_{state}"), "trouble" if state in ("silent", "quarantined") else ""),
             Cell(heard, "trouble" if silence_s and not revoked else ""),
-            Cell(say.number(health.outbox_depth) if health else "–", "trouble" if old_outbox(one) else ""),
+            Cell(self._outbox(one), "trouble" if old_outbox(one) and not revoked else ""),
             Cell(ports or "–", "trouble words" if _bad_ports(one) and not revoked else "words"),
             Cell(
                 say(f"operations.clock_{health.clock}") if health else "–",
@@ -319,6 +319,14 @@ class _Told:
             Cell(say.number(one.settled_seq)),
             Cell(say.number(one.missing), "trouble" if one.missing and not revoked else ""),
         )
+
+    def _outbox(self, one: GatewayState) -> str:
+        if one.health is None:
+            return "–"
+        number = self.say.number(one.health.outbox_depth)
+        if not one.health.outbox_depth or one.outbox_age_s is None:
+            return number
+        return self.say("operations.waits", number=number, age=self._age(one.outbox_age_s))
 
     def _streams(self, streams: Sequence[StreamState]) -> Table:
         say = self.say

@@ -150,6 +150,7 @@ def test_the_fleet_is_told_gateway_by_gateway(drawn: Path) -> None:
     assert [name for name, _ in rows] == ["gw-alley", "gw-station", "gw-plaza", "gw-old"]
     cells = {name: re.sub(r"<[^>]+>", "|", row) for name, row in rows}
     assert "en quarantaine" in cells["gw-alley"] and "silencieuse" in cells["gw-station"]
+    assert "12, de 2\u00a0h au plus" in cells["gw-station"].replace("2 h", "2\u00a0h")
     assert "en service" in cells["gw-plaza"] and "révoquée" in cells["gw-old"]
     assert 'class="trouble"' not in dict(rows)["gw-plaza"] + dict(rows)["gw-old"]
     assert "il y a 0\u00a0min" in cells["gw-plaza"].replace(" min", "\u00a0min")
