@@ -19,8 +19,7 @@ pytestmark = pytest.mark.strace
 MESSAGES = 4
 _PROCESS = """
 import argparse, os, sys
-from contextlib import contextmanager
-from murmure_ingest import cli
+from murmure_ingest import archive, cli
 from murmure_ingest.archive import Archive
 {sabotage}
 print(os.getpid(), flush=True)
@@ -29,15 +28,23 @@ cli.register(parser.add_subparsers())
 args = parser.parse_args(sys.argv[1:])
 sys.exit(args.handler(args))
 """
-# Broken on purpose: the words are given inside a transaction that ends with the next one.
+# Broken on purpose: what is committed is committed when the next transaction begins.
 LATE = """
-@contextmanager
-def late(self):
-    if self._db.in_transaction:
-        self._db.execute("COMMIT")
-    self._db.execute("BEGIN IMMEDIATE")
-    yield
-Archive.transaction = late
+connect = archive._connect
+class Late:
+    def __init__(self, db):
+        self._db, self._owes = db, False
+    def execute(self, sql, *values):
+        if sql == "COMMIT":
+            self._owes = True
+            return None
+        if self._owes and sql.startswith("BEGIN"):
+            self._owes = False
+            self._db.execute("COMMIT")
+        return self._db.execute(sql, *values)
+    def __getattr__(self, name):
+        return getattr(self._db, name)
+archive._connect = lambda *where: Late(connect(*where))
 """
 # Broken on purpose: the commit is made, and nobody waits for the disk.
 UNSYNCED = """
