@@ -7,13 +7,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from murmure_ingest.embedded_broker import free_port
 from murmure_privacy.window import QUARTER_S
 
-from . import drains, fleet
-from .broker import mosquitto, preload, reserve
+from . import day, drains, fleet, queries, stages
+from .broker import certify, mosquitto, preload, reserve
 from .drains import Drained
 
 ROUNDS = 5
@@ -82,18 +83,104 @@ def measure(load: fleet.Load, laid_out: Path, rounds: int, names: dict[str, tupl
         )
 
 
+def workers(gateways: list[fleet.Gateway], load: fleet.Load, laid_out: Path, rounds: int) -> None:
+    """Prints what two centres that share the quartiers do, beside one that hears all of them."""
+    names = [f"quartier-{number}" for number in range(fleet.QUARTIERS)]
+    halves: dict[str, Sequence[str]] = {"worker-1": names[::2], "worker-2": names[1::2]}
+    cases: dict[str, tuple[dict[str, Sequence[str]], bool]] = {
+        "one": ({"worker": names}, True),
+        "two on one archive": (halves, True),
+        "two, an archive each": (halves, False),
+    }
+    found: dict[str, list[Drained]] = {name: [] for name in cases}
+    for number in range(rounds):
+        for name, (shares, one_archive) in cases.items():
+            with tempfile.TemporaryDirectory() as folder, mosquitto(Path(folder)) as port:
+                for session, quartiers in shares.items():
+                    kinds = ("release", "health")
+                    reserve(port, session, [f"murmure/v1/{one}/+/{kind}" for one in quartiers for kind in kinds])
+                preload(port, load.arrivals)
+                found[name].append(
+                    drains.several(port, load, laid_out, Path(folder) / "run", shares, one_archive=one_archive)
+                )
+            say(f"round {number + 1}, {name}: {found[name][-1].messages_per_s:.0f} messages a second")
+    ones = [run.messages_per_s for run in found["one"]]
+    for name, runs in found.items():
+        ratio = statistics.median(run.messages_per_s / one for run, one in zip(runs, ones, strict=True))
+        rate = statistics.median(run.messages_per_s for run in runs)
+        cpu_us = 1e6 * statistics.median(run.cpu_s / run.messages for run in runs)
+        print(f"  {name:22} {rate:8.0f} messages a second, {ratio:.2f} of one; {cpu_us:.0f} us of CPU a message")
+
+
+def tls(load: fleet.Load, laid_out: Path, rounds: int) -> None:
+    """Prints what an encrypted line costs `mosquitto_sub` and the centre."""
+    found: dict[str, list[Drained]] = {}
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            certify(folder)
+            files = "".join(f'{key} = "{folder}/{file}"\n' for key, file in _FILES.items())
+            runs: dict[str, Callable[[int, int], Drained]] = {
+                "mosquitto_sub": lambda port, _: drains.limit(port, "drain", load),
+                "mosquitto_sub, TLS": lambda _, port, folder=folder: drains.limit(  # type: ignore[misc]
+                    port, "drain", load, ("--cafile", str(folder / "broker.crt"))
+                ),
+                "full": lambda port, _, folder=folder: drains.full(  # type: ignore[misc]
+                    port, load, laid_out, folder / "plain", session="drain"
+                ),
+                "full, TLS": lambda plain, port, folder=folder, files=files: drains.full(  # type: ignore[misc]
+                    port, load, laid_out, folder / "tls", session="drain", extra=files, watched=plain
+                ),
+            }
+            for what, run in runs.items():
+                tls_port = free_port()
+                with mosquitto(folder, tls_port) as port:
+                    reserve(port, "drain")
+                    preload(port, load.arrivals)
+                    found.setdefault(what, []).append(run(port, tls_port))
+                say(f"round {number + 1}, {what}: {found[what][-1].messages_per_s:.0f} messages a second")
+    for what, drained in found.items():
+        plain = found[what.removesuffix(", TLS")]
+        ratio = statistics.median(a.messages_per_s / b.messages_per_s for a, b in zip(drained, plain, strict=True))
+        rate = statistics.median(run.messages_per_s for run in drained)
+        print(f"  {what:20} {rate:8.0f} messages a second, {ratio:.2f} of the plain line")
+
+
+_FILES = {"authority": "broker.crt", "certificate": "broker.crt", "key": "broker.key"}
+_PARTS = ("drain", "stages", "workers", "tls", "queries", "day")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--gateways", type=int, default=GATEWAYS)
+    parser.add_argument("--only", choices=_PARTS, action="append", help="may be given several times; all without it")
     args = parser.parse_args()
-    say(f"sealing {args.messages} messages of {args.gateways} gateways, twice")
+    only = args.only or _PARTS
+    say(f"sealing {args.messages} messages of {args.gateways} gateways")
     gateways = fleet.fleet(args.gateways)
     with tempfile.TemporaryDirectory() as name:
         laid_out = Path(name) / "centre"
         fleet.lay_out(laid_out, gateways)
         mixed = fleet.Sealer(gateways).load(args.messages, MORNING_S)
+        if "stages" in only:
+            print("where a message's time goes, the real mix, one thread")
+            print(stages.table(stages.stages(gateways, mixed)))
+        if "workers" in only:
+            print("two workers that share quartiers")
+            workers(gateways, mixed, laid_out, args.rounds)
+        if "tls" in only:
+            print("an encrypted line")
+            tls(mixed, laid_out, args.rounds)
+        if "day" in only:
+            say(f"a day of {args.gateways} gateways")
+            print(f"a day of {args.gateways} gateways: {day.play(gateways, Path(name) / 'day-of')}")
+        if "queries" in only:
+            say("ten million nodes")
+            print(queries.ask(gateways))
+        if "drain" not in only:
+            return
         single = fleet.Sealer(gateways, one_node=True).load(args.messages, MORNING_S)
         cases: list[tuple[str, fleet.Load, dict[str, tuple[str, ...]]]] = [
             ("the real mix", mixed, {"full": (), "unsigned": ("--unsigned",)}),

@@ -7,6 +7,7 @@ clock runs from its connection.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +52,25 @@ class Drained:
         return self.nodes / self.seconds
 
 
-def limit(port: int, session: str, load: Load) -> Drained:
+def limit(port: int, session: str, load: Load, options: Sequence[str] = ()) -> Drained:
     """Drains the queue of a session with `mosquitto_sub > /dev/null`."""
-    command = ["mosquitto_sub", "-p", str(port), "-i", session, "-c", "-q", "1", "-t", RELEASES, "-V", "5"]
-    command += ["-x", str(EXPIRY_S), "-C", str(len(load.arrivals))]
+    command = [
+        "mosquitto_sub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-i",
+        session,
+        "-c",
+        "-q",
+        "1",
+        "-t",
+        RELEASES,
+        "-V",
+        "5",
+    ]
+    command += ["-x", str(EXPIRY_S), "-C", str(len(load.arrivals)), *options]
     began_cpu_s, began_s = os.times().children_user + os.times().children_system, time.monotonic()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=PATIENCE_S)
     seconds = time.monotonic() - began_s
@@ -62,10 +78,11 @@ def limit(port: int, session: str, load: Load) -> Drained:
     return Drained(seconds, len(load.arrivals), load.nodes, cpu_s)
 
 
-def settings(folder: Path, laid_out: Path, port: int, *, session: str, extra: str = "") -> Path:
-    """Returns the settings of a fresh centre in `folder`: a copy of the one that was laid out."""
-    shutil.copytree(laid_out, folder / "centre")
-    path = folder / "ingest.toml"
+def settings(folder: Path, laid_out: Path, port: int, session: str, extra: str = "") -> Path:
+    """Returns the settings of a centre on `folder/centre`, a copy of the one that was laid out."""
+    if not (folder / "centre").exists():
+        shutil.copytree(laid_out, folder / "centre")
+    path = folder / f"{session}.toml"
     path.write_text(f'data_dir = "centre"\n[broker]\nport = {port}\nclient_id = "{session}"\n{extra}')
     return path
 
@@ -128,16 +145,45 @@ class Receipts:
 
 
 def full(
-    port: int, load: Load, laid_out: Path, folder: Path, options: Sequence[str] = (), session: str = "murmure-ingest"
+    port: int,
+    load: Load,
+    laid_out: Path,
+    folder: Path,
+    options: Sequence[str] = (),
+    session: str = "murmure-ingest",
+    extra: str = "",
+    watched: int = 0,
 ) -> Drained:
     """Drains the queue of a session with one centre."""
     folder.mkdir()
-    receipts = Receipts(port)
-    config = settings(folder, laid_out, port, session=session)
+    receipts = Receipts(watched or port)
+    config = settings(folder, laid_out, port, session, extra)
     with centre(config, *options) as (process, began_s):
         started_cpu_s = _cpu_s(process.pid)
         done_s = receipts.wait(load.last_seq, [folder / "centre" / "archive.db"])
         cpu_s = _cpu_s(process.pid) - started_cpu_s
+    receipts.close()
+    return Drained(done_s - began_s, len(load.arrivals), load.nodes, cpu_s, receipts.count)
+
+
+def several(
+    port: int, load: Load, laid_out: Path, folder: Path, shares: dict[str, Sequence[str]], *, one_archive: bool
+) -> Drained:
+    """Drains the queues of several sessions, each with a centre that hears its share of the quartiers."""
+    folder.mkdir()
+    receipts = Receipts(port)
+    homes = {session: folder if one_archive else folder / session for session in shares}
+    with ExitStack() as stack:
+        began_s, pids = 0.0, []
+        for session, quartiers in shares.items():
+            homes[session].mkdir(exist_ok=True)
+            config = settings(homes[session], laid_out, port, session, f"quartiers = {json.dumps(list(quartiers))}\n")
+            process, connected_s = stack.enter_context(centre(config))
+            began_s = began_s or connected_s
+            pids.append(process.pid)
+        archives = sorted({home / "centre" / "archive.db" for home in homes.values()})
+        done_s = receipts.wait(load.last_seq, archives)
+        cpu_s = sum(map(_cpu_s, pids))
     receipts.close()
     return Drained(done_s - began_s, len(load.arrivals), load.nodes, cpu_s, receipts.count)
 

@@ -8,6 +8,7 @@ on the way.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -131,15 +132,19 @@ class Sealer:
         self._seq = dict.fromkeys((gateway.name for gateway in gateways), 0)
         self._previous = dict.fromkeys(self._seq, wire.FIRST_PREVIOUS)
 
-    def closing(self, closing_s: int) -> tuple[list[tuple[str, bytes]], int]:
-        """Returns the (topic, payload) pairs of one closing instant, and how many nodes they carry."""
-        arrivals, nodes = [], 0
+    def messages(self, closing_s: int) -> Iterator[tuple[Message, bytes]]:
+        """Yields what is said at one closing instant, and its sealed bytes."""
         for gateway in self._gateways:
             due = outcomes(gateway.plan, self._calendar, closing_s)
-            nodes += len(due)
             for part in [(outcome,) for outcome in due] if self._one_node else [due]:
-                arrivals.append((gateway.topic, self._seal(gateway, closing_s, part)))
-        return arrivals, nodes
+                yield self._seal(gateway, closing_s, part)
+
+    def closing(self, closing_s: int) -> tuple[list[tuple[str, bytes]], int]:
+        """Returns the (topic, payload) pairs of one closing instant, and how many nodes they carry."""
+        said = list(self.messages(closing_s))
+        topics = {gateway.name: gateway.topic for gateway in self._gateways}
+        nodes = sum(len(message.outcomes) for message, _ in said)
+        return [(topics[message.gateway], sealed) for message, sealed in said], nodes
 
     def load(self, messages: int, first_s: int) -> Load:
         """Returns at least `messages` messages of whole closing instants, the first at `first_s`."""
@@ -152,7 +157,7 @@ class Sealer:
             closing_s += QUARTER_S
         return Load(arrivals, nodes, dict(self._seq))
 
-    def _seal(self, gateway: Gateway, closing_s: int, due: tuple[Outcome, ...]) -> bytes:
+    def _seal(self, gateway: Gateway, closing_s: int, due: tuple[Outcome, ...]) -> tuple[Message, bytes]:
         name = gateway.name
         self._seq[name] += 1
         message = Message(
@@ -167,4 +172,4 @@ class Sealer:
         )
         sealed = wire.seal_message(message, gateway.secret)
         self._previous[name] = wire.digest(sealed)
-        return sealed
+        return message, sealed

@@ -29,6 +29,11 @@ def _packet(head: int, body: bytes) -> bytes:
     return bytes([head]) + _length(len(body)) + body
 
 
+def publish_packet(topic: str, number: int, payload: bytes) -> bytes:
+    """Returns a PUBLISH at QoS 1."""
+    return _packet(0x32, _text(topic) + number.to_bytes(2, "big") + b"\x00" + payload)
+
+
 def packets(buffer: bytearray) -> Iterator[tuple[int, memoryview]]:
     """Yields (first byte, body) of each whole packet, and leaves the rest in the buffer."""
     at, size = 0, len(buffer)
@@ -78,10 +83,7 @@ class Client:
         for at in range(0, len(arrivals), window):
             part = arrivals[at : at + window]
             self._socket.sendall(
-                b"".join(
-                    _packet(0x32, _text(topic) + (1 + number).to_bytes(2, "big") + b"\x00" + payload)
-                    for number, (topic, payload) in enumerate(part)
-                )
+                b"".join(publish_packet(topic, 1 + number, payload) for number, (topic, payload) in enumerate(part))
             )
             waiting = len(part)
             while waiting:
