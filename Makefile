@@ -7,7 +7,7 @@ CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard ben
 DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd
 PYTEST := $(BIN)/pytest --durations=15
 
-.PHONY: help install packages demo lint test test-long campaign mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle grafana lock clean
+.PHONY: help install packages demo lint test test-long campaign campaign-ingest mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle grafana lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -38,6 +38,9 @@ test-long: $(STAMP) packages ## the tests that take minutes
 campaign: $(STAMP) packages ## the long tests at full size and a million inputs a driver, for hours
 	MURMURE_CAMPAIGN=1 $(PYTEST) -m long $(ARGS)
 	$(BIN)/python tests/edge/fuzz_drivers.py --runs 1000000
+
+campaign-ingest: $(STAMP) packages ## broker, centre, mirror and database killed 500 times under load
+	MURMURE_CAMPAIGN=1 $(PYTEST) -s -m long tests/end_to_end/test_ingest_kills.py $(ARGS)
 
 mutants: $(STAMP) ## small faults in the privacy kernel, each of which a test must notice; ARGS="--sample 100"
 	$(BIN)/python tests/mutants.py --page docs/mutants.md $(ARGS)
