@@ -28,6 +28,7 @@ AHEAD_S = 900
 
 SPENDING_S = 600
 CAP_S = 6 * 3600
+_POLICIES_KEPT = 10_000
 
 State = Literal["active", "quarantined", "revoked"]
 
@@ -98,7 +99,7 @@ class Watch:
     def __init__(self, archive: Archive, spendings: int | None = None, caps: int | None = None) -> None:
         self._archive, self._spendings, self._most_caps = archive, spendings, caps
         self._health: dict[str, tuple[bytes, Health | None]] = {}
-        self._policy = lru_cache(maxsize=None)(self._parsed)
+        self._policy = lru_cache(maxsize=_POLICIES_KEPT)(self._parsed)
         self._calendar = lru_cache(maxsize=None)(Calendar)
         self._spent: dict[str, tuple[int, int]] = {}
         self._caps: dict[str, tuple[int, float]] = {}

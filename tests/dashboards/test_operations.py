@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -300,6 +302,29 @@ def test_an_archive_that_goes_away_is_said_once(
             time.sleep(0.05)
     assert len(calls) > 5
     assert said == ["the operators' page stays as it was: the disk is away"]
+
+
+def test_the_command_serves_the_page_until_stopped(fleet: Path, tmp_path: Path) -> None:
+    """It says where, answers there, and ends with 0; what is contradictory is one line and 2, a public place 1."""
+    city_toml = str(Path(__file__).parent / "city.toml")
+    words = ["site", "operations", "--archive", str(fleet), "--city", city_toml, "--out", str(tmp_path / "o")]
+    command = [sys.executable, "-m", "murmure.cli", *words]
+    with subprocess.Popen([*command, "--serve", "--port", "0"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        where = process.stdout.readline().strip()
+        with urllib.request.urlopen(where, timeout=30) as answer:
+            page = answer.read().decode()
+        process.terminate()
+        assert process.wait(30) == 0
+    assert where.endswith("/exploitation/") and "gw-station" in page
+    (tmp_path / "donnees").mkdir()
+    (tmp_path / "index.html").touch()
+    for more, status, told in (
+        (["--serve", "--now", "2026-11-21T14:15:00Z"], 2, "murmure: site operations: --now:"),
+        ([], 1, "is the public site"),
+    ):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr.count("\n")) == (status, 1) and told in done.stderr
 
 
 @pytest.fixture(scope="session")
