@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from murmure_dashboards import opendata
@@ -39,6 +40,7 @@ MIDNIGHT_S = parse_utc("2026-11-01T23:00:00Z")  # in Paris; VictoriaMetrics take
 DAY_S, QUARTER_S = 86_400, 900
 PARIS = Calendar("Europe/Paris")
 MEASUREMENTS = {"footfall": "murmure_footfall", "noise": "murmure_noise", "pm2_5": "murmure_air"}
+GRAFANA = Path(__file__).resolve().parents[2] / "dashboards" / "grafana"
 FIELDS = ("value", "sigma", "estimate", "ci95_low", "ci95_high")
 NOISE = """
 [[stream]]
@@ -167,6 +169,54 @@ def test_the_mirror_holds_the_open_data_sample_by_sample(town: Town, victoria: A
         town.file(town.sealed(66, 126))
         caught_up(mirror)
     assert victoria.samples() == town.expected(MIDNIGHT_S + 2 * DAY_S)
+
+
+@pytest.mark.victoria
+def test_grafana_finds_every_figure_of_a_finished_day(town: Town, victoria: Any, database: Database) -> None:
+    """Each query of the committed dashboard, asked as Grafana asks it, finds one sample a node, and the estimate lies
+    in its band; the variables offer what is there."""
+    town.file(town.sealed(96))
+    with town.mirror(database) as mirror:
+        caught_up(mirror)
+    victoria.get("/internal/force_flush")
+    board = json.loads((GRAFANA / "figures.en.json").read_text("utf-8"))
+    asked = {panel["title"]: [query["expr"] for query in panel["targets"]] for panel in board["panels"]}
+    indicators = {"footfall": "crossings", "noise": "level_db_mean", "air": "pm2_5_ug_m3"}
+    streams = {"footfall": "plaza/footfall", "noise": "plaza/noise", "air": "plaza/pm2_5"}
+    for measurement, indicator in indicators.items():
+        found = {
+            title: [
+                ranged(victoria, filled(query, streams[measurement], indicator), MIDNIGHT_S, MIDNIGHT_S + DAY_S)
+                for query in queries
+            ]
+            for title, queries in asked.items()
+            if title.startswith(measurement)
+        }
+        assert len(found) == 2  # the graph and the table beside it
+        for high, low, estimate, value in found.values():
+            assert high.keys() == low.keys() == estimate.keys() and len(estimate) == 24
+            assert all(low[at] <= estimate[at] <= high[at] for at in estimate)
+            assert value.keys() == estimate.keys()
+    offered = json.loads(victoria.get("/api/v1/label/stream/values"))["data"]
+    assert sorted(offered) == [
+        f"{site}/{name}" for site in ("plaza", "quai") for name in ("footfall", "noise", "pm2_5")
+    ]
+
+
+def filled(query: str, stream: str, indicator: str) -> str:
+    chosen = {"$stream": stream, "$node": "1h", "$indicator": indicator, "$__interval": "15m"}
+    for name, text in chosen.items():
+        query = query.replace(name, text)
+    assert "$" not in query
+    return query
+
+
+def ranged(victoria: Any, query: str, start_s: int, end_s: int) -> dict[int, float]:
+    """Returns what a graph would draw: value by instant."""
+    words = urlencode({"query": query, "start": start_s, "end": end_s - 1, "step": 900})
+    series = json.loads(victoria.get(f"/api/v1/query_range?{words}"))["data"]["result"]
+    assert len(series) <= 1
+    return {int(at): float(value) for each in series for at, value in each["values"]}
 
 
 @pytest.mark.victoria
