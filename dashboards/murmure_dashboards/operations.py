@@ -102,17 +102,25 @@ def kept_fresh(
     stop = threading.Event()
 
     def work() -> None:
-        archive = Archive.open(archive_path, read_only=True)  # of this thread
-        watch, said = Watch(archive), ""
+        archive, watch, opened, said = None, None, None, ""
         while not stop.wait(FRESH_S):
             try:
+                # What was opened at rest, without a centre at work, never changes for its reader; nor does a file that
+                # was put aside for a restored one.
+                present = archive_path.with_name(f"{archive_path.name}-wal").exists(), archive_path.stat().st_ino
+                if archive is None or watch is None or opened != present:
+                    if archive is not None:
+                        archive.close()
+                    archive = Archive.open(archive_path, read_only=True)  # of this thread
+                    watch, opened = Watch(archive), present
                 build(archive, watch, city, out, now())
                 said = ""
             except (MurmureError, OSError) as error:
                 if str(error) != said:
                     said = str(error)
                     say(f"the operators' page stays as it was: {error}")
-        archive.close()
+        if archive is not None:
+            archive.close()
 
     thread = threading.Thread(target=work, name="operations", daemon=True)
     thread.start()

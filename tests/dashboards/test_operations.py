@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -277,6 +278,26 @@ def test_it_is_kept_fresh_and_served(
             raise AssertionError("the page stood still")
         server.shutdown()
         thread.join()
+
+
+def test_a_restored_archive_is_followed(
+    fleet: Path, city: City, streets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file under the same name, as a restore leaves it, is what the next page is drawn from."""
+    monkeypatch.setattr(operations, "FRESH_S", 0.02)
+    here, empty = tmp_path / "archive.db", tmp_path / "empty.db"
+    shutil.copy(fleet, here)
+    Archive.open(empty).close()
+    index = tmp_path / "o" / INDEX / "index.html"
+    with kept_fresh(here, city, tmp_path / "o", lambda: streets.NOW_S, lambda _: None):
+        assert "gw-station" in index.read_text("utf-8")
+        time.sleep(0.5)  # the thread has the first file open by now, or opens the second one at once
+        empty.replace(here)
+        for _ in range(400):
+            if "gw-station" not in index.read_text("utf-8"):
+                return
+            time.sleep(0.05)
+    raise AssertionError("the page is still drawn from the file that was put aside")
 
 
 def test_an_archive_that_goes_away_is_said_once(
