@@ -72,7 +72,10 @@ _WORDS_FR = {
     "high": "haut",
     "low": "bas",
     "as a table": "en tableau",
-    "The band holds the true figure 95 times in 100.": "La bande contient le vrai chiffre 95 fois sur 100.",
+    "The band holds the true figure 95 times in 100; it comes when the day (with weeks: the week) is over.": (
+        "La bande contient le vrai chiffre 95 fois sur 100 ; elle vient quand le jour (avec des semaines : la semaine) "
+        "est fini."
+    ),
     "footfall": "passages",
     "noise": "bruit",
     "air": "air",
@@ -194,7 +197,9 @@ def figures(say: Language) -> bd.Dashboard:
         ]
         title = say(measurement)
         graph = _graph(f"{title} ({say(unit)})", queries, "none")
-        graph.description(say("The band holds the true figure 95 times in 100.")).interval("15m").span_nulls(True)
+        graph.description(
+            say("The band holds the true figure 95 times in 100; it comes when the day (with weeks: the week) is over.")
+        ).interval("15m").span_nulls(True)
         _as_band(graph, say("high"), say("low"))
         made.with_panel(graph.span(_HALF))
         beside = _table(f"{title}, {say('as a table')}", queries, "none", instant=False)
