@@ -2,7 +2,7 @@
 
 paho's own thread reads the network, hands what arrives to the threads that open it (openers.py) and puts it on one
 queue; the thread that calls `run` judges, commits, acknowledges and answers. Receipts wait until nothing else does, at
-most two seconds: one then settles all that a gateway has sent meanwhile. An acknowledgement belongs to a connection:
+most five seconds: one then settles all that a gateway has sent meanwhile. An acknowledgement belongs to a connection:
 after a reconnection the broker delivers the unacknowledged again, the archive answers Duplicate, and what was queued
 from the old connection is not acknowledged on the new one.
 """
@@ -43,7 +43,7 @@ from murmure_ingest.store import Register, Store
 
 RELEASES = "murmure/v1/+/+/release"
 _WATCH_S = 1.0
-_RECEIPT_WAIT_S = 2.0
+_RECEIPT_WAIT_S = 5.0
 _RECEIPTS_A_TURN = 200
 _OPENED_TOGETHER = 25  # messages that one thread opens in one go: below, threads cost more than they bring
 _RETRY_FULL_S = 5.0

@@ -16,6 +16,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import cbor2
@@ -429,6 +430,11 @@ def _head(data: bytes, at: int, major: int) -> tuple[int, int]:
     return argument, at + 1 + width
 
 
+@lru_cache(maxsize=1 << 14)  # the same gateways speak of the same streams, all day
+def _name(text: bytes) -> str:
+    return _text(text.decode())
+
+
 def _string(data: bytes, at: int, major: int) -> tuple[bytes, int]:
     length, at = _head(data, at, major)
     return data[at : at + length], at + length
@@ -480,9 +486,9 @@ def _usual_message(data: bytes) -> Message:
     if at != len(data):
         raise ValueError
     return Message(
-        gateway=_text(gateway.decode()),
-        quartier=_text(quartier.decode()),
-        site=_text(site.decode()),
+        gateway=_name(gateway),
+        quartier=_name(quartier),
+        site=_name(site),
         boot=_int(boot, 0, _BIG),
         seq=_int(seq, 1, _BIG),
         previous=previous,
@@ -506,7 +512,7 @@ def _usual_group(data: bytes, at: int, before: bytes, policy: bytes, outcomes: l
     nodes, at = _head(data, at + 1, 4)
     name = quantity.decode()
     fixed = (QUANTITIES[name].name, _int(cadence_ms, 1, 3_600_000), (_int(low, 0, 100_000), _int(high, 0, 100_000)))
-    speaker = _text(stream.decode())
+    speaker = _name(stream)
     for _ in range(_int(nodes, 1, 128)):
         listed, level, start_w, start_s, end_w, end_s, covered_w, covered_s, present, status = _OUTCOME.unpack_from(
             data, at
