@@ -140,9 +140,12 @@ def _read_through(path: Path) -> tuple[int, bytes]:
 
 def _prune(folder: Path, keep: int) -> None:
     complete = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / MANIFEST).is_file())
-    cut_short = [path for path in folder.glob(".*.new") if _NAME.fullmatch(path.name[1:-4])]
-    for path in [*complete[:-keep], *cut_short]:
-        shutil.rmtree(path)
+    for path in complete[:-keep]:
+        # It loses its name first: one that is half removed is no backup.
+        path.rename(folder / f".{path.name}.new")
+    for path in folder.glob(".*.new"):
+        if _NAME.fullmatch(path.name[1:-4]):
+            shutil.rmtree(path)
 
 
 def newest(folder: Path) -> Path:

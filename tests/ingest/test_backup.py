@@ -102,6 +102,27 @@ def test_the_newest_are_kept(centre: Any, disk: Path) -> None:
         back_up(centre.config, disk, NOW + timedelta(days=4), keep=2)
 
 
+def test_a_removal_cut_short_leaves_no_half_backup(centre: Any, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old one loses its name before its files; what is left of it goes with the next backup."""
+    centre.gateway()
+    back_up(centre.config, disk, NOW, keep=1)
+    whole = shutil.rmtree
+
+    def cut_short(path: Path, *rest: Any, **named: Any) -> None:
+        if (path / "backup.json").exists():
+            (path / "archive.db").unlink()
+            raise KeyboardInterrupt
+        whole(path, *rest, **named)
+
+    monkeypatch.setattr(shutil, "rmtree", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(centre.config, disk, NOW + timedelta(days=1), keep=1)
+    assert [name for name in names_in(disk) if name[0] != "."] == ["20261125T030000Z"]
+    monkeypatch.undo()
+    back_up(centre.config, disk, NOW + timedelta(days=2), keep=1)
+    assert names_in(disk) == ["20261126T030000Z"]
+
+
 def test_a_damaged_archive_is_not_called_a_backup(centre: Any, disk: Path) -> None:
     """The copy is read through before it gets its name, and the older ones stay."""
     centre.intake.accept_many(centre.gateway().history(8))
