@@ -113,10 +113,9 @@ def _rotation(gateway: str, secret: bytes, keys: Keys, db: GatewayDb) -> Rotatio
 
 
 def _place(tls: Tls, keys: Keys, certificate: str) -> None:
-    """Puts the new TLS key and its certificate in place: in one rename where one file holds both, as enrolment writes
-    it. Where a hand has named two, a cut between them is mended by the same command again."""
-    if tls.key == tls.certificate:
-        write_private(tls.key, keys.tls_key_pem + certificate)
-        return
-    write_private(tls.key, keys.tls_key_pem)
-    write_private(tls.certificate, certificate, 0o644)
+    """Puts the new TLS key and its certificate in place: in one rename where one file holds both, as enrolment names
+    it; the other is a copy to give away. Where a hand has named two, a cut between them is mended by the same command.
+    """
+    write_private(tls.key, keys.tls_key_pem + certificate)
+    copy = tls.key.with_suffix(".crt") if tls.certificate == tls.key else tls.certificate
+    write_private(copy, certificate, 0o644)
