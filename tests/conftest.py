@@ -57,6 +57,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             )
     if item.get_closest_marker("debootstrap") and os.geteuid() != 0:
         lacking("debootstrap and chroot need root", "MURMURE_PACKAGES_REQUIRED")
+    if item.get_closest_marker("server") and os.geteuid() != 0:
+        lacking("a server of one's own needs root", "MURMURE_PACKAGES_REQUIRED")
 
 
 @pytest.fixture(scope="session")

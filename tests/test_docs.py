@@ -18,7 +18,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOT_OURS = {".git", ".venv", "demo", "dist", "node_modules", ".pytest_cache"}
 BLOCK = re.compile(r"^```(sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+HERE = re.compile(r"(<<'(\w+)'\n).*?^\2$", re.MULTILINE | re.DOTALL)  # what a command is given to read
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
+# A page for French towns and the same page in English.
+PAIRS = ["edge", "ingest"]
 # Who reads an example file; its keys are the fields of the dataclasses there.
 CONFIGURED = {
     "edge/gateway.example.toml": "murmure_edge.config",
@@ -51,22 +54,29 @@ def name(path: Path) -> str:
 
 
 def commands_on(page: Path) -> Iterator[list[str]]:
-    """Yields the words of each command line in a page's sh and console blocks, up to a pipe or the next command."""
+    """Yields the words of each command line in a page's sh and console blocks, up to a pipe or the next command.
+
+    `murmure-centre` is `murmure`, as the archive's user.
+    """
     for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in HERE.sub(r"\1", block).replace("\\\n", " ").splitlines():
             if language == "console" and not line.startswith("$ "):
                 continue  # what the command printed
             lexer = shlex.shlex(line.strip().removeprefix("$ "), posix=True, punctuation_chars="|&;<>")
             lexer.whitespace_split = True
             words: list[str] = []
+            file_follows = False
             for word in [*lexer, ";"]:
-                if word[0] not in "|&;<>":
+                if file_follows or word[0] in "<>":
+                    file_follows = word[0] in "<>"
+                    continue
+                if word[0] not in "|&;":
                     words.append(word)
                     continue
                 while words and (words[0] == "sudo" or re.fullmatch(r"[A-Z_]+=.*", words[0])):
                     del words[0]
                 if words:
-                    yield [Path(words[0]).name, *words[1:]]
+                    yield [Path(words[0]).name.removesuffix("-centre"), *words[1:]]
                 words = []
 
 
@@ -214,3 +224,19 @@ def test_every_decision_is_in_the_list() -> None:
     folder = ROOT / "docs" / "decisions"
     listed = LINK.findall((folder / "README.md").read_text(encoding="utf-8"))
     assert sorted(path.name for path in folder.glob("[0-9]*.md")) == sorted(listed)
+
+
+@pytest.mark.parametrize("folder", PAIRS)
+def test_both_languages_tell_the_same(folder: str) -> None:
+    """Same sections, same commands, same words in tables, in the same order; only the language differs."""
+    english, french = ((ROOT / folder / file).read_text("utf-8") for file in ("README.md", "LISEZMOI.md"))
+    for pattern in (r"^(#+) (?:\d+\.|\w+$)", r"^\| (`[^|]+`) \|", r"^!\[[^\]]*\]\(([^)]+)\)", r"^ *(?:-|\d\.) "):
+        assert re.findall(pattern, english, re.MULTILINE) == re.findall(pattern, french, re.MULTILINE)
+    assert typed(english) == typed(french)
+
+
+def typed(text: str) -> list[str]:
+    """Returns what a page lets type, without comments and the choice of a language."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.partition("#")[0].replace("--lang fr", "").split() for block in blocks for line in block.splitlines()]
+    return [" ".join(line) for line in lines]

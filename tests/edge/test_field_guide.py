@@ -1,9 +1,8 @@
-"""The field guide in two languages, and its drawings."""
+"""The drawings of the field guide, and their place in both its languages."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -56,18 +55,3 @@ def test_data_lines_cross(wiring: ModuleType) -> None:
                 assert (wire.kind, wire.to) == (wiring.OUT, "RX")
             if name in ("RX", "RXD") and wire.to:
                 assert (wire.kind, wire.to) == (wiring.IN, "TX")
-
-
-def test_both_guides_tell_the_same() -> None:
-    """Same sections, same commands, same lines of the journal, in the same order; only the language differs."""
-    english, french = (GUIDES[language].read_text("utf-8") for language in ("en", "fr"))
-    for pattern in (r"^(#+) (?:\d+\.|\w+$)", r"^\| (`[^`]+`) \|", r"^!\[[^\]]*\]\(([^)]+)\)"):
-        assert re.findall(pattern, english, re.MULTILINE) == re.findall(pattern, french, re.MULTILINE)
-    assert commands(english) == commands(french)
-
-
-def commands(text: str) -> list[str]:
-    """Returns the command lines of a guide without comments and the choice of a language."""
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    lines = [line.partition("#")[0].replace("--lang fr", "").split() for block in blocks for line in block.splitlines()]
-    return [" ".join(line) for line in lines]
