@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -175,6 +176,12 @@ class _Remembered:
     signs: tuple[Any, ...] | None = None  # whatever else there is that judges a message, when others wrote last
 
 
+_LOOKED_UP = 128
+_PLACES = (
+    f"SELECT n.stream, n.level, n.start_s FROM (VALUES {', '.join(['(?, ?, ?)'] * _LOOKED_UP)}) k CROSS JOIN nodes n "
+    "ON n.stream = k.column1 AND n.level = k.column2 AND n.start_s = k.column3"
+)
+
 _MESSAGE_COLUMNS = (
     "m.id, m.gateway, m.seq, m.hash, m.previous, coalesce(a.disposition, m.disposition), coalesce(a.reason, m.reason),"
     " m.nodes, m.enrolment, m.head, m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id"
@@ -189,6 +196,7 @@ class Archive:
         self._connection = db
         self._pending: _Pending | None = None
         self._mark = -1
+        self._places: dict[tuple[Any, ...], bool] = {}  # keys of nodes, and whether there is one, in this transaction
         self._writing = False  # within `transaction`: what is remembered holds
         self._remembered = _Remembered()
         self._outcomes_of = lru_cache(maxsize=_MESSAGES_CACHED)(self._open_outcomes)
@@ -277,7 +285,7 @@ class Archive:
         with _explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._writing = True
+                self._writing, self._places = True, {}
                 self._recall()  # nobody else can write from here on
                 yield
                 self._db.execute("COMMIT")
@@ -522,14 +530,23 @@ class Archive:
 
     def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
         """Returns the key of the first node that has its place already, if any."""
-        pending = self._pending.nodes if self._pending else {}
         query = "SELECT 1 FROM nodes WHERE stream = ? AND level = ? AND start_s = ?"
-        with _explained(self.path):
-            for outcome in outcomes:
-                key = outcome.node.key
-                if key in pending or self._connection.execute(query, key).fetchone():
-                    return key
+        for outcome in outcomes:
+            key = outcome.node.key
+            known = self._places.get(key) if self._writing else None
+            if known or (known is None and self._row(query, *key)):
+                return key
         return None
+
+    def foresee(self, outcomes: Iterable[Outcome]) -> None:
+        """Looks up together the places that `taken` will be asked for (within a transaction)."""
+        keys = list({outcome.node.key for outcome in outcomes})
+        self._places |= dict.fromkeys(keys, False)
+        for at in range(0, len(keys), _LOOKED_UP):
+            part = keys[at : at + _LOOKED_UP]
+            part += [part[-1]] * (_LOOKED_UP - len(part))  # one statement, that SQLite reads once, for any number
+            for row in self._rows(_PLACES, *chain.from_iterable(part)):
+                self._places[row] = True
 
     def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
         """Returns whether a node of these has its place already by a message of the same gateway."""
@@ -598,6 +615,7 @@ class Archive:
         """Returns what the nodes cost together, in micro-rho."""
         rows = {outcome.node.key: index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)}
         self._later().nodes.update(rows)
+        self._places |= dict.fromkeys(rows, True)
         speakers = self._remembered.speakers
         for outcome in message.outcomes:
             if (outcome.node.stream, message.gateway) in speakers:
@@ -1134,7 +1152,9 @@ def _explanation(path: Path, error: sqlite3.Error) -> ArchiveError:
     if code == sqlite3.SQLITE_FULL:
         return ArchiveFull(f"{path}: archive: the disk is full; make room, nothing was lost")
     if code == sqlite3.SQLITE_IOERR:
-        return ArchiveFull(f"{path}: archive: the disk refused to write; check it, nothing was lost")
+        # Not waited for: what was written may be forgotten after a failed sync, and a file system that turned read-only
+        # is mended only once nobody holds its files. Whoever starts the process again reads from the disk.
+        return ArchiveError(f"{path}: archive: the disk refused ({error}); check it, nothing was lost")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return ArchiveDamaged(_damage_text(path, str(error)))
     return ArchiveError(f"{path}: archive: {error}; check who may read and write this file and its folder")

@@ -219,6 +219,9 @@ class Intake:
 
     def judge(self, opened: Iterable[Opened | Refused]) -> list[Word]:
         """Judges, counts and files what was opened, within a transaction of the caller's."""
+        opened = list(opened)
+        said = [one.said for one in opened if isinstance(one, Opened)]
+        self._archive.foresee(outcome for one in said if isinstance(one, Message) for outcome in one.outcomes)
         words = [self._judge(one) if isinstance(one, Opened) else one for one in opened]
         self._count(words)
         return words

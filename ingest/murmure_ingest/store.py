@@ -77,6 +77,9 @@ class Filing(Register, Protocol):
     def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
         """Returns the key of the first node that has its place already."""
 
+    def foresee(self, outcomes: Iterable[Outcome]) -> None:
+        """Says, within a transaction, what `taken` will be asked for: a store may look it up together."""
+
     def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
         """Returns whether a node of these has its place by a message of the same gateway."""
 

@@ -41,7 +41,7 @@ class Counting(sqlite3.Connection):
 
 
 def test_a_batch_is_one_commit_of_few_statements(centre: Any) -> None:
-    """Each node's place is looked at, and all rows of a table go in together: nothing else is asked for a message."""
+    """All places of nodes are looked at together, and all rows of a table go in together: a message costs no call."""
     arrivals = city(centre)
     half = len(arrivals) // 2
     db = sqlite3.connect(centre.config.archive, isolation_level=None, factory=Counting)
@@ -57,8 +57,8 @@ def test_a_batch_is_one_commit_of_few_statements(centre: Any) -> None:
     assert all(isinstance(word, Stored) for word in words)
     nodes = sum(word.nodes for word in words if isinstance(word, Stored))
     assert (db.calls["BEGIN"], db.calls["COMMIT"]) == (1, 1)
-    assert db.calls["SELECT"] == nodes
-    assert db.calls.total() <= nodes + 10
+    assert nodes > len(words) == half
+    assert db.calls.total() <= 12
     archive.close()
 
 
