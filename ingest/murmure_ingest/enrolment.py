@@ -282,7 +282,7 @@ class Door:
         if slot.rotates:
             self._rotate(slot.gateway, record_key, fields)  # before the code is bound: no other gateway can spend it
         certificate = self._authority.issue(str(fields.get("csr")), slot.gateway, now)
-        if not self._claims.bind(fields["claim"], request, bound if again else None):
+        if not self._claims.bind(fields["claim"], request, bound):
             raise used
         if slot.rotates:
             body = {"v": VERSION, "gateway": slot.gateway, "certificate": certificate, "authority": self._authority.pem}
