@@ -219,6 +219,22 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in there if not (page.parent / link).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Returns by what the headings of a page can be linked to, as code hosts make it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading.lower())).replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", pages(), ids=name)
+def test_a_link_into_a_page_leads_to_a_heading(page: Path) -> None:
+    """Whoever renames a heading mends the links to it."""
+    there = re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    targets_of = [(page.parent / file if file else page, anchor) for file, anchor in there]
+    assert [(str(to), anchor) for to, anchor in targets_of if to.suffix == ".md" and anchor not in anchors(to)] == []
+
+
 def test_every_decision_is_in_the_list() -> None:
     """docs/decisions/README.md leads to each page beside it."""
     folder = ROOT / "docs" / "decisions"
