@@ -1,4 +1,5 @@
-"""Each alert fires for its fault and stays silent for a healthy centre: Debian's vmalert over our own `/metrics`.
+"""Each alert fires for its fault and stays silent for a healthy centre: Debian's vmalert over our own `/metrics`. And
+each query of the dashboard of the fleet finds what it is there for.
 
 Three centres live through the same three hours: `well`; `fleet`, each gateway but one of it has a fault of its own;
 and `sick`, where nothing works. What they serve goes into a real VictoriaMetrics, over which vmalert replays the rules.
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
@@ -32,6 +34,7 @@ from murmure_privacy import wire
 pytestmark = pytest.mark.victoria
 
 RULES = Path(__file__).parents[2] / "ingest" / "prometheus" / "alerts.yml"
+FLEET_BOARD = Path(__file__).parents[2] / "dashboards" / "grafana" / "fleet.en.json"
 MONDAY_S = 1_795_392_000
 QUARTER_S, HOUR_S, DAY_S = 900, 3600, 86400
 BEGIN_S, FAULT_S, END_S = MONDAY_S, MONDAY_S + HOUR_S, MONDAY_S + 3 * HOUR_S
@@ -132,11 +135,11 @@ def speak(life: Life, gateways: dict[str, Any], at_s: int, faults: bool) -> None
         sealed = gateway.seal(at_s)
         hole = name == "gw-hole" and len(gateway.sealed) == 6
         if not mute and not hole and not (faults and name == "gw-stuck"):
-            life.meter.judged([life.centre.accept(gateway.topic, sealed)])
+            life.meter.committed([life.centre.accept(gateway.topic, sealed)], 0.02)
         if mute:
             continue
         changes = FAULTS.get(name, {}) if faults else {}
-        life.meter.judged([life.centre.accept(*gateway.health(at_s - BEGIN_S + 60, at_s=at_s, **changes))])
+        life.meter.committed([life.centre.accept(*gateway.health(at_s - BEGIN_S + 60, at_s=at_s, **changes))], 0.02)
 
 
 def clone(gateway: Any, at_s: int) -> bytes:
@@ -195,47 +198,74 @@ def lived(folder: Path, make_centre: Callable[..., Any], stack: ExitStack) -> It
 
 
 @pytest.fixture(scope="module")
-def firing(
-    tmp_path_factory: pytest.TempPathFactory, make_centre: Callable[..., Any], victorias: Any
-) -> set[tuple[str, str, str]]:
-    """Every alert that fired: (centre, alert, gateway or site or nothing)."""
+def scraped(tmp_path_factory: pytest.TempPathFactory, make_centre: Callable[..., Any], victorias: Any) -> Iterator[Any]:
+    """A VictoriaMetrics with every scrape of the three centres."""
     folder = tmp_path_factory.mktemp("alerts")
-    with victorias(folder) as database, ExitStack() as stack:
-        for name, now_s, text in lived(folder, make_centre, stack):
-            query = f"timestamp={now_s * 1000}&extra_label=instance={name}&extra_label=job=murmure"
-            body = Request(f"{database.url}/api/v1/import/prometheus?{query}", text.encode(), method="POST")
-            with urlopen(body, timeout=20):
-                pass
+    with victorias(folder) as database:
+        with ExitStack() as stack:
+            for name, now_s, text in lived(folder, make_centre, stack):
+                query = f"timestamp={now_s * 1000}&extra_label=instance={name}&extra_label=job=murmure"
+                body = Request(f"{database.url}/api/v1/import/prometheus?{query}", text.encode(), method="POST")
+                with urlopen(body, timeout=20):
+                    pass
         database.get("/internal/force_flush")
-        program = shutil.which("vmalert")
-        assert program
-        # A replay takes a pause longer than the interval for an end of the fault: as often as samples here.
-        slower = folder / "alerts.yml"
-        slower.write_text(RULES.read_text("utf-8").replace("interval: 1m", f"interval: {STEP_S}s"), "utf-8")
-        subprocess.run(
-            [
-                program,
-                f"-rule={slower}",
-                f"-datasource.url={database.url}",
-                f"-datasource.queryStep={STEP_S}s",
-                f"-remoteWrite.url={database.url}",
-                f"-replay.timeFrom={stamp(BEGIN_S + QUARTER_S)}",
-                f"-replay.timeTo={stamp(END_S)}",
-                "-replay.rulesDelay=1ms",
-                "-replay.disableProgressBar",
-                "-loggerLevel=ERROR",
-            ],
-            check=True,
-            timeout=300,
-        )
-        database.get("/internal/force_flush")
-        lines = database.get('/api/v1/export?match[]=ALERTS{alertstate="firing"}').splitlines()
+        yield database
+
+
+@pytest.fixture(scope="module")
+def firing(tmp_path_factory: pytest.TempPathFactory, scraped: Any) -> set[tuple[str, str, str]]:
+    """Every alert that fired: (centre, alert, gateway or site or nothing)."""
+    program = shutil.which("vmalert")
+    assert program
+    # A replay takes a pause longer than the interval for an end of the fault: as often as samples here.
+    slower = tmp_path_factory.mktemp("rules") / "alerts.yml"
+    slower.write_text(RULES.read_text("utf-8").replace("interval: 1m", f"interval: {STEP_S}s"), "utf-8")
+    subprocess.run(
+        [
+            program,
+            f"-rule={slower}",
+            f"-datasource.url={scraped.url}",
+            f"-datasource.queryStep={STEP_S}s",
+            f"-remoteWrite.url={scraped.url}",
+            f"-replay.timeFrom={stamp(BEGIN_S + QUARTER_S)}",
+            f"-replay.timeTo={stamp(END_S)}",
+            "-replay.rulesDelay=1ms",
+            "-replay.disableProgressBar",
+            "-loggerLevel=ERROR",
+        ],
+        check=True,
+        timeout=300,
+    )
+    scraped.get("/internal/force_flush")
+    lines = scraped.get('/api/v1/export?match[]=ALERTS{alertstate="firing"}').splitlines()
     found = [json.loads(line)["metric"] for line in lines]
     return {(one.get("instance", ""), one["alertname"], one.get("gateway", one.get("site", ""))) for one in found}
 
 
 def stamp(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def board() -> list[tuple[str, str, bool]]:
+    """Returns title, query, and whether it is asked for one instant, of all that the fleet's dashboard asks."""
+    panels = json.loads(FLEET_BOARD.read_text("utf-8"))["panels"]
+    return [
+        (panel["title"], query["expr"], query.get("instant", False))
+        for panel in panels
+        for query in panel.get("targets", ())
+    ]
+
+
+def asked(database: Any, query: str, instant: bool) -> list[dict[str, Any]]:
+    """Returns the series that Grafana would draw: over the whole time, or as a table half an hour after the faults."""
+    for name in ("$__rate_interval", "$__interval"):
+        query = query.replace(name, f"{4 * STEP_S}s")
+    assert "$" not in query
+    when = {"time": FAULT_S + HOUR_S // 2} if instant else {"start": BEGIN_S, "end": END_S, "step": STEP_S}
+    words = urlencode({"query": query, **when})
+    answer = json.loads(database.get(f"/api/v1/query{'' if instant else '_range'}?{words}"))
+    found: list[dict[str, Any]] = answer["data"]["result"]
+    return found
 
 
 def test_a_healthy_centre_wakes_nobody(firing: set[tuple[str, str, str]]) -> None:
@@ -288,3 +318,25 @@ def test_vmalert_finds_no_mistake_in_the_rules() -> None:
         [program, "-dryRun", f"-rule={RULES}", "-loggerLevel=ERROR"], capture_output=True, text=True, check=False
     )
     assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize(("title", "query", "instant"), board())
+def test_each_query_of_the_fleet_finds_its_series(scraped: Any, title: str, query: str, instant: bool) -> None:
+    """Numbers, never "no data": every part of it that a constant would hide is asked alone, and misspelled it finds
+    nothing."""
+    alone = query.replace(" or vector(0)", "").replace("> 7200", f"> {HOUR_S}")
+    found = asked(scraped, alone, instant)
+    values = [value for one in found for _, value in one.get("values", [one.get("value")])]
+    assert values and "NaN" not in values and "+Inf" not in values
+    for name in set(re.findall(r"\bmurmure_[a-z_]+", query)):
+        assert asked(scraped, name, False), name
+    assert asked(scraped, alone.replace("murmure_", "murmur_"), instant) == []
+
+
+def test_the_table_of_the_fleet_has_a_line_for_every_gateway(scraped: Any) -> None:
+    """Whatever is wrong with it: silent, stuck, a clone or well."""
+    columns = [query for title, query, instant in board() if title == "Gateways"]
+    assert columns
+    for query in columns[:2]:
+        named = {one["metric"]["gateway"] for one in asked(scraped, query, True)}
+        assert named >= {*FLEET, "gw-a", "gw-b", "gw-sick"}
