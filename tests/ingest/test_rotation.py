@@ -63,7 +63,7 @@ def test_the_new_key_takes_over_with_its_first_word(centre: Any, kind: str) -> N
     old.history(2)
     new = changed(centre, old)
     assert isinstance(centre.accept(old.topic, quarter(old)), Stored), "nobody knows whether it got the answer"
-    assert key_of(centre) == wire.public_key(old.secret)
+    assert key_of(centre) == wire.public_key(old.secret) and changed_in(centre.config) == []
     centre.accept(*new.health(60)) if kind == "health" else centre.accept(new.topic, quarter(new))
     assert key_of(centre) == wire.public_key(new.secret) and changed_in(centre.config) == ["gw-plaza"]
     assert len(centre.archive.lines_of("gw-plaza")) == 2 and list(unsigned_changes(centre.archive)) == []
