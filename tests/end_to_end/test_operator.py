@@ -1,0 +1,305 @@
+"""Every command of the operator's page runs, in its order, on a server of its own: from nothing to a centre that was
+upgraded, brought back and restored.
+
+The commands are taken out of ingest/README.md itself. The server is this machine's Debian under a layer that is thrown
+away, with its own processes and, but for pip, its own network. What could not be run here, and what stands in for it:
+
+- `apt-get` only simulates; packages that are not here (nginx, Alertmanager) have units that do nothing.
+- PID 1 is not systemd: `systemctl` is tests/stand_in_systemctl.py, which says what of a unit it applies and what not.
+  Timers are not waited for: the page itself starts once what a timer starts later.
+- Other machines (`scp`, `ssh`), an editor and the journal are small scripts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from murmure_ingest.migrations import STEPS
+from murmure_privacy import wire
+from murmure_privacy.plan import plan
+from murmure_privacy.policy import parse
+from murmure_privacy.release import Message, Node, Noised, Outcome, Release
+from murmure_privacy.window import Calendar
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "ingest" / "README.md"
+SOURCE = "/usr/local/src/murmure"
+HOST = "murmure.example.org"
+ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATIENCE_S = 180.0
+HOURS = 30
+NOT_COPIED = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "dist", "demo", "tests", "benchmarks")
+
+# A layer over this machine's files, in memory; what ends with the first process takes everything with it.
+SERVER = """\
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cd "$1/root"
+mount -t proc proc proc
+mount --rbind /dev dev
+mount -t tmpfs tmpfs run
+mount -t tmpfs -o mode=1777 tmpfs tmp
+mkdir -p "./$2" run/systemd/system
+mount --bind "$2" "./$2"
+"$3" -c "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 1))"
+rm -rf etc/murmure opt/murmure* var/lib/murmure* var/backups/murmure usr/local/src/murmure
+mkdir -p usr/local/lib/stand-in etc/nginx/sites-available etc/nginx/sites-enabled
+mkdir machine
+pivot_root . machine  # not chroot, in which no service could have users of its own
+umount --lazy machine
+touch ready
+exec sleep infinity
+"""
+STAND_INS = {
+    "systemctl": 'exec /usr/bin/python3 /usr/local/lib/stand-in/stand_in_systemctl.py "$@"',
+    "apt-get": "[ $1 = update ] || ! ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || "
+    'exec /usr/bin/apt-get.real --simulate "$@"',
+    # The dates of a policy that holds now; what an operator edits in city.toml changes no command.
+    "editor": f'sed -i "s/^valid_from .*/valid_from = $(date -I -d -5days)/; '
+    f's/^valid_until .*/valid_until = $(date -I -d +300days)/; s/^name = .{HOST}./&/" "$1"',
+    "scp": 'for word; do case $word in -r) ;; *) set -- "$@" "${word#root@*:}" ;; esac; shift; done; exec cp -r "$@"',
+    "ssh": "",
+    "journalctl": "cat /run/stand-in/*.log",
+}
+IF_MISSING = {
+    "nginx": "",
+    "curl": "exec /usr/bin/python3 -c 'import sys, urllib.request as u; "
+    'sys.stdout.buffer.write(u.urlopen(sys.argv[-1]).read())\' "$@"',
+}
+IDLE = "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/true\n"
+
+
+class Server:
+    """A Debian of its own, and what its operator has typed so far."""
+
+    def __init__(self, folder: Path) -> None:
+        command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-ec", SERVER, "server"]
+        self._process = subprocess.Popen([*command, str(folder), str(ROOT), sys.executable])
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        patience = time.monotonic() + PATIENCE_S
+        while not (first := children.read_text().split()) or not Path("/proc", first[0], "root", "ready").exists():
+            assert self._process.poll() is None and time.monotonic() < patience
+            time.sleep(0.05)
+        self._first, self.root = first[0], Path("/proc", first[0], "root")
+
+    def run(self, script: str, network: bool = False, check: bool = True) -> str:
+        """Types lines as root in the checkout and returns what they print; pip alone sees this machine's network."""
+        enter = ["nsenter", f"--target={self._first}", "--mount", "--pid", "--root", *([] if network else ["--net"])]
+        pips = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()}
+        done = subprocess.run(
+            [*enter, "sh", "-euc", f"cd {SOURCE}\n{script}"],
+            env={
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME": str(Path.home()),
+                **pips,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        assert not check or done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}\n{self.logs()}"
+        return done.stdout
+
+    def logs(self) -> str:
+        return "".join(f"== {p.name}\n{p.read_text()[-3000:]}" for p in sorted(self.root.glob("run/stand-in/*.log")))
+
+    def until(self, script: str, good: Callable[[str], bool]) -> str:
+        """Types the same again until the answer is good."""
+        patience = time.monotonic() + PATIENCE_S
+        while not good(said := self.run(script, check=False)):
+            assert time.monotonic() < patience, f"{script}\n{said}\n{self.logs()}"
+            time.sleep(0.5)
+        return said
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    try:
+        shutil.copytree(ROOT, made.root / SOURCE[1:], ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
+        for tool in ("stand_in_systemctl.py", "confined.py"):
+            shutil.copy(ROOT / "tests" / tool, made.root / "usr/local/lib/stand-in")
+        programs = made.root / "usr/bin"
+        shutil.copy(programs / "apt-get", programs / "apt-get.real")
+        for name, script in (STAND_INS | {n: s for n, s in IF_MISSING.items() if shutil.which(n) is None}).items():
+            (programs / name).unlink(missing_ok=True)
+            (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+            (programs / name).chmod(0o755)
+        for unit in ("nginx", "prometheus-alertmanager"):
+            (made.root / f"etc/systemd/system/{unit}.service").write_text(IDLE)
+        for name in ("resolv.conf", "hosts"):
+            (made.root / "etc" / name).unlink(missing_ok=True)
+            (made.root / "etc" / name).write_text(Path(f"/etc/{name}").read_text() + "\n")
+        with (made.root / "etc/hosts").open("a") as hosts:
+            hosts.write(f"127.0.0.1 localhost {HOST}\n")
+        made.run("systemctl start nginx")
+        yield made
+    finally:
+        made.close()
+
+
+def sections() -> dict[str, list[str]]:
+    """Returns the blocks of commands of the page, in order, by the number of their section."""
+    found: dict[str, list[str]] = {}
+    for part in re.split(r"^## ", PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        blocks = re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
+        if blocks:
+            found[part.partition(".")[0]] = blocks
+    return found
+
+
+def sealed_day(policy: bytes, secret: bytes, until_s: int) -> list[bytes]:
+    """Returns what `gw-plaza` would have sent in the whole hours before, each figure being 7."""
+    planned = plan(parse(policy, "plaza.toml"))
+    calendar = Calendar(planned.policy.timezone)
+    sealed: list[bytes] = []
+    end_s = until_s // 3600 * 3600
+    for closing_s in range(end_s - HOURS * 3600 + 900, end_s + 900, 900):
+        outcomes: list[Outcome] = []
+        for stream in planned.streams.values():
+            for level in stream.nodes:
+                window = calendar.node(level.level, closing_s - 1)
+                if window.end_s != closing_s or window.start_s < end_s - HOURS * 3600:
+                    continue
+                node = Node(
+                    stream=stream.stream.id,
+                    quantity=stream.stream.quantity.name,
+                    level=level.level,
+                    start_s=window.start_s,
+                    end_s=window.end_s,
+                    covered_from_s=window.start_s,
+                    present=20,
+                    cadence_ms=stream.stream.cadence_ms,
+                    bounds=stream.stream.bounds,
+                    policy=planned.policy.hash,
+                )
+                noised = (Noised(i.indicator, (7,) * i.width, i.sigma_milli, i.rho_micro) for i in level.indicators)
+                outcomes.append(Release(node, tuple(noised)))
+        previous = wire.digest(sealed[-1]) if sealed else wire.FIRST_PREVIOUS
+        message = Message("gw-plaza", "centre", "plaza", 1, len(sealed) + 1, previous, closing_s, tuple(outcomes))
+        sealed.append(wire.seal_message(message, secret))
+    return sealed
+
+
+@pytest.mark.long
+@pytest.mark.server
+@pytest.mark.broker
+@pytest.mark.systemd
+@pytest.mark.victoria
+def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: Server) -> None:
+    """Install, broker, gateway, pages, backup, alerts, mirror, courier, upgrade and back, keys, restore: as written."""
+    page = sections()
+    done: list[str] = []
+
+    def copy(number: str, change: Callable[[str], str] = str, network: bool = False) -> str:
+        """Copies the commands of a section into the terminal."""
+        done.append(number)
+        return "".join(server.run(change(block), network) for block in page[number])
+
+    # 2 and 3: a centre that is connected to its broker, over TLS, each as its own user.
+    copy("2", network=True)
+    copy("3")
+    connected = "grep connected /run/stand-in/murmure-ingest.service.log"
+    server.until(connected, bool)
+    users = server.run("ps -eo user:20,args")
+    assert re.search(r"^mosquitto +/usr/sbin/mosquitto", users, re.MULTILINE), users
+    assert re.search(r"^murmure-ingest +\S*python3? /opt/murmure/bin/murmure ingest run", users, re.MULTILINE), users
+
+    renewal = (server.root / "etc/systemd/system/murmure-broker.service").read_text()
+    assert "ExecStart=/usr/local/bin/murmure " in renewal  # the link, which outlives a version
+
+    # 4: the technician is between the blocks.
+    steward, offer, published = page["4"]
+    server.run(steward)
+    said = server.run(offer)
+    technician = f"cd / && {sys.executable} -m murmure.cli edge"
+    (code,) = re.findall(r"edge enrol (\S+) --centre", said)
+    at = "--config /var/tmp/gateway/gateway.toml"
+    words = json.loads(server.run(f"mkdir /var/tmp/gateway && {technician} enrol {code} --centre {HOST} {at} --json"))
+    assert words["gateway"] == "gw-plaza"
+    listed = server.run(published)
+    assert "gw-plaza" in listed and "version 1 of plaza is published" in listed
+    done.append("4")
+
+    # 5 to 8: pages, backups, alerts, the operators' page.
+    copy("5")
+    assert (server.root / "var/lib/murmure-site/public/index.html").is_file()
+    copy("6")
+    assert not list(server.root.glob("var/lib/murmure-drill*"))
+    server.run("id murmure-site | grep -q murmure-ingest")
+    copy("7")
+    server.until("curl --silent http://127.0.0.1:8880/api/v1/rules", lambda said: "MurmureBackupOld" in said)
+    told = copy("8")
+    assert "murmure_backup_timestamp_seconds" in told and "sound" in told
+    server.until("curl --silent http://127.0.0.1:8081/exploitation/", lambda said: "gw-plaza" in said)
+
+    # 9: a stick with thirty hours of releases, and what stands in the archive and in its mirror afterwards.
+    policy = (server.root / SOURCE[1:] / "plaza.toml").read_bytes()
+    secret = bytes.fromhex(next(server.root.glob("var/tmp/gateway/**/record.key")).read_text())
+    stick = server.root / "media/stick/outbox"
+    for folder in (stick, stick.with_name("inbox")):
+        folder.mkdir(parents=True)
+    messages = sealed_day(policy, secret, int(time.time()))
+    for number, sealed in enumerate(messages, 1):
+        (stick / f"{number:010}.cose").write_bytes(sealed)
+    assert f"{len(messages)} files: {len(messages)} stored" in copy("9")
+    assert list(server.root.glob("var/tmp/stick/inbox/receipt.cose"))
+    count = "curl --silent 'http://127.0.0.1:8428/api/v1/series/count?match[]=murmure_footfall_value'"
+    server.until(count, lambda said: "data" in said and json.loads(said)["data"][0] > 0)
+    server.run("systemctl start murmure-site murmure-backup murmure-forget")
+    assert "plaza/footfall" in "".join(
+        p.read_text() for p in server.root.glob("var/lib/murmure-site/public/donnees/r*.csv")
+    )
+
+    # 10: the next version has a migration; going back puts the archive of before in its place.
+    running = (server.root / "opt/murmure").readlink()
+    steps = server.root / SOURCE[1:] / "ingest/murmure_ingest/migrations.py"
+    steps.write_text(
+        steps.read_text().replace("_FITTING)\n", '_FITTING, ("CREATE TABLE later (id INTEGER) STRICT",))\n', 1)
+    )
+    upgrade, back = page["10"]
+    server.run(upgrade, network=True)
+    assert (server.root / "opt/murmure").readlink() != running
+    copies = [path.name for path in server.root.glob("var/lib/murmure-centre/archive.db.before-v*")]
+    assert copies == [f"archive.db.before-v{len(STEPS) + 1}"]
+    server.until(f"murmure-centre gateway list && {connected}", bool)
+    server.run(re.sub(r"before-v\d+", f"before-v{len(STEPS) + 1}", back))
+    assert (server.root / "opt/murmure").readlink() == running
+    done.append("10")
+    archive = "murmure-centre ingest verify --archive /var/lib/murmure-centre/archive.db"
+    assert f"{len(messages)} messages" in server.run(archive)
+
+    # 11: a period of yesterday.
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+    assert "plaza/noise" in copy("11", lambda block: block.replace("2026-11-20", yesterday))
+
+    # 12: new keys are offered; then the gateway is turned out, and the broker started again.
+    before = server.run("cat /run/stand-in/mosquitto.service.pid")
+    assert re.search("--rotate", copy("12"))
+    server.until("cat /run/stand-in/mosquitto.service.pid", lambda said: said.strip() not in ("", before.strip()))
+    server.until("murmure-centre gateway list", lambda said: "revoked" in said)
+
+    # 15 and 16: what was refused; and everything from the backup.
+    assert "stored" in copy("15")
+    server.run("systemctl start murmure-backup")
+    copy("16")
+    server.until(connected, lambda said: said.count("connected") > 1)
+    assert f"{len(messages)} messages" in server.run(archive)
+    server.run("systemctl start murmure-site murmure-backup")
+    assert list(page) == done
