@@ -1,9 +1,10 @@
 """paho's client, reading and acknowledging in bulk: one receive for many messages, one send for many acknowledgements.
 
 paho asks the kernel four times for each message and builds an object for each; at a full queue that is most of what a
-message costs at the centre. Connections, TLS, time-outs, publishing and every packet but a PUBLISH at QoS 1 stay
-paho's. The methods that are overridden are not part of its promise: constraints.txt names the version,
-and the tests of the subscriber go through all of them.
+message costs at the centre. Connections, TLS, time-outs, publishing and every packet but a PUBLISH at QoS 0 or 1 stay
+paho's. Properties of a PUBLISH are passed over: any client may have chosen them, and paho ends the connection over some
+that brokers let through. The methods that are overridden are not part of its promise: constraints.txt names the
+version, and the tests of the subscriber go through all of them.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode
-from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.exception import MQTTException
 
 _CHUNK_BYTES = 1 << 16
 _PUBACK = 0x40
-_QOS_1 = 0x32  # of a PUBLISH; with two more bits, which say nothing to us: sent again, retained
+_PUBLISH, _QOS_1 = 0x30, 0x02  # a first byte has two more bits, which say nothing to us: sent again, retained
 _LENGTH_BYTES = 4
 
 
 class Delivered(NamedTuple):
-    """One PUBLISH at QoS 1. The topic is bytes that the broker has looked at, or has not."""
+    """One PUBLISH. The topic is bytes that the broker has looked at, or has not; `mid` is 0 at QoS 0."""
 
     topic: bytes
     payload: bytes
@@ -70,29 +71,32 @@ class BulkClient(mqtt.Client):
         code, at, size = MQTTErrorCode.MQTT_ERR_SUCCESS, 0, len(data)
         try:
             while code == MQTTErrorCode.MQTT_ERR_SUCCESS and size - at >= 2:
-                first, (length, begin) = data[at], _number(data, at + 1)
+                try:
+                    first, (length, begin) = data[at], _number(data, at + 1)
+                except IndexError:
+                    break  # the length itself is not whole yet
                 if begin + length > size:
                     break
                 end = begin + length
-                if first & 0xF6 == _QOS_1:
-                    found.append(self._delivered(data, begin, end))
+                if first & 0xF4 == _PUBLISH:
+                    found.append(self._delivered(data, begin, end, first & _QOS_1))
                 else:
                     code = self._hand_on(first, data[begin:end])
                 at = end
-        except IndexError:
-            pass  # the length itself is not whole yet
-        except ValueError:
+        except (IndexError, ValueError):
             code = MQTTErrorCode.MQTT_ERR_PROTOCOL
         self._unread = data[at:]
         if found:
             self._on_bulk(found)
         return code
 
-    def _delivered(self, data: bytes, begin: int, end: int) -> Delivered:
+    def _delivered(self, data: bytes, begin: int, end: int, numbered: int) -> Delivered:
         at = begin + 2 + (data[begin] << 8 | data[begin + 1])
         topic = data[begin + 2 : at]
-        mid = data[at] << 8 | data[at + 1]
-        at += 2
+        mid = 0
+        if numbered:
+            mid = data[at] << 8 | data[at + 1]
+            at += 2
         if self._five:
             properties, at = _number(data, at)
             at += properties
@@ -113,7 +117,7 @@ class BulkClient(mqtt.Client):
         }
         try:
             return self._packet_handle()
-        except (MalformedPacket, struct.error):
+        except (MQTTException, struct.error):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         finally:
             self._in_packet["command"] = 0

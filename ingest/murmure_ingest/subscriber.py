@@ -88,7 +88,7 @@ class _Link:
         together: int = 1,
     ):
         self.arrivals: SimpleQueue[_Bundle | _Connected] = SimpleQueue()
-        self.received = 0  # messages, of all connections
+        self.received = self.taken = 0  # messages, of all connections; taken by whoever reads `arrivals`
         self.connection = 0
         self.connected = False
         self._answered = False  # a CONNACK came on this connection, whatever it says
@@ -112,7 +112,6 @@ class _Link:
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
 
     def start(self) -> None:
         properties = None
@@ -134,9 +133,10 @@ class _Link:
         self._client.loop_stop()
 
     def acknowledge(self, bundles: Iterable[_Bundle]) -> None:
-        self._client.acknowledge(
-            [mid for bundle in bundles if bundle.connection == self.connection for mid in bundle.mids]
-        )
+        if self.connected:  # else the next connection would say it, of numbers that may mean other messages there
+            self._client.acknowledge(
+                [mid for bundle in bundles if bundle.connection == self.connection for mid in bundle.mids]
+            )
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Retained, at least once. While there is no connection nothing is queued: all is said again on the next."""
@@ -210,14 +210,14 @@ class _Link:
                 self._tls.load_cert_chain(self._broker.tls.certificate, self._broker.tls.key)
 
     def _on_bulk(self, delivered: list[Delivered]) -> None:
+        if self.received - self.taken >= self._window:
+            # What is not acknowledged nobody bounds but us: whoever floods so loses it, and the centre no memory.
+            delivered = [one for one in delivered if one.mid]
         for at in range(0, len(delivered), self._together):
             part = delivered[at : at + self._together]
             # A topic that is no text is none that a gateway has: the intake says so.
-            self._put([(one.topic.decode("utf-8", "replace"), one.payload) for one in part], [one.mid for one in part])
-
-    def _on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
-        with suppress(UnicodeDecodeError):
-            self._put([(message.topic, bytes(message.payload))], [])  # at QoS 0: there is nothing to acknowledge
+            arrivals = [(one.topic.decode("utf-8", "replace"), one.payload) for one in part]
+            self._put(arrivals, [one.mid for one in part if one.mid])
 
     def _put(self, arrivals: Sequence[tuple[str, bytes]], mids: Sequence[int]) -> None:
         self.received += len(arrivals)
@@ -257,8 +257,7 @@ class Subscriber:
             openers=self._openers,
             together=self._together,
         )
-        self._taken = 0
-        self._meter.queued = lambda: self._link.received - self._taken
+        self._meter.queued = lambda: self._link.received - self._link.taken
         self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
         self._mark = -1
         self._register_mark = -1
@@ -312,7 +311,7 @@ class Subscriber:
                 until = time.monotonic() + wait_s
             batch.append(item)
             count += len(item.arrivals)
-        self._taken += count
+        self._link.taken += count
         return batch
 
     def _file(self, batch: list[_Bundle], stop: Event) -> list[Word] | None:
@@ -444,6 +443,7 @@ def tail(config: IngestConfig, archive: Register, show: Callable[[Message], None
             if isinstance(item, _Connected):
                 continue
             link.acknowledge([item])
+            link.taken += len(item.arrivals)
             for topic, payload in item.arrivals:
                 quartier, gateway = topic.split("/")[2:4]
                 enrolment = archive.enrolment(gateway)

@@ -16,11 +16,16 @@ from typing import Any
 import pytest
 from murmure_ingest import gateways, subscriber
 from murmure_ingest.archive import Archive, ArchiveFull
-from murmure_ingest.bulk_mqtt import BulkClient
+from murmure_ingest.bulk_mqtt import BulkClient, Delivered
+from murmure_ingest.config import BrokerConfig
 from murmure_ingest.intake import Intake
 from murmure_ingest.rules import RuleBook
 from murmure_ingest.subscriber import Subscriber
 from murmure_privacy import wire
+from paho.mqtt.client import MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 QUARTERS = 6
 
@@ -148,6 +153,73 @@ def test_a_mebibyte_is_one_more_refusal(at_broker: Any, broker: Any, run: Any, c
     peer.publish((gateway.topic, bytes(1 << 20)), (gateway.topic, gateway.seal(1_795_392_900)))
     until(lambda: peer.settled(centre) == 1)
     assert centre.refused() == {"oversized": 1}
+
+
+@pytest.mark.parametrize("broker", [pytest.param("mosquitto-5", marks=pytest.mark.broker)], indirect=True)
+def test_no_property_of_a_message_ends_the_connection(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any
+) -> None:
+    """Any gateway chooses the properties of what it publishes; the broker lets a text through that paho does not."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    running = run(centre)
+    peer = connect(gateway, broker)
+    until(lambda: peer.settled(centre) == 0)
+    for qos in (0, 1):
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.UserProperty = ("k", "mark \ufeff")
+        peer._client.publish(gateway.topic, gateway.seal(1_795_392_900 + 900 * qos), qos=qos, properties=properties)
+    until(lambda: peer.settled(centre) == 2)
+    assert sum("connected" in line for line in running.said) == 1
+    assert not any("lost" in line for line in running.said)
+
+
+def link(window: int) -> subscriber._Link:
+    return subscriber._Link(
+        BrokerConfig(), "ingest", source="", lasting=True, window=window, topics=[], say=lambda _: None, together=25
+    )
+
+
+def test_what_nobody_acknowledges_takes_no_memory_without_end() -> None:
+    """The broker holds back QoS 1 at the window; a flood at QoS 0 is dropped there, and nothing that is numbered is."""
+    one = link(window=100)
+    flood = [Delivered(b"t", b"x", 0)] * 50
+    for number in range(1, 41):
+        one._on_bulk([*flood, Delivered(b"t", b"x", number)])
+    assert one.received <= 100 + 50 + 40
+    bundles = [one.arrivals.get_nowait() for _ in range(one.arrivals.qsize())]
+    assert [mid for bundle in bundles if isinstance(bundle, subscriber._Bundle) for mid in bundle.mids] == list(
+        range(1, 41)
+    )
+    one.taken = one.received
+    one._on_bulk(flood)
+    assert one.arrivals.qsize() == 2, "there is room again"
+
+
+def test_nothing_is_acknowledged_between_two_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is queued while there is none goes out on the next, on which a broker without memory counts anew."""
+    said: list[int] = []
+    monkeypatch.setattr(BulkClient, "acknowledge", lambda _self, mids: said.extend(mids))
+    monkeypatch.setattr(BulkClient, "subscribe", lambda *_: None)
+    one = link(window=100)
+    one._on_connect(None, None, None, None, None)
+    one._on_bulk([Delivered(b"t", b"x", 7)])
+    _, bundle = one.arrivals.get_nowait(), one.arrivals.get_nowait()
+    assert isinstance(bundle, subscriber._Bundle)
+    one._on_disconnect(None, None, None, None, None)
+    one.acknowledge([bundle])
+    one._on_connect(None, None, None, None, None)
+    one.acknowledge([bundle])
+    assert said == []
+
+
+def test_a_packet_that_is_wrong_within_ends_the_connection_at_once() -> None:
+    """Only a length that is not whole waits for more bytes: a PUBLISH shorter than its own topic is no half packet."""
+    client = BulkClient(CallbackAPIVersion.VERSION2, on_bulk=lambda _: None, protocol=MQTTv5)
+    assert client._take(b"\x32") == client._take(b"\x32\x80") == MQTTErrorCode.MQTT_ERR_SUCCESS
+    assert client._take(b"\x32\x02\x00\x09") == MQTTErrorCode.MQTT_ERR_PROTOCOL
+    assert client._take(b"\x90\x00") == MQTTErrorCode.MQTT_ERR_PROTOCOL  # a SUBACK without a word
 
 
 def test_a_damaged_archive_stops_the_centre_in_one_line(tmp_path: Path, make_centre: Callable[..., Any]) -> None:
