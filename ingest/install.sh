@@ -139,10 +139,15 @@ install_version() {
     say "version $version is installed: $folder" "la version $version est installée : $folder"
 }
 
-check_machine
 cd "$(dirname "$0")/.."
 case "${1:-}" in
-    "") install_version ;;
-    --rollback) roll_back ;;
+    "")
+        check_machine
+        install_version
+        ;;
+    --rollback)
+        check_machine
+        roll_back
+        ;;
     *) stop 2 "usage: sh ingest/install.sh [--rollback]" "usage : sh ingest/install.sh [--rollback]" ;;
 esac
