@@ -50,6 +50,17 @@ class Report:
             self.left_out += 1
 
 
+@dataclass(slots=True)
+class _Spoken:
+    """What a gateway's filed messages say of a stream: where, in which rows, and what is measured."""
+
+    quartier: str
+    site: str
+    first: int
+    last: int = 0
+    quantities: set[str] = field(default_factory=set)
+
+
 def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _done, _total: None) -> Report:
     """Returns the report of a full check: the file, and four proofs. Everything sealed is signed by whom the register
     names (signatures); nothing was taken out or put in between (chains); each node stands once, as it was signed
@@ -67,6 +78,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
     charged: dict[str, int] = defaultdict(int)
     budgets = Budgets()
     uses = defaultdict[str, Uses](lambda: Uses(lambda policy: _plan(rules_of(policy))))
+    spoken: dict[tuple[str, str], _Spoken] = {}
     head = FIRST_HEAD
     for stored in archive.messages():
         report.messages += 1
@@ -81,6 +93,11 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
             charged[stored.gateway] += _check_nodes(
                 archive, stored, message, rules_of, budgets, uses[stored.gateway], report
             )
+            for outcome in message.outcomes:
+                key = outcome.node.stream, stored.gateway
+                known = spoken.setdefault(key, _Spoken(message.quartier, message.site, stored.id))
+                known.quantities.add(outcome.node.quantity)
+                known.last = stored.id
         if report.messages % _PROGRESS_EVERY == 0 or report.messages == total:
             progress(report.messages, total)
     for gateway in dict.fromkeys(line.gateway for line in lines.values()):
@@ -90,6 +107,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
             report.add(f"{gateway}: the policies that it is said to have used are not those of its messages")
     if archive.node_count() != report.nodes:
         report.add(f"index: it holds {archive.node_count()} nodes, the filed messages {report.nodes}")
+    _check_streams(archive, spoken, report)
     _check_letters(archive, lines.values(), forgotten, report)
     _check_annotations(archive, lines, report)
     _check_budgets(archive, budgets, report)
@@ -204,6 +222,21 @@ def _check_sequence(archive: Archive, gateway: str, charged_rho_micro: int, repo
     totals = archive.totals(gateway)
     if (totals.settled_seq, totals.charged_rho_micro) != (settled, charged_rho_micro):
         report.add(f"{gateway}: settled or charged in the receipts is not what the messages add up to")
+
+
+def _check_streams(archive: Archive, spoken: dict[tuple[str, str], _Spoken], report: Report) -> None:
+    """Pages find a stream and its place by this table: what is not in it is not shown."""
+    listed = {(row["stream"], row["gateway"]): row for row in archive.rows_of("streams")}
+    for stream, gateway in sorted(listed.keys() | spoken.keys()):
+        row, said = listed.get((stream, gateway)), spoken.get((stream, gateway))
+        if (
+            row is None
+            or said is None
+            or (row["quartier"], row["site"]) != (said.quartier, said.site)
+            or row["quantity"] not in said.quantities
+            or not said.first <= row["since"] <= said.last
+        ):
+            report.add(f"streams: {stream} by {gateway} is not listed as its filed messages say")
 
 
 def _check_letters(archive: Archive, lines: Iterable[Enrolment], forgotten: set[bytes], report: Report) -> None:

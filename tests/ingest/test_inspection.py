@@ -64,6 +64,9 @@ DAMAGE = {
         "rho_micro, message, place FROM nodes LIMIT 1",
         "index: it holds",
     ),
+    "a stream is hidden": ("streams", "DELETE FROM streams WHERE stream = 'a/pm2_5'", "not listed as"),
+    "a stream is shown elsewhere": ("streams", "UPDATE streams SET site = 'b' WHERE site = 'a'", "not listed as"),
+    "a stream is another gateway's": ("streams", "UPDATE streams SET since = since + 1000", "not listed as"),
     "a message is gone": ("messages", "DELETE FROM messages WHERE seq = 5", "running hash breaks"),
     "a hash is edited": ("messages", "UPDATE messages SET hash = zeroblob(32) WHERE seq = 3", "do not have the hash"),
     "two messages change names": (
