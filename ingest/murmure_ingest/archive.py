@@ -1064,13 +1064,13 @@ class Archive:
         for row in rows:
             if row.keys() != {name for name, _, _ in columns}:
                 raise ValueError(f"{table}: other columns")
-            values = [
-                base64.b64decode(row[name], validate=True) if name in blobs and row[name] is not None else row[name]
-                for name, _, _ in columns
-            ]
             try:
+                values = [
+                    base64.b64decode(row[name], validate=True) if name in blobs and row[name] is not None else row[name]
+                    for name, _, _ in columns
+                ]
                 self._db.execute(statement, values)
-            except (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError) as error:
+            except (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError, TypeError) as error:
                 raise ValueError(f"{table}: {error}") from error
             count += 1
         return count

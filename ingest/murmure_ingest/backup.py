@@ -183,7 +183,11 @@ def restore(folder: Path, config: IngestConfig) -> Backup:
         for name in sorted(files, key=lambda name: name == _ARCHIVE):
             targets[name].parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             beside = targets[name].with_name(f".{targets[name].name}.new")
-            shutil.copy(source / name, beside)
+            beside.unlink(missing_ok=True)
+            beside.touch(mode=0o600)
+            shutil.copyfile(source / name, beside)
+            if name == _ARCHIVE:  # keys stay the owner's, whatever the disk between made of their rights
+                shutil.copymode(source / name, beside)
             sync(beside)
             beside.replace(targets[name])
             sync(targets[name].parent)

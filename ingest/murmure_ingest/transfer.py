@@ -152,7 +152,10 @@ def _text(value: bytes) -> str:
 def _read(folder: Path, table: str) -> Iterator[dict[str, Any]]:
     with (folder / f"{table}.jsonl").open(encoding="utf-8") as file:
         while line := file.readline(_LINE_LIMIT):
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except RecursionError as error:
+                raise ValueError("too deep") from error
             if not isinstance(row, dict):
                 raise ValueError("not an object")
             yield row

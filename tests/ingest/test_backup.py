@@ -190,6 +190,18 @@ def test_a_restored_centre_is_the_same(centre: Any, disk: Path, tmp_path: Path) 
     archive.close()
 
 
+def test_keys_come_back_for_their_owner_alone(centre: Any, disk: Path, tmp_path: Path) -> None:
+    """A disk that knows no rights gives everything to everybody; the centre's keys do not keep that."""
+    centre.gateway()
+    made = back_up(centre.config, disk, NOW, keep=1)
+    for path in made.folder.rglob("*"):
+        path.chmod(0o777)
+    config = elsewhere(tmp_path / "new")
+    restore(disk, config)
+    keys = [path for path in config.data_dir.rglob("*") if path.is_file() and path != config.archive]
+    assert keys and {mode_of(path) for path in keys} == {0o600}
+
+
 def test_nothing_that_is_there_is_overwritten(centre: Any, disk: Path, tmp_path: Path) -> None:
     """A data_dir with an archive or a stranger's file is refused; what a cut restore left is done again."""
     centre.gateway()

@@ -156,6 +156,8 @@ FORGERIES = {
     "a type": ("nodes", '"present":20', '"present":"20 people"', "a line of it is none of ours"),
     "a column": ("nodes", '"present":20', '"present":20,"readings":[1,2,3]', "a line of it is none of ours"),
     "a list": ("nodes", '"present":20', '"present":[20]', "a line of it is none of ours"),
+    "a number for bytes": ("messages", '"previous":', '"hash":5,"previous":', "a line of it is none of ours"),
+    "a depth": ("nodes", "{", "[" * 100_000, "a line of it is none of ours"),
     "no base64": ("messages", '"sealed":"', '"sealed":"§', "a line of it is none of ours"),
     "no JSON": ("nodes", "{", "[", "a line of it is none of ours"),
     "no row": ("amendments", '"message":', '"message":99', "not whole|none of ours|FOREIGN KEY|not sound"),
