@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from murmure_ingest import signatures
+from murmure_ingest import gateways, signatures
 from murmure_ingest.archive import Archive, ArchiveError
-from murmure_ingest.intake import Duplicate, Intake, Stored, open_sealed
+from murmure_ingest.intake import Duplicate, Intake, Refused, Stored, open_sealed
 from murmure_ingest.openers import Openers
 from murmure_ingest.rules import RuleBook
 
@@ -106,6 +106,21 @@ def test_what_is_remembered_is_not_older_than_the_file(tmp_path: Path, make_cent
         assert centre.archive.totals(line.gateway).settled_seq == QUARTERS
     other.close()
     centre.archive.close()
+
+
+def test_a_revocation_beside_a_centre_holds_from_the_next_message(centre: Any) -> None:
+    """Another process revokes a gateway that this one remembers well, even while its next messages are opened already:
+    nothing more of it is filed, and others are."""
+    arrivals = city(centre, 2)
+    assert all(isinstance(word, Stored) for word in centre.intake.accept_many(arrivals[:10]))
+    opened = [open_sealed(arrival, centre.intake.keys_of) for arrival in arrivals[10:14]]
+    other = Archive.open(centre.config.archive)
+    gateways.revoke(other, "gw-0")
+    words = centre.intake.file(arrivals[10:14], opened)
+    assert [word.reason for word in words[::2] if isinstance(word, Refused)] == ["revoked_gateway"] * 2
+    assert all(isinstance(word, Stored) for word in words[1::2])
+    assert isinstance(centre.accept(*arrivals[14]), Refused)
+    other.close()
 
 
 def test_a_failed_commit_leaves_nothing_remembered(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
