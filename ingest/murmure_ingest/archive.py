@@ -36,6 +36,7 @@ EXCEPTIONS_LISTED = 256  # what a receipt can carry
 FIRST_HEAD = bytes(32)
 _MESSAGES_CACHED = 8192
 _STANDINGS_KEPT = 20_000
+_STREAMS_TOLD = 60  # of a site, unless more are filed: a new gateway believes no longer a list
 _CACHE_KIB = 64 * 1024
 _CHECKPOINT_PAGES = 8192  # 32 MiB: at a full queue a page is written many times over, and copied into the file once
 _RHO_PLACE = 8  # in `index_row`
@@ -788,12 +789,20 @@ class Archive:
             from_s,
             site,
         )
-        rows += [
-            (outcome.node.stream, outcome.node.covered_from_s, outcome.node.end_s, charge_of(outcome))
-            for outcome in self._put_aside(site)
-            # Nobody has judged these: a stream of another place would be carried to a gateway that has no such stream.
-            if charge_of(outcome) and outcome.node.end_s > from_s and outcome.node.stream.partition("/")[0] == site
-        ]
+        streams = {stream for (stream,) in self._rows("SELECT stream FROM streams WHERE site = ?", site)}
+        for outcome in self._put_aside(site):
+            node = outcome.node
+            # Nobody has judged these: a stream of another place would be carried to a gateway that has no such stream,
+            # and streams, or nodes of years, without number to one that then believes nothing.
+            if (
+                charge_of(outcome)
+                and node.end_s > from_s
+                and node.end_s - node.start_s <= migrations.LONGEST_S
+                and node.stream.partition("/")[0] == site
+                and (node.stream in streams or len(streams) < _STREAMS_TOLD)
+            ):
+                streams.add(node.stream)
+                rows.append((node.stream, node.covered_from_s, node.end_s, charge_of(outcome)))
         return [(str(stream), int(begin_s), int(end_s), int(rho)) for stream, begin_s, end_s, rho in sorted(rows)]
 
     def _put_aside(self, site: str) -> Iterator[Outcome]:
@@ -802,7 +811,7 @@ class Archive:
             "SELECT m.id FROM messages m JOIN enrolments e ON e.id = m.enrolment "
             "LEFT JOIN amendments a ON a.message = m.id "
             "WHERE e.site = ? AND m.disposition = 'quarantined' AND coalesce(a.disposition, '') <> 'filed' "
-            "AND m.sealed <> x''",
+            "AND m.sealed <> x'' ORDER BY m.id",
             site,
         ):
             yield from self._outcomes_of(row_id)

@@ -54,6 +54,7 @@ _HANDSHAKE_S = 3.0
 _DAY_S = 86_400
 _CAP_DAYS = 372  # the longest span of a cap, and the week that its first day may lie in
 _LINES = 1000  # of what was spent, in one answer
+_AHEAD_S, _SPAN_S, _MOST = 2 * _DAY_S, 373 * _DAY_S, 1 << 40  # beyond it no gateway believes what it is told
 _TOLD_S = 3600  # for so long a code that is too old is told as such
 _LOOK_S = 0.1  # how soon `stop` is heard
 
@@ -198,9 +199,17 @@ def _replaced(archive: Archive, slot: Slot) -> None:
 def spent_before(archive: Archive, site: str, now_s: int) -> list[tuple[str, int, int, int]]:
     """Returns what a site's gateways have spent in the past year, as (stream, from, until, micro-rho): in each of these
     days (UTC) at most so much at any instant. Days that are alike stand together, and all of a stream's where they are
-    too many to be told; the last one ends now, or with the newest node if this clock is behind."""
+    too many to be told; the last one ends now, or with the newest node if this clock is behind.
+
+    Who has stolen a key writes nodes of any instant and price: what a new gateway would not believe is cut to what it
+    does, or the thief could keep the site without one."""
     first_s = (now_s // _DAY_S - _CAP_DAYS) * _DAY_S
-    charges = archive.charges(site, first_s)
+    limit_s = now_s + _AHEAD_S
+    charges = [
+        (stream, begin_s, min(end_s, limit_s), rho)
+        for stream, begin_s, end_s, rho in archive.charges(site, first_s)
+        if begin_s < limit_s
+    ]
     last_s = max([now_s, *(end_s for _, _, end_s, _ in charges)])
     steps: dict[str, dict[int, list[tuple[int, int]]]] = {}
     for stream, begin_s, end_s, rho in charges:
@@ -212,18 +221,21 @@ def spent_before(archive: Archive, site: str, now_s: int) -> list[tuple[str, int
     for stream, days in steps.items():
         for day in sorted(days):
             # At one instant what ends goes before what begins: nodes are half-open.
-            most = max(accumulate((rho for _, rho in sorted(days[day])), initial=0))
+            most = min(_MOST, max(accumulate((rho for _, rho in sorted(days[day])), initial=0)))
             start_s, end_s = day * _DAY_S, min((day + 1) * _DAY_S, last_s)
-            if found and found[-1][0] == stream and found[-1][2:] == (start_s, most):
+            alike = found and found[-1][0] == stream and found[-1][2:] == (start_s, most)
+            if alike and end_s - found[-1][1] <= _SPAN_S:
                 found[-1] = (stream, found[-1][1], end_s, most)
             else:
                 found.append((stream, start_s, end_s, most))
     if len(found) > _LINES:
-        found = [
-            (stream, min(a for _, a, _, _ in own), max(b for _, _, b, _ in own), max(most for *_, most in own))
-            for stream in steps
-            if (own := [span for span in found if span[0] == stream])
-        ]
+        together = []
+        for stream in steps:
+            own = [span for span in found if span[0] == stream]
+            first, last = min(a for _, a, _, _ in own), max(b for _, _, b, _ in own)
+            most = max(most for *_, most in own)
+            together += [(stream, a, min(a + _SPAN_S, last), most) for a in range(first, last, _SPAN_S)]
+        return together
     return found
 
 

@@ -184,7 +184,7 @@ def _fits(table: str, *conditions: str, changes: bool = False) -> Step:
     )
 
 
-_LONGEST_S = 170 * 3600  # a week with a clock change
+LONGEST_S = 170 * 3600  # a week with a clock change
 _SEALED = 4096  # wire.MESSAGE_LIMIT
 
 # Only releases fit. What a gateway can fill is a name of the register or of its policy, a word of ours, a whole number
@@ -222,7 +222,7 @@ _FITTING: Step = (
         _one_of("NEW.quantity", "footfall", "noise", "pm1", "pm2_5", "pm10"),
         "NEW.start_s % 900 = 0 AND NEW.end_s % 900 = 0 AND NEW.covered_from_s % 900 = 0",
         "NEW.start_s <= NEW.covered_from_s AND NEW.covered_from_s < NEW.end_s",
-        f"NEW.end_s - NEW.start_s <= {_LONGEST_S}",
+        f"NEW.end_s - NEW.start_s <= {LONGEST_S}",
         "NEW.present BETWEEN 0 AND 20 AND NEW.place BETWEEN 0 AND 1000 AND NEW.rho_micro >= 0",
         "(NEW.reason IS NULL) = (NEW.rho_micro > 0)",
         f"(NEW.reason IS NULL OR {_reason('NEW.reason')})",

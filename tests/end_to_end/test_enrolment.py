@@ -284,6 +284,27 @@ def test_a_replacement_begins_with_what_its_site_has_spent(
     assert not (tmp_path / "old" / "data" / "gateway.db").exists()
 
 
+@pytest.mark.parametrize("streams", [1, 60])
+def test_a_thief_cannot_keep_a_site_without_a_new_gateway(
+    streams: int, centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes of any instant and at any price, signed with the stolen key, are no reason to disbelieve the centre."""
+    enrol(centre.offer().text, centre.address, tmp_path / "old")
+    now_s = int(NOW.timestamp())
+    charges = [
+        (f"plaza/{number}", at_s, end_s, 1 << 53)
+        for number in range(streams)
+        for at_s, end_s in ((now_s - 372 * 86_400, now_s), (now_s, 1 << 32), (1 << 31, 1 << 32))
+    ]
+    charges += [(f"plaza/{n}", now_s - d * 86_400, now_s, d) for n in range(streams) for d in range(2, 40, 2)]
+    monkeypatch.setattr(Archive, "charges", lambda *_: charges)
+    enrol(centre.offer("gw-new", replaces="gw-plaza").text, centre.address, tmp_path / "new")
+    assert centre.registered() == ["gw-new"]
+    db = GatewayDb.open(tmp_path / "new" / "data" / "gateway.db")
+    assert db.ledger.spent_rho_micro("plaza/0", now_s - 1, now_s) == 1 << 40, "more than any budget"
+    db.close()
+
+
 def test_two_claims_to_replace_one_gateway_end_in_one(centre: Any, tmp_path: Path) -> None:
     """Whoever comes second is refused: the gateway it was to take over from has ended."""
     enrol(centre.offer().text, centre.address, tmp_path / "old")

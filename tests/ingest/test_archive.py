@@ -86,6 +86,24 @@ def test_a_thief_carries_no_stream_of_another_site(centre: Any) -> None:
     assert centre.archive.charges("plaza", 0) == spent(gateway, 0)
 
 
+def test_a_thief_carries_no_years_and_no_streams_without_number(centre: Any) -> None:
+    """What no policy could have asked for was not spent under one: the next gateway is told of what can have been."""
+    gateway = centre.gateway()
+    centre.accept(gateway.topic, gateway.seal(MONDAY_S + 900))
+    (honest,) = (outcome for outcome in gateway.outcomes(MONDAY_S + 1800) if outcome.node.level == "15min")
+    named = [
+        replace(honest, node=replace(honest.node, policy=bytes(32), stream=f"plaza/{number}")) for number in range(90)
+    ]
+    long = replace(honest, node=replace(honest.node, policy=bytes(32), end_s=1 << 32))
+    for outcomes in (named[:30], named[30:60], named[60:], [long]):
+        sealed = gateway.seal(MONDAY_S + 1800, outcomes=tuple(outcomes))
+        assert centre.accept(gateway.topic, sealed).reason == "unknown_policy"
+    charges = centre.archive.charges("plaza", 0)
+    assert len({stream for stream, *_ in charges}) == 60
+    assert "plaza/footfall" in {stream for stream, *_ in charges}
+    assert max(end_s for _, _, end_s, _ in charges) == MONDAY_S + 1800
+
+
 @pytest.mark.parametrize("table", ["enrolments", "policies", "messages", "amendments", "nodes", "conflicts"])
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET rowid = rowid + 1"])
 def test_rows_are_never_changed_nor_deleted(centre: Any, table: str, statement: str) -> None:
