@@ -93,7 +93,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A gateway's word, signed by its `old` record key (Ed25519, 32 bytes, as is `new`), that another one speaks for it.
+    """A gateway's word, signed by its `old` record key (Ed25519, 32 bytes, as is `new`), that another speaks for it.
 
     `waiting`: the SHA-256 of each message that it has sealed and has no receipt for, in sequence; `first` is the number
     of the first, or of the next message if none waits. Once the new key has spoken, whatever else the old one signs is
