@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import faulthandler
 import pstats
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def main() -> int:
     parser.add_argument("--unsigned", action="store_true")
     parser.add_argument("--profile", type=Path)
     asked = parser.parse_args()
+    faulthandler.register(signal.SIGUSR1)
     if asked.unsigned:
         signatures.check = _believe
     command = argparse.ArgumentParser()

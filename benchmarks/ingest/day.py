@@ -1,8 +1,8 @@
 """A day of a region through a real broker: every quarter-hour all gateways speak at once, and the centre keeps up.
 
 Time is pressed together: the next quarter-hour begins as soon as the one before is filed, so that what is measured is
-how long the centre is behind after each burst. Gateways do spread their messages over two minutes (edge/README.md);
-here they do not, which is the worst case. Each sends a health report with every quarter-hour, as in `card_wear.py`.
+how long the centre is behind after each burst. All gateways speak in the same instant here, which is the worst case.
+Each sends a health report with every quarter-hour, as in `card_wear.py`.
 """
 
 from __future__ import annotations
