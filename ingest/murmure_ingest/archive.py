@@ -52,7 +52,7 @@ class ArchiveError(MurmureError):
 
 
 class ArchiveFull(ArchiveError):
-    """No space for the commit: make room; nothing was lost, since nothing was acknowledged. Worth trying again."""
+    """No space for the commit, or no turn: nothing was lost, since nothing was acknowledged. Worth trying again."""
 
 
 class ArchiveDamaged(ArchiveError):
@@ -1163,7 +1163,9 @@ def _explanation(path: Path, error: sqlite3.Error) -> ArchiveError:
     if code == sqlite3.SQLITE_IOERR:
         # Not waited for: what was written may be forgotten after a failed sync, and a file system that turned read-only
         # is mended only once nobody holds its files. Whoever starts the process again reads from the disk.
-        return ArchiveError(f"{path}: archive: the disk refused ({error}); check it, nothing was lost")
+        return ArchiveError(f"{path}: archive: the disk refused ({error}); it is full, read-only or failing, nothing was lost")
+    if code == sqlite3.SQLITE_BUSY:
+        return ArchiveFull(f"{path}: archive: another process has been writing to it for long; trying again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return ArchiveDamaged(_damage_text(path, str(error)))
     return ArchiveError(f"{path}: archive: {error}; check who may read and write this file and its folder")
