@@ -1163,7 +1163,9 @@ def _explanation(path: Path, error: sqlite3.Error) -> ArchiveError:
     if code == sqlite3.SQLITE_IOERR:
         # Not waited for: what was written may be forgotten after a failed sync, and a file system that turned read-only
         # is mended only once nobody holds its files. Whoever starts the process again reads from the disk.
-        return ArchiveError(f"{path}: archive: the disk refused ({error}); it is full, read-only or failing, nothing was lost")
+        return ArchiveError(
+            f"{path}: archive: the disk refused ({error}): full, read-only or failing; nothing was lost"
+        )
     if code == sqlite3.SQLITE_BUSY:
         return ArchiveFull(f"{path}: archive: another process has been writing to it for long; trying again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
