@@ -45,6 +45,7 @@ RELEASES = "murmure/v1/+/+/release"
 _WATCH_S = 1.0
 _RECEIPT_WAIT_S = 5.0
 _RECEIPTS_A_TURN = 200
+_OPENING_S = 10.0
 _OPENED_TOGETHER = 25  # messages that one thread opens in one go: below, threads cost more than they bring
 _RETRY_FULL_S = 5.0
 _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all strangers; it is counted always
@@ -317,7 +318,7 @@ class Subscriber:
     def _file(self, batch: list[_Bundle], stop: Event) -> list[Word] | None:
         """Returns the words on a batch once they are durable; None if asked to stop before that."""
         arrivals: list[Arrival] = [arrival for bundle in batch for arrival in bundle.arrivals]
-        opened = [one for bundle in batch if bundle.opening for one in bundle.opening.result()]
+        opened = [one for bundle in batch for one in self._opened(bundle)]
         full = False
         while True:
             try:
@@ -334,6 +335,13 @@ class Subscriber:
                 if full:
                     self._say(f"{self._archive.path}: archive: there is room again")
                 return words
+
+    def _opened(self, bundle: _Bundle) -> Opening:
+        """Returns what the threads have opened; this one does it if they do not come to it, so that the queue moves."""
+        try:
+            return bundle.opening.result(_OPENING_S) if bundle.opening else []
+        except TimeoutError:
+            return [self._intake.open(arrival) for arrival in bundle.arrivals]
 
     def _known_now(self, arrivals: Sequence[Arrival], opened: Opening) -> Opening:
         """Returns what was opened; what no key opened is tried once more with every key of the register as it is."""
@@ -413,7 +421,11 @@ class Subscriber:
                 self._link.publish(f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/policy", newest.sealed)
                 self._published[enrolment.gateway] = newest.hash
                 self._owe([enrolment.gateway])
-        words = self._intake.reconsider()
+        try:
+            words = self._intake.reconsider()
+        except ArchiveFull:
+            self._mark = -1  # the next batch says it; what waits goes on waiting
+            return
         self._meter.judged(words)
         self._answer(words)
 

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from murmure_ingest import gateways, subscriber
+from murmure_ingest import archive, gateways, subscriber
 from murmure_ingest.archive import Archive, ArchiveFull
 from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.config import BrokerConfig
@@ -59,7 +59,8 @@ class Running:
         archive = Archive.open(self._centre.config.archive)
         try:
             intake = Intake(archive, RuleBook(archive))
-            Subscriber(self._centre.config, archive, intake, self._centre.secret, self.said.append).run(self._stop)
+            self.subscriber = Subscriber(self._centre.config, archive, intake, self._centre.secret, self.said.append)
+            self.subscriber.run(self._stop)
         except BaseException as error:
             self.error = error
         finally:
@@ -345,6 +346,37 @@ def test_nothing_is_acknowledged_while_the_disk_is_full(
     assert [line for line in running.said if "archive" in line][1:] == [
         f"{centre.config.archive}: archive: there is room again"
     ]
+
+
+def test_a_writer_that_takes_long_does_not_stop_the_centre(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forgetting may hold the file for minutes: what comes then, and what waits, is filed after it."""
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway(published=False)
+    monkeypatch.setattr(subscriber, "_RETRY_FULL_S", 0.05)
+    monkeypatch.setattr(archive, "_BUSY_TIMEOUT_S", 0.1)
+    centre.intake.accept_many(gateway.history(1))
+    running = run(centre)
+    peer = connect(gateway, broker)
+    until(lambda: peer.settled(centre) == 1)
+    tried, reconsider = list[int](), Intake.reconsider
+
+    def noted(self: Intake) -> Any:
+        tried.append(1)
+        return reconsider(self)
+
+    monkeypatch.setattr(Intake, "reconsider", noted)
+    with centre.archive.transaction():
+        tried.clear()
+        running.subscriber._mark = -1  # as after a reconnection: what waits for a policy is looked at
+        until(lambda: tried)
+        peer.publish((gateway.topic, gateway.seal(1_795_392_900 + 900)))
+        until(lambda: any("another process has been writing" in line for line in running.said))
+    until(lambda: peer.settled(centre) == 2)
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    until(lambda: centre.archive.counts()["quarantined"] == 0)
 
 
 def test_a_stop_ends_the_process_cleanly(at_broker: Any, broker: Any, connect: Any, until: Any) -> None:
