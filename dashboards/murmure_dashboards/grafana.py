@@ -76,6 +76,9 @@ _WORDS_FR = {
         "La bande contient le vrai chiffre 95 fois sur 100 ; elle vient quand le jour (avec des semaines : la semaine) "
         "est fini."
     ),
+    "Periods that were marked as faulty stand on the pages, not here.": (
+        "Les périodes marquées comme faussées se lisent sur les pages, pas ici."
+    ),
     "footfall": "passages",
     "noise": "bruit",
     "air": "air",
@@ -199,6 +202,8 @@ def figures(say: Language) -> bd.Dashboard:
         graph = _graph(f"{title} ({say(unit)})", queries, "none")
         graph.description(
             say("The band holds the true figure 95 times in 100; it comes when the day (with weeks: the week) is over.")
+            + " "
+            + say("Periods that were marked as faulty stand on the pages, not here.")
         ).interval("15m").span_nulls(True)
         _as_band(graph, say("high"), say("low"))
         made.with_panel(graph.span(_HALF))

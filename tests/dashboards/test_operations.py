@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,7 @@ from murmure_ingest.config import IngestConfig
 from murmure_ingest.intake import REASONS, Intake
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
+from murmure_privacy.annotation import Annotation
 from murmure_privacy.release import Health, Message, Outcome
 from murmure_privacy.wire import CLOCK_STATES, PORT_STATES
 
@@ -177,6 +179,19 @@ def test_series_of_a_site_have_their_band(drawn: Path) -> None:
     """A chart of seven days a stream with its interval, as on the public pages, and the gap that is there."""
     html = (drawn / SITE / "index.html").read_text("utf-8")
     assert html.count('class="band"') == 3 and html.count("<h3>") == 3 and 'class="gap"' in html
+
+
+def test_a_faulty_period_is_marked_for_operators_too(
+    fleet: Path, city: City, streets: Any, tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a steward has marked is said beside the series of its site, and of no other."""
+    at_s = streets.NOW_S - streets.NOW_S % 3600
+    mark = Annotation("plaza", 1, at_s, "Échafaudage.", "plaza/footfall", at_s - 7200, at_s - 3600, "obstructed")
+    monkeypatch.setattr(Archive, "annotations", lambda _: [SimpleNamespace(note=mark)])
+    draw_once(fleet, city, tmp_path / "marked", streets.NOW_S)
+    plaza = SITE.replace("station", "plaza")
+    assert "capteur masqué" in text_of(tmp_path / "marked", plaza)
+    assert "capteur masqué" not in text_of(drawn, plaza) + text_of(tmp_path / "marked", SITE)
 
 
 def test_every_state_and_reason_has_its_words() -> None:
