@@ -24,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from murmure_dashboards.server import HEADERS
 from murmure_ingest.migrations import STEPS
 from murmure_privacy import wire
 from murmure_privacy.plan import plan
@@ -149,10 +150,38 @@ def server(tmp_path: Path) -> Iterator[Server]:
             (made.root / "etc" / name).write_text(Path(f"/etc/{name}").read_text() + "\n")
         with (made.root / "etc/hosts").open("a") as hosts:
             hosts.write(f"127.0.0.1 localhost {HOST}\n")
+        made.run("getent group prometheus || groupadd prometheus")  # the packages make it
         made.run("systemctl start nginx")
         yield made
     finally:
         made.close()
+
+
+CENTRE = "/var/lib/murmure-centre"
+# What each service can do, and what it tries in vain.
+CAN = {
+    "murmure-ingest": ([f"touch {CENTRE}/probe", f"cat {CENTRE}/centre.key"], ["touch /etc/probe"]),
+    "murmure-mirror": (
+        [f"touch {CENTRE}/probe", f"cat {CENTRE}/archive.db"],
+        ["touch /etc/probe", f"cat {CENTRE}/centre.key", f"cat {CENTRE}/authority.key"],
+    ),
+    "murmure-site": (
+        ["touch /var/lib/murmure-site/probe", f"cat {CENTRE}/archive.db"],
+        ["touch /etc/probe", f"touch {CENTRE}/probe", f"cat {CENTRE}/centre.key"],
+    ),
+}
+
+
+def probe(server: Server, unit: str) -> None:
+    """Starts another program under the unit of a service: it can do what the table says, and no more."""
+    can, cannot = CAN[unit]
+    tried = [*can, *(f"if {command}; then exit 1; fi" for command in cannot)]
+    units = server.root / "etc/systemd/system"
+    text = (units / f"{unit}.service").read_text().replace("\\\n", "").replace("Type=exec", "Type=oneshot")
+    line = f"ExecStart=/bin/sh -ec '{'; '.join(tried)}'"
+    (units / "probe.service").write_text(re.sub(r"^ExecStart=.*$", lambda _: line, text, flags=re.MULTILINE))
+    shutil.copytree(units / f"{unit}.service.d", units / "probe.service.d", dirs_exist_ok=True)
+    server.run("systemctl start probe && rm /var/lib/murmure-*/probe")
 
 
 def sections() -> dict[str, list[str]]:
@@ -209,6 +238,12 @@ def test_the_installer_speaks_both_languages() -> None:
         told = subprocess.run(said, capture_output=True, text=True, check=False)
         assert (told.returncode, told.stdout) == (2, "")
         assert told.stderr == f"murmure: install.sh: {word}sh ingest/install.sh [--rollback]\n"
+
+
+def test_nginx_sends_what_our_own_server_sends() -> None:
+    """The headers of the page's web server are those that the pages were tested with."""
+    sent = re.findall(r'^    add_header (\S+) "?([^"\n]*?)"?;$', PAGE.read_text("utf-8"), re.MULTILINE)
+    assert dict(sent) == HEADERS
 
 
 def test_a_centre_has_the_versions_that_were_tested() -> None:
@@ -268,7 +303,8 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     assert (server.root / "var/lib/murmure-site/public/index.html").is_file()
     copy("6")
     assert not list(server.root.glob("var/lib/murmure-drill*"))
-    server.run("id murmure-site | grep -q murmure-ingest")
+    for unit in CAN:
+        probe(server, unit)
     copy("7")
     server.until("curl --silent http://127.0.0.1:8880/api/v1/rules", lambda said: "MurmureBackupOld" in said)
     told = copy("8")
