@@ -51,8 +51,16 @@ class ArchiveError(MurmureError):
     """The archive cannot be read or written: nothing of the present batch was kept."""
 
 
-class ArchiveFull(ArchiveError):
-    """No space for the commit, or no turn: nothing was lost, since nothing was acknowledged. Worth trying again."""
+class ArchiveWaits(ArchiveError):
+    """Nothing is wrong with the file: worth trying again; nothing was lost, since nothing was acknowledged."""
+
+
+class ArchiveFull(ArchiveWaits):
+    """No space for the commit: make room."""
+
+
+class ArchiveBusy(ArchiveWaits):
+    """Another process has been writing for longer than anybody waits in one go."""
 
 
 class ArchiveDamaged(ArchiveError):
@@ -282,7 +290,7 @@ class Archive:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is kept together, durably, or not at all. Raises ArchiveFull, ArchiveDamaged."""
+        """Everything inside is kept together, durably, or not at all. Raises ArchiveWaits, ArchiveDamaged."""
         with _explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -1167,7 +1175,7 @@ def _explanation(path: Path, error: sqlite3.Error) -> ArchiveError:
             f"{path}: archive: the disk refused ({error}): full, read-only or failing; nothing was lost"
         )
     if code == sqlite3.SQLITE_BUSY:
-        return ArchiveFull(f"{path}: archive: another process has been writing to it for long; trying again")
+        return ArchiveBusy(f"{path}: archive: another process has been writing to it for long; trying again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return ArchiveDamaged(_damage_text(path, str(error)))
     return ArchiveError(f"{path}: archive: {error}; check who may read and write this file and its folder")

@@ -66,7 +66,7 @@ class Filing(Register, Protocol):
     """Batch in: everything within one `transaction` is durable when it ends, or was never there."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """The one batch of all writers at a time. Raises ArchiveFull, ArchiveDamaged; then nothing of it is kept."""
+        """The one batch of all writers at a time. Raises ArchiveWaits, ArchiveDamaged; then nothing of it is kept."""
 
     def find(self, gateway: str, seq: int) -> StoredMessage | None:
         """Returns the settled message of a gateway with this number."""

@@ -31,7 +31,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from murmure_ingest.archive import ArchiveFull, Enrolment
+from murmure_ingest.archive import ArchiveFull, ArchiveWaits, Enrolment
 from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
@@ -319,21 +319,22 @@ class Subscriber:
         """Returns the words on a batch once they are durable; None if asked to stop before that."""
         arrivals: list[Arrival] = [arrival for bundle in batch for arrival in bundle.arrivals]
         opened = [one for bundle in batch for one in self._opened(bundle)]
-        full = False
+        waits: ArchiveWaits | None = None
         while True:
             try:
                 words = self._intake.file(arrivals, self._known_now(arrivals, opened))
-            except ArchiveFull as error:
-                if not full:
+            except ArchiveWaits as error:
+                if type(error) is not type(waits):
                     self._say(str(error))
-                full = True
-                self._meter.writable = False
+                waits = error
+                self._meter.writable = not isinstance(error, ArchiveFull)
                 if stop.wait(_RETRY_FULL_S):
                     return None
             else:
                 self._meter.writable = True
-                if full:
-                    self._say(f"{self._archive.path}: archive: there is room again")
+                if waits:
+                    over = "there is room again" if isinstance(waits, ArchiveFull) else "filing again"
+                    self._say(f"{self._archive.path}: archive: {over}")
                 return words
 
     def _opened(self, bundle: _Bundle) -> Opening:
@@ -423,7 +424,7 @@ class Subscriber:
                 self._owe([enrolment.gateway])
         try:
             words = self._intake.reconsider()
-        except ArchiveFull:
+        except ArchiveWaits:
             self._mark = -1  # the next batch says it; what waits goes on waiting
             return
         self._meter.judged(words)

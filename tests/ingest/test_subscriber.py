@@ -374,7 +374,9 @@ def test_a_writer_that_takes_long_does_not_stop_the_centre(
         until(lambda: tried)
         peer.publish((gateway.topic, gateway.seal(1_795_392_900 + 900)))
         until(lambda: any("another process has been writing" in line for line in running.said))
+        assert running.subscriber._meter.writable, "whoever reads /metrics is not told of a full disk"
     until(lambda: peer.settled(centre) == 2)
+    assert any(line.endswith("archive: filing again") for line in running.said)
     gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
     until(lambda: centre.archive.counts()["quarantined"] == 0)
 
