@@ -389,7 +389,7 @@ class Door:
                         if old is not None:
                             archive.enrol(replace(old, status="revoked"))
                     archive.enrol(enrolment)
-                return spent_before(archive, slot.site, now_s) if slot.replaces is not None else []
+                return spent_before(archive, slot.site, now_s)  # of whoever was there, replaced or revoked before
         finally:
             archive.close()
 

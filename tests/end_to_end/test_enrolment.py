@@ -26,7 +26,7 @@ from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
 from murmure_ingest.archive import Archive
 from murmure_ingest.certificates import enrolment_door
 from murmure_ingest.enrolment import receive
-from murmure_ingest.gateways import RegisterError
+from murmure_ingest.gateways import RegisterError, revoke
 from murmure_privacy import enrolment, wire
 from murmure_privacy.enrolment import Claim, ClaimError, canonical, proof
 from murmure_privacy.errors import ConfigError
@@ -282,6 +282,22 @@ def test_a_replacement_begins_with_what_its_site_has_spent(
     assert db.charged_rho_micro() == 0
     db.close()
     assert not (tmp_path / "old" / "data" / "gateway.db").exists()
+
+
+def test_a_gateway_after_a_revoked_one_begins_with_what_its_site_has_spent(
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card that was cloned is revoked first, and then nobody can be replaced: the cap of the site's year goes on."""
+    enrol(centre.offer().text, centre.address, tmp_path / "old")
+    day_s = int(NOW.timestamp()) // 86_400 * 86_400
+    monkeypatch.setattr(Archive, "charges", lambda *_: [("plaza/footfall", day_s - 86_400, day_s + 3600, 24_355)])
+    archive = Archive.open(centre.config.archive)
+    revoke(archive, "gw-plaza")
+    archive.close()
+    enrol(centre.offer("gw-new").text, centre.address, tmp_path / "new")
+    db = GatewayDb.open(tmp_path / "new" / "data" / "gateway.db")
+    assert db.ledger.spent_rho_micro("plaza/footfall", day_s - 1, day_s) == 24_355
+    db.close()
 
 
 @pytest.mark.parametrize("streams", [1, 60])
