@@ -40,7 +40,7 @@ from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.broker import turn_away
-from murmure_ingest.certificates import Authority, CertificateError, enrolment_door, holds_key
+from murmure_ingest.certificates import Authority, enrolment_door, holds_key
 from murmure_ingest.config import EnrolmentConfig, IngestConfig
 from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, trust_toml
 from murmure_ingest.receipts import centre_key
@@ -263,7 +263,7 @@ class Door:
             with self._turn:
                 self._claims.forget(int(self._now().timestamp()) - _TOLD_S)
                 return self._enrol(request)
-        except (Refusal, CertificateError, RegisterError) as error:
+        except MurmureError as error:
             self._say(f"enrolment refused: {error}")
             return canonical({"v": VERSION, "error": str(error)})
 

@@ -23,6 +23,7 @@ from murmure_edge import enrol as edge
 from murmure_edge.config import load, load_record_key, load_trust
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
+from murmure_ingest import archive as archives
 from murmure_ingest.archive import Archive
 from murmure_ingest.certificates import enrolment_door
 from murmure_ingest.enrolment import receive
@@ -80,6 +81,23 @@ def test_no_secret_crosses_the_line(centre: Any, tmp_path: Path, monkeypatch: py
     key_lines = (home / "send" / "gateway.key").read_bytes().partition(b"-----END")[0].splitlines()[1:]
     secrets = [(home / "data" / "record.key").read_bytes().strip(), claim.secret.hex().encode(), *key_lines]
     assert not any(secret in request for secret in secrets) and claim.text.encode() not in request
+
+
+def test_an_archive_that_another_process_holds_is_told_in_one_line(
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The technician hears what to do, and the same code ends well later."""
+    claim = centre.offer()
+    archive = centre.archive()
+    monkeypatch.setattr(archives, "_BUSY_TIMEOUT_S", 0.1)
+    with (
+        archive.transaction(),
+        pytest.raises(edge.EnrolError, match=r"refuses: [^\n]*trying again$"),
+    ):
+        enrol(claim.text, centre.address, tmp_path / "gw")
+    archive.close()
+    enrol(claim.text, centre.address, tmp_path / "gw")
+    assert centre.registered() == ["gw-plaza"]
 
 
 def test_a_code_serves_one_gateway(centre: Any, tmp_path: Path) -> None:
