@@ -180,7 +180,8 @@ def test_spending_stands_beside_its_budget(centre: Any) -> None:
     """What a stream spent yesterday and today is within its policy's rho, and most of it on a whole day."""
     feed(centre, centre.gateway(), 110)
     one = stream_of(look(centre, MONDAY_S + 110 * QUARTER_S), "plaza/footfall")
-    assert one.budget_rho_micro and 0.9 * one.budget_rho_micro < one.spent_rho_micro <= one.budget_rho_micro
+    assert one.budget_rho_micro and one.spent_rho_micro
+    assert 0.9 * one.budget_rho_micro < one.spent_rho_micro <= one.budget_rho_micro
     assert one.cap_share is None
 
 
