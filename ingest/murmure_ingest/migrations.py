@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from urllib.parse import quote
 
 from murmure_privacy.errors import ConfigError
 
@@ -308,10 +309,22 @@ def _require_archive(db: sqlite3.Connection, path: Path) -> int:
     return version
 
 
+class _OvertakenError(Exception):
+    """What should be kept is not there any more."""
+
+
 def _keep_before(path: Path, version: int) -> None:
     copy = path.with_name(f"{path.name}.before-v{version}")
+
+    def is_older(made: Path) -> None:
+        with closing(sqlite3.connect(f"file:{quote(str(made))}?mode=ro&immutable=1", uri=True)) as db:
+            if _pragma(db, "user_version") >= version:
+                raise _OvertakenError
+
     try:
-        snapshot(path, copy)
+        snapshot(path, copy, is_older)
+    except _OvertakenError:
+        return  # another process was here since, and has kept what was: its copy must not become the new version
     except OSError as error:
         problem = f"it must be upgraded, and no copy can be made before ({error.strerror or error})"
         raise ConfigError(str(copy), "archive", problem, "make room in that folder; nothing was changed") from error

@@ -160,17 +160,19 @@ def test_no_step_is_taken_without_the_copy(one_step_more: Any, monkeypatch: pyte
 
 
 def test_two_processes_upgrade_once(one_step_more: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second one that came while the first was copying finds the step taken, and goes on."""
+    """A second one that came before the copy was made finds the step taken, goes on, and leaves the first's copy."""
     path = one_step_more.config.archive
     taken = snapshot
 
-    def overtaken(source: Path, target: Path) -> None:
+    def overtaken(source: Path, target: Path, *check: Any) -> None:
         monkeypatch.setattr(migrations, "snapshot", taken)
         Archive.open(path).close()
+        taken(source, target, *check)
 
     monkeypatch.setattr(migrations, "snapshot", overtaken)
     archive = Archive.open(path)
     assert version_of(path) == len(STEPS) + 1
+    assert version_of(path.with_name(f"archive.db.before-v{len(STEPS) + 1}")) == len(STEPS)
     archive.close()
 
 
