@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -42,6 +42,7 @@ from murmure_ingest.mirror import mirrored
 
 _PATIENCE_S = 5  # who connects and says nothing holds the one thread no longer
 _DAY_S = 86400
+_NAMES = 40  # a report has at most 32 ports
 _SPENDINGS_AT_ONCE, _CAPS_AT_ONCE = 600, 10  # so that no single answer takes long, even the first
 _WAL = ("", "-wal", "-shm")
 _GATEWAY = ("gateway", "site")
@@ -80,6 +81,21 @@ def _histogram(name: str, what: str, tally: Tally) -> Metric:
     return family
 
 
+class Names:
+    """The first few names that each gateway gives its ports and its software. It chooses them itself: whoever invents
+    ever more gets no more series."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], set[str]] = {}
+
+    def has(self, gateway: str, kind: str, name: str) -> bool:
+        """Returns whether a name is one of the first, or becomes one."""
+        known = self._known.setdefault((gateway, kind), set())
+        if len(known) < _NAMES:
+            known.add(name)
+        return name in known
+
+
 @dataclass(frozen=True, eq=False)
 class _Centre(Collector):
     """Gathers everything at the moment of the question."""
@@ -89,12 +105,13 @@ class _Centre(Collector):
     meter: Meter
     watch: Watch
     now: Now
+    names: Names = field(default_factory=Names)
 
     def collect(self) -> Iterator[Metric]:
         begun = time.monotonic()
         now = self.now()
         seen = self.watch.look(int(now))
-        yield from _fleet(seen)
+        yield from fleet(seen, self.names)
         yield from _streams(seen)
         yield from _intake(self.meter, seen)
         yield from _store(self.config.archive, seen, self.meter)
@@ -106,11 +123,16 @@ class _Centre(Collector):
         yield _one("scrape_seconds", "How long it took to gather all this.", time.monotonic() - begun)
 
 
-def _fleet(seen: Overview) -> Iterator[Metric]:
+def fleet(seen: Overview, names: Names) -> Iterator[Metric]:
+    """Yields what is told of each gateway."""
     here = [one for one in seen.gateways if one.state != "revoked"]
 
     def of(name: str, what: str, value: Callable[[GatewayState], float | None]) -> Metric:
         return gauge(f"gateway_{name}", what, _GATEWAY, (((one.gateway, one.site), value(one)) for one in here))
+
+    def software(one: GatewayState) -> str:
+        told = one.health.software if one.health else ""
+        return told if names.has(one.gateway, "software", told) else "other"
 
     states = [one.state for one in seen.gateways]
     yield gauge(
@@ -123,7 +145,7 @@ def _fleet(seen: Overview) -> Iterator[Metric]:
         "gateway_info",
         "Where it stands and what it runs.",
         (*_GATEWAY, "quartier", "software"),
-        (((one.gateway, one.site, one.quartier, one.health.software if one.health else ""), 1) for one in here),
+        (((one.gateway, one.site, one.quartier, software(one)), 1) for one in here),
     )
     yield of("heard_timestamp_seconds", "The latest instant of which it spoke.", lambda one: one.heard_s)
     yield of("quarantined", "Whether two cards speak with its key.", lambda one: one.state == "quarantined")
@@ -145,7 +167,12 @@ def _fleet(seen: Overview) -> Iterator[Metric]:
         "gateway_port_state",
         "What each port is in.",
         (*_GATEWAY, "port", "state"),
-        (((one.gateway, one.site, port, state), 1) for one, h in reported for port, state in h.ports),
+        (
+            ((one.gateway, one.site, port, state), 1)
+            for one, h in reported
+            for port, state in dict(h.ports).items()
+            if names.has(one.gateway, "port", port)
+        ),
     )
     yield gauge(
         "gateway_clock_state",

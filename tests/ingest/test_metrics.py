@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 from murmure_ingest import metrics
 from murmure_ingest.archive import Archive
+from murmure_ingest.archive_watch import Watch
 from murmure_ingest.config import MirrorConfig, OperationsConfig, load
 from murmure_ingest.intake import REASONS, Intake
 from murmure_ingest.meter import Meter
-from murmure_ingest.metrics import metrics_open
+from murmure_ingest.metrics import Names, fleet, metrics_open
 from murmure_ingest.rules import RuleBook
 from murmure_ingest.subscriber import Subscriber
 from murmure_privacy.errors import ConfigError
@@ -280,3 +281,23 @@ def test_a_centre_tells_of_its_broker(
         stop.set()
         thread.join()
         lined.archive.close()
+
+
+def test_a_gateway_that_invents_names_gets_no_series_without_end(centre: Any) -> None:
+    """What it says of its ports and its software are labels: of ever new ones the first are told, and of two ports of
+    one name one, lest a scrape be refused."""
+    gateway = centre.gateway()
+    watch, names, seen = Watch(centre.archive), Names(), set[tuple[str, ...]]()
+    for number in range(50):
+        ports = (("twice", "ok"), ("twice", "ok"), *((f"p{number}-{port}", "ok") for port in range(20)))
+        centre.accept(*gateway.health(100 + number, software=f"v{number}", ports=ports))
+        told = [
+            (sample.name, *sample.labels.values())
+            for metric in fleet(watch.look(MONDAY_S), names)
+            for sample in metric.samples
+        ]
+        assert len(told) == len(set(told))
+        seen |= set(told)
+    assert ("murmure_gateway_port_state", "gw-plaza", "plaza", "p0-0", "ok") in seen
+    assert len([one for one in seen if one[0] == "murmure_gateway_port_state"]) == 40
+    assert len([one for one in seen if one[0] == "murmure_gateway_info"]) == 41
