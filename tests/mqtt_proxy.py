@@ -37,11 +37,13 @@ class Proxy:
 
     def __enter__(self) -> Proxy:
         self._dice = random.Random(self.seed)
+        # All of it in a thread of its own: a browser's driver may have left a loop running in this one.
         self._loop = asyncio.new_event_loop()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.port = self._server.sockets[0].getsockname()[1]
         self._thread = Thread(target=self._loop.run_forever, name="proxy")
         self._thread.start()
+        opening = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -138,16 +138,21 @@ class _Progress:
 def _backup(args: argparse.Namespace) -> int:
     import json
     from pathlib import Path
+    from threading import Event
 
     from murmure_privacy.errors import ConfigError
 
-    from murmure_ingest.backup import back_up
+    from murmure_ingest.backup import back_up, name_of
     from murmure_ingest.config import load
     from murmure_ingest.enrolment import utc_now
 
     if args.keep < 1:
         raise ConfigError("ingest backup", "--keep", f"{args.keep} would leave none", "write 1 or more")
-    made = back_up(load(Path(args.config)), Path(args.folder), utc_now(), keep=args.keep, keys=not args.no_keys)
+    config, folder, now = load(Path(args.config)), Path(args.folder), utc_now()
+    while (folder / name_of(now)).exists():
+        Event().wait(0.1)
+        now = utc_now()
+    made = back_up(config, folder, now, keep=args.keep, keys=not args.no_keys)
     if args.json:
         print(json.dumps({"folder": str(made.folder), "messages": made.messages, "head": made.head.hex()}))
     else:

@@ -44,6 +44,11 @@ class Backup:
     head: bytes
 
 
+def name_of(now: datetime) -> str:
+    """Returns what a backup begun at this instant (UTC) is called; a second has room for one."""
+    return f"{now:%Y%m%dT%H%M%SZ}"
+
+
 def back_up(config: IngestConfig, folder: Path, now: datetime, *, keep: int, keys: bool = True) -> Backup:
     """Copies the centre into a new folder of `folder`, named by `now` (UTC), and removes the oldest beyond `keep`.
 
@@ -58,7 +63,7 @@ def back_up(config: IngestConfig, folder: Path, now: datetime, *, keep: int, key
         raise ConfigError(str(folder), "DIR", "there is no such folder", "mount its disk, or create it")
     if folder.resolve().is_relative_to(config.data_dir.resolve()):
         raise ConfigError(str(folder), "DIR", "it lies in data_dir itself", "give a folder on another disk")
-    name = f"{now:%Y%m%dT%H%M%SZ}"
+    name = name_of(now)
     made, beside = folder / name, folder / f".{name}.new"
     with _explained(folder):
         if made.exists():

@@ -102,6 +102,15 @@ def test_the_newest_are_kept(centre: Any, disk: Path) -> None:
         back_up(centre.config, disk, NOW + timedelta(days=4), keep=2)
 
 
+def test_two_backups_of_one_second_are_two(centre: Any, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command waits for the next second rather than fail."""
+    centre.gateway()
+    for _ in range(2):
+        assert main(["ingest", "backup", str(disk), "--config", centre.config.source]) == 0
+    assert len([line for line in capsys.readouterr().out.splitlines() if " messages, head " in line]) == 2
+    assert len(names_in(disk)) == 2
+
+
 def test_a_removal_cut_short_leaves_no_half_backup(centre: Any, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An old one loses its name before its files; what is left of it goes with the next backup."""
     centre.gateway()
