@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from murmure_ingest.embedded_broker import free_port
@@ -112,6 +113,19 @@ def workers(gateways: list[fleet.Gateway], load: fleet.Load, laid_out: Path, rou
         print(f"  {name:22} {rate:8.0f} messages a second, {ratio:.2f} of one; {cpu_us:.0f} us of CPU a message")
 
 
+def _plain_and_tls(load: fleet.Load, laid_out: Path, folder: Path) -> dict[str, Callable[[int, int], Drained]]:
+    """Returns what drains a queue, given the broker's plain port and its TLS port."""
+    files = "".join(f'{key} = "{folder}/{file}"\n' for key, file in _FILES.items())
+    trusted = ("--cafile", str(folder / "broker.crt"))
+    centre = partial(drains.full, load=load, laid_out=laid_out, session="drain")
+    return {
+        "mosquitto_sub": lambda plain, _: drains.limit(plain, "drain", load),
+        "mosquitto_sub, TLS": lambda _, port: drains.limit(port, "drain", load, trusted),
+        "full": lambda plain, _: centre(plain, folder=folder / "plain"),
+        "full, TLS": lambda plain, port: centre(port, folder=folder / "tls", extra=files, watched=plain),
+    }
+
+
 def tls(load: fleet.Load, laid_out: Path, rounds: int) -> None:
     """Prints what an encrypted line costs `mosquitto_sub` and the centre."""
     found: dict[str, list[Drained]] = {}
@@ -119,20 +133,7 @@ def tls(load: fleet.Load, laid_out: Path, rounds: int) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             certify(folder)
-            files = "".join(f'{key} = "{folder}/{file}"\n' for key, file in _FILES.items())
-            runs: dict[str, Callable[[int, int], Drained]] = {
-                "mosquitto_sub": lambda port, _: drains.limit(port, "drain", load),
-                "mosquitto_sub, TLS": lambda _, port, folder=folder: drains.limit(  # type: ignore[misc]
-                    port, "drain", load, ("--cafile", str(folder / "broker.crt"))
-                ),
-                "full": lambda port, _, folder=folder: drains.full(  # type: ignore[misc]
-                    port, load, laid_out, folder / "plain", session="drain"
-                ),
-                "full, TLS": lambda plain, port, folder=folder, files=files: drains.full(  # type: ignore[misc]
-                    port, load, laid_out, folder / "tls", session="drain", extra=files, watched=plain
-                ),
-            }
-            for what, run in runs.items():
+            for what, run in _plain_and_tls(load, laid_out, folder).items():
                 tls_port = free_port()
                 with mosquitto(folder, tls_port) as port:
                     reserve(port, "drain")

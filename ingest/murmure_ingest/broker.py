@@ -424,6 +424,6 @@ def _taken_back(data_dir: Path) -> set[str]:
     return {line.name for line in lines} - {line.name for line in lines if line.revoked_s is None}
 
 
-def renewed(settings: Settings, **changes: object) -> Settings:
+def renewed(settings: Settings, **changes: Any) -> Settings:
     """Returns the settings with what was given anew; None keeps what was."""
-    return replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    return replace(settings, **{key: value for key, value in changes.items() if value is not None})
