@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from murmure_ingest import broker
-from murmure_ingest.certificates import Authority, new_private_key
+from murmure_ingest.certificates import Authority, CertificateError, new_private_key
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.embedded_broker import free_port
 from paho.mqtt.enums import CallbackAPIVersion
@@ -339,13 +339,10 @@ def test_row_07_who_has_no_good_certificate_is_not_let_in(lab: Lab, who: str, tm
 @pytest.mark.parametrize("name", ["+", "#", "gw-+"])
 def test_row_08_a_wildcard_for_a_name_has_no_rights(lab: Lab, port: int, peer: Join, ingest: Peer, name: str) -> None:
     """No door of ours issues it; minted with the authority's own key it may say nothing and hears nothing."""
-    with pytest.raises(Exception, match=r"name|id"):
+    with pytest.raises(CertificateError):
         lab.authority.issue_client(new_private_key(), name, utc_now())
     lab.keep("wild", *mint(lab.authority, name))
-    try:
-        wild = peer(port, "wild")
-    except AssertionError:
-        return  # mosquitto does not even let it in
+    wild = peer(port, "wild")
     for topic in (UP.format("gw-a"), UP.format(name).replace("+", "x").replace("#", "x"), DOWN.format("gw-a")):
         assert wild.say(topic, b"row 8") == "Not authorized"
     wild.listen("#", DOWN.format("gw-a"))
