@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -90,6 +91,11 @@ class Street:
     def install(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs the archive's install.sh inside."""
         return self.run("sh", f"/{(self.unpacked / 'install.sh').relative_to(self.root)}", *arguments, **environment)
+
+    def wait_until_dark(self) -> None:
+        """Waits until no process of a killed install.sh is left, as after a power cut: they end one by one."""
+        with (self.root / "run" / "murmure-install.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -333,6 +339,7 @@ def test_an_update_leaves_one_that_works_whenever_the_power_fails(street: Street
         time.sleep(cut_s)
         cut.kill()
         cut.wait()
+        street.wait_until_dark()
         assert street.run(f"{link.readlink()}/bin/murmure", "edge", "--help").returncode == 0
     half, foreign = (street.root / "opt" / name for name in ("murmure-0.0.9-0123abcd", "murmure-of-mine"))
     for folder in (half, foreign):
