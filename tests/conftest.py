@@ -27,6 +27,9 @@ PROGRAMS = {
     "debootstrap": "debootstrap",
     "strace": "strace",
     "mbpoll": "mbpoll",
+    "nats": "nats-server",
+    "nginx": "nginx",
+    "prometheus": "prometheus",
     "systemd": "systemd-analyze",
     "victoria": "victoria-metrics",
 }
@@ -45,6 +48,11 @@ def lacking(what: str, required_by: str) -> None:
     if os.environ.get(required_by) == "1":
         pytest.fail(f"{what}, and {required_by}=1 demands it", pytrace=False)
     pytest.skip(what)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker, program in PROGRAMS.items():
+        config.addinivalue_line("markers", f"{marker}: needs Debian's {PACKAGES.get(program, program)}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
