@@ -23,8 +23,7 @@ from murmure_edge import enrol as edge
 from murmure_edge.config import load, load_record_key, load_trust
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
-from murmure_ingest import archive as archives
-from murmure_ingest.archive import Archive
+from murmure_ingest.archive import Archive, database
 from murmure_ingest.certificates import enrolment_door
 from murmure_ingest.enrolment import receive
 from murmure_ingest.gateways import RegisterError, revoke
@@ -89,7 +88,7 @@ def test_an_archive_that_another_process_holds_is_told_in_one_line(
     """The technician hears what to do, and the same code ends well later."""
     claim = centre.offer()
     archive = centre.archive()
-    monkeypatch.setattr(archives, "_BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.1)
     with (
         archive.transaction(),
         pytest.raises(edge.EnrolError, match=r"refuses: [^\n]*trying again$"),

@@ -13,8 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from murmure_ingest import archive as archive_file
-from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_ingest.archive import Archive, Enrolment, StoredPolicy, database
 from murmure_ingest.intake import Arrival, Duplicate, Heard, Intake, Stored, Word
 from murmure_ingest.receipts import receipt
 from murmure_ingest.rules import PolicyRules
@@ -150,7 +149,7 @@ def cut(tmp_path: Path, power_loss: ModuleType, centre: Any, monkeypatch: pytest
 
         def live(seed: int) -> tuple[int, str | None]:
             life = Life(seed, tmp_path, power_loss, gateway, **how)
-            monkeypatch.setattr(archive_file, "_connect", lambda _: life.chain.connect())
+            monkeypatch.setattr(database, "connect", lambda _: life.chain.connect())
             return life.whole()
 
         return power_loss.campaign(live, cuts, **told)

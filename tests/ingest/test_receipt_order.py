@@ -19,8 +19,8 @@ pytestmark = pytest.mark.strace
 MESSAGES = 4
 _PROCESS = """
 import argparse, os, sys
-from murmure_ingest import archive, cli
-from murmure_ingest.archive import Archive
+from murmure_ingest import cli
+from murmure_ingest.archive import Archive, database
 {sabotage}
 print(os.getpid(), flush=True)
 parser = argparse.ArgumentParser()
@@ -30,7 +30,7 @@ sys.exit(args.handler(args))
 """
 # Broken on purpose: what is committed is committed when the next transaction begins.
 LATE = """
-connect = archive._connect
+connect = database.connect
 class Late:
     def __init__(self, db):
         self._db, self._owes = db, False
@@ -44,7 +44,7 @@ class Late:
         return self._db.execute(sql, *values)
     def __getattr__(self, name):
         return getattr(self._db, name)
-archive._connect = lambda *where: Late(connect(*where))
+database.connect = lambda *where: Late(connect(*where))
 """
 # Broken on purpose: the commit is made, and nobody waits for the disk.
 UNSYNCED = """

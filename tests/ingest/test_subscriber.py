@@ -14,8 +14,8 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from murmure_ingest import archive, gateways, subscriber
-from murmure_ingest.archive import Archive, ArchiveFull
+from murmure_ingest import gateways, subscriber
+from murmure_ingest.archive import Archive, ArchiveFull, database
 from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.config import BrokerConfig
 from murmure_ingest.intake import Intake
@@ -356,7 +356,7 @@ def test_a_writer_that_takes_long_does_not_stop_the_centre(
     broker.start()
     gateway = centre.gateway(published=False)
     monkeypatch.setattr(subscriber, "_RETRY_FULL_S", 0.05)
-    monkeypatch.setattr(archive, "_BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.1)
     centre.intake.accept_many(gateway.history(1))
     running = run(centre)
     peer = connect(gateway, broker)

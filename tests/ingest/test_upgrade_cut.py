@@ -18,10 +18,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from murmure_ingest import archive as archive_file
 from murmure_ingest import backup as backups
 from murmure_ingest import migrations
-from murmure_ingest.archive import Archive
+from murmure_ingest.archive import Archive, database
 from murmure_ingest.backup import MANIFEST, back_up, restore
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.migrations import STEPS, only_grows
@@ -47,7 +46,7 @@ class Upgrades:
             db.execute("PRAGMA journal_mode = DELETE")
         monkeypatch.setattr(migrations, "STEPS", (*STEPS, FIRST, SECOND))
         monkeypatch.setattr(migrations, "snapshot", lambda *_: None)  # of a file that is on no disk of the machine
-        monkeypatch.setattr(archive_file, "_connect", lambda _: self._connected)
+        monkeypatch.setattr(database, "connect", lambda _: self._connected)
         self._image = {path.name: path.read_bytes()}
         self._allowed = {self._version(state): state for state in (self._upgraded(n) for n in range(3))}
         assert len(self._allowed) == 3

@@ -1,0 +1,254 @@
+"""The writer's side: messages settled one after the other, and what each is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Literal
+
+from murmure_privacy import wire
+from murmure_privacy.release import Message, Outcome
+from murmure_privacy.succession import Use
+
+from murmure_ingest.archive.database import Database, Standing
+from murmure_ingest.archive.rows import (
+    FIRST_HEAD,
+    Disposition,
+    Enrolment,
+    StoredHealth,
+    StoredMessage,
+    index_row,
+    next_head,
+)
+
+CONFLICTS_KEPT = 100  # per gateway and reason: evidence, not a way to fill the disk
+_RHO_PLACE = 8  # in `index_row`
+FORKS = "('sequence_conflict', 'forked_node')"  # evidence that one key speaks from two cards
+
+_LOOKED_UP = 128
+_PLACES = (
+    f"SELECT n.stream, n.level, n.start_s FROM (VALUES {', '.join(['(?, ?, ?)'] * _LOOKED_UP)}) k CROSS JOIN nodes n "
+    "ON n.stream = k.column1 AND n.level = k.column2 AND n.start_s = k.column3"
+)
+
+MESSAGE_COLUMNS = (
+    "m.id, m.gateway, m.seq, m.hash, m.previous, coalesce(a.disposition, m.disposition), coalesce(a.reason, m.reason),"
+    " m.nodes, m.enrolment, m.head, m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id"
+)
+
+
+class Filing(Database):
+    """Everything here that writes does so within a transaction of the caller's."""
+
+    def find(self, gateway: str, seq: int) -> StoredMessage | None:
+        """Returns the settled message of a gateway with this sequence number."""
+        if self._writing:
+            last = self._standing(gateway).last
+            if last is None or seq >= last.seq:
+                return last if last and seq == last.seq else None
+        return self._message("m.gateway = ? AND m.seq = ?", gateway, seq)
+
+    def _message(self, where: str, *values: object) -> StoredMessage | None:
+        row = self._row(f"SELECT {MESSAGE_COLUMNS} WHERE {where}", *values)
+        return StoredMessage(*row) if row else None
+
+    def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
+        """Returns the key of the first node that has its place already, if any."""
+        query = "SELECT 1 FROM nodes WHERE stream = ? AND level = ? AND start_s = ?"
+        for outcome in outcomes:
+            key = outcome.node.key
+            known = self._places.get(key) if self._writing else None
+            if known or (known is None and self._row(query, *key)):
+                return key
+        return None
+
+    def foresee(self, outcomes: Iterable[Outcome]) -> None:
+        """Looks up together the places that `taken` will be asked for (within a transaction)."""
+        keys = list({outcome.node.key for outcome in outcomes})
+        self._places |= dict.fromkeys(keys, False)
+        for at in range(0, len(keys), _LOOKED_UP):
+            part = keys[at : at + _LOOKED_UP]
+            part += [part[-1]] * (_LOOKED_UP - len(part))  # one statement, that SQLite reads once, for any number
+            for row in self._rows(_PLACES, *chain.from_iterable(part)):
+                self._places[row] = True
+
+    def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
+        """Returns whether a node of these has its place already by a message of the same gateway."""
+        return any(
+            self._row(
+                "SELECT 1 FROM nodes n JOIN messages m ON m.id = n.message "
+                "WHERE n.stream = ? AND n.level = ? AND n.start_s = ? AND m.gateway = ?",
+                *(*outcome.node.key, gateway),
+            )
+            for outcome in outcomes
+        )
+
+    def boot_beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> int | None:
+        """Returns the boot count in the nearest message before or after a number, holes left out, that is kept whole;
+        None if there is none. A gateway's boots count on when its key changes."""
+        if side == "after" and self._writing:
+            last = self._standing(gateway).last
+            if last is None or seq >= last.seq:
+                return None
+        nearest = "m.seq < ? ORDER BY m.seq DESC" if side == "before" else "m.seq > ? ORDER BY m.seq"
+        row = self._row(
+            "SELECT m.sealed, e.record_key FROM messages m JOIN enrolments e ON e.id = m.enrolment "
+            f"WHERE m.gateway = ? AND m.sealed <> x'' AND {nearest} LIMIT 1",
+            *(gateway, seq),
+        )
+        return wire.open_message(*row).boot if row else None
+
+    def cloned(self, gateway: str) -> bool:
+        """Returns whether two cards have spoken with the gateway's key: two messages with one number, two for one node,
+        or one that does not follow from the others. The evidence stays, and so does the word."""
+        if self._writing and gateway in self._remembered.standings:
+            return self._remembered.standings[gateway].cloned
+        return bool(
+            self._rows(
+                f"SELECT EXISTS (SELECT 1 FROM conflicts WHERE gateway = ? AND reason IN {FORKS}) OR EXISTS "
+                "(SELECT 1 FROM messages WHERE gateway = ? AND disposition <> 'filed' AND reason = 'chain_broken')",
+                *(gateway, gateway),
+            )[0][0]
+        )
+
+    def uses(self, gateway: str) -> list[Use]:
+        """Returns how a gateway has used the policies of its site, by its filed messages."""
+        if self._writing and gateway in self._remembered.standings:
+            return list(self._remembered.standings[gateway].uses.values())
+        rows = self._rows(
+            "SELECT stream, policy, since_s, first_seq, shown_s, until_s, last_seq FROM uses WHERE gateway = ?", gateway
+        )
+        return [Use(*row) for row in rows]
+
+    def put_use(self, gateway: str, use: Use) -> None:
+        """Keeps the use of a policy for a stream (within a transaction) in place of what was known of it."""
+        self._standing(gateway).uses[use.key] = use
+        self._later().uses[gateway, use.key] = (
+            *(gateway, use.stream, use.policy, use.since_s),
+            *(use.first_seq, use.shown_s, use.until_s, use.last_seq),
+        )
+
+    def quarantined(self, reason: str) -> list[StoredMessage]:
+        """Returns the messages that still wait for a mend of `reason`, by gateway and sequence number."""
+        rows = self._rows(
+            f"SELECT {MESSAGE_COLUMNS} WHERE m.disposition = 'quarantined' AND m.reason = ? AND a.message IS NULL "
+            "AND m.sealed <> x'' ORDER BY m.gateway, m.seq",
+            reason,
+        )
+        return [StoredMessage(*row) for row in rows]
+
+    def put(
+        self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""
+    ) -> None:
+        """Settles a message (within a transaction): its row, its nodes if it is filed, and what follows from them."""
+        gateway, seq, message_hash = message.gateway, message.seq, wire.digest(sealed)
+        standing = self._standing(gateway)
+        before, head = self._remembered.newest or self._newest()
+        stored = StoredMessage(
+            before + 1,
+            *(gateway, seq, message_hash, message.previous, disposition, reason, len(message.outcomes), enrolment.id),
+            next_head(head, message_hash),
+            None if disposition == "refused" else sealed,
+        )
+        last_seq = standing.last.seq if standing.last else 0
+        self._remembered.newest = stored.id, stored.head
+        row = (
+            *(stored.id, gateway, seq, message_hash, message.previous, enrolment.id, disposition, reason),
+            *(stored.nodes, stored.head, stored.sealed),
+        )
+        self._later().messages.append(row)
+        charged = self._put_nodes(stored.id, message) if disposition == "filed" else 0
+        if disposition == "filed" and seq == standing.settled_seq + 1 == last_seq + 1:
+            standing.settled_seq, standing.last = seq, stored
+            self._later().totals.append((gateway, seq, charged))
+        else:
+            self._settle(gateway, charged)
+
+    def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
+        """Gives a quarantined message its last word (within a transaction)."""
+        self._remembered.standings.pop(message.gateway, None)
+        self._db.execute("INSERT INTO amendments VALUES (?, ?, ?)", (stored.id, disposition, reason))
+        if disposition == "filed":
+            self._settle(message.gateway, self._put_nodes(stored.id, message))
+
+    def _put_nodes(self, row_id: int, message: Message) -> int:
+        """Returns what the nodes cost together, in micro-rho."""
+        rows = {outcome.node.key: index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)}
+        self._later().nodes.update(rows)
+        self._places |= dict.fromkeys(rows, True)
+        speakers = self._remembered.speakers
+        for outcome in message.outcomes:
+            if (outcome.node.stream, message.gateway) in speakers:
+                continue
+            speakers.add((outcome.node.stream, message.gateway))
+            self._connection.execute(
+                "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    outcome.node.stream,
+                    message.gateway,
+                    message.quartier,
+                    message.site,
+                    outcome.node.quantity,
+                    row_id,
+                ),
+            )
+        return sum(row[_RHO_PLACE] for row in rows.values())
+
+    def _standing(self, gateway: str) -> Standing:
+        """Returns what the next message of a gateway is judged by (within a transaction)."""
+        standings = self._remembered.standings
+        if gateway not in standings:
+            last = self._message("m.gateway = ? ORDER BY m.seq DESC LIMIT 1", gateway)
+            settled = self._row("SELECT settled_seq FROM totals WHERE gateway = ?", gateway)
+            uses = {use.key: use for use in self.uses(gateway)}
+            standings[gateway] = Standing(last, settled[0] if settled else 0, self.cloned(gateway), uses)
+        return standings[gateway]
+
+    def _newest(self) -> tuple[int, bytes]:
+        return self._row("SELECT id, head FROM messages ORDER BY id DESC LIMIT 1") or (0, FIRST_HEAD)
+
+    def _settle(self, gateway: str, charged_rho_micro: int) -> None:
+        self._remembered.standings.pop(gateway, None)
+        self._db.execute("INSERT INTO totals VALUES (?, 0, 0) ON CONFLICT DO NOTHING", (gateway,))
+        (settled,) = self._db.execute("SELECT settled_seq FROM totals WHERE gateway = ?", (gateway,)).fetchone()
+        while self._row("SELECT 1 FROM messages WHERE gateway = ? AND seq = ?", gateway, settled + 1):
+            settled += 1
+        self._db.execute(
+            "UPDATE totals SET settled_seq = ?, charged_rho_micro = charged_rho_micro + ? WHERE gateway = ?",
+            (settled, charged_rho_micro, gateway),
+        )
+
+    def put_conflict(self, message: Message, sealed: bytes, reason: str) -> None:
+        """Keeps a message that contradicts the archive as evidence, beside it (within a transaction)."""
+        self._remembered.standings.pop(message.gateway, None)
+        # Counted by reason: a hundred of one kind must not hide the first of another.
+        query = "SELECT count(*) FROM conflicts WHERE gateway = ? AND reason = ?"
+        (kept,) = self._rows(query, message.gateway, reason)[0]
+        if kept < CONFLICTS_KEPT:
+            self._db.execute(
+                "INSERT INTO conflicts (gateway, seq, hash, reason, sealed) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                (message.gateway, message.seq, wire.digest(sealed), reason, sealed),
+            )
+
+    def put_health(self, report: StoredHealth) -> bool:
+        """Keeps the report if it is newer by boot and uptime (clocks may step) than the one kept; says if it did."""
+        r = report
+        cursor = self._db.execute(
+            "INSERT INTO health VALUES (?, ?, ?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET boot = excluded.boot, "
+            "uptime_s = excluded.uptime_s, at_s = excluded.at_s, sealed = excluded.sealed "
+            "WHERE (excluded.boot, excluded.uptime_s) > (health.boot, health.uptime_s)",
+            (r.gateway, r.boot, r.uptime_s, r.at_s, r.sealed),
+        )
+        return cursor.rowcount > 0
+
+    def forget_health(self, gateway: str) -> None:
+        """Drops the last report of a gateway (within a transaction): its key is not the gateway's any more."""
+        self._db.execute("DELETE FROM health WHERE gateway = ?", (gateway,))
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Adds to a counter (within a transaction)."""
+        self._db.execute(
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, by),
+        )

@@ -1,0 +1,52 @@
+"""For the full check: everything that can be compared with the signed messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from murmure_ingest.archive.database import Database
+from murmure_ingest.archive.errors import explained
+
+
+class Proofs(Database):
+    """What `murmure_ingest.inspection` reads."""
+
+    def integrity(self) -> list[str]:
+        """Returns what SQLite finds wrong with the file; empty when it is sound."""
+        return [text for (text,) in self._rows("PRAGMA integrity_check(20)") if text != "ok"]
+
+    def node_count(self) -> int:
+        """Returns how many nodes have their place."""
+        return int(self._rows("SELECT count(*) FROM nodes")[0][0])
+
+    def message_count(self) -> int:
+        """Returns how many messages are settled."""
+        return int(self._rows("SELECT count(*) FROM messages")[0][0])
+
+    def links(self, gateway: str) -> Iterator[tuple[int, bytes, bytes, bool]]:
+        """Yields number, hash, hash of the one before, and whether it is filed, of a gateway's messages by number."""
+        with explained(self.path):
+            yield from self._db.execute(
+                "SELECT m.seq, m.hash, m.previous, coalesce(a.disposition, m.disposition) = 'filed' FROM messages m "
+                "LEFT JOIN amendments a ON a.message = m.id WHERE m.gateway = ? ORDER BY m.seq",
+                (gateway,),
+            )
+
+    def evidence(self) -> Iterator[tuple[str, int, bytes, bytes]]:
+        """Yields gateway, number, hash and bytes of what is kept beside the messages."""
+        with explained(self.path):
+            yield from self._db.execute("SELECT gateway, seq, hash, sealed FROM conflicts ORDER BY id")
+
+    def charged(self, stream: str) -> Iterator[tuple[int, int, int]]:
+        """Yields begin, end and micro-rho of every charged node that is filed of a stream, by begin."""
+        with explained(self.path):
+            yield from self._db.execute(
+                "SELECT covered_from_s, end_s, rho_micro FROM nodes WHERE stream = ? AND rho_micro > 0 "
+                "ORDER BY covered_from_s",
+                (stream,),
+            )
+
+    def node_row(self, key: tuple[str, str, int]) -> tuple[Any, ...] | None:
+        """Returns the index row of a node, as `index_row` makes it from its outcome."""
+        return self._row("SELECT * FROM nodes WHERE stream = ? AND level = ? AND start_s = ?", *key)

@@ -1,0 +1,85 @@
+"""Who may speak, with which keys: the register of gateways and their changes of key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from murmure_ingest.archive.database import Database
+from murmure_ingest.archive.rows import Enrolment
+
+
+class Register(Database):
+    """Lines are added and never changed; the newest of a gateway holds."""
+
+    def enrol(self, enrolment: Enrolment) -> Enrolment:
+        """Adds a line to the register (within a transaction) and returns it with its id."""
+        e = enrolment
+        cursor = self._db.execute(
+            "INSERT INTO enrolments (gateway, quartier, site, record_key, stewards, signatures_required, status) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (e.gateway, e.quartier, e.site, e.record_key, b"".join(e.stewards), e.signatures_required, e.status),
+        )
+        self._remembered.enrolments.pop(enrolment.gateway, None)
+        return replace(enrolment, id=cursor.lastrowid or 0)
+
+    def enrolment(self, gateway: str) -> Enrolment | None:
+        """Returns the newest line of the register for a gateway."""
+        known = self._remembered.enrolments
+        if self._writing and gateway in known:
+            return known[gateway]
+        found = self._newest_line(gateway)
+        if self._writing:
+            known[gateway] = found
+        return found
+
+    def _newest_line(self, gateway: str) -> Enrolment | None:
+        row = self._row("SELECT * FROM enrolments WHERE gateway = ? ORDER BY id DESC LIMIT 1", gateway)
+        return _enrolment(row) if row else None
+
+    def enrolments(self) -> list[Enrolment]:
+        """Returns the newest line of every gateway, by gateway."""
+        return [
+            _enrolment(row)
+            for row in self._rows(
+                "SELECT * FROM enrolments WHERE id IN (SELECT max(id) FROM enrolments GROUP BY gateway) "
+                "ORDER BY gateway"
+            )
+        ]
+
+    def enrolment_lines(self) -> list[Enrolment]:
+        """Returns every line of the register, oldest first."""
+        return [_enrolment(row) for row in self._rows("SELECT * FROM enrolments ORDER BY id")]
+
+    def enrolment_line(self, line: int) -> Enrolment | None:
+        """Returns one line of the register, whether or not it still holds."""
+        row = self._row("SELECT * FROM enrolments WHERE id = ?", line)
+        return _enrolment(row) if row else None
+
+    def lines_of(self, gateway: str) -> list[Enrolment]:
+        """Returns every line of the register for a gateway, newest first."""
+        rows = self._rows("SELECT * FROM enrolments WHERE gateway = ? ORDER BY id DESC", gateway)
+        return [_enrolment(row) for row in rows]
+
+    def put_rotation(self, gateway: str, record_key: bytes, statement: bytes, signature: bytes) -> None:
+        """Files a gateway's signed word that `record_key` will speak for it (within a transaction)."""
+        self._db.execute(
+            "INSERT INTO rotations (gateway, record_key, statement, signature) VALUES (?, ?, ?, ?)",
+            (gateway, record_key, statement, signature),
+        )
+
+    def named_keys(self, gateway: str) -> list[bytes]:
+        """Returns the keys that a gateway has named so, newest first."""
+        query = "SELECT record_key FROM rotations WHERE gateway = ? ORDER BY id DESC"
+        return [bytes(key) for (key,) in self._rows(query, gateway)]
+
+    def rotations(self, gateway: str, record_key: bytes) -> list[tuple[bytes, bytes]]:
+        """Returns (statement, signature) of each word by which a gateway named this key, newest first."""
+        query = "SELECT statement, signature FROM rotations WHERE gateway = ? AND record_key = ? ORDER BY id DESC"
+        return [(bytes(statement), bytes(signature)) for statement, signature in self._rows(query, gateway, record_key)]
+
+
+def _enrolment(row: tuple[Any, ...]) -> Enrolment:
+    line, gateway, quartier, site, record_key, stewards, required, status = row
+    keys = tuple(stewards[at : at + 32] for at in range(0, len(stewards), 32))
+    return Enrolment(gateway, quartier, site, record_key, keys, required, status, line)
