@@ -77,14 +77,25 @@ def shared() -> Path:
     return SHARED
 
 
+def loaded(name: str) -> ModuleType:
+    """Returns a module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
+    assert spec and spec.loader
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session")
 def power_loss() -> ModuleType:
     """`power_loss.py`: a disk that loses what was not synced. Only tests that ask for it load apsw."""
-    spec = importlib.util.spec_from_file_location("power_loss", ROOT / "tests" / "power_loss.py")
-    assert spec and spec.loader
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("power_loss")
+
+
+@pytest.fixture(scope="session")
+def brokers() -> ModuleType:
+    """`brokers.py`: Debian's brokers as processes."""
+    return loaded("brokers")
 
 
 class Victoria:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 import pytest
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import IngestConfig, load
-from murmure_ingest.embedded_broker import EmbeddedBroker, answers, free_port
+from murmure_ingest.embedded_broker import EmbeddedBroker, free_port
 from murmure_ingest.intake import Intake, Word
 from murmure_ingest.receipts import centre_key
 from murmure_ingest.rules import RuleBook
@@ -29,6 +27,9 @@ from murmure_privacy.policy import parse
 from murmure_privacy.release import Health, Message, Node, Noised, Outcome, Receipt, Release, Withheld
 from murmure_privacy.window import Calendar
 from paho.mqtt.enums import CallbackAPIVersion
+
+if TYPE_CHECKING:
+    from tests.brokers import Broker
 
 MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
 QUARTER_S = 900
@@ -211,56 +212,26 @@ def _make_centre(folder: Path, port: int = 1883, mqtt: int = 5) -> Centre:
     )
 
 
-class Mosquitto:
-    """Debian's broker without a memory of its own, so that a restart is a total loss."""
-
-    mqtt = 5
-
-    def __init__(self, port: int, folder: Path) -> None:
-        self.port = port
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
-        assert program
-        self._process = subprocess.Popen([program, "-c", str(self._config)], stderr=subprocess.DEVNULL)
-        for _ in range(100):
-            try:
-                return answers(self.port)
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("mosquitto does not answer")
-
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
-
-    def stop(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-def kill(broker: Mosquitto | EmbeddedBroker) -> None:
-    """Ends a broker as a power cut does."""
-    os.kill(broker.pid, signal.SIGKILL)
-    broker.stop()
-
-
 @pytest.fixture
-def kill_broker() -> Callable[[Mosquitto | EmbeddedBroker], None]:
+def kill_broker() -> Callable[[Broker | EmbeddedBroker], None]:
+    """Returns what ends a broker as a power cut does."""
+
+    def kill(broker: Broker | EmbeddedBroker) -> None:
+        os.kill(broker.pid, signal.SIGKILL)
+        broker.stop()
+
     return kill
 
 
 @pytest.fixture(params=["iotcore-5", pytest.param("mosquitto-5", marks=pytest.mark.broker)])
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mosquitto | EmbeddedBroker]:
-    """Each broker that we name, not started yet, on a port of its own; `iotcore-4` (MQTT 3.1.1) on demand."""
+def broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Broker | EmbeddedBroker]:
+    """Each broker that we name, not started yet, on a port of its own; on demand `iotcore-4` (MQTT 3.1.1) and `nats-4`,
+    which alone keeps on disk what it has acknowledged."""
     kind, mqtt = request.param.split("-")
-    broker = Mosquitto(free_port(), tmp_path) if kind == "mosquitto" else EmbeddedBroker(free_port(), int(mqtt))
+    if kind == "iotcore":
+        broker = EmbeddedBroker(free_port(), int(mqtt))
+    else:
+        broker = {"mosquitto": brokers.mosquitto, "nats": brokers.nats}[kind](tmp_path / "broker")
     yield broker
     broker.stop()
 
@@ -268,7 +239,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mosquitto
 class Peer:
     """A gateway's half of the link, with paho: publishes what it is given, keeps what it is sent."""
 
-    def __init__(self, gateway: Gateway, broker: Mosquitto | EmbeddedBroker) -> None:
+    def __init__(self, gateway: Gateway, broker: Broker | EmbeddedBroker) -> None:
         self.gateway = gateway
         self.got: list[tuple[str, bytes, bool, str | None]] = []
         five = broker.mqtt == 5
@@ -310,11 +281,11 @@ class Peer:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[Gateway, Mosquitto | EmbeddedBroker], Peer]]:
+def connect() -> Iterator[Callable[[Gateway, Broker | EmbeddedBroker], Peer]]:
     """Connects a gateway to a broker."""
     peers: list[Peer] = []
 
-    def connect(gateway: Gateway, broker: Mosquitto | EmbeddedBroker) -> Peer:
+    def connect(gateway: Gateway, broker: Broker | EmbeddedBroker) -> Peer:
         peers.append(Peer(gateway, broker))
         return peers[-1]
 
