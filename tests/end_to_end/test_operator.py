@@ -242,7 +242,7 @@ def test_the_installer_speaks_both_languages() -> None:
 
 def test_nginx_sends_what_our_own_server_sends() -> None:
     """The headers of the page's web server are those that the pages were tested with."""
-    sent = re.findall(r'^    add_header (\S+) "?([^"\n]*?)"?;$', PAGE.read_text("utf-8"), re.MULTILINE)
+    sent = re.findall(r'^    add_header (\S+) "?([^"\n]*?)"? always;$', PAGE.read_text("utf-8"), re.MULTILINE)
     assert dict(sent) == HEADERS
 
 
