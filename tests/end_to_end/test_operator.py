@@ -35,6 +35,7 @@ from murmure_privacy.window import Calendar
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLER = ROOT / "ingest" / "install.sh"
 PAGE = ROOT / "ingest" / "README.md"
+FRENCH = ROOT / "ingest" / "LISEZMOI.md"
 SOURCE = "/usr/local/src/murmure"
 HOST = "murmure.example.org"
 ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -238,6 +239,47 @@ def test_the_installer_speaks_both_languages() -> None:
         told = subprocess.run(said, capture_output=True, text=True, check=False)
         assert (told.returncode, told.stdout) == (2, "")
         assert told.stderr == f"murmure: install.sh: {word}sh ingest/install.sh [--rollback]\n"
+
+
+def differences(english: str, french: str) -> list[str]:
+    """Returns where one page has another command than the other, or explains what the other does not."""
+    found: list[str] = []
+    for one, other in zip(*(re.split(r"^## ", page, flags=re.MULTILINE) for page in (english, french)), strict=True):
+        where = one.partition("\n")[0]
+        fences = [re.findall(r"^```\w*\n.*?^```", part, re.MULTILINE | re.DOTALL) for part in (one, other)]
+        found += [f"{where}: commands"] * (fences[0] != fences[1])
+        prose = [re.sub(r"^```.*?^```", "", part, flags=re.MULTILINE | re.DOTALL) for part in (one, other)]
+        words = [set(re.findall(r"`([^`]+)`", " ".join(part.split()))) for part in prose]
+        ours = {"action_fr", "summary_fr"} if where.startswith("7.") else set()  # how to have the mail in French
+        found += [f"{where}: names"] * (words[0] != words[1] - ours)
+        links = [sorted(re.findall(r"\]\(([^#)]*)(?:#(\d*)[^)]*)?\)", part)) for part in prose]
+        links = [[(file.replace("LISEZMOI", "README"), number) for file, number in part] for part in links]
+        found += [f"{where}: links"] * (links[0] != links[1])
+        for what, mark in (
+            ("paragraphs", r"\n\n(?=\S)"),
+            ("rows", r"^\|"),
+            ("points", r"^- "),
+            ("stress", r"\*\*.+?\*\*"),
+        ):
+            counts = [len(re.findall(mark, part, re.MULTILINE | re.DOTALL)) for part in prose]
+            found += [f"{where}: {what} {counts}"] * (counts[0] != counts[1])
+    return found
+
+
+def test_the_french_page_has_the_same_commands_and_explains_the_same() -> None:
+    """Section by section the same blocks to the letter, in the same order; so that what is run below is both pages.
+    The prose around them names the same files, options and pages, in as many paragraphs, rows and points."""
+    english, french = PAGE.read_text("utf-8"), FRENCH.read_text("utf-8")
+    assert differences(english, french) == []
+    twins = (
+        ("systemctl reload nginx", "systemctl restart nginx"),
+        ("`--signatures 2`", "`--signatures`"),
+        ("(../docs/metrics.md)", "(../docs/wire.md)"),
+        ("- **Elle revient vide :**", "**Elle revient vide :**"),
+        ("**L'exercice**", "L'exercice"),
+    )
+    for text, other in twins:
+        assert text in french and len(differences(english, french.replace(text, other, 1))) == 1, text
 
 
 def test_nginx_sends_what_our_own_server_sends() -> None:
