@@ -155,7 +155,7 @@ def main() -> None:
         archive = Archive.open(config.archive)
         steward, public = wire.new_key()
         secrets = fill(archive, steward, public)
-        intake = Intake(archive, RuleBook(archive))
+        intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
 
         def reports(numbers: range, at_s: int) -> None:
             intake.accept_many(

@@ -195,6 +195,7 @@ def _run(args: argparse.Namespace) -> int:
     import os
     import signal
     import sys
+    import time
     from threading import Event
 
     from murmure_privacy.errors import ConfigError
@@ -228,7 +229,7 @@ def _run(args: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    intake = Intake(archive, RuleBook(archive), Quarantine(config.quarantine, utc_now, say))
+    intake = Intake(archive, RuleBook(archive), time.time, Quarantine(config.quarantine, utc_now, say))
     meter = Meter()
     watch_crl(config.data_dir, utc_now, stop, say)
     with enrolment_open(config, lambda: Archive.open(config.archive), say), metrics_open(config, meter, say):
@@ -240,6 +241,7 @@ def _run(args: argparse.Namespace) -> int:
 def _import(args: argparse.Namespace) -> int:
     import json
     import sys
+    import time
     from collections import Counter
     from pathlib import Path
 
@@ -257,7 +259,7 @@ def _import(args: argparse.Namespace) -> int:
 
         return import_whole(args, archive)
     keep = Quarantine(config.quarantine, utc_now, lambda text: print(text, file=sys.stderr))
-    intake = Intake(archive, RuleBook(archive), keep)
+    intake = Intake(archive, RuleBook(archive), time.time, keep)
     words = import_folder(Path(args.folder), archive, intake, centre_key(config.data_dir))
     keep.close()
     kinds = Counter(type(word).__name__.lower() for word in words)

@@ -5,15 +5,16 @@ archive.
 came. The key is that of whom the message names as its speaker, not of the topic it came on: so a true message in a
 wrong place is told from a forged one, and a courier, who has no topic, takes the same way. `Intake` is the second half,
 inside one transaction, in an order in which each check can trust those before: gateway and its key in the register;
-topic, message and register agree; number and chain; every node under a policy that was in force for it; its place is
-free. A message that is wrong in two ways is refused for the first.
+topic, message and register agree; number and chain; its time has come; every node under a policy that was in force for
+it; its place is free. A message that is wrong in two ways is refused for the first.
 
 What is refused is counted by reason and its bytes are handed to `keep`. Whether it is also *remembered* decides what a
 receipt may say:
 
 - `counted` only: whatever anybody could have sent or re-sent (no valid signature of this gateway, another topic, a key
   that was revoked, or that another one has followed). It must leave no trace in the archive, or a stranger could settle
-  a gateway's message before the gateway does.
+  a gateway's message before the gateway does. And what speaks of a time that has not come (`too_early`): if it is our
+  clock that is wrong, the gateway sends the same again later, and it is filed.
 - `refused`: signed by the gateway and never acceptable, whatever happens later. Its hash is kept, so that the receipt
   settles it and lists it as an exception.
 - `quarantined`: signed, kept whole in the archive, not filed: a person must look (`chain_broken`, `cloned`) or a policy
@@ -39,11 +40,12 @@ from typing import Literal
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
 from murmure_privacy.plan import Plan
-from murmure_privacy.release import Health, Message
+from murmure_privacy.release import Health, Message, Withheld
 from murmure_privacy.succession import Uses
 
-from murmure_ingest import rotation, signatures
-from murmure_ingest.archive import Disposition, Enrolment, StoredHealth
+from murmure_ingest import rotation
+from murmure_ingest.archive import Enrolment, StoredHealth
+from murmure_ingest.opener import open_by
 from murmure_ingest.rules import Rules
 from murmure_ingest.store import Filing
 
@@ -62,6 +64,7 @@ REASONS = (
     "sequence_conflict",
     "chain_broken",
     "cloned",
+    "too_early",
     "unknown_policy",
     "not_in_policy",
     "node_conflict",
@@ -74,8 +77,12 @@ _TOPIC = re.compile(r"murmure/v1/([a-z0-9][a-z0-9_-]{0,39})/([a-z0-9][a-z0-9_-]{
 
 Fate = Literal["counted", "refused", "quarantined"]
 
-_Objection = tuple[str, str, Disposition]
-_REFUSED: Disposition = "refused"
+AHEAD_S = 900
+"""How far a gateway's clock may be ahead of the centre's."""
+
+_Objection = tuple[str, str, Fate]
+_REFUSED: Fate = "refused"
+_CLONED: _Objection = "cloned", "two cards have spoken with its key; enrol the gateway anew", "quarantined"
 _ELSEWHERE = "quartier or site is not the registered one"
 
 
@@ -149,18 +156,9 @@ def open_sealed(arrival: Arrival, keys_of: KeysOf) -> Opened | Refused:
     gateway, none for an unknown one."""
     topic, sealed = arrival
     try:
-        envelope = wire.unwrap(sealed)
-        refused = Refused("unknown_gateway", "no such gateway in the register")
-        for key in keys_of(envelope.speaker):
-            try:
-                return Opened(topic, sealed, key, wire.open_envelope(envelope, key, signatures.check))
-            except WireError as error:
-                if error.reason != "bad_signature":
-                    raise
-                refused = Refused(error.reason, error.detail)
+        return Opened(topic, sealed, *open_by(sealed, keys_of, wire.open_envelope))
     except WireError as error:
         return Refused(error.reason, error.detail)
-    return refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +175,17 @@ Keep = Callable[[Sequence[Kept]], None]
 
 
 class Intake:
-    """The door of the archive. `rules_of` gives the rules of a policy by its SHA-256, None for an unknown one; `keep`
-    takes the bytes of what was refused, before the commit, and must not raise."""
+    """The door of the archive. `rules_of` gives the rules of a policy by its SHA-256, None for an unknown one; `now_s`
+    the seconds since 1970; `keep` takes the bytes of what was refused, before the commit, and must not raise."""
 
-    def __init__(self, archive: Filing, rules_of: RulesOf, keep: Keep = lambda _: None) -> None:
+    def __init__(
+        self, archive: Filing, rules_of: RulesOf, now_s: Callable[[], float], keep: Keep = lambda _: None
+    ) -> None:
         self._archive = archive
         self._rules_of = rules_of
+        self._now_s = now_s
         self._keep = keep
+        self._latest_s = 0.0  # of what may be spoken in this batch
 
     def accept(self, topic: str | None, payload: bytes) -> Word:
         """Judges and files one message, durably. Raises ArchiveError if the archive could not keep it."""
@@ -201,8 +203,7 @@ class Intake:
 
     def keys_of(self, gateway: str) -> Iterator[bytes]:
         """Yields every key that may have signed for a gateway, the likeliest first; none for an unknown one."""
-        line = self._archive.enrolment(gateway)
-        return iter(()) if line is None else rotation.keys_of(self._archive, line)
+        return rotation.known_keys(self._archive, gateway)
 
     def file(self, arrivals: Sequence[Arrival], opened: Sequence[Opened | Refused]) -> list[Word]:
         """The second half of `accept_many`, with what `open_sealed` has made of each arrival, at any time before."""
@@ -220,6 +221,7 @@ class Intake:
     def judge(self, opened: Iterable[Opened | Refused]) -> list[Word]:
         """Judges, counts and files what was opened, within a transaction of the caller's."""
         opened = list(opened)
+        self._latest_s = self._now_s() + AHEAD_S
         said = [one.said for one in opened if isinstance(one, Opened)]
         self._archive.foresee(outcome for one in said if isinstance(one, Message) for outcome in one.outcomes)
         words = [self._judge(one) if isinstance(one, Opened) else one for one in opened]
@@ -258,6 +260,8 @@ class Intake:
     def _hear(self, health: Health, sealed: bytes, enrolment: Enrolment) -> Word:
         if health.quartier != enrolment.quartier:
             return Refused("wrong_site", "the quartier is not the registered one", gateway=health.gateway)
+        if health.at_s > self._latest_s:
+            return Refused("too_early", "it is dated in the future", gateway=health.gateway)
         report = StoredHealth(health.gateway, health.boot, health.uptime_s, health.at_s, sealed)
         if not self._archive.put_health(report):
             return Refused("stale_health", "a later report is there already", gateway=health.gateway)
@@ -279,18 +283,22 @@ class Intake:
             self._archive.put(message, sealed, enrolment, "filed")
             self._note_uses(message)
             return Stored(gateway, seq, len(message.outcomes))
-        reason, _, disposition = refusal
+        reason, detail, fate = refusal
+        if fate == "counted":
+            return Refused(reason, detail, gateway=gateway)
         if reason == "node_conflict":
             self._keep_second(message, sealed)
-        self._archive.put(message, sealed, enrolment, disposition, reason)
+        self._archive.put(message, sealed, enrolment, fate, reason)
         return _told(message, refusal)
 
     def _objection(self, message: Message, sealed: bytes) -> _Objection | None:
-        """Returns reason, detail and disposition of what stands against filing a new message of the gateway."""
+        """Returns reason, detail and fate of what stands against filing a new message of the gateway."""
         if not self._chained(message, sealed):
             return "chain_broken", "it does not follow from its neighbours in the sequence", "quarantined"
         if self._archive.cloned(message.gateway):
-            return "cloned", "two cards have spoken with its key; enrol the gateway anew", "quarantined"
+            return _CLONED
+        if latest_s(message) > self._latest_s:
+            return "too_early", "it speaks of a time that has not come; this clock may be behind", "counted"
         return self._content_objection(message)
 
     def _keep_second(self, message: Message, sealed: bytes) -> None:
@@ -312,6 +320,15 @@ class Intake:
         least = boot_beside("before") if earlier is None else None
         most = boot_beside("after") if later is None else None
         return before and after and (least or 0) <= message.boot <= (message.boot if most is None else most)
+
+    def _objection_now(self, message: Message) -> _Objection | None:
+        """Returns what stands today against filing a message that waits."""
+        newest = self._archive.enrolment(message.gateway)
+        if newest is None or newest.status != "active":
+            return "revoked_gateway", "the gateway was revoked while this waited", _REFUSED
+        if self._archive.cloned(message.gateway):
+            return _CLONED
+        return self._content_objection(message)
 
     def _content_objection(self, message: Message) -> _Objection | None:
         for outcome in message.outcomes:
@@ -345,7 +362,8 @@ class Intake:
             self._archive.put_use(message.gateway, use)
 
     def reconsider(self) -> list[Word]:
-        """Judges again, in one commit, what waits for a policy that may have been published since.
+        """Judges again, in one commit, what waits for a policy that may have been published since, as if it came today:
+        of a gateway that was revoked meanwhile nothing more is filed, of one that was cloned it goes on waiting.
 
         Returns a word for each message that does not wait any longer.
         """
@@ -359,16 +377,16 @@ class Intake:
                 if enrolment is None or stored.sealed is None:  # pragma: no cover - foreign key and CHECK forbid it
                     continue
                 message = wire.open_message(stored.sealed, enrolment.record_key)
-                objection = self._content_objection(message)
+                objection = self._objection_now(message)
                 if objection is None:
                     self._archive.amend(stored, message, "filed")
                     self._note_uses(message)
                     words.append(Stored(stored.gateway, stored.seq, stored.nodes))
-                elif objection[2] == _REFUSED:
-                    reason, _, disposition = objection
+                elif objection[2] == "refused":
+                    reason = objection[0]
                     if reason == "node_conflict":
                         self._keep_second(message, stored.sealed)
-                    self._archive.amend(stored, message, disposition, reason)
+                    self._archive.amend(stored, message, "refused", reason)
                     words.append(_told(message, objection))
             self._count(words)
         return words
@@ -386,9 +404,19 @@ def _misplaced(opened: Opened, enrolment: Enrolment) -> tuple[str, str] | None:
     return "wrong_topic", "the topic is not the one of its gateway, quartier and kind"
 
 
+def latest_s(message: Message) -> int:
+    """Returns the latest instant that a gateway must have seen to say this. A node ends before it is spoken of, but one
+    that is withheld since the clock was put forward had only begun."""
+    latest_s = message.closing_s
+    for outcome in message.outcomes:
+        node = outcome.node
+        begun = isinstance(outcome, Withheld) and outcome.reason == "clock"
+        latest_s = max(latest_s, node.covered_from_s if begun else node.end_s)
+    return latest_s
+
+
 def _told(message: Message, objection: _Objection) -> Conflict | Refused:
-    reason, detail, disposition = objection
+    reason, detail, fate = objection
     if reason == "node_conflict":
         return Conflict(message.gateway, message.seq, reason, detail)
-    fate: Fate = "refused" if disposition == _REFUSED else "quarantined"
     return Refused(reason, detail, fate, message.gateway, message.seq)

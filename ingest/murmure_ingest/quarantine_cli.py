@@ -151,13 +151,13 @@ def _said(config: IngestConfig, one: Item) -> list[str]:
     from murmure_privacy.wire import digest
 
     from murmure_ingest.archive import Archive
-    from murmure_ingest.intake import Intake, Opened
-    from murmure_ingest.rules import RuleBook
+    from murmure_ingest.intake import Opened, open_sealed
+    from murmure_ingest.rotation import known_keys
 
     if not one.gateway:
         return []
     with closing(Archive.open(config.archive, read_only=True)) as archive:
-        opened = Intake(archive, RuleBook(archive)).open((one.topic, one.bytes))
+        opened = open_sealed((one.topic, one.bytes), lambda gateway: known_keys(archive, gateway))
     if digest(one.bytes) != one.hash or not isinstance(opened, Opened) or not isinstance(opened.said, Message):
         return []
     message = opened.said

@@ -84,6 +84,12 @@ def keys_of(archive: Register, line: Enrolment) -> Iterator[bytes]:
     yield from (key for key in dict.fromkeys(others) if key != line.record_key)
 
 
+def known_keys(archive: Register, gateway: str) -> Iterator[bytes]:
+    """Yields `keys_of` a gateway by its name; none of an unknown one."""
+    line = archive.enrolment(gateway)
+    return iter(()) if line is None else keys_of(archive, line)
+
+
 def line_of(archive: Filing, line: Enrolment, key: bytes, said: Message | Health, sealed: bytes) -> Enrolment | None:
     """Returns the line of the register to which belongs what `key`, one of `keys_of`, has signed (in a transaction).
 

@@ -35,10 +35,12 @@ def check(outcome: Outcome, plan: Plan, calendar: Calendar) -> str | None:
         return "the node is not aligned"
     if node.covered_from_s % QUARTER_S:
         return "the covered part does not begin on a quarter-hour"
+    # No gateway opens a node before the first day, not even one that it withholds; after the last they are `expired`.
+    if node.covered_from_s < calendar.midnight(plan.policy.valid_from):
+        return "the node begins before the policy's first day"
     if isinstance(outcome, Release):
-        last_s = calendar.midnight(plan.policy.valid_until + timedelta(days=1))
-        if node.covered_from_s < calendar.midnight(plan.policy.valid_from) or node.end_s > last_s:
-            return "the node is outside the policy's days"
+        if node.end_s > calendar.midnight(plan.policy.valid_until + timedelta(days=1)):
+            return "the node ends after the policy's last day"
         if plan.policy.paused or stream.stream.paused:
             return "the policy pauses the stream"
         if node.present < PRESENT_AT_LEAST:

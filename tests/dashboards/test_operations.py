@@ -80,7 +80,7 @@ def fleet(streets: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = IngestConfig(data_dir=folder)
     archive = Archive.open(config.archive)
     steward, public = wire.new_key()
-    intake = Intake(archive, RuleBook(archive))
+    intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
     town, now_s = streets.town(), streets.NOW_S
     for text in town.policies.values():
         site = re.search(rb'site = "(\w+)"', text)

@@ -147,7 +147,7 @@ class Office:
 @contextmanager
 def opened(centre: Any) -> Iterator[Office]:
     archive = centre.archive()
-    yield Office(archive, Intake(archive, RuleBook(archive)))
+    yield Office(archive, Intake(archive, RuleBook(archive), lambda: 1 << 40))
     archive.close()
 
 
@@ -638,7 +638,7 @@ def connected(centre: Any, port: int) -> Iterator[None]:
 
     def run() -> None:
         with closing(Archive.open(config.archive)) as archive:
-            intake = Intake(archive, RuleBook(archive))
+            intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
             Subscriber(config, archive, intake, centre_key(config.data_dir), print).run(stop)
 
     yield from _while_running(run, stop)

@@ -160,6 +160,7 @@ class Centre:
     secret: bytes
     steward: tuple[bytes, bytes]
     gateways: list[Gateway] = field(default_factory=list)
+    now_s: int = 1 << 40  # by the intake's clock: later than anything that is said, unless a test is about that
 
     def signed(self, toml: bytes, *signers: bytes) -> bytes:
         return wire.seal_policy(toml, [(f"s{n}", key) for n, key in enumerate(signers or (self.steward[0],))])
@@ -207,9 +208,9 @@ def _make_centre(folder: Path, port: int = 1883, mqtt: int = 5) -> Centre:
     config = load(path)
     config.data_dir.mkdir(exist_ok=True)
     archive = Archive.open(config.archive)
-    return Centre(
-        folder, config, archive, Intake(archive, RuleBook(archive)), centre_key(config.data_dir), wire.new_key()
-    )
+    intake = Intake(archive, RuleBook(archive), lambda: centre.now_s)
+    centre = Centre(folder, config, archive, intake, centre_key(config.data_dir), wire.new_key())
+    return centre
 
 
 @pytest.fixture

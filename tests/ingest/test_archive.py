@@ -287,7 +287,7 @@ def test_a_full_disk_keeps_nothing_of_the_batch(small_disk: Path, make_centre: A
     filler.unlink()
     archive = Archive.open(centre.config.archive)
     assert replace(centre, archive=archive).content() == before
-    words = Intake(archive, RuleBook(archive)).accept_many(history[:12])
+    words = Intake(archive, RuleBook(archive), lambda: 1 << 40).accept_many(history[:12])
     assert sum(isinstance(word, Stored) for word in words) == 8
     archive.close()
 

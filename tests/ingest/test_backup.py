@@ -195,7 +195,9 @@ def test_a_restored_centre_is_the_same(centre: Any, disk: Path, tmp_path: Path) 
     }
     archive = Archive.open(config.archive)
     assert archive.head() == centre.archive.head()
-    assert isinstance(Intake(archive, RuleBook(archive)).accept(gateway.topic, gateway.sealed[0]), Duplicate)
+    assert isinstance(
+        Intake(archive, RuleBook(archive), lambda: 1 << 40).accept(gateway.topic, gateway.sealed[0]), Duplicate
+    )
     archive.close()
 
 
@@ -308,7 +310,7 @@ def test_a_restored_town_draws_the_same_pages_and_asks_for_the_rest(
 
     def write() -> None:
         archive = Archive.open(centre.config.archive)
-        intake = Intake(archive, RuleBook(archive))
+        intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
         for number, arrival in enumerate(rest):
             if number == len(rest) // 2:
                 begun.set()
@@ -331,7 +333,7 @@ def test_a_restored_town_draws_the_same_pages_and_asks_for_the_rest(
     assert len(told) > 10 and pages(config.archive, then_s) == told
 
     archive = Archive.open(config.archive)
-    intake = Intake(archive, RuleBook(archive))
+    intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
     secret = bytes.fromhex((config.data_dir / "centre.key").read_text())
     assert isinstance(intake.accept(*history[-1]), Stored)
     line = archive.enrolment(gateway.name)

@@ -529,7 +529,7 @@ def centre(town: Town) -> Iterator[Callable[[], list[str]]]:
     def run(said: list[str]) -> None:
         archive = Archive.open(town.config.archive)
         try:
-            intake = Intake(archive, RuleBook(archive))
+            intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
             subscriber.Subscriber(town.config, archive, intake, centre_key(town.config.data_dir), said.append).run(stop)
         finally:
             archive.close()

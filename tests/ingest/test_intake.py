@@ -466,6 +466,54 @@ def test_what_waited_is_judged_like_any_other(centre: Any) -> None:
     assert centre.archive.counts()["conflicting"] == {"node_conflict": 1}
 
 
+class Trusting(Intake):
+    """Broken on purpose: what waited is filed, whatever became of its gateway meanwhile."""
+
+    _objection_now = Intake._content_objection
+
+
+def reconsidered(centre: Any, kind: type[Intake], meanwhile: str) -> list[str]:
+    """Two messages wait for their policy; their gateway is cloned or revoked, and the policy is published. Returns what
+    the intake says of them then."""
+    gateway, other = centre.gateway(published=False), centre.gateway("gw-other", published=False)
+    for number in (1, 2):
+        assert centre.accept(gateway.topic, gateway.seal(HOUR_S + number * 900)).reason == "unknown_policy"
+    if meanwhile == "cloned":
+        twin = wire.seal_message(gateway.message(HOUR_S + 2700, seq=2, previous=bytes(32)), gateway.secret)
+        assert centre.accept(gateway.topic, twin).reason == "sequence_conflict"
+    else:
+        gateways.revoke(centre.archive, gateway.name)
+    gateways.publish_policy(centre.archive, centre.signed(other.policy))
+    intake = kind(centre.archive, RuleBook(centre.archive), lambda: centre.now_s)
+    return [getattr(word, "reason", "filed") for word in intake.reconsider()]
+
+
+def test_what_waited_for_a_policy_goes_on_waiting_if_its_gateway_was_cloned(centre: Any) -> None:
+    """Which of two cards has sealed it nobody can know: it stays for a person to look at, for good."""
+    assert reconsidered(centre, Intake, "cloned") == [] == centre.intake.reconsider()
+    assert centre.archive.waiting() == {"unknown_policy": 2}
+    assert centre.archive.counts()["stored"] == 0
+    gateways.revoke(centre.archive, "gw-plaza")
+    assert [word.reason for word in centre.intake.reconsider()] == ["revoked_gateway"] * 2
+
+
+def test_what_waited_for_a_policy_is_refused_if_its_gateway_was_revoked(centre: Any) -> None:
+    """A revocation holds for what is not filed yet, and waits for nothing: that is the last word on it. Its bytes stay,
+    and what they cost counts."""
+    assert reconsidered(centre, Intake, "revoked") == ["revoked_gateway"] * 2
+    assert centre.archive.waiting() == {} and centre.intake.reconsider() == []
+    assert centre.archive.exceptions("gw-plaza", 2) == [(1, "refused"), (2, "refused")]
+    assert centre.refused() == {"unknown_policy": 2, "revoked_gateway": 2}
+    assert centre.archive.counts()["stored"] == 0
+    assert len(centre.archive.charges("plaza", 0)) == 2
+
+
+@pytest.mark.parametrize("meanwhile", ["cloned", "revoked"])
+def test_an_intake_that_files_what_waited_of_anybody_is_found_out(centre: Any, meanwhile: str) -> None:
+    """The twin: the word of a card that nobody believes any more becomes the town's figure."""
+    assert reconsidered(centre, Trusting, meanwhile) == ["filed", "filed"]
+
+
 def test_health_keeps_the_last_report_only(centre: Any) -> None:
     """Reports are ordered by boot and uptime, so that a stepped clock or a replay changes nothing."""
     gateway = centre.gateway()
@@ -541,7 +589,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, make_centre: Callable[[Path],
     centre.archive.close()
     blank = centre.config.archive.read_bytes()
     centre.archive = Archive.open(centre.config.archive)
-    centre.intake = Intake(centre.archive, RuleBook(centre.archive))
+    centre.intake = Intake(centre.archive, RuleBook(centre.archive), lambda: 1 << 40)
     for gateway in centre.gateways:
         centre.intake.accept_many(gateway.history(QUARTERS))
     yield centre, blank
@@ -562,7 +610,7 @@ def test_any_order_with_repeats_gives_the_same_archive(told: tuple[Any, bytes], 
         path = Path(folder) / "archive.db"
         path.write_bytes(blank)
         archive = Archive.open(path)
-        intake = Intake(archive, RuleBook(archive))
+        intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
         for start, end in zip([0, *cuts], [*cuts, len(sequence)], strict=True):
             intake.accept_many([history[at] for at in sequence[start:end]])
         assert replace(centre, archive=archive).content() == centre.content()

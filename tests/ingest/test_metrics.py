@@ -259,7 +259,8 @@ def test_a_centre_tells_of_its_broker(
 
     def run() -> None:
         mine = Archive.open(lined.config.archive)
-        Subscriber(lined.config, mine, Intake(mine, RuleBook(mine)), lined.secret, lambda _: None, meter).run(stop)
+        intake = Intake(mine, RuleBook(mine), lambda: 1 << 40)
+        Subscriber(lined.config, mine, intake, lined.secret, lambda _: None, meter).run(stop)
         mine.close()
 
     broker.start()

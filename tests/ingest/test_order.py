@@ -13,7 +13,7 @@ from typing import Any
 import cbor2
 import pytest
 from murmure_ingest import gateways
-from murmure_ingest.intake import REASONS, Conflict, Intake, Opened, Refused, Stored
+from murmure_ingest.intake import AHEAD_S, REASONS, Conflict, Intake, Opened, Refused, Stored
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.release import Message, Release
@@ -33,6 +33,7 @@ class Wrong:
     payload: Callable[[bytes], bytes] = lambda payload: payload
     envelope: list[Callable[[bytes], bytes]] = field(default_factory=list)
     revoke: bool = False
+    early: bool = False
 
     def send(self) -> tuple[str, bytes]:
         payload = self.payload(wire._message_payload(self.message))
@@ -41,6 +42,8 @@ class Wrong:
             sealed = change(sealed)
         if self.revoke:
             gateways.revoke(self.centre.archive, self.gateway.name)
+        if self.early:
+            self.centre.now_s = self.message.closing_s - AHEAD_S - 1
         return self.topic, sealed
 
     def with_node(self, **changes: Any) -> None:
@@ -120,6 +123,10 @@ def by_two_cards(wrong: Wrong) -> None:
     assert wrong.centre.archive.cloned(wrong.gateway.name)
 
 
+def before_its_time(wrong: Wrong) -> None:
+    wrong.early = True
+
+
 def under_a_policy_that_nobody_knows(wrong: Wrong) -> None:
     (outcome,) = wrong.message.outcomes
     node = replace(outcome.node, policy=b"z" * 32)
@@ -149,6 +156,7 @@ DEFECTS: dict[Callable[[Wrong], None], str] = {
     with_a_number_that_is_taken: "sequence_conflict",
     after_another_message: "chain_broken",
     by_two_cards: "cloned",
+    before_its_time: "too_early",
     under_a_policy_that_nobody_knows: "unknown_policy",
     with_less_noise: "not_in_policy",
     for_a_place_that_is_taken: "node_conflict",
@@ -185,7 +193,8 @@ def test_each_defect_alone_has_its_reason(centre: Any, defect: Callable[[Wrong],
 def test_of_two_defects_the_first_is_said(
     centre: Any, first: Callable[[Wrong], None], second: Callable[[Wrong], None]
 ) -> None:
-    """Size, form, signature, gateway, topic, register, number, chain, policy, place: in this order, for every pair."""
+    """Size, form, signature, gateway, topic, register, number, chain, time, policy, place: in this order, pair by
+    pair."""
     assert said(centre, first, second) == DEFECTS[first]
 
 
@@ -208,5 +217,5 @@ class Hasty(Intake):
 
 def test_an_intake_with_another_order_is_found_out(centre: Any) -> None:
     """The twin: a forged message in the name of a gateway that was revoked would count as that gateway's."""
-    hasty = Hasty(centre.archive, RuleBook(centre.archive))
+    hasty = Hasty(centre.archive, RuleBook(centre.archive), lambda: centre.now_s)
     assert said(centre, forged, revoked, intake=hasty) != DEFECTS[forged]

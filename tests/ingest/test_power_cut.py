@@ -70,9 +70,9 @@ class Life:
     def _start(self) -> None:
         self.archive = Archive.open(self.folder / "archive.db")
         self.archive.require_sound()
-        self.intake = Intake(self.archive, self._rules_of)
+        self.intake = Intake(self.archive, self._rules_of, lambda: 1 << 40)
         if self.hasty:
-            self.intake = Hasty(self.archive, self._rules_of)
+            self.intake = Hasty(self.archive, self._rules_of, lambda: 1 << 40)
             self.intake.answer = self._answer
 
     def _rules_of(self, policy: bytes) -> PolicyRules | None:

@@ -56,7 +56,7 @@ def test_what_was_refused_is_kept_as_it_came(centre: Any, path: Path) -> None:
     """Bytes, topic, reason and signer; what is filed, waits in the archive or is evidence there is not kept twice."""
     gateway = centre.gateway()
     keep = Quarantine(path, lambda: datetime.fromtimestamp(FIRST_S, UTC), print)
-    intake = Intake(centre.archive, RuleBook(centre.archive), keep)
+    intake = Intake(centre.archive, RuleBook(centre.archive), lambda: 1 << 40, keep)
     good = gateway.seal(FIRST_S)
     forged = good[:-1] + bytes([good[-1] ^ 1])
     (outcome,) = gateway.outcomes(FIRST_S + 900)
@@ -154,7 +154,7 @@ def test_intake_goes_on_without_it(centre: Any, path: Path, damage: str, monkeyp
     """It is said once, nothing else changes, and it keeps again when it can."""
     said: list[str] = []
     keep = Quarantine(path, lambda: datetime.fromtimestamp(FIRST_S, UTC), said.append)
-    gateway, intake = centre.gateway(), Intake(centre.archive, RuleBook(centre.archive), keep)
+    gateway, intake = centre.gateway(), Intake(centre.archive, RuleBook(centre.archive), lambda: 1 << 40, keep)
     if damage == "a folder in its place":
         path.mkdir()
     elif damage == "rubbish in its place":
@@ -186,7 +186,7 @@ def test_a_person_can_look_at_them(centre: Any, tmp_path: Path) -> None:
     a gateway has signed what it says of itself; figures are shown of none."""
     gateway = centre.gateway()
     keep = Quarantine(centre.config.quarantine, lambda: datetime.fromtimestamp(FIRST_S, UTC), print)
-    intake = Intake(centre.archive, RuleBook(centre.archive), keep)
+    intake = Intake(centre.archive, RuleBook(centre.archive), lambda: 1 << 40, keep)
     (outcome,) = gateway.outcomes(FIRST_S, value=7_777_777)
     assert isinstance(outcome, Release)
     bare = Release(outcome.node, tuple(type(n)(n.indicator, n.integers, 1, n.rho_micro) for n in outcome.noised))

@@ -187,7 +187,7 @@ def test_refused_bytes_go_by_the_last_time_they_came(aside: Any) -> None:
     """What strangers sent is dropped from its own file."""
     now = [datetime.fromtimestamp(MONDAY_S, UTC)]
     keep = Quarantine(aside.config.quarantine, lambda: now[0], print)
-    intake = Intake(aside.archive, RuleBook(aside.archive), keep)
+    intake = Intake(aside.archive, RuleBook(aside.archive), lambda: 1 << 40, keep)
     intake.accept("murmure/v1/centre/gw-plaza/release", b"rubbish one")
     now[0] += timedelta(days=20)
     intake.accept("murmure/v1/centre/gw-plaza/release", b"rubbish two")

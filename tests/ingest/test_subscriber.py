@@ -58,7 +58,7 @@ class Running:
     def _run(self) -> None:
         archive = Archive.open(self._centre.config.archive)
         try:
-            intake = Intake(archive, RuleBook(archive))
+            intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
             self.subscriber = Subscriber(self._centre.config, archive, intake, self._centre.secret, self.said.append)
             self.subscriber.run(self._stop)
         except BaseException as error:

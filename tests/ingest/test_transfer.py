@@ -77,7 +77,7 @@ def test_the_centre_goes_on_from_what_was_imported(lived: Any, tmp_path: Path) -
     export(lived.archive, tmp_path / "out")
     archive = filled(tmp_path / "out", tmp_path / "again.db")
     lived.archive.close()
-    lived.archive, lived.intake = archive, Intake(archive, RuleBook(archive))
+    lived.archive, lived.intake = archive, Intake(archive, RuleBook(archive), lambda: 1 << 40)
     other = lived.gateway("gw-c", "c")
     assert [type(word) for word in lived.intake.accept_many(other.history(2))] == [Stored, Stored]
     assert inspect(archive, RuleBook(archive)).findings == []

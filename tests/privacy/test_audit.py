@@ -84,14 +84,20 @@ def changed(noised: Noised, **changes: Any) -> tuple[Noised, ...]:
     return (dataclasses.replace(noised, **changes),)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [("valid_from = 2026-01-01", "valid_from = 2026-09-23"), ("2028-12-31", "2026-09-20")]
-)
-def test_a_release_outside_the_policys_days_is_named(write_policy: Callable[..., Policy], old: str, new: str) -> None:
-    """What was published before the first day or after the last is not allowed; a withheld node there is."""
-    short = plan(write_policy("footfall", swap=((old, new),)))
+def test_no_node_begins_before_the_policys_first_day(write_policy: Callable[..., Policy]) -> None:
+    """Neither one that is released nor one that is withheld: whoever steals a key must not fill the years before."""
+    for day, said in (("2026-09-21", None), ("2026-09-22", "the node begins before the policy's first day")):
+        late = plan(write_policy("footfall", swap=(("valid_from = 2026-01-01", f"valid_from = {day}"),)))
+        outcome = released(late, "plaza/footfall", "1h")
+        for one in (outcome, Withheld(outcome.node, "sensor_absent")):
+            assert check(one, late, CALENDAR) == said
+
+
+def test_a_release_after_the_policys_last_day_is_named(write_policy: Callable[..., Policy]) -> None:
+    """What was published after the last day is not allowed; a withheld node there is, for ever."""
+    short = plan(write_policy("footfall", swap=(("2028-12-31", "2026-09-20"),)))
     outside = released(short, "plaza/footfall", "1h")
-    assert check(outside, short, CALENDAR) == "the node is outside the policy's days"
+    assert check(outside, short, CALENDAR) == "the node ends after the policy's last day"
     assert check(Withheld(outside.node, "expired"), short, CALENDAR) is None
 
 

@@ -44,7 +44,9 @@ class Town:
             self.archive.put_policy(StoredPolicy(digest(toml), "plaza", 1, toml, enrolled.policy(toml)))
 
     def take(self, stick: Path) -> list[Word]:
-        return import_folder(stick, self.archive, Intake(self.archive, RuleBook(self.archive)), self.secret)
+        return import_folder(
+            stick, self.archive, Intake(self.archive, RuleBook(self.archive), lambda: 1 << 40), self.secret
+        )
 
     def settled(self) -> int:
         return self.archive.totals("gw-plaza").settled_seq

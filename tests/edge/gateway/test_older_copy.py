@@ -70,7 +70,7 @@ def centre(
     with archive.transaction():
         line = archive.enrol(line)
         archive.put_policy(StoredPolicy(digest(toml), "plaza", 1, toml, enrolled.policy(toml)))
-    yield Centre(archive, Intake(archive, RuleBook(archive)), line, enrolled.centre)
+    yield Centre(archive, Intake(archive, RuleBook(archive), lambda: 1 << 40), line, enrolled.centre)
     archive.close()
 
 

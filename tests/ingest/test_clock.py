@@ -1,0 +1,270 @@
+"""Nothing is filed of a time that has not come, and nothing is lost by it: whoever is early is filed later.
+
+A stolen key could otherwise close every node of a site for years in minutes, before the town revokes it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from murmure_ingest import gateways
+from murmure_ingest.archive import Archive
+from murmure_ingest.intake import AHEAD_S, Conflict, Duplicate, Heard, Intake, Refused, Stored, latest_s
+from murmure_ingest.rules import RuleBook
+from murmure_privacy import wire
+from murmure_privacy.release import Message, Outcome, Withheld
+from murmure_privacy.window import Calendar
+
+MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
+QUARTER_S, HOUR_S, DAY_S = 900, 3600, 86_400
+NOON_S = MONDAY_S + 12 * HOUR_S
+QUARTERS = 8
+YEARS_S = 1 << 40
+CALENDAR = Calendar("Europe/Paris")
+
+
+class Clockless(Intake):
+    """Broken on purpose: it files whatever is signed, of any time."""
+
+    def __init__(self, archive: Archive, rules: RuleBook, now_s: Callable[[], float]) -> None:
+        super().__init__(archive, rules, lambda: YEARS_S)
+
+
+class Final(Intake):
+    """Broken on purpose: what comes early is refused for good."""
+
+    def _objection(self, message: Message, sealed: bytes) -> Any:
+        found = super()._objection(message, sealed)
+        return (*found[:2], "refused") if found and found[0] == "too_early" else found
+
+
+class Late(Intake):
+    """Broken on purpose: a node that was withheld for the clock has to be over as well."""
+
+    def _objection(self, message: Message, sealed: bytes) -> Any:
+        if max(outcome.node.end_s for outcome in message.outcomes) > self._latest_s:
+            return "too_early", "", "counted"
+        return super()._objection(message, sealed)
+
+
+def takes(centre: Any, kind: type[Intake] = Intake) -> None:
+    """Gives the centre an intake of this kind, by its own clock."""
+    centre.intake = kind(centre.archive, RuleBook(centre.archive), lambda: centre.now_s)
+
+
+# --- the future ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ahead_s", "filed"), [(0, True), (AHEAD_S, True), (AHEAD_S + 1, False), (DAY_S, False)])
+def test_a_quarter_hour_ahead_is_filed_and_no_more(centre: Any, ahead_s: int, filed: bool) -> None:
+    """Clocks may differ by so much; beyond, the message is counted and leaves nothing."""
+    gateway = centre.gateway()
+    centre.now_s = NOON_S - ahead_s
+    before = centre.content()
+    word = centre.accept(gateway.topic, gateway.seal(NOON_S))
+    if filed:
+        assert isinstance(word, Stored)
+        return
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate, word.gateway, word.seq) == ("too_early", "counted", gateway.name, None)
+    assert centre.refused() == {"too_early": 1}
+    assert centre.content() == before
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, make_centre: Callable[[Path], Any]) -> Iterator[tuple[Any, bytes]]:
+    """A centre that was told a gateway's history in order, and its archive as it was before."""
+    centre = make_centre(tmp_path_factory.mktemp("told"))
+    centre.gateways = [centre.gateway()]
+    centre.archive.close()
+    blank = centre.config.archive.read_bytes()
+    centre.archive = Archive.open(centre.config.archive)
+    takes(centre)
+    centre.intake.accept_many(centre.gateways[0].history(QUARTERS))
+    yield centre, blank
+    centre.archive.close()
+
+
+def lived(told: tuple[Any, bytes], kind: type[Intake], clocks: list[int]) -> bool:
+    """Returns whether a gateway that sends all it has whenever it is asked ends up filed whole, as by a right clock."""
+    centre, blank = told
+    (gateway,) = centre.gateways
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "archive.db"
+        path.write_bytes(blank)
+        archive = Archive.open(path)
+        other = replace(centre, archive=archive)
+        takes(other, kind)
+        for other.now_s in clocks:
+            for sealed in gateway.sealed:
+                word = other.accept(gateway.topic, sealed)
+                early = latest_s(wire.open_message(sealed, wire.public_key(gateway.secret))) > other.now_s + AHEAD_S
+                if early and not isinstance(word, Duplicate) and kind is Intake:
+                    assert isinstance(word, Refused) and (word.reason, word.fate) == ("too_early", "counted")
+        same = bool(other.content() == centre.content())
+        archive.close()
+    return same
+
+
+@settings(max_examples=25)
+@given(clocks=st.lists(st.integers(-2, QUARTERS).map(lambda n: MONDAY_S + n * QUARTER_S - 1), max_size=5))
+def test_whatever_our_clock_says_meanwhile_nothing_is_lost(told: tuple[Any, bytes], clocks: list[int]) -> None:
+    """Behind, ahead, put back: once it is right, the archive is the one that a right clock would have made."""
+    assert lived(told, Intake, [0, *clocks, MONDAY_S + QUARTERS * QUARTER_S])
+
+
+def test_an_intake_that_refuses_for_good_is_found_out(told: tuple[Any, bytes]) -> None:
+    """The twin: one start of the centre before its clock was set, and a gateway's messages are gone."""
+    assert not lived(told, Final, [0, MONDAY_S + QUARTERS * QUARTER_S])
+
+
+# --- what a gateway says before it is over ---------------------------------------------------------------------------
+
+
+def withheld(outcomes: tuple[Outcome, ...], reason: str) -> tuple[Outcome, ...]:
+    return tuple(Withheld(outcome.node, reason) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("reason", ["clock", "paused", "sensor_absent", "expired"])
+def test_only_a_clock_that_was_put_forward_closes_an_open_node(centre: Any, reason: str) -> None:
+    """Then the nodes that have begun are withheld at once (contract 5); for any other reason at their end."""
+    gateway, midnight_s = centre.gateway(), CALENDAR.day(NOON_S).end_s
+    day = withheld(gateway.outcomes(midnight_s), reason)
+    open_now = tuple(outcome for outcome in day if outcome.node.start_s <= NOON_S)
+    assert 0 < len(open_now) < len(day)
+    centre.now_s = NOON_S
+    word = centre.accept(gateway.topic, gateway.seal(NOON_S, outcomes=open_now))
+    assert getattr(word, "reason", "filed") == ("filed" if reason == "clock" else "too_early")
+
+
+def test_a_node_that_has_not_begun_is_not_withheld_for_the_clock(centre: Any) -> None:
+    """The same word does not close what nobody can have opened."""
+    gateway, midnight_s = centre.gateway(), CALENDAR.day(NOON_S).end_s
+    day = withheld(gateway.outcomes(midnight_s), "clock")
+    centre.now_s = NOON_S
+    assert centre.accept(gateway.topic, gateway.seal(NOON_S, outcomes=day)).reason == "too_early"
+
+
+def test_an_intake_that_waits_for_the_end_is_found_out(centre: Any) -> None:
+    """The twin: a gateway whose clock was put forward would not be heard for the rest of the day."""
+    gateway, midnight_s = centre.gateway(), CALENDAR.day(NOON_S).end_s
+    day = tuple(o for o in withheld(gateway.outcomes(midnight_s), "clock") if o.node.start_s <= NOON_S)
+    centre.now_s = NOON_S
+    takes(centre, Late)
+    assert centre.accept(gateway.topic, gateway.seal(NOON_S, outcomes=day)).reason == "too_early"
+
+
+def test_the_closing_instant_counts_too(centre: Any) -> None:
+    """Nobody can have closed at an instant that has not come."""
+    gateway = centre.gateway()
+    centre.now_s = NOON_S
+    message = replace(gateway.message(NOON_S), closing_s=NOON_S + DAY_S)
+    assert centre.accept(gateway.topic, wire.seal_message(message, gateway.secret)).reason == "too_early"
+
+
+# --- a thief ---------------------------------------------------------------------------------------------------------
+
+
+def burn(centre: Any, gateway: Any) -> None:
+    """Closes with a stolen key whatever it can, of any year, but not what the gateway has spoken of: each node in a
+    message of its own, with a number not reached yet; first as withheld for the clock, then for a pause, then released.
+    """
+    ends_s = [MONDAY_S + n * QUARTER_S for n in range(1, 5 * 96 + 1)]
+    ends_s += [DAY_S * n for n in (300, 10_000)] + [MONDAY_S + DAY_S * n for n in (-40, 30, 365, 20_000)]
+    left = [outcome for end_s in ends_s if end_s != NOON_S - HOUR_S for outcome in gateway.outcomes(end_s)]
+    random.Random(1).shuffle(left)
+    for number, reason in enumerate(("clock", "paused", None)):
+        sealed = []
+        for at, outcome in enumerate(left):
+            one = outcome if reason is None else Withheld(outcome.node, reason)
+            seq, at_s = 100_000 * (number + 1) + 2 * at, min(outcome.node.end_s, centre.now_s)
+            message = gateway.message(at_s, seq=seq, previous=b"x" * 32, outcomes=(one,))
+            sealed.append((gateway.topic, wire.seal_message(message, gateway.secret)))
+        words = centre.intake.accept_many(sealed)
+        left = [outcome for outcome, word in zip(left, words, strict=True) if not isinstance(word, Stored)]
+
+
+def lost(centre: Any, kind: type[Intake]) -> tuple[list[int], set[str]]:
+    """A key is stolen and used at noon, then revoked; a successor speaks from then on for three days. Returns when it
+    was not heard, and of which nodes that end after noon and in the past centuries the thief has the place."""
+    takes(centre, kind)
+    first = centre.gateway("gw-first")
+    centre.now_s = NOON_S
+    assert isinstance(centre.accept(first.topic, first.seal(NOON_S - HOUR_S)), Stored)
+    burn(centre, first)
+    taken = {
+        f"{outcome.node.level} {'later' if outcome.node.end_s > NOON_S + AHEAD_S else 'before'}"
+        for stream in centre.archive.streams()
+        for outcome in centre.archive.outcomes(stream.stream, 0, 1 << 32)
+        if outcome.node.end_s > NOON_S + AHEAD_S or outcome.node.end_s < MONDAY_S - 30 * DAY_S
+    }
+    gateways.revoke(centre.archive, first.name)
+    second = centre.gateway("gw-second")
+    closings = [NOON_S + number * QUARTER_S for number in range(2, 3 * 96)]
+    centre.now_s = closings[-1]
+    words = centre.intake.accept_many([(second.topic, second.seal(closing_s)) for closing_s in closings])
+    assert {type(word) for word in words} <= {Stored, Conflict}
+    return [at_s for at_s, word in zip(closings, words, strict=True) if isinstance(word, Conflict)], taken
+
+
+def test_a_stolen_key_takes_only_what_is_open(centre: Any) -> None:
+    """Of the successor's messages only those are refused in which a node ends that was open when the key was revoked
+    (or opened within a quarter-hour): one a level, none after the day (with `1w` in a policy: the week). Nothing before
+    the policy's days is taken."""
+    unheard, taken = lost(centre, Intake)
+    quarter_s = NOON_S + AHEAD_S + QUARTER_S
+    midnight_s, six_s = CALENDAR.day(NOON_S).end_s, CALENDAR.node("6h", NOON_S).end_s
+    assert unheard == [quarter_s, NOON_S + HOUR_S, six_s, midnight_s]
+    assert taken == {"15min later", "1h later", "6h later", "1d later"}
+
+
+def test_an_intake_without_a_clock_is_found_out(centre: Any) -> None:
+    """The twin: the thief has taken the successor's first message, and every one for days."""
+    unheard, taken = lost(centre, Clockless)
+    assert len(unheard) > 2 * 96
+    assert "15min later" in taken
+
+
+class Ageless(RuleBook):
+    """Broken on purpose: any node may be withheld, of whatever year."""
+
+    def __call__(self, policy_hash: bytes) -> Any:
+        rules = super().__call__(policy_hash)
+        if rules is None:
+            return None
+        check = rules.check
+        return SimpleNamespace(
+            site=rules.site, plan=rules.plan, check=lambda one: None if isinstance(one, Withheld) else check(one)
+        )
+
+
+def test_rules_without_a_first_day_are_found_out(centre: Any) -> None:
+    """The twin: the thief has closed nodes of 1970."""
+    first = centre.gateway()
+    centre.now_s = NOON_S
+    centre.intake = Intake(centre.archive, Ageless(centre.archive), lambda: centre.now_s)
+    burn(centre, first)
+    assert [o for s in centre.archive.streams() for o in centre.archive.outcomes(s.stream, 0, DAY_S * 301)]
+
+
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_tomorrow_is_not_kept(centre: Any) -> None:
+    """Else no later one would count; a clock that is a quarter-hour ahead is one that a technician wants to see."""
+    gateway = centre.gateway()
+    centre.now_s = NOON_S
+    word = centre.accept(*gateway.health(10, boot=9, at_s=NOON_S + AHEAD_S + 1))
+    assert isinstance(word, Refused)
+    assert (word.reason, word.fate, word.gateway) == ("too_early", "counted", gateway.name)
+    assert centre.archive.health() == []
+    assert isinstance(centre.accept(*gateway.health(10, at_s=NOON_S + AHEAD_S)), Heard)
