@@ -20,6 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from murmure_edge.publisher import Publisher
+from murmure_ingest.intake import latest_s
+from murmure_privacy.audit import check
 from murmure_privacy.errors import LedgerDamaged
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
@@ -57,11 +59,15 @@ class Register:
     """A centre that hears one gateway, message by message, and knows its policies."""
 
     def __init__(self, policies: dict[bytes, Policy]) -> None:
-        self._uses = Uses(cache(lambda policy: plan(policies[policy])))
+        self._plan_of = cache(lambda policy: plan(policies[policy]))
+        self._uses = Uses(self._plan_of)
 
-    def hear(self, message: Message) -> str | None:
-        """Returns what stands against a message, and keeps it if nothing does."""
-        objection = self._uses.objection(message)
+    def hear(self, message: Message, now_s: int) -> str | None:
+        """Returns what stands against a message by a clock that says what the gateway's does; else it keeps it."""
+        objection = "too early" if latest_s(message) > now_s else self._uses.objection(message)
+        for outcome in message.outcomes:
+            made = self._plan_of(outcome.node.policy)
+            objection = objection or check(outcome, made, made.calendar)
         if objection is None:
             self._uses.add(message)
         return objection
@@ -190,11 +196,11 @@ class Life(RuleBasedStateMachine):
             assert self.paid() == self.paid_when_told
 
     @invariant()
-    def the_centre_finds_every_policy_in_its_place(self) -> None:
-        """In the order of the numbers; `teardown` asks again in others."""
+    def the_centre_finds_every_policy_in_its_place_and_nothing_too_early(self) -> None:
+        """In the order of the numbers; `teardown` asks again in another."""
         new = self.gateway.messages[self.heard :]
         self.heard += len(new)
-        assert [word for word in (self.register.hear(message) for message, _ in new) if word] == []
+        assert [word for word in (self.register.hear(message, self.clock_s) for message, _ in new) if word] == []
 
     @precondition(lambda self: self.gateway.publisher.owes)
     @rule()
@@ -204,7 +210,8 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         backwards = Register(self.policies)
-        assert [word for word in (backwards.hear(message) for message, _ in self.gateway.messages[::-1]) if word] == []
+        messages = [message for message, _ in self.gateway.messages[::-1]]
+        assert [word for word in (backwards.hear(message, 1 << 40) for message in messages) if word] == []
         self.gateway.db.close()
         self.folder.cleanup()
 
