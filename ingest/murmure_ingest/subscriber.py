@@ -1,10 +1,10 @@
 """MQTT in, receipts and policies out; a message is acknowledged to the broker only after the archive's commit.
 
-paho's own thread reads the network, hands what arrives to the threads that open it (openers.py) and puts it on one
-queue; the thread that calls `run` judges, commits, acknowledges and answers. Receipts wait until nothing else does, at
-most five seconds: one then settles all that a gateway has sent meanwhile. An acknowledgement belongs to a connection:
-after a reconnection the broker delivers the unacknowledged again, the archive answers Duplicate, and what was queued
-from the old connection is not acknowledged on the new one.
+paho's own thread reads the network and puts what arrives on one queue; the thread that calls `run` hands it to the
+processes that open it (openers.py), judges, commits, acknowledges and answers. Receipts wait until nothing else does,
+at most five seconds: one then settles all that a gateway has sent meanwhile. An acknowledgement belongs to a
+connection: after a reconnection the broker delivers the unacknowledged again, the archive answers Duplicate, and what
+was queued from the old connection is not acknowledged on the new one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import secrets
 import ssl
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
 from murmure_ingest.intake import Arrival, Conflict, Heard, Intake, Refused, Word
 from murmure_ingest.meter import Meter
-from murmure_ingest.openers import Openers, Opening
+from murmure_ingest.openers import UNSURE, Bundle, Openers, Opening
 from murmure_ingest.receipts import receipt
 from murmure_ingest.store import Register, Store
 
@@ -45,8 +45,8 @@ RELEASES = "murmure/v1/+/+/release"
 _WATCH_S = 1.0
 _RECEIPT_WAIT_S = 5.0
 _RECEIPTS_A_TURN = 200
-_OPENING_S = 10.0
-_OPENED_TOGETHER = 25  # messages that one thread opens in one go: below, threads cost more than they bring
+_OPENED_TOGETHER = 50  # messages that go from process to process in one piece
+_OPENED_AHEAD = 1.5  # batches that each process has before it, so that it has work as long as one is filed
 _RETRY_FULL_S = 5.0
 _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all strangers; it is counted always
 _RETRY_BROKER_S = (1, 30)
@@ -64,7 +64,6 @@ class _Bundle:
     arrivals: Sequence[tuple[str, bytes]]
     mids: Sequence[int]
     connection: int
-    opening: Future[Opening] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,6 @@ class _Link:
         window: int,
         topics: list[str],
         say: Say,
-        openers: Openers | None = None,
         together: int = 1,
     ):
         self.arrivals: SimpleQueue[_Bundle | _Connected] = SimpleQueue()
@@ -95,7 +93,7 @@ class _Link:
         self._answered = False  # a CONNACK came on this connection, whatever it says
         self._broker, self._lasting, self._window = broker, lasting, window
         self._topics, self._say, self._was = topics, say, ""
-        self._openers, self._together = openers, together
+        self._together = together
         self._five = broker.mqtt == 5
         self._client = BulkClient(
             CallbackAPIVersion.VERSION2,
@@ -222,8 +220,7 @@ class _Link:
 
     def _put(self, arrivals: Sequence[tuple[str, bytes]], mids: Sequence[int]) -> None:
         self.received += len(arrivals)
-        opening = self._openers.submit(arrivals) if self._openers else None
-        self.arrivals.put(_Bundle(arrivals, mids, self.connection, opening))
+        self.arrivals.put(_Bundle(arrivals, mids, self.connection))
 
 
 def _topics(quartiers: Sequence[str]) -> list[str]:
@@ -246,7 +243,8 @@ class Subscriber:
         self._meter = meter or Meter()
         window = _WINDOW_BATCHES * config.batch.messages
         self._together = min(_OPENED_TOGETHER, config.batch.messages)
-        self._openers = Openers(os.cpu_count() or 1)
+        self._openers = Openers(len(os.sched_getaffinity(0)) - 1, int(_OPENED_AHEAD * config.batch.messages), say)
+        self._ahead: deque[tuple[_Bundle, Bundle]] = deque()  # taken from the queue, and being opened
         self._link = _Link(
             config.broker,
             config.broker.client_id,
@@ -255,7 +253,6 @@ class Subscriber:
             window=window,
             topics=_topics(config.broker.quartiers),
             say=say,
-            openers=self._openers,
             together=self._together,
         )
         self._meter.queued = lambda: self._link.received - self._link.taken
@@ -280,7 +277,7 @@ class Subscriber:
                     if words is None:
                         return
                     self._meter.committed(words, time.monotonic() - begun)
-                    self._link.acknowledge(batch)
+                    self._link.acknowledge(bundle for bundle, _ in batch)
                     self._answer(words)
                 now = time.monotonic()
                 self._pay(now, idle=not batch)
@@ -291,34 +288,46 @@ class Subscriber:
             self._link.stop()
             self._openers.stop()
 
-    def _gather(self) -> list[_Bundle]:
-        """Returns what arrived: at most a batch, at most `wait_ms` after its first."""
-        batch: list[_Bundle] = []
+    def _gather(self) -> list[tuple[_Bundle, Bundle]]:
+        """Returns what arrived: at most a batch, at most `wait_ms` after its first. What has come beyond it is opened
+        meanwhile."""
+        batch: list[tuple[_Bundle, Bundle]] = []
         wait_s = self._config.batch.wait_ms / 1000
         until = time.monotonic() + (wait_s if self._owed else _WATCH_S / 4)
         count = 0
         while not batch or count + self._together <= self._config.batch.messages:
-            try:
-                item = self._link.arrivals.get(timeout=max(0.0, until - time.monotonic()))
-            except Empty:
+            if not self._ahead and not self._take(max(0.0, until - time.monotonic())):
                 break
-            if isinstance(item, _Connected):
-                # A broker may have lost its memory: everything that it should retain is said again.
-                self._published.clear()
-                self._mark = -1
-                self._owe(enrolment.gateway for enrolment in self._own())
+            while self._take(0.0):
+                pass
+            if not self._ahead:
                 continue
             if not batch:
                 until = time.monotonic() + wait_s
-            batch.append(item)
-            count += len(item.arrivals)
+            batch.append(self._ahead.popleft())
+            count += len(batch[-1][0].arrivals)
         self._link.taken += count
         return batch
 
-    def _file(self, batch: list[_Bundle], stop: Event) -> list[Word] | None:
+    def _take(self, wait_s: float) -> bool:
+        """Takes one thing from the queue, if there is one by then."""
+        try:
+            item = self._link.arrivals.get(timeout=wait_s) if wait_s else self._link.arrivals.get_nowait()
+        except Empty:
+            return False
+        if isinstance(item, _Connected):
+            # A broker may have lost its memory: everything that it should retain is said again.
+            self._published.clear()
+            self._mark = -1
+            self._owe(enrolment.gateway for enrolment in self._own())
+        else:
+            self._ahead.append((item, self._openers.submit(item.arrivals)))
+        return True
+
+    def _file(self, batch: list[tuple[_Bundle, Bundle]], stop: Event) -> list[Word] | None:
         """Returns the words on a batch once they are durable; None if asked to stop before that."""
-        arrivals: list[Arrival] = [arrival for bundle in batch for arrival in bundle.arrivals]
-        opened = [one for bundle in batch for one in self._opened(bundle)]
+        arrivals: list[Arrival] = [arrival for _, bundle in batch for arrival in bundle.arrivals]
+        opened = [one for _, bundle in batch for one in self._openers.result(bundle)]
         waits: ArchiveWaits | None = None
         while True:
             try:
@@ -337,20 +346,11 @@ class Subscriber:
                     self._say(f"{self._archive.path}: archive: {over}")
                 return words
 
-    def _opened(self, bundle: _Bundle) -> Opening:
-        """Returns what the threads have opened; this one does it if they do not come to it, so that the queue moves."""
-        try:
-            return bundle.opening.result(_OPENING_S) if bundle.opening else []
-        except TimeoutError:
-            return [self._intake.open(arrival) for arrival in bundle.arrivals]
-
     def _known_now(self, arrivals: Sequence[Arrival], opened: Opening) -> Opening:
         """Returns what was opened; what no key opened is tried once more with every key of the register as it is."""
         self._reread_register()
         return [
-            self._intake.open(arrival)
-            if isinstance(one, Refused) and one.reason in ("unknown_gateway", "bad_signature")
-            else one
+            self._intake.open(arrival) if isinstance(one, Refused) and one.reason in UNSURE else one
             for arrival, one in zip(arrivals, opened, strict=True)
         ]
 

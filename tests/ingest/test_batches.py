@@ -1,10 +1,9 @@
-"""What keeps the centre fast, said without a clock: few statements a message, signatures before the transaction and in
-several threads, one receipt for many messages; and what it remembers is never older than the file."""
+"""What keeps the centre fast, said without a clock: few statements a message, signatures before the transaction, one
+receipt for many messages; and what it remembers is never older than the file."""
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from murmure_ingest import gateways, signatures
 from murmure_ingest.archive import Archive, ArchiveError
 from murmure_ingest.intake import Duplicate, Intake, Refused, Stored, open_sealed
-from murmure_ingest.openers import Openers
 from murmure_ingest.rules import RuleBook
 
 GATEWAYS, QUARTERS = 10, 24
@@ -62,28 +60,10 @@ def test_a_batch_is_one_commit_of_few_statements(centre: Any) -> None:
     archive.close()
 
 
-def test_signatures_are_checked_before_the_transaction_and_side_by_side(
-    centre: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two threads are in the check at the same time, and whoever files checks nothing again."""
+def test_signatures_are_checked_before_the_transaction(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever files checks nothing again."""
     arrivals = city(centre, 2)
-    together, threads = threading.Barrier(2, timeout=20), set[str]()
-
-    def check(public: bytes, signature: bytes, signed: bytes) -> None:
-        name = threading.current_thread().name
-        if name not in threads:
-            threads.add(name)
-            together.wait()  # one thread alone would wait here until the test fails
-        real(public, signature, signed)
-
-    real = signatures.check
-    monkeypatch.setattr(signatures, "check", check)
-    openers = Openers(2)
-    openers.keys = {line.gateway: line.record_key for line in centre.archive.enrolments()}
-    halves = [openers.submit(arrivals[::2]), openers.submit(arrivals[1::2])]
-    opened = [one for pair in zip(*(half.result(20) for half in halves), strict=True) for one in pair]
-    openers.stop()
-    assert len(threads) == 2
+    opened = [centre.intake.open(arrival) for arrival in arrivals]
     monkeypatch.setattr(signatures, "check", lambda *_: pytest.fail("a signature was checked while filing"))
     assert all(isinstance(word, Stored) for word in centre.intake.file(arrivals, opened))
 
