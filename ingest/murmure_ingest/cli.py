@@ -279,7 +279,7 @@ def _enrol(args: argparse.Namespace) -> int:
 
     from murmure_privacy.errors import ConfigError
 
-    from murmure_ingest.enrolment import Claims, utc_now
+    from murmure_ingest.enrolment import Claims, require_unspent, utc_now
     from murmure_ingest.gateways import enrol_local, new_gateway_id, parse_port, parse_public_key
 
     ports = [parse_port(text) for text in args.port]
@@ -293,6 +293,7 @@ def _enrol(args: argparse.Namespace) -> int:
     config, archive = _opened(args)
     if args.local is None:
         return _offer(args, config, archive, gateway, stewards, ports)
+    require_unspent(archive, args.site, int(utc_now().timestamp()))
     claims = Claims(config.data_dir)
     claims.cancel(gateway)  # an offer of the same id would end in a gateway that nobody believes
     claims.close()

@@ -239,6 +239,15 @@ def spent_before(archive: Archive, site: str, now_s: int) -> list[tuple[str, int
     return found
 
 
+def require_unspent(archive: Archive, site: str, now_s: int) -> None:
+    """Raises RegisterError if gateways have spent at a site: one that is made here would begin with an empty ledger."""
+    if spent_before(archive, site, now_s):
+        raise RegisterError(
+            f"site {site}: gateways before this one have spent there within the year, and one made with --local knows "
+            "nothing of it; leave --local out: with a claim code it begins with what was spent"
+        )
+
+
 class Door:
     """Judges requests: `answer(request)` returns the bytes that go back."""
 

@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from murmure.cli import main
-from murmure_ingest import cli
+from murmure_ingest import cli, gateways
 from murmure_ingest.gateways import publish_policy
 from murmure_privacy import wire
 
-MONDAY_S = 1_795_392_000
+MONDAY_S, DAY_S = 1_795_392_000, 86_400
 Murmure = Callable[..., tuple[int, str, str]]
 
 
@@ -58,6 +59,25 @@ def test_a_policy_goes_from_key_to_publication(murmure: Murmure, policy_text: An
     )
     assert status == 0
     assert "simulated = true" in Path("two/trust.toml").read_text()
+
+
+@pytest.mark.parametrize(("site", "later_s", "status"), [("plaza", 0, 1), ("gare", 0, 0), ("plaza", 380 * DAY_S, 0)])
+def test_a_gateway_that_knows_nothing_of_what_was_spent_is_not_made(
+    murmure: Murmure, centre: Any, monkeypatch: pytest.MonkeyPatch, site: str, later_s: int, status: int
+) -> None:
+    """`--local` begins with an empty ledger: only where no cap can still count anything. Nothing is registered else."""
+    gateway = centre.gateway()
+    centre.intake.accept_many(gateway.history(3))
+    gateways.revoke(centre.archive, gateway.name)
+    now = datetime.fromtimestamp(MONDAY_S + DAY_S + later_s, UTC)
+    monkeypatch.setattr("murmure_ingest.enrolment.utc_now", lambda: now)
+    steward = centre.steward[1].hex()
+    line = f"gateway enrol --local new --gateway gw-new --site {site} --quartier centre --steward {steward}"
+    found, _, error = murmure(line)
+    assert found == status
+    assert [centre.archive.enrolment("gw-new") is None, not Path("new").exists()] == [status == 1] * 2
+    if status:
+        assert error.startswith("murmure: site plaza: ") and error.count("\n") == 1 and "leave --local out" in error
 
 
 def test_the_register_is_listed(murmure: Murmure, centre: Any) -> None:
