@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from murmure_privacy import audit
+from murmure_privacy.audit import Auditor
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Outcome
@@ -38,12 +38,13 @@ class PolicyRules:
         self.plan = plan(policy)
         self.site = policy.site
         self.version = policy.version
+        self._auditor = Auditor(self.plan, self.plan.calendar)
 
     def check(self, outcome: Outcome) -> str | None:
         """Returns None if the policy allows this outcome, else one line saying what it does not allow."""
         if outcome.node.end_s > _LATEST_S:
             return "the node lies beyond the year 2100"
-        return audit.check(outcome, self.plan, self.plan.calendar)
+        return self._auditor.check(outcome)
 
 
 class RuleBook:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import isqrt
 
 from murmure_privacy import accountant
@@ -98,6 +99,25 @@ def shares(nodes: tuple[tuple[str, Decimal], ...], counts: bool) -> dict[str, Fr
     return {level: raw[SHARE_QUARTERS[level]] / whole for level, _ in nodes}
 
 
+@lru_cache(maxsize=1024)  # a town writes the same few streams into thousands of policies
+def _budgets(
+    rho_micro: int, nodes: tuple[tuple[str, Decimal], ...], counts: bool, indicators: tuple[tuple[str, Decimal], ...]
+) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
+    """Returns for each level, in order, what each indicator of a node may cost, in micro-rho, rounded down."""
+    weights = sum(Fraction(weight) for _, weight in indicators)
+    return tuple(
+        (level, tuple((name, int(rho_micro * part * Fraction(weight) / weights)) for name, weight in indicators))
+        for level, part in shares(nodes, counts).items()
+    )
+
+
+@lru_cache(maxsize=4096)
+def _noise(squared: int, micro: int) -> tuple[int, int]:
+    """Returns the sigma, in thousandths, whose charge fits, and that charge."""
+    sigma = accountant.sigma_milli(squared, micro)
+    return sigma, accountant.charge_micro(squared, sigma)
+
+
 def sensitivity_sq(stream: StreamPolicy, indicator: str) -> int:
     """Returns the squared L2 sensitivity, in squared released integers, of one protected unit.
 
@@ -123,11 +143,9 @@ def _largest(stream: StreamPolicy, indicator: str, level: str) -> int:
     return slots * (energy(stream.bounds[1]) if indicator == "energy" else stream.bounds[1])
 
 
-def _node(source: str, stream: StreamPolicy, level: str, budget: Fraction) -> NodePlan:
-    weights = sum(weight for _, weight in stream.indicators)
+def _node(source: str, stream: StreamPolicy, level: str, budgets: tuple[tuple[str, int], ...]) -> NodePlan:
     indicators = []
-    for name, weight in stream.indicators:
-        micro = int(budget * Fraction(weight) / Fraction(weights))
+    for name, micro in budgets:
         if micro < 1:
             raise ConfigError(
                 source,
@@ -136,7 +154,7 @@ def _node(source: str, stream: StreamPolicy, level: str, budget: Fraction) -> No
                 "raise its weight, or epsilon",
             )
         squared = sensitivity_sq(stream, name)
-        sigma = accountant.sigma_milli(squared, micro)
+        sigma, charge = _noise(squared, micro)
         suffix = "_db" if stream.quantity.kind == "level" else ""
         if _largest(stream, name, level) > VALUE_LIMIT:
             raise ConfigError(
@@ -155,7 +173,7 @@ def _node(source: str, stream: StreamPolicy, level: str, budget: Fraction) -> No
                 f"lower {'the upper bound' if stream.up_to is None else 'it'}, or protect fewer seconds",
             )
         width = len(histogram_edges_tenths(*stream.bounds)) - 1 if name == "histogram" else 1
-        indicators.append(IndicatorPlan(name, width, squared, sigma, accountant.charge_micro(squared, sigma)))
+        indicators.append(IndicatorPlan(name, width, squared, sigma, charge))
     return NodePlan(level, tuple(indicators))
 
 
@@ -178,7 +196,7 @@ def plan(policy: Policy, source: str = "policy") -> Plan:
     streams = {}
     for stream in policy.streams:
         budget = accountant.rho_micro(stream.epsilon, stream.delta)
-        parts = shares(stream.nodes, stream.quantity.kind == "count")
-        nodes = tuple(_node(source, stream, level, budget * part) for level, part in parts.items())
+        levels = _budgets(budget, stream.nodes, stream.quantity.kind == "count", stream.indicators)
+        nodes = tuple(_node(source, stream, level, budgets) for level, budgets in levels)
         streams[stream.id] = StreamPlan(stream, budget, _cap(source, stream, budget), nodes)
     return Plan(policy, calendar(policy.timezone), streams)
