@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import paho.mqtt.client as mqtt
 import pytest
 from murmure_edge.config import GatewayConfig, Trust, load, load_trust
 from murmure_edge.folders import prepare_folders
-from murmure_ingest.embedded_broker import EmbeddedBroker, answers, free_port
+from murmure_ingest.embedded_broker import EmbeddedBroker, free_port
 from murmure_privacy import wire
 from murmure_privacy.release import Receipt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+if TYPE_CHECKING:
+    from tests.brokers import Broker
 
 POLICY = """\
 policy = 1
@@ -147,41 +149,10 @@ class Iotcore:
         self._broker.stop()
 
 
-class Mosquitto:
-    """Debian's broker, without persistence: it forgets as much as the other one."""
-
-    def __init__(self, folder: Path, mqtt_version: int, extra: str = "allow_anonymous true\n") -> None:
-        self.port, self.mqtt = free_port(), mqtt_version
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\n{extra}")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert program is not None
-        self._process = subprocess.Popen(
-            [program, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-
-        def is_up() -> bool:
-            try:
-                answers(self.port, self.mqtt)
-            except OSError:
-                return False
-            return True
-
-        wait_for(is_up, "mosquitto")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-def make_broker(name: str, folder: Path) -> Iterator[Iotcore | Mosquitto]:
+def make_broker(name: str, folder: Path, brokers: Any) -> Iterator[Iotcore | Broker]:
+    """A mosquitto is without persistence: it forgets as much as the other one."""
     kind, _, version = name.partition("-")
-    broker = Iotcore(int(version)) if kind == "iotcore" else Mosquitto(folder, int(version))
+    broker = Iotcore(int(version)) if kind == "iotcore" else brokers.mosquitto(folder, mqtt=int(version))
     yield broker
     with suppress(Exception):  # it was never started, or the test has killed it already
         broker.kill()
@@ -196,24 +167,24 @@ OTHER_PAIRS = [
 
 
 @pytest.fixture(params=[*PAIRS, *OTHER_PAIRS])
-def every_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iotcore | Mosquitto]:
+def every_broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Iotcore | Broker]:
     """Each broker with each protocol in turn, not started yet."""
-    yield from make_broker(request.param, tmp_path)
+    yield from make_broker(request.param, tmp_path, brokers)
 
 
 @pytest.fixture(params=PAIRS)
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Iotcore | Mosquitto]:
+def broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Iotcore | Broker]:
     """Two of them, not started yet."""
-    yield from make_broker(request.param, tmp_path)
+    yield from make_broker(request.param, tmp_path, brokers)
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Callable[[str], Mosquitto]]:
+def mosquitto(tmp_path: Path, brokers: Any) -> Iterator[Callable[[str], Broker]]:
     """Makes a mosquitto with lines of configuration of the test's own."""
-    made: list[Mosquitto] = []
+    made: list[Broker] = []
 
-    def make(extra: str) -> Mosquitto:
-        made.append(Mosquitto(tmp_path, 5, extra))
+    def make(lines: str) -> Broker:
+        made.append(brokers.mosquitto(tmp_path, lines=lines))
         return made[-1]
 
     yield make
@@ -264,11 +235,11 @@ class Centre:
 
 
 @pytest.fixture
-def centre() -> Iterator[Callable[[Iotcore | Mosquitto], Centre]]:
+def centre() -> Iterator[Callable[[Iotcore | Broker], Centre]]:
     """Makes a listening centre at a broker that runs."""
     made: list[Centre] = []
 
-    def make(broker: Iotcore | Mosquitto) -> Centre:
+    def make(broker: Iotcore | Broker) -> Centre:
         made.append(Centre(broker.port, broker.mqtt))
         made[-1].listen()
         return made[-1]
