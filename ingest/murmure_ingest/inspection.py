@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 from murmure_privacy import wire
 from murmure_privacy.annotation import Note
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.plan import Plan
-from murmure_privacy.release import Message
-from murmure_privacy.succession import Uses
+from murmure_privacy.release import Message, Outcome
+from murmure_privacy.succession import Key, Use, Uses
 from murmure_privacy.window import utc
 
 from murmure_ingest.annotations import objection, streams_of
 from murmure_ingest.archive import FIRST_HEAD, Archive, Enrolment, StoredMessage, charge_of, index_row, next_head
 from murmure_ingest.budgets import Budgets
+from murmure_ingest.integers import Scale, scale_of, unpacking
 from murmure_ingest.rotation import unsigned_changes
 from murmure_ingest.rules import PolicyRules
 
@@ -78,6 +81,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
     charged: dict[str, int] = defaultdict(int)
     budgets = Budgets()
     uses = defaultdict[str, Uses](lambda: Uses(lambda policy: _plan(rules_of(policy))))
+    told: dict[str, dict[Key, Use]] = defaultdict(dict)
     spoken: dict[tuple[str, str], _Spoken] = {}
     head = FIRST_HEAD
     for stored in archive.messages():
@@ -91,7 +95,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
         report.forgotten += gone
         if message is not None and stored.disposition == "filed":
             charged[stored.gateway] += _check_nodes(
-                archive, stored, message, rules_of, budgets, uses[stored.gateway], report
+                archive, stored, message, rules_of, budgets, uses[stored.gateway], told[stored.gateway], report
             )
             for outcome in message.outcomes:
                 key = outcome.node.stream, stored.gateway
@@ -102,8 +106,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
             progress(report.messages, total)
     for gateway in dict.fromkeys(line.gateway for line in lines.values()):
         _check_sequence(archive, gateway, charged[gateway], report)
-        # An archive that was upgraded knows of fewer than its messages show.
-        if not all(uses[gateway].covers(use) for use in archive.uses(gateway)):
+        if {use.key: use for use in archive.uses(gateway)} != told[gateway]:
             report.add(f"{gateway}: the policies that it is said to have used are not those of its messages")
     if archive.node_count() != report.nodes:
         report.add(f"index: it holds {archive.node_count()} nodes, the filed messages {report.nodes}")
@@ -180,14 +183,17 @@ def _check_nodes(
     rules_of: RulesOf,
     budgets: Budgets,
     uses: Uses,
+    told: dict[Key, Use],
     report: Report,
 ) -> int:
-    """Returns what the nodes of a filed message cost together, in micro-rho. `uses` are those of its gateway."""
+    """Returns what the nodes of a filed message cost together, in micro-rho. `uses` judges by the messages of its
+    gateway so far, `told` is what they add up to."""
     fits = True
     for place, outcome in enumerate(message.outcomes):
         report.nodes += 1
-        if archive.node_row(outcome.node.key) != index_row(outcome, stored.id, place):
-            report.add(f"{_name(stored)}: node {place} is not in the index as it was signed")
+        wrong = _wrong(outcome, archive.node_row(outcome.node.key), index_row(outcome, stored.id, place))
+        if wrong is not None:
+            report.add(f"{_name(stored)}: node {place} is not in the index as it was signed{wrong}")
         try:
             rules = rules_of(outcome.node.policy)
             objection = "the policy it names is not in the archive" if rules is None else rules.check(outcome)
@@ -202,8 +208,33 @@ def _check_nodes(
     if objection is not None:
         report.add(f"{_name(stored)}: {objection}")
     elif fits:
-        uses.add(message)
+        told |= {use.key: use for use in uses.add(message)}
     return sum(map(charge_of, message.outcomes))
+
+
+def _wrong(outcome: Outcome, kept: tuple[tuple[Any, ...], Scale | None] | None, signed: tuple[Any, ...]) -> str | None:
+    """Returns what the index says otherwise of a node than was signed, in words that follow a name; None if nothing."""
+    if kept is None or kept[0][:-1] != signed[:-1]:
+        return ""
+    scale, held = scale_of(outcome), kept[0][-1]
+    if kept[1] != scale:
+        return ": what its integers are"
+    if held == signed[-1]:
+        return None
+    integers = iter(_unpacked(held, scale.width))
+    off = [
+        one.indicator
+        for one in getattr(outcome, "noised", ())
+        if tuple(islice(integers, len(one.integers))) != one.integers
+    ]
+    return f": {', '.join(off) or 'how it is written'}"
+
+
+def _unpacked(held: bytes | None, width: int) -> tuple[int, ...]:
+    try:
+        return unpacking(width, len(held or b""))(held or b"")
+    except ValueError:
+        return ()
 
 
 def _check_sequence(archive: Archive, gateway: str, charged_rho_micro: int, report: Report) -> None:

@@ -1,10 +1,11 @@
 """How an archive becomes one of the present version: a list of steps, each kept whole or not at all.
 
 `user_version` of the file says how many of STEPS it has been through; a new archive goes through all of them, so that
-it and an upgraded one have the same tables. A step adds (tables, columns with a default, indices), or puts one trigger
-in place of another; it touches no row: a centre of the version before that still runs can go on until it is restarted.
-Steps are never edited once released. To add one: append it here, and keep a dump of an archive of the version before it
-under tests/ingest/archives.
+it and an upgraded one have the same tables. A step adds (tables, columns with a default, indices), puts one trigger in
+place of another, or fills what it has added from the signed messages; what was there it leaves as it was. A centre of
+the version before that still runs goes on, or stops at its next batch, of which nothing was acknowledged, until it is
+started again. Steps are never edited once released. To add one: append it here, and keep a dump of an archive of the
+version before it under tests/ingest/archives.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from urllib.parse import quote
 
-from murmure_privacy.errors import ConfigError
+from murmure_privacy import wire
+from murmure_privacy.errors import ConfigError, WireError
+from murmure_privacy.plan import Plan
+from murmure_privacy.succession import Key, Use, Uses
 
+from murmure_ingest.integers import Scale, keep_scale, packed, scale_of
 from murmure_ingest.snapshot import snapshot
 
 APPLICATION_ID = 0x4D55524D  # "MURM"
 
-Step = tuple[str, ...]
+Step = tuple[str | Callable[[sqlite3.Connection], None], ...]
+"""Statements, and what is to be done beside them, in order."""
 
 
 def only_grows(*tables: str) -> Step:
@@ -188,6 +194,19 @@ def _fits(table: str, *conditions: str, changes: bool = False) -> Step:
 LONGEST_S = 170 * 3600  # a week with a clock change
 _SEALED = 4096  # wire.MESSAGE_LIMIT
 
+_NODES_FIT = (
+    _word("NEW.stream", 81, "/"),
+    _one_of("NEW.level", "15min", "1h", "6h", "1d", "1w", "day", "evening", "night"),
+    _one_of("NEW.quantity", "footfall", "noise", "pm1", "pm2_5", "pm10"),
+    "NEW.start_s % 900 = 0 AND NEW.end_s % 900 = 0 AND NEW.covered_from_s % 900 = 0",
+    "NEW.start_s <= NEW.covered_from_s AND NEW.covered_from_s < NEW.end_s",
+    f"NEW.end_s - NEW.start_s <= {LONGEST_S}",
+    "NEW.present BETWEEN 0 AND 20 AND NEW.place BETWEEN 0 AND 1000 AND NEW.rho_micro >= 0",
+    "(NEW.reason IS NULL) = (NEW.rho_micro > 0)",
+    f"(NEW.reason IS NULL OR {_reason('NEW.reason')})",
+    _once("nodes", "stream, level, start_s"),
+)
+
 # Only releases fit. What a gateway can fill is a name of the register or of its policy, a word of ours, a whole number
 # in its range, or bytes that the intake has verified. Readings have no place: intervals are of quarter-hours.
 _FITTING: Step = (
@@ -216,19 +235,7 @@ _FITTING: Step = (
         _once("messages", "id", "gateway, seq"),
     ),
     *_fits("amendments", _reason("NEW.reason"), _once("amendments", "message")),
-    *_fits(
-        "nodes",
-        _word("NEW.stream", 81, "/"),
-        _one_of("NEW.level", "15min", "1h", "6h", "1d", "1w", "day", "evening", "night"),
-        _one_of("NEW.quantity", "footfall", "noise", "pm1", "pm2_5", "pm10"),
-        "NEW.start_s % 900 = 0 AND NEW.end_s % 900 = 0 AND NEW.covered_from_s % 900 = 0",
-        "NEW.start_s <= NEW.covered_from_s AND NEW.covered_from_s < NEW.end_s",
-        f"NEW.end_s - NEW.start_s <= {LONGEST_S}",
-        "NEW.present BETWEEN 0 AND 20 AND NEW.place BETWEEN 0 AND 1000 AND NEW.rho_micro >= 0",
-        "(NEW.reason IS NULL) = (NEW.rho_micro > 0)",
-        f"(NEW.reason IS NULL OR {_reason('NEW.reason')})",
-        _once("nodes", "stream, level, start_s"),
-    ),
+    *_fits("nodes", *_NODES_FIT),
     *_fits(
         "conflicts",
         _word("NEW.gateway"),
@@ -257,7 +264,74 @@ _FITTING: Step = (
     *_fits("uses", _word("NEW.gateway"), _word("NEW.stream", 81, "/"), "length(NEW.policy) = 32", changes=True),
 )
 
-STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS, _USES, _FORGETTING, _FITTING)
+
+def _fill(db: sqlite3.Connection) -> None:
+    """Puts what is derived from filed messages beside their nodes, and all their uses of policies, whichever version
+    filed them. Raises WireError for a message that does not open."""
+
+    def none(_: bytes) -> Plan:
+        raise AssertionError("nothing is judged here")
+
+    scales: dict[Scale, int] = {}
+    uses: dict[str, Uses] = {}
+    told: dict[tuple[str, Key], Use] = {}
+    filed = db.execute(
+        "SELECT m.sealed, e.record_key, m.gateway FROM messages m JOIN enrolments e ON e.id = m.enrolment "
+        "LEFT JOIN amendments a ON a.message = m.id WHERE coalesce(a.disposition, m.disposition) = 'filed'"
+    )
+    for sealed, record_key, gateway in filed:
+        message = wire.open_message(sealed, record_key)
+        for outcome in message.outcomes:
+            scale = scale_of(outcome)
+            if scale not in scales:
+                scales[scale] = keep_scale(db, scale)
+            db.execute(
+                "UPDATE nodes SET integers = ?, scale = ? WHERE stream = ? AND level = ? AND start_s = ?",
+                (packed(outcome), scales[scale], *outcome.node.key),
+            )
+        for use in uses.setdefault(gateway, Uses(none)).add(message):
+            told[gateway, use.key] = use
+    db.executemany(
+        "INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (gateway, u.stream, u.policy, u.since_s, u.first_seq, u.shown_s, u.until_s, u.last_seq)
+            for (gateway, _), u in told.items()
+        ],
+    )
+
+
+_INTEGERS_BYTES = 512  # 30 of a level with bounds of 0 and 140 dB are 240
+
+# The released integers beside their place, so that many are read without opening messages (murmure_ingest.integers).
+_INTEGERS: Step = (
+    """CREATE TABLE scales (
+  id INTEGER PRIMARY KEY,
+  policy BLOB NOT NULL, cadence_ms INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, parts TEXT NOT NULL,
+  UNIQUE (policy, cadence_ms, low, high, parts)
+) STRICT""",
+    *only_grows("scales"),
+    *_fits(
+        "scales",
+        "length(NEW.policy) = 32",
+        "length(NEW.parts) <= 200 AND NEW.parts NOT GLOB '*[^a-z0-9_; ]*'",
+        "(NEW.parts = '' OR NEW.parts GLOB '[a-z]* [0-9]* [0-9]* [0-9]*')",
+        _once("scales", "id", "policy, cadence_ms, low, high, parts"),
+    ),
+    "ALTER TABLE nodes ADD COLUMN integers BLOB",
+    "ALTER TABLE nodes ADD COLUMN scale INTEGER REFERENCES scales (id)",
+    "DROP TRIGGER nodes_no_update",
+    _fill,
+    only_grows("nodes")[0],
+    "DROP TRIGGER nodes_fit_insert",
+    *_fits(
+        "nodes",
+        *_NODES_FIT,
+        "NEW.scale IS NOT NULL AND (NEW.integers IS NULL) = (NEW.reason IS NOT NULL)",
+        f"coalesce(length(NEW.integers), 1) BETWEEN 1 AND {_INTEGERS_BYTES}",
+    ),
+)
+
+STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS, _USES, _FORGETTING, _FITTING, _INTEGERS)
 """Statements that lead from version n to n + 1, at place n."""
 
 
@@ -279,7 +353,12 @@ def prepare(db: sqlite3.Connection, path: Path, transaction: Callable[[], Abstra
         with transaction():
             # Another process may have been here since.
             if _pragma(db, "user_version") == version:
-                _take(db, version)
+                try:
+                    _take(db, version)
+                except WireError as error:
+                    problem = f"it must be upgraded, and a filed message does not open ({error})"
+                    mend = "restore it from a backup; nothing was changed"
+                    raise ConfigError(str(path), "archive", problem, mend) from error
         version = _pragma(db, "user_version")
 
 
@@ -332,7 +411,10 @@ def _keep_before(path: Path, version: int) -> None:
 
 def _take(db: sqlite3.Connection, version: int) -> None:
     for statement in STEPS[version]:
-        db.execute(statement)
+        if isinstance(statement, str):
+            db.execute(statement)
+        else:
+            statement(db)
     db.execute(f"PRAGMA user_version = {version + 1}")
 
 

@@ -22,6 +22,7 @@ from murmure_ingest.archive import (
     StreamInfo,
     Totals,
 )
+from murmure_ingest.integers import NodeRow, Scale
 
 
 class Register(Protocol):
@@ -143,6 +144,12 @@ class Series(Protocol):
 
     def outcomes(self, stream: str, from_s: int, to_s: int) -> list[Outcome]:
         """Returns the nodes of a stream that intersect [from_s, to_s), by end, then by level, as they were signed."""
+
+    def nodes(self, stream: str, level: str, from_s: int, to_s: int) -> list[NodeRow]:
+        """Returns the nodes of a level of a stream that begin in [from_s, to_s), by begin, without opening them."""
+
+    def scale(self, row: int) -> Scale:
+        """Returns what the integers of nodes with this scale are."""
 
 
 class Store(Filing, Answers, Series, Protocol):

@@ -67,6 +67,34 @@ def test_an_archive_of_an_earlier_version_opens_whole(version: int, tmp_path: Pa
     assert version_of(path) == len(STEPS)
 
 
+@pytest.mark.parametrize("fill", ["SELECT 1", "UPDATE nodes SET integers = x'07' WHERE reason IS NULL"])
+def test_what_is_filled_in_comes_from_the_signed_messages(
+    fill: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check that the upgrades above pass would find integers that a step has left out, or made up."""
+    path = written_by(6, tmp_path)
+    step = tuple(fill if callable(part) else part for part in STEPS[6])
+    monkeypatch.setattr(migrations, "STEPS", (*STEPS[:6], step))
+    archive = Archive.open(path)
+    assert any("is not in the index as it was signed" in line for line in inspect(archive, RuleBook(archive)).findings)
+    archive.close()
+
+
+def test_an_archive_whose_messages_do_not_open_is_not_upgraded(tmp_path: Path) -> None:
+    """Damage is told in one line; the file stays of its version, and a backup is the way out."""
+    path = written_by(6, tmp_path)
+    with closing(sqlite3.connect(path)) as db:
+        trigger = db.execute("SELECT sql FROM sqlite_master WHERE name = 'messages_no_update'").fetchone()[0]
+        db.execute("DROP TRIGGER messages_no_update")
+        db.execute("UPDATE messages SET sealed = CAST(sealed || x'00' AS BLOB) WHERE id = 2")
+        db.execute(trigger)
+        db.commit()
+    before = content(path)
+    with pytest.raises(ConfigError, match=r"^[^\n]*does not open[^\n]*restore it from a backup[^\n]*$"):
+        Archive.open(path)
+    assert (version_of(path), content(path)) == (6, before)
+
+
 @pytest.fixture
 def one_step_more(centre: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A centre whose archive was closed by this version, before the version with one step more opens it."""
@@ -190,7 +218,7 @@ def test_what_only_grows_says_so(one_step_more: Any) -> None:
 def test_the_centre_files_on_after_an_upgrade(one_step_more: Any) -> None:
     """An upgraded archive is written to as before."""
     archive = Archive.open(one_step_more.config.archive)
-    one_step_more.intake = type(one_step_more.intake)(archive, RuleBook(archive))
+    one_step_more.intake = type(one_step_more.intake)(archive, RuleBook(archive), lambda: 1 << 40)
     other = type(one_step_more)(
         one_step_more.folder, one_step_more.config, archive, one_step_more.intake, b"", one_step_more.steward
     ).gateway("gw-other", "other")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from murmure_ingest.archive import Archive, ArchiveError, Enrolment, StoredHealth, StoredPolicy, StreamInfo
+from murmure_ingest.integers import NodeRow, Scale
 from murmure_ingest.store import Store
 from murmure_privacy import wire
 from murmure_privacy.release import Message
@@ -324,6 +325,37 @@ def series_come_as_they_were_signed(opener: Opener, gateway: Any) -> None:
     store.close()
 
 
+def integers_are_read_as_they_were_signed(opener: Opener, gateway: Any) -> None:
+    """Of any size and sign, by begin, each with what it is an integer of; of what was withheld there is none."""
+    values = (0, -1, 127, 128, -128, -129, 40_000, -(1 << 31), (1 << 31) - 1, 1 << 31, -(1 << 63), (1 << 63) - 1)
+    gateway.sealed.clear()
+    for number, value in enumerate(values, 1):
+        closing_s = MONDAY_S + 900 * number
+        gateway.seal(closing_s, outcomes=gateway.outcomes(closing_s, value))
+    store = opener()
+    put(store, gateway, *range(12, 0, -1))
+    said = {o.node.key: o for seq in range(1, 13) for o in opened(gateway, seq)[0].outcomes}
+    found = 0
+    for stream, level in (("plaza/footfall", "15min"), ("plaza/footfall", "1h"), ("plaza/pm2_5", "1h")):
+        rows = store.nodes(stream, level, MONDAY_S, MONDAY_S + 10_800)
+        assert [row.start_s for row in rows] == sorted(start_s for s, at, start_s in said if (s, at) == (stream, level))
+        for row in rows:
+            outcome, scale = said[stream, level, row.start_s], store.scale(row.scale)
+            node = outcome.node
+            assert (row.end_s, row.covered_from_s, row.present) == (node.end_s, node.covered_from_s, node.present)
+            assert (scale.policy, scale.cadence_ms, scale.bounds) == (node.policy, node.cadence_ms, node.bounds)
+            noised = getattr(outcome, "noised", ())
+            assert scale.parts == tuple((n.indicator, len(n.integers), n.sigma_milli, n.rho_micro) for n in noised)
+            assert row.integers == tuple(integer for n in noised for integer in n.integers)
+            assert row.reason == getattr(outcome, "reason", None)
+            found += 1
+    assert found == 12 + 3 + 3
+    part = store.nodes("plaza/footfall", "15min", MONDAY_S + 900, MONDAY_S + 2700)
+    assert [row.start_s - MONDAY_S for row in part] == [900, 1800]
+    assert store.nodes("plaza/footfall", "15min", MONDAY_S, MONDAY_S) == []
+    store.close()
+
+
 def a_past_is_looked_up(opener: Opener, gateway: Any) -> None:
     """What the next message is judged by: the boots beside it, and the policies used."""
     store = opener()
@@ -351,6 +383,7 @@ RULES: list[Callable[[Opener, Any], None]] = [
     the_newest_line_holds,
     policies_are_found_by_hash,
     series_come_as_they_were_signed,
+    integers_are_read_as_they_were_signed,
     a_past_is_looked_up,
 ]
 
@@ -414,12 +447,30 @@ class Deaf(Archive):
         return 0
 
 
+class Magnitude(Archive):
+    """Broken on purpose: it reads integers without their sign."""
+
+    def nodes(self, stream: str, level: str, from_s: int, to_s: int) -> list[NodeRow]:
+        return [
+            row._replace(integers=tuple(map(abs, row.integers))) for row in super().nodes(stream, level, from_s, to_s)
+        ]
+
+
+class OneScale(Archive):
+    """Broken on purpose: what a level's integers are, it says of all levels."""
+
+    def scale(self, row: int) -> Scale:
+        return super().scale(1)
+
+
 TWINS = {
     Late: batches_are_durable,
     Eager: batches_are_whole,
     Optimist: writers_take_turns,
     Forgiving: nodes_have_one_place,
     Deaf: others_see_what_has_changed,
+    Magnitude: integers_are_read_as_they_were_signed,
+    OneScale: integers_are_read_as_they_were_signed,
 }
 
 

@@ -20,6 +20,7 @@ from murmure_privacy.succession import Key, Use
 from murmure_ingest import migrations
 from murmure_ingest.archive.errors import ArchiveDamaged, damage_text, explained, explanation
 from murmure_ingest.archive.rows import Enrolment, StoredMessage
+from murmure_ingest.integers import Scale
 
 _STANDINGS_KEPT = 20_000
 _CACHE_KIB = 64 * 1024
@@ -55,6 +56,7 @@ class Remembered:
     enrolments: dict[str, Enrolment | None] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
+    scales: dict[Scale, int] = field(default_factory=dict)
     newest: tuple[int, bytes] | None = None  # id and head of the message that was filed last
     signs: tuple[Any, ...] | None = None  # whatever else there is that judges a message, when others wrote last
 
@@ -111,7 +113,7 @@ class Database:
         )
         # In the order of the tree: neighbours of a stream are on one page.
         rows = [pending.nodes[key] for key in sorted(pending.nodes)]
-        insert("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        insert("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         insert(
             "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET "
             "settled_seq = excluded.settled_seq, charged_rho_micro = charged_rho_micro + excluded.charged_rho_micro",

@@ -20,6 +20,7 @@ from murmure_ingest.archive.rows import (
     index_row,
     next_head,
 )
+from murmure_ingest.integers import Scale, keep_scale, scale_of
 
 CONFLICTS_KEPT = 100  # per gateway and reason: evidence, not a way to fill the disk
 _RHO_PLACE = 8  # in `index_row`
@@ -173,7 +174,10 @@ class Filing(Database):
 
     def _put_nodes(self, row_id: int, message: Message) -> int:
         """Returns what the nodes cost together, in micro-rho."""
-        rows = {outcome.node.key: index_row(outcome, row_id, place) for place, outcome in enumerate(message.outcomes)}
+        rows = {
+            outcome.node.key: (*index_row(outcome, row_id, place), self._scale(scale_of(outcome)))
+            for place, outcome in enumerate(message.outcomes)
+        }
         self._later().nodes.update(rows)
         self._places |= dict.fromkeys(rows, True)
         speakers = self._remembered.speakers
@@ -193,6 +197,12 @@ class Filing(Database):
                 ),
             )
         return sum(row[_RHO_PLACE] for row in rows.values())
+
+    def _scale(self, scale: Scale) -> int:
+        known = self._remembered.scales
+        if scale not in known:
+            known[scale] = keep_scale(self._connection, scale)
+        return known[scale]
 
     def _standing(self, gateway: str) -> Standing:
         """Returns what the next message of a gateway is judged by (within a transaction)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from murmure_ingest.archive.database import Database
 from murmure_ingest.archive.errors import explained
+from murmure_ingest.integers import Scale, read_scale
 
 
 class Proofs(Database):
@@ -47,6 +48,17 @@ class Proofs(Database):
                 (stream,),
             )
 
-    def node_row(self, key: tuple[str, str, int]) -> tuple[Any, ...] | None:
-        """Returns the index row of a node, as `index_row` makes it from its outcome."""
-        return self._row("SELECT * FROM nodes WHERE stream = ? AND level = ? AND start_s = ?", *key)
+    def node_row(self, key: tuple[str, str, int]) -> tuple[tuple[Any, ...], Scale | None] | None:
+        """Returns the index row of a node, as `index_row` makes it from its outcome, and its scale, None for one that
+        cannot be read."""
+        row = self._row(
+            "SELECT n.*, s.policy, s.cadence_ms, s.low, s.high, s.parts FROM nodes n LEFT JOIN scales s "
+            "ON s.id = n.scale WHERE stream = ? AND level = ? AND start_s = ?",
+            *key,
+        )
+        if row is None:
+            return None
+        try:
+            return row[:-6], read_scale(row[-5:])
+        except (ValueError, AttributeError):
+            return row[:-6], None

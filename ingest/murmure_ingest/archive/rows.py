@@ -9,6 +9,8 @@ from typing import Any, Literal
 from murmure_privacy.annotation import Note
 from murmure_privacy.release import Outcome, Release, Withheld
 
+from murmure_ingest.integers import packed
+
 FIRST_HEAD = bytes(32)
 
 Disposition = Literal["filed", "refused", "quarantined"]
@@ -101,7 +103,8 @@ class Totals:
 
 
 def index_row(outcome: Outcome, message: int, place: int) -> tuple[Any, ...]:
-    """Returns how an outcome stands in the index of nodes: row `message`, `place` within it."""
+    """Returns how an outcome stands in the index of nodes, all but the row of its scale: row `message`, `place` within
+    it."""
     node = outcome.node
     return (
         *node.key,
@@ -113,6 +116,7 @@ def index_row(outcome: Outcome, message: int, place: int) -> tuple[Any, ...]:
         charge_of(outcome),
         message,
         place,
+        packed(outcome),
     )
 
 

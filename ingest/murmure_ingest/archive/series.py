@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from murmure_ingest.archive.database import Database
 from murmure_ingest.archive.errors import ArchiveDamaged, damage_text, explained
 from murmure_ingest.archive.filing import MESSAGE_COLUMNS
 from murmure_ingest.archive.rows import StoredMessage, StreamInfo, charge_of
+from murmure_ingest.integers import NodeRow, Scale, read_scale, unpacking
 
 _MESSAGES_CACHED = 8192
 _STREAMS_TOLD = 60  # of a site, unless more are filed: a new gateway believes no longer a list
@@ -39,6 +40,42 @@ class Series(Database):
     def filed_late(self) -> set[int]:
         """Returns the rows of the messages that waited before they were filed: they are older than their filing."""
         return {row for (row,) in self._rows("SELECT message FROM amendments WHERE disposition = 'filed'")}
+
+    def nodes(self, stream: str, level: str, from_s: int, to_s: int) -> list[NodeRow]:
+        """Returns the nodes of a level of a stream that begin in [from_s, to_s) (seconds UTC), by begin, as the index
+        has them: fast, and only as true as `ingest verify` says that the index is. `outcomes` opens what was signed.
+
+        Raises ArchiveDamaged if a row has integers that are none of ours.
+        """
+        rows = self._rows(
+            "SELECT start_s, end_s, covered_from_s, present, reason, scale, integers FROM nodes "
+            "WHERE stream = ? AND level = ? AND start_s >= ? AND start_s < ?",
+            *(stream, level, from_s, to_s),
+        )
+        reading: dict[tuple[int, int], Callable[[bytes], tuple[int, ...]]] = {}
+        found = []
+        for start_s, end_s, covered_from_s, present, reason, scale, integers in rows:
+            held: tuple[int, ...] = ()
+            if integers is not None:
+                key = scale, len(integers)
+                if key not in reading:
+                    reading[key] = self._reading(*key)
+                held = reading[key](integers)
+            found.append(NodeRow(start_s, end_s, covered_from_s, present, reason, scale, held))
+        return found
+
+    def _reading(self, scale: int, length: int) -> Callable[[bytes], tuple[int, ...]]:
+        try:
+            return unpacking(self.scale(scale).width, length)
+        except ValueError as error:
+            raise ArchiveDamaged(damage_text(self.path, f"scale {scale}: {error}")) from error
+
+    def scale(self, row: int) -> Scale:
+        """Returns what the integers of nodes with this scale are. Raises ArchiveDamaged if there is none such."""
+        found = self._row("SELECT policy, cadence_ms, low, high, parts FROM scales WHERE id = ?", row)
+        if found is None:
+            raise ArchiveDamaged(damage_text(self.path, f"scale {row} is missing"))
+        return read_scale(found)
 
     def opened(self, stored: StoredMessage) -> Sequence[Outcome]:
         """Returns the nodes that a message has filed, if it is filed. Raises ArchiveDamaged as `outcomes` does."""

@@ -1,0 +1,102 @@
+"""The released integers as they stand in the index of nodes, so that many are read without opening what was signed.
+
+`nodes.integers` holds the integers of a release one after the other, each in as many bytes (1, 2, 4 or 8, two's
+complement, the highest first) as the widest of them needs. What they are the integers *of* is the same for every node
+of a level under a policy, and stands once, in `scales`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import cache
+from struct import Struct
+from typing import NamedTuple
+
+from murmure_privacy.release import Outcome, Release
+
+Part = tuple[str, int, int, int]
+"""An indicator, how many integers it has, the sigma of the noise on each in thousandths, and its micro-rho."""
+
+_FORMATS = {1: "b", 2: "h", 4: "i", 8: "q"}
+_COLUMNS = "policy, cadence_ms, low, high, parts"
+
+
+class Scale(NamedTuple):
+    """What the integers of a node are: `policy` is the SHA-256 of the bytes, `bounds` are in reading units, `parts`
+    none for a node that was withheld."""
+
+    policy: bytes
+    cadence_ms: int
+    bounds: tuple[int, int]
+    parts: tuple[Part, ...]
+
+    @property
+    def width(self) -> int:
+        """Returns how many integers a node has."""
+        return sum(width for _, width, _, _ in self.parts)
+
+
+class NodeRow(NamedTuple):
+    """One node, lean. Times in seconds UTC; `reason` is None for a release, `present` in twentieths; `integers` come in
+    the order of `Archive.scale(scale).parts`, none if it was withheld."""
+
+    start_s: int
+    end_s: int
+    covered_from_s: int
+    present: int
+    reason: str | None
+    scale: int
+    integers: tuple[int, ...]
+
+
+def scale_of(outcome: Outcome) -> Scale:
+    """Returns the scale of an outcome."""
+    node = outcome.node
+    noised = outcome.noised if isinstance(outcome, Release) else ()
+    parts = tuple([(one.indicator, len(one.integers), one.sigma_milli, one.rho_micro) for one in noised])
+    return Scale(node.policy, node.cadence_ms, node.bounds, parts)
+
+
+def packed(outcome: Outcome) -> bytes | None:
+    """Returns the integers of a release as the index holds them, None for what was withheld."""
+    if not isinstance(outcome, Release):
+        return None
+    integers = [integer for one in outcome.noised for integer in one.integers]
+    bits = max([integer.bit_length() if integer >= 0 else (~integer).bit_length() for integer in integers])
+    size = 1 if bits < 8 else 2 if bits < 16 else 4 if bits < 32 else 8
+    return _struct(len(integers), size).pack(*integers)
+
+
+def unpacking(width: int, length: int) -> Callable[[bytes], tuple[int, ...]]:
+    """Returns what reads `width` integers out of `length` bytes. Raises ValueError if no such bytes are ours."""
+    size, rest = divmod(length, width) if width else (0, length)
+    if rest or size not in _FORMATS:
+        raise ValueError(f"{length} bytes are not {width} integers")
+    return _struct(width, size).unpack
+
+
+@cache
+def _struct(width: int, size: int) -> Struct:
+    return Struct(f">{width}{_FORMATS[size]}")
+
+
+def keep_scale(db: sqlite3.Connection, scale: Scale) -> int:
+    """Returns the row of a scale, which is added if it is new (within a transaction)."""
+    parts = ";".join(" ".join(map(str, part)) for part in scale.parts)
+    values = (scale.policy, scale.cadence_ms, *scale.bounds, parts)
+    found = db.execute(f"SELECT id FROM scales WHERE ({_COLUMNS}) = (?, ?, ?, ?, ?)", values).fetchone()
+    if found is None:
+        cursor = db.execute(f"INSERT INTO scales ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", values)
+        return int(cursor.lastrowid or 0)
+    return int(found[0])
+
+
+def read_scale(row: tuple[bytes, int, int, int, str]) -> Scale:
+    """Returns a scale from policy, cadence_ms, low, high and parts of its row. Raises ValueError if it is none."""
+    policy, cadence_ms, low, high, text = row
+    parts = []
+    for part in text.split(";") if text else ():
+        indicator, width, sigma_milli, rho_micro = part.split(" ")
+        parts.append((indicator, int(width), int(sigma_milli), int(rho_micro)))
+    return Scale(policy, cadence_ms, (low, high), tuple(parts))
