@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from murmure_privacy.change import last_s, protects_better, takes_over_s
+from murmure_privacy.frozen import quick
 from murmure_privacy.plan import Plan
 from murmure_privacy.release import Message, Release
 
@@ -39,6 +40,9 @@ class Use:
     def key(self) -> Key:
         """Returns what there is one use of in a gateway's life."""
         return self.stream, self.policy
+
+
+_use = quick(Use)
 
 
 class Uses:
@@ -108,8 +112,10 @@ def _uses_in(message: Message) -> dict[Key, Use]:
     for outcome in message.outcomes:
         node, seq = outcome.node, message.seq
         last = (node.end_s, seq) if isinstance(outcome, Release) else (0, 0)
-        use = Use(node.stream, node.policy, node.covered_from_s, seq, node.covered_from_s, *last)
-        found[use.key] = _together(found[use.key], use) if use.key in found else use
+        use = _use(node.stream, node.policy, node.covered_from_s, seq, node.covered_from_s, *last)
+        key = use.key
+        before = found.get(key)
+        found[key] = use if before is None else _together(before, use)
     return found
 
 
@@ -117,4 +123,4 @@ def _together(one: Use, other: Use) -> Use:
     """Returns the use of a policy for a stream in both; the same whichever was there first."""
     first_seq, shown_s = min((one.first_seq, one.shown_s), (other.first_seq, other.shown_s))
     until_s, last_seq = max((one.until_s, one.last_seq), (other.until_s, other.last_seq))
-    return Use(one.stream, one.policy, min(one.since_s, other.since_s), first_seq, shown_s, until_s, last_seq)
+    return _use(one.stream, one.policy, min(one.since_s, other.since_s), first_seq, shown_s, until_s, last_seq)

@@ -8,7 +8,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
@@ -109,6 +109,7 @@ HEALTHS = st.builds(
 
 
 @given(MESSAGES | HEALTHS)
+@example(message())
 def test_what_is_opened_in_another_process_is_the_same(said: Message | Health) -> None:
     """As plain tuples, through the bytes between two processes, everything stays what it was, and of its own class."""
     sealed = wire.seal_message(said, SECRET) if isinstance(said, Message) else wire.seal_health(said, SECRET)
