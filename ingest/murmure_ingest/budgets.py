@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import chain
+from itertools import chain, pairwise
 
 from murmure_privacy.plan import Plan, StreamPlan
 from murmure_privacy.release import Node
@@ -84,6 +84,23 @@ def spending(charges: Iterable[Charge]) -> Iterator[Charge]:
             at_s = begin_s
         spent += rho_micro
         heappush(ends, (end_s, rho_micro))
+
+
+def first_excess(
+    charges: Sequence[Charge], limits: Sequence[Charge], spent: Callable[[int, int], int]
+) -> tuple[int, int, int] | None:
+    """Returns the first instant at which new charges would cost too much, with the cost and the budget there; None if
+    they fit. `limits`: from when until when each policy is used, those of the charges included, and its budget.
+    `spent(from_s, until_s)`: the most that is charged already at any instant of a span."""
+    edges = sorted({at_s for begin_s, end_s, _ in (*charges, *limits) for at_s in (begin_s, end_s)})
+    for from_s, until_s in pairwise(edges):
+        new = sum(rho for begin_s, end_s, rho in charges if begin_s <= from_s < end_s)
+        if new:
+            cost = new + spent(from_s, until_s)
+            budget = max(rho for begin_s, end_s, rho in limits if begin_s <= from_s < end_s)
+            if cost > budget:
+                return from_s, cost, budget
+    return None
 
 
 class _Tank:

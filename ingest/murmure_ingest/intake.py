@@ -40,11 +40,13 @@ from typing import Literal
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
 from murmure_privacy.plan import Plan
-from murmure_privacy.release import Health, Message, Withheld
+from murmure_privacy.release import Health, Message, Release, Withheld
 from murmure_privacy.succession import Uses
+from murmure_privacy.window import utc
 
 from murmure_ingest import rotation
-from murmure_ingest.archive import Enrolment, StoredHealth
+from murmure_ingest.archive import Enrolment, StoredHealth, charge_of
+from murmure_ingest.budgets import first_excess
 from murmure_ingest.opener import open_by
 from murmure_ingest.rules import Rules
 from murmure_ingest.store import Filing
@@ -297,7 +299,7 @@ class Intake:
             return "chain_broken", "it does not follow from its neighbours in the sequence", "quarantined"
         if self._archive.cloned(message.gateway):
             return _CLONED
-        if latest_s(message) > self._latest_s:
+        if is_early(message, self._latest_s):
             return "too_early", "it speaks of a time that has not come; this clock may be behind", "counted"
         return self._content_objection(message)
 
@@ -346,6 +348,36 @@ class Intake:
         keys = [outcome.node.key for outcome in message.outcomes]
         if len(set(keys)) < len(keys) or self._archive.taken(message.outcomes):
             return "node_conflict", "a node of it has its release already", _REFUSED
+        excess = self._excess(message)
+        return None if excess is None else ("not_in_policy", excess, _REFUSED)
+
+    def _excess(self, message: Message) -> str | None:
+        """Returns what a message would spend too much beside other gateways of its site, None if nothing. Its own
+        policies leave a gateway no node to do so with."""
+        gateways = self._archive.gateways_of(message.site)
+        if len(gateways) < 2:
+            return None
+        beside = [use for other in gateways if other != message.gateway for use in self._archive.uses(other)]
+        released = [outcome for outcome in message.outcomes if isinstance(outcome, Release)]
+        shared = {
+            use.stream
+            for use in beside
+            for node in (outcome.node for outcome in released)
+            if use.stream == node.stream and use.since_s < node.end_s and node.covered_from_s < use.until_s
+        }
+        for stream in sorted(shared):
+            own = [outcome for outcome in released if outcome.node.stream == stream]
+            spans = [(one.node.policy, one.node.covered_from_s, one.node.end_s) for one in own]
+            uses = [use for use in (*beside, *self._archive.uses(message.gateway)) if use.stream == stream]
+            spans += [(use.policy, use.since_s, use.until_s) for use in uses if use.until_s]
+            excess = first_excess(
+                [(one.node.covered_from_s, one.node.end_s, charge_of(one)) for one in own],
+                [(begin_s, end_s, self._plan_of(of).streams[stream].rho_micro) for of, begin_s, end_s in spans],
+                partial(self._archive.largest_spend, stream),
+            )
+            if excess is not None:
+                at_s, cost, budget = excess
+                return f"{stream}: with other gateways of its site, {cost} micro-rho of {budget} at {utc(at_s)}"
         return None
 
     def _plan_of(self, policy: bytes) -> Plan:
@@ -404,15 +436,17 @@ def _misplaced(opened: Opened, enrolment: Enrolment) -> tuple[str, str] | None:
     return "wrong_topic", "the topic is not the one of its gateway, quartier and kind"
 
 
-def latest_s(message: Message) -> int:
-    """Returns the latest instant that a gateway must have seen to say this. A node ends before it is spoken of, but one
-    that is withheld since the clock was put forward had only begun."""
-    latest_s = message.closing_s
+def is_early(message: Message, latest_s: float) -> bool:
+    """Returns whether nobody can have said this by an instant. A node ends before it is spoken of, but one that is
+    withheld since the clock was put forward had only begun."""
+    if message.closing_s > latest_s:
+        return True
     for outcome in message.outcomes:
-        node = outcome.node
-        begun = isinstance(outcome, Withheld) and outcome.reason == "clock"
-        latest_s = max(latest_s, node.covered_from_s if begun else node.end_s)
-    return latest_s
+        if outcome.node.end_s > latest_s:
+            begun = isinstance(outcome, Withheld) and outcome.reason == "clock"
+            if not begun or outcome.node.covered_from_s > latest_s:
+                return True
+    return False
 
 
 def _told(message: Message, objection: _Objection) -> Conflict | Refused:

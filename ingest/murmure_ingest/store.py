@@ -6,7 +6,7 @@ contract: tests/ingest/test_store_contract.py, to whose list it is added. The er
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -46,6 +46,9 @@ class Register(Protocol):
     def named_keys(self, gateway: str) -> list[bytes]:
         """Returns the keys that a gateway has named as its next, newest first."""
 
+    def gateways_of(self, site: str) -> Sequence[str]:
+        """Returns every gateway that the register has or had for a site."""
+
     def rotations(self, gateway: str, record_key: bytes) -> list[tuple[bytes, bytes]]:
         """Returns (statement, signature) of each word by which it named one of them, newest first."""
 
@@ -84,6 +87,9 @@ class Filing(Register, Protocol):
     def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
         """Returns whether a node of these has its place by a message of the same gateway."""
 
+    def largest_spend(self, stream: str, from_s: int, until_s: int) -> int:
+        """Returns the most micro-rho that filed nodes cost at any instant of `[from_s, until_s)`."""
+
     def cloned(self, gateway: str) -> bool:
         """Returns whether two cards have spoken with the gateway's key."""
 
@@ -108,7 +114,7 @@ class Filing(Register, Protocol):
         """Keeps a message that contradicts the store as evidence, bounded by gateway and reason."""
 
     def put_health(self, report: StoredHealth) -> bool:
-        """Keeps a report if it is newer by boot and uptime than the one kept; says if it did."""
+        """Keeps a report if it is newer than the one kept by boot and uptime, or by its date; says if it did."""
 
     def forget_health(self, gateway: str) -> None:
         """Drops the last report of a gateway."""

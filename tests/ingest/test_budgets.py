@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from murmure_ingest.budgets import Budgets, spending
+from murmure_ingest.budgets import Budgets, first_excess, spending
 from murmure_ingest.rules import PolicyRules
 from murmure_privacy.release import Node
 
@@ -31,6 +31,39 @@ def test_spans_do_not_touch_twice() -> None:
     """Each instant is in one span at most, in the order of time."""
     spans = list(spending([(0, 9, 1), (2, 4, 5), (4, 5, 5), (20, 21, 2)]))
     assert spans == [(0, 2, 1), (2, 4, 6), (4, 5, 6), (5, 9, 1), (20, 21, 2)]
+
+
+def held(spans: list[tuple[int, int, int]], instant: int) -> list[int]:
+    """What holds at an instant."""
+    return [rho for begin, end, rho in spans if begin <= instant < end]
+
+
+def test_what_new_charges_cost_is_asked_at_every_instant() -> None:
+    """Against counting instant by instant, on 400 drawn cases: the first at which old and new together are above the
+    largest budget that holds there, with what they cost."""
+    draw = Random(7)
+    said = []
+    for _ in range(400):
+        old, new = (
+            [(at, at + draw.randint(1, 9), draw.randint(1, 4)) for at in draw.choices(range(20), k=draw.randint(1, 4))]
+            for _ in range(2)
+        )
+        limits = [(begin, end, draw.randint(4, 9)) for begin, end, _ in new] + [(3, 12, 6)]
+
+        def spent(from_s: int, until_s: int, charges: list[tuple[int, int, int]] = old) -> int:
+            return max(sum(held(charges, instant)) for instant in range(from_s, until_s))
+
+        over = [
+            (instant, sum(held(old, instant)) + sum(held(new, instant)), max(held(limits, instant)))
+            for instant in range(40)
+            if held(new, instant) and sum(held(old, instant)) + sum(held(new, instant)) > max(held(limits, instant))
+        ]
+        found = first_excess(new, limits, spent)
+        said.append(found is None)
+        assert (found is None) == (not over)
+        # An instant of the same span: nothing of what is new, and no budget, changes in between.
+        assert found is None or (found[0] <= over[0][0] and found[2] == over[0][2] and found[1] >= over[0][1])
+    assert 40 < sum(said) < 360
 
 
 @pytest.fixture

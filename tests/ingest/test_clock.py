@@ -14,11 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from murmure_ingest import gateways
-from murmure_ingest.archive import Archive
-from murmure_ingest.intake import AHEAD_S, Conflict, Duplicate, Heard, Intake, Refused, Stored, latest_s
+from murmure_ingest.archive import Archive, StoredHealth
+from murmure_ingest.intake import AHEAD_S, Conflict, Duplicate, Heard, Intake, Refused, Stored, is_early
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.release import Message, Outcome, Withheld
@@ -107,7 +107,7 @@ def lived(told: tuple[Any, bytes], kind: type[Intake], clocks: list[int]) -> boo
         for other.now_s in clocks:
             for sealed in gateway.sealed:
                 word = other.accept(gateway.topic, sealed)
-                early = latest_s(wire.open_message(sealed, wire.public_key(gateway.secret))) > other.now_s + AHEAD_S
+                early = is_early(wire.open_message(sealed, wire.public_key(gateway.secret)), other.now_s + AHEAD_S)
                 if early and not isinstance(word, Duplicate) and kind is Intake:
                     assert isinstance(word, Refused) and (word.reason, word.fate) == ("too_early", "counted")
         same = bool(other.content() == centre.content())
@@ -169,6 +169,19 @@ def test_the_closing_instant_counts_too(centre: Any) -> None:
     centre.now_s = NOON_S
     message = replace(gateway.message(NOON_S), closing_s=NOON_S + DAY_S)
     assert centre.accept(gateway.topic, wire.seal_message(message, gateway.secret)).reason == "too_early"
+
+
+@pytest.mark.parametrize("reason", ["clock", "paused"])
+def test_what_is_withheld_before_its_end_completes_no_day(centre: Any, reason: str) -> None:
+    """A day of whose nodes one was closed for the clock goes on: its figures may still change, and no mirror has them.
+    What is withheld for any other reason has ended."""
+    gateway, midnight_s = centre.gateway(), CALENDAR.day(NOON_S).end_s
+    day = withheld(gateway.outcomes(midnight_s), reason)
+    open_now = tuple(outcome for outcome in day if outcome.node.start_s <= NOON_S)
+    assert isinstance(centre.accept(gateway.topic, gateway.seal(NOON_S, outcomes=open_now)), Stored)
+    assert centre.archive.complete_until("plaza/footfall", midnight_s) == (reason != "clock")
+    assert isinstance(centre.accept(gateway.topic, gateway.seal(midnight_s + QUARTER_S)), Stored)
+    assert centre.archive.complete_until("plaza/footfall", midnight_s)
 
 
 # --- a thief ---------------------------------------------------------------------------------------------------------
@@ -268,3 +281,41 @@ def test_a_report_of_tomorrow_is_not_kept(centre: Any) -> None:
     assert (word.reason, word.fate, word.gateway) == ("too_early", "counted", gateway.name)
     assert centre.archive.health() == []
     assert isinstance(centre.accept(*gateway.health(10, at_s=NOON_S + AHEAD_S)), Heard)
+
+
+HIGHEST = 1 << 53
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    boot=st.sampled_from([1, 2, HIGHEST - 1, HIGHEST]),
+    uptime_s=st.sampled_from([0, 100, HIGHEST]),
+    ahead_s=st.integers(-DAY_S, AHEAD_S),
+)
+def test_no_report_silences_the_ones_after_it(centre: Any, boot: int, uptime_s: int, ahead_s: int) -> None:
+    """Whatever a stolen key has counted, the gateway's own word is heard within a quarter-hour."""
+    assert heard_again(centre, boot, uptime_s, ahead_s)
+
+
+def heard_again(centre: Any, boot: int, uptime_s: int, ahead_s: int) -> bool:
+    """Returns whether a gateway is heard once the quarter-hour is over after a thief spoke in its name."""
+    for line in centre.archive.enrolments():
+        gateways.revoke(centre.archive, line.gateway)
+    gateway = centre.gateway(f"gw-{len(centre.archive.enrolments())}")
+    centre.now_s = NOON_S
+    assert isinstance(centre.accept(*gateway.health(50, at_s=NOON_S - HOUR_S)), Heard)
+    centre.accept(*gateway.health(uptime_s, boot=boot, at_s=NOON_S + ahead_s))
+    centre.now_s += AHEAD_S + 1
+    return isinstance(centre.accept(*gateway.health(51, at_s=centre.now_s)), Heard)
+
+
+def test_an_archive_that_counts_boots_alone_is_found_out(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin: one report of a thief is the last one of its gateway."""
+    put = centre.archive.put_health
+
+    def by_boot(report: StoredHealth) -> bool:
+        kept = {one.gateway: (one.boot, one.uptime_s) for one in centre.archive.health()}
+        return (report.boot, report.uptime_s) > kept.get(report.gateway, (0, -1)) and bool(put(report))
+
+    monkeypatch.setattr(centre.archive, "put_health", by_boot)
+    assert not heard_again(centre, HIGHEST, 0, 0)

@@ -515,7 +515,7 @@ def test_an_intake_that_files_what_waited_of_anybody_is_found_out(centre: Any, m
 
 
 def test_health_keeps_the_last_report_only(centre: Any) -> None:
-    """Reports are ordered by boot and uptime, so that a stepped clock or a replay changes nothing."""
+    """Reports are ordered by boot and uptime, so that a clock that is put back or a replay changes nothing."""
     gateway = centre.gateway()
     assert centre.accept(*gateway.health(100)) == Heard("gw-plaza")
     assert centre.accept(*gateway.health(200)) == Heard("gw-plaza")

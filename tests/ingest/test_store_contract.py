@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from murmure_ingest.archive import Archive, ArchiveError, Enrolment, StoredHealt
 from murmure_ingest.integers import NodeRow, Scale
 from murmure_ingest.store import Store
 from murmure_privacy import wire
-from murmure_privacy.release import Message
+from murmure_privacy.release import Message, Release
 from murmure_privacy.succession import Use
 from murmure_privacy.wire import LEVEL_CODES
 
@@ -182,11 +183,12 @@ def writers_take_turns(opener: Opener, gateway: Any) -> None:
 
 
 def counters_and_health_are_kept(opener: Opener, gateway: Any) -> None:
-    """Of health the newest by boot and uptime, whatever the clock says; it can be dropped."""
+    """Of health the newest by boot and uptime, whatever the clock says, or else by its date; it can be dropped."""
     store = opener()
-    reports = [StoredHealth(gateway.name, boot, up, at, b"x") for boot, up, at in ((1, 60, 9), (1, 30, 99), (2, 5, 1))]
+    told = ((1, 60, 9), (1, 30, 9), (2, 5, 1), (2, 4, 1), (1 << 53, 0, 5), (2, 6, 4), (2, 6, 6))
+    reports = [StoredHealth(gateway.name, boot, uptime_s, at_s, b"x") for boot, uptime_s, at_s in told]
     with store.transaction():
-        assert [store.put_health(report) for report in reports] == [True, False, True]
+        assert [store.put_health(report) for report in reports] == [True, False, True, False, True, False, True]
         store.forget_health(gateway.name)
         assert store.put_health(reports[1])
         store.count("refused:malformed", 2)
@@ -295,6 +297,30 @@ def the_newest_line_holds(opener: Opener, gateway: Any) -> None:
     store.close()
 
 
+def a_site_keeps_its_gateways_and_what_they_spent(opener: Opener, gateway: Any) -> None:
+    """Every gateway that ever had a line for a site, at once also within a batch; charges add up at an instant."""
+    store = opener()
+    put(store, gateway, *range(1, 13))
+    line = line_of(gateway)
+    with store.transaction():
+        assert list(store.gateways_of(line.site)) == [line.gateway]
+        store.enrol(replace(line, gateway="gw-next"))
+        store.enrol(replace(line, gateway="gw-away", site="gare"))
+        store.enrol(replace(line, status="revoked"))
+        assert sorted(store.gateways_of(line.site)) == ["gw-next", line.gateway]
+        assert store.gateways_of("nowhere") == []
+        spent = [store.largest_spend("plaza/footfall", MONDAY_S, MONDAY_S + until_s) for until_s in (900, 3 * 3600)]
+    charges = {
+        outcome.node.level: sum(noised.rho_micro for noised in outcome.noised)
+        for seq in (1, 4)
+        for outcome in opened(gateway, seq)[0].outcomes
+        if outcome.node.stream == "plaza/footfall" and isinstance(outcome, Release)
+    }
+    assert spent == [charges["15min"] + charges["1h"]] * 2
+    assert sorted(store.gateways_of(line.site)) == ["gw-next", line.gateway]
+    store.close()
+
+
 def policies_are_found_by_hash(opener: Opener, gateway: Any) -> None:
     """The exact bytes; the newest is that with the highest version; a version is given once."""
     store = opener()
@@ -382,6 +408,7 @@ RULES: list[Callable[[Opener, Any], None]] = [
     evidence_is_bounded_and_not_forgotten,
     the_newest_line_holds,
     policies_are_found_by_hash,
+    a_site_keeps_its_gateways_and_what_they_spent,
     series_come_as_they_were_signed,
     integers_are_read_as_they_were_signed,
     a_past_is_looked_up,
@@ -447,6 +474,14 @@ class Deaf(Archive):
         return 0
 
 
+class Remembering(Archive):
+    """Broken on purpose: it looks at the register once."""
+
+    @cache  # noqa: B019
+    def gateways_of(self, site: str) -> Any:
+        return super().gateways_of(site)
+
+
 class Magnitude(Archive):
     """Broken on purpose: it reads integers without their sign."""
 
@@ -469,6 +504,7 @@ TWINS = {
     Optimist: writers_take_turns,
     Forgiving: nodes_have_one_place,
     Deaf: others_see_what_has_changed,
+    Remembering: a_site_keeps_its_gateways_and_what_they_spent,
     Magnitude: integers_are_read_as_they_were_signed,
     OneScale: integers_are_read_as_they_were_signed,
 }

@@ -54,6 +54,7 @@ class Remembered:
     """What a writer knows without asking, until somebody else writes or a commit fails: all of it is in the file."""
 
     enrolments: dict[str, Enrolment | None] = field(default_factory=dict)
+    sites: dict[str, list[str]] | None = None  # every gateway that the register has had for each
     standings: dict[str, Standing] = field(default_factory=dict)
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
     scales: dict[Scale, int] = field(default_factory=dict)

@@ -114,8 +114,9 @@ class Filing(Database):
 
     def uses(self, gateway: str) -> list[Use]:
         """Returns how a gateway has used the policies of its site, by its filed messages."""
-        if self._writing and gateway in self._remembered.standings:
-            return list(self._remembered.standings[gateway].uses.values())
+        return list(self._standing(gateway).uses.values()) if self._writing else self._kept_uses(gateway)
+
+    def _kept_uses(self, gateway: str) -> list[Use]:
         rows = self._rows(
             "SELECT stream, policy, since_s, first_seq, shown_s, until_s, last_seq FROM uses WHERE gateway = ?", gateway
         )
@@ -210,7 +211,7 @@ class Filing(Database):
         if gateway not in standings:
             last = self._message("m.gateway = ? ORDER BY m.seq DESC LIMIT 1", gateway)
             settled = self._row("SELECT settled_seq FROM totals WHERE gateway = ?", gateway)
-            uses = {use.key: use for use in self.uses(gateway)}
+            uses = {use.key: use for use in self._kept_uses(gateway)}
             standings[gateway] = Standing(last, settled[0] if settled else 0, self.cloned(gateway), uses)
         return standings[gateway]
 
@@ -242,12 +243,13 @@ class Filing(Database):
             )
 
     def put_health(self, report: StoredHealth) -> bool:
-        """Keeps the report if it is newer by boot and uptime (clocks may step) than the one kept; says if it did."""
+        """Keeps the report if it is newer than the one kept by boot and uptime (clocks may step) or by its date (a key
+        that was stolen may have counted boots up to the end of numbers); says if it did."""
         r = report
         cursor = self._db.execute(
             "INSERT INTO health VALUES (?, ?, ?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET boot = excluded.boot, "
             "uptime_s = excluded.uptime_s, at_s = excluded.at_s, sealed = excluded.sealed "
-            "WHERE (excluded.boot, excluded.uptime_s) > (health.boot, health.uptime_s)",
+            "WHERE (excluded.boot, excluded.uptime_s) > (health.boot, health.uptime_s) OR excluded.at_s > health.at_s",
             (r.gateway, r.boot, r.uptime_s, r.at_s, r.sealed),
         )
         return cursor.rowcount > 0

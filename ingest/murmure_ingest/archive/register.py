@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ class Register(Database):
             (e.gateway, e.quartier, e.site, e.record_key, b"".join(e.stewards), e.signatures_required, e.status),
         )
         self._remembered.enrolments.pop(enrolment.gateway, None)
+        self._remembered.sites = None
         return replace(enrolment, id=cursor.lastrowid or 0)
 
     def enrolment(self, gateway: str) -> Enrolment | None:
@@ -60,6 +62,17 @@ class Register(Database):
         """Returns every line of the register for a gateway, newest first."""
         rows = self._rows("SELECT * FROM enrolments WHERE gateway = ? ORDER BY id DESC", gateway)
         return [_enrolment(row) for row in rows]
+
+    def gateways_of(self, site: str) -> Sequence[str]:
+        """Returns every gateway that the register has or had for a site."""
+        found = self._remembered.sites if self._writing else None
+        if found is None:
+            found = {}
+            for place, gateway in self._rows("SELECT DISTINCT site, gateway FROM enrolments ORDER BY gateway"):
+                found.setdefault(place, []).append(gateway)
+            if self._writing:
+                self._remembered.sites = found
+        return found.get(site, [])
 
     def put_rotation(self, gateway: str, record_key: bytes, statement: bytes, signature: bytes) -> None:
         """Files a gateway's signed word that `record_key` will speak for it (within a transaction)."""

@@ -113,12 +113,13 @@ class Series(Database):
 
     def complete_until(self, stream: str, at_s: int) -> bool:
         """Returns whether nothing that ends by an instant can come any more from the gateway that spoke of the stream
-        then: a later node of its is filed, and everything that it sent before that is settled and does not wait."""
+        then: a later node of its is filed, and everything that it sent before that is settled and does not wait. One
+        that was withheld for the clock says nothing of how late it is: it was closed before its end."""
         return bool(
             self._rows(
                 "SELECT EXISTS (SELECT 1 FROM "
                 "(SELECT m.gateway, m.seq FROM nodes n JOIN messages m ON m.id = n.message "
-                "WHERE n.stream = ? AND n.end_s >= ? ORDER BY n.end_s LIMIT 1) last "
+                "WHERE n.stream = ? AND n.end_s >= ? AND n.reason IS NOT 'clock' ORDER BY n.end_s LIMIT 1) last "
                 "JOIN totals t ON t.gateway = last.gateway WHERE t.settled_seq >= last.seq AND NOT EXISTS "
                 "(SELECT 1 FROM messages w LEFT JOIN amendments a ON a.message = w.id WHERE w.gateway = last.gateway "
                 "AND w.seq < last.seq AND w.disposition = 'quarantined' AND w.sealed <> x'' AND a.message IS NULL))",

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from murmure_edge.publisher import Publisher
-from murmure_ingest.intake import latest_s
+from murmure_ingest.intake import is_early
 from murmure_privacy.audit import check
 from murmure_privacy.errors import LedgerDamaged
 from murmure_privacy.plan import plan
@@ -64,7 +64,7 @@ class Register:
 
     def hear(self, message: Message, now_s: int) -> str | None:
         """Returns what stands against a message by a clock that says what the gateway's does; else it keeps it."""
-        objection = "too early" if latest_s(message) > now_s else self._uses.objection(message)
+        objection = "too early" if is_early(message, now_s) else self._uses.objection(message)
         for outcome in message.outcomes:
             made = self._plan_of(outcome.node.policy)
             objection = objection or check(outcome, made, made.calendar)
