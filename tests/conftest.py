@@ -98,6 +98,12 @@ def brokers() -> ModuleType:
     return loaded("brokers")
 
 
+@pytest.fixture(scope="session")
+def releases() -> ModuleType:
+    """`releases.py`: gateways that seal what a real one would."""
+    return loaded("releases")
+
+
 class Victoria:
     """Debian's VictoriaMetrics on the loopback, with its data in `folder`."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shlex
 import signal
 import subprocess
@@ -31,17 +32,21 @@ Unit = dict[str, list[str]]
 
 def load(name: str) -> Unit:
     """Returns each directive of a unit with its values in order; an empty assignment forgets those before it."""
-    main = next((folder / name for folder in FOLDERS if (folder / name).is_file()), None)
+    template, instance = re.sub(r"@[^.]*", "@", name), name.partition("@")[2].partition(".")[0]
+    main = next((folder / template for folder in FOLDERS if (folder / template).is_file()), None)
     if main is None:
         sys.exit(f"Failed to start {name}: Unit {name} not found.")
-    drop_ins = sorted((path for folder in FOLDERS for path in folder.glob(f"{name}.d/*.conf")), key=lambda p: p.name)
+    drop_ins = sorted(
+        (path for folder in FOLDERS for path in folder.glob(f"{template}.d/*.conf")), key=lambda p: p.name
+    )
     unit: Unit = {}
     for file in [main, *drop_ins]:
         for line in file.read_text("utf-8").replace("\\\n", " ").splitlines():
             key, equals, value = line.strip().partition("=")
             if not equals or line.startswith(("#", ";")):
                 continue
-            unit[key] = [*unit.get(key, []), value.strip()] if value.strip() else []
+            value = value.strip().replace("%i", instance)
+            unit[key] = [*unit.get(key, []), value] if value else []
     return unit
 
 

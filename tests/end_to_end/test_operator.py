@@ -4,7 +4,7 @@ upgraded, brought back and restored.
 The commands are taken out of ingest/README.md itself. The server is this machine's Debian under a layer that is thrown
 away, with its own processes and, but for pip, its own network. What could not be run here, and what stands in for it:
 
-- `apt-get` only simulates; packages that are not here (nginx, Alertmanager) have units that do nothing.
+- `apt-get` only simulates; Alertmanager, which is not here, has a unit that does nothing.
 - PID 1 is not systemd: `systemctl` is tests/stand_in_systemctl.py, which says what of a unit it applies and what not.
   Timers are not waited for: the page itself starts once what a timer starts later.
 - Other machines (`scp`, `ssh`), an editor and the journal are small scripts.
@@ -22,15 +22,12 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from murmure_dashboards.server import HEADERS
 from murmure_ingest.migrations import STEPS
-from murmure_privacy import wire
-from murmure_privacy.plan import plan
-from murmure_privacy.policy import parse
-from murmure_privacy.release import Message, Node, Noised, Outcome, Release
-from murmure_privacy.window import Calendar
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLER = ROOT / "ingest" / "install.sh"
@@ -76,11 +73,13 @@ STAND_INS = {
     "journalctl": "cat /run/stand-in/*.log",
 }
 IF_MISSING = {
-    "nginx": "",
     "curl": "exec /usr/bin/python3 -c 'import sys, urllib.request as u; "
     'sys.stdout.buffer.write(u.urlopen(sys.argv[-1]).read())\' "$@"',
 }
-IDLE = "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/true\n"
+UNITS = {  # Debian's own forks, as the stand-in does not
+    "nginx": "[Service]\nExecStart=/usr/sbin/nginx -g 'daemon off;'\n",
+    "prometheus-alertmanager": "[Service]\nExecStart=/bin/sleep infinity\n",
+}
 
 
 class Server:
@@ -144,8 +143,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
             (programs / name).unlink(missing_ok=True)
             (programs / name).write_text(f"#!/bin/sh\n{script}\n")
             (programs / name).chmod(0o755)
-        for unit in ("nginx", "prometheus-alertmanager"):
-            (made.root / f"etc/systemd/system/{unit}.service").write_text(IDLE)
+        for unit, text in UNITS.items():
+            (made.root / f"etc/systemd/system/{unit}.service").write_text(text)
         for name in ("resolv.conf", "hosts"):
             (made.root / "etc" / name).unlink(missing_ok=True)
             (made.root / "etc" / name).write_text(Path(f"/etc/{name}").read_text() + "\n")
@@ -195,36 +194,14 @@ def sections() -> dict[str, list[str]]:
     return found
 
 
-def sealed_day(policy: bytes, secret: bytes, until_s: int) -> list[bytes]:
-    """Returns what `gw-plaza` would have sent in the whole hours before, each figure being 7."""
-    planned = plan(parse(policy, "plaza.toml"))
-    calendar = Calendar(planned.policy.timezone)
-    sealed: list[bytes] = []
+def sealed_day(gateway: Any, until_s: int) -> list[bytes]:
+    """Returns what a gateway would have sent in the whole hours before, each figure being 7."""
     end_s = until_s // 3600 * 3600
-    for closing_s in range(end_s - HOURS * 3600 + 900, end_s + 900, 900):
-        outcomes: list[Outcome] = []
-        for stream in planned.streams.values():
-            for level in stream.nodes:
-                window = calendar.node(level.level, closing_s - 1)
-                if window.end_s != closing_s or window.start_s < end_s - HOURS * 3600:
-                    continue
-                node = Node(
-                    stream=stream.stream.id,
-                    quantity=stream.stream.quantity.name,
-                    level=level.level,
-                    start_s=window.start_s,
-                    end_s=window.end_s,
-                    covered_from_s=window.start_s,
-                    present=20,
-                    cadence_ms=stream.stream.cadence_ms,
-                    bounds=stream.stream.bounds,
-                    policy=planned.policy.hash,
-                )
-                noised = (Noised(i.indicator, (7,) * i.width, i.sigma_milli, i.rho_micro) for i in level.indicators)
-                outcomes.append(Release(node, tuple(noised)))
-        previous = wire.digest(sealed[-1]) if sealed else wire.FIRST_PREVIOUS
-        message = Message("gw-plaza", "centre", "plaza", 1, len(sealed) + 1, previous, closing_s, tuple(outcomes))
-        sealed.append(wire.seal_message(message, secret))
+    begin_s = end_s - HOURS * 3600
+    for closing_s in range(begin_s + 900, end_s + 900, 900):
+        whole = (outcome for outcome in gateway.outcomes(closing_s) if outcome.node.start_s >= begin_s)
+        gateway.seal(closing_s, outcomes=tuple(whole))
+    sealed: list[bytes] = gateway.sealed
     return sealed
 
 
@@ -301,7 +278,8 @@ def test_a_centre_has_the_versions_that_were_tested() -> None:
 @pytest.mark.broker
 @pytest.mark.systemd
 @pytest.mark.victoria
-def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: Server) -> None:
+@pytest.mark.nginx
+def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: Server, releases: ModuleType) -> None:
     """Install, broker, gateway, pages, backup, alerts, mirror, courier, upgrade and back, keys, restore: as written."""
     page = sections()
     done: list[str] = []
@@ -343,6 +321,7 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     # 5 to 8: pages, backups, alerts, the operators' page.
     copy("5")
     assert (server.root / "var/lib/murmure-site/public/index.html").is_file()
+    server.until(f"curl --silent http://{HOST}/", lambda said: '<html lang="fr"' in said)
     copy("6")
     assert not list(server.root.glob("var/lib/murmure-drill*"))
     for unit in CAN:
@@ -359,7 +338,7 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     stick = server.root / "media/stick/outbox"
     for folder in (stick, stick.with_name("inbox")):
         folder.mkdir(parents=True)
-    messages = sealed_day(policy, secret, int(time.time()))
+    messages = sealed_day(releases.Gateway("gw-plaza", "centre", "plaza", secret, policy), int(time.time()))
     for number, sealed in enumerate(messages, 1):
         (stick / f"{number:010}.cose").write_bytes(sealed)
     assert f"{len(messages)} files: {len(messages)} stored" in copy("9")
@@ -374,9 +353,11 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     # 10: the next version has a migration; going back puts the archive of before in its place.
     running = (server.root / "opt/murmure").readlink()
     steps = server.root / SOURCE[1:] / "ingest/murmure_ingest/migrations.py"
-    steps.write_text(
-        steps.read_text().replace("_FITTING)\n", '_FITTING, ("CREATE TABLE later (id INTEGER) STRICT",))\n', 1)
+    later = re.subn(
+        r"^(STEPS\b.*)\)$", r'\1, ("CREATE TABLE later (id INTEGER) STRICT",))', steps.read_text(), flags=re.M
     )
+    assert later[1] == 1
+    steps.write_text(later[0])
     upgrade, back = page["10"]
     server.run(upgrade, network=True)
     assert (server.root / "opt/murmure").readlink() != running
@@ -407,4 +388,10 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     server.until(connected, lambda said: said.count("connected") > 1)
     assert f"{len(messages)} messages" in server.run(archive)
     server.run("systemctl start murmure-site murmure-backup")
+
+    # 18: a second worker, with a certificate and a page of its own, beside the first.
+    copy("18")
+    for log in ("murmure-ingest", "murmure-ingest@2"):
+        server.until(f"tail -n 1 /run/stand-in/{log}.service.log", lambda said: "connected" in said)
+    assert "murmure_broker_connected 1.0" in server.run("curl --silent http://127.0.0.1:9872/metrics")
     assert list(page) == done

@@ -1,4 +1,4 @@
-"""A centre in a temporary folder, and gateways that seal what a real one would, with the real policy, plan and wire."""
+"""A centre in a temporary folder, with its gateways and its broker."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
@@ -22,17 +23,13 @@ from murmure_ingest.intake import Intake, Word
 from murmure_ingest.receipts import centre_key
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
-from murmure_privacy.plan import Plan, plan
-from murmure_privacy.policy import parse
-from murmure_privacy.release import Health, Message, Node, Noised, Outcome, Receipt, Release, Withheld
-from murmure_privacy.window import Calendar
+from murmure_privacy.release import Receipt
 from paho.mqtt.enums import CallbackAPIVersion
 
 if TYPE_CHECKING:
     from tests.brokers import Broker
+    from tests.releases import Gateway
 
-MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
-QUARTER_S = 900
 _NUMBERS = count()  # client ids of peers: one id twice would throw the first one out
 
 
@@ -64,91 +61,6 @@ bounds = [0, 100]
 """.encode()
 
 
-@cache
-def _planned(toml: bytes) -> tuple[Plan, Calendar]:
-    parsed = parse(toml, "test")
-    return plan(parsed), Calendar(parsed.timezone)
-
-
-@dataclass
-class Gateway:
-    """Seals messages in sequence. `sealed[i]` has the sequence number i + 1."""
-
-    name: str
-    quartier: str
-    site: str
-    secret: bytes
-    policy: bytes
-    sealed: list[bytes] = field(default_factory=list)
-
-    @property
-    def topic(self) -> str:
-        return f"murmure/v1/{self.quartier}/{self.name}/release"
-
-    def outcomes(self, closing_s: int, value: int = 7) -> tuple[Outcome, ...]:
-        """Every node of the policy that closes then; the last quarter-hour of an hour is withheld, to have some."""
-        planned, calendar = _planned(self.policy)
-        found: list[Outcome] = []
-        for stream in planned.streams.values():
-            for level in stream.nodes:
-                window = calendar.node(level.level, closing_s - 1)
-                if window.end_s != closing_s:
-                    continue
-                node = Node(
-                    stream=stream.stream.id,
-                    quantity=stream.stream.quantity.name,
-                    level=level.level,
-                    start_s=window.start_s,
-                    end_s=window.end_s,
-                    covered_from_s=window.start_s,
-                    present=20,
-                    cadence_ms=stream.stream.cadence_ms,
-                    bounds=stream.stream.bounds,
-                    policy=planned.policy.hash,
-                )
-                if level.level == "15min" and closing_s % 3600 == 0:
-                    found.append(Withheld(replace(node, present=3), "sensor_absent"))
-                    continue
-                noised = tuple(
-                    Noised(i.indicator, (value,) * i.width, i.sigma_milli, i.rho_micro) for i in level.indicators
-                )
-                found.append(Release(node, noised))
-        return tuple(found)
-
-    def message(self, closing_s: int, **changes: Any) -> Message:
-        """The next message, unless `changes` says otherwise; not yet part of the history."""
-        message = Message(
-            gateway=self.name,
-            quartier=self.quartier,
-            site=self.site,
-            boot=1,
-            seq=len(self.sealed) + 1,
-            previous=wire.digest(self.sealed[-1]) if self.sealed else wire.FIRST_PREVIOUS,
-            closing_s=closing_s,
-            outcomes=self.outcomes(closing_s),
-        )
-        return replace(message, **changes)
-
-    def seal(self, closing_s: int, **changes: Any) -> bytes:
-        """Seals the next message and remembers it."""
-        sealed = wire.seal_message(self.message(closing_s, **changes), self.secret)
-        self.sealed.append(sealed)
-        return sealed
-
-    def history(self, quarters: int) -> list[tuple[str, bytes]]:
-        """Seals one message per quarter-hour and returns them all with their topic."""
-        for number in range(quarters):
-            self.seal(MONDAY_S + (number + 1) * QUARTER_S)
-        return [(self.topic, sealed) for sealed in self.sealed]
-
-    def health(self, uptime_s: int, boot: int = 1, **changes: Any) -> tuple[str, bytes]:
-        report = Health(
-            self.name, self.quartier, MONDAY_S, uptime_s, boot, "0.1", (("beam", "ok"),), 0, "ok", None, 1024
-        )
-        topic = f"murmure/v1/{self.quartier}/{self.name}/health"
-        return topic, wire.seal_health(replace(report, **changes), self.secret)
-
-
 @dataclass
 class Centre:
     """One centre: its settings, archive and intake, and a steward who signs whatever is asked."""
@@ -159,6 +71,7 @@ class Centre:
     intake: Intake
     secret: bytes
     steward: tuple[bytes, bytes]
+    releases: ModuleType
     gateways: list[Gateway] = field(default_factory=list)
     now_s: int = 1 << 40  # by the intake's clock: later than anything that is said, unless a test is about that
 
@@ -181,7 +94,8 @@ class Centre:
             policies=[self.signed(toml)] if published else [],
         )
         secret = bytes.fromhex((folder / "data" / "record.key").read_text())
-        return Gateway(name, quartier, site, secret, toml)
+        made: Gateway = self.releases.Gateway(name, quartier, site, secret, toml)
+        return made
 
     def accept(self, topic: str, payload: bytes) -> Word:
         return self.intake.accept(topic, payload)
@@ -202,15 +116,15 @@ class Centre:
         return messages, nodes, totals, self.archive.conflicts()
 
 
-def _make_centre(folder: Path, port: int = 1883, mqtt: int = 5) -> Centre:
+def _make_centre(releases: ModuleType, folder: Path, port: int = 1883, mqtt: int = 5) -> Centre:
     path = folder / "ingest.toml"
     path.write_text(f'data_dir = "centre"\n[broker]\nport = {port}\nmqtt = {mqtt}\n')
     config = load(path)
     config.data_dir.mkdir(exist_ok=True)
     archive = Archive.open(config.archive)
-    intake = Intake(archive, RuleBook(archive), lambda: centre.now_s)
-    centre = Centre(folder, config, archive, intake, centre_key(config.data_dir), wire.new_key())
-    return centre
+    intake = Intake(archive, RuleBook(archive), lambda: made.now_s)
+    made = Centre(folder, config, archive, intake, centre_key(config.data_dir), wire.new_key(), releases)
+    return made
 
 
 @pytest.fixture
@@ -316,14 +230,14 @@ def policy_text() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def make_centre() -> Callable[..., Centre]:
+def make_centre(releases: ModuleType) -> Callable[..., Centre]:
     """Makes a centre in an existing folder: `make_centre(folder, port=…, mqtt=…)`; whoever asks closes its archive."""
-    return _make_centre
+    return partial(_make_centre, releases)
 
 
 @pytest.fixture
-def centre(tmp_path: Path) -> Iterator[Centre]:
+def centre(tmp_path: Path, make_centre: Callable[..., Centre]) -> Iterator[Centre]:
     """One centre in the test's own folder."""
-    centre = _make_centre(tmp_path)
+    centre = make_centre(tmp_path)
     yield centre
     centre.archive.close()

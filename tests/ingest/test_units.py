@@ -72,8 +72,23 @@ def test_a_unit_has_a_user_and_comes_back(unit: str) -> None:
     if "Type=oneshot" in text:
         assert unit.replace(".service", ".timer") in TIMERS and "[Install]" not in text
     else:
-        assert {"Restart=always", "WantedBy=multi-user.target"} <= set(text.splitlines())
+        starts_with = "murmure-ingest.service" if "@" in unit else "multi-user.target"
+        assert {"Restart=always", f"WantedBy={starts_with}"} <= set(text.splitlines())
     assert ("PrivateNetwork=yes" in text, "RestrictAddressFamilies=none" in text) == (unit in SILENT, unit in SILENT)
+
+
+def test_a_further_worker_may_what_the_first_may() -> None:
+    """Its service is the first one's but for its settings, and stops and starts with it."""
+    first, further = (
+        (SYSTEMD / f"murmure-ingest{of}.service").read_text("utf-8").replace("ingest-%i.toml", "ingest.toml")
+        for of in ("", "@")
+    )
+    services = [
+        re.findall(r"^\w.*$", text.partition("[Service]")[2].partition("[Install]")[0], re.M)
+        for text in (first, further)
+    ]
+    assert services[0] == services[1] != []
+    assert {"PartOf=murmure-ingest.service", "WantedBy=murmure-ingest.service"} <= set(further.splitlines())
 
 
 def test_only_who_needs_keys_can_read_them() -> None:
