@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -50,6 +51,10 @@ class Broker:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def reload(self) -> None:
+        """Lets it read its configuration again."""
+        os.kill(self.pid, signal.SIGHUP)
 
     def kill(self) -> None:
         """Ends it as a power cut does; safe to call twice."""

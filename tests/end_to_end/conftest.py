@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from murmure_ingest import broker
@@ -31,6 +28,9 @@ from murmure_privacy.window import Calendar, parse_utc
 
 from murmure import city
 
+if TYPE_CHECKING:
+    from tests.brokers import Broker
+
 HERE = Path(__file__).parent
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 BEAM = Port("beam", "tfluna", "/dev/serial/by-path/socket-1", {"footfall": "plaza/footfall"}, {"rate_hz": 10})
@@ -38,62 +38,18 @@ START_S = parse_utc("2026-11-09T23:00:00Z")  # midnight in Paris
 PATIENCE_S = 2400.0 if os.environ.get("MURMURE_CAMPAIGN") == "1" else 300.0
 
 
-class Mosquitto:
-    """Debian's broker on loopback, keeping nothing."""
-
-    def __init__(self, port: int, folder: Path) -> None:
-        self.port, self.folder = port, folder
-
-    def __enter__(self) -> Mosquitto:
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
-        assert program is not None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_packet_size 20480\n")
-        with (self.folder / "mosquitto.log").open("w") as log:
-            self.process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
-            time.sleep(0.05)
-        raise AssertionError("mosquitto did not start")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.process.terminate()
-        self.process.wait()
-
-
 @pytest.fixture
-def mosquitto() -> type[Mosquitto]:
-    return Mosquitto
+def tls_mosquitto(brokers: ModuleType) -> Callable[[centre_config.IngestConfig, Path], AbstractContextManager[Broker]]:
+    """Returns what makes Debian's broker, as `murmure broker init` prepares it for that centre, run meanwhile."""
 
+    def prepared(config: centre_config.IngestConfig, folder: Path) -> AbstractContextManager[Broker]:
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        settings = broker.Settings(str(folder), listen="127.0.0.1", port=free_port(), user=me)
+        broker.prepare(config, settings, broker.revoked_in(config), datetime.now(UTC))
+        made: Broker = brokers.mosquitto_on(folder / "mosquitto.conf", settings.port, folder / "mosquitto.log")
+        return made
 
-@pytest.fixture
-def tls_mosquitto() -> Callable[[centre_config.IngestConfig, Path], AbstractContextManager[int]]:
-    """Returns what starts Debian's broker as `murmure broker init` prepares it for that centre, and gives its port."""
-    return _tls_mosquitto
-
-
-@contextmanager
-def _tls_mosquitto(config: centre_config.IngestConfig, folder: Path) -> Iterator[int]:
-    me = pwd.getpwuid(os.geteuid()).pw_name
-    settings = broker.Settings(str(folder), listen="127.0.0.1", port=free_port(), user=me)
-    broker.prepare(config, settings, broker.revoked_in(config), datetime.now(UTC))
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    assert program is not None
-    with (folder / "mosquitto.log").open("w") as log:
-        process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stdout=log, stderr=log)
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", settings.port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield settings.port
-    finally:
-        process.terminate()
-        process.wait()
+    return prepared
 
 
 @dataclass

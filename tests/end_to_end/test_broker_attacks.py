@@ -13,14 +13,14 @@ import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -33,6 +33,9 @@ from murmure_ingest.certificates import Authority, CertificateError, new_private
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.embedded_broker import free_port
 from paho.mqtt.enums import CallbackAPIVersion
+
+if TYPE_CHECKING:
+    from tests.brokers import Broker
 
 pytestmark = pytest.mark.broker
 
@@ -79,8 +82,8 @@ def mint(
 class Lab:
     """A prepared broker's folder, certificates by name, and mosquitto on it, as it is or changed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, brokers: ModuleType) -> None:
+        self.folder, self._brokers = folder, brokers
         self.config = IngestConfig(folder / "centre")
         settings = broker.Settings(str(folder / "broker"), listen="127.0.0.1", port=free_port(), user=ME)
         self.settings, self.port = settings, settings.port
@@ -106,7 +109,7 @@ class Lab:
         return context
 
     @contextmanager
-    def mosquitto(self, change: Change = lambda text: text) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    def mosquitto(self, change: Change = lambda text: text) -> Iterator[Broker]:
         """Debian's broker on the configuration, which `change` may edit, on a port and a state of its own."""
         port = free_port()
         own = self.folder / f"changed-{port}"
@@ -116,22 +119,8 @@ class Lab:
         text = text.replace(f"listener {self.port}", f"listener {port}")
         text = text.replace(f"{self.folder}/broker/state", str(state))
         (own / "mosquitto.conf").write_text(change(text))
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
-        assert program is not None
-        with (own / "log").open("w") as log:
-            process = subprocess.Popen([program, "-c", str(own / "mosquitto.conf")], stdout=log, stderr=log)
-        try:
-            until(lambda: listening(port) or process.poll() is not None, "mosquitto does not listen")
-            assert process.poll() is None, (own / "log").read_text()
-            yield port, process
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        with self._brokers.mosquitto_on(own / "mosquitto.conf", port, own / "log") as running:
+            yield running
 
 
 @dataclass
@@ -218,15 +207,15 @@ def connack(port: int, context: ssl.SSLContext | None, client_id: bytes = b"x") 
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("lab"))
+def lab(tmp_path_factory: pytest.TempPathFactory, brokers: ModuleType) -> Lab:
+    return Lab(tmp_path_factory.mktemp("lab"), brokers)
 
 
 @pytest.fixture(scope="module")
 def port(lab: Lab) -> Iterator[int]:
     """The broker exactly as `broker init` wrote it, but for where it listens and keeps its state."""
-    with lab.mosquitto() as (port, _):
-        yield port
+    with lab.mosquitto() as running:
+        yield running.port
 
 
 @pytest.fixture
@@ -299,7 +288,8 @@ def test_row_04_it_hears_nothing_but_its_own(port: int, peer: Join, ingest: Peer
 
 def test_row_05_without_the_line_a_client_id_throws_out(lab: Lab, peer: Join) -> None:
     """The twin of the next row: where the client id is anybody's choice, the other gateway is disconnected."""
-    with lab.mosquitto(lambda text: text.replace("use_username_as_clientid true", "")) as (port, _):
+    with lab.mosquitto(lambda text: text.replace("use_username_as_clientid true", "")) as running:
+        port = running.port
         b = peer(port, "gw-b", client_id="gw-b")
         peer(port, "gw-a", client_id="gw-b")
         until(lambda: b.ended, "the other was not thrown out")
@@ -330,7 +320,8 @@ def test_row_07_who_has_no_good_certificate_is_not_let_in(lab: Lab, who: str, tm
     elif who == "ended":
         key = new_private_key()
         lab.keep(who, key, lab.authority.issue_client(key, "gw-d", utc_now() - timedelta(days=4 * 365)))
-    with lab.mosquitto() as (port, _):
+    with lab.mosquitto() as running:
+        port = running.port
         context = None if who == "plain" else lab.context(None if who == "nobody" else who)
         assert connack(port, context) is None
         assert connack(port, lab.context("gw-a")) == 0
@@ -381,16 +372,17 @@ def test_row_11_after_a_revocation_nothing_more_is_delivered(lab: Lab, peer: Joi
     message. (With the list alone it went on publishing: trust.md, and the twin below.)"""
     key = new_private_key()
     lab.keep("gw-e", key, lab.authority.issue_client(key, "gw-e", utc_now()))
-    with lab.mosquitto() as (port, process):
+    with lab.mosquitto() as running:
+        port = running.port
         ingest, e = peer(port, "ingest").listen("murmure/v1/+/+/release"), peer(port, "gw-e")
         assert e.say(UP.format("gw-e"), b"before") == "Success"
         lab.authority.revoke("gw-e", utc_now())
         (lab.folder / "broker" / broker.CRL).write_bytes(lab.authority.crl(utc_now()))
-        process.send_signal(1)
+        running.reload()
         until(lambda: connack(port, lab.context("gw-e")) is None, "the list was not read anew")
         assert e.say(UP.format("gw-e"), b"by the list alone") == "Success"
         broker.prepare(lab.config, lab.settings, ["gw-c", "gw-e"], utc_now())
-        process.send_signal(1)
+        running.reload()
         until(lambda: e.say(UP.format("gw-e"), b"perhaps") == "Not authorized", "the rights were not read anew")
         seen = len(ingest.got)
         assert e.say(UP.format("gw-e"), b"after") == "Not authorized"
@@ -404,12 +396,13 @@ def test_row_12_a_list_past_its_date_lets_nobody_in(lab: Lab) -> None:
     old = lab.folder / "old.crl"
     old.write_bytes(lab.authority.crl(utc_now() - timedelta(days=8)))
     changed: Change = lambda text: text.replace(f"{lab.folder}/broker/{broker.CRL}", str(old))  # noqa: E731
-    with lab.mosquitto(changed) as (port, process):
+    with lab.mosquitto(changed) as running:
+        port = running.port
         assert [connack(port, lab.context(name)) for name in ("gw-a", "gw-b", "ingest")] == [None] * 3
         assert broker.crl_alarm(lab.config.data_dir, utc_now()) is None
         assert broker.crl_alarm(lab.config.data_dir, utc_now() + timedelta(days=5)) is not None
         old.write_bytes(good)
-        process.send_signal(1)
+        running.reload()
         until(lambda: connack(port, lab.context("gw-a")) == 0, "a good list does not let in")
 
 
@@ -445,8 +438,8 @@ def plugged(lab: Lab, tmp_path: Path) -> Iterator[int]:
     config.write_text(json.dumps(dynamic(["gw-a"])))
     acl = f"acl_file {lab.folder}/broker/acl"
     change: Change = lambda text: text.replace(acl, f"plugin {plugin}\nplugin_opt_config_file {config}")  # noqa: E731
-    with lab.mosquitto(change) as (port, _):
-        yield port
+    with lab.mosquitto(change) as running:
+        yield running.port
 
 
 def test_row_13_the_plugin_refuses_in_words_too(plugged: int, peer: Join) -> None:

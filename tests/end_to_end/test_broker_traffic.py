@@ -9,7 +9,6 @@ import json
 import os
 import pwd
 import random
-import shutil
 import socket
 import sqlite3
 import ssl
@@ -21,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -104,7 +104,7 @@ class Speaker:
 class Town:
     """A centre, a broker by `broker init`, three gateways' certificates, and one day that one of them has sealed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, brokers: ModuleType) -> None:
         self.folder, self.port = folder, free_port()
         self.toml = folder / "ingest.toml"
         self.toml.write_text(
@@ -118,7 +118,7 @@ class Town:
         self.day = self._register(*self._sealed())
         self.contexts = {name: self._context(name) for name in (VICTIM, THIEF, DEAF)}
         self.contexts["ingest-2"] = self._client(folder / "centre" / "broker" / "ingest-2")
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self._broker = brokers.mosquitto_on(folder / "broker" / "mosquitto.conf", self.port, folder / "log")
 
     def command(self, *words: str) -> None:
         words = (*words, "--config", str(self.toml), *(("--user", ME) if words[0] == "broker" else ()))
@@ -161,23 +161,16 @@ class Town:
         return context
 
     def start(self) -> None:
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
-        assert program is not None
+        self._broker.start()
         run = [sys.executable, "-m", "murmure.cli", "ingest", "run", "--config", str(self.toml)]
-        for words in ([program, "-c", str(self.folder / "broker" / "mosquitto.conf")], run):
-            with (self.folder / "log").open("ab") as log:
-                self.processes.append(subprocess.Popen(words, stdout=log, stderr=log))
-            until(self._listening, "mosquitto does not listen")
+        with (self.folder / "log").open("ab") as log:
+            self._centre = subprocess.Popen(run, stdout=log, stderr=log)
         until(lambda: ": connected" in (self.folder / "log").read_text(), "the centre does not connect")
 
-    def _listening(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
     def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-            process.wait()
+        self._centre.terminate()
+        self._centre.wait()
+        self._broker.stop()
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self.archive}?mode=ro", uri=True, timeout=30)) as db:
@@ -194,8 +187,8 @@ class Town:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    town = Town(tmp_path_factory.mktemp("town"))
+def town(tmp_path_factory: pytest.TempPathFactory, brokers: ModuleType) -> Iterator[Town]:
+    town = Town(tmp_path_factory.mktemp("town"), brokers)
     town.start()
     yield town
     town.stop()

@@ -59,11 +59,12 @@ def test_a_street_reaches_its_page_through_the_embedded_broker(
 
 @pytest.mark.broker
 def test_a_street_reaches_its_page_through_mosquitto(
-    lay_out: Callable[..., city.City], to_the_end: Callable[..., None], outcomes: Callable[..., Any], mosquitto: Any
+    lay_out: Callable[..., city.City], to_the_end: Callable[..., None], outcomes: Callable[..., Any], brokers: Any
 ) -> None:
     """The same six hours through Debian's broker."""
     made = lay_out(HOURS)
-    broker = mosquitto(made.broker_port, made.root / "mosquitto")
+    lines = "allow_anonymous true\nmax_packet_size 20480\n"
+    broker = brokers.mosquitto(made.root / "mosquitto", made.broker_port, lines=lines)
     with city.Running(made, QUIET, broker) as running:
         to_the_end(running)
     check_whole(made, outcomes(made))

@@ -544,8 +544,8 @@ def test_the_broker_knows_a_gateway_by_its_certificate(
     enrol(centre.offer().text, centre.address, tmp_path / "gw")
     config = load(tmp_path / "gw" / "gateway.toml")
     assert config.broker is not None and config.broker.tls is not None
-    with tls_mosquitto(centre.config, tmp_path / "broker") as port:
-        broker = replace(config.broker, host="localhost", port=port)
+    with tls_mosquitto(centre.config, tmp_path / "broker") as running:
+        broker = replace(config.broker, host="localhost", port=running.port)
         topics = Topics.of("centre", "gw-plaza")
         stop = threading.Event()
         link = Uplink(broker, "gw-plaza", topics, time.monotonic, stop)

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -52,6 +51,7 @@ def load(name: str, path: Path) -> ModuleType:
 
 
 fleet = load("murmure_test_fleet", ROOT / "benchmarks" / "ingest" / "fleet.py")
+brokers = load("murmure_test_brokers", ROOT / "tests" / "brokers.py")
 proxies = load("murmure_test_mqtt_proxy", ROOT / "tests" / "mqtt_proxy.py")
 
 BAD = proxies.Faults(twice=0.05, late=0.1, flipped=0.03, cut=0.0005)
@@ -152,11 +152,9 @@ class Centre:
         if mirror_url:
             toml += f'[mirror]\nurl = "{mirror_url}"\n'
         (folder / "ingest.toml").write_text(toml)
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
-        assert program is not None
         log = folder / "log"
         self.processes = {
-            "broker": Process([program, "-c", str(folder / "mosquitto.conf")], log),
+            "broker": Process([brokers.program("mosquitto"), "-c", str(folder / "mosquitto.conf")], log),
             "ingest": Process(self.command("ingest", "run"), log),
         }
         if mirror_url:

@@ -588,22 +588,22 @@ def test_the_broker_lets_both_certificates_in_until_the_new_key_has_spoken(
     gateway.live(2)
     kept = tmp_path / "stolen.key"
     shutil.copy(gateway.home / "send" / "gateway.key", kept)
-    with tls_mosquitto(centre.config, tmp_path / "broker") as port:
+    with tls_mosquitto(centre.config, tmp_path / "broker") as running:
         toml = gateway.home / "gateway.toml"
-        toml.write_text(toml.read_text().replace("port = 18883", f"port = {port}\nresend_s = 1"))
+        toml.write_text(toml.read_text().replace("port = 18883", f"port = {running.port}\nresend_s = 1"))
         gateway.rotate(centre, centre.offer_rotation().text)
         gateway.live(1)
-        with connected(centre, port), sending(gateway):
+        with connected(centre, running.port), sending(gateway):
             until(lambda: settled(centre) == 3, "all is filed")
         broker = load(toml).broker
         assert broker is not None and broker.tls is not None
         stolen = replace(broker, tls=replace(broker.tls, certificate=kept, key=kept))
         Uplink(stolen, "gw-plaza", Topics.of("centre", "gw-plaza"), time.monotonic, threading.Event()).close()
-    with tls_mosquitto(centre.config, tmp_path / "broker") as port:  # prepared anew, as every day
+    with tls_mosquitto(centre.config, tmp_path / "broker") as running:  # prepared anew, as every day
         stop, topics = threading.Event(), Topics.of("centre", "gw-plaza")
         with pytest.raises(UplinkLost):
-            Uplink(replace(stolen, port=port), "gw-plaza", topics, time.monotonic, stop)
-        Uplink(replace(broker, port=port), "gw-plaza", topics, time.monotonic, stop).close()
+            Uplink(replace(stolen, port=running.port), "gw-plaza", topics, time.monotonic, stop)
+        Uplink(replace(broker, port=running.port), "gw-plaza", topics, time.monotonic, stop).close()
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------

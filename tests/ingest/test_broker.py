@@ -7,8 +7,6 @@ import os
 import pwd
 import shlex
 import shutil
-import signal
-import socket
 import ssl
 import stat
 import subprocess
@@ -17,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from types import ModuleType
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -395,7 +394,7 @@ def test_the_units_are_hardened(tmp_path: Path, unit: str) -> None:
 class Town:
     """A centre, its broker as `broker init` wrote it, and gateways enrolled by command."""
 
-    def __init__(self, folder: Path, run: Callable[[str], tuple[int, str, str]]) -> None:
+    def __init__(self, folder: Path, run: Callable[[str], tuple[int, str, str]], brokers: ModuleType) -> None:
         self.folder, self.run, self.port = folder, run, free_port()
         self.names = ""
         (folder / "ingest.toml").write_text(
@@ -406,7 +405,7 @@ class Town:
         self.config = load(folder / "ingest.toml")
         self.steward = wire.new_key()
         (folder / "steward.pub").write_text(self.steward[1].hex() + "\n")
-        self._process: subprocess.Popen[bytes] | None = None
+        self.broker = brokers.mosquitto_on(folder / "broker" / "mosquitto.conf", self.port, folder / "mosquitto.log")
 
     def init(self, options: str = "") -> dict[str, Any]:
         status, said, error = self.run(
@@ -415,29 +414,6 @@ class Town:
         assert (status, error) == (0, "")
         found: dict[str, Any] = json.loads(said)
         return found
-
-    def start(self) -> None:
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/sbin:/bin")
-        assert program is not None
-        with (self.folder / "mosquitto.log").open("a") as log:
-            self._process = subprocess.Popen([program, "-c", "broker/mosquitto.conf"], stdout=log, stderr=log)
-        for _ in range(200):
-            assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("mosquitto did not start")
-
-    def reload(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGHUP)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
 
     def enrol(self, gateway: str) -> None:
         site = gateway.removeprefix("gw-")
@@ -493,7 +469,9 @@ class Client:
 
 
 @pytest.fixture
-def town(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
+def town(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, brokers: ModuleType
+) -> Iterator[Town]:
     """A town whose broker is written and not started yet."""
     monkeypatch.chdir(tmp_path)
 
@@ -501,10 +479,10 @@ def town(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         status = main(line.split())
         return status, *capsys.readouterr()
 
-    town = Town(tmp_path, run)
+    town = Town(tmp_path, run, brokers)
     town.init()
     yield town
-    town.stop()
+    town.broker.stop()
 
 
 @pytest.fixture
@@ -558,17 +536,17 @@ def after_renewal(town: Town) -> None:
     subprocess.run(command, check=True, env={"PATH": f"{bin_}:/usr/bin:/bin"})
     asked = (bin_ / "asked").read_text().strip()
     if asked == "try-restart mosquitto":
-        town.stop()
-        town.start()
+        town.broker.stop()
+        town.broker.start()
     else:
         assert asked == "try-reload-or-restart mosquitto"
-        town.reload()
+        town.broker.reload()
 
 
 @pytest.mark.broker
 def test_a_gateway_of_one_machine_is_let_in(town: Town, until: Until) -> None:
     """`gateway enrol --local` writes a gateway.toml with which the real uplink speaks to the real broker, as itself."""
-    town.start()
+    town.broker.start()
     town.enrol("gw-plaza")
     settings = load_gateway(town.folder / "gw-plaza" / "gateway.toml").broker
     assert settings is not None and settings.tls is not None
@@ -595,7 +573,7 @@ def test_the_centre_its_second_worker_and_tail_do_not_push_each_other_out(
 ) -> None:
     """Each has a name of its own: all stay connected, each hears releases, and tail may say nothing."""
     town.init("--workers 2")
-    town.start()
+    town.broker.start()
     town.enrol("gw-plaza")
     said = centre()
     until(lambda: any("connected" in line for line in said))
@@ -632,7 +610,7 @@ def test_a_revoked_gateway_is_gone(
 ) -> None:
     """Its first message after the command is refused by ingest though its session is open; once systemd's unit has run,
     its session is gone and it does not come back, while others do. All of it well within a minute."""
-    town.start()
+    town.broker.start()
     for gateway in ("gw-plaza", "gw-port"):
         town.enrol(gateway)
     said = centre()
@@ -674,7 +652,7 @@ def test_after_a_reload_alone_a_revoked_gateway_is_deaf_and_mute(
     town: Town, join: Callable[..., Client], until: Until
 ) -> None:
     """Where only SIGHUP comes, its open session says and hears nothing more; before, it did both."""
-    town.start()
+    town.broker.start()
     town.enrol("gw-plaza")
     ingest = join("ingest", "murmure/v1/+/+/release")
     thief = join("gw-plaza", "murmure/v1/+/gw-plaza/receipt")
@@ -685,7 +663,7 @@ def test_after_a_reload_alone_a_revoked_gateway_is_deaf_and_mute(
     until(lambda: ingest.got == thief.got == [b"before"])
     assert thief.answers == ["Success"]
     assert town.run("gateway revoke gw-plaza")[0] == 0
-    town.reload()
+    town.broker.reload()
 
     def refused() -> bool:
         thief.say(releases, b"perhaps")
@@ -712,7 +690,7 @@ def test_a_list_past_its_date_keeps_everybody_out_and_is_told(
     town.enrol("gw-plaza")
     crl = town.folder / "broker" / broker.CRL
     crl.write_bytes(Authority(town.config.data_dir, NOW).crl(utc_now() - timedelta(days=8)))
-    town.start()
+    town.broker.start()
     gateway, said = join("gw-plaza"), centre()
     until(lambda: gateway.refusals)
     until(lambda: any("revocation list is past its date" in line for line in said))
@@ -720,7 +698,7 @@ def test_a_list_past_its_date_keeps_everybody_out_and_is_told(
     status, told, _ = town.run("broker check broker")
     assert (status, "authority.crl ended 1.0 days ago; run 'murmure broker init broker'" in told) == (1, True)
     town.init()
-    town.reload()
+    town.broker.reload()
     until(lambda: gateway.connects == 1 and any(line.endswith(": connected") for line in said))
     status, told, _ = town.run("broker check broker --json")
     assert (status, json.loads(told)["good"]) == (0, True)
@@ -741,7 +719,7 @@ def test_a_list_past_its_date_keeps_everybody_out_and_is_told(
 def test_a_broker_that_is_not_ours_is_told_as_such(town: Town, until: Until, edit: tuple[str, str], says: str) -> None:
     """Another name, another town's broker: one line with the reason and the mend, said once, and it goes on trying."""
     town.init("--listen 0.0.0.0")
-    town.start()
+    town.broker.start()
     prepared(town.folder / "other", utc_now())
     path = town.folder / "ingest.toml"
     path.write_text(path.read_text().replace(*edit))
@@ -768,17 +746,17 @@ def test_renewed_files_are_taken_at_the_next_connection(
 ) -> None:
     """A centre that runs for years reads its renewed certificate when the broker restarts, without a restart of its
     own: the one that it began with is taken back meanwhile."""
-    town.start()
+    town.broker.start()
     said = centre()
     until(lambda: any(line.endswith(": connected") for line in said))
     authority = Authority(town.config.data_dir, NOW)
     authority.revoke("ingest", utc_now())
     (town.config.data_dir / "broker" / "ingest.crt").unlink()
     town.init()
-    town.stop()
+    town.broker.stop()
     until(lambda: any("lost" in line or "no answer" in line for line in said))
     del said[:]
-    town.start()
+    town.broker.start()
     until(lambda: any(line.endswith(": connected") for line in said))
 
 
