@@ -280,10 +280,11 @@ class Intake:
             if elsewhere:
                 return Refused("wrong_site", _ELSEWHERE, gateway=gateway)
             return Conflict(gateway, seq, "sequence_conflict", "another message has this sequence number")
-        refusal = ("wrong_site", _ELSEWHERE, _REFUSED) if elsewhere else self._objection(message, sealed)
+        uses = self._uses(gateway)
+        refusal = ("wrong_site", _ELSEWHERE, _REFUSED) if elsewhere else self._objection(message, sealed, uses)
         if refusal is None:
             self._archive.put(message, sealed, enrolment, "filed")
-            self._note_uses(message)
+            self._note_uses(message, uses)
             return Stored(gateway, seq, len(message.outcomes))
         reason, detail, fate = refusal
         if fate == "counted":
@@ -293,7 +294,7 @@ class Intake:
         self._archive.put(message, sealed, enrolment, fate, reason)
         return _told(message, refusal)
 
-    def _objection(self, message: Message, sealed: bytes) -> _Objection | None:
+    def _objection(self, message: Message, sealed: bytes, uses: Uses) -> _Objection | None:
         """Returns reason, detail and fate of what stands against filing a new message of the gateway."""
         if not self._chained(message, sealed):
             return "chain_broken", "it does not follow from its neighbours in the sequence", "quarantined"
@@ -301,7 +302,7 @@ class Intake:
             return _CLONED
         if is_early(message, self._latest_s):
             return "too_early", "it speaks of a time that has not come; this clock may be behind", "counted"
-        return self._content_objection(message)
+        return self._content_objection(message, uses)
 
     def _keep_second(self, message: Message, sealed: bytes) -> None:
         """Keeps a message with a node that has its release. A ledger closes a node once: a gateway that does it twice
@@ -323,16 +324,16 @@ class Intake:
         most = boot_beside("after") if later is None else None
         return before and after and (least or 0) <= message.boot <= (message.boot if most is None else most)
 
-    def _objection_now(self, message: Message) -> _Objection | None:
+    def _objection_now(self, message: Message, uses: Uses) -> _Objection | None:
         """Returns what stands today against filing a message that waits."""
         newest = self._archive.enrolment(message.gateway)
         if newest is None or newest.status != "active":
             return "revoked_gateway", "the gateway was revoked while this waited", _REFUSED
         if self._archive.cloned(message.gateway):
             return _CLONED
-        return self._content_objection(message)
+        return self._content_objection(message, uses)
 
-    def _content_objection(self, message: Message) -> _Objection | None:
+    def _content_objection(self, message: Message, uses: Uses) -> _Objection | None:
         for outcome in message.outcomes:
             rules = self._rules_of(outcome.node.policy)
             if rules is None:
@@ -342,7 +343,7 @@ class Intake:
             objection = rules.check(outcome)
             if objection is not None:
                 return "not_in_policy", objection, _REFUSED
-        objection = self._uses(message.gateway).objection(message)
+        objection = uses.objection(message)
         if objection is not None:
             return "not_in_policy", objection, _REFUSED
         keys = [outcome.node.key for outcome in message.outcomes]
@@ -388,9 +389,9 @@ class Intake:
     def _uses(self, gateway: str) -> Uses:
         return Uses(self._plan_of, self._archive.uses(gateway))
 
-    def _note_uses(self, message: Message) -> None:
+    def _note_uses(self, message: Message, uses: Uses) -> None:
         """Keeps how the gateway uses its policies, once a message is filed."""
-        for use in self._uses(message.gateway).add(message):
+        for use in uses.add(message):
             self._archive.put_use(message.gateway, use)
 
     def reconsider(self) -> list[Word]:
@@ -409,10 +410,11 @@ class Intake:
                 if enrolment is None or stored.sealed is None:  # pragma: no cover - foreign key and CHECK forbid it
                     continue
                 message = wire.open_message(stored.sealed, enrolment.record_key)
-                objection = self._objection_now(message)
+                uses = self._uses(message.gateway)
+                objection = self._objection_now(message, uses)
                 if objection is None:
                     self._archive.amend(stored, message, "filed")
-                    self._note_uses(message)
+                    self._note_uses(message, uses)
                     words.append(Stored(stored.gateway, stored.seq, stored.nodes))
                 elif objection[2] == "refused":
                     reason = objection[0]

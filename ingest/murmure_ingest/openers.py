@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from murmure_privacy import wire
+from murmure_privacy.frozen import quick
 
 from murmure_ingest.intake import Arrival, Opened, Refused, open_sealed
 from murmure_ingest.opener import LENGTH_BYTES, Answer, Asked, pack
@@ -34,6 +35,9 @@ _PIPE_BYTES = 1 << 20
 _SILENCE_MS = 10_000
 
 Opening = Sequence[Opened | Refused]
+
+
+_opened = quick(Opened)
 
 
 class Bundle:
@@ -119,8 +123,7 @@ class _Process:
 def _read(arrival: Arrival, answer: Answer) -> Opened | Refused:
     first, second = answer
     if isinstance(first, bytes):
-        topic, sealed = arrival
-        return Opened(topic, sealed, first, wire.unflatten(second))
+        return _opened(*arrival, first, wire.unflatten(second))
     return Refused(first, second)
 
 

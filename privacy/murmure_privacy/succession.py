@@ -53,15 +53,16 @@ class Uses:
 
     def __init__(self, plan_of: Callable[[bytes], Plan], known: Iterable[Use] = ()) -> None:
         self._plan_of = plan_of
-        self._known = {use.key: use for use in known}
+        self._known = {(use.stream, use.policy): use for use in known}
 
     def objection(self, message: Message) -> str | None:
         """Returns None if the gateway may have said this beside all that was added, else one line saying why not.
 
         Every node fits the policy that it names (`murmure_privacy.audit`).
         """
-        policies = {use.policy for use in self._known.values()}
-        if len(policies | {outcome.node.policy for outcome in message.outcomes}) < 2:
+        policies = {policy for _, policy in self._known}
+        policies.update([outcome.node.policy for outcome in message.outcomes])
+        if len(policies) < 2:
             return None
         new = _uses_in(message).values()
         for use in new:
@@ -113,7 +114,7 @@ def _uses_in(message: Message) -> dict[Key, Use]:
         node, seq = outcome.node, message.seq
         last = (node.end_s, seq) if isinstance(outcome, Release) else (0, 0)
         use = _use(node.stream, node.policy, node.covered_from_s, seq, node.covered_from_s, *last)
-        key = use.key
+        key = node.stream, node.policy
         before = found.get(key)
         found[key] = use if before is None else _together(before, use)
     return found

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Literal
 
 from murmure_privacy import wire
+from murmure_privacy.frozen import quick
 from murmure_privacy.release import Message, Outcome
 from murmure_privacy.succession import Use
 
@@ -36,6 +37,9 @@ MESSAGE_COLUMNS = (
     "m.id, m.gateway, m.seq, m.hash, m.previous, coalesce(a.disposition, m.disposition), coalesce(a.reason, m.reason),"
     " m.nodes, m.enrolment, m.head, m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id"
 )
+
+
+_stored = quick(StoredMessage)
 
 
 class Filing(Database):
@@ -146,20 +150,17 @@ class Filing(Database):
         gateway, seq, message_hash = message.gateway, message.seq, wire.digest(sealed)
         standing = self._standing(gateway)
         before, head = self._remembered.newest or self._newest()
-        stored = StoredMessage(
-            before + 1,
-            *(gateway, seq, message_hash, message.previous, disposition, reason, len(message.outcomes), enrolment.id),
-            next_head(head, message_hash),
-            None if disposition == "refused" else sealed,
+        row_id, new_head, kept = before + 1, next_head(head, message_hash), None if disposition == "refused" else sealed
+        nodes, previous, line = len(message.outcomes), message.previous, enrolment.id
+        stored = _stored(
+            *(row_id, gateway, seq, message_hash, previous, disposition, reason, nodes, line, new_head, kept)
         )
         last_seq = standing.last.seq if standing.last else 0
-        self._remembered.newest = stored.id, stored.head
-        row = (
-            *(stored.id, gateway, seq, message_hash, message.previous, enrolment.id, disposition, reason),
-            *(stored.nodes, stored.head, stored.sealed),
+        self._remembered.newest = row_id, new_head
+        self._later().messages.append(
+            (row_id, gateway, seq, message_hash, previous, line, disposition, reason, nodes, new_head, kept)
         )
-        self._later().messages.append(row)
-        charged = self._put_nodes(stored.id, message) if disposition == "filed" else 0
+        charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
         if disposition == "filed" and seq == standing.settled_seq + 1 == last_seq + 1:
             standing.settled_seq, standing.last = seq, stored
             self._later().totals.append((gateway, seq, charged))
@@ -197,7 +198,7 @@ class Filing(Database):
                     row_id,
                 ),
             )
-        return sum(row[_RHO_PLACE] for row in rows.values())
+        return sum([row[_RHO_PLACE] for row in rows.values()])
 
     def _scale(self, scale: Scale) -> int:
         known = self._remembered.scales

@@ -107,7 +107,9 @@ def index_row(outcome: Outcome, message: int, place: int) -> tuple[Any, ...]:
     it."""
     node = outcome.node
     return (
-        *node.key,
+        node.stream,
+        node.level,
+        node.start_s,
         node.end_s,
         node.covered_from_s,
         node.quantity,
@@ -122,7 +124,7 @@ def index_row(outcome: Outcome, message: int, place: int) -> tuple[Any, ...]:
 
 def charge_of(outcome: Outcome) -> int:
     """Returns what a node cost, in micro-rho."""
-    return sum(n.rho_micro for n in outcome.noised) if isinstance(outcome, Release) else 0
+    return sum([n.rho_micro for n in outcome.noised]) if isinstance(outcome, Release) else 0
 
 
 def next_head(head: bytes, message_hash: bytes) -> bytes:
