@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--gateways", type=int, default=GATEWAYS)
+    parser.add_argument("--rows", type=int, default=queries.ROWS, help="of the archive that is asked")
     parser.add_argument("--only", choices=_PARTS, action="append", help="may be given several times; all without it")
     args = parser.parse_args()
     only = args.only or _PARTS
@@ -178,8 +179,8 @@ def main() -> None:
             say(f"a day of {args.gateways} gateways")
             print(f"a day of {args.gateways} gateways: {day.play(gateways, Path(name) / 'day-of')}")
         if "queries" in only:
-            say("ten million nodes")
-            print(queries.ask(gateways))
+            say(f"{args.rows:,} nodes")
+            print(queries.ask(gateways, args.rows))
         if "drain" not in only:
             return
         single = fleet.Sealer(gateways, one_node=True).load(args.messages, MORNING_S)

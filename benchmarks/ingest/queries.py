@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -9,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from murmure_ingest.archive import Archive, index_row
-from murmure_privacy.release import Release
+from murmure_ingest.archive import Archive
 
 from .fleet import MIDNIGHT_S, Gateway, Sealer, lay_out
 
@@ -19,24 +19,31 @@ SERIES = 3_000
 FIFTY = 50
 DAY_S = 86_400
 MONTH_D = 30
-_INDEX = (
-    "SELECT start_s, end_s, reason, rho_micro FROM nodes WHERE stream = ? AND level = ? AND start_s BETWEEN ? AND ?"
-)
+Query = Callable[[Archive], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Medians in milliseconds. `disk`: the archive was just opened, and nothing of the file was in memory. `cold`: just
+    opened, as by a command. `warm`: asked again. `signed`: the same nodes by opening their messages, whose signatures
+    are checked again."""
+
+    disk: float
+    cold: float
+    warm: float
+    signed: float
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Medians in milliseconds. `index`: rows of the index of nodes alone. `cold`, `warm`: released values, each message
-    opened and its signature checked again, or remembered from an answer before."""
+    """`month_rows`: how many nodes a month of the fifty has. `archive_bytes`: of the file, per row of the index."""
 
     rows: int
     fill_s: float
-    index_day: float
-    index_month: float
-    cold_day: float
-    warm_day: float
-    cold_month: float
-    warm_month: float
+    archive_bytes: float
+    day: Times
+    month: Times
+    month_rows: int
 
 
 def _ms(work: Callable[..., object], *on: object) -> float:
@@ -60,28 +67,42 @@ def ask(gateways: list[Gateway], rows: int = ROWS) -> Answers:
         archive.close()
         from_s, to_s = MIDNIGHT_S, MIDNIGHT_S + MONTH_D * DAY_S
 
-        def index(archive: Archive, stream: str, end_s: int) -> object:
-            return archive._rows(_INDEX, stream, "1h", from_s, end_s - 1)
+        def lean(streams: list[str], to_s: int) -> Query:
+            return lambda archive: sum(len(archive.nodes(stream, "1h", from_s, to_s)) for stream in streams)
 
-        cold_day, warm_day, index_day = [], [], []
-        for stream in streams:
-            archive = Archive.open(path, read_only=True)
-            cold_day.append(_ms(archive.outcomes, stream, from_s, from_s + DAY_S))
-            warm_day.append(_ms(archive.outcomes, stream, from_s, from_s + DAY_S))
-            index_day.append(_ms(index, archive, stream, from_s + DAY_S))
-            archive.close()
+        def signed(streams: list[str], to_s: int) -> Query:
+            return lambda archive: sum(len(archive.outcomes(stream, from_s, to_s)) for stream in streams)
+
+        day = _times(path, *([how([stream], from_s + DAY_S) for stream in streams] for how in (lean, signed)))
+        month = _times(path, [lean(streams, to_s)] * 5, [signed(streams, to_s)])
         archive = Archive.open(path, read_only=True)
-        index_month = statistics.median(
-            _ms(lambda: [index(archive, stream, to_s) for stream in streams]) for _ in range(5)
-        )
-        cold_month = _ms(lambda: [archive.outcomes(stream, from_s, to_s) for stream in streams])
-        warm_month = _ms(lambda: [archive.outcomes(stream, from_s, to_s) for stream in streams])
-        found = archive.node_count()
+        found, month_rows = archive.node_count(), lean(streams, to_s)(archive)
         archive.close()
-    return Answers(
-        *(found, fill_s, statistics.median(index_day), index_month),
-        *(statistics.median(cold_day), statistics.median(warm_day), cold_month, warm_month),
-    )
+        return Answers(found, fill_s, path.stat().st_size / found, day, month, month_rows)
+
+
+def _times(path: Path, lean: list[Query], signed: list[Query]) -> Times:
+    """Returns how long these questions take, each of an archive that was just opened."""
+    found: dict[str, list[float]] = {"disk": [], "cold": [], "warm": [], "signed": []}
+    for question in lean:
+        _drop(path)
+        for kind in ("disk", "cold"):
+            archive = Archive.open(path, read_only=True)
+            found[kind].append(_ms(question, archive))
+            found["warm"].append(_ms(question, archive))
+            archive.close()
+    for question in signed:
+        archive = Archive.open(path, read_only=True)
+        found["signed"].append(_ms(question, archive))
+        archive.close()
+    return Times(**{kind: statistics.median(times) for kind, times in found.items()})
+
+
+def _drop(path: Path) -> None:
+    """Has the machine forget what it holds of the file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _fill_real(archive: Archive, gateways: list[Gateway]) -> None:
@@ -96,10 +117,7 @@ def _fill_real(archive: Archive, gateways: list[Gateway]) -> None:
 
 def _fill_index(archive: Archive, rows: int) -> None:
     """Adds rows of the index for series that nobody asks for, without the triggers that look at each."""
-    (like,) = archive._rows("SELECT message FROM nodes LIMIT 1")
-    outcome = archive._outcomes_of(like[0])[0]
-    assert isinstance(outcome, Release)
-    model = index_row(outcome, like[0], 0)
+    (model,) = archive._rows("SELECT * FROM nodes WHERE quantity = 'pm2_5' AND reason IS NULL LIMIT 1")
     for (trigger,) in archive._rows("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'nodes'"):
         archive._db.execute(f"DROP TRIGGER {trigger}")
     each = (rows - archive.node_count()) // SERIES

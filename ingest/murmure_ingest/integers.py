@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from functools import cache
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from murmure_privacy.release import Outcome, Release
 
@@ -37,17 +37,10 @@ class Scale(NamedTuple):
         return sum(width for _, width, _, _ in self.parts)
 
 
-class NodeRow(NamedTuple):
-    """One node, lean. Times in seconds UTC; `reason` is None for a release, `present` in twentieths; `integers` come in
-    the order of `Archive.scale(scale).parts`, none if it was withheld."""
-
-    start_s: int
-    end_s: int
-    covered_from_s: int
-    present: int
-    reason: str | None
-    scale: int
-    integers: tuple[int, ...]
+NodeRow = tuple[int, int, int, int, str | None, int, tuple[int, ...]]
+"""One node, a plain tuple since there are many: start, end and begin of what was observed (seconds UTC), presence in
+twentieths, the reason why it was withheld (None for a release), its scale, and its integers in the order of
+`Archive.scale(scale).parts`."""
 
 
 def scale_of(outcome: Outcome) -> Scale:
@@ -92,7 +85,7 @@ def keep_scale(db: sqlite3.Connection, scale: Scale) -> int:
     return int(found[0])
 
 
-def read_scale(row: tuple[bytes, int, int, int, str]) -> Scale:
+def read_scale(row: tuple[Any, ...]) -> Scale:
     """Returns a scale from policy, cadence_ms, low, high and parts of its row. Raises ValueError if it is none."""
     policy, cadence_ms, low, high, text = row
     parts = []

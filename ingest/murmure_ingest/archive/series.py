@@ -52,30 +52,19 @@ class Series(Database):
             "WHERE stream = ? AND level = ? AND start_s >= ? AND start_s < ?",
             *(stream, level, from_s, to_s),
         )
-        reading: dict[tuple[int, int], Callable[[bytes], tuple[int, ...]]] = {}
-        found = []
-        for start_s, end_s, covered_from_s, present, reason, scale, integers in rows:
-            held: tuple[int, ...] = ()
-            if integers is not None:
-                key = scale, len(integers)
-                if key not in reading:
-                    reading[key] = self._reading(*key)
-                held = reading[key](integers)
-            found.append(NodeRow(start_s, end_s, covered_from_s, present, reason, scale, held))
-        return found
-
-    def _reading(self, scale: int, length: int) -> Callable[[bytes], tuple[int, ...]]:
-        try:
-            return unpacking(self.scale(scale).width, length)
-        except ValueError as error:
-            raise ArchiveDamaged(damage_text(self.path, f"scale {scale}: {error}")) from error
+        read = _Reading(self)
+        return [
+            (start_s, end_s, covered_s, present, reason, scale, () if held is None else read[scale, len(held)](held))
+            for start_s, end_s, covered_s, present, reason, scale, held in rows
+        ]
 
     def scale(self, row: int) -> Scale:
         """Returns what the integers of nodes with this scale are. Raises ArchiveDamaged if there is none such."""
         found = self._row("SELECT policy, cadence_ms, low, high, parts FROM scales WHERE id = ?", row)
-        if found is None:
-            raise ArchiveDamaged(damage_text(self.path, f"scale {row} is missing"))
-        return read_scale(found)
+        try:
+            return read_scale(found or ())
+        except ValueError as error:
+            raise ArchiveDamaged(damage_text(self.path, f"scale {row}: {error}")) from error
 
     def opened(self, stored: StoredMessage) -> Sequence[Outcome]:
         """Returns the nodes that a message has filed, if it is filed. Raises ArchiveDamaged as `outcomes` does."""
@@ -179,3 +168,18 @@ class Series(Database):
                 continue
             if message.site == site:
                 yield from message.outcomes
+
+
+class _Reading(dict[tuple[int, int], Callable[[bytes], tuple[int, ...]]]):
+    """By scale and length in bytes, how integers are read; each is looked up once."""
+
+    def __init__(self, archive: Series) -> None:
+        self._archive = archive
+
+    def __missing__(self, key: tuple[int, int]) -> Callable[[bytes], tuple[int, ...]]:
+        scale, length = key
+        try:
+            self[key] = unpacking(self._archive.scale(scale).width, length)
+        except ValueError as error:
+            raise ArchiveDamaged(damage_text(self._archive.path, f"scale {scale}: {error}")) from error
+        return self[key]
