@@ -383,6 +383,22 @@ def test_boots_are_counted_across_a_hole(centre: Any, boots: tuple[int, int], la
     assert centre.archive.cloned(gateway.name) == (boots[0] > boots[1])
 
 
+def test_a_hole_that_nobody_can_fill_stops_the_receipts_and_nothing_else(centre: Any) -> None:
+    """What comes after it is filed, and asked for is the hole alone; the gateway that replaces this one begins at 1."""
+    first = centre.gateway("gw-first")
+    history = first.history(6)
+    words = centre.intake.accept_many([one for number, one in enumerate(history, 1) if number != 3])
+    assert {type(word) for word in words} == {Stored}
+    assert centre.archive.totals("gw-first").settled_seq == 2
+    assert centre.archive.missing("gw-first") == [(3, 3)]
+    gateways.revoke(centre.archive, "gw-first")
+    second = centre.gateway("gw-second")
+    words = [centre.accept(second.topic, second.seal(MONDAY_S + number * 900)) for number in (7, 8)]
+    assert [type(word) for word in words] == [Stored, Stored]
+    assert centre.archive.totals("gw-second").settled_seq == 2
+    assert isinstance(centre.accept(*history[2]), Refused)
+
+
 def test_a_node_twice_in_one_message_is_refused(centre: Any) -> None:
     """Two outcomes for one node contradict each other."""
     gateway = centre.gateway()
