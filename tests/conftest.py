@@ -25,6 +25,7 @@ PROGRAMS = {
     "broker": "mosquitto",
     "browser": "chromium",
     "debootstrap": "debootstrap",
+    "influx": "influxd",
     "strace": "strace",
     "mbpoll": "mbpoll",
     "nats": "nats-server",
@@ -33,7 +34,7 @@ PROGRAMS = {
     "systemd": "systemd-analyze",
     "victoria": "victoria-metrics",
 }
-PACKAGES = {"systemd-analyze": "systemd"}  # where it is not the program's own name
+PACKAGES = {"influxd": "influxdb", "systemd-analyze": "systemd"}  # where it is not the program's own name
 # Debian keeps daemons where an ordinary user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 

@@ -20,13 +20,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.error import HTTPError
+from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 from murmure_dashboards import opendata
 from murmure_dashboards.views import view
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import MirrorConfig
+from murmure_ingest.embedded_broker import free_port
 from murmure_ingest.gateways import publish_policy
 from murmure_ingest.influx import Database, read_token
 from murmure_ingest.intake import Stored
@@ -606,6 +609,107 @@ def test_a_damaged_place_is_one_line_with_its_mend(town: Town, recorded: Recorde
     path.mkdir()
     with pytest.raises(MirrorError, match="see who may write there"), town.mirror(recorded):
         pass
+
+
+# --- against Debian's InfluxDB, a judge of the lines alone ----------------------------------------------------------
+
+
+class Influx:
+    """Debian's InfluxDB 1.6. It reads the same lines as its successors, but at another address: a version before 1.8
+    knows nothing of `/api/v2/write`. What is asked there of `url` is asked of it under its own name."""
+
+    def __init__(self, folder: Path) -> None:
+        port, backup = free_port(), free_port()
+        self._own = f"http://127.0.0.1:{port}"
+        (folder / "influx.conf").write_text(
+            f'reporting-disabled = true\nbind-address = "127.0.0.1:{backup}"\n[meta]\ndir = "{folder}/meta"\n'
+            f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[http]\nbind-address = "127.0.0.1:{port}"\n'
+        )
+        with (folder / "influx.log").open("wb") as log:
+            words = ["influxd", "-config", str(folder / "influx.conf")]
+            self._process = subprocess.Popen(words, stdout=log, stderr=log)
+        own = self._own
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                words = parse_qs(urlsplit(self.path).query)
+                where = urlencode({"db": words["bucket"][0], "precision": words["precision"][0]})
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {"Content-Encoding": self.headers["Content-Encoding"]}
+                self.answer(Request(f"{own}/write?{where}", body, headers, method="POST"))
+
+            def do_GET(self) -> None:
+                self.answer(Request(own + self.path))
+
+            def answer(self, asked: Request) -> None:
+                try:
+                    with urlopen(asked, timeout=20) as answer:
+                        status, body = answer.status, answer.read()
+                except HTTPError as error:
+                    status, body = error.code, error.read()
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._door = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._door.server_port}"
+        threading.Thread(target=self._door.serve_forever, daemon=True).start()
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Returns the series of an answer; times are seconds."""
+        body = urlencode({"q": query, "db": "murmure", "epoch": "s"}).encode()
+        with urlopen(Request(f"{self._own}/query", body), timeout=20) as answer:
+            series: list[dict[str, Any]] = json.load(answer)["results"][0].get("series", [])
+        return series
+
+    def samples(self) -> Samples:
+        """Returns every value of every field, by (metric, site, stream, node, indicator, second)."""
+        found: Samples = {}
+        for series in self.ask("SELECT * FROM /.*/"):
+            for values in series["values"]:
+                row = dict(zip(series["columns"], values, strict=True))
+                key = (*(row.pop(name) for name in ("site", "stream", "node", "indicator")), row.pop("time"))
+                for name, value in row.items():
+                    if value is not None:
+                        found.setdefault((f"{series['name']}_{name}", *key), []).append(value)
+        return found
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._door.shutdown()
+        self._door.server_close()
+
+
+@pytest.fixture
+def influx(tmp_path: Path) -> Iterator[Influx]:
+    """Running, with an empty database `murmure`."""
+    database = Influx(tmp_path)
+    for _ in range(600):
+        try:
+            database.ask("CREATE DATABASE murmure")
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield database
+    database.stop()
+
+
+@pytest.mark.long
+@pytest.mark.influx
+def test_influxdb_itself_reads_every_line(town: Town, influx: Influx) -> None:
+    """What its own parser made of the lines is the open data, sample by sample; what is sent again changes nothing."""
+    town.file(town.sealed(96 + 30))
+    for _ in range(2):
+        with closing(Database(MirrorConfig(influx.url), "")) as database, town.mirror(database) as mirror:
+            caught_up(mirror)
+        (town.centre.config.data_dir / "mirror.db").unlink()
+        assert influx.samples() == town.expected(MIDNIGHT_S + DAY_S)
+    with closing(Database(MirrorConfig(influx.url), "")) as database, pytest.raises(DatabaseError, match="status 400"):
+        database.write(["murmure_footfall,site=plaza value=x 1"])
 
 
 # --- what goes over the line, and what may come back ----------------------------------------------------------------
