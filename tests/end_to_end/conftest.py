@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from murmure_ingest import broker
@@ -28,9 +28,6 @@ from murmure_privacy.window import Calendar, parse_utc
 
 from murmure import city
 
-if TYPE_CHECKING:
-    from tests.brokers import Broker
-
 HERE = Path(__file__).parent
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 BEAM = Port("beam", "tfluna", "/dev/serial/by-path/socket-1", {"footfall": "plaza/footfall"}, {"rate_hz": 10})
@@ -39,14 +36,16 @@ PATIENCE_S = 2400.0 if os.environ.get("MURMURE_CAMPAIGN") == "1" else 300.0
 
 
 @pytest.fixture
-def tls_mosquitto(brokers: ModuleType) -> Callable[[centre_config.IngestConfig, Path], AbstractContextManager[Broker]]:
+def tls_mosquitto(brokers: ModuleType) -> Callable[[centre_config.IngestConfig, Path], AbstractContextManager[Any]]:
     """Returns what makes Debian's broker, as `murmure broker init` prepares it for that centre, run meanwhile."""
 
-    def prepared(config: centre_config.IngestConfig, folder: Path) -> AbstractContextManager[Broker]:
+    def prepared(config: centre_config.IngestConfig, folder: Path) -> AbstractContextManager[Any]:
         me = pwd.getpwuid(os.geteuid()).pw_name
         settings = broker.Settings(str(folder), listen="127.0.0.1", port=free_port(), user=me)
         broker.prepare(config, settings, broker.revoked_in(config), datetime.now(UTC))
-        made: Broker = brokers.mosquitto_on(folder / "mosquitto.conf", settings.port, folder / "mosquitto.log")
+        made: AbstractContextManager[Any] = brokers.mosquitto_on(
+            folder / "mosquitto.conf", settings.port, folder / "mosquitto.log"
+        )
         return made
 
     return prepared

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -33,9 +33,6 @@ from murmure_ingest.certificates import Authority, CertificateError, new_private
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.embedded_broker import free_port
 from paho.mqtt.enums import CallbackAPIVersion
-
-if TYPE_CHECKING:
-    from tests.brokers import Broker
 
 pytestmark = pytest.mark.broker
 
@@ -109,7 +106,7 @@ class Lab:
         return context
 
     @contextmanager
-    def mosquitto(self, change: Change = lambda text: text) -> Iterator[Broker]:
+    def mosquitto(self, change: Change = lambda text: text) -> Iterator[Any]:
         """Debian's broker on the configuration, which `change` may edit, on a port and a state of its own."""
         port = free_port()
         own = self.folder / f"changed-{port}"

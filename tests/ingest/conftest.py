@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -25,10 +25,6 @@ from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.release import Receipt
 from paho.mqtt.enums import CallbackAPIVersion
-
-if TYPE_CHECKING:
-    from tests.brokers import Broker
-    from tests.releases import Gateway
 
 _NUMBERS = count()  # client ids of peers: one id twice would throw the first one out
 
@@ -72,7 +68,7 @@ class Centre:
     secret: bytes
     steward: tuple[bytes, bytes]
     releases: ModuleType
-    gateways: list[Gateway] = field(default_factory=list)
+    gateways: list[Any] = field(default_factory=list)
     now_s: int = 1 << 40  # by the intake's clock: later than anything that is said, unless a test is about that
 
     def signed(self, toml: bytes, *signers: bytes) -> bytes:
@@ -80,7 +76,7 @@ class Centre:
 
     def gateway(
         self, name: str = "gw-plaza", site: str = "plaza", quartier: str = "centre", published: bool = True
-    ) -> Gateway:
+    ) -> Any:
         toml = _policy_text(site)
         folder = self.folder / name
         gateways.enrol_local(
@@ -94,8 +90,7 @@ class Centre:
             policies=[self.signed(toml)] if published else [],
         )
         secret = bytes.fromhex((folder / "data" / "record.key").read_text())
-        made: Gateway = self.releases.Gateway(name, quartier, site, secret, toml)
-        return made
+        return self.releases.Gateway(name, quartier, site, secret, toml)
 
     def accept(self, topic: str, payload: bytes) -> Word:
         return self.intake.accept(topic, payload)
@@ -128,10 +123,10 @@ def _make_centre(releases: ModuleType, folder: Path, port: int = 1883, mqtt: int
 
 
 @pytest.fixture
-def kill_broker() -> Callable[[Broker | EmbeddedBroker], None]:
+def kill_broker() -> Callable[[Any], None]:
     """Returns what ends a broker as a power cut does."""
 
-    def kill(broker: Broker | EmbeddedBroker) -> None:
+    def kill(broker: Any) -> None:
         os.kill(broker.pid, signal.SIGKILL)
         broker.stop()
 
@@ -139,7 +134,7 @@ def kill_broker() -> Callable[[Broker | EmbeddedBroker], None]:
 
 
 @pytest.fixture(params=["iotcore-5", pytest.param("mosquitto-5", marks=pytest.mark.broker)])
-def broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Broker | EmbeddedBroker]:
+def broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Any]:
     """Each broker that we name, not started yet, on a port of its own; on demand `iotcore-4` (MQTT 3.1.1) and `nats-4`,
     which alone keeps on disk what it has acknowledged."""
     kind, mqtt = request.param.split("-")
@@ -154,7 +149,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iter
 class Peer:
     """A gateway's half of the link, with paho: publishes what it is given, keeps what it is sent."""
 
-    def __init__(self, gateway: Gateway, broker: Broker | EmbeddedBroker) -> None:
+    def __init__(self, gateway: Any, broker: Any) -> None:
         self.gateway = gateway
         self.got: list[tuple[str, bytes, bool, str | None]] = []
         five = broker.mqtt == 5
@@ -196,11 +191,11 @@ class Peer:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[Gateway, Broker | EmbeddedBroker], Peer]]:
+def connect() -> Iterator[Callable[[Any, Any], Peer]]:
     """Connects a gateway to a broker."""
     peers: list[Peer] = []
 
-    def connect(gateway: Gateway, broker: Broker | EmbeddedBroker) -> Peer:
+    def connect(gateway: Any, broker: Any) -> Peer:
         peers.append(Peer(gateway, broker))
         return peers[-1]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -23,9 +23,6 @@ from murmure_ingest.embedded_broker import EmbeddedBroker, free_port
 from murmure_privacy import wire
 from murmure_privacy.release import Receipt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
-if TYPE_CHECKING:
-    from tests.brokers import Broker
 
 POLICY = """\
 policy = 1
@@ -149,7 +146,7 @@ class Iotcore:
         self._broker.stop()
 
 
-def make_broker(name: str, folder: Path, brokers: Any) -> Iterator[Iotcore | Broker]:
+def make_broker(name: str, folder: Path, brokers: Any) -> Iterator[Any]:
     """A mosquitto is without persistence: it forgets as much as the other one."""
     kind, _, version = name.partition("-")
     broker = Iotcore(int(version)) if kind == "iotcore" else brokers.mosquitto(folder, mqtt=int(version))
@@ -167,23 +164,23 @@ OTHER_PAIRS = [
 
 
 @pytest.fixture(params=[*PAIRS, *OTHER_PAIRS])
-def every_broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Iotcore | Broker]:
+def every_broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Any]:
     """Each broker with each protocol in turn, not started yet."""
     yield from make_broker(request.param, tmp_path, brokers)
 
 
 @pytest.fixture(params=PAIRS)
-def broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Iotcore | Broker]:
+def broker(request: pytest.FixtureRequest, tmp_path: Path, brokers: Any) -> Iterator[Any]:
     """Two of them, not started yet."""
     yield from make_broker(request.param, tmp_path, brokers)
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path, brokers: Any) -> Iterator[Callable[[str], Broker]]:
+def mosquitto(tmp_path: Path, brokers: Any) -> Iterator[Callable[[str], Any]]:
     """Makes a mosquitto with lines of configuration of the test's own."""
-    made: list[Broker] = []
+    made: list[Any] = []
 
-    def make(lines: str) -> Broker:
+    def make(lines: str) -> Any:
         made.append(brokers.mosquitto(tmp_path, lines=lines))
         return made[-1]
 
@@ -235,11 +232,11 @@ class Centre:
 
 
 @pytest.fixture
-def centre() -> Iterator[Callable[[Iotcore | Broker], Centre]]:
+def centre() -> Iterator[Callable[[Any], Centre]]:
     """Makes a listening centre at a broker that runs."""
     made: list[Centre] = []
 
-    def make(broker: Iotcore | Broker) -> Centre:
+    def make(broker: Any) -> Centre:
         made.append(Centre(broker.port, broker.mqtt))
         made[-1].listen()
         return made[-1]
