@@ -14,7 +14,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from cryptography.x509.oid import NameOID
 from murmure_privacy import wire
 from murmure_privacy.enrolment import MESSAGE_LIMIT, Claim, canonical, parse_claim, proof, proves, six_words
 from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.window import LEVELS
 
 from murmure_edge import config as files
 from murmure_edge.gateway_db import GatewayDb
@@ -320,6 +321,7 @@ class _Told:
     certificate: str
     authority: str
     spent: tuple[tuple[str, int, int, int], ...]
+    closed: tuple[tuple[str, str, int, int], ...]
 
 
 def _believed(
@@ -366,6 +368,10 @@ def _parsed(fields: Mapping[str, Any], keys: Keys) -> _Told:
             (_text(stream), _number(a, 0, _FAR_S), _number(b, a + 1, _FAR_S), _number(rho, 1, 1 << 40))
             for stream, a, b, rho in fields["spent"]
         ),
+        closed=tuple(
+            (_text(stream), _level(level), _number(a, 0, _FAR_S), _number(b, a + 1, _FAR_S))
+            for stream, level, a, b in fields.get("closed", ())  # a centre of before knew no such word
+        ),
     )
     if told.ports_toml.strip() and not told.ports_toml.lstrip().startswith("[[port]]"):
         raise ValueError("ports")  # keys before the first table would be the broker's
@@ -374,6 +380,8 @@ def _parsed(fields: Mapping[str, Any], keys: Keys) -> _Told:
     spans = [b - a for _, a, b, _ in told.spent]
     if any(b > now_s + _SOON_S for _, _, b, _ in told.spent) or sum(spans) > _MOST_S or max(spans, default=0) > _YEAR_S:
         raise ValueError("spent")
+    if len({node[:3] for node in told.closed}) < len(told.closed):
+        raise ValueError("closed")
     return told
 
 
@@ -392,6 +400,12 @@ def _text(value: object) -> str:
         raise TypeError(value)
     value.encode("utf-8")
     return value
+
+
+def _level(value: object) -> str:
+    if value not in LEVELS:
+        raise ValueError(value)
+    return _text(value)
 
 
 def _number(value: object, low: int, high: int) -> int:
@@ -435,21 +449,22 @@ def _write_files(layout: Layout, told: _Told, keys: Keys, claim: Claim, words: s
     write_private(layout.send_data / _TLS_KEY, keys.tls_key_pem + told.certificate)
     write_private(layout.send_data / _TLS_CERTIFICATE, told.certificate, 0o644)
     write_private(layout.send_data / _AUTHORITY, told.authority, 0o644)
-    if told.spent:
-        _carry(layout.data / "gateway.db", told.spent)
+    if told.spent or told.closed:
+        _carry(layout.data / "gateway.db", told)
     write_private(home / "trust.toml", told.trust_toml, 0o644)
     note_done(claim, layout.data, Enrolled(told.gateway, site, words))
     hand_over(layout.data, layout.send_data)
     write_private(layout.config, toml, 0o644)
 
 
-def _carry(path: Path, spent: Sequence[tuple[str, int, int, int]]) -> None:
-    """Begins the ledger with what earlier gateways of the site spent; begins it anew if a power cut came in between."""
+def _carry(path: Path, told: _Told) -> None:
+    """Begins the ledger with what earlier gateways of the site spent and closed; begins it anew if a power cut came in
+    between."""
     for left in path.parent.glob(f"{path.name}*"):
         left.unlink()
     db = GatewayDb.open(path)
     try:
-        db.carry(spent)
+        db.carry(told.spent, told.closed)
     finally:
         db.close()
 

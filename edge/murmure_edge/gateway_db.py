@@ -291,10 +291,18 @@ class GatewayDb:
         query = "SELECT coalesce(sum(rho_micro), 0) FROM charges WHERE level <> ?"
         return int(self._db.execute(query, (CARRIED,)).fetchone()[0])
 
-    def carry(self, spans: Iterable[tuple[str, int, int, int]]) -> None:
+    def carry(
+        self, spans: Iterable[tuple[str, int, int, int]], closed: Iterable[tuple[str, str, int, int]] = ()
+    ) -> None:
         """Enters what gateways before this one spent on its site, as (stream, from, until, micro-rho at the most at any
-        instant): caps count it, and no node opens before its end. A line a day: the ledger looks no further ahead."""
+        instant): caps count it, and no node opens before its end. A line a day: the ledger looks no further ahead.
+
+        `closed`: (stream, level, start, end) of nodes that were spoken of before their end. No second word comes.
+        """
         with self.transaction():
+            for stream, level, start_s, end_s in closed:
+                node = Node(stream, "", level, start_s, end_s, start_s, 0, 1000, (0, 0), bytes(32))
+                self.ledger.withhold(node, "clock")
             for stream, from_s, until_s, rho_micro in spans:
                 for start_s in range(from_s, until_s, _DAY_S):
                     end_s = min(start_s + _DAY_S, until_s)

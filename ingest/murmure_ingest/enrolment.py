@@ -43,6 +43,7 @@ from murmure_ingest.broker import turn_away
 from murmure_ingest.certificates import Authority, enrolment_door, holds_key
 from murmure_ingest.config import EnrolmentConfig, IngestConfig
 from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, trust_toml
+from murmure_ingest.intake import AHEAD_S
 from murmure_ingest.receipts import centre_key
 from murmure_ingest.rotation import file_rotation, require_changeable
 
@@ -53,7 +54,7 @@ _PATIENCE_S = 10.0
 _HANDSHAKE_S = 3.0
 _DAY_S = 86_400
 _CAP_DAYS = 372  # the longest span of a cap, and the week that its first day may lie in
-_LINES = 1000  # of what was spent, in one answer
+_LINES = 1000  # of what was spent, and of what is closed, in one answer
 _AHEAD_S, _SPAN_S, _MOST = 2 * _DAY_S, 373 * _DAY_S, 1 << 40  # beyond it no gateway believes what it is told
 _TOLD_S = 3600  # for so long a code that is too old is told as such
 _LOOK_S = 0.1  # how soon `stop` is heard
@@ -313,7 +314,7 @@ class Door:
         )
         # From here on the same request ends well whenever it comes again. What was spent is told once the forerunner
         # can spend no more.
-        spent = self._register(enrolment, slot, int(now.timestamp()))
+        spent, closed = self._register(enrolment, slot, int(now.timestamp()))
         if slot.replaces is not None:
             for line in turn_away(self._config, slot.replaces, now):
                 self._say(f"{slot.replaces}: {line}")
@@ -323,6 +324,7 @@ class Door:
             "trust_toml": trust_toml(enrolment, wire.public_key(centre_key(self._config.data_dir)), slot.simulated),
             "ports_toml": ports_toml(slot.ports),
             "spent": spent,
+            "closed": closed,
             "broker": {
                 "host": self._settings.broker_host or self._config.broker.host,
                 "port": self._settings.broker_port or self._config.broker.port,
@@ -378,9 +380,12 @@ class Door:
             raise Refusal("enrolment: the gateway does not show that its record key is its own; update the gateway")
         return key
 
-    def _register(self, enrolment: Enrolment, slot: Slot, now_s: int) -> list[tuple[str, int, int, int]]:
-        """Writes the line of the register, ends the gateway that is replaced, and returns what the site has spent: all
-        in one transaction. A line that is there already must be this gateway's own."""
+    def _register(
+        self, enrolment: Enrolment, slot: Slot, now_s: int
+    ) -> tuple[list[tuple[str, int, int, int]], list[tuple[str, str, int, int]]]:
+        """Writes the line of the register, ends the gateway that is replaced, and returns what the site has spent and
+        which nodes of it are closed before their end: all in one transaction. A line that is there already must be
+        this gateway's own."""
         archive = self._open_archive()
         try:
             with archive.transaction():
@@ -398,7 +403,9 @@ class Door:
                         if old is not None:
                             archive.enrol(replace(old, status="revoked"))
                     archive.enrol(enrolment)
-                return spent_before(archive, slot.site, now_s)  # of whoever was there, replaced or revoked before
+                # Of whoever was there, replaced or revoked before. Clocks may differ by as much as the intake allows.
+                closed = archive.closed_after(slot.site, now_s - AHEAD_S, _LINES)
+                return spent_before(archive, slot.site, now_s), closed
         finally:
             archive.close()
 

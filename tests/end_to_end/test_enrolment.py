@@ -456,6 +456,11 @@ def test_a_key_of_the_register_is_not_registered_twice(centre: Any, tmp_path: Pa
         {"spent": [["plaza/footfall", 5, 10, True]]},
         {"spent": 3},
         {"spent": None},
+        {"closed": [["plaza/footfall", "2h", 0, 7200]]},
+        {"closed": [["plaza/footfall", ["1h"], 0, 3600]]},
+        {"closed": [["plaza/footfall", "1h", 3600, 3600]]},
+        {"closed": [["plaza/footfall", "1h", 0, 3600]] * 2},
+        {"closed": 3},
         {"gateway": 7},
         {"trust_toml": "\ud800"},
         {"certificate": "hello"},
@@ -465,27 +470,44 @@ def test_a_key_of_the_register_is_not_registered_twice(centre: Any, tmp_path: Pa
         {"broker": {"host": "h", "port": 0, "mqtt": 5}},
         {"broker": {"host": "h", "port": 1883}},
     ],
-    ids=range(14),
+    ids=range(19),
 )
 def test_a_centre_that_answers_what_cannot_be_changes_nothing(
     centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     """With a right proof: one line, and no file but the keys for the next try."""
     claim = centre.offer()
+    monkeypatch.setattr(centre.door, "answer", answering(centre, claim, lambda body: body | change))
+    with pytest.raises(edge.EnrolError, match="the centre's answer is not whole or cannot be"):
+        enrol(claim.text, centre.address, tmp_path / "gw")
+    written = {path.name for path in (tmp_path / "gw").rglob("*") if path.is_file()}
+    assert written == {"enrolment.json"}
+
+
+def test_a_centre_of_before_says_nothing_of_closed_nodes(
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A field that is not there yet is no reason to disbelieve the others."""
+    claim = centre.offer()
+    older = answering(centre, claim, lambda body: {key: body[key] for key in body if key != "closed"})
+    monkeypatch.setattr(centre.door, "answer", older)
+    assert enrol(claim.text, centre.address, tmp_path / "gw").gateway == "gw-plaza"
+
+
+def answering(
+    centre: Any, claim: Claim, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Callable[[bytes], bytes]:
+    """Returns a door that says something else than this centre, with a right proof."""
     real = centre.door.answer
 
     def answer(request: bytes) -> bytes:
-        body = {**json.loads(real(request)), **change}
+        body = change(json.loads(real(request)))
         del body["proof"]
         said = json.dumps(body, sort_keys=True, separators=(",", ":")).encode("ascii")
         signed = {**body, "proof": proof(claim.key, "centre", centre.door.fingerprint, request, said)}
         return json.dumps(signed, sort_keys=True, separators=(",", ":")).encode("ascii")
 
-    monkeypatch.setattr(centre.door, "answer", answer)
-    with pytest.raises(edge.EnrolError, match="the centre's answer is not whole or cannot be"):
-        enrol(claim.text, centre.address, tmp_path / "gw")
-    written = {path.name for path in (tmp_path / "gw").rglob("*") if path.is_file()}
-    assert written == {"enrolment.json"}
+    return answer
 
 
 def test_a_centre_that_drips_is_given_up(centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

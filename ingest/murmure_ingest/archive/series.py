@@ -146,6 +146,16 @@ class Series(Database):
                 rows.append((node.stream, node.covered_from_s, node.end_s, charge_of(outcome)))
         return [(str(stream), int(begin_s), int(end_s), int(rho)) for stream, begin_s, end_s, rho in sorted(rows)]
 
+    def closed_after(self, site: str, at_s: int, most: int) -> list[tuple[str, str, int, int]]:
+        """Returns stream, level, begin and end of the nodes of a site that have their place and end after an instant,
+        whichever gateway spoke of them, the first to end first, so many at most."""
+        rows = self._rows(
+            "SELECT stream, level, start_s, end_s FROM nodes WHERE end_s > ? "
+            "AND stream IN (SELECT stream FROM streams WHERE site = ?) ORDER BY end_s, stream, level, start_s LIMIT ?",
+            *(at_s, site, most),
+        )
+        return [(str(stream), str(level), int(start_s), int(end_s)) for stream, level, start_s, end_s in rows]
+
     def _put_aside(self, site: str) -> Iterator[Outcome]:
         """Yields, once each, what is kept and not filed of the messages for a site."""
         for (row_id,) in self._rows(

@@ -718,6 +718,33 @@ def test_what_was_carried_counts_as_spent_and_stays(tmp_path: Path) -> None:
     db.close()
 
 
+def test_a_node_that_another_gateway_closed_gets_no_second_word(
+    tmp_path: Path, exact: Any, make_policy: Callable[..., Policy], gateway_secret: bytes
+) -> None:
+    """Neither when it ends nor when the clock is put forward, also after a restart; all others are as ever, and it
+    tells nothing of how late it is. The twin that carries nothing speaks of it."""
+    start_s = parse_utc("2026-01-14T23:00:00Z")
+    policy = make_policy(nodes='{ "15min" = 1, "1h" = 1, "1d" = 1 }')
+    closed = [("plaza/dust", "1h", start_s, start_s + 3600), ("plaza/dust", "1d", start_s, start_s + 86_400)]
+    for carried in (closed, []):
+        path = tmp_path / f"gw{len(carried)}.db"
+        db = GatewayDb.open(path)
+        db.carry([], carried)
+        db.close()
+        db = GatewayDb.open(path)
+        assert db.ledger.high_water_s(["plaza/dust"]) == 0 and db.charged_rho_micro() == 0
+        messages: list[Any] = []
+        who = Identity("gw-plaza", "centre", "plaza", gateway_secret)
+        publisher = Publisher(db, who, exact, lambda *sent, to=messages: to.append(sent[0]), lambda _: None)
+        publisher.start(start_s)
+        publisher.adopt(policy, start_s)
+        publisher.advance(start_s + 7200)
+        publisher.withhold_open()
+        levels = [outcome.node.level for message in messages for outcome in message.outcomes]
+        assert levels.count("15min") == 9 and len(levels) - levels.count("15min") == (2 if carried else 4)
+        db.close()
+
+
 def test_a_cap_counts_what_was_carried(
     tmp_path: Path, exact: Any, make_policy: Callable[..., Policy], gateway_secret: bytes
 ) -> None:
