@@ -5,6 +5,10 @@ message costs at the centre. Connections, TLS, time-outs, publishing and every p
 paho's. Properties of a PUBLISH are passed over: any client may have chosen them, and paho ends the connection over some
 that brokers let through. The methods that are overridden are not part of its promise: constraints.txt names the
 version, and the tests of the subscriber go through all of them.
+
+No packet takes more memory than PACKET_BYTES, which a broker of MQTT 5 is told as the most that it may send. Of a
+longer PUBLISH, by one that was not told or does not care, the beginning is handed on, which is enough to refuse and to
+acknowledge it, and the rest is passed over as it comes.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MQTTException
 
+PACKET_BYTES = 20_480
+"""Bytes of one packet after its first byte and its length: what the brokers of 'broker init' let through, and five
+times what a message has."""
 _CHUNK_BYTES = 1 << 16
 _PUBACK = 0x40
 _PUBLISH, _QOS_1 = 0x30, 0x02  # a first byte has two more bits, which say nothing to us: sent again, retained
@@ -25,7 +32,8 @@ _LENGTH_BYTES = 4
 
 
 class Delivered(NamedTuple):
-    """One PUBLISH. The topic is bytes that the broker has looked at, or has not; `mid` is 0 at QoS 0."""
+    """One PUBLISH. The topic is bytes that the broker has looked at, or has not; `mid` is 0 at QoS 0. The payload is
+    cut off where the packet has more than PACKET_BYTES."""
 
     topic: bytes
     payload: bytes
@@ -39,7 +47,7 @@ class BulkClient(mqtt.Client):
         super().__init__(*args, **options)
         self._on_bulk = on_bulk
         self._five = self._protocol == mqtt.MQTTv5
-        self._unread = b""
+        self._unread, self._passed_over = b"", 0
 
     def acknowledge(self, mids: Iterable[int]) -> None:
         """Sends a PUBACK for each number that was delivered on the present connection."""
@@ -49,7 +57,7 @@ class BulkClient(mqtt.Client):
 
     def reconnect(self) -> MQTTErrorCode:
         """As paho's; half a packet of the connection before is forgotten."""
-        self._unread = b""
+        self._unread, self._passed_over = b"", 0
         return super().reconnect()
 
     def _packet_read(self) -> MQTTErrorCode:
@@ -68,21 +76,26 @@ class BulkClient(mqtt.Client):
     def _take(self, data: bytes) -> MQTTErrorCode:
         """Handles each whole packet; what is left waits for the next receive."""
         found: list[Delivered] = []
-        code, at, size = MQTTErrorCode.MQTT_ERR_SUCCESS, 0, len(data)
+        code, size = MQTTErrorCode.MQTT_ERR_SUCCESS, len(data)
+        at = min(size, self._passed_over)
+        self._passed_over -= at
         try:
             while code == MQTTErrorCode.MQTT_ERR_SUCCESS and size - at >= 2:
                 try:
                     first, (length, begin) = data[at], _number(data, at + 1)
                 except IndexError:
                     break  # the length itself is not whole yet
-                if begin + length > size:
+                end = begin + min(length, PACKET_BYTES)
+                if end > size:
                     break
-                end = begin + length
                 if first & 0xF4 == _PUBLISH:
                     found.append(self._delivered(data, begin, end, first & _QOS_1))
+                elif length > PACKET_BYTES:
+                    raise ValueError
                 else:
                     code = self._hand_on(first, data[begin:end])
-                at = end
+                at = min(size, begin + length)
+                self._passed_over = begin + length - at
         except (IndexError, ValueError):
             code = MQTTErrorCode.MQTT_ERR_PROTOCOL
         self._unread = data[at:]

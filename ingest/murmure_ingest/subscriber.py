@@ -32,7 +32,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from murmure_ingest.archive import ArchiveFull, ArchiveWaits, Enrolment
-from murmure_ingest.bulk_mqtt import BulkClient, Delivered
+from murmure_ingest.bulk_mqtt import PACKET_BYTES, BulkClient, Delivered
 from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
 from murmure_ingest.intake import Arrival, Conflict, Heard, Intake, Refused, Word
@@ -95,6 +95,10 @@ class _Link:
         self._topics, self._say, self._was = topics, say, ""
         self._together = together
         self._five = broker.mqtt == 5
+        self._content: Properties | None = None
+        if self._five:
+            self._content = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            self._content.ContentType = CONTENT_TYPE
         self._client = BulkClient(
             CallbackAPIVersion.VERSION2,
             on_bulk=self._on_bulk,
@@ -118,6 +122,7 @@ class _Link:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = self._broker.session_expiry_s if self._lasting else 0
             properties.ReceiveMaximum = min(65535, self._window)
+            properties.MaximumPacketSize = PACKET_BYTES
         self._client.connect_async(
             self._broker.host,
             self._broker.port,
@@ -141,11 +146,7 @@ class _Link:
         """Retained, at least once. While there is no connection nothing is queued: all is said again on the next."""
         if not self._client.is_connected():
             return
-        properties = None
-        if self._five:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.ContentType = CONTENT_TYPE
-        self._client.publish(topic, payload, qos=1, retain=True, properties=properties)
+        self._client.publish(topic, payload, qos=1, retain=True, properties=self._content)
 
     def _tell(self, text: str) -> None:
         if text != self._was:
