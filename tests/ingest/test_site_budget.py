@@ -120,7 +120,7 @@ def one(gateway: Any, outcomes: tuple[Outcome, ...]) -> tuple[Any, Message]:
     return gateway, gateway.message(outcomes[0].node.end_s, outcomes=outcomes)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_would_overspend_with_a_forerunner_is_refused_and_nothing_else(
     handover: Callable[[str], Handover], data: st.DataObject
