@@ -20,6 +20,10 @@ receipt may say:
 - `quarantined`: signed, kept whole in the archive, not filed: a person must look (`chain_broken`, `cloned`) or a policy
   is missing (`unknown_policy`; `reconsider` files it once the policy is there).
 
+Whoever has stolen a key can sign without end. Beyond `MOST_UNFILED` of one gateway (`aside_full`) what would be
+quarantined is refused, so that only its hash is kept and nothing can file it any more; and beyond the number of
+messages it is counted only.
+
 A Conflict contradicts what is filed: its number belongs to other bytes, or a node of it has its release. The first
 stays, the second is evidence.
 
@@ -45,7 +49,7 @@ from murmure_privacy.succession import Uses
 from murmure_privacy.window import utc
 
 from murmure_ingest import rotation
-from murmure_ingest.archive import Enrolment, StoredHealth, charge_of
+from murmure_ingest.archive import Enrolment, StoredHealth, Unfiled, charge_of
 from murmure_ingest.budgets import first_excess
 from murmure_ingest.opener import open_by
 from murmure_ingest.rules import Rules
@@ -68,6 +72,7 @@ REASONS = (
     "cloned",
     "too_early",
     "unknown_policy",
+    "aside_full",
     "not_in_policy",
     "node_conflict",
     "stale_health",
@@ -81,6 +86,10 @@ Fate = Literal["counted", "refused", "quarantined"]
 
 AHEAD_S = 900
 """How far a gateway's clock may be ahead of the centre's."""
+
+MOST_UNFILED = Unfiled(messages=100_000, aside_bytes=16 * 1024 * 1024)
+"""Of one gateway: a year of what an honest one says, 35,000 messages of 350 bytes, and no more of what a stolen key can
+say."""
 
 _Objection = tuple[str, str, Fate]
 _REFUSED: Fate = "refused"
@@ -178,15 +187,22 @@ Keep = Callable[[Sequence[Kept]], None]
 
 class Intake:
     """The door of the archive. `rules_of` gives the rules of a policy by its SHA-256, None for an unknown one; `now_s`
-    the seconds since 1970; `keep` takes the bytes of what was refused, before the commit, and must not raise."""
+    the seconds since 1970; `keep` takes the bytes of what was refused, before the commit, and must not raise; of
+    one gateway no more than `most_unfiled` is kept in the archive."""
 
     def __init__(
-        self, archive: Filing, rules_of: RulesOf, now_s: Callable[[], float], keep: Keep = lambda _: None
+        self,
+        archive: Filing,
+        rules_of: RulesOf,
+        now_s: Callable[[], float],
+        keep: Keep = lambda _: None,
+        most_unfiled: Unfiled = MOST_UNFILED,
     ) -> None:
         self._archive = archive
         self._rules_of = rules_of
         self._now_s = now_s
         self._keep = keep
+        self._most_unfiled = most_unfiled
         self._latest_s = 0.0  # of what may be spoken in this batch
 
     def accept(self, topic: str | None, payload: bytes) -> Word:
@@ -289,6 +305,13 @@ class Intake:
         reason, detail, fate = refusal
         if fate == "counted":
             return Refused(reason, detail, gateway=gateway)
+        unfiled, aside_bytes = self._archive.unfiled(gateway)
+        if unfiled >= self._most_unfiled.messages:
+            return Refused("aside_full", f"{reason}: too many of its gateway are not filed", gateway=gateway)
+        if fate == "quarantined" and aside_bytes + len(sealed) > self._most_unfiled.aside_bytes:
+            # Its row says why it was put aside: a fork is told by that.
+            self._archive.put(message, sealed, enrolment, "refused", reason)
+            return _told(message, ("aside_full", f"{reason}: no more of its gateway is put aside", _REFUSED))
         if reason == "node_conflict":
             self._keep_second(message, sealed)
         self._archive.put(message, sealed, enrolment, fate, reason)

@@ -21,6 +21,7 @@ from murmure_ingest.archive import (
     StoredPolicy,
     StreamInfo,
     Totals,
+    Unfiled,
 )
 from murmure_ingest.integers import NodeRow, Scale
 
@@ -103,6 +104,9 @@ class Filing(Register, Protocol):
         self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""
     ) -> None:
         """Settles a message. Raises ArchiveError if its number, or a node of one that is filed, has its place."""
+
+    def unfiled(self, gateway: str) -> Unfiled:
+        """Returns how many messages are settled of a gateway and not filed, and how many bytes of them are kept."""
 
     def quarantined(self, reason: str) -> list[StoredMessage]:
         """Returns the messages that wait for a mend of `reason`, by gateway and number."""

@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from murmure_ingest.archive import Unfiled
 from murmure_ingest.certificates import Authority, new_private_key
 from murmure_ingest.config import MirrorConfig, OperationsConfig
 from murmure_ingest.intake import REASONS
@@ -64,6 +65,7 @@ SICK = {
     "MurmureBrokerLost",
     "MurmureLag",
     "MurmureRefused",
+    "MurmureAsideFull",
     "MurmureRubbish",
     "MurmureWaitsForPolicy",
     "MurmureDiskFull",
@@ -190,6 +192,8 @@ def lived(folder: Path, make_centre: Callable[..., Any], stack: ExitStack) -> It
             sick.centre.accept(of_sick["gw-sick"].topic, stray)
             sick.centre.intake.accept_many([("murmure/v1/x/gw-x/release", b"rubbish")] * 150)
             sick.centre.accept(unruled.topic, unruled.seal(closing_s))
+            sick.centre.intake._most_unfiled = Unfiled(100, 1)
+            sick.centre.accept(unruled.topic, unruled.seal(closing_s + QUARTER_S))
         for life, _ in lives.values():
             text = life.text()
             if life is sick and sick.altered:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from murmure_ingest.archive import Archive, ArchiveError, Enrolment, StoredHealth, StoredPolicy, StreamInfo
+from murmure_ingest.archive import Archive, ArchiveError, Enrolment, StoredHealth, StoredPolicy, StreamInfo, Unfiled
 from murmure_ingest.integers import NodeRow, Scale
 from murmure_ingest.store import Store
 from murmure_privacy import wire
@@ -279,6 +279,31 @@ def evidence_is_bounded_and_not_forgotten(opener: Opener, gateway: Any) -> None:
     store.close()
 
 
+def what_is_not_filed_is_counted(opener: Opener, gateway: Any) -> None:
+    """Messages, and the bytes that are kept of them, gateway by gateway, also while a batch is being put, and whoever
+    has put them; what is filed in the end does not count."""
+    store, other = opener(), opener()
+    sizes = [len(sealed) for sealed in gateway.sealed]
+    put(store, gateway, 1, 2)
+    with store.transaction():
+        line = store.enrolment(gateway.name)
+        assert line is not None
+        assert store.unfiled(gateway.name) == (0, 0)
+        for seq in (3, 4):
+            store.put(*opened(gateway, seq), line, "quarantined", "unknown_policy")
+        store.put(*opened(gateway, 5), line, "refused", "wrong_site")
+        assert store.unfiled(gateway.name) == (3, sizes[2] + sizes[3])
+    put(other, gateway, 6, disposition="quarantined", reason="chain_broken")
+    with store.transaction():
+        assert store.unfiled(gateway.name) == (4, sizes[2] + sizes[3] + sizes[5])
+        assert store.unfiled("gw-other") == (0, 0)
+        store.amend(store.quarantined("unknown_policy")[0], opened(gateway, 3)[0], "filed")
+        assert store.unfiled(gateway.name) == (3, sizes[3] + sizes[5])
+    assert other.unfiled(gateway.name) == (3, sizes[3] + sizes[5])
+    store.close()
+    other.close()
+
+
 # --- register, policies, series --------------------------------------------------------------------------------------
 
 
@@ -406,6 +431,7 @@ RULES: list[Callable[[Opener, Any], None]] = [
     others_see_what_has_changed,
     what_waits_gets_its_last_word,
     evidence_is_bounded_and_not_forgotten,
+    what_is_not_filed_is_counted,
     the_newest_line_holds,
     policies_are_found_by_hash,
     a_site_keeps_its_gateways_and_what_they_spent,
@@ -489,6 +515,16 @@ class Magnitude(Archive):
         return [(*row[:6], tuple(map(abs, row[6]))) for row in super().nodes(stream, level, from_s, to_s)]
 
 
+class Absent(Archive):
+    """Broken on purpose: it counts what is not filed once, and never again."""
+
+    def unfiled(self, gateway: str) -> Unfiled:
+        found = super().unfiled(gateway)
+        self._remembered.unfiled.pop(gateway, None)
+        first: Unfiled = self.__dict__.setdefault(gateway, found)
+        return first
+
+
 class OneScale(Archive):
     """Broken on purpose: what a level's integers are, it says of all levels."""
 
@@ -503,6 +539,7 @@ TWINS = {
     Forgiving: nodes_have_one_place,
     Deaf: others_see_what_has_changed,
     Remembering: a_site_keeps_its_gateways_and_what_they_spent,
+    Absent: what_is_not_filed_is_counted,
     Magnitude: integers_are_read_as_they_were_signed,
     OneScale: integers_are_read_as_they_were_signed,
 }

@@ -19,7 +19,7 @@ from murmure_privacy.succession import Key, Use
 
 from murmure_ingest import migrations
 from murmure_ingest.archive.errors import ArchiveDamaged, damage_text, explained, explanation
-from murmure_ingest.archive.rows import Enrolment, StoredMessage
+from murmure_ingest.archive.rows import Enrolment, StoredMessage, Unfiled
 from murmure_ingest.integers import Scale
 
 _STANDINGS_KEPT = 20_000
@@ -57,6 +57,7 @@ class Remembered:
     sites: dict[str, list[str]] | None = None  # every gateway that the register has had for each
     standings: dict[str, Standing] = field(default_factory=dict)
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
+    unfiled: dict[str, Unfiled] = field(default_factory=dict)
     scales: dict[Scale, int] = field(default_factory=dict)
     newest: tuple[int, bytes] | None = None  # id and head of the message that was filed last
     signs: tuple[Any, ...] | None = None  # whatever else there is that judges a message, when others wrote last
@@ -201,7 +202,7 @@ class Database:
             return
         signs = self._row(
             "SELECT (SELECT max(id) FROM enrolments), (SELECT max(id) FROM conflicts), "
-            "(SELECT count(*) FROM amendments)"
+            "(SELECT count(*) FROM amendments), (SELECT max(rowid) FROM forgotten)"
         )
         if signs != known.signs:
             self._remembered = Remembered(signs=signs)
@@ -209,6 +210,7 @@ class Database:
         # A centre beside this one has filed what its own gateways said.
         for (gateway,) in self._rows("SELECT DISTINCT gateway FROM messages WHERE id > ?", known.newest[0]):
             known.standings.pop(gateway, None)
+            known.unfiled.pop(gateway, None)
         known.newest = None
 
     def change_mark(self) -> int:

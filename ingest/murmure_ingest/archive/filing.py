@@ -18,6 +18,7 @@ from murmure_ingest.archive.rows import (
     Enrolment,
     StoredHealth,
     StoredMessage,
+    Unfiled,
     index_row,
     next_head,
 )
@@ -161,15 +162,33 @@ class Filing(Database):
             (row_id, gateway, seq, message_hash, previous, line, disposition, reason, nodes, new_head, kept)
         )
         charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
+        unfiled = self._remembered.unfiled
+        if disposition != "filed" and gateway in unfiled:
+            messages, aside_bytes = unfiled[gateway]
+            unfiled[gateway] = Unfiled(messages + 1, aside_bytes + len(kept or b""))
         if disposition == "filed" and seq == standing.settled_seq + 1 == last_seq + 1:
             standing.settled_seq, standing.last = seq, stored
             self._later().totals.append((gateway, seq, charged))
         else:
             self._settle(gateway, charged)
 
+    def unfiled(self, gateway: str) -> Unfiled:
+        """Returns what is settled of a gateway and not filed."""
+        known = self._remembered.unfiled if self._writing else {}
+        if gateway not in known:
+            row = self._row(
+                "SELECT count(*), coalesce(sum(length(m.sealed)), 0) FROM messages m LEFT JOIN amendments a "
+                "ON a.message = m.id WHERE m.gateway = ? AND m.disposition <> 'filed' "
+                "AND coalesce(a.disposition, '') <> 'filed'",
+                gateway,
+            )
+            known[gateway] = Unfiled(*(row or (0, 0)))
+        return known[gateway]
+
     def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
         """Gives a quarantined message its last word (within a transaction)."""
         self._remembered.standings.pop(message.gateway, None)
+        self._remembered.unfiled.pop(message.gateway, None)
         self._db.execute("INSERT INTO amendments VALUES (?, ?, ?)", (stored.id, disposition, reason))
         if disposition == "filed":
             self._settle(message.gateway, self._put_nodes(stored.id, message))

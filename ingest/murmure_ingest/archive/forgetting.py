@@ -23,6 +23,7 @@ class Forgetting(Database):
     def forget(self, table: str, row: int, message_hash: bytes, reason: str, now_s: int) -> None:
         """Drops the bytes of one of `aside` (within a transaction); its row stays, and so does its hash."""
         self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?, ?)", (message_hash, reason, now_s))
+        self._remembered.unfiled.clear()
         self._db.execute(f"UPDATE {table} SET sealed = x'' WHERE id = ?", (row,))
 
     def forgotten(self) -> set[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from murmure_privacy.annotation import Note
 from murmure_privacy.release import Outcome, Release, Withheld
@@ -91,6 +91,13 @@ class StoredHealth:
     uptime_s: int
     at_s: int
     sealed: bytes
+
+
+class Unfiled(NamedTuple):
+    """What is settled of a gateway and not filed: how many messages, and how many bytes of them are kept."""
+
+    messages: int
+    aside_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""Whoever has a gateway's key cannot fill the archive: what is not filed of one gateway is bounded, and told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from murmure_ingest.archive import Archive, Unfiled
+from murmure_ingest.gateways import publish_policy
+from murmure_ingest.inspection import inspect
+from murmure_ingest.intake import MOST_UNFILED, Intake, Refused, Stored
+from murmure_ingest.receipts import receipt
+from murmure_ingest.rules import RuleBook
+from murmure_privacy import wire
+
+MONDAY_S = 1_795_392_000
+FEW = Unfiled(messages=60, aside_bytes=4096)
+
+
+def bounded(centre: Any, archive: Archive | None = None) -> Intake:
+    """An intake with the centre's archive, of which little may be filled."""
+    archive = archive or centre.archive
+    return Intake(archive, RuleBook(archive), lambda: centre.now_s, most_unfiled=FEW)
+
+
+def kept(archive: Archive, gateway: str) -> int:
+    return sum(len(message.sealed or b"") for message in archive.messages(gateway))
+
+
+def flood(gateway: Any, count: int) -> list[tuple[str, bytes]]:
+    """Messages that follow from nothing, each signed with the gateway's key."""
+    first = len(gateway.sealed) + 1
+    return [
+        (gateway.topic, gateway.seal(MONDAY_S + 900 * seq, previous=bytes([seq % 251]) * 32))
+        for seq in range(first, first + count)
+    ]
+
+
+def test_an_honest_year_is_kept_whole() -> None:
+    """The bound leaves room for what one gateway says in a year, a message of 350 bytes each quarter-hour."""
+    assert MOST_UNFILED.messages > 2 * 96 * 366
+    assert MOST_UNFILED.aside_bytes > 1.3 * 96 * 366 * 350
+
+
+def the_flood_is_bounded(centre: Any, archive: Archive) -> None:
+    """Of a hundred messages some are kept whole, some by their hash, the rest are only counted."""
+    gateway = centre.gateway()
+    intake = bounded(centre, archive)
+    intake.accept_many(gateway.history(2))
+    words = intake.accept_many(flood(gateway, 100))
+    assert kept(archive, gateway.name) <= FEW.aside_bytes + sum(map(len, gateway.sealed[:2]))
+    assert archive.message_count() == 2 + FEW.messages
+    fates = [word.fate for word in words if isinstance(word, Refused)]
+    assert fates[60:] == ["counted"] * 40
+    assert fates[0] == "quarantined" and fates[59] == "refused" and "counted" not in fates[:60]
+
+
+def test_a_flood_fills_a_bounded_part_of_the_archive(centre: Any) -> None:
+    """In bytes and in rows; each refusal says so by its own word, and is counted by it."""
+    the_flood_is_bounded(centre, centre.archive)
+    full = centre.refused()["aside_full"]
+    assert full == 100 - centre.refused()["chain_broken"] > 40
+    assert centre.archive.cloned("gw-plaza"), "what is known by a hash alone tells of the fork all the same"
+
+
+class Uncounted(Archive):
+    """Broken on purpose: it does not know what it keeps."""
+
+    def unfiled(self, gateway: str) -> Unfiled:
+        return Unfiled(0, 0)
+
+
+def test_an_archive_without_a_bound_is_found_out(centre: Any) -> None:
+    """The twin keeps all hundred."""
+    archive = Uncounted.open(centre.config.archive)
+    with pytest.raises(AssertionError):
+        the_flood_is_bounded(centre, archive)
+    archive.close()
+
+
+def test_a_flood_of_one_gateway_touches_no_other(centre: Any) -> None:
+    """The neighbour's broken chain is still put aside whole."""
+    loud, other = centre.gateway(), centre.gateway("gw-other", "other")
+    intake = bounded(centre)
+    intake.accept_many(flood(loud, 100))
+    word = intake.accept(other.topic, other.seal(MONDAY_S + 900, previous=bytes(32 * [1])))
+    assert isinstance(word, Refused) and (word.reason, word.fate) == ("chain_broken", "quarantined")
+    assert kept(centre.archive, other.name) == len(other.sealed[0])
+
+
+def test_what_is_settled_is_told_and_the_archive_stays_sound(centre: Any) -> None:
+    """A receipt settles what is kept by its hash, as a fork; what was counted only it does not settle. The full check
+    finds nothing, and a second centre that opens the file keeps to the same bound."""
+    gateway = centre.gateway()
+    bounded(centre).accept_many(flood(gateway, 100))
+    told = wire.open_receipt(
+        receipt(centre.archive, centre.archive.enrolment(gateway.name), centre.secret), wire.public_key(centre.secret)
+    )
+    assert (told.settled_seq, dict(told.exceptions)[60]) == (60, "forked")
+    assert inspect(centre.archive, RuleBook(centre.archive)).findings == []
+    second = Archive.open(centre.config.archive)
+    word = bounded(centre, second).accept(*flood(gateway, 1)[0])
+    assert isinstance(word, Refused) and (word.reason, word.fate) == ("aside_full", "counted")
+    second.close()
+
+
+def test_what_was_not_kept_is_never_filed(centre: Any) -> None:
+    """The policy comes at last: what waited whole is filed, what is known by its hash stays refused, and its number is
+    taken."""
+    gateway = centre.gateway(published=False)
+    intake = bounded(centre)
+    arrivals = gateway.history(40)
+    words = intake.accept_many(arrivals)
+    whole = sum(isinstance(word, Refused) and word.fate == "quarantined" for word in words)
+    assert 0 < whole < 40
+    publish_policy(centre.archive, centre.signed(gateway.policy))
+    assert [type(word) for word in intake.reconsider()] == [Stored] * whole
+    assert intake.reconsider() == []
+    found = centre.archive.find(gateway.name, 40)
+    assert (found.disposition, found.reason, found.sealed) == ("refused", "unknown_policy", None)
+    again = intake.accept(*arrivals[39])
+    assert not isinstance(again, (Stored, Refused))
+    assert len(centre.archive.outcomes("plaza/footfall", 0, 1 << 40)) < 40
+    assert inspect(centre.archive, RuleBook(centre.archive)).findings == []
+
+
+def test_room_comes_back(centre: Any) -> None:
+    """Once what waited is forgotten, there is room for what must wait next."""
+    gateway = centre.gateway(published=False)
+    intake = bounded(centre)
+    intake.accept_many(gateway.history(40))
+    with centre.archive.transaction():
+        for table, row, _, message_hash, reason, _ in centre.archive.aside():
+            centre.archive.forget(table, row, message_hash, reason, MONDAY_S)
+    word = intake.accept(gateway.topic, gateway.seal(MONDAY_S + 900 * 41))
+    assert isinstance(word, Refused) and (word.reason, word.fate) == ("unknown_policy", "quarantined")
