@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from murmure_dashboards.server import HEADERS
+from murmure_ingest.embedded_broker import free_port
 
 pytestmark = pytest.mark.nginx
 
@@ -80,12 +81,6 @@ class Nginx:
         line.endheaders()
         answer = line.getresponse()
         return answer, answer.read()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def started(folder: Path, text: str, site: Path) -> Iterator[Nginx]:
