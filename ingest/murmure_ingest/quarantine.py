@@ -35,15 +35,37 @@ _OVERHEAD_BYTES = 256  # what a row costs beside its bytes, so that empty messag
 _TOPIC_CHARACTERS = 256
 _BUSY_TIMEOUT_S = 2.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS refused (
+_REFUSED = """CREATE TABLE IF NOT EXISTS refused (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   reason TEXT NOT NULL, gateway TEXT NOT NULL, topic TEXT,
   hash BLOB NOT NULL, length INTEGER NOT NULL, bytes BLOB NOT NULL,
   first_s INTEGER NOT NULL, last_s INTEGER NOT NULL, times INTEGER NOT NULL, size INTEGER NOT NULL,
   UNIQUE (reason, gateway, hash)
-) STRICT;
-"""
+) STRICT"""
+# How much there is of each ring, and of all, stands beside the rows, whatever changes them: a batch costs as little in
+# a full quarantine as in an empty one.
+_SUMS = (
+    "CREATE INDEX refused_by_age ON refused (reason, gateway, last_s, id)",
+    """CREATE TABLE rings (
+  reason TEXT NOT NULL, gateway TEXT NOT NULL, messages INTEGER NOT NULL, size INTEGER NOT NULL,
+  PRIMARY KEY (reason, gateway)
+) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX rings_by_size ON rings (size)",
+    "CREATE TABLE whole (size INTEGER NOT NULL) STRICT",
+    "INSERT INTO rings SELECT reason, gateway, count(*), sum(size) FROM refused GROUP BY reason, gateway",
+    "INSERT INTO whole SELECT coalesce(sum(size), 0) FROM refused",
+    """CREATE TRIGGER refused_more AFTER INSERT ON refused BEGIN
+  INSERT INTO rings VALUES (NEW.reason, NEW.gateway, 1, NEW.size) ON CONFLICT DO UPDATE SET
+    messages = messages + 1, size = size + excluded.size;
+  UPDATE whole SET size = size + NEW.size;
+END""",
+    """CREATE TRIGGER refused_less AFTER DELETE ON refused BEGIN
+  UPDATE rings SET messages = messages - 1, size = size - OLD.size WHERE (reason, gateway) = (OLD.reason, OLD.gateway);
+  DELETE FROM rings WHERE (reason, gateway) = (OLD.reason, OLD.gateway) AND messages = 0;
+  UPDATE whole SET size = size - OLD.size;
+END""",
+    "PRAGMA user_version = 1",
+)
 _COLUMNS = "id, reason, gateway, topic, hash, length, bytes, first_s, last_s, times FROM refused"
 
 
@@ -108,14 +130,15 @@ class Quarantine:
             self._db = _connect(self.path)
         db, now_s = self._db, int(self._now().timestamp())
         db.execute("BEGIN IMMEDIATE")
-        rings = dict.fromkeys((one.reason, one.gateway or "") for one in kept)
-        for reason, gateway in rings:
-            mine = [one for one in kept if (one.reason, one.gateway or "") == (reason, gateway)]
+        rings: dict[tuple[str, str], list[Kept]] = {}
+        for one in kept:
+            rings.setdefault((one.reason, one.gateway or ""), []).append(one)
+        for ring, mine in rings.items():
             # A flood fills one batch with what the ring could not hold: only its end is written at all.
             for one in mine[-RING_MESSAGES:]:
-                _put(db, one, gateway, now_s)
-            _trim(db, reason, gateway)
-        while db.execute("SELECT sum(size) FROM refused").fetchone()[0] > TOTAL_BYTES:
+                _put(db, one, ring[1], now_s)
+            _trim(db, *ring)
+        while db.execute("SELECT size FROM whole").fetchone()[0] > TOTAL_BYTES:
             _halve_the_largest(db)
         db.execute("COMMIT")
 
@@ -135,20 +158,24 @@ def _put(db: sqlite3.Connection, one: Kept, gateway: str, now_s: int) -> None:
 
 
 def _trim(db: sqlite3.Connection, reason: str, gateway: str) -> None:
-    db.execute(
-        "DELETE FROM refused WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS place, "
-        "sum(size) OVER newest AS bytes FROM refused WHERE reason = ? AND gateway = ? "
-        "WINDOW newest AS (ORDER BY last_s DESC, id DESC)) WHERE place > ? OR bytes > ?)",
-        (reason, gateway, RING_MESSAGES, RING_BYTES),
-    )
+    held = "SELECT messages, size FROM rings WHERE (reason, gateway) = (?, ?)"
+    while True:
+        messages, size = db.execute(held, (reason, gateway)).fetchone()
+        if messages <= RING_MESSAGES and size <= RING_BYTES:
+            return
+        _drop_oldest(db, reason, gateway, max(1, messages - RING_MESSAGES))
 
 
 def _halve_the_largest(db: sqlite3.Connection) -> None:
-    largest = "SELECT reason, gateway, (count(*) + 1) / 2 FROM refused GROUP BY 1, 2 ORDER BY sum(size) DESC LIMIT 1"
+    largest = "SELECT reason, gateway, (messages + 1) / 2 FROM rings ORDER BY size DESC LIMIT 1"
+    _drop_oldest(db, *db.execute(largest).fetchone())
+
+
+def _drop_oldest(db: sqlite3.Connection, reason: str, gateway: str, count: int) -> None:
     db.execute(
         "DELETE FROM refused WHERE id IN "
         "(SELECT id FROM refused WHERE reason = ? AND gateway = ? ORDER BY last_s, id LIMIT ?)",
-        db.execute(largest).fetchone(),
+        (reason, gateway, count),
     )
 
 
@@ -158,7 +185,12 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA auto_vacuum = FULL")  # before the first table: what is deleted gives its room back
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_SCHEMA)
+        db.execute("BEGIN IMMEDIATE")  # of two processes the second finds what the first has made
+        db.execute(_REFUSED)
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            for statement in _SUMS:
+                db.execute(statement)
+        db.execute("COMMIT")
         path.chmod(0o600)
     except BaseException:
         db.close()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,82 @@ def test_a_ring_holds_so_many_bytes(path: Path, keep: Quarantine) -> None:
     assert kept[-1].hash == wire.digest(rubbish(49, length=1 << 20).sealed)
 
 
+def work_of(path: Path, batch: list[Kept]) -> int:
+    """Returns how many steps of SQLite a batch takes; no clock is asked."""
+    keep = Quarantine(path, lambda: datetime.fromtimestamp(FIRST_S, UTC), print)
+    keep([rubbish(0, "bad_topic")])  # so that the file is open
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    assert keep._db is not None
+    keep._db.set_progress_handler(step, 10)
+    keep(batch)
+    keep.close()
+    return steps
+
+
+def fill(path: Path) -> None:
+    """Fills rings of many gateways."""
+    keep = Quarantine(path, lambda: datetime.fromtimestamp(FIRST_S, UTC), print)
+    for gateway in range(60):
+        keep([rubbish(number, gateway=f"gw-{gateway}") for number in range(RING_MESSAGES)])
+    keep.close()
+    assert sum(1 for _ in items(path)) == 60 * RING_MESSAGES
+
+
+def full_as_empty(tmp_path: Path) -> None:
+    empty, full = tmp_path / "empty.db", tmp_path / "full.db"
+    fill(full)
+    batch = [rubbish(number, "wrong_site", gateway=f"gw-{number}") for number in range(20)]
+    assert work_of(full, batch) <= 3 * work_of(empty, batch)
+
+
+def test_a_batch_costs_as_little_in_a_full_quarantine(tmp_path: Path) -> None:
+    """Nothing is counted again: a flood of rubbish does not slow down the intake of the rest."""
+    full_as_empty(tmp_path)
+
+
+def test_counting_again_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin adds everything up at each batch."""
+    monkeypatch.setattr(quarantine, "_trim", lambda db, *_: db.execute("SELECT sum(size) FROM refused").fetchone())
+    with pytest.raises(AssertionError):
+        full_as_empty(tmp_path)
+
+
+def test_the_sums_are_those_of_the_rows(path: Path, keep: Quarantine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes, comes again, is driven out or is forgotten by another program; and in a file from before them."""
+    monkeypatch.setattr(quarantine, "TOTAL_BYTES", SMALL)
+    draw = random.Random(1)
+    for _ in range(60):
+        keep([rubbish(draw.randrange(400), draw.choice("ab"), draw.choice(["x", "y", None])) for _ in range(20)])
+        with closing(sqlite3.connect(path)) as db:
+            sums = db.execute("SELECT * FROM rings ORDER BY 1, 2").fetchall()
+            rows = "SELECT reason, gateway, count(*), sum(size) FROM refused GROUP BY 1, 2 ORDER BY 1, 2"
+            assert sums == db.execute(rows).fetchall()
+            assert db.execute("SELECT * FROM whole").fetchall() == [(sum(row[3] for row in sums),)]
+            assert sum(row[3] for row in sums) <= SMALL
+            db.execute("DELETE FROM refused WHERE id % 7 = 0")
+            db.commit()
+    keep.close()
+    with closing(sqlite3.connect(path)) as db:
+        for name in (
+            "TRIGGER refused_more",
+            "TRIGGER refused_less",
+            "INDEX refused_by_age",
+            "TABLE rings",
+            "TABLE whole",
+        ):
+            db.execute(f"DROP {name}")
+        db.execute("PRAGMA user_version = 0")
+        before = db.execute("SELECT count(*) FROM refused").fetchone()[0]
+    keep([rubbish(1000)])
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT sum(messages) FROM rings").fetchone() == (before + 1,)
+
+
 def test_the_same_again_is_counted_and_takes_no_place(path: Path, keep: Quarantine) -> None:
     """A replay drives nothing out."""
     keep([rubbish(0)])
@@ -160,7 +238,7 @@ def test_intake_goes_on_without_it(centre: Any, path: Path, damage: str, monkeyp
     elif damage == "rubbish in its place":
         path.write_bytes(os.urandom(8192))
     else:
-        monkeypatch.setattr(quarantine, "_SCHEMA", "PRAGMA max_page_count = 1;" + quarantine._SCHEMA)
+        monkeypatch.setattr(quarantine, "_SUMS", ("PRAGMA max_page_count = 1", *quarantine._SUMS))
     for _ in range(3):
         words = intake.accept_many([(gateway.topic, b"rubbish"), (gateway.topic, gateway.seal(FIRST_S))])
         assert isinstance(words[0], Refused)
