@@ -56,7 +56,7 @@ def packed(outcome: Outcome) -> bytes | None:
     if not isinstance(outcome, Release):
         return None
     integers = [integer for one in outcome.noised for integer in one.integers]
-    bits = max([integer.bit_length() if integer >= 0 else (~integer).bit_length() for integer in integers])
+    bits = max(max(integers), ~min(integers)).bit_length()
     size = 1 if bits < 8 else 2 if bits < 16 else 4 if bits < 32 else 8
     return _struct(len(integers), size).pack(*integers)
 

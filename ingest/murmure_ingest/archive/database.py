@@ -7,7 +7,7 @@ writes beside it: every check that a writer relies on is made inside its own BEG
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +45,10 @@ class Pending:
 
     messages: list[tuple[Any, ...]] = field(default_factory=list)
     nodes: dict[tuple[str, str, int], tuple[Any, ...]] = field(default_factory=dict)  # by key
-    totals: list[tuple[str, int, int]] = field(default_factory=list)
+    totals: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # by gateway: what is added to its charge
     uses: dict[tuple[str, Key], tuple[Any, ...]] = field(default_factory=dict)  # by gateway and key
+    new_totals: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # of which the tables have no row
+    new_uses: dict[tuple[str, Key], tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,12 +118,23 @@ class Database:
         # In the order of the tree: neighbours of a stream are on one page.
         rows = [pending.nodes[key] for key in sorted(pending.nodes)]
         insert("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        insert(
-            "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET "
-            "settled_seq = excluded.settled_seq, charged_rho_micro = charged_rho_micro + excluded.charged_rho_micro",
-            pending.totals,
+        insert("INSERT INTO totals VALUES (?, ?, ?)", pending.new_totals.values())
+        insert("INSERT INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pending.new_uses.values())
+        # A row that is known to be there is changed in its place: an upsert would have it judged, and found, twice.
+        self._change(
+            "UPDATE totals SET settled_seq = ?2, charged_rho_micro = charged_rho_micro + ?3 WHERE gateway = ?1",
+            pending.totals.values(),
         )
-        insert("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pending.uses.values())
+        self._change(
+            "UPDATE uses SET since_s = ?4, first_seq = ?5, shown_s = ?6, until_s = ?7, last_seq = ?8 "
+            "WHERE gateway = ?1 AND stream = ?2 AND policy = ?3",
+            pending.uses.values(),
+        )
+
+    def _change(self, statement: str, rows: Collection[tuple[Any, ...]]) -> None:
+        """Changes one row for each of `rows`. Raises ArchiveDamaged if one is not there."""
+        if rows and self._connection.executemany(statement, rows).rowcount != len(rows):
+            raise ArchiveDamaged(damage_text(self.path, "a row that was there is missing"))
 
     def _later(self) -> Pending:
         """Returns where rows wait; only within `transaction`, whose commit takes them along."""

@@ -129,8 +129,11 @@ class Filing(Database):
 
     def put_use(self, gateway: str, use: Use) -> None:
         """Keeps the use of a policy for a stream (within a transaction) in place of what was known of it."""
-        self._standing(gateway).uses[use.key] = use
-        self._later().uses[gateway, use.key] = (
+        uses, later, key = self._standing(gateway).uses, self._later(), (use.stream, use.policy)
+        place = (gateway, key)
+        rows = later.uses if key in uses and place not in later.new_uses else later.new_uses
+        uses[key] = use
+        rows[place] = (
             *(gateway, use.stream, use.policy, use.since_s),
             *(use.first_seq, use.shown_s, use.until_s, use.last_seq),
         )
@@ -168,9 +171,15 @@ class Filing(Database):
             unfiled[gateway] = Unfiled(messages + 1, aside_bytes + len(kept or b""))
         if disposition == "filed" and seq == standing.settled_seq + 1 == last_seq + 1:
             standing.settled_seq, standing.last = seq, stored
-            self._later().totals.append((gateway, seq, charged))
+            self._add(gateway, seq, charged, new=last_seq == 0)
         else:
             self._settle(gateway, charged)
+
+    def _add(self, gateway: str, seq: int, charged: int, *, new: bool) -> None:
+        """Settles the next number of a gateway; `new`: its first."""
+        later = self._later()
+        rows = later.new_totals if new or gateway in later.new_totals else later.totals
+        rows[gateway] = gateway, seq, charged + (rows[gateway][2] if gateway in rows else 0)
 
     def unfiled(self, gateway: str) -> Unfiled:
         """Returns what is settled of a gateway and not filed."""
