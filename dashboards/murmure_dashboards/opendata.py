@@ -24,10 +24,17 @@ HEADER = (
     *("sigma", "mechanism", "rho_micro", "epsilon", "delta", "protects", "policy", "status", "reason"),
 )
 
+ANNOTATIONS = "donnees/annotations.csv"
+
 ANNOTATIONS_HEADER = (
     *("site", "number", "issued_utc", "in_force", "stream", "start_utc", "end_utc", "cause"),
     *("withdraws", "sentence_fr", "sentence_en", "cose_base64"),
 )
+
+
+def quartier_file(slug: str, week: bool) -> str:
+    """Returns the file with all values of a neighbourhood's page of the day, or of the week."""
+    return f"donnees/{slug}-{'semaine' if week else 'jour'}.csv"
 
 
 def rows(view: StreamView, rules: Rules) -> Iterator[tuple[str, ...]]:

@@ -23,12 +23,18 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
-from murmure_dashboards import opendata, pages
+from murmure_dashboards import maker_home, maker_quartier, opendata, pages
 from murmure_dashboards.config import City
-from murmure_dashboards.views import ArchiveReader, StreamView, view
-from murmure_dashboards.wording import LANGUAGES, language
+from murmure_dashboards.maker import Build, Maker
+from murmure_dashboards.views import ArchiveReader, StreamView
 
 WEEK_DAYS = 7
+# Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
+# before its turn, open data first.
+MAKERS: tuple[Maker, ...] = (
+    maker_home.MAKER,
+    maker_quartier.MAKER,
+)
 
 
 class SiteError(MurmureError):
@@ -127,62 +133,52 @@ def render(
     """Yields every file of the site as (path below its root, content). `kept`: months already written for good."""
     calendar = Calendar(city.timezone)
     today = calendar.day(now_s - 1)
-    week = week_to(calendar, today)
-    rules = Rules(archive)
     listed = [site.id for site in city.site]
     notes = [one for one in archive.annotations() if one.note.site in listed and one.note.issued_s <= now_s]
     marks = in_force([one.note for one in notes], now_s)
-    streams = sorted(archive.streams(), key=lambda info: (info.site, _order(info.quantity), info.stream))
+    months = [(window, f"donnees/releases-{month}.csv") for month, window in _months(calendar, today)]
+    octets: dict[str, int] = {}
+    ctx = Build(
+        archive=archive,
+        city=city,
+        rules=Rules(archive),
+        calendar=calendar,
+        now_s=now_s,
+        today=today,
+        week=week_to(calendar, today),
+        streams=sorted(archive.streams(), key=lambda info: (info.site, _order(info.quantity), info.stream)),
+        marks=marks,
+        months=[(window.start_s, path) for window, path in months],
+        octets=octets,
+        links=[link for maker in MAKERS for link in maker.links],
+    )
 
-    def views(window: Window) -> dict[str, list[StreamView]]:
-        found: dict[str, list[StreamView]] = {}
-        for info in streams:
-            found.setdefault(info.site, []).append(view(archive, rules, marks, info, window, calendar, now_s))
-        return found
-
-    of_day, of_week = views(today), views(week)
-    for name in pages.STATIC:
-        yield f"static/{name}", pages.static(name)
-    data: dict[str, bytes] = {}
-    for quartier in city.quartier:
-        sites = [site.id for site in city.sites_of(quartier.slug)]
-        for period, of in (("jour", of_day), ("semaine", of_week)):
-            data[f"donnees/{quartier.slug}-{period}.csv"] = _csv(of, sites, rules)
-    faults = opendata.faults(notes, marks)
-    data[pages.ANNOTATIONS] = faults
-    yield from data.items()
-    months: list[tuple[int, str, int]] = []
-    for month, window in _months(calendar, today):
-        path, content = f"donnees/releases-{month}.csv", _csv(views(window), listed, rules)
-        months.append((window.start_s, path, len(content)))
-        yield path, content
-    for month, window in _older_months(calendar, today):
-        if month in kept:
-            continue
-        of_month = views(window)
-        if not any(one.outcomes for found in of_month.values() for one in found):
-            break  # the archive begins later
-        yield f"donnees/releases-{month}.csv", _csv(of_month, listed, rules)
-    for code in LANGUAGES:
-        say = language(code)
-        yield f"{pages.address(code, '')}index.html", pages.home(say, city, of_day, today, now_s, months, len(faults))
+    def data() -> Iterator[tuple[str, bytes]]:
+        for name in pages.STATIC:
+            yield f"static/{name}", pages.static(name)
         for quartier in city.quartier:
-            folder = pages.address(code, f"quartiers/{quartier.slug}/")
-            for period, of, window in (("jour", of_day, today), ("semaine", of_week, week)):
-                csv = f"donnees/{quartier.slug}-{period}.csv"
-                page = pages.neighbourhood(
-                    say,
-                    city,
-                    quartier,
-                    of,
-                    window,
-                    now_s,
-                    week=period == "semaine",
-                    csv=csv,
-                    csv_octets=len(data[csv]),
-                    faults_octets=len(faults),
-                )
-                yield f"{folder}{'semaine/' if period == 'semaine' else ''}index.html", page
+            sites = [site.id for site in city.sites_of(quartier.slug)]
+            for week, of in ((False, ctx.of_today), (True, ctx.of_week)):
+                yield opendata.quartier_file(quartier.slug, week), _csv(of, sites, ctx.rules)
+        yield opendata.ANNOTATIONS, opendata.faults(notes, marks)
+        for window, path in months:
+            yield path, _csv(ctx.views(window), listed, ctx.rules)
+        for month, window in _older_months(calendar, today):
+            if month in kept:
+                continue
+            of_month = ctx.views(window)
+            if not any(one.outcomes for found in of_month.values() for one in found):
+                break  # the archive begins later
+            yield f"donnees/releases-{month}.csv", _csv(of_month, listed, ctx.rules)
+
+    def made() -> Iterator[tuple[str, bytes]]:
+        yield from data()
+        for maker in MAKERS:
+            yield from maker.files(ctx)
+
+    for path, content in made():
+        octets[path] = len(content)
+        yield path, content
 
 
 def _csv(of: Mapping[str, Sequence[StreamView]], sites: Sequence[str], rules: Rules) -> bytes:

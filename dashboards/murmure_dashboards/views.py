@@ -40,6 +40,21 @@ class SignedNote(Protocol):
     def sealed(self) -> bytes: ...
 
 
+class SignedPolicy(Protocol):
+    """A policy of a site: `toml` is what was signed, `hash` the SHA-256 of it, `sealed` carries the signatures."""
+
+    @property
+    def hash(self) -> bytes: ...
+    @property
+    def site(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def toml(self) -> bytes: ...
+    @property
+    def sealed(self) -> bytes: ...
+
+
 class ArchiveReader(Protocol):
     """What the pages need of `murmure_ingest.archive.Archive`."""
 
@@ -53,6 +68,18 @@ class ArchiveReader(Protocol):
 
     def policy(self, policy_hash: bytes) -> bytes | None:
         """Returns the bytes of a signed policy, or None where the archive has none with this hash."""
+        ...
+
+    def policies(self, site: str | None = None) -> Sequence[SignedPolicy]:
+        """Returns all policies (of a site), oldest version first."""
+        ...
+
+    def charges(self, site: str, from_s: int) -> Sequence[tuple[str, int, int, int]]:
+        """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant."""
+        ...
+
+    def complete_until(self, stream: str, at_s: int) -> bool:
+        """Returns whether nothing of a stream that ends by an instant can come any more."""
         ...
 
     def annotations(self) -> Sequence[SignedNote]:

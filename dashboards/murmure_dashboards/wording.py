@@ -9,8 +9,11 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from murmure_privacy.errors import ConfigError
 
 NARROW, FIXED, MINUS = "\u202f", "\u00a0", "\u2212"
 LANGUAGES = ("fr", "en")
@@ -185,8 +188,34 @@ def _flat(texts: Mapping[str, Any], head: str = "") -> list[tuple[str, str]]:
     return found
 
 
+def capital(text: str) -> str:
+    """Returns a text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def catalogue(folder: Traversable) -> dict[str, Any]:
+    """Returns what all `*.toml` of a folder say, as one: a table may be spread over files. Raises ConfigError where a
+    key stands in two of them."""
+    texts: dict[str, Any] = {}
+    homes: dict[str, str] = {}
+    for file in sorted(folder.iterdir(), key=lambda one: one.name):
+        if file.name.endswith(".toml"):
+            _merge(texts, tomllib.loads(file.read_text(encoding="utf-8")), f"{folder.name}/{file.name}", "", homes)
+    return texts
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any], file: str, head: str, homes: dict[str, str]) -> None:
+    for key, value in more.items():
+        known = homes.setdefault(f"{head}{key}", file)
+        if isinstance(value, Mapping) and isinstance(into.setdefault(key, {}), Mapping):
+            _merge(into[key], value, file, f"{head}{key}.", homes)
+        elif key in into:
+            raise ConfigError(file, f"{head}{key}", f"stands in {known} too", "keep one of the two")
+        else:
+            into[key] = value
+
+
 @cache
 def language(code: str) -> Language:
-    """Returns French (`fr`) or English (`en`), read from `locale/`."""
-    text = resources.files("murmure_dashboards").joinpath("locale", f"{code}.toml").read_text(encoding="utf-8")
-    return Language(code, tomllib.loads(text))
+    """Returns French (`fr`) or English (`en`), read from `locale/CODE/`."""
+    return Language(code, catalogue(resources.files("murmure_dashboards").joinpath("locale", code)))

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -44,6 +44,8 @@ from murmure.progress import Reporter
 
 TIMEZONE = "Europe/Paris"
 MARKER = ".murmure-demo"
+BORDERS = "quartiers.geojson"
+VALID_DAYS = 366  # of the policies
 LEAD_S = 60  # sensors run a minute before the first midnight, so that the first node is whole
 GRACE_S = 60  # and a minute after the last one, so that every port has passed it
 DEFAULT_SPEED = 60.0
@@ -72,13 +74,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class DemoSite:
-    """One site of the demo: its gateway stands there, `profile` is its simulated street."""
+    """One site of the demo: its gateway stands there, `profile` is its simulated street, `code` is on its pole. `lat`
+    and `lon` in thousandths of a degree: the south-west corner of its quartier, a square."""
 
     id: str
     name: str
     quartier: str
     quartier_name: str
     profile: str
+    code: str
+    lat: int
+    lon: int
 
     @property
     def gateway(self) -> str:
@@ -87,9 +93,9 @@ class DemoSite:
 
 
 SITES = (
-    DemoSite("place-du-marche", "Place du Marché", "centre", "Centre", "plaza"),
-    DemoSite("rue-des-tanneurs", "Rue des Tanneurs", "tanneries", "Les Tanneries", "street"),
-    DemoSite("allee-des-tilleuls", "Allée des Tilleuls", "tilleuls", "Les Tilleuls", "residential"),
+    DemoSite("place-du-marche", "Place du Marché", "centre", "Centre", "plaza", "A1", 47380, 690),
+    DemoSite("rue-des-tanneurs", "Rue des Tanneurs", "tanneries", "Les Tanneries", "street", "B1", 47380, 700),
+    DemoSite("allee-des-tilleuls", "Allée des Tilleuls", "tilleuls", "Les Tilleuls", "residential", "C1", 47390, 690),
 )
 
 _POLICY = """\
@@ -136,24 +142,50 @@ bounds = [0, 200]
 
 def policy_toml(site_id: str, first: date, quantities: Iterable[str] = tuple(_STREAMS)) -> bytes:
     """Returns the demo's policy for one site and what is measured there, in force from `first` for a year."""
-    last = first + timedelta(days=366)
+    last = first + timedelta(days=VALID_DAYS)
     text = _POLICY.format(site=site_id, timezone=TIMEZONE, first=first, last=last)
     for quantity in quantities:
         text += f'\n[[stream]]\nid = "{site_id}/{quantity}"\nquantity = "{quantity}"\n{_STREAMS[quantity]}'
     return text.encode()
 
 
-def _city_toml(places: Iterable[DemoSite]) -> str:
+_QUARTIER_SIDE = 10  # thousandths of a degree
+
+# Of each device: what people can look up, what the box makes of what it sees, what leaves it.
+_REGISTERED = {
+    "tfluna": ("TF-Luna", "Des distances, puis des passages.", "Des nombres de passages, brouillés."),
+    "modbus_noise": (
+        "Sonomètre Modbus",
+        "Un niveau sonore chaque seconde.",
+        "Des niveaux par heure, brouillés.",
+    ),
+    "sds011": (
+        "SDS011",
+        "Une quantité de particules chaque seconde.",
+        "Des moyennes par heure, brouillées.",
+    ),
+}
+
+
+def _city_toml(plugged: Mapping[DemoSite, Sequence[Plugged]], span: Span) -> str:
+    calendar = Calendar(TIMEZONE)
+    first, last = calendar.civil_day(span.first_s), calendar.civil_day(span.last_s - 1)
     lines = [
         'city = "Murmure-sur-Loire"',
         f'timezone = "{TIMEZONE}"',
         'help = "Mairie, 1 place de la République, 02 00 00 00 00"',
         "simulated = true",  # recordings are of other towns: no page may pass for a real one
+        'address = "https://murmure.example/"',
+        'publisher = "Ville de Murmure-sur-Loire"',
+        "answer_days = 30",
+        'postal = "Mairie, 1 place de la République, 00000 Murmure-sur-Loire"',
+        'phone = "02 00 00 00 00"',
+        'aasqa = "Atmo Murmure"',
+        f'geojson = "{BORDERS}"',
     ]
-    places = list(places)
-    for place in places:
+    for place in plugged:
         lines += ["", "[[quartier]]", f'slug = "{place.quartier}"', f'name = "{place.quartier_name}"']
-    for place in places:
+    for place, sensors in plugged.items():
         lines += [
             "",
             "[[site]]",
@@ -164,8 +196,56 @@ def _city_toml(places: Iterable[DemoSite]) -> str:
             'purpose_en = "To show how Murmure works"',
             'owner = "Ville de Murmure-sur-Loire"',
             'contact = "donnees@murmure.example"',
+            f"until = {first + timedelta(days=VALID_DAYS)}",
+            f"lat = {(place.lat + _QUARTIER_SIDE // 2) / 1000}",
+            f"lon = {(place.lon + _QUARTIER_SIDE // 2) / 1000}",
+            f'street = "{place.name}"',
+            'legal_basis = "Aucune : démonstration, personne n\'est mesuré"',
+            f"installed = {first}",
+            f'code = "{place.code}"',
+            'dominant = "road"',
         ]
+        for sensor in sensors:
+            device, computes, leaves = _REGISTERED[sensor.device]
+            lines += [
+                "",
+                "[[site.sensor]]",
+                f'stream = "{place.id}/{sensor.quantities[0]}"',
+                f'device = "{device}"',
+                f'computes = "{computes}"',
+                f'leaves = "{leaves}"',
+                f"checked = {first}",
+            ]
+    lines += [
+        "",
+        "[[request]]",
+        f'number = "{last.year}-001"',
+        f"received = {last}",
+        f'site = "{next(iter(plugged)).id}"',
+        'kind = "question"',
+        'state = "open"',
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _borders(places: Iterable[DemoSite]) -> dict[str, Any]:
+    """Returns the quartiers as GeoJSON: a square each."""
+
+    def corner(place: DemoSite, east: int, north: int) -> list[float]:
+        return [(place.lon + east * _QUARTIER_SIDE) / 1000, (place.lat + north * _QUARTIER_SIDE) / 1000]
+
+    around = ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))
+    return {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "type": "Feature",
+                "properties": {"slug": place.quartier},
+                "geometry": {"type": "Polygon", "coordinates": [[corner(place, *at) for at in around]]},
+            }
+            for place in places
+        ],
+    }
 
 
 @dataclass(slots=True)
@@ -368,7 +448,8 @@ def lay_out(settings: Settings, span: Span, fast_until_s: int | None = None) -> 
         "gateways": scenario_gateways,
     }
     (root / "scenario.json").write_text(json.dumps(scenario, indent=1), "utf-8")
-    (root / "city.toml").write_text(_city_toml(plugged), "utf-8")
+    (root / BORDERS).write_text(json.dumps(_borders(plugged)), "utf-8")
+    (root / "city.toml").write_text(_city_toml(plugged, span), "utf-8")
     return City(
         root=root,
         span=span,

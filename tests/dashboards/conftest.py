@@ -33,7 +33,7 @@ from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.stream import histogram_edges_tenths
 from murmure_privacy.window import QUARTER_S, Calendar, Window
-from murmure_privacy.wire import seal_annotation
+from murmure_privacy.wire import seal_annotation, seal_policy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -91,6 +91,17 @@ class Info:
 
 
 @dataclass(frozen=True)
+class Signed:
+    """A policy as stewards signed it."""
+
+    hash: bytes
+    site: str
+    version: int
+    toml: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True)
 class Noted:
     """A note of stewards as it was signed."""
 
@@ -104,7 +115,7 @@ class Street:
     def __init__(self) -> None:
         self.infos: list[Info] = []
         self.nodes: dict[str, list[Outcome]] = {}
-        self.policies: dict[bytes, bytes] = {}
+        self.signed: dict[bytes, bytes] = {}
         self.exact: dict[tuple[str, str, int], float] = {}
         self.notes: list[Noted] = []
 
@@ -118,7 +129,31 @@ class Street:
 
     def policy(self, policy_hash: bytes) -> bytes | None:
         """Returns a policy's bytes."""
-        return self.policies.get(policy_hash)
+        return self.signed.get(policy_hash)
+
+    def policies(self, site: str | None = None) -> list[Signed]:
+        """Returns the policies (of a site), oldest version first, signed by one steward."""
+        found = []
+        for policy_hash, text in self.signed.items():
+            policy = policies.parse(text, "test")
+            if site in (policy.site, None):
+                sealed = seal_policy(text, [("steward", STEWARD)])
+                found.append(Signed(policy_hash, policy.site, policy.version, text, sealed))
+        return sorted(found, key=lambda one: (one.site, one.version))
+
+    def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
+        """Returns stream, begin, end and micro-rho of what was released at a site and ends after an instant."""
+        return sorted(
+            (info.stream, one.node.covered_from_s, one.node.end_s, sum(part.rho_micro for part in one.noised))
+            for info in self.infos
+            if info.site == site
+            for one in self.nodes[info.stream]
+            if isinstance(one, Release) and one.node.end_s > from_s
+        )
+
+    def complete_until(self, stream: str, at_s: int) -> bool:
+        """Returns whether a node that ends then or later is there: its gateway sends in order."""
+        return any(one.node.end_s >= at_s for one in self.nodes.get(stream, []))
 
     def annotations(self) -> list[Noted]:
         """Returns what stewards annotated."""
@@ -165,7 +200,7 @@ def add(
         words = words.replace(old, new)
     text = words.encode()
     policy = policies.parse(text, "test")
-    street.policies[policy.hash] = text
+    street.signed[policy.hash] = text
     for stream_id, planned in plan(policy).streams.items():
         if stream_id.partition("/")[2] not in streams:
             continue

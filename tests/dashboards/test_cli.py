@@ -38,7 +38,7 @@ def filed(archive: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         secret, public = wire.new_key()
         with real.transaction():
             enrolment = real.enrol(Enrolment(infos[0].gateway, infos[0].quartier, site, public, (STEWARD,), 1))
-            for policy_hash, text in archive.policies.items():
+            for policy_hash, text in archive.signed.items():
                 if f'site = "{site}"'.encode() in text:
                     real.put_policy(StoredPolicy(policy_hash, site, 7, text, b"sealed"))
             closing: dict[int, list[Any]] = {}
@@ -103,11 +103,29 @@ def test_what_stewards_publish_stands_on_the_next_pages(
     assert b64encode(signed) in drawn["donnees/annotations.csv"]
 
 
+def test_the_town_in_memory_answers_as_its_archive_does(filed: Path, archive: Any) -> None:
+    """What the tests' archive says of policies, charges and completeness is what a real one says of the same nodes."""
+    real = Archive.open(filed, read_only=True)
+    try:
+        for site in dict.fromkeys(info.site for info in archive.infos):
+            held = [[(p.hash, p.site, p.version, p.toml) for p in one.policies(site)] for one in (real, archive)]
+            assert held[0] == held[1] != []
+            for from_s in (0, NOW_S - 86_400):
+                assert real.charges(site, from_s) == archive.charges(site, from_s) != []
+        for stream, nodes in archive.nodes.items():
+            last_s = max(outcome.node.end_s for outcome in nodes)
+            for at_s in (last_s - 3 * 86_400, last_s, last_s + 1):
+                assert real.complete_until(stream, at_s) == archive.complete_until(stream, at_s) == (at_s <= last_s)
+    finally:
+        real.close()
+
+
 def test_without_json_a_person_reads_one_line(filed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where, how many pages, how much; a site without an entry is named on stderr."""
     (tmp_path / "city.toml").write_text(
         CITY.read_text(encoding="utf-8").replace('id = "alley"', 'id = "elsewhere"'), encoding="utf-8"
     )
+    shutil.copy(CITY.with_name("quartiers.geojson"), tmp_path)
     argv = ["--archive", str(filed), "--city", str(tmp_path / "city.toml"), "--out", str(tmp_path / "site")]
     assert main(["site", "build", *argv, "--now", NOW]) == 0
     said = capsys.readouterr()

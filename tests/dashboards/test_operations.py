@@ -82,7 +82,7 @@ def fleet(streets: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     steward, public = wire.new_key()
     intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
     town, now_s = streets.town(), streets.NOW_S
-    for text in town.policies.values():
+    for text in town.signed.values():
         site = re.search(rb'site = "(\w+)"', text)
         assert site
         name = site[1].decode()

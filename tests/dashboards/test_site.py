@@ -18,8 +18,11 @@ import pytest
 from murmure_dashboards import pages
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
+from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import HEADER
-from murmure_dashboards.site import BuildReport, SiteError, build
+from murmure_dashboards.pages import Link
+from murmure_dashboards.site import MAKERS, BuildReport, SiteError, build
+from murmure_dashboards.wording import LANGUAGES, language
 from murmure_privacy.errors import MurmureError
 from murmure_privacy.release import Release
 from murmure_privacy.window import utc
@@ -95,6 +98,32 @@ def test_no_link_is_dead(site: Path) -> None:
             if path:
                 found = root / posixpath.normpath(posixpath.join(here, path))
                 assert (found / "index.html" if path.endswith("/") else found).is_file(), (here, target)
+
+
+def test_a_page_is_linked_from_the_foot_of_all_once_somebody_makes_it(
+    archive: Any, city: City, tmp_path: Path, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A maker brings its page and the link to it, so that no foot announces what nobody makes; a page knows itself."""
+
+    def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
+        assert ctx.octets["index.html"] > 0, "what was made before has its size"
+        for code in LANGUAGES:
+            yield ctx.page("base.html", language(code), "essai/", title="")
+
+    monkeypatch.setattr(site_module, "MAKERS", (*MAKERS, Maker(files, (Link("page.home", "essai/"),))))
+    build(archive, city, tmp_path / "site", streets.NOW_S)
+    test_no_link_is_dead(tmp_path / "site")
+    test_a_page_is_light(tmp_path / "site")
+    for file in all_pages(tmp_path / "site"):
+        foot = file.read_text(encoding="utf-8").partition("<footer>")[2]
+        assert foot.count("essai/") == 1
+        assert ('essai/" aria-current="page"' in foot) == (file.parent.name == "essai")
+
+
+def test_every_file_is_made_once(archive: Any, city: City, streets: SimpleNamespace) -> None:
+    """Of two makers of one file, the second would undo the first."""
+    made = [path for path, _ in site_module.render(archive, city, streets.NOW_S)]
+    assert len(made) > 20 and sorted(set(made)) == sorted(made)
 
 
 def test_nothing_comes_from_another_host_and_nothing_runs(site: Path) -> None:

@@ -308,7 +308,7 @@ def test_bounds_that_changed_are_both_named(streets: SimpleNamespace) -> None:
     ):
         streets.add(one, "plaza", part, now_s=window.end_s, mute=mute, streams=("noise",), high_db=high_db)
     street.nodes["plaza/noise"] += other.nodes["plaza/noise"]
-    street.policies |= other.policies
+    street.signed |= other.signed
     story = FRENCH.week(seen(streets, street, "plaza/noise", window, window.end_s), "Ici", "c0")
     assert "ces moments sont comptés comme 55 dB ou 60 dB, et" in plain(story.notes[0])
 

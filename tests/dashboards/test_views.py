@@ -6,8 +6,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from murmure_dashboards import pages
+from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import City
+from murmure_dashboards.promises import promises
 from murmure_dashboards.views import StreamView, view
 from murmure_dashboards.wording import language as spoken
 from murmure_privacy.annotation import in_force
@@ -162,7 +163,7 @@ def test_a_policy_that_cannot_be_read_is_no_rule(streets: SimpleNamespace, text:
     day = streets.PARIS.day(streets.NOW_S)
     street = streets.Street()
     policy = streets.add(street, "plaza", day)
-    street.policies = {} if text is None else {policy.hash: text}
+    street.signed = {} if text is None else {policy.hash: text}
     assert seen(streets, street, "plaza/footfall", day, streets.NOW_S).rule is None
 
 
@@ -185,12 +186,12 @@ def test_a_unit_bounded_by_a_level_is_said_with_what_it_leaves_out(
     assert view.rule is not None
     bounded = replace(view, rule=(view.rule[0], replace(view.rule[1], up_to=750)))
     site = city.site[0]
-    first, *rest = (line.replace("\u00a0", " ") for line in pages.promises(say, [(site, bounded)]))
+    first, *rest = (line.replace("\u00a0", " ") for line in promises(say, [(site, bounded)]))
     assert unit in first and [line.startswith(outside) for line in rest] == [True]
-    assert len(pages.promises(say, [(site, view)])) == 1
-    said = " ".join(pages.cannot(say, [bounded])).replace("\u00a0", " ")
+    assert len(promises(say, [(site, view)])) == 1
+    said = " ".join(cannot(say, [bounded])).replace("\u00a0", " ")
     assert floor in said and "85 dB" in said
-    assert floor not in " ".join(pages.cannot(say, [view])).replace("\u00a0", " ")
+    assert floor not in " ".join(cannot(say, [view])).replace("\u00a0", " ")
 
 
 WEEKS = (('"1d" = 1 }', '"1d" = 1, "1w" = 1 }'),)
@@ -251,7 +252,7 @@ def test_parts_of_the_day_are_slots(streets: SimpleNamespace) -> None:
         (("night",), [(-2, 6), (22, 30)]),
     ):
         street.nodes["plaza/noise"] = [outcome for outcome in nodes if outcome.node.level in levels]
-        street.policies = {}
+        street.signed = {}
         slots = seen(streets, street, "plaza/noise", day, three.end_s).slots(day)
         assert [((s.start_s - day.start_s) // HOUR_S, (s.end_s - day.start_s) // HOUR_S) for s in slots] == hours
         assert {slot.state for slot in slots} == {"figure"}

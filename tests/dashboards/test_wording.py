@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import string
 from decimal import Decimal
+from importlib import resources
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from murmure_dashboards.wording import LANGUAGES, language, rounded
+from murmure_dashboards.wording import LANGUAGES, catalogue, language, rounded
+from murmure_privacy.errors import ConfigError
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar
 
@@ -114,6 +117,23 @@ def test_both_languages_have_the_same_sentences_with_the_same_places() -> None:
     assert [key for key in FRENCH.texts if places(FRENCH.texts[key]) != places(ENGLISH.texts[key])] == []
     assert len(FRENCH.months) == len(ENGLISH.months) == 12
     assert len(FRENCH.days) == len(ENGLISH.short_days) == len(FRENCH.short_days) == len(ENGLISH.days) == 7
+
+
+@pytest.mark.parametrize("second", ['[page]\nhelp = "?"', 'page = "?"', "[page.help]\nhead = 1", "[page]\nhelp = []"])
+def test_a_key_stands_in_one_file_of_a_language(tmp_path: Path, second: str) -> None:
+    """Tables are spread over files, a sentence is not: the second is refused in one line that names both files."""
+    (tmp_path / "common.toml").write_text('[page]\nhelp = "!"\n[calendar]\nmonths = ["May"]\n')
+    (tmp_path / "home.toml").write_text('[page]\nhead = "A"\n')
+    assert catalogue(tmp_path) == {"page": {"help": "!", "head": "A"}, "calendar": {"months": ["May"]}}
+    (tmp_path / "home.toml").write_text(second)
+    with pytest.raises(ConfigError, match=r"home\.toml: page(\.help)?: stands in .*/common\.toml too; keep one"):
+        catalogue(tmp_path)
+
+
+def test_both_languages_have_the_same_files() -> None:
+    """Who translates a page finds it under the same name."""
+    locale = resources.files("murmure_dashboards").joinpath("locale")
+    assert len({tuple(sorted(file.name for file in locale.joinpath(code).iterdir())) for code in LANGUAGES}) == 1
 
 
 def test_every_quantity_has_its_words() -> None:

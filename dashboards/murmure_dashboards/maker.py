@@ -1,0 +1,68 @@
+"""What every maker of files is given, and what it gives: pages, and where the foot of each page leads to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from murmure_privacy.annotation import Annotation
+from murmure_privacy.policies import Rules
+from murmure_privacy.window import Calendar, Window
+
+from murmure_dashboards.config import City
+from murmure_dashboards.pages import Link, address, filled
+from murmure_dashboards.views import ArchiveReader, StreamInfo, StreamView, view
+from murmure_dashboards.wording import Language
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build of the site, as of `now_s`. `today`: the civil day that it shows, `week`: the seven that end with it.
+    `streams`: those of the archive in the order of a page. `marks`: the annotations that hold. `months`: an instant and
+    the file of each month whose data the home page offers, newest first. `octets`: the size of every file that was
+    made before the maker's turn, by its path. `links`: where the foot of each page leads."""
+
+    archive: ArchiveReader
+    city: City
+    rules: Rules
+    calendar: Calendar
+    now_s: int
+    today: Window
+    week: Window
+    streams: Sequence[StreamInfo]
+    marks: Sequence[Annotation]
+    months: Sequence[tuple[int, str]]
+    octets: Mapping[str, int]
+    links: Sequence[Link]
+
+    def views(self, window: Window) -> Mapping[str, Sequence[StreamView]]:
+        """Returns the streams over whole days, by site id."""
+        found: dict[str, list[StreamView]] = {}
+        for info in self.streams:
+            one = view(self.archive, self.rules, self.marks, info, window, self.calendar, self.now_s)
+            found.setdefault(info.site, []).append(one)
+        return found
+
+    @cached_property
+    def of_today(self) -> Mapping[str, Sequence[StreamView]]:
+        """Returns today's streams by site id."""
+        return self.views(self.today)
+
+    @cached_property
+    def of_week(self) -> Mapping[str, Sequence[StreamView]]:
+        """Returns the week's streams by site id."""
+        return self.views(self.week)
+
+    def page(self, template: str, say: Language, path: str, **values: object) -> tuple[str, bytes]:
+        """Returns the file of the page at `path` below a language's root, and its content."""
+        page = filled(template, say, path, self.city, "", self.links, **values)
+        return f"{address(say.code, path)}index.html", page
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """`files` gives (path below the site's root, content) of everything that it makes; `links` lead to pages of it."""
+
+    files: Callable[[Build], Iterable[tuple[str, bytes]]]
+    links: tuple[Link, ...] = ()

@@ -1,0 +1,67 @@
+"""The city's page of the day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from murmure_dashboards.maker import Build, Maker
+from murmure_dashboards.opendata import ANNOTATIONS
+from murmure_dashboards.pages import link_elements
+from murmure_dashboards.story import Teller
+from murmure_dashboards.wording import LANGUAGES, Language, capital, language
+
+_HOME_ELEMENTS = 378
+
+
+def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
+    """Yields the page in each language."""
+    for code in LANGUAGES:
+        yield _home(ctx, language(code))
+
+
+MAKER = Maker(files)
+
+
+def _home(ctx: Build, say: Language) -> tuple[str, bytes]:
+    city, day, zone = ctx.city, ctx.today, ctx.calendar.zone
+    teller = Teller(say)
+    period = "day" if ctx.now_s >= day.end_s else "so_far"
+    quartiers = [
+        (
+            quartier,
+            [
+                (
+                    site.name,
+                    [
+                        (
+                            say(f"quantity.{view.quantity.name}"),
+                            *teller.key(view, day, period),
+                            teller.silence(view, day),
+                            teller.faults(view),
+                        )
+                        for view in ctx.of_today.get(site.id, ())
+                    ],
+                )
+                for site in city.sites_of(quartier.slug)
+            ],
+        )
+        for quartier in city.quartier
+    ]
+    elements = sum(
+        3 + sum(1 + sum(3 + bool(line[-1]) for line in lines) for _, lines in places) for _, places in quartiers
+    )
+    date = say.date(day.start_s, zone)
+    return ctx.page(
+        "home.html",
+        say,
+        "",
+        title=say("page.home_title", city=city.city, date=date),
+        written=capital(say("page.written", date=date, hour=say.clock(ctx.now_s, zone))),
+        quartiers=quartiers,
+        compact=elements + link_elements(ctx.links) > _HOME_ELEMENTS,
+        months=[
+            (path, say("page.month", month=say.month(at_s, zone), size=say.size(ctx.octets[path])))
+            for at_s, path in ctx.months
+        ],
+        faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS]))),
+    )
