@@ -15,6 +15,7 @@ may be updated within the same transaction.
     filing       messages in, and what each is judged by (intake)
     answers      durable up to here (receipts)
     series       messages and series out (pages, mirror, policies)
+    order        what was known when (the months of the open data)
     watching     counts (metrics, alerts, operators)
     proofs       the full check (`ingest verify`)
     forgetting   retention
@@ -30,6 +31,7 @@ from murmure_ingest.archive.copies import Copies
 from murmure_ingest.archive.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveFull, ArchiveWaits
 from murmure_ingest.archive.filing import CONFLICTS_KEPT
 from murmure_ingest.archive.forgetting import Forgetting
+from murmure_ingest.archive.order import Order
 from murmure_ingest.archive.proofs import Proofs
 from murmure_ingest.archive.rows import (
     FIRST_HEAD,
@@ -46,7 +48,6 @@ from murmure_ingest.archive.rows import (
     index_row,
     next_head,
 )
-from murmure_ingest.archive.series import Series
 from murmure_ingest.archive.stewards import Stewards
 from murmure_ingest.archive.watching import Watching
 
@@ -74,5 +75,5 @@ __all__ = [
 ]
 
 
-class Archive(Stewards, Answers, Series, Watching, Proofs, Forgetting, Copies):
+class Archive(Stewards, Answers, Order, Watching, Proofs, Forgetting, Copies):
     """The store of releases. Open with `Archive.open`; use from one thread."""

@@ -1,0 +1,94 @@
+"""What the archive knew when: it keeps no dates of filing, but everything in the order in which it came.
+
+The open data are closed by what has come, never by a clock, so that a restored archive closes them alike: a day is
+over for the archive with the first message that tells of a later instant. Nobody can tell of one that has not come
+(the intake sees to it), and what was withheld for the clock, which is closed before its end, tells of nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from murmure_privacy import wire
+from murmure_privacy.release import Outcome
+
+from murmure_ingest.archive.series import Series
+
+
+class Order(Series):
+    """What the site's months are closed by. A row is that of a message."""
+
+    def newest_row(self) -> int:
+        """Returns the row of the message that was settled last, 0 without any."""
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM messages")[0][0])
+
+    def began_s(self, stream: str) -> int | None:
+        """Returns when the first node of a stream that ends ends (seconds UTC), or None without any."""
+        found = self._rows("SELECT min(end_s) FROM nodes WHERE stream = ?", stream)[0][0]
+        return None if found is None else int(found)
+
+    def first_to_tell(self, streams: Iterable[str], at_s: int) -> int | None:
+        """Returns the row of the first filed message with a node of these streams that ends at an instant or later."""
+        query = "SELECT min(message) FROM nodes WHERE stream = ? AND end_s >= ? AND reason IS NOT 'clock'"
+        rows = [self._rows(query, stream, at_s)[0][0] for stream in streams]
+        return min((int(row) for row in rows if row is not None), default=None)
+
+    def outcomes_by(self, row: int, stream: str, from_s: int, to_s: int) -> list[Outcome]:
+        """Returns the nodes of `outcomes` that the messages up to a row brought."""
+        found = [
+            self._outcomes_of(message)[place]
+            for message, place in self._rows(
+                "SELECT message, place FROM nodes WHERE stream = ? AND end_s > ? AND start_s < ? AND message <= ?",
+                *(stream, from_s, to_s, row),
+            )
+        ]
+        return sorted(found, key=lambda o: (o.node.end_s, wire.LEVEL_CODES.index(o.node.level), o.node.start_s))
+
+    def rows_after(self, row: int, streams: Iterable[str], from_s: int, to_s: int) -> list[int]:
+        """Returns the rows beyond one whose messages brought nodes of these streams that intersect [from_s, to_s)."""
+        query = "SELECT message FROM nodes WHERE stream = ? AND end_s > ? AND start_s < ? AND message > ?"
+        return sorted({int(found) for stream in streams for (found,) in self._rows(query, stream, from_s, to_s, row)})
+
+    def told_after(self, row: int) -> Iterator[tuple[str, int, int]]:
+        """Yields stream, begin and end of every node that messages beyond a row brought."""
+        for stored in self.messages(after=row):
+            for outcome in self.opened(stored):
+                yield outcome.node.stream, outcome.node.start_s, outcome.node.end_s
+
+    def delivered(self, row: int, streams: Iterable[str], since_s: int, end_s: int) -> bool:
+        """Returns whether by a row every gateway that told of a node of these streams ending after `since_s` had sent
+        everything that ends by `end_s`: one message that tells of a later instant, and all that are numbered before."""
+        spoke: dict[str, int | None] = {}
+        for stream in streams:
+            for gateway, later_s, seq in self._rows(
+                "SELECT m.gateway, n.end_s >= ?, min(m.seq) FROM nodes n JOIN messages m ON m.id = n.message "
+                "WHERE n.stream = ? AND n.end_s > ? AND n.message <= ? AND n.reason IS NOT 'clock' "
+                "GROUP BY m.gateway, n.end_s >= ?",
+                *(end_s, stream, since_s, row, end_s),
+            ):
+                known = spoke.setdefault(str(gateway), None)
+                if later_s:
+                    spoke[str(gateway)] = int(seq) if known is None else min(known, int(seq))
+        return all(
+            seq is not None
+            and self._rows(
+                "SELECT count(*) FROM messages WHERE gateway = ? AND seq <= ? AND id <= ?", gateway, seq, row
+            )[0][0]
+            == seq
+            for gateway, seq in spoke.items()
+        )
+
+    def waits(self, row: int, streams: Iterable[str], from_s: int, to_s: int) -> bool:
+        """Returns whether a message up to a row still waits for its last word that has a node of these streams which
+        intersects [from_s, to_s)."""
+        wanted = set(streams)
+        waiting = self._rows(
+            "SELECT m.id FROM messages m LEFT JOIN amendments a ON a.message = m.id "
+            "WHERE m.disposition = 'quarantined' AND a.message IS NULL AND m.sealed <> x'' AND m.id <= ?",
+            row,
+        )
+        return any(
+            outcome.node.stream in wanted and outcome.node.end_s > from_s and outcome.node.start_s < to_s
+            for (found,) in waiting
+            for outcome in self._outcomes_of(found)
+        )
