@@ -77,6 +77,9 @@ def register(ingest: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "murmure ingest forget --config ingest.toml",
     )
     _config(forget)
+    forget.add_argument(
+        "--copies", action="store_true", help="also remove every copy of before an upgrade: there is no way back then"
+    )
     _json(forget)
 
 
@@ -220,6 +223,7 @@ def _forget(args: argparse.Namespace) -> int:
     from murmure_ingest.archive import Archive
     from murmure_ingest.config import load
     from murmure_ingest.enrolment import utc_now
+    from murmure_ingest.migrations import copies
     from murmure_ingest.retention import forget
 
     config = load(Path(args.config))
@@ -228,11 +232,15 @@ def _forget(args: argparse.Namespace) -> int:
             config.source, "retention", "there is no such table", "write [retention] and what it may keep"
         )
     archive = Archive.open(config.archive)
-    dropped = forget(archive, config, int(utc_now().timestamp()))
+    dropped = forget(archive, config, int(utc_now().timestamp()), copies=args.copies)
+    left = [copy.name for copy in copies(config.archive)]
     if args.json:
-        print(json.dumps(asdict(dropped)))
-    else:
-        print(f"dropped: {dropped.refused} refused, {dropped.health} health reports, {dropped.aside} put aside")
+        print(json.dumps(asdict(dropped) | {"copies_left": left}))
+        return 0
+    counts = f"{dropped.refused} refused, {dropped.health} health reports, {dropped.aside} put aside"
+    print(f"dropped: {counts}, {dropped.copies} copies of before an upgrade")
+    for name in left:
+        print(f"{name} still holds what was dropped since it was made; --copies removes it, and with it the way back")
     return 0
 
 

@@ -91,11 +91,13 @@ class MirrorConfig:
 class RetentionConfig:
     """After how many days `ingest forget` drops what is no release; None keeps it. `refused_days`: the bytes in
     quarantine.db. `health_days`: a gateway's last report. `aside_days`: the bytes of what its gateway signed and was
-    not filed; no less than the longest span of a cap and a week, since what it spent is counted from it."""
+    not filed; no less than the longest span of a cap and a week, since what it spent is counted from it. `copies_days`:
+    the copies of before an upgrade, which still hold all of that."""
 
     refused_days: int | None = None
     health_days: int | None = None
     aside_days: int | None = None
+    copies_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ _RETENTION: dict[str, tuple[type, int, int]] = {
     "refused_days": (int, 1, 36_500),
     "health_days": (int, 1, 36_500),
     "aside_days": (int, 373, 36_500),
+    "copies_days": (int, 1, 36_500),
 }
 _MIRROR: dict[str, tuple[type, int, int]] = {
     "url": (str, 1, 1000),

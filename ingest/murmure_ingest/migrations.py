@@ -362,6 +362,11 @@ def prepare(db: sqlite3.Connection, path: Path, transaction: Callable[[], Abstra
         version = _pragma(db, "user_version")
 
 
+def copies(path: Path) -> list[Path]:
+    """Returns what upgrades have left of earlier versions beside an archive, finished or not."""
+    return sorted(path.parent.glob(f"{path.name}.before-v*")) + sorted(path.parent.glob(f".{path.name}.before-v*"))
+
+
 def require_present(db: sqlite3.Connection, path: Path) -> None:
     """Raises ConfigError unless the file is an archive of the present version."""
     if _require_archive(db, path) < len(STEPS):

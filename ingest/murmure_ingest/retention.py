@@ -10,16 +10,21 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 
 from murmure_privacy import wire
 from murmure_privacy.errors import MurmureError, WireError
 
+from murmure_ingest import migrations
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import IngestConfig, RetentionConfig
 from murmure_ingest.enrolment import Claims
+from murmure_ingest.snapshot import sync
 
 _DAY_S = 86_400
 _PATIENCE_S = 10.0
+_ZEROS = bytes(1 << 20)
 
 
 class RetentionError(MurmureError):
@@ -33,12 +38,15 @@ class Forgotten:
     refused: int = 0
     health: int = 0
     aside: int = 0
+    copies: int = 0
 
 
-def forget(archive: Archive, config: IngestConfig, now_s: int) -> Forgotten:
-    """Drops what is older than `[retention]` says, and the claims that ended. The centre may run.
+def forget(archive: Archive, config: IngestConfig, now_s: int, *, copies: bool = False) -> Forgotten:
+    """Drops what is older than `[retention]` says, and the claims that ended; with `copies` all copies of before an
+    upgrade, however young. The centre may run.
 
-    What was put aside is as old as the last instant that it speaks of. Raises RetentionError, ArchiveError.
+    What was put aside is as old as the last instant that it speaks of, a copy as old as its file. Raises
+    RetentionError, ArchiveError.
     """
     days = config.retention or RetentionConfig()
     claims = Claims(config.data_dir)
@@ -51,7 +59,10 @@ def forget(archive: Archive, config: IngestConfig, now_s: int) -> Forgotten:
         if days.aside_days is not None:
             aside = _forget_aside(archive, now_s - days.aside_days * _DAY_S, now_s)
     refused = 0 if days.refused_days is None else _forget_refused(config, now_s - days.refused_days * _DAY_S)
-    return Forgotten(refused, health, aside)
+    removed = 0
+    if copies or days.copies_days is not None:
+        removed = _forget_copies(config.archive, inf if copies else now_s - (days.copies_days or 0) * _DAY_S)
+    return Forgotten(refused, health, aside, removed)
 
 
 def _forget_aside(archive: Archive, before_s: int, now_s: int) -> int:
@@ -75,6 +86,24 @@ def _last_s(sealed: bytes, keys: list[bytes]) -> int:
             continue
         return max(message.closing_s, *(outcome.node.end_s for outcome in message.outcomes))
     return 1 << 62
+
+
+def _forget_copies(archive: Path, before_s: float) -> int:
+    """Overwrites the copies that were made by an instant, and removes them."""
+    old = [copy for copy in migrations.copies(archive) if copy.stat().st_mtime <= before_s]
+    for copy in old:
+        try:
+            with copy.open("r+b") as file:
+                for _ in range(0, copy.stat().st_size, len(_ZEROS)):
+                    file.write(_ZEROS)
+            sync(copy)
+            copy.unlink()
+            sync(copy.parent)
+        except OSError as error:
+            raise RetentionError(
+                f"{copy}: retention: {error.strerror or error}; it still holds what is to be forgotten: remove it"
+            ) from error
+    return len(old)
 
 
 def _forget_refused(config: IngestConfig, before_s: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +21,7 @@ from murmure_ingest.quarantine import Quarantine, items
 from murmure_ingest.receipts import receipt
 from murmure_ingest.retention import Forgotten, RetentionError, forget
 from murmure_ingest.rules import RuleBook
+from murmure_ingest.snapshot import snapshot
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError
 
@@ -198,6 +200,62 @@ def test_refused_bytes_go_by_the_last_time_they_came(aside: Any) -> None:
     aside.config.quarantine.write_bytes(b"no database at all" * 100)
     with pytest.raises(RetentionError, match=r"^[^\n]*no release is in it[^\n]*$"):
         forget(aside.archive, aside.config, LATER_S)
+
+
+def copied(aside: Any) -> tuple[Path, bytes]:
+    """Returns a copy of before an upgrade beside the archive, and what it holds that is to be forgotten."""
+    copy = aside.config.archive.with_name("archive.db.before-v9")
+    snapshot(aside.config.archive, copy)
+    gone = put_aside_bytes(aside)[0][40:]
+    assert gone in copy.read_bytes()
+    return copy, gone
+
+
+def test_a_copy_of_before_an_upgrade_does_not_remember_for_ever(aside: Any) -> None:
+    """It goes after its own time, or at once when that is asked for; what is no copy stays."""
+    copy, _ = copied(aside)
+    unfinished = copy.with_name(f".{copy.name}.new")
+    unfinished.write_bytes(b"x")
+    made_s = int(copy.stat().st_mtime)
+    aside.config = replace(aside.config, retention=replace(KEPT, copies_days=7))
+    assert forget(aside.archive, aside.config, made_s + 6 * DAY_S).copies == 0
+    assert copy.exists()
+    assert forget(aside.archive, aside.config, made_s + 8 * DAY_S).copies == 2
+    assert not copy.exists() and not unfinished.exists()
+    copied(aside)
+    aside.config = replace(aside.config, retention=KEPT)
+    assert forget(aside.archive, aside.config, made_s + 800 * DAY_S).copies == 0
+    assert forget(aside.archive, aside.config, made_s + 800 * DAY_S, copies=True).copies == 1
+    assert aside.config.archive.exists() and report_of(aside).findings == []
+
+
+def test_a_removed_copy_is_overwritten_before(aside: Any) -> None:
+    """Whoever still reads the file's blocks finds nothing in them."""
+    copy, gone = copied(aside)
+    second_name = copy.with_name("kept-by-a-second-name")
+    os.link(copy, second_name)
+    forget(aside.archive, aside.config, LATER_S, copies=True)
+    assert gone not in second_name.read_bytes() and not second_name.read_bytes().strip(b"\0")
+
+
+def test_a_copy_that_cannot_be_removed_is_told(aside: Any) -> None:
+    """In one line: nobody believes that it is gone."""
+    copied(aside)[0].unlink()
+    aside.config.archive.with_name("archive.db.before-v9").mkdir()
+    with pytest.raises(RetentionError, match=r"^[^\n]*before-v9[^\n]*still holds[^\n]*$"):
+        forget(aside.archive, aside.config, LATER_S, copies=True)
+
+
+def test_the_command_names_the_copies_that_are_left(aside: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until they are gone; then the archive and its copies have forgotten."""
+    copy, _ = copied(aside)
+    source = Path(aside.config.source)
+    source.write_text(source.read_text() + "[retention]\nhealth_days = 1\n")
+    assert main(["ingest", "forget", "--config", str(source)]) == 0
+    assert f"{copy.name} still holds what was dropped" in capsys.readouterr().out
+    assert main(["ingest", "forget", "--config", str(source), "--copies", "--json"]) == 0
+    assert '"copies": 1, "copies_left": []' in capsys.readouterr().out
+    assert not copy.exists()
 
 
 def test_the_command_says_what_went(aside: Any, capsys: pytest.CaptureFixture[str]) -> None:
