@@ -192,6 +192,7 @@ def _opened(args: argparse.Namespace) -> tuple[IngestConfig, Archive]:
 
 def _run(args: argparse.Namespace) -> int:
     import fcntl
+    import gc
     import os
     import signal
     import sys
@@ -206,11 +207,13 @@ def _run(args: argparse.Namespace) -> int:
     from murmure_ingest.intake import Intake
     from murmure_ingest.meter import Meter
     from murmure_ingest.metrics import metrics_open
+    from murmure_ingest.opener import GARBAGE_AT
     from murmure_ingest.quarantine import Quarantine
     from murmure_ingest.receipts import centre_key
     from murmure_ingest.rules import RuleBook
     from murmure_ingest.subscriber import Subscriber
 
+    gc.set_threshold(GARBAGE_AT)
     config, archive = _opened(args)
     folder = os.open(config.data_dir, os.O_RDONLY)
     try:

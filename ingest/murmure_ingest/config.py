@@ -44,7 +44,7 @@ class BrokerConfig:
 class BatchConfig:
     """How many messages share one commit at most, and how long the first of them waits for others."""
 
-    messages: int = 200
+    messages: int = 500
     wait_ms: int = 50
 
 
