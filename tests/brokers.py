@@ -105,7 +105,7 @@ NATS = """\
 server_name: murmure
 listen: "127.0.0.1:{clients}"
 jetstream {{ store_dir: "{folder}/kept" }}
-mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "60s", max_ack_pending: 1000 }}
+mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "60s", max_ack_pending: 2000 }}
 """
 
 

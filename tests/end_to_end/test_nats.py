@@ -20,6 +20,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from murmure_ingest import broker
+from murmure_ingest.broker_files import WINDOW
 from murmure_ingest.certificates import Authority, new_private_key
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.embedded_broker import free_port
@@ -95,6 +96,7 @@ class Town:
         text = text.replace("/var/lib/nats", f"{self.folder}/kept").replace("4222", str(self.clients))
         text = text.replace("    port: 8883\n", f'    listen: "127.0.0.1:{self.port}"\n')
         (plaza,) = re.findall(r'^        \{\n            user: "CN=gw-plaza".*?^        \}\n', text, re.M | re.S)
+        assert f"max_ack_pending: {WINDOW}\n" in text  # as with mosquitto
         assert str(self.port) in text and str(self.clients) in text
         return str(text.replace(plaza, plaza + plaza.replace("gw-plaza", "gw-park")))
 
