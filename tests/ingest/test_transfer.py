@@ -150,6 +150,14 @@ def edit(folder: Path, table: str, old: str, new: str) -> None:
 FORGERIES = {
     "a charge": ("totals", '"charged_rho_micro":', '"charged_rho_micro":1', "settled or charged"),
     "a node": ("nodes", '"present":20', '"present":19', "not in the index as it was signed"),
+    "a released integer": (
+        "nodes",
+        '"integers":"Bw=="',
+        '"integers":"CA=="',
+        "not in the index as it was signed: crossings",
+    ),
+    "a noise": ("scales", '"parts":"crossings 1 ', '"parts":"crossings 1 1', "as it was signed: what its integers are"),
+    "a use": ("uses", '"first_seq":', '"first_seq":1', "policies that it is said to have used"),
     "a message": ("messages", '"reason":"unknown_policy"', '"reason":""', None),
     "signed bytes": ("messages", '"sealed":"0oRJ', '"sealed":"0oRK', "the bytes do not have the hash"),
     "a place": ("enrolments", '"quartier":"centre"', '"quartier":"nord"', "says otherwise"),
@@ -179,6 +187,25 @@ def test_an_edited_export_files_nothing(
         with pytest.raises(TransferError, match=rf"^[^\n]*({finding})[^\n]*$"):
             import_export(tmp_path / "out", archive)
         assert [archive.row_count(name) for name in archive.tables()] == [0] * len(archive.tables())
+    archive.close()
+
+
+def test_uses_that_were_taken_out_are_missed(lived: Any, tmp_path: Path) -> None:
+    """Without them a gateway could go back to a policy that was over: what its messages show has to be there, all of
+    it, also where the mark and the sums were made to agree."""
+    export(lived.archive, tmp_path / "out")
+    mark = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert mark["rows"]["uses"] > 1
+    lines = (tmp_path / "out" / "uses.jsonl").read_text("utf-8").splitlines(keepends=True)
+    archive = Archive.open(tmp_path / "again.db")
+    for left in ([], lines[1:]):
+        (tmp_path / "out" / "uses.jsonl").write_text("".join(left), "utf-8")
+        mark["rows"]["uses"] = len(left)
+        (tmp_path / "out" / "export.json").write_text(json.dumps(mark), "utf-8")
+        resealed(tmp_path / "out")
+        with pytest.raises(TransferError, match=r"^[^\n]*the policies that it is said to have used[^\n]*$"):
+            import_export(tmp_path / "out", archive)
+        assert archive.row_count("messages") == 0
     archive.close()
 
 

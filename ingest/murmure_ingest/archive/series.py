@@ -47,16 +47,25 @@ class Series(Database):
 
         Raises ArchiveDamaged if a row has integers that are none of ours.
         """
-        rows = self._rows(
-            "SELECT start_s, end_s, covered_from_s, present, reason, scale, integers FROM nodes "
-            "WHERE stream = ? AND level = ? AND start_s >= ? AND start_s < ?",
-            *(stream, level, from_s, to_s),
-        )
         read = _Reading(self)
-        return [
-            (start_s, end_s, covered_s, present, reason, scale, () if held is None else read[scale, len(held)](held))
-            for start_s, end_s, covered_s, present, reason, scale, held in rows
-        ]
+        with explained(self.path):
+            rows = self._db.execute(
+                "SELECT start_s, end_s, covered_from_s, present, reason, scale, integers FROM nodes "
+                "WHERE stream = ? AND level = ? AND start_s >= ? AND start_s < ?",
+                (stream, level, from_s, to_s),
+            )
+            return [
+                (
+                    start_s,
+                    end_s,
+                    covered_s,
+                    present,
+                    reason,
+                    scale,
+                    () if held is None else read[scale, len(held)](held),
+                )
+                for start_s, end_s, covered_s, present, reason, scale, held in rows
+            ]
 
     def scale(self, row: int) -> Scale:
         """Returns what the integers of nodes with this scale are. Raises ArchiveDamaged if there is none such."""
