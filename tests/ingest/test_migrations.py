@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +220,6 @@ def test_the_centre_files_on_after_an_upgrade(one_step_more: Any) -> None:
     """An upgraded archive is written to as before."""
     archive = Archive.open(one_step_more.config.archive)
     one_step_more.intake = type(one_step_more.intake)(archive, RuleBook(archive), lambda: 1 << 40)
-    other = type(one_step_more)(
-        one_step_more.folder, one_step_more.config, archive, one_step_more.intake, b"", one_step_more.steward
-    ).gateway("gw-other", "other")
+    other = replace(one_step_more, archive=archive).gateway("gw-other", "other")
     assert [type(word) for word in one_step_more.intake.accept_many(other.history(2))] == [Stored, Stored]
     archive.close()
