@@ -14,7 +14,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from murmure_ingest import gateways, subscriber
+from murmure_ingest import gateways, openers, subscriber
 from murmure_ingest.archive import Archive, ArchiveFull, database
 from murmure_ingest.bulk_mqtt import PACKET_BYTES, BulkClient, Delivered
 from murmure_ingest.config import BrokerConfig
@@ -140,6 +140,32 @@ def test_rubbish_is_acknowledged_and_counted(at_broker: Any, broker: Any, run: A
     until(lambda: peer.settled(centre) == 1)
     until(lambda: centre.refused() == {"malformed": 300})
     assert sum("malformed" in line for line in running.said) == 1
+
+
+def test_a_killed_opener_costs_the_centre_nothing(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While messages come, the process that opens them is killed again and again: each is filed once, in order."""
+    monkeypatch.setattr(openers, "_WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    running = run(centre)
+    peer = connect(gateway, broker)
+    until(lambda: peer.settled(centre) == 0)
+    killed = set[int]()
+    for number, message in enumerate(gateway.history(QUARTERS), 1):
+        peer.publish(message)
+        until(lambda number=number: peer.settled(centre) == number)
+        for pid in set(running.subscriber._openers.pids) - killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+    assert centre.archive.counts()["messages"] == QUARTERS
+    assert running.said.count("a process that opens messages has ended; another takes its place") >= 2
+    (last,) = running.subscriber._openers.pids or [0]
+    running.stop()
+    assert not Path(f"/proc/{last}").exists()
 
 
 @pytest.mark.parametrize("mqtt", [4, 5])
