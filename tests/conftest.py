@@ -105,6 +105,12 @@ def releases() -> ModuleType:
     return loaded("releases")
 
 
+@pytest.fixture(scope="session")
+def machines() -> ModuleType:
+    """`machine.py`: clean Debians, what installs a gateway on one, and a systemd to run it."""
+    return loaded("machine")
+
+
 class Victoria:
     """Debian's VictoriaMetrics on the loopback, with its data in `folder`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,6 +34,22 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 BEAM = Port("beam", "tfluna", "/dev/serial/by-path/socket-1", {"footfall": "plaza/footfall"}, {"rate_hz": 10})
 START_S = parse_utc("2026-11-09T23:00:00Z")  # midnight in Paris
 PATIENCE_S = 2400.0 if os.environ.get("MURMURE_CAMPAIGN") == "1" else 300.0
+
+
+@pytest.fixture(scope="session")
+def debian(machines: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clean Debian in a folder, to be copied (marker `debootstrap`)."""
+    root = tmp_path_factory.mktemp("debian") / "root"
+    machines.debian(root)
+    yield root
+    shutil.rmtree(root)  # a quarter of a gigabyte, which pytest would keep for three runs
+
+
+@pytest.fixture(scope="session")
+def archive(machines: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What installs a gateway: the archive of `make gateway-bundle` for this machine."""
+    made: Path = machines.bundle(tmp_path_factory.mktemp("dist"))
+    return made
 
 
 @pytest.fixture
