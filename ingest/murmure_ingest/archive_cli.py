@@ -190,18 +190,20 @@ def _export(args: argparse.Namespace) -> int:
     from murmure_ingest.transfer import export
 
     archive = Archive.open(Path(args.archive), read_only=True)
-    span = [None if text is None else _instant(key, text) for key, text in (("--from", args.from_), ("--to", args.to))]
+    bounds = (("--from", args.from_), ("--to", args.to))
+    span = [None if text is None else instant("ingest export", key, text) for key, text in bounds]
     return _told(args, args.folder, export(archive, Path(args.folder), *span))
 
 
-def _instant(key: str, text: str) -> int:
+def instant(command: str, key: str, text: str) -> int:
+    """Returns an instant that was given to a command, in seconds UTC. Raises ConfigError if it is none."""
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.window import parse_utc
 
     try:
         return parse_utc(text)
     except ValueError as error:
-        raise ConfigError("ingest export", key, f"{text!r} is no instant", "write 2026-11-21T00:00:00Z") from error
+        raise ConfigError(command, key, f"{text!r} is no instant", "write 2026-11-21T00:00:00Z") from error
 
 
 def import_whole(args: argparse.Namespace, archive: Archive) -> int:

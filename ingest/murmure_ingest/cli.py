@@ -102,11 +102,12 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _config(tail)
     _json(tail, "one JSON object per node, one per line")
 
-    from murmure_ingest import annotation_cli, archive_cli, broker_cli, mirror_cli, quarantine_cli
+    from murmure_ingest import annotation_cli, archive_cli, broker_cli, mirror_cli, quarantine_cli, series_cli
 
     archive_cli.register(ingest)
     mirror_cli.register(ingest)
     quarantine_cli.register(ingest)
+    series_cli.register(ingest)
     broker_cli.register(groups)
     annotation_cli.register(groups)
 
