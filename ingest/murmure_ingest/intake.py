@@ -240,8 +240,12 @@ class Intake:
         """Judges, counts and files what was opened, within a transaction of the caller's."""
         opened = list(opened)
         self._latest_s = self._now_s() + AHEAD_S
-        said = [one.said for one in opened if isinstance(one, Opened)]
-        self._archive.foresee(outcome for one in said if isinstance(one, Message) for outcome in one.outcomes)
+        messages = [one.said for one in opened if isinstance(one, Opened) and isinstance(one.said, Message)]
+        self._archive.foresee(messages)
+        for gateway in {message.gateway for message in messages}:
+            self._archive.enrolment(gateway)
+        for policy in {outcome.node.policy for message in messages for outcome in message.outcomes}:
+            self._rules_of(policy)
         words = [self._judge(one) if isinstance(one, Opened) else one for one in opened]
         self._count(words)
         return words

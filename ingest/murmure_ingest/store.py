@@ -6,7 +6,7 @@ contract: tests/ingest/test_store_contract.py, to whose list it is added. The er
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -82,8 +82,8 @@ class Filing(Register, Protocol):
     def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
         """Returns the key of the first node that has its place already."""
 
-    def foresee(self, outcomes: Iterable[Outcome]) -> None:
-        """Says, within a transaction, what `taken` will be asked for: a store may look it up together."""
+    def foresee(self, messages: Collection[Message]) -> None:
+        """Says, within a transaction, what will be judged: a store may look up together what it will be asked."""
 
     def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
         """Returns whether a node of these has its place by a message of the same gateway."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import chain
 from typing import Literal
 
@@ -68,9 +68,12 @@ class Filing(Database):
                 return key
         return None
 
-    def foresee(self, outcomes: Iterable[Outcome]) -> None:
-        """Looks up together the places that `taken` will be asked for (within a transaction)."""
-        keys = list({outcome.node.key for outcome in outcomes})
+    def foresee(self, messages: Collection[Message]) -> None:
+        """Looks up together what these will be judged by (within a transaction): the places that `taken` will be asked
+        for, and how each gateway stands. A question in between would have what was put so far written first."""
+        for gateway in {message.gateway for message in messages}:
+            self._standing(gateway)
+        keys = list({outcome.node.key for message in messages for outcome in message.outcomes})
         self._places |= dict.fromkeys(keys, False)
         for at in range(0, len(keys), _LOOKED_UP):
             part = keys[at : at + _LOOKED_UP]
@@ -92,9 +95,9 @@ class Filing(Database):
     def boot_beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> int | None:
         """Returns the boot count in the nearest message before or after a number, holes left out, that is kept whole;
         None if there is none. A gateway's boots count on when its key changes."""
-        if side == "after" and self._writing:
+        if self._writing:
             last = self._standing(gateway).last
-            if last is None or seq >= last.seq:
+            if last is None or (side == "after" and seq >= last.seq):
                 return None
         nearest = "m.seq < ? ORDER BY m.seq DESC" if side == "before" else "m.seq > ? ORDER BY m.seq"
         row = self._row(
