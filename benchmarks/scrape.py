@@ -19,6 +19,7 @@ from pathlib import Path
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_ingest.config import IngestConfig, OperationsConfig
 from murmure_ingest.intake import Intake
+from murmure_ingest.integers import Scale, keep_scale
 from murmure_ingest.meter import Meter
 from murmure_ingest.metrics import metrics_open
 from murmure_ingest.rules import RuleBook
@@ -88,6 +89,7 @@ def fill(archive: Archive, steward: bytes, public: bytes) -> dict[str, bytes]:
             spans.append((level, window.start_s, window.end_s, levels[level]))
             at_s = window.end_s
     db.execute("BEGIN")
+    scale = keep_scale(db, Scale(bytes(32), 1000, (0, 0), (("mean", 1, 1, 1),)))  # nobody asks what was released
     for number in range(GATEWAYS):
         for quantity in ("pm1", "pm2_5", "pm10"):
             stream = f"s{number}/{quantity}"
@@ -96,8 +98,11 @@ def fill(archive: Archive, steward: bytes, public: bytes) -> dict[str, bytes]:
             )
             db.executemany(
                 "INSERT INTO nodes (stream, level, start_s, end_s, covered_from_s, quantity, present, rho_micro, "
-                "message, place) VALUES (?, ?, ?, ?, ?, ?, 20, ?, 1, 0)",
-                [(stream, level, start_s, end_s, start_s, quantity, rho) for level, start_s, end_s, rho in spans],
+                "message, place, integers, scale) VALUES (?, ?, ?, ?, ?, ?, 20, ?, 1, 0, x'07', ?)",
+                [
+                    (stream, level, start_s, end_s, start_s, quantity, rho, scale)
+                    for level, start_s, end_s, rho in spans
+                ],
             )
     db.execute("COMMIT")
     db.close()
