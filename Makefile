@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility benchmarks/ingest
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
 DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd \
-	prometheus nats-server nginx influxdb
+	prometheus prometheus-alertmanager nats-server nginx influxdb
 PYTEST := $(BIN)/pytest --durations=15
 
 .PHONY: help install packages demo lint test test-long campaign campaign-ingest mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle grafana lock clean

@@ -22,6 +22,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MURMURE_SHARED", ROOT.parent / "shared"))
 PROGRAMS = {
+    "alertmanager": "prometheus-alertmanager",
     "broker": "mosquitto",
     "browser": "chromium",
     "debootstrap": "debootstrap",

@@ -4,7 +4,7 @@ upgraded, brought back and restored.
 The commands are taken out of ingest/README.md itself. The server is this machine's Debian under a layer that is thrown
 away, with its own processes and, but for pip, its own network. What could not be run here, and what stands in for it:
 
-- `apt-get` only simulates; Alertmanager, which is not here, has a unit that does nothing.
+- `apt-get` only simulates: what the page installs is there before.
 - PID 1 is not systemd: `systemctl` is tests/stand_in_systemctl.py, which says what of a unit it applies and what not.
   Timers are not waited for: the page itself starts once what a timer starts later.
 - Other machines (`scp`, `ssh`), an editor and the journal are small scripts.
@@ -76,10 +76,7 @@ IF_MISSING = {
     "curl": "exec /usr/bin/python3 -c 'import sys, urllib.request as u; "
     'sys.stdout.buffer.write(u.urlopen(sys.argv[-1]).read())\' "$@"',
 }
-UNITS = {  # Debian's own forks, as the stand-in does not
-    "nginx": "[Service]\nExecStart=/usr/sbin/nginx -g 'daemon off;'\n",
-    "prometheus-alertmanager": "[Service]\nExecStart=/bin/sleep infinity\n",
-}
+NGINX = "[Service]\nExecStart=/usr/sbin/nginx -g 'daemon off;'\n"  # Debian's own forks, as the stand-in does not
 
 
 class Server:
@@ -143,14 +140,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
             (programs / name).unlink(missing_ok=True)
             (programs / name).write_text(f"#!/bin/sh\n{script}\n")
             (programs / name).chmod(0o755)
-        for unit, text in UNITS.items():
-            (made.root / f"etc/systemd/system/{unit}.service").write_text(text)
+        (made.root / "etc/systemd/system/nginx.service").write_text(NGINX)
         for name in ("resolv.conf", "hosts"):
             (made.root / "etc" / name).unlink(missing_ok=True)
             (made.root / "etc" / name).write_text(Path(f"/etc/{name}").read_text() + "\n")
         with (made.root / "etc/hosts").open("a") as hosts:
             hosts.write(f"127.0.0.1 localhost {HOST}\n")
-        made.run("getent group prometheus || groupadd prometheus")  # the packages make it
         made.run("systemctl start nginx")
         yield made
     finally:
@@ -279,6 +274,7 @@ def test_a_centre_has_the_versions_that_were_tested() -> None:
 @pytest.mark.systemd
 @pytest.mark.victoria
 @pytest.mark.nginx
+@pytest.mark.alertmanager
 def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: Server, releases: ModuleType) -> None:
     """Install, broker, gateway, pages, backup, alerts, mirror, courier, upgrade and back, keys, restore: as written."""
     page = sections()
@@ -328,6 +324,7 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
         probe(server, unit)
     copy("7")
     server.until("curl --silent http://127.0.0.1:8880/api/v1/rules", lambda said: "MurmureBackupOld" in said)
+    server.until("curl --silent http://127.0.0.1:9093/api/v2/status", lambda said: "operator@example.org" in said)
     told = copy("8")
     assert "murmure_backup_timestamp_seconds" in told and "sound" in told
     server.until("curl --silent http://127.0.0.1:8081/exploitation/", lambda said: "gw-plaza" in said)

@@ -1,9 +1,12 @@
 """Debian's Prometheus reads the real `/metrics` of a running centre with the rules that we ship, and has nothing
-against either: it takes the OpenMetrics form, evaluates every rule, and sees alerts come and go with their mends.
+against either: it takes the OpenMetrics form, evaluates every rule, and sees alerts come and go with their mends, of
+which Debian's Alertmanager writes a mail.
 """
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import os
 import pwd
@@ -14,8 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -44,6 +49,33 @@ port = {port}
 crl = "broker/authority.crl"
 backups = "backups"
 """
+
+
+class Mailbox:
+    """A mail server of the loopback that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        mails = self.mails
+
+        class Handler(StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(b"220 here\r\n")
+                for line in self.rfile:
+                    word = line[:4].upper()
+                    if word == b"DATA":
+                        self.wfile.write(b"354 go on\r\n")
+                        text = b"".join(iter(self.rfile.readline, b".\r\n"))
+                        mails.append(email.message_from_bytes(text, policy=email.policy.default))
+                    self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 good\r\n")
+
+        self.server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def texts(self) -> list[str]:
+        """Returns what each mail to the operator says in plain words."""
+        bodies = (mail.get_body(("plain",)) for mail in self.mails if mail["To"] == "operator@example.org")
+        return [body.get_content() for body in bodies if body]
 
 
 class Prometheus:
@@ -122,13 +154,44 @@ def cut_at() -> Iterator[Callable[[int], int]]:
         server.server_close()
 
 
-def configuration(port: int, twin: int, rules: Path) -> str:
-    """Returns what the operator's page has Prometheus or VictoriaMetrics scrape, less its patience, and the twin."""
+def configuration(port: int, twin: int, rules: Path, alertmanager: int) -> str:
+    """Returns what the operator's page has Prometheus or VictoriaMetrics scrape, less its patience, and the twin; and
+    whom it tells."""
     (ours,) = re.findall(r"^(scrape_configs:\n.*?)^END$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     hasty = ours.replace("9871", str(port)).replace(": 1m", ": 1s").replace(": 30s", ": 1s")
     assert hasty.count(": 1s") == 2 and str(port) in hasty
     scraped = f'scrape_interval: 1s, scrape_timeout: 1s, static_configs: [{{ targets: ["127.0.0.1:{twin}"] }}]'
-    return f"rule_files: [{json.dumps(str(rules))}]\n{hasty}  - {{ job_name: twin, {scraped} }}\n"
+    told = f'alerting: {{ alertmanagers: [{{ static_configs: [{{ targets: ["127.0.0.1:{alertmanager}"] }}] }}] }}\n'
+    return f"{told}rule_files: [{json.dumps(str(rules))}]\n{hasty}  - {{ job_name: twin, {scraped} }}\n"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    made = Mailbox()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path, mailbox: Mailbox) -> Iterator[int]:
+    """Debian's Alertmanager with the page's settings, which has the tests' mail server and no patience; its port."""
+    (text,) = re.findall(
+        r"^cat >/etc/prometheus/alertmanager.yml <<'END'\n(.*?)^END$", PAGE.read_text("utf-8"), re.M | re.S
+    )
+    text = re.sub(r"^ +auth_.*\n", "", text, flags=re.MULTILINE)
+    here = f"127.0.0.1:{mailbox.server.server_address[1]}\n        require_tls: false"
+    hasty = text.replace("mail.example.org:587", here).replace("group_by:", "group_wait: 1s, group_by:")
+    assert here in hasty and "group_wait" in hasty
+    (tmp_path / "alertmanager.yml").write_text(hasty)
+    port = free_port()
+    words = ["prometheus-alertmanager", f"--config.file={tmp_path / 'alertmanager.yml'}", "--cluster.listen-address="]
+    words += [f"--storage.path={tmp_path / 'alerts'}", f"--web.listen-address=127.0.0.1:{port}"]
+    with (tmp_path / "alertmanager.log").open("wb") as log:
+        process = subprocess.Popen(words, stderr=log)
+    yield port
+    process.kill()
+    process.wait()
 
 
 def until(good: Callable[[], object]) -> None:
@@ -153,12 +216,19 @@ def test_promtool_finds_no_mistake_in_the_rules(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alertmanager
 @pytest.mark.parametrize("broker", ["iotcore-5"], indirect=True)
 def test_prometheus_watches_a_running_centre(
-    tmp_path: Path, make_centre: Callable[..., Any], broker: Any, connect: Any, cut_at: Callable[[int], int]
+    tmp_path: Path,
+    make_centre: Callable[..., Any],
+    broker: Any,
+    connect: Any,
+    cut_at: Callable[[int], int],
+    alertmanager: int,
+    mailbox: Mailbox,
 ) -> None:
     """It takes the page and not its broken twin; each rule and each query of the dashboards is evaluated without an
-    error; a backup and a revocation list that grew old are told, and no more once they were renewed."""
+    error; a backup and a revocation list that grew old are told, by mail too, and no more once they were renewed."""
     centre = make_centre(tmp_path, port=broker.port)
     port = free_port()
     (tmp_path / "ingest.toml").write_text(CENTRE.format(broker=broker.port, port=port))
@@ -174,7 +244,7 @@ def test_prometheus_watches_a_running_centre(
     gateway = centre.gateway()
     with (tmp_path / "centre.log").open("wb") as log:
         running = subprocess.Popen([*COMMAND, "ingest", "run", "--config", "ingest.toml"], cwd=tmp_path, stderr=log)
-    watching = Prometheus(tmp_path, configuration(port, cut_at(port), hasty))
+    watching = Prometheus(tmp_path, configuration(port, cut_at(port), hasty, alertmanager))
     try:
         peer = connect(gateway, broker)
         until(lambda: peer.settled(centre) == 0)
@@ -197,6 +267,9 @@ def test_prometheus_watches_a_running_centre(
 
         until(lambda: watching.firing().keys() == MENDED)
         assert re.search(r"for 3d 0h \d+m \d+s$", watching.firing()["MurmureBackupOld"])
+        until(lambda: len(mailbox.texts()) == 2)
+        (mail,) = [text for text in mailbox.texts() if "has not been backed up for 3d 0h" in text]
+        assert "murmure ingest backup, with the usual folder, makes one." in mail
         mended(tmp_path, "ingest", "backup", "backups", "--config", "ingest.toml")
         until(lambda: watching.firing().keys() == {"MurmureCrlEnds"})
         mended(tmp_path, "broker", "init", "broker", "--config", "ingest.toml")
