@@ -11,6 +11,7 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards.config import City
+from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
 from murmure_dashboards.views import ArchiveReader, StreamInfo, StreamView, view
 from murmure_dashboards.wording import Language
@@ -19,8 +20,8 @@ from murmure_dashboards.wording import Language
 @dataclass(frozen=True)
 class Build:
     """One build of the site, as of `now_s`. `today`: the civil day that it shows, `week`: the seven that end with it.
-    `streams`: those of the archive in the order of a page. `marks`: the annotations that hold. `months`: an instant and
-    the file of each month whose data the home page offers, newest first. `octets`: the size of every file that was
+    `streams`: those of the archive in the order of a page. `marks`: the annotations that hold. `editions`:
+    the files of all months, oldest first, once they are made. `octets`: the size of every file that was
     made before the maker's turn, by its path. `links`: where the foot of each page leads."""
 
     archive: ArchiveReader
@@ -32,7 +33,7 @@ class Build:
     week: Window
     streams: Sequence[StreamInfo]
     marks: Sequence[Annotation]
-    months: Sequence[tuple[int, str]]
+    editions: list[Edition]
     octets: Mapping[str, int]
     links: Sequence[Link]
 

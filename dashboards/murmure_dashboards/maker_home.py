@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from murmure_dashboards import months
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.pages import link_elements
@@ -11,6 +12,7 @@ from murmure_dashboards.story import Teller
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
 _HOME_ELEMENTS = 378
+MONTHS_SHOWN = 2
 
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
@@ -61,7 +63,7 @@ def _home(ctx: Build, say: Language) -> tuple[str, bytes]:
         compact=elements + link_elements(ctx.links) > _HOME_ELEMENTS,
         months=[
             (path, say("page.month", month=say.month(at_s, zone), size=say.size(ctx.octets[path])))
-            for at_s, path in ctx.months
+            for at_s, path in months.newest(ctx.editions, ctx.calendar, MONTHS_SHOWN)
         ],
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS]))),
     )

@@ -79,14 +79,15 @@ def _row(view: StreamView, rules: Rules, outcome: Outcome, figure: Figure | None
         str(noised.rho_micro) if noised else "",
         str(part.epsilon) if part else "",
         f"{part.delta:f}" if part else "",
-        _protects(part) if part else "",
+        protects(part) if part else "",
         f"sha256:{node.policy.hex()}" if node.policy else "",
         "released" if isinstance(outcome, Release) else "withheld",
         "" if isinstance(outcome, Release) else outcome.reason,
     )
 
 
-def _protects(part: StreamPolicy) -> str:
+def protects(part: StreamPolicy) -> str:
+    """Returns the unit of privacy of a stream, in the words of the column."""
     kind, size = part.protects
     quantity = part.quantity
     up_to = "" if part.up_to is None else f" up to {part.up_to // quantity.per_unit} {quantity.unit}"

@@ -12,7 +12,7 @@ import gzip
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
-from murmure_dashboards import maker_home, maker_quartier, opendata, pages
+from murmure_dashboards import maker_data, maker_home, maker_quartier, maker_register, months, opendata, pages
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.views import ArchiveReader, StreamView
@@ -34,6 +34,8 @@ WEEK_DAYS = 7
 MAKERS: tuple[Maker, ...] = (
     maker_home.MAKER,
     maker_quartier.MAKER,
+    maker_register.MAKER,
+    maker_data.MAKER,
 )
 
 
@@ -60,9 +62,17 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int) -> BuildRep
     """
     listed = {site.id for site in city.site}
     with beside(out) as folder:
-        kept = _keep_older_months(out, folder, now_s, city)
+        before = months.shelf(out)
         count, pages_written, octets = 0, 0, 0
-        for path, content in render(archive, city, now_s, kept):
+
+        def keep(path: str) -> None:
+            nonlocal count, octets
+            for name in (path, f"{path}.gz"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                os.link(out / name, folder / name)
+                count, octets = count + 1, octets + (folder / name).stat().st_size
+
+        for path, content in render(archive, city, now_s, before, keep):
             pages_written += path.endswith(".html")
             for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
                 write(folder / name, data)
@@ -107,36 +117,20 @@ def beside(out: Path, durable: bool = True) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def _keep_older_months(out: Path, folder: Path, now_s: int, city: City) -> frozenset[str]:
-    """Links the months that no page touches any more from the site before; returns their names."""
-    calendar = Calendar(city.timezone)
-    today = calendar.day(now_s - 1)
-    # Of a stream with weeks, the week that ended last may have moved figures that no page shows any more.
-    before = week_to(calendar, calendar.day(week_to(calendar, today).start_s - 1))
-    touched = {month for month, _ in _months(calendar, today)} | {calendar.civil_day(before.start_s).strftime("%Y-%m")}
-    kept = set()
-    for old in sorted((out / "donnees").glob("releases-*.csv")):
-        month = old.stem.removeprefix("releases-")
-        twin = old.with_name(f"{old.name}.gz")
-        if month in touched or not twin.is_file():
-            continue
-        (folder / "donnees").mkdir(exist_ok=True)
-        for file in (old, twin):
-            os.link(file, folder / "donnees" / file.name)
-        kept.add(month)
-    return frozenset(kept)
-
-
 def render(
-    archive: ArchiveReader, city: City, now_s: int, kept: frozenset[str] = frozenset()
+    archive: ArchiveReader,
+    city: City,
+    now_s: int,
+    before: months.Shelf = months.NOTHING,
+    keep: Callable[[str], None] = lambda path: None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Yields every file of the site as (path below its root, content). `kept`: months already written for good."""
+    """Yields every file of the site as (path below its root, content), but for those that `before`, the site before,
+    has already for good: `keep` is told of them."""
     calendar = Calendar(city.timezone)
     today = calendar.day(now_s - 1)
     listed = [site.id for site in city.site]
     notes = [one for one in archive.annotations() if one.note.site in listed and one.note.issued_s <= now_s]
     marks = in_force([one.note for one in notes], now_s)
-    months = [(window, f"donnees/releases-{month}.csv") for month, window in _months(calendar, today)]
     octets: dict[str, int] = {}
     ctx = Build(
         archive=archive,
@@ -148,7 +142,7 @@ def render(
         week=week_to(calendar, today),
         streams=sorted(archive.streams(), key=lambda info: (info.site, _order(info.quantity), info.stream)),
         marks=marks,
-        months=[(window.start_s, path) for window, path in months],
+        editions=[],
         octets=octets,
         links=[link for maker in MAKERS for link in maker.links],
     )
@@ -161,15 +155,8 @@ def render(
             for week, of in ((False, ctx.of_today), (True, ctx.of_week)):
                 yield opendata.quartier_file(quartier.slug, week), _csv(of, sites, ctx.rules)
         yield opendata.ANNOTATIONS, opendata.faults(notes, marks)
-        for window, path in months:
-            yield path, _csv(ctx.views(window), listed, ctx.rules)
-        for month, window in _older_months(calendar, today):
-            if month in kept:
-                continue
-            of_month = ctx.views(window)
-            if not any(one.outcomes for found in of_month.values() for one in found):
-                break  # the archive begins later
-            yield f"donnees/releases-{month}.csv", _csv(of_month, listed, ctx.rules)
+        yield from maker_data.data(ctx, before, keep)
+        octets.update((edition.path, edition.octets) for edition in ctx.editions)
 
     def made() -> Iterator[tuple[str, bytes]]:
         yield from data()
@@ -195,29 +182,6 @@ def week_to(calendar: Calendar, today: Window) -> Window:
     for _ in range(WEEK_DAYS - 1):
         first = calendar.day(first.start_s - 1)
     return Window(first.start_s, today.end_s)
-
-
-def _months(calendar: Calendar, today: Window) -> list[tuple[str, Window]]:
-    """Returns the months that the pages touch, newest first; the newest ends with today."""
-    week = week_to(calendar, today)
-    months = [_month(calendar, today.start_s, today.end_s)]
-    if months[0][1].start_s > week.start_s:
-        months.append(_month(calendar, week.start_s, months[0][1].start_s))
-    return months
-
-
-def _older_months(calendar: Calendar, today: Window) -> Iterator[tuple[str, Window]]:
-    """Yields the months before those, newest first, without end."""
-    end_s = _months(calendar, today)[-1][1].start_s
-    while True:
-        name, window = _month(calendar, end_s - 1, end_s)
-        yield name, window
-        end_s = window.start_s
-
-
-def _month(calendar: Calendar, at_s: int, end_s: int) -> tuple[str, Window]:
-    day = calendar.civil_day(at_s)
-    return day.strftime("%Y-%m"), Window(calendar.midnight(day.replace(day=1)), end_s)
 
 
 def write(path: Path, content: bytes) -> None:

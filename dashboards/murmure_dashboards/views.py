@@ -15,6 +15,8 @@ from murmure_privacy.release import Node, Outcome, Withheld
 from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import LEVELS, PARTS, Calendar, Window
 
+from murmure_dashboards.months import OrderedArchive
+
 _AFTER_ALL_S = 1 << 40
 LATE_S = 900
 """A node that ended less than this ago and has not come is awaited; later it is a gap."""
@@ -55,15 +57,19 @@ class SignedPolicy(Protocol):
     def sealed(self) -> bytes: ...
 
 
-class ArchiveReader(Protocol):
+class NodeReader(Protocol):
+    """Whoever has the nodes of streams."""
+
+    def outcomes(self, stream: str, from_s: int, to_s: int) -> Sequence[Outcome]:
+        """Returns the nodes of a stream that intersect `[from_s, to_s)`."""
+        ...
+
+
+class ArchiveReader(NodeReader, OrderedArchive, Protocol):
     """What the pages need of `murmure_ingest.archive.Archive`."""
 
     def streams(self) -> Sequence[StreamInfo]:
         """Returns every stream that has ever sent a node."""
-        ...
-
-    def outcomes(self, stream: str, from_s: int, to_s: int) -> Sequence[Outcome]:
-        """Returns the nodes of a stream that intersect `[from_s, to_s)`."""
         ...
 
     def policy(self, policy_hash: bytes) -> bytes | None:
@@ -228,7 +234,7 @@ class StreamView:
 
 
 def view(
-    archive: ArchiveReader,
+    archive: NodeReader,
     rules: Rules,
     marks: Sequence[Annotation],
     info: StreamInfo,

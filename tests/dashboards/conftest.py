@@ -155,6 +155,48 @@ class Street:
         """Returns whether a node that ends then or later is there: its gateway sends in order."""
         return any(one.node.end_s >= at_s for one in self.nodes.get(stream, []))
 
+    # In the order in which it ends, everything comes: the row of a node is its end.
+
+    def newest_row(self) -> int:
+        """Returns the last row."""
+        return max((one.node.end_s for nodes in self.nodes.values() for one in nodes), default=0)
+
+    def began_s(self, stream: str) -> int | None:
+        """Returns when the first node ends."""
+        return min((one.node.end_s for one in self.nodes.get(stream, [])), default=None)
+
+    def first_to_tell(self, streams: Sequence[str], at_s: int) -> int | None:
+        """Returns the first row that tells of an instant."""
+        ends_s = (one.node.end_s for stream in streams for one in self.nodes.get(stream, []))
+        return min((end_s for end_s in ends_s if end_s >= at_s), default=None)
+
+    def outcomes_by(self, row: int, stream: str, from_s: int, to_s: int) -> list[Outcome]:
+        """Returns the nodes up to a row that intersect an interval."""
+        return [one for one in self.outcomes(stream, from_s, to_s) if one.node.end_s <= row]
+
+    def rows_after(self, row: int, streams: Sequence[str], from_s: int, to_s: int) -> list[int]:
+        """Returns the rows beyond one of nodes that intersect an interval."""
+        return sorted(
+            {one.node.end_s for name in streams for one in self.outcomes(name, from_s, to_s) if one.node.end_s > row}
+        )
+
+    def told_after(self, row: int) -> Iterator[tuple[str, int, int]]:
+        """Yields stream, begin and end of the nodes beyond a row."""
+        for stream, nodes in self.nodes.items():
+            yield from ((stream, one.node.start_s, one.node.end_s) for one in nodes if one.node.end_s > row)
+
+    def delivered(self, row: int, streams: Sequence[str], since_s: int, end_s: int) -> bool:
+        """Returns that nobody is late."""
+        return True
+
+    def waits(self, row: int, streams: Sequence[str], from_s: int, to_s: int) -> bool:
+        """Returns that nothing waits."""
+        return False
+
+    def filed_late(self) -> set[int]:
+        """Returns that nothing has waited."""
+        return set()
+
     def annotations(self) -> list[Noted]:
         """Returns what stewards annotated."""
         return self.notes

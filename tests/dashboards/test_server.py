@@ -77,7 +77,7 @@ def test_every_answer_is_strict(address: str) -> None:
         "//{folder}/{secret}",
         "/%00",
         "/static/",
-        "/donnees/",
+        "/donnees/politiques/",
         "/nowhere",
     ],
 )

@@ -1,0 +1,136 @@
+"""The open data: the files of the months, what they cost, what describes them, and the page that explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from murmure_privacy.release import Outcome
+from murmure_privacy.window import Window
+
+from murmure_dashboards import catalogue, months, opendata, spending
+from murmure_dashboards.catalogue import Catalogue, File
+from murmure_dashboards.maker import Build, Maker
+from murmure_dashboards.months import FOLDER, Edition, Month, Shelf
+from murmure_dashboards.pages import Link
+from murmure_dashboards.views import view
+from murmure_dashboards.wording import LANGUAGES, Language, language
+
+POLICIES = f"{FOLDER}politiques/"
+_READ = 6  # sentences on how to read a file
+_SUMS_SHOWN = 60  # more editions than these, and the page leaves the sums to SHA256SUMS
+_DESCRIBING = ("datapackage.json", "csv-metadata.json", "catalogue.jsonld")
+
+
+def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
+    """Yields the files that follow from the archive alone, and fills `ctx.editions`. `before`: what the site before
+    has; `keep` is told of what stands there and will not change."""
+    sites = sorted(site.id for site in ctx.city.site)
+    infos = [info for site in sites for info in ctx.streams if info.site == site]
+    streams, everywhere = [info.stream for info in infos], [info.stream for info in ctx.streams]
+    now = months.since(ctx.archive, everywhere, ctx.calendar, ctx.now_s, before)
+
+    def table(window: Window, row: int | None, at_s: int) -> bytes:
+        reader = ctx.archive if row is None else _AsOf(ctx.archive, row)
+        views = (view(reader, ctx.rules, (), info, window, ctx.calendar, at_s) for info in infos)
+        lines = [line for one in views for line in opendata.rows(one, ctx.rules)]
+        return opendata.table(lines) if lines else b""
+
+    found: list[Month] = []
+    ledger: list[bytes] = []
+    for month in months.written(ctx.archive, streams, ctx.calendar, ctx.now_s, before, now, table):
+        found.append(month)
+        ctx.editions.extend(month.editions)
+        for edition in month.editions:
+            if edition.path in month.contents:
+                yield edition.path, month.contents[edition.path]
+            else:
+                keep(edition.path)
+        if month.kept and month.name in before.spent:
+            ledger.append(before.spent[month.name])
+            continue
+        window = Window(month.window.start_s, min(month.window.end_s, ctx.now_s))
+        for info in infos:
+            outcomes = ctx.archive.outcomes(info.stream, window.start_s, window.end_s)
+            over = [outcome for outcome in outcomes if outcome.node.end_s <= ctx.now_s]
+            ledger += spending.lines(info.site, info.stream, over, window, ctx.rules, ctx.calendar)
+    spent = b"".join(ledger)
+    yield months.LEDGER, spent
+    yield months.SUMS, months.sums(ctx.editions)
+    yield months.STATE, months.state(now, found, spent)
+    for site in sites:
+        for policy in ctx.archive.policies(site):
+            yield f"{POLICIES}{policy.hash.hex()}.toml", policy.toml
+            yield f"{POLICIES}{policy.hash.hex()}.cose", policy.sealed
+
+
+class _AsOf:
+    """The archive as it was at a row."""
+
+    def __init__(self, archive: months.OrderedArchive, row: int) -> None:
+        self._archive, self._row = archive, row
+
+    def outcomes(self, stream: str, from_s: int, to_s: int) -> Sequence[Outcome]:
+        """Returns the nodes of a stream that intersect `[from_s, to_s)` and had come by then."""
+        return self._archive.outcomes_by(self._row, stream, from_s, to_s)
+
+
+def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
+    """Yields the descriptors, and the page in each language."""
+    began = ctx.editions[0].month if ctx.editions else None
+    period = None if began is None else Window(ctx.calendar.midnight(months.first_day(began)), ctx.now_s)
+    beside = [File(opendata.ANNOTATIONS, ctx.octets[opendata.ANNOTATIONS], "annotations")]
+    if ctx.editions:
+        beside.append(File(months.LEDGER, ctx.octets[months.LEDGER]))
+    told = Catalogue(ctx.city, ctx.editions, beside, period)
+    made = told.descriptors()
+    yield from made.items()
+    sizes = {path: len(content) for path, content in made.items()} | {file.path: file.octets for file in beside}
+    for code in LANGUAGES:
+        yield _page(ctx, language(code), told, sizes)
+
+
+MAKER = Maker(files, (Link("data.link", FOLDER),))
+
+
+def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) -> tuple[str, bytes]:
+    newest = sorted(ctx.editions, key=lambda one: (one.month, one.number), reverse=True)
+    others = [opendata.ANNOTATIONS, months.LEDGER, catalogue.SITES, *(f"{FOLDER}{name}" for name in _DESCRIBING)]
+    return ctx.page(
+        "data.html",
+        say,
+        FOLDER,
+        title=say("data.page_title", city=ctx.city.city),
+        licence=say("data.licence", licence=told.licence[0]),
+        licence_path=catalogue.LICENCE,
+        editions=[(one.path, _name(ctx, say, one), _about(ctx, say, one), one.sha256) for one in newest],
+        sums=months.SUMS,
+        show_sums=len(newest) <= _SUMS_SHOWN,
+        others=[
+            (path, f"{say('data.other_' + path.removeprefix(FOLDER).partition('.')[0])} {say.size(sizes[path])}")
+            for path in others
+            if path in sizes
+        ],
+        policies=[
+            (
+                say("data.policy", site=site.name, version=policy.version),
+                *(f"{POLICIES}{policy.hash.hex()}.{kind}" for kind in ("toml", "cose")),
+            )
+            for site in ctx.city.site
+            for policy in ctx.archive.policies(site.id)
+        ],
+        reading=[say(f"data.read_{number}") for number in range(1, _READ + 1)],
+        columns=[(name, say(f"releases_column.{name}")) for name in catalogue.columns("releases")],
+    )
+
+
+def _name(ctx: Build, say: Language, edition: Edition) -> str:
+    month = say.month(ctx.calendar.midnight(months.first_day(edition.month)), ctx.calendar.zone)
+    return month if edition.number == 1 else f"{month}, {say('data.edition', number=edition.number)}"
+
+
+def _about(ctx: Build, say: Language, edition: Edition) -> str:
+    if edition.closed_s is None:
+        state = say("data.open")
+    else:
+        state = say("data.closed", date=say.date(edition.closed_s, ctx.calendar.zone))
+    return f"CSV, {say.size(edition.octets)}, {state}"

@@ -1,0 +1,303 @@
+"""The monthly files of open data: rewritten while a month is open, then closed for ever.
+
+On the 8th of the next month, when weeks and nights that began in a month are over, it is closed if every gateway had
+delivered; else on the 8th after that, on the third in any case. What comes later makes a second edition of the month,
+a file of its own, closed on the next 8th; the first one stays as it is. An 8th has come when the archive was told of a
+later instant: all of this follows from the archive and the order in which it grew, so that a site that is built from
+nothing, after a restore, has the same files byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+
+from murmure_privacy.release import Outcome
+from murmure_privacy.window import PARTS, Calendar, Window
+
+FOLDER = "donnees/"
+SUMS = f"{FOLDER}SHA256SUMS"
+STATE = f"{FOLDER}editions.json"
+LEDGER = f"{FOLDER}ledger.jsonl"
+CLOSING_DAY = 8
+PATIENCE = 3
+"""At which 8th a month is closed although a gateway has not delivered: a month without network is no loss."""
+_LONGEST_S = 170 * 3600
+"""A node, the longest of which is a week with a clock change."""
+_FORMAT = 1
+
+
+class OrderedArchive(Protocol):
+    """What closing months needs of `murmure_ingest.archive.order`, which says what each returns."""
+
+    def newest_row(self) -> int: ...
+    def began_s(self, stream: str) -> int | None: ...
+    def first_to_tell(self, streams: Sequence[str], at_s: int) -> int | None: ...
+    def rows_after(self, row: int, streams: Sequence[str], from_s: int, to_s: int) -> list[int]: ...
+    def told_after(self, row: int) -> Iterator[tuple[str, int, int]]: ...
+    def delivered(self, row: int, streams: Sequence[str], since_s: int, end_s: int) -> bool: ...
+    def outcomes_by(self, row: int, stream: str, from_s: int, to_s: int) -> Sequence[Outcome]: ...
+    def waits(self, row: int, streams: Sequence[str], from_s: int, to_s: int) -> bool: ...
+    def filed_late(self) -> set[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An 8th that has come: the instant (seconds UTC), and the last row that the archive had by then."""
+
+    at_s: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One file of a month. `closed_s`: the 8th on which it was closed, with the rows that the archive had by then; None
+    while it can still change, and then `row` is 0."""
+
+    month: str
+    number: int
+    row: int
+    closed_s: int | None
+    octets: int
+    sha256: str
+
+    @property
+    def path(self) -> str:
+        """Returns its place below the site's root."""
+        return f"{FOLDER}releases-{self.month}{'' if self.number == 1 else f'.{self.number}'}.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A civil month with its editions, oldest first. `contents`: the files to write by their path; the others stand in
+    the site before, unchanged, and are to be linked. `kept`: whether nothing at all has come for it since."""
+
+    name: str
+    window: Window
+    editions: tuple[Edition, ...]
+    contents: Mapping[str, bytes]
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What the site before had: how far the archive had come (the last row, and how many messages were filed after they
+    had waited), the last row before each 8th, the months of which all files are closed and whole, the ledger by month.
+    """
+
+    seen: int = 0
+    amended: int = 0
+    closings: Mapping[str, int] = field(default_factory=dict)
+    editions: Mapping[str, tuple[Edition, ...]] = field(default_factory=dict)
+    spent: Mapping[str, bytes] = field(default_factory=dict)
+
+
+NOTHING = Shelf()
+"""What there is before the first build."""
+
+
+def shelf(out: Path) -> Shelf:
+    """Returns what a site has of closed months: nothing where it is none or of another version. A file that is not what
+    its sum says is not taken: it is made again from the archive."""
+    try:
+        told = json.loads((out / STATE).read_text("utf-8"))
+        if told["format"] != _FORMAT:
+            return Shelf()
+        found: dict[str, tuple[Edition, ...]] = {}
+        for month, editions in told["months"].items():
+            read = tuple(Edition(month=month, **edition) for edition in editions)
+            if all(one.closed_s is not None and _whole(out, one) for one in read):
+                found[month] = read
+        ledger = (out / LEDGER).read_bytes()
+        spent = _by_month(ledger) if hashlib.sha256(ledger).hexdigest() == told["ledger"] else {}
+        return Shelf(told["seen"], told["amended"], told["closings"], found, spent)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Shelf()
+
+
+def _by_month(ledger: bytes) -> dict[str, bytes]:
+    found: dict[str, list[bytes]] = {}
+    for line in ledger.splitlines(keepends=True):
+        found.setdefault(str(json.loads(line)["day"])[:7], []).append(line)
+    return {month: b"".join(members) for month, members in found.items()}
+
+
+def _whole(out: Path, edition: Edition) -> bool:
+    try:
+        digest = hashlib.sha256((out / edition.path).read_bytes()).hexdigest()
+        return digest == edition.sha256 and (out / f"{edition.path}.gz").is_file()
+    except OSError:
+        return False
+
+
+def state(now: Shelf, months: Sequence[Month], ledger: bytes) -> bytes:
+    """Returns what the next build reads with `shelf`; `now`: as `since` returns it."""
+    editions = {
+        month.name: [{key: value for key, value in asdict(one).items() if key != "month"} for one in month.editions]
+        for month in months
+    }
+    told = {
+        "format": _FORMAT,
+        "seen": now.seen,
+        "amended": now.amended,
+        "closings": dict(now.closings),
+        "ledger": hashlib.sha256(ledger).hexdigest(),
+        "months": editions,
+    }
+    return (json.dumps(told, indent=1, sort_keys=True) + "\n").encode()
+
+
+def sums(editions: Sequence[Edition]) -> bytes:
+    """Returns SHA256SUMS, as `sha256sum --check` reads it: the closed files only, by name."""
+    closed = sorted((one.path.removeprefix(FOLDER), one.sha256) for one in editions if one.closed_s is not None)
+    return "".join(f"{digest}  {name}\n" for name, digest in closed).encode()
+
+
+def since(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, now_s: int, before: Shelf) -> Shelf:
+    """Returns the shelf with how far the archive has come now, and with the closings that have come."""
+    closings: dict[str, int] = {}
+    began = [at_s for at_s in map(archive.began_s, streams) if at_s is not None]
+    if began:
+        day = calendar.civil_day(min(began) - 1).replace(day=CLOSING_DAY)
+        while calendar.midnight(day) <= now_s:
+            name = day.isoformat()
+            row = before.closings.get(name)
+            if row is None:
+                first = archive.first_to_tell(streams, calendar.midnight(day))
+                if first is None:
+                    break  # nothing that is later has come
+                row = first - 1
+            closings[name] = row
+            day = _next_month(day)
+    return Shelf(archive.newest_row(), len(archive.filed_late()), closings, before.editions)
+
+
+def written(
+    archive: OrderedArchive,
+    streams: Sequence[str],
+    calendar: Calendar,
+    now_s: int,
+    before: Shelf,
+    shelf_now: Shelf,
+    table: Callable[[Window, int | None, int], bytes],
+) -> Iterator[Month]:
+    """Yields every month that has a node of these streams, oldest first.
+
+    `before`, `shelf_now`: as `shelf` and then `since` return them. `table`: the file of a month as the archive was at a
+    row (None: as it is), at an instant.
+    """
+    closings = [
+        Closing(calendar.midnight(date.fromisoformat(day)), row) for day, row in sorted(shelf_now.closings.items())
+    ]
+    wanted = set(streams)
+    since_then = before.amended == shelf_now.amended
+    told = [(start_s, end_s) for stream, start_s, end_s in archive.told_after(before.seen) if stream in wanted]
+    for name in sorted({*before.editions, *_names(archive, streams, calendar, now_s)}):
+        window = Window(calendar.midnight(first_day(name)), calendar.midnight(_next_month(first_day(name))))
+        wide = _wide(calendar, window)
+        kept = before.editions.get(name, ())
+        untouched = since_then and not any(end_s > wide.start_s and at_s < wide.end_s for at_s, end_s in told)
+        if not (kept and untouched) and archive.rows_after(0, streams, window.start_s, window.end_s):
+            yield from _renewed(archive, streams, calendar, now_s, kept, closings, Month(name, window, (), {}), table)
+        elif kept:  # also where the archive has lost the month: what was closed is not taken away
+            yield Month(name, window, kept, {}, kept=True)
+
+
+def _renewed(
+    archive: OrderedArchive,
+    streams: Sequence[str],
+    calendar: Calendar,
+    now_s: int,
+    kept: Sequence[Edition],
+    closings: Sequence[Closing],
+    month: Month,
+    table: Callable[[Window, int | None, int], bytes],
+) -> Iterator[Month]:
+    """Yields a month for which something has come, or that is open."""
+    editions: list[Edition] = []
+    contents: dict[str, bytes] = {}
+    for cut in _cuts(archive, streams, calendar, month.window, closings):
+        same = next((one for one in kept if cut and one.row == cut.row and one.number == len(editions) + 1), None)
+        if same:
+            editions.append(same)
+            continue
+        content = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
+        digest = hashlib.sha256(content).hexdigest()
+        if not content or (editions and editions[-1].sha256 == digest):
+            continue  # nothing begins in it, or what came changed nothing
+        row, closed_s = (cut.row, cut.at_s) if cut else (0, None)
+        editions.append(Edition(month.name, len(editions) + 1, row, closed_s, len(content), digest))
+        contents[editions[-1].path] = content
+    if editions:
+        yield replace(month, editions=tuple(editions), contents=contents)
+
+
+def _names(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, now_s: int) -> Iterator[str]:
+    """Yields the months that may have a node."""
+    began = [at_s for at_s in map(archive.began_s, streams) if at_s is not None]
+    if began:
+        first = calendar.civil_day(min(began) - _LONGEST_S).replace(day=1)
+        while calendar.midnight(first) < now_s:
+            yield first.strftime("%Y-%m")
+            first = _next_month(first)
+
+
+def _cuts(
+    archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, month: Window, closings: Sequence[Closing]
+) -> Iterator[Closing | None]:
+    """Yields what each edition of a month holds: all that had come by a closing, or all that there is."""
+    wide = _wide(calendar, month)
+    left = [closing for closing in closings if closing.at_s > month.end_s]
+    place = next(
+        (
+            at
+            for at, closing in enumerate(left[:PATIENCE], 1)
+            if at == PATIENCE or archive.delivered(closing.row, streams, month.start_s - _LONGEST_S, wide.end_s)
+        ),
+        None,
+    )
+    if place is None:
+        yield None
+        return
+    last = left[place - 1].row
+    late = archive.rows_after(last, streams, wide.start_s, wide.end_s)
+    for number, closing in enumerate(left[place - 1 :]):
+        if number and not any(last < row <= closing.row for row in late):
+            continue
+        if archive.waits(closing.row, streams, wide.start_s, wide.end_s):
+            yield None  # its word is not said yet, and nobody knows later when it was
+            return
+        yield closing
+        last = closing.row
+    if any(row > last for row in late):
+        yield None
+
+
+def _wide(calendar: Calendar, month: Window) -> Window:
+    """Returns the spans that a month's figures are estimated from: whole weeks, and days from 06:00 to 06:00."""
+    last_s = month.end_s - 1
+    ends_s = max(calendar.period(levels, last_s).end_s for levels in (("1w",), PARTS))
+    return Window(min(calendar.period(levels, month.start_s).start_s for levels in (("1w",), PARTS)), ends_s)
+
+
+def _next_month(day: date) -> date:
+    return day.replace(year=day.year + day.month // 12, month=day.month % 12 + 1)
+
+
+def newest(editions: Sequence[Edition], calendar: Calendar, most: int) -> list[tuple[int, str]]:
+    """Returns the begin and the file of the last months, newest first: of each its last edition."""
+    last = {edition.month: edition for edition in editions}
+    return [
+        (calendar.midnight(first_day(month)), edition.path)
+        for month, edition in sorted(last.items(), reverse=True)[:most]
+    ]
+
+
+def first_day(month: str) -> date:
+    """Returns the first day of a month such as `2026-11`."""
+    return date.fromisoformat(f"{month}-01")

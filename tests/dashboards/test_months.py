@@ -1,0 +1,411 @@
+"""The monthly files: nothing is lost, nothing that is closed changes, and a restored archive gives the same bytes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import random
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from murmure_dashboards import months
+from murmure_dashboards.config import City
+from murmure_dashboards.site import build
+from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_privacy import wire
+from murmure_privacy.policy import parse
+from murmure_privacy.window import Calendar
+
+PARIS = Calendar("Europe/Paris")
+SITES = ("plaza", "station", "alley")
+
+POLICY = """policy = 1
+site = "{site}"
+version = 1
+timezone = "Europe/Paris"
+decision = "Délibération n° 1"
+reason = "Essai."
+valid_from = 2026-01-01
+valid_until = 2027-12-31
+
+[[stream]]
+id = "{site}/footfall"
+quantity = "footfall"
+protects = {{ crossings = 1 }}
+epsilon = 1.0
+nodes = {{ "6h" = 1, "1d" = 1{weeks} }}
+"""
+
+
+class Town:
+    """A real archive, filled day by day: `sends` seals the day's messages, `files` brings what was sealed."""
+
+    def __init__(self, folder: Path, releases: ModuleType, weeks: bool = False) -> None:
+        self.archive = Archive.open(folder / "archive.db")
+        self.archive._db.execute("PRAGMA synchronous = OFF")  # nobody cuts the power here
+        self.gateways: dict[str, Any] = {}
+        self.lines: dict[str, Enrolment] = {}
+        self.brought: dict[str, int] = {}
+        steward, _ = wire.new_key()
+        for number, site in enumerate(SITES):
+            toml = POLICY.format(site=site, weeks=', "1w" = 1' if weeks else "").encode()
+            secret, public = _key(number)
+            line = Enrolment(f"gw-{site}", "centre", site, public, (bytes(32),), 1)
+            with self.archive.transaction():
+                self.lines[site] = self.archive.enrol(line)
+                sealed = wire.seal_policy(toml, [("s", steward)])
+                self.archive.put_policy(StoredPolicy(parse(toml, "test").hash, site, 1, toml, sealed))
+            self.gateways[site] = releases.Gateway(f"gw-{site}", "centre", site, secret, toml)
+            self.brought[site] = 0
+
+    def sends(self, site: str, day: date) -> None:
+        """Seals everything that closes on a civil day, at 6, 12, 18 and 24 o'clock."""
+        window = PARIS.node("1d", PARIS.midnight(day))
+        at_s = window.start_s
+        while at_s < window.end_s:
+            at_s = PARIS.node("6h", at_s).end_s
+            self.gateways[site].seal(at_s)
+
+    def files(self, site: str, up_to: int | None = None) -> None:
+        """Brings what a gateway has sealed and the centre does not have."""
+        gateway = self.gateways[site]
+        with self.archive.transaction():
+            for sealed in gateway.sealed[self.brought[site] : up_to]:
+                message = wire.open_message(sealed, self.lines[site].record_key)
+                self.archive.put(message, sealed, self.lines[site], "filed")
+                self.brought[site] += 1
+
+    def days(self, first: date, last: date, *sites: str, away: tuple[str, ...] = ()) -> None:
+        """Lets sites speak from one day to another, in turn; those `away` measure and are not heard."""
+        day = first
+        while day <= last:
+            for site in (*sites, *away):
+                self.sends(site, day)
+                if site not in away:
+                    self.files(site)
+            day += timedelta(days=1)
+
+
+def _key(number: int) -> tuple[bytes, bytes]:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    secret = bytes([number + 1]) * 32
+    return secret, Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+@pytest.fixture
+def town(tmp_path: Path, releases: ModuleType) -> Town:
+    """Three sites of which nothing has come yet."""
+    return Town(tmp_path, releases)
+
+
+def noon(day: date) -> int:
+    return PARIS.midnight(day) + 12 * 3600
+
+
+def data(out: Path) -> dict[str, bytes]:
+    """Every file of a site's folder of data, and what is compressed beside it."""
+    root = (out / "donnees").resolve()
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def named(out: Path) -> list[str]:
+    return sorted(path.name for path in (out / "donnees").glob("releases-*.csv"))
+
+
+def rows_of(content: bytes, site: str) -> int:
+    return sum(f",{site},{site}/footfall," in line for line in content.decode().splitlines())
+
+
+def test_months_with_gaps_are_all_there_after_a_restore(town: Town, city: City, tmp_path: Path) -> None:
+    """Data of August and of November, none between them, and no site yet: both months are written."""
+    town.days(date(2026, 8, 3), date(2026, 8, 6), "plaza")
+    town.days(date(2026, 11, 18), date(2026, 11, 20), "plaza")
+    build(town.archive, city, tmp_path / "site", noon(date(2026, 11, 21)))
+    assert named(tmp_path / "site") == ["releases-2026-08.csv", "releases-2026-11.csv"]
+    assert rows_of(data(tmp_path / "site")["releases-2026-08.csv"], "plaza") == 20
+
+
+def test_a_gateway_a_month_without_network_is_in_the_files(town: Town, city: City, tmp_path: Path) -> None:
+    """The month waits for it: not closed on the 8th, whole when it has come, closed on the next 8th."""
+    out = tmp_path / "site"
+    town.days(date(2026, 9, 1), date(2026, 9, 20), "plaza", "station")
+    town.days(date(2026, 9, 21), date(2026, 10, 12), "plaza", away=("station",))
+    build(town.archive, city, out, noon(date(2026, 10, 13)))
+    assert months.SUMS.removeprefix(months.FOLDER) in data(out) and data(out)["SHA256SUMS"] == b""
+    before = rows_of(data(out)["releases-2026-09.csv"], "station")
+    town.files("station")
+    build(town.archive, city, out, noon(date(2026, 10, 13)))
+    assert rows_of(data(out)["releases-2026-09.csv"], "station") == before + 50
+    town.days(date(2026, 10, 13), date(2026, 11, 9), "plaza", "station")
+    build(town.archive, city, out, noon(date(2026, 11, 10)))
+    assert named(out) == ["releases-2026-09.csv", "releases-2026-10.csv", "releases-2026-11.csv"]
+    assert data(out)["SHA256SUMS"].decode().split()[1::2] == ["releases-2026-09.csv", "releases-2026-10.csv"]
+
+
+def test_what_comes_after_closing_makes_a_second_edition(town: Town, city: City, tmp_path: Path) -> None:
+    """A gateway away for longer than anybody waits: the closed file keeps its bytes, the second edition has what came,
+    at once and open, and is closed on the next 8th; nothing that is closed ever changes."""
+    out = tmp_path / "site"
+    town.days(date(2026, 8, 1), date(2026, 8, 20), "plaza", "station")
+    town.days(date(2026, 8, 21), date(2026, 11, 12), "plaza", away=("station",))
+    build(town.archive, city, out, noon(date(2026, 11, 13)))
+    first = data(out)["releases-2026-08.csv"]
+    assert "releases-2026-08.csv" in data(out)["SHA256SUMS"].decode()
+    town.files("station")
+    build(town.archive, city, out, noon(date(2026, 11, 14)))
+    again = data(out)
+    assert again["releases-2026-08.csv"] == first
+    assert rows_of(again["releases-2026-08.2.csv"], "station") == rows_of(first, "station") + 55
+    assert "releases-2026-08.2.csv" not in again["SHA256SUMS"].decode()
+    town.days(date(2026, 11, 13), date(2026, 12, 8), "plaza", "station")
+    build(town.archive, city, out, noon(date(2026, 12, 9)))
+    last = data(out)
+    assert last["releases-2026-08.csv"] == first and last["releases-2026-08.2.csv"] == again["releases-2026-08.2.csv"]
+    assert "releases-2026-08.2.csv" in last["SHA256SUMS"].decode()
+
+
+def test_the_sums_are_those_of_the_files(town: Town, city: City, tmp_path: Path) -> None:
+    """SHA256SUMS has one line for each closed file, as sha256sum reads it, and no other."""
+    town.days(date(2026, 8, 28), date(2026, 10, 9), "plaza")
+    build(town.archive, city, tmp_path / "site", noon(date(2026, 10, 10)))
+    files = data(tmp_path / "site")
+    lines = [line.split("  ") for line in files["SHA256SUMS"].decode().splitlines()]
+    assert [name for _, name in lines] == ["releases-2026-08.csv", "releases-2026-09.csv"]
+    assert all(hashlib.sha256(files[name]).hexdigest() == digest for digest, name in lines)
+    assert all(gzip.decompress(files[f"{name}.gz"]) == files[name] for _, name in lines)
+
+
+def lived(town: Town, city: City, out: Path, seed: int, builds: bool, weeks: bool = False) -> int:
+    """A life of some months, decided by a seed: sites fall silent, are cut off and come back, months have none at all;
+    the site is built now and then. Whatever is closed once stays as it is. Returns the instant of the end."""
+    draw = random.Random(seed)
+    day, cut = date(2026, 7, draw.randint(1, 28)), dict.fromkeys(SITES, 0)
+    closed: dict[str, bytes] = {}
+    for _ in range(draw.randint(4, 7)):
+        length = draw.randint(3, 40)
+        silent = draw.random() < 0.2
+        for site in SITES:
+            cut[site] = draw.random() < 0.35
+        speaking = [] if silent else [site for site in SITES if draw.random() < 0.8]
+        for _ in range(length):
+            for site in speaking:
+                town.sends(site, day)
+                if not cut[site]:
+                    town.files(site)
+            day += timedelta(days=1)
+        for site in SITES:
+            if draw.random() < 0.5:
+                # A courier may bring only a part.
+                town.files(site, up_to=None if draw.random() < 0.7 else town.brought[site] + draw.randint(0, 40))
+        if builds:
+            build(town.archive, city, out, noon(day))
+            files = data(out)
+            for name, content in closed.items():
+                assert files[name] == content, name
+            for line in files["SHA256SUMS"].decode().splitlines():
+                name = line.split("  ")[1]
+                closed[name] = files[name]
+    build(town.archive, city, out, noon(day))
+    return noon(day)
+
+
+def whole(town: Town, out: Path) -> None:
+    """Every node that the archive has stands in the last edition of its month."""
+    files = data(out)
+    newest: dict[str, bytes] = {}
+    for name in sorted((n for n in files if n.startswith("releases-") and n.endswith(".csv")), key=_edition):
+        newest[name[9:16]] = files[name]
+    for site in SITES:
+        outcomes = town.archive.outcomes(f"{site}/footfall", 0, 1 << 40)
+        wanted: dict[str, int] = {}
+        for outcome in outcomes:
+            month = PARIS.civil_day(outcome.node.start_s).strftime("%Y-%m")
+            wanted[month] = wanted.get(month, 0) + 1
+        for month, count in wanted.items():
+            assert rows_of(newest[month], site) == count, (site, month)
+
+
+def _edition(name: str) -> tuple[str, int]:
+    return name[:16], int(name.split(".")[1]) if name.count(".") == 2 else 1
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_a_site_built_from_nothing_is_the_site_that_has_lived(
+    city: City, tmp_path: Path, releases: ModuleType, seed: int
+) -> None:
+    """Whatever came late, whenever the site was built: a restored archive gives the same files byte for byte, and no
+    node is lost."""
+    _same(city, tmp_path, releases, seed, weeks=bool(seed % 2))
+
+
+@pytest.mark.long
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 1 << 32), weeks=st.booleans())
+def test_lives_of_all_kinds_are_restored_byte_for_byte(
+    city: City, tmp_path_factory: pytest.TempPathFactory, releases: ModuleType, seed: int, weeks: bool
+) -> None:
+    """The same for lives that nobody has thought of."""
+    _same(city, tmp_path_factory.mktemp("life"), releases, seed, weeks)
+
+
+def _same(city: City, folder: Path, releases: ModuleType, seed: int, weeks: bool) -> None:
+    town = Town(folder, releases, weeks)
+    now_s = lived(town, city, folder / "site", seed, builds=True)
+    whole(town, folder / "site")
+    build(town.archive, city, folder / "again", now_s)
+    one, two = data(folder / "site"), data(folder / "again")
+    town.archive.close()
+    assert sorted(one) == sorted(two)
+    assert [name for name in one if one[name] != two[name]] == []
+
+
+def test_stopping_at_a_gap_is_found_out(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: months from the newest back, up to the first of which there is nothing."""
+    real = months.written
+
+    def stopping(*args: Any) -> Any:
+        found = {month.name: month for month in real(*args)}
+        day = date.fromisoformat(f"{max(found)}-01")
+        while (name := day.strftime("%Y-%m")) in found:
+            yield found[name]
+            day = (day - timedelta(days=1)).replace(day=1)
+
+    monkeypatch.setattr(months, "written", stopping)
+    with pytest.raises(AssertionError):
+        test_months_with_gaps_are_all_there_after_a_restore(town, city, tmp_path)
+
+
+def test_closing_with_what_is_there_now_is_found_out(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: after a restore the first edition would hold what came later."""
+    monkeypatch.setattr(Archive, "outcomes_by", lambda self, row, *of: self.outcomes(*of))
+    with pytest.raises(AssertionError):
+        _late(town, city, tmp_path)
+
+
+def test_closing_by_the_wall_clock_is_found_out(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: what an 8th finds would depend on when the site was built."""
+    monkeypatch.setattr(Archive, "first_to_tell", lambda self, streams, at_s: self.newest_row() + 1)
+    with pytest.raises(AssertionError):
+        _late(town, city, tmp_path)
+
+
+def test_keeping_a_month_unasked_is_found_out(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: what came late would be in no file."""
+    monkeypatch.setattr(Archive, "told_after", lambda self, row: iter(()))
+    with pytest.raises(AssertionError):
+        _late(town, city, tmp_path)
+
+
+def test_closing_without_waiting_is_found_out(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: a month would be closed on the first 8th without the gateway that is cut off."""
+    monkeypatch.setattr(Archive, "delivered", lambda self, *of: True)
+    with pytest.raises(AssertionError):
+        test_a_gateway_a_month_without_network_is_in_the_files(town, city, tmp_path)
+
+
+def _late(town: Town, city: City, folder: Path) -> None:
+    """A gateway comes back after its month was closed; the site that has lived is that of a restored archive."""
+    out = folder / "site"
+    town.days(date(2026, 8, 28), date(2026, 8, 29), "plaza", "station")
+    town.days(date(2026, 8, 30), date(2026, 9, 1), "plaza", away=("station",))
+    for day in (date(2026, 9, 8), date(2026, 10, 8), date(2026, 11, 8)):
+        town.days(day, day, "plaza", away=("station",))
+    build(town.archive, city, out, noon(date(2026, 11, 9)))
+    assert "releases-2026-08.csv" in data(out)["SHA256SUMS"].decode()
+    town.files("station")
+    build(town.archive, city, out, noon(date(2026, 11, 10)))
+    whole(town, out)
+    build(town.archive, city, folder / "again", noon(date(2026, 11, 10)))
+    assert data(out) == data(folder / "again")
+
+
+def test_what_came_late_is_restored_with_what_was_closed_before(town: Town, city: City, tmp_path: Path) -> None:
+    """Both editions, the sums, the ledger and all descriptors, byte for byte."""
+    _late(town, city, tmp_path)
+
+
+def test_a_closed_file_that_was_damaged_is_made_again(town: Town, city: City, tmp_path: Path) -> None:
+    """Bytes that are not what the sum says are not handed on; the archive gives the right ones again."""
+    out = tmp_path / "site"
+    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
+    build(town.archive, city, out, noon(date(2026, 9, 10)))
+    good = data(out)["releases-2026-08.csv"]
+    file = out.resolve() / "donnees/releases-2026-08.csv"
+    file.write_bytes(good[:-9])
+    build(town.archive, city, out, noon(date(2026, 9, 10)) + 900)
+    assert data(out)["releases-2026-08.csv"] == good
+
+
+def test_a_closed_file_is_not_written_again(town: Town, city: City, tmp_path: Path) -> None:
+    """What nothing has come for is linked, not computed: the same file on the disk."""
+    out = tmp_path / "site"
+    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
+    build(town.archive, city, out, noon(date(2026, 9, 10)))
+    before = (out / "donnees/releases-2026-08.csv").stat()
+    build(town.archive, city, out, noon(date(2026, 9, 10)) + 900)
+    assert (out / "donnees/releases-2026-08.csv").stat().st_ino == before.st_ino
+    shutil.rmtree(out.resolve() / "donnees")
+    build(town.archive, city, out, noon(date(2026, 9, 10)) + 1800)
+    assert "releases-2026-08.csv" in data(out)
+
+
+def test_a_month_waits_for_what_was_put_aside(town: Town, city: City, tmp_path: Path) -> None:
+    """A message that waits for a word may still come into the month: it stays open until the word is said, and is then
+    closed as it would have been."""
+    out = tmp_path / "site"
+    town.days(date(2026, 8, 1), date(2026, 8, 30), "plaza")
+    town.sends("plaza", date(2026, 8, 31))
+    gateway, line = town.gateways["plaza"], town.lines["plaza"]
+    with town.archive.transaction():
+        for sealed in gateway.sealed[town.brought["plaza"] :]:
+            message = wire.open_message(sealed, line.record_key)
+            town.archive.put(message, sealed, line, "quarantined", "policy_unknown")
+    town.brought["plaza"] = len(gateway.sealed)
+    town.days(date(2026, 9, 1), date(2026, 9, 9), "plaza")
+    build(town.archive, city, out, noon(date(2026, 9, 10)))
+    assert data(out)["SHA256SUMS"] == b""
+    with town.archive.transaction():
+        for stored in town.archive.quarantined("policy_unknown"):
+            assert stored.sealed is not None
+            town.archive.amend(stored, wire.open_message(stored.sealed, line.record_key), "filed")
+    build(town.archive, city, out, noon(date(2026, 9, 10)))
+    assert rows_of(data(out)["releases-2026-08.csv"], "plaza") == 31 * 5
+    assert "releases-2026-08.csv" in data(out)["SHA256SUMS"].decode()
+    build(town.archive, city, tmp_path / "again", noon(date(2026, 9, 10)))
+    assert data(out) == data(tmp_path / "again")
+
+
+def test_a_shelf_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
+    """Of a site without a word on its months, or with one of another kind, nothing is taken."""
+    assert months.shelf(tmp_path) == months.Shelf()
+    (tmp_path / "donnees").mkdir()
+    for text in ("", "[]", "{}", '{"format": 2}', '{"format": 1, "months": {"2026-08": [{"row": 1}]}}'):
+        (tmp_path / months.STATE).write_text(text)
+        assert months.shelf(tmp_path) == months.Shelf()
+
+
+def test_the_page_as_of_an_earlier_instant_closes_nothing_later(town: Town, city: City, tmp_path: Path) -> None:
+    """`--now` of August does not close August."""
+    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
+    build(town.archive, city, tmp_path / "site", noon(date(2026, 8, 31)))
+    assert data(tmp_path / "site")["SHA256SUMS"] == b""
+    told = json.loads(data(tmp_path / "site")["editions.json"])
+    assert [one["closed_s"] for one in told["months"]["2026-08"]] == [None]
