@@ -65,7 +65,7 @@ LIBRARIES: dict[str, set[str]] = {
     "grafana_client": {"murmure_dashboards/grafana_push.py"},
     "grafana_api": {"murmure_dashboards/grafana_push.py"},
     "rich": {"murmure/progress.py", "murmure_edge/doctor/screen.py"},
-    "segno": {"murmure_ingest/cli.py"},
+    "segno": {"murmure_ingest/cli.py", "murmure_dashboards/qr.py"},
     "nacl": {"murmure_ingest/signatures.py"},
     "prometheus_client": {"murmure_ingest/metrics.py"},
 }

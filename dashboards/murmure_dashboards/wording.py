@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date as CivilDay
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from functools import cache
@@ -128,6 +129,11 @@ class Language:
             month=self.months[when.month - 1],
             year=when.year,
         )
+
+    def civil(self, on: CivilDay) -> str:
+        """Returns a day without its weekday, e.g. `21 novembre 2026`."""
+        number = self("calendar.first") if on.day == 1 else str(on.day)
+        return f"{number} {self.months[on.month - 1]} {on.year}"
 
     def month(self, at_s: int, zone: ZoneInfo) -> str:
         """Returns e.g. `novembre 2026`."""
