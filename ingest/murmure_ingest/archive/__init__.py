@@ -1,7 +1,8 @@
 """The centre's memory: an append-only SQLite file in which every node has one place, for ever.
 
-Sealed messages are kept as they arrived; nodes point into them, so that whatever is read from the archive was signed
-by a gateway and is opened again by the wire. Rows of messages, nodes, enrolments, policies, amendments, annotations
+Sealed messages are kept as they arrived; nodes point into them, so that whatever is published was signed by a gateway
+and is opened again by the wire. Released integers stand beside their nodes for whoever asks for many (`nodes`), and the
+full check holds them against what was signed. Rows of messages, nodes, enrolments, policies, amendments, annotations
 and conflicts are never changed nor deleted (triggers see to it); what can be derived from them (`totals`, `streams`)
 may be updated within the same transaction.
 
