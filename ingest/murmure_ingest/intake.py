@@ -43,6 +43,7 @@ from typing import Literal
 
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
+from murmure_privacy.frozen import quick
 from murmure_privacy.plan import Plan
 from murmure_privacy.release import Health, Message, Release, Withheld
 from murmure_privacy.succession import Uses
@@ -104,6 +105,9 @@ class Stored:
     gateway: str
     seq: int
     nodes: int
+
+
+_stored = quick(Stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +309,7 @@ class Intake:
         if refusal is None:
             self._archive.put(message, sealed, enrolment, "filed")
             self._note_uses(message, uses)
-            return Stored(gateway, seq, len(message.outcomes))
+            return _stored(gateway, seq, len(message.outcomes))
         reason, detail, fate = refusal
         if fate == "counted":
             return Refused(reason, detail, gateway=gateway)
@@ -346,9 +350,8 @@ class Intake:
             before = earlier is None or earlier.hash == message.previous
         after = later is None or later.previous == wire.digest(sealed)
         # Across a hole no hash tells, but a gateway counts its boots, whatever its clock does.
-        boot_beside = partial(self._archive.boot_beside, gateway, seq)
-        least = boot_beside("before") if earlier is None else None
-        most = boot_beside("after") if later is None else None
+        least = self._archive.boot_beside(gateway, seq, "before") if earlier is None else None
+        most = self._archive.boot_beside(gateway, seq, "after") if later is None else None
         return before and after and (least or 0) <= message.boot <= (message.boot if most is None else most)
 
     def _objection_now(self, message: Message, uses: Uses) -> _Objection | None:

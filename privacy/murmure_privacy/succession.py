@@ -122,6 +122,10 @@ def _uses_in(message: Message) -> dict[Key, Use]:
 
 def _together(one: Use, other: Use) -> Use:
     """Returns the use of a policy for a stream in both; the same whichever was there first."""
-    first_seq, shown_s = min((one.first_seq, one.shown_s), (other.first_seq, other.shown_s))
-    until_s, last_seq = max((one.until_s, one.last_seq), (other.until_s, other.last_seq))
-    return _use(one.stream, one.policy, min(one.since_s, other.since_s), first_seq, shown_s, until_s, last_seq)
+    first, last = one, one
+    if other.first_seq < one.first_seq or (other.first_seq == one.first_seq and other.shown_s < one.shown_s):
+        first = other
+    if other.until_s > one.until_s or (other.until_s == one.until_s and other.last_seq > one.last_seq):
+        last = other
+    since_s = one.since_s if one.since_s < other.since_s else other.since_s
+    return _use(one.stream, one.policy, since_s, first.first_seq, first.shown_s, last.until_s, last.last_seq)
