@@ -124,13 +124,23 @@ def test_what_was_not_kept_is_never_filed(centre: Any) -> None:
     assert inspect(centre.archive, RuleBook(centre.archive)).findings == []
 
 
-def test_room_comes_back(centre: Any) -> None:
+@pytest.mark.parametrize("beside", [False, True], ids=["in the same process", "in another"])
+def test_room_comes_back(centre: Any, beside: bool) -> None:
     """Once what waited is forgotten, there is room for what must wait next."""
     gateway = centre.gateway(published=False)
     intake = bounded(centre)
-    intake.accept_many(gateway.history(40))
-    with centre.archive.transaction():
-        for table, row, _, message_hash, reason, _ in centre.archive.aside():
-            centre.archive.forget(table, row, message_hash, reason, MONDAY_S)
-    word = intake.accept(gateway.topic, gateway.seal(MONDAY_S + 900 * 41))
+    arrivals = gateway.history(41)
+    intake.accept_many(arrivals[:38])
+    archive = Archive.open(centre.config.archive) if beside else centre.archive
+    for arrival in arrivals[38:40]:
+        with archive.transaction():
+            archive.count("duplicates")  # so that the other one has to look what has changed
+        word = intake.accept(*arrival)
+        assert isinstance(word, Refused) and word.fate == "refused"
+    with archive.transaction():
+        for table, row, _, message_hash, reason, _ in archive.aside():
+            archive.forget(table, row, message_hash, reason, MONDAY_S)
+    word = intake.accept(*arrivals[40])
     assert isinstance(word, Refused) and (word.reason, word.fate) == ("unknown_policy", "quarantined")
+    if beside:
+        archive.close()
