@@ -11,7 +11,7 @@ import gc
 import marshal
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 from murmure_privacy import wire
@@ -48,9 +48,9 @@ def open_by(
     raise refusal
 
 
-def pack(bundle: list[Asked] | list[Answer]) -> bytes:
+def pack(bundle: Sequence[Asked] | Sequence[Answer]) -> bytes:
     """Returns a bundle, of Asked or of Answer, as it goes from process to process."""
-    body = marshal.dumps(bundle, 2)  # the version that does not look for what stands there twice: little does
+    body = marshal.dumps(list(bundle), 2)  # the version that does not look for what stands there twice: little does
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
