@@ -307,7 +307,11 @@ class Connection:
         return self._done(_call(self._db.execute, self._synced(sql), values))
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> _Cursor:
-        return self._done(_call(self._db.executemany, sql, rows))
+        cursor, changed = self._db.cursor(), 0
+        for row in rows:
+            _call(cursor.execute, sql, row)
+            changed += self._db.changes()
+        return self._done(cursor, changed)
 
     def executescript(self, script: str) -> None:
         self._done(_call(lambda: self._db.execute(self._synced(script)).fetchall()))
@@ -319,8 +323,9 @@ class Connection:
     def _synced(self, sql: str) -> str:
         return sql.replace("synchronous = FULL", f"synchronous = {self._synchronous}")
 
-    def _done(self, cursor: Any) -> _Cursor:
-        done = _Cursor(cursor, self._db.changes(), self._db.last_insert_rowid())
+    def _done(self, cursor: Any, changed: int | None = None) -> _Cursor:
+        changed = self._db.changes() if changed is None else changed
+        done = _Cursor(cursor, changed, self._db.last_insert_rowid())
         if len(self._disk.journal) > self._seen and not self._db.in_transaction:
             self._seen = len(self._disk.journal)
             self._committed()
