@@ -72,7 +72,8 @@ class Table:
 @dataclass(frozen=True, slots=True)
 class Chart:
     """A chart cannot be made without its words: `title` says what is measured, `finding` what there is to see,
-    `unit` the unit, `description` the figures in a sentence for those who do not see it, `table` the numbers."""
+    `unit` the unit, `description` the figures in a sentence for those who do not see it, `table` the numbers. `line`:
+    whether a value is drawn, not only intervals."""
 
     title: str
     finding: str
@@ -82,6 +83,7 @@ class Chart:
     axis: Axis
     ticks: tuple[Tick, ...]
     svg: str
+    line: bool
     gaps: bool
     faulty: bool
 
@@ -145,7 +147,8 @@ def draw(
         f'<title id="{name}-t">{escape(title)} ({escape(unit)})</title>'
         f'<desc id="{name}-d">{escape(description)}</desc>{picture}</svg>'
     )
-    return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, bool(gaps), bool(faulty))
+    line = any(step.value is not None for step in drawn)
+    return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, line, bool(gaps), bool(faulty))
 
 
 def _inside(span: Window | Step, window: Window) -> dict[str, int]:

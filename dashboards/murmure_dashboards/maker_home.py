@@ -26,7 +26,7 @@ MAKER = Maker(files)
 
 def _home(ctx: Build, say: Language) -> tuple[str, bytes]:
     city, day, zone = ctx.city, ctx.today, ctx.calendar.zone
-    teller = Teller(say)
+    teller = Teller(say, often=False)
     period = "day" if ctx.now_s >= day.end_s else "so_far"
     quartiers = [
         (

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
 from murmure_dashboards.pages import MOST_ELEMENTS, link_elements
 from murmure_dashboards.promises import promises
-from murmure_dashboards.register import end_date, sensor_lines
 from murmure_dashboards.story import MOST_MARKS, MOST_ROWS, Story, Teller
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
 LEAST_ROWS = 2
+# What sensors of each kind cannot know, first of all; the page of each place has the rest.
+_FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
-_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 11, 35, 39, 3.4
-_SENSOR_ELEMENTS = 3  # of the register: its line, what is old, what is not of the page's language
+_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 5, 36, 40, 3.1
 # Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
 _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
@@ -40,14 +39,13 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool) ->
     csv = quartier_file(quartier.slug, week)
     sites = ctx.city.sites_of(quartier.slug)
     shown = [view for site in sites for view in views.get(site.id, ())]
-    sensors = sum(len(site.sensor) for site in sites)
     marks = [min(MOST_MARKS, len(view.marks)) for view in shown if view.marks]
     full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in marks) if marks else 0
     foot = link_elements(ctx.links)
-    rows, brief = table_rows(len(sites), len(shown), week, sensors, foot + full), False
+    rows, brief = table_rows(len(sites), len(shown), week, foot + full), False
     if marks and rows < LEAST_ROWS:
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
-        rows, brief = table_rows(len(sites), len(shown), week, sensors, foot + short), True
+        rows, brief = table_rows(len(sites), len(shown), week, foot + short), True
     teller = Teller(say, rows, brief)
     places: list[tuple[Site, list[Story]]] = []
     for site in sites:
@@ -67,18 +65,19 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool) ->
         "quartier.html",
         say,
         f"quartiers/{quartier.slug}/{'semaine/' if week else ''}",
-        title=say(f"page.{'week' if week else 'today'}_title", quartier=quartier.name, date=date, city=ctx.city.city),
+        title=say(
+            f"page.{'week' if week else 'today'}_title",
+            quartier=quartier.name,
+            date=date.partition(" ")[2],
+            city=ctx.city.city,
+        ),
         quartier=quartier,
-        head=say(f"page.{'week' if week else 'today'}_head"),
+        head=date if over and not week else say(f"page.{'week' if week else 'today'}_head"),
         week=week,
         written=written,
         state=say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"),
         places=places,
-        ends={site.id: end_date(say, site, zone) for site in sites},
-        sensors={
-            site.id: [sensor_lines(say, sensor, shown, zone, ctx.now_s) for sensor in site.sensor] for site in sites
-        },
-        cannot=cannot(say, shown),
+        cannot=[say(f"cannot.{key}") for kind, key in _FIRST if any(view.quantity.kind == kind for view in shown)],
         promises=promises(say, [(site, view) for site in sites for view in views.get(site.id, ())]),
         csv=csv,
         csv_size=say.size(ctx.octets[csv]),
@@ -88,17 +87,10 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool) ->
     )
 
 
-def table_rows(sites: int, streams: int, week: bool, sensors: int = 0, others: int = 0) -> int:
+def table_rows(sites: int, streams: int, week: bool, others: int = 0) -> int:
     """Returns how many rows a table may have so that the page stays within its budget of elements; the rest is in the
     CSV file. Twenty-four as long as a neighbourhood has at most three streams; beyond eight not one row fits.
     `others`: elements that annotations and the links of the foot take."""
     stream = _WEEK_ELEMENTS if week else _DAY_ELEMENTS
-    left = (
-        MOST_ELEMENTS
-        - _AROUND_ELEMENTS
-        - _SITE_ELEMENTS * sites
-        - stream * streams
-        - _SENSOR_ELEMENTS * sensors
-        - others
-    )
+    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _SITE_ELEMENTS * sites - stream * streams - others
     return max(1, min(MOST_ROWS, int(left / (_ROW_ELEMENTS * max(1, streams)))))

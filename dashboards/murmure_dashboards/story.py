@@ -3,7 +3,7 @@ with the table behind it, and what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from statistics import NormalDist
@@ -18,6 +18,8 @@ from murmure_dashboards.views import Amount, Slot, StreamView
 from murmure_dashboards.wording import FIXED, Language
 
 MOST_ROWS = 24
+BLOCK_HOURS = (1, 2, 3, 4, 6, 12, 24, 25)
+"""How long the steps of a table may be, where a row an hour would make the page too heavy."""
 MOST_PERIODS = 4
 MOST_MARKS = 3
 LEAST_APART = 0.2
@@ -52,11 +54,13 @@ class Story:
 @dataclass(frozen=True, slots=True)
 class Teller:
     """Tells streams in one language. `place` is the public name of the stream's site; `name` is unique on the page;
-    `most_rows` is how long a table may be there; `brief`: faulty periods without the stewards' sentences."""
+    `most_rows` is how long a table may be there; `brief`: faulty periods without the stewards' sentences; `often`:
+    whether each interval says how often it holds, or the page once for all."""
 
     say: Language
     most_rows: int = MOST_ROWS
     brief: bool = False
+    often: bool = True
 
     def today(self, view: StreamView, place: str, name: str) -> Story:
         """Returns the story of the one day that the view spans."""
@@ -71,13 +75,14 @@ class Teller:
             *self._level(view, day),
             *self._coverage(view, slots),
             *self._missing(view, slots, dated=False),
+            *self._below_zero(view, slots),
             *([] if _tell_apart(slots, noise_alone=True) or not detail else [self.say("key.noisy")]),
         ]
-        rows = tuple(
-            (self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in slots if s.state != "awaited"
-        )
         title = self._title(view, slots)
-        caption = self._cut(self.say("table.caption_hours", title=self._measured(view, title)), len(rows))
+        caption = self.say("table.caption_hours", title=self._measured(view, title))
+        rows, hours = self._rows(view, slots)
+        if hours:
+            caption = f"{caption} {self.say('table.blocks', hours=hours)}"
         chart = draw(
             title=self.say("chart.titled", title=title, place=place, span=date),
             finding=self._peak(view, slots),
@@ -86,7 +91,7 @@ class Teller:
             table=Table(
                 caption,
                 (self.say("table.hour"), self.say(f"quantity.{view.quantity.name}")),
-                rows[-self.most_rows :],
+                rows,
             ),
             steps=_steps(slots),
             gaps=[hole for _, hole in _holes(slots)],
@@ -110,6 +115,7 @@ class Teller:
             *self._level(view, None),
             *self._coverage(view, slots),
             *self._missing(view, slots, dated=True),
+            *self._below_zero(view, slots),
         ]
         drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
@@ -213,6 +219,11 @@ class Teller:
         amount = view.amount(window)
         if amount is None:
             return self.say("key.none"), ""
+        if period == "day" and (level := _shown_level(view, window)) is not None:
+            covered = Window(level.covered_from_s, level.end_s)
+            number, between = self.say.amount(view.quantity.name, *_ends(level))
+            detail = f"({self._often(between)}) {self.say('key.day_level')}"
+            return number, self._with_fault(detail, view.faulty_s([covered]), covered.end_s - covered.start_s)
         kind = "footfall" if view.quantity.kind == "count" else "mean"
         when = self.say(f"key.{period}_{kind}")
         if view.first_s > window.start_s:
@@ -220,8 +231,14 @@ class Teller:
         if not amount.publishable:
             return self.say("key.none"), self.say("key.wide")
         said, between = self._amount(view, amount)
-        detail = f"({between or self.say('number.often')}) {when}"
+        held = self._often(between or self.say("number.often"))
+        detail = f"({held}) {when}" if held else when
         return said, self._with_fault(detail, amount.faulty_s, amount.covered_s)
+
+    def _often(self, between: str) -> str:
+        """Returns an interval in words, without how often it holds where the page says that once for all."""
+        often = self.say("number.often")
+        return between if self.often else between.removesuffix(often).removesuffix(", ")
 
     def silence(self, view: StreamView, window: Window) -> str:
         """Returns how much of a period's number the sensor can have missed and what became of it, or nothing."""
@@ -234,9 +251,8 @@ class Teller:
         fills = f" {self.say('number.or')} ".join(self._reading(view, fill) for fill in amount.fills)
         return self.say("silent.filled", share=share, fill=fills)
 
-    def laeq(self, view: StreamView, day: Window, tell: Callable[..., str] | None = None) -> str:
-        """Returns the day's LAeq with its interval as `tell` says it (default: as a table's cell), or why it is not
-        shown."""
+    def laeq(self, view: StreamView, day: Window) -> str:
+        """Returns the day's LAeq with its interval as a table's cell, or why it is not shown."""
         if view.now_s < day.end_s:
             return self.say("laeq.soon")
         if not any(f.indicator == "energy_mean" for f in _of_day(view, day)):
@@ -246,7 +262,7 @@ class Teller:
             return self.say("laeq.undefined")
         if not level.publishable:
             return self.say("laeq.wide")
-        said = (tell or self.say.cell)("noise", level.estimate, level.low, level.high)
+        said = self.say.cell("noise", *_ends(level))
         covered = Window(level.covered_from_s, level.end_s)
         return self._with_fault(said, view.faulty_s([covered]), covered.end_s - covered.start_s)
 
@@ -260,10 +276,6 @@ class Teller:
     def _reading(self, view: StreamView, value: float) -> str:
         exact = Decimal(str(round(value, 1))).normalize()
         return self.say.counted(f"unit.{view.quantity.name}", value, number=self.say.number(exact))
-
-    def _sentence(self, quantity: str, estimate: float, low: float, high: float) -> str:
-        number, between = self.say.amount(quantity, estimate, low, high)
-        return f"{number} ({between})" if between else number
 
     def _amount(self, view: StreamView, amount: Amount) -> tuple[str, str]:
         return self.say.amount(view.quantity.name, amount.estimate, amount.low, amount.high)
@@ -288,9 +300,35 @@ class Teller:
         name = self.say(f"quantity.{view.quantity.name}")
         return self.say(f"chart.{each}_{self._family(view)}", quantity=name)
 
+    def _rows(self, view: StreamView, slots: Sequence[Slot]) -> tuple[tuple[tuple[str, str], ...], int]:
+        """Returns the rows of a day, and of how many hours each is: 0 where each slot has its own. Where so many do
+        not fit, all of the day is there in longer steps, not a part of it."""
+        zone, day = view.calendar.zone, view.window
+        told = [slot for slot in slots if slot.state != "awaited"]
+        if len(told) <= self.most_rows:
+            return tuple((self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in told), 0
+        hours = next(n for n in BLOCK_HOURS if -(-(day.end_s - day.start_s) // (n * 3600)) <= self.most_rows)
+        rows = []
+        for start_s in range(day.start_s, told[-1].end_s, hours * 3600):
+            block = Window(start_s, min(start_s + hours * 3600, told[-1].end_s))
+            amount = view.amount(block)
+            reason = next((s for s in told if s.missing and s.end_s > block.start_s), told[0])
+            slot = replace(reason, amount=None) if amount is None else Slot(*_span(block), "figure", start_s, amount)
+            rows.append((self.say.hours(*_span(block), zone), self._day_cell(view, slot)))
+        return tuple(rows), hours
+
+    def _below_zero(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
+        below = view.quantity.kind != "level" and any(slot.amount and slot.amount.low < 0 for slot in slots)
+        return [self.say("chart.zero")] if below else []
+
+    def _without(self, slot: Slot) -> str:
+        """Returns why an interval has no value, as a table says it."""
+        reason = self.say(f"state.{slot.state}")
+        return self.say("table.missing", reason=reason) if slot.missing else reason
+
     def _cell(self, view: StreamView, slot: Slot) -> str:
         if slot.amount is None:
-            return self.say(f"state.{slot.state}")
+            return self._without(slot)
         a = slot.amount
         said = self._estimated(view, a)
         if slot.covered_from_s > slot.start_s:
@@ -308,7 +346,7 @@ class Teller:
 
     def _day_cell(self, view: StreamView, slot: Slot) -> str:
         if slot.amount is None:
-            return self.say(f"state.{slot.state}")
+            return self._without(slot)
         a = slot.amount
         said = self._estimated(view, a)
         if view.now_s < slot.end_s:
@@ -322,11 +360,13 @@ class Teller:
         newest = next((slot for slot in reversed(slots) if slot.amount), None)
         if newest is None or newest.amount is None or view.now_s >= view.window.end_s:
             return []
-        said, between = self.say("laeq.wide"), ""
-        if newest.amount.publishable:
-            said, between = self._amount(view, newest.amount)
-        hours = self.say.hours(newest.covered_from_s, newest.end_s, view.calendar.zone)
+        start_s, end_s, zone = newest.covered_from_s, newest.end_s, view.calendar.zone
+        said, between = self._amount(view, newest.amount)
+        hours = self.say.hours(start_s, end_s, zone)
         sentences = [self.say(f"key.last{'_between' if between else ''}", hours=hours, amount=said, between=between)]
+        if not newest.amount.publishable:
+            end = self.say.hour(end_s, zone, midnight_is_24=True)
+            sentences = [self.say("key.last_wide", start=self.say.hour(start_s, zone), end=end)]
         if newest.amount.absent:
             sentences.append(self.say("silent.last", share=self.say.share(newest.amount.absent)))
         if newest.amount.faulty_s:
@@ -337,9 +377,11 @@ class Teller:
         """What a mean of decibels is, so that nobody takes it for the level of the law; and that level, of a day."""
         if view.quantity.kind != "level" or not view.scalar:
             return []
-        said = [self.say("laeq.mean")]
-        if day is not None and view.now_s >= day.end_s:
-            said.append(self.say("laeq.note", name=_laeq_name(view), level=self.laeq(view, day, self._sentence)))
+        if day is None or _shown_level(view, day) is None:
+            return [self.say("laeq.mean")]
+        said = [self.say("laeq.drawn")]
+        if view.rule is not None and view.rule[1].up_to is None:
+            said.append(self.say("laeq.clamped", high=view.rule[1].bounds[1] // view.quantity.per_unit))
         return said
 
     def _coverage(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
@@ -508,6 +550,22 @@ def _laeq_name(view: StreamView) -> str:
     if view.rule is None or view.rule[1].up_to is not None:
         return "LAeq"
     return f"LAeq,{view.rule[1].bounds[1] // view.quantity.per_unit}"
+
+
+def _shown_level(view: StreamView, day: Window) -> Figure | None:
+    """Returns the LAeq of a day that has ended, where it is precise enough to be shown."""
+    level = _laeq(view, day) if view.now_s >= day.end_s else None
+    return level if level is not None and level.low is not None and level.publishable else None
+
+
+def _ends(level: Figure) -> tuple[float, float, float]:
+    """Returns the estimate of a level that has both ends, and these."""
+    assert level.low is not None and level.high is not None
+    return level.estimate, level.low, level.high
+
+
+def _span(window: Window) -> tuple[int, int]:
+    return window.start_s, window.end_s
 
 
 def _laeq(view: StreamView, day: Window) -> Figure | None:

@@ -309,9 +309,9 @@ def test_every_page_with_a_silent_sensor_says_so(site: Path) -> None:
 
 def test_the_page_says_that_a_person_is_not_always_a_count(site: Path) -> None:
     """Among what the sensors cannot know: swaying, standing in the beam, the learned wall."""
-    french = (site / "quartiers/centre/index.html").read_text(encoding="utf-8")
+    french = (site / "capteurs/plaza/index.html").read_text(encoding="utf-8")
     assert "compter plusieurs fois" in french and "La distance au mur est apprise" in french
-    english = (site / "en/quartiers/centre/index.html").read_text(encoding="utf-8")
+    english = (site / "en/capteurs/plaza/index.html").read_text(encoding="utf-8")
     assert "can count several times" in english and "The distance to the wall is learned" in english
 
 
@@ -330,34 +330,34 @@ def test_the_claim_is_that_of_the_signed_policy(site: Path) -> None:
     assert "règle version 7 (Délibération 2026-11-03 n° 42)" in text
     assert "Passages : 1 passage compté, à n’importe quel moment (ε = 1, δ = 0,000001)" in text
     assert "Niveau sonore : tout son d’au plus 15 secondes (ε = 1, δ = 0,000001)" in text
-    assert "comptés comme 35 ou 85 dB" in text
+    sensors = (site / "capteurs/plaza/index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "comptés comme 35 ou 85 dB" in sensors
 
 
 def test_the_register_tells_how_old_a_calibration_is(
     streets: SimpleNamespace, archive: Any, city: City, tmp_path: Path
 ) -> None:
     """When each sensor was held against a reference, by which method and how long ago; one older than a year is said
-    to be too old, one that never was is said so; on the day and the week, in both languages."""
+    to be too old, one that never was is said so; in both languages. The pages of a quartier lead there."""
 
     def told(now_s: int, path: str) -> str:
         build(archive, city, tmp_path / "site", now_s)
         return " ".join("".join(Page(tmp_path / "site" / path / "index.html").text).split())
 
     day_s = 86_400
-    for path in ("quartiers/centre", "quartiers/centre/semaine"):
-        french = told(streets.NOW_S, path)
-        assert "Capteur TF-Luna (Passages) : jamais étalonné sur place." in french
-        assert "SM7901B (Niveau sonore) : étalonné le jeudi 1er octobre 2026, il y a 1 mois. Méthode : 94 dB." in french
-        assert "SDS011 (Particules PM2,5) : étalonné le jeudi 20 novembre 2025, il y a plus d’un an. Méthode" in french
-        assert french.count("C’est trop ancien") == 1
-        assert french.count("Ce compteur oublie des gens : jusqu’à 31 % sur un trottoir, 0,5 % là où l’on passe") == 1
-    english = told(streets.NOW_S + 12 * day_s, "en/quartiers/centre")
+    french = told(streets.NOW_S, "capteurs/plaza")
+    assert "Capteur TF-Luna (Passages) : jamais étalonné sur place." in french
+    assert "SM7901B (Niveau sonore) : étalonné le jeudi 1er octobre 2026, il y a 1 mois. Méthode : 94 dB." in french
+    assert "SDS011 (Particules PM2,5) : étalonné le jeudi 20 novembre 2025, il y a plus d’un an. Méthode" in french
+    assert french.count("C’est trop ancien") == 1
+    assert french.count("Ce compteur oublie des gens : jusqu’à 31 % sur un trottoir, 0,5 % là où l’on passe") == 1
+    english = told(streets.NOW_S + 12 * day_s, "en/capteurs/plaza")
     assert (
         "Sensor SM7901B (Sound level): calibrated on Thursday 1 October 2026, 2 months ago. Method: 94 dB." in english
     )
-    assert "less than a month ago" in told(streets.NOW_S - 22 * day_s, "en/quartiers/centre")
-    assert "il y a 11 mois" in told(streets.NOW_S - 2 * day_s, "quartiers/centre")
-    assert "jamais étalonné" not in told(streets.NOW_S, "quartiers/gare")
+    assert "less than a month ago" in told(streets.NOW_S - 22 * day_s, "en/capteurs/plaza")
+    assert "il y a 11 mois" in told(streets.NOW_S - 2 * day_s, "capteurs/plaza")
+    assert "jamais étalonné" not in told(streets.NOW_S, "capteurs/station")
 
 
 def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, city: City) -> None:
@@ -367,8 +367,7 @@ def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, c
     at_midnight = dict(site_module.render(street, city, day.end_s))["quartiers/centre/index.html"].decode()
     assert "Samedi 21 novembre 2026, page écrite à minuit. Chiffres définitifs" in at_midnight
     assert '<h1><span lang="fr">Centre</span>, samedi 21 novembre 2026</h1>' in at_midnight
-    assert "dans la journée" in at_midnight and "sur la journée" in at_midnight
-    assert "Dernier chiffre" not in at_midnight
+    assert "dans la journée" in at_midnight and "Dernier chiffre" not in at_midnight
     after = dict(site_module.render(street, city, day.end_s + 1))["quartiers/centre/index.html"].decode()
     assert "Dimanche 22 novembre 2026" in after
 

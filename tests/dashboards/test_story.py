@@ -58,7 +58,7 @@ def test_a_flat_street_has_no_busiest_hour(streets: SimpleNamespace) -> None:
         streets.add(street, f"s{number}", day, now_s=day.end_s, busy=0.0, streams=("footfall",))
         story = FRENCH.today(seen(streets, street, f"s{number}/footfall", day, day.end_s), "Ici", "c0")
         assert story.chart is not None
-        false += "nettement" not in story.chart.finding
+        false += "On ne peut pas dire" not in story.chart.finding
     assert false <= MOST_FALSE
 
 
@@ -79,10 +79,10 @@ def test_the_number_carries_its_interval(today: dict[str, Story]) -> None:
 def test_holes_are_told_by_reason(today: dict[str, Story], week: dict[str, Story]) -> None:
     """Each reason has its words and its hours; nothing is called zero."""
     notes = plain(" ".join(today["station/noise"].notes))
-    assert "Aucune donnée reçue : 2 h – 5 h 15." in notes
-    assert "Non publié, le capteur n'a pas répondu plus de la moitié du temps : 9 h – 11 h." in notes
+    assert "Pas de chiffre, 2 h – 5 h 15 : le boîtier n'a rien envoyé (cause inconnue)." in notes
+    assert "Pas de chiffre, 9 h – 11 h : le capteur est resté muet plus de la moitié du temps." in notes
     assert "Mesuré pendant 9 h 45 sur 15 h ; ce qui manque n'est pas estimé." in notes
-    assert "Aucune donnée reçue : lun. 16, 21 h – mar. 17, 19 h ; sam. 21, 2 h – 5 h 15." in plain(
+    assert "Pas de chiffre, lun. 16, 21 h – mar. 17, 19 h ; sam. 21, 2 h – 5 h 15 : le boîtier" in plain(
         " ".join(week["station/footfall"].notes)
     )
 
@@ -92,7 +92,7 @@ def test_a_series_without_a_figure_has_a_reason_and_no_chart(today: dict[str, St
     for stories in (today, week):
         story = stories["alley/pm2_5"]
         assert (story.number, story.detail, story.chart) == ("pas de chiffre", "", None)
-        assert plain(story.notes[0]).startswith("Non publié, suspendu par décision : ")
+        assert plain(story.notes[0]).endswith(" : publication suspendue par décision.")
 
 
 def test_hours_that_are_mostly_noise_are_drawn_by_days(week: dict[str, Story]) -> None:
@@ -104,13 +104,14 @@ def test_hours_that_are_mostly_noise_are_drawn_by_days(week: dict[str, Story]) -
 
 
 def test_tables_have_at_most_24_rows(streets: SimpleNamespace, today: dict[str, Story]) -> None:
-    """Also on the day of 25 hours; the table says what it leaves to the file."""
+    """On the day of 25 hours the steps are longer, so that the table holds all of it; it says what is in the file."""
     day = streets.PARIS.day(1_792_900_000)
     street = streets.Street()
     streets.add(street, "plaza", day, now_s=day.end_s, streams=("footfall",))
     chart = FRENCH.today(seen(streets, street, "plaza/footfall", day, day.end_s), "Ici", "c0").chart
-    assert chart is not None and len(chart.table.rows) == 24
-    assert "Dernières lignes seulement (24)" in plain(chart.table.caption)
+    assert chart is not None and len(chart.table.rows) == 13
+    assert plain(chart.table.caption).endswith("Par tranches de 2 heures ; heure par heure dans le fichier CSV.")
+    assert plain(chart.table.rows[0][0]) == "0 h – 2 h" and plain(chart.table.rows[-1][0]) == "23 h – 24 h"
     assert [tick.hours for tick in chart.ticks] == [7, 6, 6, 6]
     assert all(len(story.chart.table.rows) <= 24 for story in today.values() if story.chart)
 
@@ -154,7 +155,7 @@ def test_laeq_is_shown_only_where_it_says_something(streets: SimpleNamespace, we
     cells = [plain(row[2]) for row in chart.table.rows]
     assert chart.table.columns[2] == "LAeq,75 du jour (dB)"
     assert cells[-1] == "après minuit" and "–" in cells, "today, and the day whose node was lost"
-    assert "non affiché, brouillage trop fort" in cells
+    assert "trop imprécis, brouillage trop fort" in cells
     assert any(re.fullmatch(r"\d\d,\d \(\d\d,\d à \d\d,\d\)", cell) for cell in cells)
 
 
@@ -162,9 +163,9 @@ def test_laeq_is_shown_only_where_it_says_something(streets: SimpleNamespace, we
     ("low", "high", "said"),
     [
         (57.1, 62.9, "60 (57 à 63)"),
-        (56.9, 62.9, "non affiché, marge de plus de 3 dB"),
-        (57.1, 63.1, "non affiché, marge de plus de 3 dB"),
-        (None, 62.9, "non affiché, brouillage trop fort"),
+        (56.9, 62.9, "trop imprécis, marge de plus de 3 dB"),
+        (57.1, 63.1, "trop imprécis, marge de plus de 3 dB"),
+        (None, 62.9, "trop imprécis, brouillage trop fort"),
     ],
 )
 def test_a_margin_of_3_db_is_the_most_that_is_shown(
@@ -187,14 +188,14 @@ def test_before_the_first_policy_nothing_is_missing(streets: SimpleNamespace) ->
     streets.add(street, "new", Window(start_s, window.end_s), version=1, valid_from="2026-11-20")
     source = seen(streets, street, "new/footfall", window, streets.NOW_S)
     story = FRENCH.week(source, "Ici", "c0")
-    assert story.notes == ()
+    assert [note for note in story.notes if "Pas de chiffre" in note or "Mesuré pendant" in note] == []
     assert plain(story.detail).endswith("depuis le début de la mesure, vendredi 20 novembre 2026")
     assert story.chart is not None and not story.chart.gaps
     assert [row[1] for row in story.chart.table.rows[:5]] == ["Avant la première mesure"] * 5
     later = streets.Street()
     streets.add(later, "new", Window(start_s, window.end_s), version=2, valid_from="2026-11-20")
     story = FRENCH.week(seen(streets, later, "new/footfall", window, streets.NOW_S), "Ici", "c0")
-    assert "Aucune donnée reçue : dim. 15, 0 h – jeu. 19, 24 h." in [plain(note) for note in story.notes]
+    assert any(plain(note).startswith("Pas de chiffre, dim. 15, 0 h – jeu. 19, 24 h : ") for note in story.notes)
 
 
 def test_hours_of_noise_are_called_so(today: dict[str, Story]) -> None:
@@ -211,8 +212,8 @@ def test_many_holes_are_counted_not_listed(streets: SimpleNamespace) -> None:
     street = streets.Street()
     streets.add(street, "plaza", day, silent=off, streams=("footfall",))
     notes = FRENCH.today(seen(streets, street, "plaza/footfall", day, streets.NOW_S), "Ici", "c0").notes
-    said = "Aucune donnée reçue : 1 h – 2 h, 3 h – 4 h, 5 h – 6 h, 7 h – 8 h, et 3 autres périodes."
-    assert said in [plain(note) for note in notes]
+    said = "Pas de chiffre, 1 h – 2 h, 3 h – 4 h, 5 h – 6 h, 7 h – 8 h, et 3 autres périodes : "
+    assert any(plain(note).startswith(said) for note in notes)
 
 
 def test_beside_a_figure_stands_how_long_the_sensor_was_silent(
@@ -267,17 +268,19 @@ def test_days_and_weeks_name_the_hours_that_were_withheld(streets: SimpleNamespa
     week = FRENCH.week(source, "Ici", "c0")
     notes = [plain(note) for note in week.notes]
     assert "Capteur muet au plus 0,6 % du temps" in notes[0]
-    assert any("le capteur n'a pas répondu plus de la moitié du temps : dim. 15, 7 h – 8 h." in note for note in notes)
+    assert "Pas de chiffre, dim. 15, 7 h – 8 h : le capteur est resté muet plus de la moitié du temps." in notes
     assert week.chart is not None and plain(week.chart.table.rows[0][1]).endswith(", muet 5 % au plus")
     day = streets.PARIS.day(window.start_s)
     today = Teller(language("en")).today(seen(streets, street, "plaza/pm2_5", day, day.end_s), "Here", "c0")
     assert plain(today.notes[0]) == (
         "Sensor silent at most 5% of the time; those moments count as 50 µg/m³, and the interval allows for it."
     )
-    assert any("silent more than half of the time: 07:00 – 08:00." in plain(note) for note in today.notes)
+    assert any(
+        "07:00 – 08:00: the sensor was silent more than half of the time." in plain(note) for note in today.notes
+    )
     assert today.chart is not None
     (row,) = (row for row in today.chart.table.rows if row[0].startswith("07:00"))
-    assert row[1].startswith("Not published")
+    assert row[1].startswith("no figure: ")
 
 
 def test_a_level_says_what_silence_counts_as_twice(streets: SimpleNamespace) -> None:
@@ -331,9 +334,10 @@ def test_a_level_that_is_too_uncertain_is_never_printed(streets: SimpleNamespace
     story = FRENCH.today(source, "Ici", "c0")
     assert re.match(r"\d\d,?\d? dB", plain(story.number))
     assert story.chart is not None
-    assert {plain(row[1]) for row in story.chart.table.rows} == {"non affiché, marge de plus de 3 dB"}
+    assert {plain(row[1]) for row in story.chart.table.rows} == {"trop imprécis, marge de plus de 3 dB"}
+    assert not story.chart.line, "a legend names only what is drawn"
     assert plain(story.chart.description) == (
-        "24 intervalles ne sont pas assez précis pour être affichés (marge de plus de 3 dB)."
+        "24 intervalles sont trop imprécis pour être donnés (marge de plus de 3 dB)."
     )
     assert 'class="band"' in story.chart.svg and 'class="line"' not in story.chart.svg
     hours = [row for row in rows(source, Rules(street)) if row[5:7] == ("1h", "level_db_mean")]
@@ -342,12 +346,12 @@ def test_a_level_that_is_too_uncertain_is_never_printed(streets: SimpleNamespace
     so_far = seen(streets, street, "plaza/noise", day, early)
     first = seen(streets, street, "plaza/noise", day, day.start_s + 3600)
     assert plain(" ".join(FRENCH.key(first, day, "so_far"))) == (
-        "pas de chiffre (pas assez précis pour être affiché : marge de plus de 3 dB)"
+        "pas de chiffre (la mesure est trop imprécise pour être donnée)"
     )
     last = FRENCH.today(so_far, "Ici", "c0").notes
-    assert "Dernier chiffre, 4 h – 5 h : non affiché, marge de plus de 3 dB." in [plain(note) for note in last]
+    assert "De 4 h à 5 h, la mesure est trop imprécise pour être donnée." in [plain(note) for note in last]
     english = Teller(language("en")).key(first, day, "so_far")
-    assert plain(" ".join(english)) == "no figure (not precise enough to be shown: margin above 3 dB)"
+    assert plain(" ".join(english)) == "no figure (the measurement is too imprecise to be given)"
 
 
 def test_some_hours_too_uncertain_are_counted_apart(streets: SimpleNamespace) -> None:
@@ -359,7 +363,5 @@ def test_some_hours_too_uncertain_are_counted_apart(streets: SimpleNamespace) ->
     story = FRENCH.today(seen(streets, street, "plaza/noise", day, day.end_s), "Ici", "c0")
     assert story.chart is not None
     cells = [plain(row[1]) for row in story.chart.table.rows]
-    assert [cell.startswith("non affiché") for cell in cells] == [False, True, *[False] * 22]
-    assert "1 intervalle n'est pas assez précis pour être affiché (marge de plus de 3 dB)." in plain(
-        story.chart.description
-    )
+    assert [cell.startswith("trop imprécis") for cell in cells] == [False, True, *[False] * 22]
+    assert "1 intervalle est trop imprécis pour être donné (marge de plus de 3 dB)." in plain(story.chart.description)
