@@ -23,7 +23,16 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
-from murmure_dashboards import maker_data, maker_home, maker_quartier, maker_register, months, opendata, pages
+from murmure_dashboards import (
+    maker_data,
+    maker_home,
+    maker_outputs,
+    maker_quartier,
+    maker_register,
+    months,
+    opendata,
+    pages,
+)
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.views import ArchiveReader, StreamView
@@ -36,6 +45,7 @@ MAKERS: tuple[Maker, ...] = (
     maker_quartier.MAKER,
     maker_register.MAKER,
     maker_data.MAKER,
+    maker_outputs.MAKER,
 )
 
 

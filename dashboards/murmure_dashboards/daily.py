@@ -1,0 +1,92 @@
+"""What paper, telephone and feeds say of a day that is over: for each stream the very sentence of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from murmure_privacy.window import Window
+
+from murmure_dashboards.config import Quartier, Site
+from murmure_dashboards.maker import Build
+from murmure_dashboards.story import Teller, days_of
+from murmure_dashboards.views import LATE_S, StreamView
+from murmure_dashboards.wording import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One stream on one day, in one language. `label`: the quantity; `number` with its unit; `interval`: in brackets,
+    "" where there is no number; `detail`: the brackets and over what; `notes`: how long the sensor was silent, what
+    stewards marked as faulty. `told`: whether there is a number."""
+
+    site: Site
+    quantity: str
+    label: str
+    number: str
+    interval: str
+    detail: str
+    notes: str
+    told: bool
+
+
+def days_over(ctx: Build) -> list[Window]:
+    """Returns the days of the week that are over and have had their time to arrive, newest first."""
+    views = [view for of_site in ctx.of_week.values() for view in of_site]
+    days = days_of(views[0]) if views else []
+    return [day for day in reversed(days) if day.end_s + LATE_S <= ctx.now_s]
+
+
+def final(ctx: Build, quartier: Quartier, day: Window) -> bool:
+    """Returns whether no figure of a day can move any more: that of a stream with weeks does until its Sunday."""
+    return all(
+        figure.state == "final"
+        for _, view in _streams(ctx, quartier)
+        for figure in view.figures
+        if figure.level == "1d" and figure.start_s == day.start_s
+    )
+
+
+def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Said]:
+    """Returns what is to be said of a day that is over, in the order of a page; nothing of what had not begun."""
+    teller = Teller(say)
+    found = []
+    for site, view in _streams(ctx, quartier):
+        if view.first_s >= day.end_s:
+            continue
+        number, detail = teller.key(view, day, "day")
+        told = bool(detail) and detail != say("key.wide")
+        marks = [mark for mark in view.marks if mark.to_s > day.start_s and mark.from_s < day.end_s]
+        notes = [teller.silence(view, day), *(teller.fault(view, mark) for mark in marks)]
+        found.append(
+            Said(
+                site=site,
+                quantity=view.quantity.name,
+                label=say(f"quantity.{view.quantity.name}"),
+                number=number if told or not detail else say("spoken.undecided"),
+                interval=f"{detail.partition(')')[0]})" if told else "",
+                detail=detail if told else "",
+                notes=" ".join(filter(None, notes)),
+                told=told,
+            )
+        )
+    return found
+
+
+def without_often(say: Language, text: str) -> str:
+    """Returns a text whose intervals do not say how often they hold: where that is said once for all."""
+    return text.replace(f", {say('number.often')}", "")
+
+
+def _streams(ctx: Build, quartier: Quartier) -> Iterator[tuple[Site, StreamView]]:
+    for site in ctx.city.sites_of(quartier.slug):
+        for view in ctx.of_week.get(site.id, ()):
+            yield site, view
+
+
+def places(found: Sequence[Said]) -> list[tuple[Site, list[Said]]]:
+    """Returns what is said, by place."""
+    by_place: dict[str, tuple[Site, list[Said]]] = {}
+    for one in found:
+        by_place.setdefault(one.site.id, (one.site, []))[1].append(one)
+    return list(by_place.values())
