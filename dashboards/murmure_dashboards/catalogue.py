@@ -16,11 +16,10 @@ from murmure_privacy.window import LEVELS, Window, utc
 
 from murmure_dashboards.config import City
 from murmure_dashboards.months import FOLDER, Edition
-from murmure_dashboards.opendata import ANNOTATIONS_HEADER, HEADER
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
 SITES, LICENCE = f"{FOLDER}sites.geojson", f"{FOLDER}LICENCE.txt"
-_TABLES = ("releases", "annotations")
+_TABLES = ("releases", "annotations", "ledger")
 _NAMED = {
     "etalab-2.0": (
         "Licence Ouverte 2.0",
@@ -44,8 +43,8 @@ _PLACE = "[A-Za-z0-9][A-Za-z0-9_-]*"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. `kind`: datetime, string, number, integer or year-month-day words of Table Schema. `pattern`
-    and `among` bound its texts, `least` its numbers; `required`: never empty."""
+    """A column of a table, or a member of each line of the ledger. `kind`: a type of Table Schema. `pattern` and
+    `among` bound its texts, `least` its numbers; `required`: never empty."""
 
     name: str
     kind: str = "string"
@@ -57,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the open data beside the months, with its size. `table`: which columns it has, "" for no CSV file."""
+    """A file of the open data beside the months, with its size. `table`: which columns it has, "" for no table."""
 
     path: str
     octets: int
@@ -108,11 +107,24 @@ _TYPED: Mapping[str, Sequence[Column]] = {
         Column("sentence_en"),
         Column("cose_base64", required=True, pattern="[A-Za-z0-9+/]+={0,2}"),
     ),
+    "ledger": (
+        Column("day", "date", required=True),
+        Column("start_utc", "datetime", required=True),
+        Column("end_utc", "datetime", required=True),
+        Column("site", required=True, pattern=_PLACE),
+        Column("stream", required=True, pattern=f"{_PLACE}/{_PLACE}"),
+        Column("policy", pattern="sha256:[0-9a-f]{64}"),
+        Column("protects"),
+        Column("epsilon", pattern="[0-9.]+"),
+        Column("delta", pattern="[0-9.]+"),
+        Column("nodes", "array", required=True),
+        Column("charged_rho_micro", "integer", required=True, least=0),
+        Column("spent_rho_micro", "integer", required=True, least=0),
+    ),
 }
-_KEYS = {"releases": ("stream", "node", "start_utc", "indicator"), "annotations": ("site", "number")}
-assert {table: tuple(column.name for column in columns) for table, columns in _TYPED.items()} == {
-    "releases": HEADER,
-    "annotations": ANNOTATIONS_HEADER,
+_KEYS = {
+    "releases": ("stream", "node", "start_utc", "indicator"),
+    "annotations": ("site", "number"),
 }
 
 
@@ -240,7 +252,7 @@ class Catalogue:
             "$schema": "https://datapackage.org/profiles/2.0/tableschema.json",
             "fields": fields,
             "missingValues": [""],
-            "primaryKey": list(_KEYS[table]),
+            **({"primaryKey": list(_KEYS[table])} if table in _KEYS else {}),
         }
 
     # --- CSV on the Web -----------------------------------------------------------------------------------------------
@@ -248,7 +260,7 @@ class Catalogue:
     def _csvw(self) -> dict[str, Any]:
         say = language(LANGUAGES[0])
         files = [(edition.path.removeprefix(FOLDER), "releases") for edition in self.editions]
-        files += [(file.name, file.table) for file in self.files if file.table]
+        files += [(file.name, file.table) for file in self.files if _kind(file) == "csv"]
         return {
             "@context": ["http://www.w3.org/ns/csvw", {"@language": LANGUAGES[0]}],
             "dc:title": self._said(say, "title"),
@@ -425,5 +437,5 @@ def _kind(file: File) -> str:
 
 
 def columns(table: str) -> Sequence[str]:
-    """Returns the names of the columns of `releases` or `annotations`, in their order."""
+    """Returns the names of the columns of `releases`, `annotations` or `ledger`, in their order."""
     return [column.name for column in _TYPED[table]]

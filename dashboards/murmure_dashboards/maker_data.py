@@ -80,7 +80,7 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     period = None if began is None else Window(ctx.calendar.midnight(months.first_day(began)), ctx.now_s)
     beside = [File(opendata.ANNOTATIONS, ctx.octets[opendata.ANNOTATIONS], "annotations")]
     if ctx.editions:
-        beside.append(File(months.LEDGER, ctx.octets[months.LEDGER]))
+        beside.append(File(months.LEDGER, ctx.octets[months.LEDGER], "ledger"))
     told = Catalogue(ctx.city, ctx.editions, beside, period)
     made = told.descriptors()
     yield from made.items()

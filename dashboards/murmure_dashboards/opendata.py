@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator
 from io import StringIO
@@ -35,6 +36,10 @@ ANNOTATIONS_HEADER = (
 def quartier_file(slug: str, week: bool) -> str:
     """Returns the file with all values of a neighbourhood's page of the day, or of the week."""
     return f"donnees/{slug}-{'semaine' if week else 'jour'}.csv"
+
+
+_FORMULA = frozenset("=+-@\t\r\n|%")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def rows(view: StreamView, rules: Rules) -> Iterator[tuple[str, ...]]:
@@ -129,5 +134,11 @@ def _csv(header: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> bytes:
     text = StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerows(map(cell, line) for line in lines)
     return text.getvalue().encode()
+
+
+def cell(text: str) -> str:
+    """Returns a text that no spreadsheet takes for a formula, with an apostrophe before it where one might; a number
+    stays as it is."""
+    return f"'{text}" if text[:1] in _FORMULA and not _NUMBER.fullmatch(text) else text

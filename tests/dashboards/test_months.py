@@ -154,8 +154,10 @@ def test_what_comes_after_closing_makes_a_second_edition(town: Town, city: City,
     """A gateway away for longer than anybody waits: the closed file keeps its bytes, the second edition has what came,
     at once and open, and is closed on the next 8th; nothing that is closed ever changes."""
     out = tmp_path / "site"
-    town.days(date(2026, 8, 1), date(2026, 8, 20), "plaza", "station")
-    town.days(date(2026, 8, 21), date(2026, 11, 12), "plaza", away=("station",))
+    town.days(date(2026, 8, 18), date(2026, 8, 20), "plaza", "station")
+    town.days(date(2026, 8, 21), date(2026, 8, 31), "plaza", away=("station",))
+    for day in (date(2026, 9, 9), date(2026, 10, 9), date(2026, 11, 12)):
+        town.days(day, day, "plaza", away=("station",))
     build(town.archive, city, out, noon(date(2026, 11, 13)))
     first = data(out)["releases-2026-08.csv"]
     assert "releases-2026-08.csv" in data(out)["SHA256SUMS"].decode()
@@ -165,7 +167,8 @@ def test_what_comes_after_closing_makes_a_second_edition(town: Town, city: City,
     assert again["releases-2026-08.csv"] == first
     assert rows_of(again["releases-2026-08.2.csv"], "station") == rows_of(first, "station") + 55
     assert "releases-2026-08.2.csv" not in again["SHA256SUMS"].decode()
-    town.days(date(2026, 11, 13), date(2026, 12, 8), "plaza", "station")
+    town.days(date(2026, 11, 13), date(2026, 11, 14), "plaza", "station")
+    town.days(date(2026, 12, 8), date(2026, 12, 8), "plaza", "station")
     build(town.archive, city, out, noon(date(2026, 12, 9)))
     last = data(out)
     assert last["releases-2026-08.csv"] == first and last["releases-2026-08.2.csv"] == again["releases-2026-08.2.csv"]
@@ -174,7 +177,10 @@ def test_what_comes_after_closing_makes_a_second_edition(town: Town, city: City,
 
 def test_the_sums_are_those_of_the_files(town: Town, city: City, tmp_path: Path) -> None:
     """SHA256SUMS has one line for each closed file, as sha256sum reads it, and no other."""
-    town.days(date(2026, 8, 28), date(2026, 10, 9), "plaza")
+    for first, last in ((date(2026, 8, 28), date(2026, 9, 2)), (date(2026, 9, 29), date(2026, 10, 1))):
+        town.days(first, last, "plaza")
+    for day in (date(2026, 10, 7), date(2026, 10, 9)):
+        town.days(day, day, "plaza")
     build(town.archive, city, tmp_path / "site", noon(date(2026, 10, 10)))
     files = data(tmp_path / "site")
     lines = [line.split("  ") for line in files["SHA256SUMS"].decode().splitlines()]
