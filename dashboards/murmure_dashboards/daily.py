@@ -18,7 +18,8 @@ from murmure_dashboards.wording import Language
 class Said:
     """One stream on one day, in one language. `label`: the quantity; `number` with its unit; `interval`: in brackets,
     "" where there is no number; `detail`: the brackets and over what; `notes`: how long the sensor was silent, what
-    stewards marked as faulty. `told`: whether there is a number."""
+    stewards marked as faulty. `told`: whether there is a number;
+    `faulty`: whether stewards marked some of the day."""
 
     site: Site
     quantity: str
@@ -28,6 +29,7 @@ class Said:
     detail: str
     notes: str
     told: bool
+    faulty: bool
 
 
 def days_over(ctx: Build) -> list[Window]:
@@ -68,6 +70,7 @@ def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Sai
                 detail=detail if told else "",
                 notes=" ".join(filter(None, notes)),
                 told=told,
+                faulty=bool(marks),
             )
         )
     return found
