@@ -44,7 +44,7 @@ class BrokerConfig:
 class BatchConfig:
     """How many messages share one commit at most, and how long the first of them waits for others."""
 
-    messages: int = 500
+    messages: int = 1000
     wait_ms: int = 50
 
 
@@ -163,7 +163,7 @@ _MIRROR: dict[str, tuple[type, int, int]] = {
     "token_file": (str, 1, 4096),
     "timeout_s": (int, 1, 600),
 }
-_BATCH: dict[str, tuple[type, int, int]] = {"messages": (int, 1, 500), "wait_ms": (int, 1, 10_000)}
+_BATCH: dict[str, tuple[type, int, int]] = {"messages": (int, 1, 1000), "wait_ms": (int, 1, 10_000)}
 
 
 def load(path: Path) -> IngestConfig:

@@ -37,7 +37,7 @@ class Meter:
 
     words: Counter[str] = field(default_factory=Counter)
     nodes: int = 0
-    batch_messages: Tally = field(default_factory=lambda: Tally((1, 3, 10, 30, 100, 200, 500)))
+    batch_messages: Tally = field(default_factory=lambda: Tally((1, 3, 10, 30, 100, 300, 1000)))
     commit_s: Tally = field(default_factory=lambda: Tally((0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)))
     queued: Callable[[], int] = lambda: 0
     connected: bool = False

@@ -52,7 +52,7 @@ _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all s
 _RETRY_BROKER_S = (1, 30)
 _OTHER_NAME = (62, 64)  # OpenSSL's verdicts on a certificate: other host, other address; then: past its date
 _PAST = 10
-_WINDOW_BATCHES = 4  # unacknowledged messages in flight, in batches: a window below one batch would stall for ever
+_WINDOW_BATCHES = 2  # unacknowledged messages in flight, in batches: one is filed while the next is opened
 
 Say = Callable[[str], None]
 
