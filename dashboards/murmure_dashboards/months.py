@@ -196,7 +196,8 @@ def written(
     ]
     wanted = set(streams)
     since_then = before.amended == shelf_now.amended
-    told = [(start_s, end_s) for stream, start_s, end_s in archive.told_after(before.seen) if stream in wanted]
+    news = archive.told_after(before.seen) if before.editions else ()
+    told = [(start_s, end_s) for stream, start_s, end_s in news if stream in wanted]
     for name in sorted({*before.editions, *_names(archive, streams, calendar, now_s)}):
         window = Window(calendar.midnight(first_day(name)), calendar.midnight(_next_month(first_day(name))))
         wide = _wide(calendar, window)
