@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import Language
@@ -35,3 +38,10 @@ def cannot(say: Language, views: Sequence[StreamView]) -> list[str]:
                 for (low, high), up_to, per_unit in held
             ]
     return [*lines, say("cannot.fault")] if lines else []
+
+
+@cache
+def proofs() -> Mapping[str, Sequence[str]]:
+    """Returns the tests that show each line, by the line's key."""
+    table = tomllib.loads(resources.files("murmure_dashboards").joinpath("cannot.toml").read_text(encoding="utf-8"))
+    return {key: tuple(tests) for key, tests in table.items()}

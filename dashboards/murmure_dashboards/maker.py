@@ -21,8 +21,9 @@ from murmure_dashboards.wording import Language
 class Build:
     """One build of the site, as of `now_s`. `today`: the civil day that it shows, `week`: the seven that end with it.
     `streams`: those of the archive in the order of a page. `marks`: the annotations that hold. `editions`:
-    the files of all months, oldest first, once they are made. `octets`: the size of every file that was
-    made before the maker's turn, by its path. `links`: where the foot of each page leads."""
+    the files of all months, oldest first, and `ledger`: the lines of ledger.jsonl, both once they are made. `octets`:
+    the size of every file that was made before the maker's turn, by its path; `heaviest`: of these the longest French
+    page of each kind. `links`: where the foot of each page leads."""
 
     archive: ArchiveReader
     city: City
@@ -34,7 +35,9 @@ class Build:
     streams: Sequence[StreamInfo]
     marks: Sequence[Annotation]
     editions: list[Edition]
+    ledger: list[bytes]
     octets: Mapping[str, int]
+    heaviest: Mapping[str, bytes]
     links: Sequence[Link]
 
     def views(self, window: Window) -> Mapping[str, Sequence[StreamView]]:

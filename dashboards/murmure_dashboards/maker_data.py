@@ -22,8 +22,8 @@ _DESCRIBING = ("datapackage.json", "csv-metadata.json", "catalogue.jsonld")
 
 
 def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
-    """Yields the files that follow from the archive alone, and fills `ctx.editions`. `before`: what the site before
-    has; `keep` is told of what stands there and will not change."""
+    """Yields the files that follow from the archive alone, and fills `ctx.editions` and `ctx.ledger`.
+    `before`: what the site before has; `keep` is told of what stands there and will not change."""
     sites = sorted(site.id for site in ctx.city.site)
     infos = [info for site in sites for info in ctx.streams if info.site == site]
     streams, everywhere = [info.stream for info in infos], [info.stream for info in ctx.streams]
@@ -54,6 +54,7 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
             over = [outcome for outcome in outcomes if outcome.node.end_s <= ctx.now_s]
             ledger += spending.lines(info.site, info.stream, over, window, ctx.rules, ctx.calendar)
     spent = b"".join(ledger)
+    ctx.ledger.extend(spent.splitlines())
     yield months.LEDGER, spent
     yield months.SUMS, months.sums(ctx.editions)
     yield months.STATE, months.state(now, found, spent)

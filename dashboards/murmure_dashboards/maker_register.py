@@ -69,6 +69,11 @@ def short_path(site: Site) -> str:
     return f"c/{site.code}/" if site.code else f"{FOLDER}{site.id}/"
 
 
+def _said(address: str) -> str:
+    """Returns an address as people read and type it."""
+    return address.partition("://")[2]
+
+
 def _list(ctx: Build, say: Language, held: dict[str, Decisions]) -> Iterator[tuple[str, bytes]]:
     quartiers = {quartier.slug: quartier.name for quartier in ctx.city.quartier}
     sites = [site for quartier in ctx.city.quartier for site in ctx.city.sites_of(quartier.slug)]
@@ -114,7 +119,7 @@ def _site(ctx: Build, say: Language, site: Site, held: Decisions, today: date) -
         "form": FORM,
         "sign": f"{FOLDER}{site.id}/affiche/",
         "privacy": f"vie-privee/{site.id}/",
-        "short": short_address(ctx.city, site) if site.code else "",
+        "short": _said(short_address(ctx.city, site)) if site.code else "",
     }
     yield ctx.page("sensor.html", say, f"{FOLDER}{site.id}/", **values)
     if site.code:
@@ -129,9 +134,11 @@ def _site(ctx: Build, say: Language, site: Site, held: Decisions, today: date) -
         what=say("key.listed").join(_named(say, streams)),
         kinds=[kind for kind in _KINDS if any(view.quantity.kind == kind for view in shown)],
         until=say("register.no_end") if site.until is None else say.civil(site.until),
-        address=address.partition("://")[2],
+        address=_said(address),
         code=qr.code(address) if address else None,
-        qr_text=say("sign.qr_text", address=address, side=qr.code(address).side - 2 * qr.QUIET) if address else "",
+        qr_text=say("sign.qr_text", address=_said(address), side=qr.code(address).side - 2 * qr.QUIET)
+        if address
+        else "",
     )
 
 

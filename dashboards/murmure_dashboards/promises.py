@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from murmure_privacy.policy import StreamPolicy
+
 from murmure_dashboards.config import Site
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import Language
+
+
+def protected(say: Language, part: StreamPolicy) -> str:
+    """Returns the unit of privacy of a stream in words, with the level up to which it holds."""
+    kind, size = part.protects
+    family = kind if kind == "crossings" else f"seconds_{'noise' if part.quantity.kind == 'level' else 'air'}"
+    unit = say.counted(f"promise.{family}", size, number=say.number(size))
+    if part.up_to is None:
+        return unit
+    return unit + say(f"promise.up_to_{part.quantity.kind}", limit=say.number(part.up_to // part.quantity.per_unit))
 
 
 def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[str]:
@@ -19,15 +31,11 @@ def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[st
             lines.append(say("promise.unknown", place=site.name, quantity=quantity))
             continue
         policy, part = view.rule
-        kind, size = part.protects
-        family = kind if kind == "crossings" else f"seconds_{'noise' if view.quantity.kind == 'level' else 'air'}"
-        limit = None if part.up_to is None else say.number(part.up_to // view.quantity.per_unit)
         held.setdefault((site.name, policy.version, policy.decision), []).append(
             say(
                 "promise.stream",
                 quantity=quantity,
-                unit=say.counted(f"promise.{family}", size, number=say.number(size))
-                + ("" if limit is None else say(f"promise.up_to_{view.quantity.kind}", limit=limit)),
+                unit=protected(say, part),
                 epsilon=say.number(part.epsilon.normalize()),
                 delta=say.number(part.delta.normalize()),
             )

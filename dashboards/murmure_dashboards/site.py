@@ -27,8 +27,10 @@ from murmure_dashboards import (
     maker_data,
     maker_home,
     maker_outputs,
+    maker_privacy,
     maker_quartier,
     maker_register,
+    maker_statements,
     months,
     opendata,
     pages,
@@ -44,8 +46,10 @@ MAKERS: tuple[Maker, ...] = (
     maker_home.MAKER,
     maker_quartier.MAKER,
     maker_register.MAKER,
+    maker_privacy.MAKER,
     maker_data.MAKER,
     maker_outputs.MAKER,
+    maker_statements.MAKER,
 )
 
 
@@ -142,6 +146,7 @@ def render(
     notes = [one for one in archive.annotations() if one.note.site in listed and one.note.issued_s <= now_s]
     marks = in_force([one.note for one in notes], now_s)
     octets: dict[str, int] = {}
+    heaviest: dict[str, bytes] = {}
     ctx = Build(
         archive=archive,
         city=city,
@@ -153,7 +158,9 @@ def render(
         streams=sorted(archive.streams(), key=lambda info: (info.site, _order(info.quantity), info.stream)),
         marks=marks,
         editions=[],
+        ledger=[],
         octets=octets,
+        heaviest=heaviest,
         links=[link for maker in MAKERS for link in maker.links],
     )
 
@@ -175,6 +182,9 @@ def render(
 
     for path, content in made():
         octets[path] = len(content)
+        kind = maker_statements.kind(path)
+        if kind is not None and len(content) > len(heaviest.get(kind, b"")):
+            heaviest[kind] = content
         yield path, content
 
 

@@ -1,0 +1,240 @@
+"""What the figures may reveal of anyone: the budget that is allowed and spent, said from published files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+
+from murmure_privacy import accountant
+from murmure_privacy.change import protects_better
+from murmure_privacy.plan import Plan
+from murmure_privacy.policy import Policy, StreamPolicy
+
+from murmure_dashboards import accounts, months
+from murmure_dashboards.config import Site
+from murmure_dashboards.decisions import Decisions, decisions
+from murmure_dashboards.maker import Build, Maker
+from murmure_dashboards.maker_data import POLICIES
+from murmure_dashboards.pages import Link
+from murmure_dashboards.paging import parts
+from murmure_dashboards.promises import protected
+from murmure_dashboards.wording import LANGUAGES, Language, capital, language
+
+FOLDER = "vie-privee/"
+SITES_A_PAGE, STREAMS_A_PAGE, DECISIONS_SHOWN = 90, 8, 12
+NEARLY_ALL = 99  # right guesses in a hundred beyond which nothing worth the name is promised
+_SEVERAL = (2, 4, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One stream in words. `rows`: span, epsilon allowed and spent, right guesses that these bear."""
+
+    name: str
+    unit: str
+    example: str
+    several: str
+    left_out: str
+    paused: str
+    caption: str
+    rows: Sequence[tuple[str, str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One signed policy in words; `decision` and `reason` are French."""
+
+    version: int
+    dates: str
+    decision: str
+    reason: str
+    changes: Sequence[str]
+    path: str
+
+
+def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
+    """Yields the pages in each language. Reads the ledger and the policies, nothing else of the archive."""
+    spent = accounts.spent(ctx.ledger)
+    held = {site.id: decisions(ctx.archive, ctx.rules, site.id) for site in ctx.city.site}
+    today = ctx.calendar.civil_day(ctx.now_s - 1)
+    over = ctx.now_s >= ctx.today.end_s
+    last = today if over else today - timedelta(1)
+    for code in LANGUAGES:
+        say = language(code)
+        yield from _overview(ctx, say, held, spent, today, last)
+        for site in ctx.city.site:
+            yield from _site(ctx, say, site, held[site.id], spent, today, last)
+
+
+MAKER = Maker(files, (Link("privacy.link", FOLDER),))
+
+
+def _overview(
+    ctx: Build,
+    say: Language,
+    held: Mapping[str, Decisions],
+    spent: Mapping[str, accounts.Spent],
+    today: date,
+    last: date,
+) -> Iterator[tuple[str, bytes]]:
+    rules = [(policy, part) for one in held.values() if (policy := one.in_force(today)) for part in policy.streams]
+    worst = max((part.epsilon, part.delta) for _, part in rules) if rules else None
+    for part in parts(FOLDER, ctx.city.site, SITES_A_PAGE):
+        lines = []
+        for site in part.items:
+            rho, delta = _together(held[site.id].in_force(today), spent, last, 1)
+            paused = [stream for stream in _streams(held[site.id].in_force(today)) if held[site.id].pausing(stream)]
+            words = say("privacy.idle")
+            if rho:
+                words = say("privacy.site", guesses=_guesses(say, accounts.risk(rho, delta)))
+            lines.append((site, words, say("privacy.some_paused") if paused else ""))
+        yield ctx.page(
+            "privacy.html",
+            say,
+            part.path,
+            title=say("privacy.page_title", city=ctx.city.city),
+            part=part,
+            lines=lines,
+            day=say.civil(last),
+            worst=_worst(say, *worst) if worst else "",
+            ledger=months.LEDGER,
+        )
+
+
+def _worst(say: Language, epsilon: Decimal, delta: Decimal) -> str:
+    found = accounts.risk(accountant.rho_micro(epsilon, delta), delta)
+    return say("privacy.worst", epsilon=say.number(epsilon.normalize()), guesses=_guesses(say, found))
+
+
+def _site(
+    ctx: Build,
+    say: Language,
+    site: Site,
+    held: Decisions,
+    spent: Mapping[str, accounts.Spent],
+    today: date,
+    last: date,
+) -> Iterator[tuple[str, bytes]]:
+    policy = held.in_force(today)
+    streams = list(policy.streams) if policy else []
+    told = _decided(say, held)
+    together = []
+    for span, days in accounts.SPANS.items():
+        rho, delta = _together(policy, spent, last, days)
+        found = accounts.risk(rho, delta)
+        together.append((say(f"privacy.span_{span}"), say.number(found.epsilon), _guesses(say, found)))
+    for page in parts(f"{FOLDER}{site.id}/", streams, STREAMS_A_PAGE):
+        yield ctx.page(
+            "privacy_site.html",
+            say,
+            page.path,
+            title=say("privacy.site_title", site=site.name, city=ctx.city.city),
+            site=site,
+            part=page,
+            day=say.civil(last),
+            series=[_series(say, policy, part, held, spent.get(part.id), last) for part in page.items if policy],
+            together=together if len(streams) > 1 else [],
+            decided=told[:DECISIONS_SHOWN],
+            more=len(told) > DECISIONS_SHOWN,
+            policies=POLICIES,
+            ledger=months.LEDGER,
+        )
+
+
+def _series(
+    say: Language, policy: Policy, part: StreamPolicy, held: Decisions, own: accounts.Spent | None, last: date
+) -> Series:
+    name = say(f"quantity.{part.quantity.name}")
+    rows = []
+    for span, days in accounts.SPANS.items():
+        most = accounts.risk(accounts.allowed(policy, part, days), part.delta)
+        used = accounts.risk(own.habit(last, days) if own else 0, part.delta)
+        most_said = say.number(part.epsilon.normalize() if days == 1 else most.epsilon)
+        rows.append((say(f"privacy.span_{span}"), most_said, say.number(used.epsilon), _guesses(say, used)))
+    day = accounts.allowed(policy, part, 1)
+    several = [accounts.risk(day * count * count, part.delta) for count in _SEVERAL]
+    kind = part.quantity.kind
+    limit = "" if part.up_to is None else say.number(part.up_to // part.quantity.per_unit)
+    pausing = held.pausing(part.id)
+    return Series(
+        name=name,
+        unit=say("privacy.unit", unit=protected(say, part)),
+        example=say.counted(f"privacy.example_{kind}", part.protects[1], size=say.number(part.protects[1])),
+        several=say(
+            f"privacy.several_{kind}",
+            **{f"n{count}": _guesses(say, found) for count, found in zip(_SEVERAL, several, strict=True)},
+        ),
+        left_out=say(f"promise.above_{kind}", limit=limit) if limit else "",
+        paused=say("privacy.paused", version=pausing.version) if pausing else "",
+        caption=say("privacy.caption", what=name, delta=say.number(part.delta.normalize())),
+        rows=rows,
+    )
+
+
+def _together(policy: Policy | None, spent: Mapping[str, accounts.Spent], last: date, days: int) -> tuple[int, Decimal]:
+    """Returns the micro-rho that one unit of each stream a day has cost together, and the largest delta of them."""
+    if policy is None:
+        return 0, Decimal("0.000001")
+    rho = sum(spent[part.id].habit(last, days) for part in policy.streams if part.id in spent)
+    return rho, max(part.delta for part in policy.streams)
+
+
+def _guesses(say: Language, found: accounts.Risk) -> str:
+    return say("privacy.nearly_all") if found.guesses > NEARLY_ALL else say("privacy.guesses", number=found.guesses)
+
+
+def _streams(policy: Policy | None) -> list[str]:
+    return [part.id for part in policy.streams] if policy else []
+
+
+def _decided(say: Language, held: Decisions) -> list[Decided]:
+    found = []
+    for policy, before in zip(held.policies, [*held.policies, None][1:], strict=True):
+        found.append(
+            Decided(
+                version=policy.version,
+                dates=say("privacy.dates", first=say.civil(policy.valid_from), last=say.civil(policy.valid_until)),
+                decision=say.typeset(policy.decision),
+                reason=say.typeset(policy.reason),
+                changes=_changes(say, policy, before),
+                path=f"{POLICIES}{policy.hash.hex()}",
+            )
+        )
+    return found
+
+
+def _changes(say: Language, policy: Policy, before: Policy | None) -> list[str]:
+    """Returns what a policy changes for people: pauses, new and dropped streams, stronger and weaker protection."""
+    lines = []
+    paused = [part for part in policy.streams if policy.paused or part.paused]
+    if paused:
+        lines.append(say("privacy.pauses", what=_names(say, paused)))
+    if before is None:
+        return lines
+    new, old = accounts.planned(policy), accounts.planned(before)
+    lines += [
+        say(f"privacy.{word}", what=_names(say, streams))
+        for word, streams in (
+            ("stricter", _better(new, old)),
+            ("looser", [part for part in policy.streams if part.id in {one.id for one in _better(old, new)}]),
+            ("added", [part for part in policy.streams if before.stream(part.id) is None]),
+            ("dropped", [part for part in before.streams if policy.stream(part.id) is None]),
+        )
+        if streams
+    ]
+    return lines
+
+
+def _better(one: Plan, other: Plan) -> list[StreamPolicy]:
+    return [
+        mine.stream
+        for name, mine in one.streams.items()
+        if name in other.streams and protects_better(mine, other.streams[name])
+    ]
+
+
+def _names(say: Language, streams: Sequence[StreamPolicy]) -> str:
+    names = (say(f"quantity.{part.quantity.name}") for part in streams)
+    return capital(say("key.listed").join(names))
