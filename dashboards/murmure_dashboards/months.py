@@ -174,7 +174,10 @@ def since(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, n
                 row = first - 1
             closings[name] = row
             day = _next_month(day)
-    return Shelf(archive.newest_row(), len(archive.filed_late()), closings, before.editions)
+    # What tells of a later instant than this site's is looked at again by the next: a restored archive may not have it.
+    later = archive.first_to_tell(streams, now_s + 1)
+    seen = archive.newest_row() if later is None else later - 1
+    return Shelf(seen, len(archive.filed_late()), closings, before.editions)
 
 
 def written(
