@@ -51,8 +51,11 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _build(args: argparse.Namespace) -> int:
     from murmure_ingest.archive import Archive
+    from murmure_privacy.window import Calendar
 
     from murmure_dashboards.config import load
+    from murmure_dashboards.limits import load as load_limits
+    from murmure_dashboards.limits import overdue
     from murmure_dashboards.site import build
 
     now_s = instant("site build", args.now)
@@ -68,6 +71,11 @@ def _build(args: argparse.Namespace) -> int:
         print(f"{args.out}: {report.pages} pages, {report.files} files, {-(-report.octets // 1000)} kB")
     for site in report.unlisted:
         print(f"murmure: {args.city}: site: {site!r} has data and no entry; add a [[site]]", file=sys.stderr)
+    due = overdue(load_limits(city.thresholds), Calendar(city.timezone).civil_day(now_s))
+    if due:
+        first, names = min(one.review for one in due), ", ".join(one.id for one in due)
+        file = city.thresholds or "thresholds.toml"
+        print(f"murmure: {file}: review: {names}: to be read again by {first}; read, then date anew", file=sys.stderr)
     return 0
 
 

@@ -10,9 +10,12 @@ from murmure_privacy.annotation import Annotation
 from murmure_privacy.policies import Rules
 from murmure_privacy.window import Calendar, Window
 
+from murmure_dashboards import limits
 from murmure_dashboards.config import City
+from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
+from murmure_dashboards.usual import Past
 from murmure_dashboards.views import ArchiveReader, StreamInfo, StreamView, view
 from murmure_dashboards.wording import Language
 
@@ -57,6 +60,22 @@ class Build:
     def of_week(self) -> Mapping[str, Sequence[StreamView]]:
         """Returns the week's streams by site id."""
         return self.views(self.week)
+
+    @cached_property
+    def facts(self) -> Mapping[str, Fact]:
+        """Returns what is known of today, by stream; one without a figure is not there."""
+        past = Past(self.archive, self.rules, self.marks, self.calendar, self.now_s)
+        return {
+            view.stream: fact
+            for site in self.city.site
+            for view in self.of_today.get(site.id, ())
+            if (fact := of_day(view, site, past))
+        }
+
+    @cached_property
+    def thresholds(self) -> Sequence[limits.Threshold]:
+        """Returns the limits that figures are held against."""
+        return limits.load(self.city.thresholds)
 
     def page(self, template: str, say: Language, path: str, **values: object) -> tuple[str, bytes]:
         """Returns the file of the page at `path` below a language's root, and its content."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
@@ -16,7 +17,7 @@ LEAST_ROWS = 2
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
-_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 5, 36, 40, 3.1
+_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 5, 37, 40, 3.1
 # Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
 _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
@@ -47,12 +48,15 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool) ->
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
         rows, brief = table_rows(len(sites), len(shown), week, foot + short), True
     teller = Teller(say, rows, brief)
+    answerer = Answerer(say, ctx.thresholds, zone, ctx.calendar.civil_day(window.end_s - 1))
     places: list[tuple[Site, list[Story]]] = []
     for site in sites:
         stories = []
         for view in views.get(site.id, ()):
             name = f"c{shown.index(view)}"
-            stories.append((teller.week if week else teller.today)(view, site.name, name))
+            fact = ctx.facts.get(view.stream)
+            answers = answerer.all(fact, site.dominant) if fact else ()
+            stories.append(teller.week(view, site.name, name) if week else teller.today(view, site.name, name, answers))
         places.append((site, stories))
     date = say.date(window.end_s - 1, zone)
     hour = say.clock(ctx.now_s, zone)

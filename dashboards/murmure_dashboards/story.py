@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from statistics import NormalDist
 
 from murmure_privacy.annotation import Annotation
@@ -14,6 +13,7 @@ from murmure_privacy.levels import NORMAL_95
 from murmure_privacy.window import Window
 
 from murmure_dashboards.charts import Chart, Step, Table, Tick, draw
+from murmure_dashboards.facts import daily_levels, day_level, shown_level
 from murmure_dashboards.views import Amount, Slot, StreamView
 from murmure_dashboards.wording import FIXED, Language
 
@@ -38,13 +38,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One stream on one page. `number` and `detail` are one sentence; `notes` are sentences of their own; `marks` are
+    """One stream on one page. `number` and `detail` are one sentence; `answers` say whether it is
+    as usual, below the limits and how sure; `notes` are sentences of their own; `marks` are
     the faulty periods that figures of the page contain, `more` says how many were left out. There is no chart where
     there is nothing to draw."""
 
     heading: str
     number: str
     detail: str
+    answers: tuple[str, ...]
     marks: tuple[Mark, ...]
     more: str
     notes: tuple[str, ...]
@@ -62,7 +64,7 @@ class Teller:
     brief: bool = False
     often: bool = True
 
-    def today(self, view: StreamView, place: str, name: str) -> Story:
+    def today(self, view: StreamView, place: str, name: str, answers: Sequence[str] = ()) -> Story:
         """Returns the story of the one day that the view spans."""
         zone, day = view.calendar.zone, view.window
         slots = view.slots(day)
@@ -101,7 +103,7 @@ class Teller:
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        return self._story(view, slots, number, detail, notes, chart)
+        return self._story(view, slots, number, detail, notes, chart, answers)
 
     def week(self, view: StreamView, place: str, name: str) -> Story:
         """Returns the story of several whole days: a table of days, a chart of hours."""
@@ -155,7 +157,14 @@ class Teller:
         return self._story(view, slots, number, detail, notes, chart)
 
     def _story(
-        self, view: StreamView, slots: Sequence[Slot], number: str, detail: str, notes: Sequence[str], chart: Chart
+        self,
+        view: StreamView,
+        slots: Sequence[Slot],
+        number: str,
+        detail: str,
+        notes: Sequence[str],
+        chart: Chart,
+        answers: Sequence[str] = (),
     ) -> Story:
         # The first interval may begin before the page does, and its figure with it.
         marks = [mark for mark in view.marks if mark.to_s > slots[0].start_s and mark.from_s < view.window.end_s]
@@ -163,6 +172,7 @@ class Teller:
             heading=self.say(f"quantity.{view.quantity.name}"),
             number=number,
             detail=detail,
+            answers=tuple(answers),
             marks=self._marks(view, marks[-MOST_MARKS:]),
             more=" ".join(self._others(marks)),
             notes=tuple(notes),
@@ -219,7 +229,7 @@ class Teller:
         amount = view.amount(window)
         if amount is None:
             return self.say("key.none"), ""
-        if period == "day" and (level := _shown_level(view, window)) is not None:
+        if period == "day" and (level := shown_level(view, window)) is not None:
             covered = Window(level.covered_from_s, level.end_s)
             number, between = self.say.amount(view.quantity.name, *_ends(level))
             detail = f"({self._often(between)}) {self.say('key.day_level')}"
@@ -237,8 +247,7 @@ class Teller:
 
     def _often(self, between: str) -> str:
         """Returns an interval in words, without how often it holds where the page says that once for all."""
-        often = self.say("number.often")
-        return between if self.often else between.removesuffix(often).removesuffix(", ")
+        return between if self.often else self.say.once(between)
 
     def silence(self, view: StreamView, window: Window) -> str:
         """Returns how much of a period's number the sensor can have missed and what became of it, or nothing."""
@@ -248,16 +257,16 @@ class Teller:
         share = self.say.share(amount.absent)
         if not amount.fills:
             return self.say("silent.count", share=share)
-        fills = f" {self.say('number.or')} ".join(self._reading(view, fill) for fill in amount.fills)
+        fills = f" {self.say('number.or')} ".join(self.say.reading(view.quantity.name, fill) for fill in amount.fills)
         return self.say("silent.filled", share=share, fill=fills)
 
     def laeq(self, view: StreamView, day: Window) -> str:
         """Returns the day's LAeq with its interval as a table's cell, or why it is not shown."""
         if view.now_s < day.end_s:
             return self.say("laeq.soon")
-        if not any(f.indicator == "energy_mean" for f in _of_day(view, day)):
+        if not any(f.indicator == "energy_mean" for f in daily_levels(view, day)):
             return self.say("laeq.none")
-        level = _laeq(view, day)
+        level = day_level(view, day)
         if level is None or level.low is None or level.high is None:
             return self.say("laeq.undefined")
         if not level.publishable:
@@ -269,13 +278,11 @@ class Teller:
     def _silence(self, view: StreamView, window: Window) -> list[str]:
         """That of the number, and of the LAeq, which fills its silent moments otherwise."""
         said = [sentence] if (sentence := self.silence(view, window)) else []
-        levels = [_laeq(view, day) for day in days_of(view) if view.now_s >= day.end_s]
+        levels = [day_level(view, day) for day in days_of(view) if view.now_s >= day.end_s]
         fills = {f.fill for f in levels if f and f.absent and f.fill is not None and f.publishable}
-        return said + [self.say("silent.laeq", fill=self._reading(view, fill)) for fill in sorted(fills)]
-
-    def _reading(self, view: StreamView, value: float) -> str:
-        exact = Decimal(str(round(value, 1))).normalize()
-        return self.say.counted(f"unit.{view.quantity.name}", value, number=self.say.number(exact))
+        return said + [
+            self.say("silent.laeq", fill=self.say.reading(view.quantity.name, fill)) for fill in sorted(fills)
+        ]
 
     def _amount(self, view: StreamView, amount: Amount) -> tuple[str, str]:
         return self.say.amount(view.quantity.name, amount.estimate, amount.low, amount.high)
@@ -377,7 +384,7 @@ class Teller:
         """What a mean of decibels is, so that nobody takes it for the level of the law; and that level, of a day."""
         if view.quantity.kind != "level" or not view.scalar:
             return []
-        if day is None or _shown_level(view, day) is None:
+        if day is None or shown_level(view, day) is None:
             return [self.say("laeq.mean")]
         said = [self.say("laeq.drawn")]
         if view.rule is not None and view.rule[1].up_to is None:
@@ -541,21 +548,11 @@ def _tell_apart(slots: Sequence[Slot], noise_alone: bool = False) -> bool:
     return apart >= LEAST_APART * len(amounts)
 
 
-def _of_day(view: StreamView, day: Window) -> list[Figure]:
-    return [figure for figure in view.figures if figure.level == "1d" and figure.start_s == day.start_s]
-
-
 def _laeq_name(view: StreamView) -> str:
     """LAeq,85: a level of readings of which those above 85 dB count as 85. Without an upper clamp it is the LAeq."""
     if view.rule is None or view.rule[1].up_to is not None:
         return "LAeq"
     return f"LAeq,{view.rule[1].bounds[1] // view.quantity.per_unit}"
-
-
-def _shown_level(view: StreamView, day: Window) -> Figure | None:
-    """Returns the LAeq of a day that has ended, where it is precise enough to be shown."""
-    level = _laeq(view, day) if view.now_s >= day.end_s else None
-    return level if level is not None and level.low is not None and level.publishable else None
 
 
 def _ends(level: Figure) -> tuple[float, float, float]:
@@ -566,10 +563,6 @@ def _ends(level: Figure) -> tuple[float, float, float]:
 
 def _span(window: Window) -> tuple[int, int]:
     return window.start_s, window.end_s
-
-
-def _laeq(view: StreamView, day: Window) -> Figure | None:
-    return next((figure for figure in _of_day(view, day) if figure.indicator == "laeq_db"), None)
 
 
 def _steps(slots: Sequence[Slot]) -> list[Step]:

@@ -111,6 +111,21 @@ class Language:
             return max((Decimal(high) / r.step).to_integral_value(ROUND_FLOOR) + 1, Decimal(1)) * r.step, None
         return r.estimate, (max(r.low, Decimal(0)), r.high)
 
+    def half(self, quantity: str, estimate: float, low: float, high: float) -> str:
+        """Returns half of the interval as it is printed, with its unit and rounded up, e.g. `± 19 passages`."""
+        r = rounded(estimate, low, high, finest=0 if quantity == "footfall" else -1)
+        half = ((r.high - r.low) / 2 / r.step).to_integral_value(ROUND_CEILING) * r.step
+        return f"±{FIXED}" + self.counted(f"unit.{quantity}", float(half), number=self.number(half))
+
+    def once(self, between: str) -> str:
+        """Returns an interval in words without how often it holds: the page says that elsewhere."""
+        return between.removesuffix(self("number.often")).removesuffix(", ")
+
+    def reading(self, quantity: str, value: float) -> str:
+        """Returns a value that has no interval of its own, such as a limit, with its unit."""
+        exact = Decimal(str(round(value, 1))).normalize()
+        return self.counted(f"unit.{quantity}", value, number=self.number(exact))
+
     def share(self, most: float) -> str:
         """Returns a share that is an upper bound, rounded up: whole percents, tenths below one, e.g. `5 %`."""
         exact = Decimal(round(most * 100, 6))

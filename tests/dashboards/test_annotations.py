@@ -73,6 +73,9 @@ MARKS = (
     r" \(measurement partly faulty\)",
     r" That measurement is faulty\.",
     r"(?<=\.) \d+ intervals? contains? a faulty measurement\.",
+    # In the place of a comparison that nobody makes with what is faulty.
+    r"(?<=<p>)(?:La mesure est faussée\s: on|The measurement is faulty: it)[^.]*\.",
+    r"(?<=<p>)(?:Trop tôt pour dire|Too early to say)[^.]*\.",
 )
 
 

@@ -179,3 +179,16 @@ def test_the_server_ends_cleanly(site: Path, number: signal.Signals) -> None:
         process.send_signal(number)
         assert process.wait(timeout=20) == 0
         assert process.stderr.read() == ""
+
+
+def test_limits_that_should_have_been_read_again_warn(
+    filed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The day after the review of a limit the build says so in one line, and goes on; the day itself it does not."""
+    build = ["site", "build", "--archive", str(filed), "--city", str(CITY), "--out", str(tmp_path / "site"), "--now"]
+    assert main([*build, "2026-12-12T10:00:00Z"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*build, "2026-12-13T10:00:00Z"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("murmure: thresholds.toml: review: ") and "fr_pm10_limit_1d" in line
+    assert line.endswith(": to be read again by 2026-12-12; read, then date anew")

@@ -1,0 +1,109 @@
+"""What a fact answers, in one language: whether it is as usual, where it lies beside the limits, whence its margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from zoneinfo import ZoneInfo
+
+from murmure_dashboards.facts import Fact
+from murmure_dashboards.limits import Threshold, Verdict, applying, coming, overdue, verdict
+from murmure_dashboards.usual import LEAST_COVERAGE, LEAST_WEEKS
+from murmure_dashboards.wording import Language
+
+_WORDS: dict[Verdict, str] = {"above": "limit.above", "below": "limit.below", "cannot tell": "limit.cannot"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Answers in one language. `on`: the civil day for which limits must be in force."""
+
+    say: Language
+    thresholds: Sequence[Threshold]
+    zone: ZoneInfo
+    on: date
+
+    def all(self, fact: Fact, dominant: str) -> tuple[str, ...]:
+        """Returns the sentences below a figure. `dominant`: what makes most of the noise there, "" where not told."""
+        if not fact.publishable:
+            return ()
+        return tuple(filter(None, (self.usual(fact), self.margin(fact), *self.limit(fact, dominant))))
+
+    def usual(self, fact: Fact) -> str:
+        """Returns how a figure stands beside the same weekday and hours of the weeks before."""
+        say, usual = self.say, fact.usual
+        if usual is None:
+            return say("usual.faulty" if fact.faulty else "usual.partial")
+        place = usual.place(fact.low, fact.high)
+        if usual.low is None or usual.high is None:
+            return say.counted("usual.few", usual.weeks, number=usual.weeks, least=LEAST_WEEKS)
+        weekday = say.days[datetime.fromtimestamp(fact.span.start_s, self.zone).weekday()]
+        when = say("usual.day" if fact.averaging else "usual.hour", weekday=weekday)
+        _, between = say.amount(fact.quantity, (usual.low + usual.high) / 2, usual.low, usual.high)
+        if place == "usual" or not between:
+            return say(f"usual.{place}", when=when)
+        return say(f"usual.{place}_than", when=when, between=say.once(between))
+
+    def limit(self, fact: Fact, dominant: str) -> list[str]:
+        """Returns the limits of the same averaging time, of law and WHO together, and where the figure lies."""
+        if fact.quantity == "noise":
+            return [self._noise(dominant)]
+        set_by = applying(self.thresholds, fact.quantity, "1d", self.on)
+        if not set_by:
+            return []
+        said = [self._named(fact.quantity, set_by)]
+        verdicts = {by: found for by, one in set_by.items() if (found := verdict(fact, one, fact.coverage))}
+        if not fact.averaging:
+            said.append(self.say("limit.wait"))
+        elif fact.faulty:
+            said.append(self.say("usual.faulty"))
+        elif fact.coverage < LEAST_COVERAGE:
+            said.append(self.say("limit.little"))
+        elif verdicts:
+            said.append(self._placed(verdicts))
+        allowed = set_by["law"].days_allowed if verdicts.get("law") == "above" else None
+        if allowed:
+            said.append(self.say("limit.allowed", days=allowed))
+        if overdue(list(set_by.values()), self.on):
+            at_s = int(datetime.combine(min(t.review for t in set_by.values()), time(12), self.zone).timestamp())
+            said.append(self.say("limit.stale", date=self.say.date(at_s, self.zone)))
+        return said
+
+    def margin(self, fact: Fact) -> str:
+        """Returns what the protection makes of the interval and what the sensor may add, apart from each other."""
+        say = self.say
+        noise = say.half(fact.quantity, fact.estimate, fact.low, fact.high)
+        source = say("margin.silent" if fact.absent else "margin.noise")
+        if fact.error is None:
+            if fact.off is None:
+                return say("margin.count_unknown", source=source, noise=noise)
+            return say("margin.count", source=source, noise=noise, share=say.share(fact.off.street))
+        _, between = say.amount(fact.quantity, fact.estimate, *fact.widest)
+        if not between:
+            return ""
+        error = say.reading(fact.quantity, fact.error)
+        return say("margin.both", source=source, noise=noise, error=error, between=say.once(between))
+
+    def _noise(self, dominant: str) -> str:
+        set_by = applying(self.thresholds, "lden", "1y", self.on, dominant) if dominant else {}
+        if set_by.keys() != {"law", "who"}:
+            return self.say("limit.noise")
+        values = {by: self.say.reading("noise", one.value) for by, one in set_by.items()}
+        return self.say("limit.noise_both", source=self.say(f"limit.of_{dominant}"), **values)
+
+    def _named(self, quantity: str, set_by: dict[str, Threshold]) -> str:
+        values = {by: self.say.reading(quantity, one.value) for by, one in set_by.items()}
+        later = coming(self.thresholds, quantity, "1d", self.on)
+        if "law" not in values and later is not None:
+            law = self.say.reading(quantity, later.value)
+            return self.say("limit.named_later", law=law, year=later.in_force_from.year, **values)
+        return self.say(f"limit.named_{'_'.join(sorted(values))}", **values)
+
+    def _placed(self, verdicts: dict[str, Verdict]) -> str:
+        if len(set(verdicts.values())) == 1:
+            (same,) = set(verdicts.values())
+            many = "all" if len(verdicts) > 1 else "one"
+            return self.say(f"limit.placed_{'cannot' if same == 'cannot tell' else same}_{many}")
+        words = {by: self.say(_WORDS[found]) for by, found in verdicts.items()}
+        return self.say("limit.placed_apart", **words)
