@@ -18,6 +18,8 @@ from murmure_dashboards.wording import LANGUAGES, Language, language
 POLICIES = f"{FOLDER}politiques/"
 _READ = 6  # sentences on how to read a file
 _SUMS_SHOWN = 60  # more editions than these, and the page leaves the sums to SHA256SUMS
+_NEWEST = 12  # editions that stand open on the page
+_MOST_POLICIES = 20  # more than these, and the page says where they are
 _DESCRIBING = ("datapackage.json", "csv-metadata.json", "catalogue.jsonld")
 
 
@@ -96,6 +98,14 @@ MAKER = Maker(files, (Link("data.link", FOLDER),))
 def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) -> tuple[str, bytes]:
     newest = sorted(ctx.editions, key=lambda one: (one.month, one.number), reverse=True)
     others = [opendata.ANNOTATIONS, months.LEDGER, catalogue.SITES, *(f"{FOLDER}{name}" for name in _DESCRIBING)]
+    policies = [
+        (
+            say("data.policy", site=site.name, version=policy.version),
+            *(f"{POLICIES}{policy.hash.hex()}.{kind}" for kind in ("toml", "cose")),
+        )
+        for site in ctx.city.site
+        for policy in ctx.archive.policies(site.id)
+    ]
     return ctx.page(
         "data.html",
         say,
@@ -111,15 +121,10 @@ def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) 
             for path in others
             if path in sizes
         ],
-        policies=[
-            (
-                say("data.policy", site=site.name, version=policy.version),
-                *(f"{POLICIES}{policy.hash.hex()}.{kind}" for kind in ("toml", "cose")),
-            )
-            for site in ctx.city.site
-            for policy in ctx.archive.policies(site.id)
-        ],
+        policies=policies,
         reading=[say(f"data.read_{number}") for number in range(1, _READ + 1)],
+        newest=_NEWEST,
+        many=len(policies) > _MOST_POLICIES,
         columns=[(name, say(f"releases_column.{name}")) for name in catalogue.columns("releases")],
     )
 
@@ -133,5 +138,5 @@ def _about(ctx: Build, say: Language, edition: Edition) -> str:
     if edition.closed_s is None:
         state = say("data.open")
     else:
-        state = say("data.closed", date=say.date(edition.closed_s, ctx.calendar.zone))
+        state = say("data.closed", date=say.civil(ctx.calendar.civil_day(edition.closed_s)))
     return f"CSV, {say.size(edition.octets)}, {state}"

@@ -19,8 +19,11 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from murmure_dashboards import catalogue, opendata
+from murmure_dashboards import catalogue, maker_data, opendata
+from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
+from murmure_dashboards.months import LEDGER, Edition
+from murmure_dashboards.pages import MOST_ELEMENTS
 from murmure_dashboards.site import build, render
 from murmure_dashboards.wording import LANGUAGES, language
 from murmure_privacy.annotation import Annotation
@@ -536,3 +539,26 @@ def test_the_validators_agree(folder: Path) -> None:
     assert {"Catalog", "Dataset", "Distribution"} <= {
         str(kind).rpartition("#")[2] for kind in graph.objects(predicate=rdflib.RDF.type)
     }
+
+
+def test_the_page_stays_light_with_years_of_months_and_many_policies(
+    small: Any, city: City, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten years with a second edition now and then, and a hundred versions of a policy: at most 430 elements, every
+    month linked."""
+    months = [f"{2017 + at // 12}-{at % 12 + 1:02d}" for at in range(118)]
+    editions = [Edition(month, 1, 9, streets.NOW_S - 86_400, 5000, "0" * 64) for month in months]
+    editions += [Edition(month, 2, 9, None, 5000, "1" * 64) for month in months[::11]]
+    editions.sort(key=lambda one: (one.month, one.number))
+
+    def data(ctx: Any, *_: object) -> Iterable[tuple[str, bytes]]:
+        ctx.editions.extend(editions)
+        return [(LEDGER, b"")]
+
+    monkeypatch.setattr(maker_data, "data", data)
+    signed = small.policies("plaza") * 100
+    monkeypatch.setattr(small, "policies", lambda site=None: signed if site == "plaza" else [])
+    monkeypatch.setattr(site_module, "MAKERS", (maker_data.MAKER,))
+    page = dict(render(small, city, streets.NOW_S))["donnees/index.html"].decode()
+    assert len(re.findall(r"<[a-z]", page)) <= MOST_ELEMENTS
+    assert all(f'{edition.path}"' in page for edition in editions)
