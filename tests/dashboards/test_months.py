@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from murmure_dashboards import months
+from murmure_dashboards import maker_data, months
+from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.site import build
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
@@ -98,6 +99,13 @@ def _key(number: int) -> tuple[bytes, bytes]:
 
     secret = bytes([number + 1]) * 32
     return secret, Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+@pytest.fixture(autouse=True)
+def data_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other pages than those of the data, and no wait for the disk: nobody cuts the power here."""
+    monkeypatch.setattr(site_module, "MAKERS", (maker_data.MAKER,))
+    monkeypatch.setattr("os.sync", lambda: None)
 
 
 @pytest.fixture
