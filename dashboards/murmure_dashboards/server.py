@@ -21,6 +21,9 @@ TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".csv": "text/csv; charset=utf-8",
+    ".geojson": "application/geo+json",
+    ".jsonl": "application/jsonl",
+    ".jsonld": "application/ld+json",
     ".txt": "text/plain; charset=utf-8",
     ".xml": "application/atom+xml; charset=utf-8",  # the feeds are all the XML there is
 }
