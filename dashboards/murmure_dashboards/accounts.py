@@ -32,8 +32,10 @@ class Risk:
 @lru_cache(maxsize=4096)  # places with the same rules spend the same
 def risk(rho_micro: int, delta: Decimal) -> Risk:
     """Returns what a charge of so many micro-rho says, with this delta."""
+    if not rho_micro:
+        return Risk(Decimal(0), 50)
     shown = accountant.epsilon(Decimal(rho_micro) / accountant.MICRO, delta)
-    step = Decimal(1).scaleb(shown.adjusted() - 2) if shown else Decimal(1)
+    step = Decimal(1).scaleb(shown.adjusted() - 2)
     share = accountant.right_guesses(shown, delta) * 100
     return Risk(shown.quantize(step, ROUND_CEILING).normalize(), min(100, int(share.to_integral_value(ROUND_CEILING))))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 import segno
 
+_MASK = 3  # readers take any of the eight; to look for the prettiest takes six times as long
 QUIET = 4  # the white border that readers need, in modules
 
 
@@ -19,9 +21,10 @@ class Code:
     path: str
 
 
+@lru_cache(maxsize=1024)  # one language after the other
 def code(text: str) -> Code:
     """Returns the QR code of a text, level Q: it is read with a quarter of it scratched or dirty."""
-    rows = [bytes(row) for row in segno.make_qr(text, error="q", boost_error=False).matrix]
+    rows = [bytes(row) for row in segno.make_qr(text, error="q", mask=_MASK, boost_error=False).matrix]
     drawn = []
     for y, row in enumerate(rows):
         x = QUIET

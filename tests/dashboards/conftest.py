@@ -22,13 +22,16 @@ from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from murmure_dashboards import spending
 from murmure_dashboards.config import City, load
+from murmure_dashboards.maker import Build
 from murmure_dashboards.server import serve
 from murmure_dashboards.site import build
 from murmure_privacy import policy as policies
 from murmure_privacy.aggregate import energy
 from murmure_privacy.annotation import Note
 from murmure_privacy.plan import StreamPlan, plan
+from murmure_privacy.policies import Rules
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.stream import histogram_edges_tenths
@@ -427,6 +430,44 @@ def archive() -> Street:
 def city() -> City:
     """Its description: the third quartier has no site yet."""
     return load(Path(__file__).parent / "city.toml")
+
+
+@pytest.fixture(scope="session")
+def given() -> Callable[..., Build]:
+    """Gives what the makers of pages are given, the ledger of the week in it, for (archive, city) at an instant."""
+
+    def made(archive: Street, city: City, now_s: int = NOW_S) -> Build:
+        rules, week, day = Rules(archive), week_of(now_s), PARIS.day(now_s - 1)
+        ledger = [
+            line
+            for info in archive.streams()
+            for line in spending.lines(
+                info.site,
+                info.stream,
+                archive.outcomes(info.stream, week.start_s, now_s),
+                Window(week.start_s, now_s),
+                rules,
+                PARIS,
+            )
+        ]
+        return Build(
+            archive=archive,
+            city=city,
+            rules=rules,
+            calendar=PARIS,
+            now_s=now_s,
+            today=day,
+            week=week,
+            streams=archive.streams(),
+            marks=(),
+            editions=[],
+            ledger=ledger,
+            octets={},
+            heaviest={},
+            links=(),
+        )
+
+    return made
 
 
 @pytest.fixture(scope="session")

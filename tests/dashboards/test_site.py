@@ -33,7 +33,8 @@ CONTRACT_HEADER = (
     "start_utc,end_utc,site,stream,quantity,node,indicator,value,estimate,ci95_low,ci95_high,unit,state,sigma,mechanism,"
     "rho_micro,epsilon,delta,protects,policy,status,reason"
 )
-PATHS = ("", "quartiers/centre/", "quartiers/centre/semaine/", "quartiers/gare/", "quartiers/gare/semaine/")
+QUARTIERS = ("", "quartiers/centre/", "quartiers/centre/semaine/", "quartiers/gare/", "quartiers/gare/semaine/")
+PATHS = (*QUARTIERS, "capteurs/", "donnees/", "vie-privee/", "methode/", "accessibilite/", "empreinte/")
 
 
 class Page(HTMLParser):
@@ -321,7 +322,7 @@ def test_a_simulated_city_says_so_on_every_page(site: Path, archive: Any, city: 
         words = "Simulated data" if "/en/" in file.as_posix() else "Données simulées"
         assert words in file.read_text(encoding="utf-8")
     real = dict(site_module.render(archive, replace(city, simulated=False), streets.NOW_S))
-    assert not any(b"simul" in content for path, content in real.items() if path.endswith(".html"))
+    assert not any(b'class="simulated"' in content for path, content in real.items() if path.endswith(".html"))
 
 
 def test_the_claim_is_that_of_the_signed_policy(site: Path) -> None:
