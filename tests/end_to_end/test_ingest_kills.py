@@ -39,7 +39,7 @@ PER_KILL = 4  # messages that each gateway seals between two kills: 500 kills en
 WINDOW = 20  # messages that a gateway has under way
 PATIENCE_S = 300.0
 AGAIN_S = 1.0
-FILED = ("messages", "nodes", "conflicts", "enrolments", "policies", "amendments", "totals", "streams")
+FILED = ("messages", "nodes", "conflicts", "enrolments", "policies", "amendments", "totals", "streams", "uses")
 
 
 def load(name: str, path: Path) -> ModuleType:
@@ -191,6 +191,7 @@ class Centre:
 def content(centre: Centre) -> bytes:
     """Returns a hash over everything that an archive holds, but for the order in which it came."""
     numbers = {row[0]: f"{row[1]} {row[2]}" for row in centre.ask("SELECT id, gateway, seq FROM messages")}
+    scales = {row[0]: row[1:] for row in centre.ask("SELECT id, policy, cadence_ms, low, high, parts FROM scales")}
     told = hashlib.sha256()
     for table in FILED:
         names = [row[1] for row in centre.ask(f"SELECT * FROM pragma_table_info('{table}')")]
@@ -203,6 +204,8 @@ def content(centre: Centre) -> bytes:
                 del cells["since"]
             if "message" in cells:
                 cells["message"] = numbers[cells["message"]]
+            if "scale" in cells:
+                cells["scale"] = scales[cells["scale"]]
             rows.append(repr(sorted(cells.items())))
         told.update(json.dumps([table, sorted(rows)]).encode())
     return told.digest()
