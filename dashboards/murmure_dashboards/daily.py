@@ -11,17 +11,18 @@ from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.maker import Build
 from murmure_dashboards.story import Teller, days_of
 from murmure_dashboards.views import LATE_S, StreamView
-from murmure_dashboards.wording import Language
+from murmure_dashboards.wording import Language, capital
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
     """One stream on one day, in one language. `label`: the quantity; `number` with its unit; `interval`: in brackets,
     "" where there is no number; `detail`: the brackets and over what; `notes`: how long the sensor was silent, what
-    stewards marked as faulty. `told`: whether there is a number;
+    stewards marked as faulty, why there is no figure. `told`: whether there is a number;
     `faulty`: whether stewards marked some of the day."""
 
     site: Site
+    stream: str
     quantity: str
     label: str
     number: str
@@ -60,9 +61,12 @@ def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Sai
         told = bool(detail) and detail != say("key.wide")
         marks = [mark for mark in view.marks if mark.to_s > day.start_s and mark.from_s < day.end_s]
         notes = [teller.silence(view, day), *(teller.fault(view, mark) for mark in marks)]
+        if not detail:
+            notes.append(say("spoken.cause", reason=capital(say(f"state.{view.day_slot(day).state}"))))
         found.append(
             Said(
                 site=site,
+                stream=view.stream,
                 quantity=view.quantity.name,
                 label=say(f"quantity.{view.quantity.name}"),
                 number=number if told or not detail else say("spoken.undecided"),
@@ -93,3 +97,10 @@ def places(found: Sequence[Said]) -> list[tuple[Site, list[Said]]]:
     for one in found:
         by_place.setdefault(one.site.id, (one.site, []))[1].append(one)
     return list(by_place.values())
+
+
+def cut(text: str, most: int) -> str:
+    """Returns a text, without its last words where it is too long for its place."""
+    if len(text) <= most:
+        return text
+    return text[:most].rpartition(" ")[0] or text[:most]

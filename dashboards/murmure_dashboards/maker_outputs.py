@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from murmure_dashboards import daily
+from murmure_dashboards.bulletin import STYLE, bulletin, style
 from murmure_dashboards.feed import feed
 from murmure_dashboards.maker import Build, Maker
-from murmure_dashboards.pages import address
+from murmure_dashboards.pages import Link, address
 from murmure_dashboards.spoken import message, telephone
 from murmure_dashboards.wording import LANGUAGES, language
 
+FOLLOW = "suivre/"
+_MOST_WITH_FEEDS = 60  # neighbourhoods; with more, their bulletins lead to the feeds
+
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
-    """Yields the outputs of each neighbourhood in each language."""
+    """Yields the outputs of each neighbourhood in each language, and the page that leads to them."""
     day = next(iter(daily.days_over(ctx)), None)
+    views = ctx.views(day) if day else {}
+    yield STYLE, style()
     for code in LANGUAGES:
         say = language(code)
         for quartier in ctx.city.quartier:
@@ -22,6 +28,11 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
             yield f"{folder}atom.xml", feed(ctx, say, quartier)
             yield f"{folder}message.txt", f"{message(ctx, say, quartier, day)}\n".encode()
             yield f"{folder}telephone.txt", ("\n\n".join(telephone(ctx, say, quartier, day)) + "\n").encode()
+            for large in (False, True):
+                yield bulletin(ctx, say, quartier, day, views, large)
+        title = say("bulletin.page_title", city=ctx.city.city)
+        feeds = len(ctx.city.quartier) <= _MOST_WITH_FEEDS
+        yield ctx.page("follow.html", say, FOLLOW, title=title, feeds=feeds)
 
 
-MAKER = Maker(files)
+MAKER = Maker(files, (Link("bulletin.link", FOLLOW),))

@@ -11,7 +11,7 @@ from murmure_privacy.window import Window
 
 from murmure_dashboards import daily
 from murmure_dashboards.config import Quartier
-from murmure_dashboards.daily import Said
+from murmure_dashboards.daily import Said, cut
 from murmure_dashboards.maker import Build
 from murmure_dashboards.wording import Language, capital
 
@@ -33,7 +33,7 @@ def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None) -
     whole, last streams first, and the message says where to ask for it."""
     found = daily.said(ctx, say, quartier, day) if day else []
     head = [say("message.simulated")] if ctx.city.simulated else []
-    name = _cut(quartier.name, _LONGEST_NAME)
+    name = cut(quartier.name, _LONGEST_NAME)
     if day is None or not found:
         return _gsm_7(" ".join([*head, f"{name} :", f"{say('spoken.none')}."]))
     when = datetime.fromtimestamp(day.start_s, ctx.calendar.zone)
@@ -57,7 +57,7 @@ def _pieces(say: Language, found: Sequence[Said], several: bool) -> list[str]:
     pieces: list[str] = []
     for site, of_place in daily.places(found):
         if several:
-            pieces.append(say("message.place", place=_cut(site.name, _LONGEST_NAME)))
+            pieces.append(say("message.place", place=cut(site.name, _LONGEST_NAME)))
         for one in of_place:
             # A space inside a number is one letter too many, and telephones break the line there.
             figure = _THOUSANDS.sub("", " ".join(filter(None, (one.number, daily.without_often(say, one.interval)))))
@@ -75,8 +75,8 @@ def telephone(ctx: Build, say: Language, quartier: Quartier, day: Window | None)
     date = say.date(on_s, ctx.calendar.zone).rpartition(" ")[0]  # nobody asks for the year
     head = say(
         "spoken.head",
-        city=_cut(ctx.city.city, _LONGEST_SPOKEN_NAME),
-        quartier=_cut(quartier.name, _LONGEST_SPOKEN_NAME),
+        city=cut(ctx.city.city, _LONGEST_SPOKEN_NAME),
+        quartier=cut(quartier.name, _LONGEST_SPOKEN_NAME),
         date=date,
     )
     start = f"{head} {say('spoken.simulated')}" if ctx.city.simulated else head
@@ -85,7 +85,7 @@ def telephone(ctx: Build, say: Language, quartier: Quartier, day: Window | None)
     paragraphs: list[str] = []
     body, told, place = start, False, ""
     for one in found:
-        sentence, new = _sentence(say, one), _cut(one.site.name, _LONGEST_SPOKEN_NAME)
+        sentence, new = _sentence(say, one), cut(one.site.name, _LONGEST_SPOKEN_NAME)
         named = f"{say('spoken.place', place=new)} {sentence}"
         more = f"{body} {named if new != place else sentence}"
         if (
@@ -128,13 +128,6 @@ def spoken_words(text: str) -> int:
             words += max(1, 2 * sum(digit != "0" for digit in digits)) + bool(re.search(r"\d[.,]\d", word))
         words += bool(re.search(r"[^\W\d]", word))
     return words
-
-
-def _cut(name: str, most: int) -> str:
-    """Returns a name, without its last words where it is too long."""
-    if len(name) <= most:
-        return name
-    return name[:most].rpartition(" ")[0] or name[:most]
 
 
 def _gsm_7(text: str) -> str:
