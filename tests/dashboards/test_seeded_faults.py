@@ -140,7 +140,7 @@ def disagreements(page: str) -> tuple[int, list[str]]:
     ("path", "least"), [("quartiers/centre/", 20), ("quartiers/gare/", 4), ("en/quartiers/gare/", 4)]
 )
 def test_the_table_of_a_built_page_agrees_with_its_chart(site: Path, path: str, least: int) -> None:
-    """Picture and table are read back from the page as it is published, row by row; each of these cells, changed, is found."""
+    """Picture and table are read back from the page as it is published; each of these cells, changed, is found."""
     page = (site / path / "index.html").read_text(encoding="utf-8")
     compared, wrong = disagreements(page)
     assert compared >= least and wrong == []
