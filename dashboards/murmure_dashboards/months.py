@@ -37,7 +37,7 @@ class OrderedArchive(Protocol):
 
     def newest_row(self) -> int: ...
     def began_s(self, stream: str) -> int | None: ...
-    def first_to_tell(self, streams: Sequence[str], at_s: int) -> int | None: ...
+    def first_to_tell(self, streams: Sequence[str], instants: Sequence[int]) -> list[int | None]: ...
     def rows_after(self, row: int, streams: Sequence[str], from_s: int, to_s: int) -> list[int]: ...
     def told_after(self, row: int) -> Iterator[tuple[str, int, int]]: ...
     def delivered(self, row: int, streams: Sequence[str], since_s: int, end_s: int) -> bool: ...
@@ -160,22 +160,18 @@ def sums(editions: Sequence[Edition]) -> bytes:
 
 def since(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, now_s: int, before: Shelf) -> Shelf:
     """Returns the shelf with how far the archive has come now, and with the closings that have come."""
-    closings: dict[str, int] = {}
     began = [at_s for at_s in map(archive.began_s, streams) if at_s is not None]
+    days: list[date] = []
     if began:
         day = calendar.civil_day(min(began) - 1).replace(day=CLOSING_DAY)
         while calendar.midnight(day) <= now_s:
-            name = day.isoformat()
-            row = before.closings.get(name)
-            if row is None:
-                first = archive.first_to_tell(streams, calendar.midnight(day))
-                if first is None:
-                    break  # nothing that is later has come
-                row = first - 1
-            closings[name] = row
+            days.append(day)
             day = _next_month(day)
+    unknown = [day for day in days if day.isoformat() not in before.closings]
     # What tells of a later instant than this site's is looked at again by the next: a restored archive may not have it.
-    later = archive.first_to_tell(streams, now_s + 1)
+    *first, later = archive.first_to_tell(streams, [*map(calendar.midnight, unknown), now_s + 1])
+    closings = {name: before.closings[name] for name in map(date.isoformat, days) if name in before.closings}
+    closings |= {day.isoformat(): row - 1 for day, row in zip(unknown, first, strict=True) if row is not None}
     seen = archive.newest_row() if later is None else later - 1
     return Shelf(seen, len(archive.filed_late()), closings, before.editions)
 

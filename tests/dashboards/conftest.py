@@ -168,10 +168,10 @@ class Street:
         """Returns when the first node ends."""
         return min((one.node.end_s for one in self.nodes.get(stream, [])), default=None)
 
-    def first_to_tell(self, streams: Sequence[str], at_s: int) -> int | None:
-        """Returns the first row that tells of an instant."""
-        ends_s = (one.node.end_s for stream in streams for one in self.nodes.get(stream, []))
-        return min((end_s for end_s in ends_s if end_s >= at_s), default=None)
+    def first_to_tell(self, streams: Sequence[str], instants: Sequence[int]) -> list[int | None]:
+        """Returns the first row that tells of each instant."""
+        ends_s = {one.node.end_s for stream in streams for one in self.nodes.get(stream, [])}
+        return [min((end_s for end_s in ends_s if end_s >= at_s), default=None) for at_s in instants]
 
     def outcomes_by(self, row: int, stream: str, from_s: int, to_s: int) -> list[Outcome]:
         """Returns the nodes up to a row that intersect an interval."""

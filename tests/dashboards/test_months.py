@@ -312,7 +312,9 @@ def test_closing_by_the_wall_clock_is_found_out(
     town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what an 8th finds would depend on when the site was built."""
-    monkeypatch.setattr(Archive, "first_to_tell", lambda self, streams, at_s: self.newest_row() + 1)
+    monkeypatch.setattr(
+        Archive, "first_to_tell", lambda self, streams, instants: [self.newest_row() + 1] * len(instants)
+    )
     with pytest.raises(AssertionError):
         _late(town, city, tmp_path)
 

@@ -26,8 +26,11 @@ def test_the_first_to_tell_is_the_first_that_came(centre: Any) -> None:
     bring(centre, gateway, range(8))
     archive: Archive = centre.archive
     assert archive.newest_row() == 8
-    assert [archive.first_to_tell(STREAMS, MONDAY_S + n * QUARTER_S) for n in (0, 1, 5, 8, 9)] == [1, 1, 5, 8, None]
-    assert archive.first_to_tell(["other/footfall"], MONDAY_S) is None
+    instants = [MONDAY_S + n * QUARTER_S for n in (0, 1, 5, 8, 9)]
+    assert archive.first_to_tell(STREAMS, instants) == [1, 1, 5, 8, None]
+    assert [archive.first_to_tell(STREAMS, [at_s])[0] for at_s in instants] == [1, 1, 5, 8, None]
+    assert archive.first_to_tell(["other/footfall"], instants) == [None] * 5
+    assert archive.first_to_tell(STREAMS, []) == []
     assert archive.began_s("plaza/footfall") == MONDAY_S + QUARTER_S and archive.began_s("other/footfall") is None
 
 
@@ -42,7 +45,7 @@ def test_what_was_closed_for_the_clock_tells_of_nothing(centre: Any) -> None:
     )
     assert day and all(one.node.end_s == MONDAY_S + 23 * HOUR_S for one in day)
     assert isinstance(centre.accept(gateway.topic, gateway.seal(MONDAY_S + 3 * QUARTER_S, outcomes=day)), Stored)
-    assert centre.archive.first_to_tell(STREAMS, MONDAY_S + HOUR_S) is None
+    assert centre.archive.first_to_tell(STREAMS, [MONDAY_S + HOUR_S]) == [None]
     assert not centre.archive.delivered(3, STREAMS, MONDAY_S, MONDAY_S + HOUR_S)
 
 

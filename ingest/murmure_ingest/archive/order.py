@@ -7,11 +7,12 @@ over for the archive with the first message that tells of a later instant. Nobod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from murmure_privacy import wire
 from murmure_privacy.release import Outcome
 
+from murmure_ingest.archive.errors import explained
 from murmure_ingest.archive.series import Series
 
 
@@ -27,11 +28,26 @@ class Order(Series):
         found = self._rows("SELECT min(end_s) FROM nodes WHERE stream = ?", stream)[0][0]
         return None if found is None else int(found)
 
-    def first_to_tell(self, streams: Iterable[str], at_s: int) -> int | None:
-        """Returns the row of the first filed message with a node of these streams that ends at an instant or later."""
-        query = "SELECT min(message) FROM nodes WHERE stream = ? AND end_s >= ? AND reason IS NOT 'clock'"
-        rows = [self._rows(query, stream, at_s)[0][0] for stream in streams]
-        return min((int(row) for row in rows if row is not None), default=None)
+    def first_to_tell(self, streams: Iterable[str], instants: Sequence[int]) -> list[int | None]:
+        """Returns, for each of some instants in order, the row of the first filed message with a node of these streams
+        that ends then or later; None where there is none. The nodes after the first instant are gone through once."""
+        found: list[int | None] = [None] * len(instants)
+        query = (
+            "SELECT end_s, message FROM nodes WHERE stream = ? AND end_s >= ? AND reason IS NOT 'clock' "
+            "ORDER BY end_s DESC"
+        )
+        for stream in streams if instants else ():
+            least: int | None = None
+            at = len(instants) - 1
+            with explained(self.path):
+                for end_s, row in self._db.execute(query, (stream, instants[0])):
+                    while end_s < instants[at]:
+                        found[at] = _earlier(found[at], least)
+                        at -= 1
+                    least = _earlier(least, row)
+            for place in range(at + 1):
+                found[place] = _earlier(found[place], least)
+        return found
 
     def outcomes_by(self, row: int, stream: str, from_s: int, to_s: int) -> list[Outcome]:
         """Returns the nodes of `outcomes` that the messages up to a row brought."""
@@ -92,3 +108,7 @@ class Order(Series):
             for (found,) in waiting
             for outcome in self._outcomes_of(found)
         )
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    return min((row for row in (one, other) if row is not None), default=None)
