@@ -114,7 +114,7 @@ def _footprint(ctx: Build, say: Language, heavy: list[Weight]) -> tuple[str, byt
         FOOTPRINT,
         title=say("footprint.page_title", city=ctx.city.city),
         rows=[
-            (f"/{one.name}", say.size(one.octets), say.number(one.elements), say.number(one.requests)) for one in heavy
+            (f"/{one.name}", *map(say.number, (-(-one.octets // 1000), one.elements, one.requests))) for one in heavy
         ],
         heaviest=say("footprint.heaviest", size=say.size(max((one.octets for one in heavy), default=0))),
         shared=say("footprint.shared", size=say.size(shared)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,12 @@ pytestmark = pytest.mark.browser
 HOME, TODAY, WEEK, GAPS = "", "quartiers/centre/", "quartiers/centre/semaine/", "quartiers/gare/"
 BARE = "quartiers/parc/"  # no sensor yet
 FRENCH = [HOME, TODAY, WEEK, GAPS]
+SHEETS = ["capteurs/plaza/affiche/", "demandes/formulaire/"]  # each is to be printed on one
+TRUST = [*("capteurs/", "capteurs/plaza/", "demandes/", "vie-privee/", "vie-privee/plaza/"), *SHEETS]
+TRUST += ["methode/", "accessibilite/", "empreinte/"]
 # English has the same templates: one page of it in the quick run, all of them in the long one.
 EVERY = [*FRENCH, f"en/{GAPS}", *(pytest.param(f"en/{path}", marks=pytest.mark.long) for path in (HOME, TODAY, WEEK))]
+EVERY += [pytest.param(f"{root}{path}", marks=pytest.mark.long) for root in ("", "en/") for path in TRUST]
 LEAST = {"text": 4.5, "graphic": 3.0, "target": 24}
 MOST_REQUESTS = 3
 
@@ -58,11 +63,11 @@ def opened(browser: Browser, address: str) -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("path", "scheme"),
     [
-        *((path, "light") for path in FRENCH),
+        *((path, "light") for path in (*FRENCH, *TRUST)),
         (GAPS, "dark"),
         (f"en/{GAPS}", "light"),
-        *(pytest.param(path, "dark", marks=pytest.mark.long) for path in FRENCH[:3]),
-        *(pytest.param(f"en/{path}", "light", marks=pytest.mark.long) for path in FRENCH[:3]),
+        *(pytest.param(path, "dark", marks=pytest.mark.long) for path in (*FRENCH[:3], *TRUST)),
+        *(pytest.param(f"en/{path}", "light", marks=pytest.mark.long) for path in (*FRENCH[:3], *TRUST)),
     ],
 )
 def test_axe_finds_nothing(opened: Any, path: str, scheme: str) -> None:
@@ -78,7 +83,8 @@ def test_axe_finds_nothing(opened: Any, path: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "scheme"), [*((path, "light") for path in (*FRENCH, BARE)), (GAPS, "dark"), (f"en/{GAPS}", "light")]
+    ("path", "scheme"),
+    [*((path, "light") for path in (*FRENCH, BARE, *TRUST)), (GAPS, "dark"), (f"en/{GAPS}", "light")],
 )
 def test_our_own_checks_find_nothing(opened: Any, path: str, scheme: str) -> None:
     """Captions, scopes, names with figures, contrasts, targets, focus, languages, headings, skip link, zoom, width."""
@@ -156,6 +162,16 @@ def test_print_shows_the_tables(opened: Any) -> None:
     assert not page.locator(".periods").is_visible()
 
 
+@pytest.mark.parametrize("path", SHEETS)
+def test_what_is_to_be_printed_is_one_sheet(opened: Any, path: str) -> None:
+    """The sign for the pole and the form fit an A4 page, and what only a screen needs is gone."""
+    page = opened(path)
+    sheets = re.findall(rb"/Type /Page\b", page.pdf(format="A4", prefer_css_page_size=True))
+    assert len(sheets) == 1
+    page.emulate_media(media="print")
+    assert not page.locator("footer").is_visible() and page.locator("h1").is_visible()
+
+
 def test_labels_stand_where_the_picture_says(opened: Any) -> None:
     """The label of the top line is level with the top of the picture, that of the bottom with its bottom, and noon is
     half way along."""
@@ -171,7 +187,7 @@ def test_pages_can_be_looked_at(opened: Any, tmp_path: Path) -> None:
     kept = os.environ.get("MURMURE_PICTURES")
     folder = Path(kept) if kept else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
-    for path in [*FRENCH, *(f"en/{path}" for path in FRENCH)] if kept else [TODAY]:
+    for path in [*FRENCH, *TRUST, *(f"en/{path}" for path in (*FRENCH, *TRUST))] if kept else [TODAY]:
         for width in (320, 1280):
             for scheme in ("light", "dark") if kept else ("light",):
                 page = opened(path, width=width, color_scheme=scheme)
