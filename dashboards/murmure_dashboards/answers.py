@@ -15,6 +15,11 @@ from murmure_dashboards.wording import Language
 _WORDS: dict[Verdict, str] = {"above": "limit.above", "below": "limit.below", "cannot tell": "limit.cannot"}
 
 
+def _place(fact: Fact | None) -> str:
+    """Returns where a figure lies beside the weeks before; `unknown` where that cannot be told."""
+    return "unknown" if fact is None or fact.usual is None else fact.usual.place(fact.low, fact.high)
+
+
 @dataclass(frozen=True, slots=True)
 class Answerer:
     """Answers in one language. `on`: the civil day for which limits must be in force."""
@@ -29,6 +34,50 @@ class Answerer:
         if not fact.publishable:
             return ()
         return tuple(filter(None, (self.usual(fact), self.margin(fact), *self.limit(fact, dominant))))
+
+    def brief(self, facts: Sequence[tuple[str, Fact | None]]) -> str:
+        """Returns the answer of a neighbourhood in some short sentences. `facts`: of each stream, by its name."""
+        if not facts:
+            return ""
+        places = [(name, _place(fact)) for name, fact in facts]
+        said = [self._listed(f"brief.{kind}", [n for n, place in places if place == kind]) for kind in ("more", "less")]
+        others = {place for _, place in places} - {"more", "less"}
+        if others == {"usual"}:
+            said.append(self.say("brief.rest" if any(said) else "brief.usual"))
+        elif "usual" in others:
+            said.append(self._listed("brief.some", [name for name, place in places if place == "usual"]))
+        elif not any(said):
+            said.append(self.say("brief.unknown"))
+        said.append(self._air([fact for _, fact in facts if fact]))
+        holes = [name for name, fact in facts if fact is None or fact.coverage < 1]
+        said.append(self._listed("brief.holes", holes) or self.say("brief.whole"))
+        return " ".join(filter(None, said))
+
+    def city(self, quartiers: Sequence[Sequence[Fact]]) -> str:
+        """Returns how many neighbourhoods are as usual. `quartiers`: the facts of each."""
+        states = [{_place(fact) for fact in facts} for facts in quartiers if facts]
+        odd = sum(bool(state & {"more", "less"}) for state in states)
+        usual = sum("usual" in state and not state & {"more", "less"} for state in states)
+        if not odd and not usual:
+            return self.say("brief.city_unknown") if states else ""
+        values = {"usual": usual, "odd": odd, "all": len(states)}
+        return self.say.counted("brief.city", usual, **values) + (self.say("brief.city_odd", **values) if odd else "")
+
+    def _listed(self, key: str, names: Sequence[str]) -> str:
+        return self.say(key, names=self.say("key.listed").join(names)) if names else ""
+
+    def _air(self, facts: Sequence[Fact]) -> str:
+        """Where all that may be compared with limits of a day lies; the worst is said first."""
+        found = {
+            verdict(fact, one, fact.coverage)
+            for fact in facts
+            if fact.publishable and not fact.faulty
+            for one in applying(self.thresholds, fact.quantity, fact.averaging, self.on).values()
+        }
+        for state, key in (("above", "above"), ("cannot tell", "cannot"), ("below", "below")):
+            if state in found:
+                return self.say(f"brief.air_{key}")
+        return ""
 
     def usual(self, fact: Fact) -> str:
         """Returns how a figure stands beside the same weekday and hours of the weeks before."""

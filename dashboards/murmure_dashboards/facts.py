@@ -52,7 +52,9 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
     amount = view.amount(day)
     if amount is None:
         return None
-    until_s = day.end_s if over else max(f.end_s for f in view.scalar.values() if f.end_s <= day.end_s)
+    # What should have come and has not is a hole, also at the end of what has come.
+    ends_s = [slot.end_s for slot in view.slots(day) if slot.state != "awaited"]
+    until_s = min(max([*ends_s, *(figure.end_s for figure in view.scalar.values())]), day.end_s)
     span = Window(max(day.start_s, view.first_s), until_s)
     level = shown_level(view, day)
     name, estimate, low, high = view.quantity.printed, amount.estimate, amount.low, amount.high
