@@ -64,13 +64,14 @@ def bulletin(
     say: Language,
     quartier: Quartier,
     day: Window | None,
+    found: Sequence[Said],
     views: Mapping[str, Sequence[StreamView]],
     large: bool = False,
 ) -> tuple[str, bytes]:
-    """Returns the file of a bulletin and its content. `views`: the streams over that day alone, by site; pictures are
-    drawn of them where there is room. Names and texts of city.toml are cut to what the sheet has room for."""
+    """Returns the file of a bulletin and its content. `found`: what is said of the day; `views`: the streams over it
+    alone, by site; pictures are drawn of them where there is room. Names and texts of city.toml are cut to what the
+    sheet has room for."""
     zone = ctx.calendar.zone
-    found = daily.said(ctx, say, quartier, day) if day else []
     charts = {} if large else _charts(ctx, say, quartier, views)
     date = say.date(day.start_s if day else ctx.today.start_s, zone)
     name, head = cut(quartier.name, _LONGEST_NAME), say("bulletin.head", date=date)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -10,6 +11,7 @@ from murmure_privacy.window import Window, utc
 
 from murmure_dashboards import daily
 from murmure_dashboards.config import City, Quartier
+from murmure_dashboards.daily import Said
 from murmure_dashboards.maker import Build
 from murmure_dashboards.pages import address
 from murmure_dashboards.wording import Language, capital
@@ -18,13 +20,12 @@ ATOM = "http://www.w3.org/2005/Atom"
 _SINCE = "2026"  # of tag URIs (RFC 4151): a year in which the town had its name already
 
 
-def feed(ctx: Build, say: Language, quartier: Quartier) -> bytes:
-    """Returns the feed in one language, the newest day first. A day is told once it is final, and keeps its id for
-    ever. Without the town's address, ids are UUIDs and links are relative to the feed."""
+def feed(ctx: Build, say: Language, quartier: Quartier, said: Mapping[Window, list[Said]]) -> bytes:
+    """Returns the feed in one language. `said`: of the days that are over, the newest first. A day is told once it is
+    final, and keeps its id for ever. Without the town's address, ids are UUIDs and links are relative to the feed."""
     city, folder = ctx.city, address(say.code, f"quartiers/{quartier.slug}/")
     root = Element("feed", {"xmlns": ATOM, "xml:lang": say.code})
-    days = [day for day in daily.days_over(ctx) if daily.final(ctx, quartier, day)]
-    told = [(day, found) for day in days if (found := daily.said(ctx, say, quartier, day))]
+    told = [(day, found) for day, found in said.items() if found and daily.final(ctx, quartier, day)]
     _text(root, "id", _id(city, folder))
     _text(root, "title", say("feed.title", quartier=quartier.name, city=city.city))
     _text(root, "subtitle", say("feed.subtitle"))
@@ -39,7 +40,7 @@ def feed(ctx: Build, say: Language, quartier: Quartier) -> bytes:
     return bytes(tostring(root, encoding="utf-8", xml_declaration=True))
 
 
-def _entry(root: Element, ctx: Build, say: Language, quartier: Quartier, day: Window, found: list[daily.Said]) -> None:
+def _entry(root: Element, ctx: Build, say: Language, quartier: Quartier, day: Window, found: list[Said]) -> None:
     folder = address(say.code, f"quartiers/{quartier.slug}/")
     entry = SubElement(root, "entry")
     civil = ctx.calendar.civil_day(day.start_s).isoformat()
@@ -58,7 +59,7 @@ def _entry(root: Element, ctx: Build, say: Language, quartier: Quartier, day: Wi
     _text(entry, "summary", "\n".join(sentences))
 
 
-def _sentence(say: Language, one: daily.Said) -> str:
+def _sentence(say: Language, one: Said) -> str:
     figure = f"{one.number} {one.detail}".strip()
     return " ".join(filter(None, (say("feed.figure", label=one.label, figure=figure), capital(one.notes))))
 

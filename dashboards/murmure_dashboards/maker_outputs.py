@@ -18,18 +18,21 @@ _MOST_WITH_FEEDS = 60  # neighbourhoods; with more, their bulletins lead to the 
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the outputs of each neighbourhood in each language, and the page that leads to them."""
-    day = next(iter(daily.days_over(ctx)), None)
+    days = daily.days_over(ctx)
+    day = next(iter(days), None)
     views = ctx.views(day) if day else {}
     yield STYLE, style()
     for code in LANGUAGES:
         say = language(code)
         for quartier in ctx.city.quartier:
             folder = address(code, f"quartiers/{quartier.slug}/")
-            yield f"{folder}atom.xml", feed(ctx, say, quartier)
-            yield f"{folder}message.txt", f"{message(ctx, say, quartier, day)}\n".encode()
-            yield f"{folder}telephone.txt", ("\n\n".join(telephone(ctx, say, quartier, day)) + "\n").encode()
+            told = {one: daily.said(ctx, say, quartier, one) for one in days}
+            found = told[day] if day else []
+            yield f"{folder}atom.xml", feed(ctx, say, quartier, told)
+            yield f"{folder}message.txt", f"{message(ctx, say, quartier, day, found)}\n".encode()
+            yield f"{folder}telephone.txt", ("\n\n".join(telephone(ctx, say, quartier, day, found)) + "\n").encode()
             for large in (False, True):
-                yield bulletin(ctx, say, quartier, day, views, large)
+                yield bulletin(ctx, say, quartier, day, found, views, large)
         title = say("bulletin.page_title", city=ctx.city.city)
         feeds = len(ctx.city.quartier) <= _MOST_WITH_FEEDS
         yield ctx.page("follow.html", say, FOLLOW, title=title, feeds=feeds)

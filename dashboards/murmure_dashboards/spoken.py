@@ -28,10 +28,9 @@ _THOUSANDS = re.compile(r"(?<=\d)[\s,](?=\d{3}\b)")
 _LONGEST_NAME, _LONGEST_PHONE, _LONGEST_SPOKEN_NAME = 20, 18, 30
 
 
-def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None) -> str:
-    """Returns the day in at most 160 letters of GSM-7, each number with its interval. What does not fit is left out
-    whole, last streams first, and the message says where to ask for it."""
-    found = daily.said(ctx, say, quartier, day) if day else []
+def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None, found: Sequence[Said]) -> str:
+    """Returns the day, of which `found` is said, in at most 160 letters of GSM-7, each number with its interval. What
+    does not fit is left out whole, last streams first, and the message says where to ask for it."""
     head = [say("message.simulated")] if ctx.city.simulated else []
     name = cut(quartier.name, _LONGEST_NAME)
     if day is None or not found:
@@ -67,10 +66,9 @@ def _pieces(say: Language, found: Sequence[Said], several: bool) -> list[str]:
     return pieces
 
 
-def telephone(ctx: Build, say: Language, quartier: Quartier, day: Window | None) -> list[str]:
+def telephone(ctx: Build, say: Language, quartier: Quartier, day: Window | None, found: Sequence[Said]) -> list[str]:
     """Returns what to read out, in paragraphs of at most half a minute. Each can stand alone: who answers reads the
     next one to whoever wants to hear more."""
-    found = daily.said(ctx, say, quartier, day) if day else []
     on_s = day.start_s if day else ctx.today.start_s
     date = say.date(on_s, ctx.calendar.zone).rpartition(" ")[0]  # nobody asks for the year
     head = say(
