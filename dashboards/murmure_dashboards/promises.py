@@ -21,14 +21,19 @@ def protected(say: Language, part: StreamPolicy) -> str:
     return unit + say(f"promise.up_to_{part.quantity.kind}", limit=say.number(part.up_to // part.quantity.per_unit))
 
 
-def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[str]:
+_FRENCH = "\ue000"  # of a private area: no text has it
+Parts = Sequence[tuple[str, bool]]
+"""A line in pieces: text, and whether it is French whatever the language of the page."""
+
+
+def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[Parts]:
     """Returns, for each site, exactly what its signed policy protects and with which epsilon and delta."""
     lines: list[str] = []
     held: dict[tuple[str, int, str], list[str]] = {}
     for site, view in views:
         quantity = say(f"quantity.{view.quantity.name}")
         if view.rule is None:
-            lines.append(say("promise.unknown", place=site.name, quantity=quantity))
+            lines.append(say("promise.unknown", place=_french(site.name), quantity=quantity))
             continue
         policy, part = view.rule
         held.setdefault((site.name, policy.version, policy.decision), []).append(
@@ -42,10 +47,16 @@ def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[st
         )
     for (place, version, decision), streams in held.items():
         said = say("key.apart").join(streams)
-        lines.append(say("promise.place", place=place, version=version, decision=decision, streams=said))
+        who = {"place": _french(place), "decision": _french(say.typeset(decision))}
+        lines.append(say("promise.place", version=version, streams=said, **who))
     limits = dict.fromkeys(
         (view.quantity.kind, view.rule[1].up_to // view.quantity.per_unit)
         for _, view in views
         if view.rule is not None and view.rule[1].up_to is not None
     )
-    return [*lines, *(say(f"promise.above_{kind}", limit=say.number(limit)) for kind, limit in limits)]
+    lines += [say(f"promise.above_{kind}", limit=say.number(limit)) for kind, limit in limits]
+    return [[(text, bool(at % 2)) for at, text in enumerate(line.split(_FRENCH)) if text] for line in lines]
+
+
+def _french(text: str) -> str:
+    return f"{_FRENCH}{text}{_FRENCH}"

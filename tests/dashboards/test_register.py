@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from murmure_privacy import policy as policies
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&lt;"
 MOST_ELEMENTS = 430
+VOID = ("meta", "link", "path", "br", "img")
 
 
 class Elements(HTMLParser):
@@ -31,15 +33,25 @@ class Elements(HTMLParser):
         self.attributes: set[str] = set()
         self.links: list[str] = []
         self.text = ""
+        self.french: list[str] = []
+        self.other: list[str] = []
+        self._open: list[bool] = []
         self.feed(page.decode())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        if tag not in VOID:
+            self._open.append(("lang", "fr") in attrs or (bool(self._open) and self._open[-1]))
         self.attributes |= {name for name, _ in attrs}
         self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            self._open.pop()
+
     def handle_data(self, data: str) -> None:
         self.text += data
+        (self.french if self._open and self._open[-1] else self.other).append(data)
 
 
 def text_of(page: bytes) -> str:
@@ -214,3 +226,15 @@ def test_what_towns_and_stewards_type_is_inert(
             found = Elements(page)
             assert not {"script", "img"} & set(found.tags) and "onerror" not in found.attributes, path
     assert "<script>" in Elements(dict(maker_register.files(ctx))["capteurs/plaza/index.html"]).text
+
+
+def test_english_pages_mark_what_the_town_wrote_in_french(site: Path) -> None:
+    """A decision, a reason, an owner, an answer, an address: each in its own language for whoever has pages read."""
+    written = ("Délibération", "Mesurer la place", "service de l’espace", "Le boîtier ne garde", "Mairie, 1 place")
+    seen = set()
+    for file in sorted((site / "en").rglob("*.html")):
+        page = Elements(file.read_bytes())
+        aloud = [text for text in page.other if "without the internet" not in text]
+        assert not [text for text in aloud if any(one in text for one in written)], file
+        seen |= {one for one in written if any(one in text for text in page.french)}
+    assert seen == set(written)

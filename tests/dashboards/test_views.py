@@ -186,7 +186,8 @@ def test_a_unit_bounded_by_a_level_is_said_with_what_it_leaves_out(
     assert view.rule is not None
     bounded = replace(view, rule=(view.rule[0], replace(view.rule[1], up_to=750)))
     site = city.site[0]
-    first, *rest = (line.replace("\u00a0", " ") for line in promises(say, [(site, bounded)]))
+    told = ["".join(text for text, _ in line) for line in promises(say, [(site, bounded)])]
+    first, *rest = (line.replace("\u00a0", " ") for line in told)
     assert unit in first and [line.startswith(outside) for line in rest] == [True]
     assert len(promises(say, [(site, view)])) == 1
     said = " ".join(cannot(say, [bounded])).replace("\u00a0", " ")
