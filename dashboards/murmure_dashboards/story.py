@@ -77,7 +77,6 @@ class Teller:
             *self._level(view, day),
             *self._coverage(view, slots),
             *self._missing(view, slots, dated=False),
-            *self._below_zero(view, slots),
             *([] if _tell_apart(slots, noise_alone=True) or not detail else [self.say("key.noisy")]),
         ]
         title = self._title(view, slots)
@@ -117,7 +116,6 @@ class Teller:
             *self._level(view, None),
             *self._coverage(view, slots),
             *self._missing(view, slots, dated=True),
-            *self._below_zero(view, slots),
         ]
         drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
@@ -323,10 +321,6 @@ class Teller:
             slot = replace(reason, amount=None) if amount is None else Slot(*_span(block), "figure", start_s, amount)
             rows.append((self.say.hours(*_span(block), zone), self._day_cell(view, slot)))
         return tuple(rows), hours
-
-    def _below_zero(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
-        below = view.quantity.kind != "level" and any(slot.amount and slot.amount.low < 0 for slot in slots)
-        return [self.say("chart.zero")] if below else []
 
     def _without(self, slot: Slot) -> str:
         """Returns why an interval has no value, as a table says it."""
