@@ -40,7 +40,7 @@ class _Sheet:
     letters: int
 
 
-_USUAL = _Sheet(1000, 296, 32, 38, 32, 36, 152, 45, 24, 72)
+_USUAL = _Sheet(1000, 280, 32, 38, 32, 36, 142, 45, 24, 72)
 _LARGE = _Sheet(1880, 560, 48, 25, 66, 60, 2000, 0, 40, 50)
 
 
@@ -65,18 +65,20 @@ def bulletin(
     quartier: Quartier,
     day: Window | None,
     found: Sequence[Said],
+    brief: str,
     views: Mapping[str, Sequence[StreamView]],
     large: bool = False,
 ) -> tuple[str, bytes]:
-    """Returns the file of a bulletin and its content. `found`: what is said of the day; `views`: the streams over it
-    alone, by site; pictures are drawn of them where there is room. Names and texts of city.toml are cut to what the
-    sheet has room for."""
+    """Returns the file of a bulletin and its content. `found`: what is said of the day, `brief`: the same in short;
+    `views`: the streams over it alone, by site; pictures are drawn of them where there is room. Names and texts of
+    city.toml are cut to what the sheet has room for."""
     zone = ctx.calendar.zone
     charts = {} if large else _charts(ctx, say, quartier, views)
     date = say.date(day.start_s if day else ctx.today.start_s, zone)
     name, head = cut(quartier.name, _LONGEST_NAME), say("bulletin.head", date=date)
     sheet = _LARGE if large else _USUAL
-    sheet = replace(sheet, room=sheet.room - sheet.title * _lines(f"{name}{head}", sheet.title_letters))
+    headed = sheet.title * _lines(f"{name}{head}", sheet.title_letters) + sheet.line * _lines(brief, sheet.letters)
+    sheet = replace(sheet, room=sheet.room - headed)
     lines = _fitting([_line(say, one, charts.get(one.stream)) for one in found], sheet)
     places: dict[str, tuple[str, list[_Line]]] = {}
     for line in lines:
@@ -103,6 +105,7 @@ def bulletin(
         name=name,
         head=head,
         state=state,
+        brief=brief,
         places=list(places.values()),
         nothing=say("page.no_stream" if ctx.city.sites_of(quartier.slug) else "page.no_site"),
         less=len(lines) < len(found),

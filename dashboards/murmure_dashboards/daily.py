@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from murmure_privacy.window import Window
 
+from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier, Site
+from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.maker import Build
 from murmure_dashboards.story import Teller, days_of
+from murmure_dashboards.usual import Past
 from murmure_dashboards.views import LATE_S, StreamView
 from murmure_dashboards.wording import Language, capital
+
+_LONGEST_NAME = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,25 @@ def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Sai
             )
         )
     return found
+
+
+def known(ctx: Build, views: Mapping[str, Sequence[StreamView]]) -> dict[str, Fact | None]:
+    """Returns what is known of each stream on a day. `views`: the streams over that day alone, by site."""
+    past = Past(ctx.archive, ctx.rules, ctx.marks, ctx.calendar, ctx.now_s)
+    return {view.stream: of_day(view, site, past) for site in ctx.city.site for view in views.get(site.id, ())}
+
+
+def in_brief(ctx: Build, say: Language, quartier: Quartier, day: Window, facts: Mapping[str, Fact | None]) -> str:
+    """Returns whether a day was as usual, and where the air lies beside the limits of a day, in a few short sentences;
+    "" where nothing is measured."""
+    several = len(ctx.city.sites_of(quartier.slug)) > 1
+    of = []
+    for site, view in _streams(ctx, quartier):
+        name = say(f"quantity.{view.quantity.name}")
+        name = f"{name[:1].lower()}{name[1:]}"
+        place = f" ({cut(site.name, _LONGEST_NAME)})" if several else ""
+        of.append((f"{name}{place}", facts.get(view.stream)))
+    return Answerer(say, ctx.thresholds, ctx.calendar.zone, ctx.calendar.civil_day(day.start_s)).brief(of)
 
 
 def without_often(say: Language, text: str) -> str:

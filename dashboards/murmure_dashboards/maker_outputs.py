@@ -21,6 +21,7 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     days = daily.days_over(ctx)
     day = next(iter(days), None)
     views = ctx.views(day) if day else {}
+    facts = daily.known(ctx, views)
     yield STYLE, style()
     for code in LANGUAGES:
         say = language(code)
@@ -28,11 +29,15 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
             folder = address(code, f"quartiers/{quartier.slug}/")
             told = {one: daily.said(ctx, say, quartier, one) for one in days}
             found = told[day] if day else []
+            brief = daily.in_brief(ctx, say, quartier, day, facts) if day and found else ""
             yield f"{folder}atom.xml", feed(ctx, say, quartier, told)
             yield f"{folder}message.txt", f"{message(ctx, say, quartier, day, found)}\n".encode()
-            yield f"{folder}telephone.txt", ("\n\n".join(telephone(ctx, say, quartier, day, found)) + "\n").encode()
+            yield (
+                f"{folder}telephone.txt",
+                ("\n\n".join(telephone(ctx, say, quartier, day, found, brief)) + "\n").encode(),
+            )
             for large in (False, True):
-                yield bulletin(ctx, say, quartier, day, found, views, large)
+                yield bulletin(ctx, say, quartier, day, found, brief, views, large)
         title = say("bulletin.page_title", city=ctx.city.city)
         feeds = len(ctx.city.quartier) <= _MOST_WITH_FEEDS
         yield ctx.page("follow.html", say, FOLLOW, title=title, feeds=feeds)

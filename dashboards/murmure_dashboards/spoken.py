@@ -66,9 +66,11 @@ def _pieces(say: Language, found: Sequence[Said], several: bool) -> list[str]:
     return pieces
 
 
-def telephone(ctx: Build, say: Language, quartier: Quartier, day: Window | None, found: Sequence[Said]) -> list[str]:
-    """Returns what to read out, in paragraphs of at most half a minute. Each can stand alone: who answers reads the
-    next one to whoever wants to hear more."""
+def telephone(
+    ctx: Build, say: Language, quartier: Quartier, day: Window | None, found: Sequence[Said], brief: str
+) -> list[str]:
+    """Returns what to read out, `brief` first, in paragraphs of at most half a minute. Each can stand alone: who
+    answers reads the next one to whoever wants to hear more."""
     on_s = day.start_s if day else ctx.today.start_s
     date = say.date(on_s, ctx.calendar.zone).rpartition(" ")[0]  # nobody asks for the year
     head = say(
@@ -81,11 +83,13 @@ def telephone(ctx: Build, say: Language, quartier: Quartier, day: Window | None,
     if not found:
         return [f"{start} {capital(say('spoken.none'))}."]
     paragraphs: list[str] = []
+    if brief and spoken_words(f"{start} {brief}") <= MOST_WORDS:
+        paragraphs, start = [f"{start} {brief}"], ""
     body, told, place = start, False, ""
     for one in found:
         sentence, new = _sentence(say, one), cut(one.site.name, _LONGEST_SPOKEN_NAME)
         named = f"{say('spoken.place', place=new)} {sentence}"
-        more = f"{body} {named if new != place else sentence}"
+        more = f"{body} {named if new != place else sentence}".lstrip()
         if (
             body
             and spoken_words(f"{more} {say('spoken.often')}") > MOST_WORDS

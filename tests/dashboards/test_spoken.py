@@ -74,8 +74,10 @@ def test_a_message_says_number_interval_and_day(site: Path) -> None:
 
 
 def test_each_paragraph_can_stand_alone(site: Path) -> None:
-    """Place, figures and how often the interval holds: who answers may stop after any of them."""
-    for one in paragraphs((site / "quartiers/gare/telephone.txt").read_text(encoding="utf-8")):
+    """In short first; then place, figures and how often the interval holds: who answers may stop after any."""
+    first, *others = paragraphs((site / "quartiers/gare/telephone.txt").read_text(encoding="utf-8"))
+    assert "quartier Gare, vendredi 20 novembre." in first and "on ne peut pas dire si un repère" in first
+    for one in others:
         assert "Parvis de la gare." in one or "Passage des Tanneurs." in one
         assert one.endswith("19 fois sur 20.")
         assert "dB" not in one and "µg" not in one and "(" not in one
