@@ -61,7 +61,7 @@ class Past:
     def usual(self, view: StreamView, indicator: str, span: Window) -> Usual:
         """Returns what the same weekday and hours of the last eight weeks lead to expect of a span of one day, from its
         midnight on. `indicator`: a printed name. Only final figures count, of spans that were measured (counts: all of
-        it) and that nobody marked as faulty."""
+        it) between the same bounds and that nobody marked as faulty."""
         before = [self._span(span, week) for week in range(1, WEEKS + 1)]
         found = [self._value(view, indicator, one) for one in before if one is not None]
         return expected([value for value in found if value is not None])
@@ -80,6 +80,9 @@ class Past:
         seen = [] if marked else self.archive.outcomes(view.stream, day.start_s, day.end_s)
         if not seen:
             return None
+        then = self.rules.newest(view.stream, seen)
+        if then is None or view.rule is None or then[1].clamp != view.rule[1].clamp:
+            return None  # readings that are held otherwise make another mean
         levels = self.rules.levels(view.stream, seen)
         if self.calendar.period(levels, day.end_s - 1).end_s > self.now_s:
             return None

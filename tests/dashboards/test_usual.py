@@ -24,7 +24,9 @@ DAY_S = 86_400
 TRIALS, FALSE_AT_MOST = 4000, 260  # one in twenty would be 200; above 260 once in 100,000
 
 
-def weeks(streets: SimpleNamespace, busy: list[float], **last: Any) -> Any:
+def weeks(
+    streets: SimpleNamespace, busy: list[float], which: tuple[str, ...] = ("footfall", "pm2_5"), **last: Any
+) -> Any:
     """A street whose Saturdays, oldest first, are as busy as this; the last one is today, until midnight."""
     day = streets.PARIS.day(streets.NOW_S)
     street = streets.Street()
@@ -32,7 +34,7 @@ def weeks(streets: SimpleNamespace, busy: list[float], **last: Any) -> Any:
         one = streets.PARIS.day(day.start_s + 43_200 - 7 * DAY_S * back)
         part = streets.Street()
         more = last if back == 0 else {}
-        streets.add(part, "plaza", one, now_s=day.end_s, busy=level, streams=("footfall", "pm2_5"), **more)
+        streets.add(part, "plaza", one, now_s=day.end_s, busy=level, streams=which, **more)
         street.infos = part.infos
         street.signed |= part.signed
         for stream, nodes in part.nodes.items():
@@ -146,6 +148,15 @@ def test_faulty_weeks_and_weeks_with_holes_are_left_out(streets: SimpleNamespace
         "La mesure a des trous : on ne la compare pas aux autres semaines."
     )
     assert known(streets, weeks(streets, [1.0] * 6, silent=[hole]), city, stream="pm2_5").usual is not None
+
+
+def test_weeks_under_another_bound_are_no_habit(streets: SimpleNamespace, city: City) -> None:
+    """Where the signed rule now holds levels below 75 dB instead of 85, the mean is another one: nothing is said of it
+    until there are weeks under the new rule."""
+    same = known(streets, weeks(streets, [1.0] * 6, ("noise",)), city, stream="noise")
+    assert same.usual is not None and same.usual.weeks == 5
+    other = known(streets, weeks(streets, [1.0] * 6, ("noise",), high_db=75), city, stream="noise")
+    assert other.usual == Usual(0, None, None)
 
 
 def test_what_is_not_final_yet_is_no_habit(streets: SimpleNamespace, city: City) -> None:
