@@ -98,7 +98,7 @@ def in_brief(ctx: Build, say: Language, quartier: Quartier, day: Window, facts: 
     of = []
     for site, view in _streams(ctx, quartier):
         name = say(f"quantity.{view.quantity.name}")
-        name = f"{name[:1].lower()}{name[1:]}"
+        name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"
         place = f" ({cut(site.name, _LONGEST_NAME)})" if several else ""
         of.append((f"{name}{place}", facts.get(view.stream)))
     return Answerer(say, ctx.thresholds, ctx.calendar.zone, ctx.calendar.civil_day(day.start_s)).brief(of)

@@ -56,13 +56,21 @@ def test_a_bulletin_is_one_sheet_and_passes_our_checks(tab: Page, address: str, 
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("start", ["", "en/"])
+def test_the_page_that_leads_to_all_outputs_passes_our_checks(tab: Page, address: str, start: str) -> None:
+    """On a telephone, in both languages."""
+    tab.goto(f"{address}/{start}suivre/")
+    assert tab.evaluate(OWN_CHECKS, {**LEAST, "text": 4.5}) == []
+
+
+@pytest.mark.browser
 def test_axe_finds_nothing_on_paper(browser: Browser, address: str) -> None:
-    """Both forms of the fullest bulletin."""
+    """Both forms of the fullest bulletin, and the page that leads to them."""
     from axe_playwright_python.sync_playwright import Axe
 
     page = browser.new_page(bypass_csp=True)
-    for name in FORMS:
-        page.goto(f"{address}/quartiers/centre/{name}")
+    for path in (*(f"quartiers/centre/{name}" for name in FORMS), "suivre/"):
+        page.goto(f"{address}/{path}")
         found = Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
     page.context.close()
@@ -136,6 +144,8 @@ def test_the_figures_are_those_of_the_last_day_that_is_over(site: Path) -> None:
     assert "Mairie, 1 place de la République" in text and "capteurs.demo.example" in text
     gare = plain((site / "quartiers/gare/bulletin.html").read_text(encoding="utf-8"))
     assert re.search(r"pas de chiffre Publication suspendue par décision\.", gare), "what is missing has its cause"
+    english = plain((site / "en/quartiers/gare/bulletin.html").read_text(encoding="utf-8"))
+    assert "Measurements are missing: PM2.5 particles (Passage des Tanneurs)." in english
     assert "pas encore de capteur" in plain((site / "quartiers/parc/bulletin.html").read_text(encoding="utf-8"))
 
 
