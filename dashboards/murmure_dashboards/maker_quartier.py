@@ -17,7 +17,7 @@ LEAST_ROWS = 2
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
-_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 57, 7, 37, 40, 3.1
+_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 60, 7, 37, 40, 3.1
 # Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
 _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 

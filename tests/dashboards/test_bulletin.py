@@ -154,6 +154,11 @@ def test_every_output_is_two_links_away(site: Path) -> None:
     for start in ("", "en/"):
         foot = (site / start / "quartiers/centre/index.html").read_text(encoding="utf-8").partition("<footer>")[2]
         assert 'suivre/"' in foot
+        week = (site / start / "quartiers/centre/semaine/index.html").read_text(encoding="utf-8")
+        assert 'quartiers/centre/bulletin.html"' in week
+        assert re.search(
+            r'<link rel="alternate" type="application/atom\+xml" href="[./]*(en/)?quartiers/centre/atom.xml">', week
+        )
         list_of_all = (site / start / "suivre/index.html").read_text(encoding="utf-8")
         for slug in SLUGS:
             assert f"quartiers/{slug}/bulletin.html" in list_of_all and f"quartiers/{slug}/atom.xml" in list_of_all
