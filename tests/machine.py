@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,30 @@ PATIENCE_S = 300.0
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 GROUPS = "murmure-test"
 
-# $1 its root, $2 the name of its control group. Its devices are those that a container has; settings of the kernel it
-# may read and not change.
+# $1 its root, $2 the name of its control group; what follows is seen in it as it is here, and makes it a layer over
+# this machine, in memory. Its devices are those that a container has; settings of the kernel it may read, not change.
 POWER_ON = """\
-mount --bind "$1" "$1"
-cd "$1"
+root=$1 group=$2
+shift 2
+if [ "$#" -gt 0 ]; then
+    mount -t tmpfs tmpfs "$root"
+    mkdir "$root/upper" "$root/work" "$root/root"
+    mount -t overlay overlay -o "lowerdir=/,upperdir=$root/upper,workdir=$root/work" "$root/root"
+    cd "$root/root"
+    rm -rf etc/systemd/system/*.wants
+    mount -t tmpfs -o mode=1777 tmpfs tmp
+    for path; do
+        mkdir -p "./$path"
+        mount --bind "$path" "./$path"
+    done
+else
+    mount --bind "$root" "$root"
+    cd "$root"
+fi
+for unneeded in systemd-logind.service systemd-networkd.service getty.target apt-daily.timer; do
+    ln -sf /dev/null "etc/systemd/system/$unneeded"
+done
+rm -rf var/log/journal  # it goes to /run then: a boot's own
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
@@ -39,11 +57,11 @@ for device in null zero full random urandom tty; do
 done
 mkdir dev/pts dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
-mount -t tmpfs tmpfs dev/shm
+mount -t tmpfs -o mode=1777 tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 mount -t cgroup2 cgroup2 sys/fs/cgroup
-mkdir -p "sys/fs/cgroup/$2"
-echo $$ >"sys/fs/cgroup/$2/cgroup.procs"
+mkdir -p "sys/fs/cgroup/$group"
+echo $$ >"sys/fs/cgroup/$group/cgroup.procs"
 umount sys/fs/cgroup
 exec unshare --cgroup sh -ec '
 mount -t cgroup2 cgroup2 sys/fs/cgroup
@@ -87,30 +105,29 @@ def bundle(out: Path, architecture: str = platform.machine()) -> Path:
 
 
 class Machine:
-    """A Debian in `root`, with systemd. `boot` and `cut` it as often as you like; its files stay."""
+    """A Debian in `root`, with systemd. `boot` and `cut` it as often as you like; its files stay. With `seen`, folders
+    of this machine, it is a layer over this machine instead, which a cut throws away."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, seen: Sequence[Path] = ()) -> None:
         self.root = root
+        self.first = ""  # its first process, as a number of this machine's
+        self._seen = [str(path) for path in seen]
+        self._console = root.parent / "console.log"
         self._group = f"{GROUPS}.{os.getpid()}"
         self._power: subprocess.Popen[bytes] | None = None
-        self.first = ""
-        for unneeded in ("systemd-logind.service", "systemd-networkd.service", "getty.target", "apt-daily.timer"):
-            link = root / "etc/systemd/system" / unneeded
-            link.unlink(missing_ok=True)
-            link.symlink_to("/dev/null")
 
     def boot(self) -> None:
         """Switches it on and waits until systemd has started all that it should."""
-        shutil.rmtree(self.root / "var/log/journal", ignore_errors=True)  # it goes to /run then: a boot's own
         apart = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
-        with (self.root.parent / "console.log").open("ab") as console:
-            self._power = subprocess.Popen(
-                [*apart, "sh", "-ec", POWER_ON, "on", str(self.root), self._group], stdout=console, stderr=console
-            )
+        command = [*apart, "sh", "-ec", POWER_ON, "on", str(self.root), self._group, *self._seen]
+        with self._console.open("ab") as console:
+            self._power = subprocess.Popen(command, stdout=console, stderr=console)
         children = Path(f"/proc/{self._power.pid}/task/{self._power.pid}/children")
         self.until(lambda: self._power is not None and bool(children.read_text().split()))
         self.first = children.read_text().split()[0]
         self.until(lambda: "systemd" in Path("/proc", self.first, "comm").read_text())
+        if self._seen:
+            self.root = Path("/proc", self.first, "root")
         self.until(lambda: self.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"))
 
     def cut(self) -> None:
@@ -122,7 +139,7 @@ class Machine:
         self._power.wait()
         self._power = None
         self.until(lambda: not any(path.exists() for path in waited))
-        folder = self.root.parent / "groups"
+        folder = self._console.parent / "groups"
         folder.mkdir(exist_ok=True)
         subprocess.run(["unshare", "--mount", "sh", "-ec", CLEAR, "clear", str(folder), self._group], check=True)
 
@@ -174,8 +191,7 @@ class Machine:
         return [path.parts[2] for path in Path("/proc").glob("[0-9]*") if _space(path) == space]
 
     def _said(self) -> str:
-        console = self.root.parent / "console.log"
-        return console.read_text("utf-8", "replace")[-2000:] if console.exists() else ""
+        return self._console.read_text("utf-8", "replace")[-2000:]
 
 
 def _space(process: Path) -> Path | None:

@@ -2,12 +2,11 @@
 upgraded, brought back and restored.
 
 The commands are taken out of ingest/README.md itself. The server is this machine's Debian under a layer that is thrown
-away, with its own processes and, but for pip, its own network. What could not be run here, and what stands in for it:
+away, with a systemd of its own and, but for pip, its own network. What stands in for something here:
 
 - `apt-get` only simulates: what the page installs is there before.
-- PID 1 is not systemd: `systemctl` is tests/stand_in_systemctl.py, which says what of a unit it applies and what not.
-  Timers are not waited for: the page itself starts once what a timer starts later.
-- Other machines (`scp`, `ssh`), an editor and the journal are small scripts.
+- Timers are not waited for: the page itself starts once what a timer starts later.
+- Other machines (`scp`, `ssh`) and an editor are small scripts.
 """
 
 from __future__ import annotations
@@ -40,29 +39,12 @@ PATIENCE_S = 600.0
 HOURS = 30
 NOT_COPIED = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "dist", "demo", "tests", "benchmarks")
 
-# A layer over this machine's files, in memory; what ends with the first process takes everything with it.
-SERVER = """\
-mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-cd "$1/root"
-mount -t proc proc proc
-mount --rbind /dev dev
-mount -t tmpfs tmpfs run
-mount -t tmpfs -o mode=1777 tmpfs tmp
-mkdir -p "./$2" run/systemd/system
-mount --bind "$2" "./$2"
-"$3" -c "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 1))"
-rm -rf etc/murmure opt/murmure* var/lib/murmure* var/backups/murmure usr/local/src/murmure
-mkdir -p usr/local/lib/stand-in etc/nginx/sites-available etc/nginx/sites-enabled
-mkdir machine
-pivot_root . machine  # not chroot, in which no service could have users of its own
-umount --lazy machine
-touch ready
-exec sleep infinity
+# Nothing of Murmure is there that this machine may have.
+CLEAN = """\
+rm -rf /etc/murmure /opt/murmure* /var/lib/murmure* /var/backups/murmure /usr/local/src/murmure
+mkdir -p /etc/nginx/sites-available /etc/nginx/sites-enabled
 """
 STAND_INS = {
-    "systemctl": 'exec /usr/bin/python3 /usr/local/lib/stand-in/stand_in_systemctl.py "$@"',
     "apt-get": "[ $1 = update ] || ! ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || "
     'exec /usr/bin/apt-get.real --simulate "$@"',
     # The dates of a policy that holds now; what an operator edits in city.toml changes no command.
@@ -70,31 +52,26 @@ STAND_INS = {
     f's/^valid_until .*/valid_until = $(date -I -d +300days)/; s/^name = .{HOST}./&/" "$1"',
     "scp": 'for word; do case $word in -r) ;; *) set -- "$@" "${word#root@*:}" ;; esac; shift; done; exec cp -r "$@"',
     "ssh": "",
-    "journalctl": "cat /run/stand-in/*.log",
 }
 IF_MISSING = {
     "curl": "exec /usr/bin/python3 -c 'import sys, urllib.request as u; "
     'sys.stdout.buffer.write(u.urlopen(sys.argv[-1]).read())\' "$@"',
 }
-NGINX = "[Service]\nExecStart=/usr/sbin/nginx -g 'daemon off;'\n"  # Debian's own forks, as the stand-in does not
 
 
 class Server:
     """A Debian of its own, and what its operator has typed so far."""
 
-    def __init__(self, folder: Path) -> None:
-        command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-ec", SERVER, "server"]
-        self._process = subprocess.Popen([*command, str(folder), str(ROOT), sys.executable])
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        patience = time.monotonic() + PATIENCE_S
-        while not (first := children.read_text().split()) or not Path("/proc", first[0], "root", "ready").exists():
-            assert self._process.poll() is None and time.monotonic() < patience
-            time.sleep(0.05)
-        self._first, self.root = first[0], Path("/proc", first[0], "root")
+    def __init__(self, machine: Any) -> None:
+        self._machine = machine
+        machine.boot()
+        self.root: Path = machine.root
+        machine.run("sh", "-ec", CLEAN)
 
     def run(self, script: str, network: bool = False, check: bool = True) -> str:
         """Types lines as root in the checkout and returns what they print; pip alone sees this machine's network."""
-        enter = ["nsenter", f"--target={self._first}", "--mount", "--pid", "--root", *([] if network else ["--net"])]
+        spaces = ["--mount", "--pid", "--root", "--ipc", "--uts", "--cgroup", *([] if network else ["--net"])]
+        enter = ["nsenter", f"--target={self._machine.first}", *spaces]
         pips = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()}
         done = subprocess.run(
             [*enter, "sh", "-euc", f"cd {SOURCE}\n{script}"],
@@ -112,7 +89,8 @@ class Server:
         return done.stdout
 
     def logs(self) -> str:
-        return "".join(f"== {p.name}\n{p.read_text()[-3000:]}" for p in sorted(self.root.glob("run/stand-in/*.log")))
+        said: str = self._machine.run("journalctl", "--no-pager", "--lines=150").stdout
+        return said
 
     def until(self, script: str, good: Callable[[str], bool]) -> str:
         """Types the same again until the answer is good."""
@@ -122,25 +100,21 @@ class Server:
             time.sleep(0.5)
         return said
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
+def server(machines: ModuleType, tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    machine = machines.Machine(folder, [ROOT])
     try:
+        made = Server(machine)
         shutil.copytree(ROOT, made.root / SOURCE[1:], ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
-        for tool in ("stand_in_systemctl.py", "confined.py"):
-            shutil.copy(ROOT / "tests" / tool, made.root / "usr/local/lib/stand-in")
         programs = made.root / "usr/bin"
         shutil.copy(programs / "apt-get", programs / "apt-get.real")
         for name, script in (STAND_INS | {n: s for n, s in IF_MISSING.items() if shutil.which(n) is None}).items():
             (programs / name).unlink(missing_ok=True)
             (programs / name).write_text(f"#!/bin/sh\n{script}\n")
             (programs / name).chmod(0o755)
-        (made.root / "etc/systemd/system/nginx.service").write_text(NGINX)
         for name in ("resolv.conf", "hosts"):
             (made.root / "etc" / name).unlink(missing_ok=True)
             (made.root / "etc" / name).write_text(Path(f"/etc/{name}").read_text() + "\n")
@@ -149,7 +123,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         made.run("systemctl start nginx")
         yield made
     finally:
-        made.close()
+        machine.cut()
 
 
 CENTRE = "/var/lib/murmure-centre"
@@ -173,10 +147,11 @@ def probe(server: Server, unit: str) -> None:
     tried = [*can, *(f"if {command}; then exit 1; fi" for command in cannot)]
     units = server.root / "etc/systemd/system"
     text = (units / f"{unit}.service").read_text().replace("\\\n", "").replace("Type=exec", "Type=oneshot")
+    text = re.sub(r"^Restart.*\n", "", text, flags=re.MULTILINE)  # once is enough
     line = f"ExecStart=/bin/sh -ec '{'; '.join(tried)}'"
     (units / "probe.service").write_text(re.sub(r"^ExecStart=.*$", lambda _: line, text, flags=re.MULTILINE))
     shutil.copytree(units / f"{unit}.service.d", units / "probe.service.d", dirs_exist_ok=True)
-    server.run("systemctl start probe && rm /var/lib/murmure-*/probe")
+    server.run("systemctl daemon-reload && systemctl start probe && rm /var/lib/murmure-*/probe")
 
 
 def sections() -> dict[str, list[str]]:
@@ -288,7 +263,7 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     # 2 and 3: a centre that is connected to its broker, over TLS, each as its own user.
     copy("2", network=True)
     copy("3")
-    connected = "grep connected /run/stand-in/murmure-ingest.service.log"
+    connected = "journalctl --unit murmure-ingest | grep connected"
     server.until(connected, bool)
     users = server.run("for p in /proc/[0-9]*; do echo $(stat -c %U $p) $(tr '\\0' ' ' <$p/cmdline); done")
     assert re.search(r"^mosquitto /usr/sbin/mosquitto", users, re.MULTILINE), users
@@ -308,7 +283,7 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     assert words["gateway"] == "gw-plaza"
     listed = server.run(published)
     assert "gw-plaza" in listed and "version 1 of plaza is published" in listed
-    gateway = "/run/stand-in/gateway.log"
+    gateway = "/var/tmp/gateway.log"
     server.run(f"cd / && setsid {sys.executable} -m murmure.cli edge send {at} >{gateway} 2>&1 </dev/null &")
     server.until(f"cat {gateway}", lambda said: f"broker {HOST}:8883: connected" in said)
     server.until("ls /var/tmp/gateway/*/inbox", lambda said: "policy" in said)
@@ -372,9 +347,12 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     assert "plaza/noise" in copy("11", lambda block: block.replace("2026-11-20", yesterday))
 
     # 12: new keys are offered; then the gateway is turned out, and the broker started again.
-    before = server.run("cat /run/stand-in/mosquitto.service.pid")
+    broker = "systemctl show --property MainPID --value mosquitto"
+    before = server.run(broker)
     assert re.search("--rotate", copy("12"))
-    server.until("cat /run/stand-in/mosquitto.service.pid", lambda said: said.strip() not in ("", before.strip()))
+    server.until(
+        "systemctl show --property MainPID --value mosquitto", lambda said: said.strip() not in ("0", before.strip())
+    )
     server.until("murmure-centre gateway list", lambda said: "revoked" in said)
     server.until(f"tail -n 1 {gateway}", lambda said: "connected" not in said)
 
@@ -389,6 +367,6 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     # 18: a second worker, with a certificate and a page of its own, beside the first.
     copy("18")
     for log in ("murmure-ingest", "murmure-ingest@2"):
-        server.until(f"tail -n 1 /run/stand-in/{log}.service.log", lambda said: "connected" in said)
+        server.until(f"journalctl --lines 1 --unit {log}", lambda said: "connected" in said)
     assert "murmure_broker_connected 1.0" in server.run("curl --silent http://127.0.0.1:9872/metrics")
     assert list(page) == done
