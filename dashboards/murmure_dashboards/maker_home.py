@@ -34,7 +34,7 @@ def _facts(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, Fac
     for site in sites:
         for view in ctx.of_today.get(site.id, ()):
             name = say(f"quantity.{view.quantity.name}")
-            name = f"{name[:1].lower()}{name[1:]}"
+            name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"  # PM10 stays
             found.append((f"{name} ({site.name})" if len(sites) > 1 else name, ctx.facts.get(view.stream)))
     return found
 
