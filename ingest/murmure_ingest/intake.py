@@ -428,14 +428,14 @@ class Intake:
         """Judges again, in one commit, what waits for a policy that may have been published since, as if it came today:
         of a gateway that was revoked meanwhile nothing more is filed, of one that was cloned it goes on waiting.
 
-        Returns a word for each message that does not wait any longer.
+        Returns a word for each message that does not wait any longer. Raises ArchiveWaits if others write for long.
         """
-        waiting = self._archive.quarantined("unknown_policy")
-        if not waiting:
+        if not self._archive.quarantined("unknown_policy"):
             return []
         words: list[Word] = []
         with self._archive.transaction():
-            for stored in waiting:
+            # Asked again: whoever shares the archive hears of a policy at the same time, and may have been here first.
+            for stored in self._archive.quarantined("unknown_policy"):
                 enrolment = self._archive.enrolment_line(stored.enrolment)
                 if enrolment is None or stored.sealed is None:  # pragma: no cover - foreign key and CHECK forbid it
                     continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from murmure_ingest import gateways
-from murmure_ingest.archive import CONFLICTS_KEPT, Archive
-from murmure_ingest.intake import REASONS, Conflict, Duplicate, Heard, Intake, Refused, Stored
+from murmure_ingest.archive import CONFLICTS_KEPT, Archive, ArchiveError, ArchiveWaits, StoredMessage, database
+from murmure_ingest.intake import REASONS, Conflict, Duplicate, Heard, Intake, Refused, Stored, Word
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.release import Release
@@ -528,6 +529,70 @@ def test_what_waited_for_a_policy_is_refused_if_its_gateway_was_revoked(centre: 
 def test_an_intake_that_files_what_waited_of_anybody_is_found_out(centre: Any, meanwhile: str) -> None:
     """The twin: the word of a card that nobody believes any more becomes the town's figure."""
     assert reconsidered(centre, Trusting, meanwhile) == ["filed", "filed"]
+
+
+class Overtaken(Archive):
+    """Another centre, woken by the same policy, files what waits just before this one writes."""
+
+    other: Intake | None = None
+    files = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self.other is not None:
+            assert len(self.other.reconsider()) == self.files
+        with super().transaction():
+            yield
+
+
+class Remembering(Overtaken):
+    """Broken on purpose: what waits is what it was before the transaction."""
+
+    _found: list[StoredMessage] | None = None
+
+    def quarantined(self, reason: str) -> list[StoredMessage]:
+        if self._found is None:
+            self._found = super().quarantined(reason)
+        return self._found
+
+
+def overtaken(centre: Any, kind: type[Overtaken]) -> list[Word]:
+    """Two messages wait, their policy is published, and two centres file them. Returns the words of the second."""
+    gateway = centre.gateway(published=False)
+    centre.intake.accept_many(gateway.history(2))
+    archive = kind.open(centre.config.archive)
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    archive.other, archive.files = centre.intake, 2
+    try:
+        return Intake(archive, RuleBook(archive), lambda: centre.now_s).reconsider()
+    finally:
+        archive.close()
+
+
+def test_of_two_centres_that_share_an_archive_one_files_what_waited(centre: Any) -> None:
+    """The other finds that nothing waits any more, and goes on."""
+    assert overtaken(centre, Overtaken) == []
+    assert (centre.archive.counts()["stored"], centre.archive.counts()["quarantined"]) == (2, 0)
+
+
+def test_a_centre_that_looks_what_waits_before_its_turn_is_found_out(centre: Any) -> None:
+    """The twin files a second time what is filed, and the archive stops it."""
+    with pytest.raises(ArchiveError):
+        overtaken(centre, Remembering)
+
+
+def test_a_centre_that_another_keeps_from_its_turn_tries_again(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody writes for long: that is worth waiting for, and is filed then."""
+    gateway = centre.gateway(published=False)
+    centre.intake.accept_many(gateway.history(2))
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.05)
+    second = Archive.open(centre.config.archive)
+    intake = Intake(second, RuleBook(second), lambda: centre.now_s)
+    with centre.archive.transaction(), pytest.raises(ArchiveWaits):
+        intake.reconsider()
+    assert [type(word) for word in intake.reconsider()] == [Stored] * 2
+    second.close()
 
 
 def test_health_keeps_the_last_report_only(centre: Any) -> None:
