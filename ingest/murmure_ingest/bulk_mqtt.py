@@ -8,7 +8,8 @@ version, and the tests of the subscriber go through all of them.
 
 No packet takes more memory than PACKET_BYTES, which a broker of MQTT 5 is told as the most that it may send. Of a
 longer PUBLISH, by one that was not told or does not care, the beginning is handed on, which is enough to refuse and to
-acknowledge it, and the rest is passed over as it comes.
+acknowledge it, and the rest is passed over as it comes. A topic, of 64 KiB at most, is waited for: behind it stands the
+number to acknowledge, without which the broker would send all again on every connection.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _LENGTH_BYTES = 4
 
 class Delivered(NamedTuple):
     """One PUBLISH. The topic is bytes that the broker has looked at, or has not; `mid` is 0 at QoS 0. The payload is
-    cut off where the packet has more than PACKET_BYTES."""
+    cut off where the packet has more than PACKET_BYTES; both are empty where what stands before the payload has more:
+    that is no message of ours."""
 
     topic: bytes
     payload: bytes
@@ -89,7 +91,11 @@ class BulkClient(mqtt.Client):
                 if end > size:
                     break
                 if first & 0xF4 == _PUBLISH:
-                    found.append(self._delivered(data, begin, end, first & _QOS_1))
+                    if length > PACKET_BYTES:
+                        end = max(end, begin + min(length, _numbered_bytes(data, begin)))
+                        if end > size:
+                            break
+                    found.append(self._delivered(data, begin, end, begin + length, first & _QOS_1))
                 elif length > PACKET_BYTES:
                     raise ValueError
                 else:
@@ -103,7 +109,8 @@ class BulkClient(mqtt.Client):
             self._on_bulk(found)
         return code
 
-    def _delivered(self, data: bytes, begin: int, end: int, numbered: int) -> Delivered:
+    def _delivered(self, data: bytes, begin: int, end: int, whole: int, numbered: int) -> Delivered:
+        """Returns what a PUBLISH brings, of which `end` bytes are there and `whole` should be."""
         at = begin + 2 + (data[begin] << 8 | data[begin + 1])
         topic = data[begin + 2 : at]
         mid = 0
@@ -113,8 +120,10 @@ class BulkClient(mqtt.Client):
         if self._five:
             properties, at = _number(data, at)
             at += properties
-        if at > end:
+        if at > whole:
             raise ValueError
+        if at > end or at - begin > PACKET_BYTES:
+            return Delivered(b"", b"", mid)
         return Delivered(topic, data[at:end], mid)
 
     def _hand_on(self, first: int, body: bytes) -> MQTTErrorCode:
@@ -134,6 +143,11 @@ class BulkClient(mqtt.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         finally:
             self._in_packet["command"] = 0
+
+
+def _numbered_bytes(data: bytes, begin: int) -> int:
+    """Returns how far into a PUBLISH its number and the length of its properties are, at most."""
+    return 2 + (data[begin] << 8 | data[begin + 1]) + 2 + _LENGTH_BYTES
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:

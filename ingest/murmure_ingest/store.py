@@ -38,6 +38,9 @@ class Register(Protocol):
     def enrolments(self) -> list[Enrolment]:
         """Returns the newest line of every gateway, by gateway."""
 
+    def newest_line(self) -> int:
+        """Returns the id of the last line that was added, whoever did; 0 if there is none."""
+
     def enrolment_line(self, line: int) -> Enrolment | None:
         """Returns one line, whether or not it still holds."""
 
@@ -114,8 +117,14 @@ class Filing(Register, Protocol):
     def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
         """Gives a message that waits its last word."""
 
-    def put_conflict(self, message: Message, sealed: bytes, reason: str) -> None:
-        """Keeps a message that contradicts the store as evidence, bounded by gateway and reason."""
+    def put_conflict(self, message: Message, sealed: bytes, reason: str) -> bool:
+        """Keeps a message that contradicts the store as evidence, bounded by gateway and reason; says if it is kept."""
+
+    def note_unkept(self, gateway: str, now_s: int) -> None:
+        """Writes down that something that a gateway has signed is not kept today (within a transaction)."""
+
+    def unkept_until(self, site: str) -> int | None:
+        """Returns the end of the last day on which something was not kept that a gateway of a site had signed."""
 
     def put_health(self, report: StoredHealth) -> bool:
         """Keeps a report if it is newer than the one kept by boot and uptime, or by its date; says if it did."""

@@ -356,7 +356,7 @@ class Subscriber:
         ]
 
     def _reread_register(self) -> None:
-        mark = self._archive.change_mark()
+        mark = self._archive.newest_line()  # that of a key that has just taken over is our own: no change_mark tells it
         if mark != self._register_mark:
             self._register_mark = mark
             self._openers.keys = {line.gateway: line.record_key for line in self._archive.enrolments()}
@@ -459,7 +459,8 @@ def tail(config: IngestConfig, archive: Register, show: Callable[[Message], None
             link.acknowledge([item])
             link.taken += len(item.arrivals)
             for topic, payload in item.arrivals:
-                quartier, gateway = topic.split("/")[2:4]
+                # None in a topic that was too long to be handed on.
+                _, _, quartier, gateway, *_ = [*topic.split("/"), "", "", "", ""]
                 enrolment = archive.enrolment(gateway)
                 try:
                     if enrolment is None or enrolment.quartier != quartier:

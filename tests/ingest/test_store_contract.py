@@ -308,12 +308,15 @@ def what_is_not_filed_is_counted(opener: Opener, gateway: Any) -> None:
 
 
 def the_newest_line_holds(opener: Opener, gateway: Any) -> None:
-    """Lines are added, never changed; each keeps its number."""
-    store = opener()
+    """Lines are added, never changed; each keeps its number, and the last is told, whoever has added it."""
+    store, reader = opener(), opener()
+    assert reader.newest_line() == 0
     with store.transaction():
         first = store.enrol(line_of(gateway))
         second = store.enrol(replace(first, status="revoked"))
-        store.enrol(replace(line_of(gateway), gateway="gw-other"))
+        third = store.enrol(replace(line_of(gateway), gateway="gw-other"))
+    assert first.id < second.id < third.id == store.newest_line() == reader.newest_line()
+    reader.close()
     assert store.enrolment(gateway.name) == second != first
     assert store.enrolment_line(first.id) == first and store.enrolment_line(99) is None
     assert store.lines_of(gateway.name) == [second, first]

@@ -255,14 +255,22 @@ def test_a_packet_that_is_wrong_within_ends_the_connection_at_once() -> None:
     assert client._take(b"\x90\x00") == MQTTErrorCode.MQTT_ERR_PROTOCOL  # a SUBACK without a word
 
 
-def publish(payload: bytes, mid: int) -> bytes:
-    """A PUBLISH at QoS 1 of MQTT 3.1.1 on the topic `t`."""
-    body = b"\x00\x01t" + mid.to_bytes(2, "big") + payload
-    lengths, rest = bytearray(), len(body)
-    while rest or not lengths:
+def number(rest: int) -> bytes:
+    """A number of MQTT's variable length."""
+    written = bytearray()
+    while rest or not written:
         rest, low = divmod(rest, 128)
-        lengths.append(low | (128 if rest else 0))
-    return b"\x32" + bytes(lengths) + body
+        written.append(low | (128 if rest else 0))
+    return bytes(written)
+
+
+def publish(payload: bytes, mid: int, topic: bytes = b"t", properties: bytes | None = None) -> bytes:
+    """A PUBLISH at QoS 1, with `properties` of MQTT 5, without them of MQTT 3.1.1."""
+    body = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big")
+    if properties is not None:
+        body += number(len(properties)) + properties
+    body += payload
+    return b"\x32" + number(len(body)) + body
 
 
 @pytest.mark.parametrize("piece", [1_000, 1 << 16])
@@ -279,6 +287,108 @@ def test_a_huge_packet_takes_neither_memory_nor_time(piece: int) -> None:
     assert wire.MESSAGE_LIMIT < len(found[1].payload) <= PACKET_BYTES
     assert (found[0].payload, found[2].payload) == (b"before", b"after")
     assert client._take(b"\x90" + sent[14:18] + bytes(PACKET_BYTES + 8)) == MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+
+LONG_HEADS: dict[str, tuple[int, bytes, bytes | None]] = {
+    "topic": (MQTTv311, b"t" * 21_000, None),
+    "topic as long as a packet": (MQTTv311, b"t" * (PACKET_BYTES - 4), None),
+    "longest topic": (MQTTv5, b"t" * 65_535, b""),
+    "properties": (MQTTv5, b"t", b"p" * 30_000),
+    "both": (MQTTv5, b"t" * 65_535, b"p" * 100_000),
+}
+
+
+def heads(kind: type[BulkClient], name: str, piece: int) -> list[Delivered]:
+    """Returns what is delivered of a PUBLISH with a long head, and of one before and behind it, in pieces."""
+    protocol, topic, properties = LONG_HEADS[name]
+    short = None if properties is None else b""
+    found: list[Delivered] = []
+    client = kind(CallbackAPIVersion.VERSION2, on_bulk=found.extend, protocol=protocol)
+    long = publish(b"x" * 500, 2, topic, properties)
+    sent = publish(b"before", 1, properties=short) + long + publish(b"after", 3, properties=short)
+    for at in range(0, len(sent), piece):
+        if client._take(client._unread + sent[at : at + piece]) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            break
+        assert len(client._unread) < (1 << 16) + PACKET_BYTES
+    return found
+
+
+@pytest.mark.parametrize("piece", [1_000, 1 << 20])
+@pytest.mark.parametrize("name", LONG_HEADS)
+def test_a_head_that_is_too_long_is_acknowledged_like_any_rubbish(name: str, piece: int) -> None:
+    """A broker without bounds would send it again on every connection; empty, it is refused like any rubbish."""
+    found = heads(BulkClient, name, piece)
+    assert [one.mid for one in found] == [1, 2, 3]
+    assert (found[0].payload, found[2].payload) == (b"before", b"after")
+    if name != "topic as long as a packet":
+        assert found[1] == Delivered(b"", b"", 2)
+
+
+class Whole(BulkClient):
+    """Broken on purpose: of a packet that is cut off, all that stands before the payload must be there."""
+
+    def _delivered(self, data: bytes, begin: int, end: int, whole: int, numbered: int) -> Delivered:
+        end = min(end, begin + PACKET_BYTES)
+        return super()._delivered(data[:end], begin, end, end, numbered)
+
+
+@pytest.mark.parametrize("name", sorted(LONG_HEADS.keys() - {"topic as long as a packet"}))
+def test_a_client_that_wants_whole_heads_is_found_out(name: str) -> None:
+    """The twin: the connection ends, and would end again."""
+    assert [one.mid for one in heads(Whole, name, 1_000)] == [1]
+
+
+def test_a_head_that_is_longer_than_its_packet_ends_the_connection() -> None:
+    """No broker lets that through: it is one that does not speak MQTT."""
+    client = BulkClient(CallbackAPIVersion.VERSION2, on_bulk=lambda _: pytest.fail("delivered"), protocol=MQTTv5)
+    body = b"\x00\x01t\x00\x01" + number(30_000) + bytes(PACKET_BYTES)
+    assert client._take(b"\x32" + number(len(body)) + body) == MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+
+def test_who_listens_passes_over_what_has_no_topic(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tail` goes on to the next message."""
+    gateway, stop = centre.gateway(), Event()
+    passing = [Delivered(b"", b"", 1), Delivered(gateway.topic.encode(), gateway.seal(1_795_392_900), 2)]
+    monkeypatch.setattr(subscriber._Link, "start", lambda self: self._on_bulk(passing))
+    said: list[str] = []
+    subscriber.tail(centre.config, centre.archive, lambda _: stop.set(), stop, said.append)
+    assert [line.split(":")[0] for line in said] == ["skipped"]
+
+
+def register_of(centre: Any, kind: type[Subscriber]) -> list[bytes]:
+    """Returns the key that openers are given for a gateway, before and after the centre itself has put another."""
+    gateway = centre.gateway()
+    one = kind(centre.config, centre.archive, centre.intake, centre.secret, print)
+    keys = []
+    for renewed in (False, True):
+        if renewed:
+            with centre.archive.transaction():
+                centre.archive.enrol(replace(centre.archive.enrolment(gateway.name), record_key=wire.new_key()[1]))
+        one._reread_register()
+        keys.append(one._openers.keys[gateway.name])
+    return keys
+
+
+def test_openers_hear_of_a_key_that_has_just_taken_over(centre: Any) -> None:
+    """The line that it adds is the centre's own, so that no other process is to be waited for."""
+    first, second = register_of(centre, Subscriber)
+    assert second == centre.archive.enrolment("gw-plaza").record_key != first
+
+
+class Deaf(Subscriber):
+    """Broken on purpose: it looks again when another process has written."""
+
+    def _reread_register(self) -> None:
+        mark, before = self._archive.change_mark(), self.__dict__.get("mark")
+        self.__dict__["mark"] = mark
+        if mark != before:
+            super()._reread_register()
+
+
+def test_a_centre_that_does_not_hear_itself_is_found_out(centre: Any) -> None:
+    """The twin: openers go on with the key of before."""
+    first, second = register_of(centre, Deaf)
+    assert first == second
 
 
 def test_a_damaged_archive_stops_the_centre_in_one_line(tmp_path: Path, make_centre: Callable[..., Any]) -> None:

@@ -53,6 +53,10 @@ class Register(Database):
         """Returns every line of the register, oldest first."""
         return [_enrolment(row) for row in self._rows("SELECT * FROM enrolments ORDER BY id")]
 
+    def newest_line(self) -> int:
+        """Returns the id of the line that was added last; 0 if there is none."""
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM enrolments")[0][0])
+
     def enrolment_line(self, line: int) -> Enrolment | None:
         """Returns one line of the register, whether or not it still holds."""
         row = self._row("SELECT * FROM enrolments WHERE id = ?", line)
