@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -197,20 +197,29 @@ def _replaced(archive: Archive, slot: Slot) -> None:
         )
 
 
-def spent_before(archive: Archive, site: str, now_s: int) -> list[tuple[str, int, int, int]]:
+def spent_before(
+    archive: Archive, site: str, now_s: int, streams: Iterable[str] = ()
+) -> list[tuple[str, int, int, int]]:
     """Returns what a site's gateways have spent in the past year, as (stream, from, until, micro-rho): in each of these
     days (UTC) at most so much at any instant. Days that are alike stand together, and all of a stream's where they are
     too many to be told; the last one ends now, or with the newest node if this clock is behind.
 
     Who has stolen a key writes nodes of any instant and price: what a new gateway would not believe is cut to what it
-    does, or the thief could keep the site without one."""
+    does, or the thief could keep the site without one. Nor can he hide what was spent behind them: up to the last day
+    of which not all is kept that gateways signed, an unknown past counts as fully spent, in each stream that is known
+    of the site or named in `streams`."""
     first_s = (now_s // _DAY_S - _CAP_DAYS) * _DAY_S
     limit_s = now_s + _AHEAD_S
     charges = [
         (stream, begin_s, min(end_s, limit_s), rho)
-        for stream, begin_s, end_s, rho in archive.charges(site, first_s)
+        for stream, begin_s, end_s, rho in archive.charges(site, first_s, streams)
         if begin_s < limit_s
     ]
+    unkept_s = archive.unkept_until(site)
+    if unkept_s is not None and unkept_s > first_s:
+        known = {*streams, *archive.streams_of(site), *(stream for stream, *_ in charges)}
+        # Clocks may differ by as much as the intake allows.
+        charges += [(stream, first_s, min(unkept_s, now_s) + AHEAD_S, _MOST) for stream in sorted(known)]
     last_s = max([now_s, *(end_s for _, _, end_s, _ in charges)])
     steps: dict[str, dict[int, list[tuple[int, int]]]] = {}
     for stream, begin_s, end_s, rho in charges:
@@ -405,7 +414,8 @@ class Door:
                     archive.enrol(enrolment)
                 # Of whoever was there, replaced or revoked before. Clocks may differ by as much as the intake allows.
                 closed = archive.closed_after(slot.site, now_s - AHEAD_S, _LINES)
-                return spent_before(archive, slot.site, now_s), closed
+                streams = [stream for port in slot.ports for stream in dict(port.streams).values()]
+                return spent_before(archive, slot.site, now_s, streams), closed
         finally:
             archive.close()
 

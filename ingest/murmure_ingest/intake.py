@@ -22,7 +22,9 @@ receipt may say:
 
 Whoever has stolen a key can sign without end. Beyond `MOST_UNFILED` of one gateway (`aside_full`) what would be
 quarantined is refused, so that only its hash is kept and nothing can file it any more; and beyond the number of
-messages it is counted only.
+messages it is counted only. What was signed, so charged and sent, and is not kept to be read again (this, what its
+policy does not allow, evidence beyond a hundred of a kind) is noted by day: until then the site counts as fully spent
+for its next gateway (`enrolment.spent_before`).
 
 A Conflict contradicts what is filed: its number belongs to other bytes, or a node of it has its release. The first
 stays, the second is evidence.
@@ -88,9 +90,10 @@ Fate = Literal["counted", "refused", "quarantined"]
 AHEAD_S = 900
 """How far a gateway's clock may be ahead of the centre's."""
 
-MOST_UNFILED = Unfiled(messages=100_000, aside_bytes=16 * 1024 * 1024)
-"""Of one gateway: a year of what an honest one says, 35,000 messages of 350 bytes, and no more of what a stolen key can
-say."""
+MOST_UNFILED = Unfiled(messages=100_000, aside_bytes=64 * 1024 * 1024)
+"""Of one gateway, and no more of what a stolen key can say. An honest one says 96 messages a day. This holds a year of
+them if they have 1,900 bytes in the mean (eight streams with quarter-hours have 1,200), and 170 days under any policy,
+since no message has more than 4 KiB (`wire.MESSAGE_LIMIT`)."""
 
 _Objection = tuple[str, str, Fate]
 _REFUSED: Fate = "refused"
@@ -300,7 +303,8 @@ class Intake:
             return Duplicate(gateway, seq, known.nodes)
         elsewhere = (message.quartier, message.site) != (enrolment.quartier, enrolment.site)
         if known is not None:
-            self._archive.put_conflict(message, sealed, "sequence_conflict")
+            if not self._archive.put_conflict(message, sealed, "sequence_conflict"):
+                self._note_unkept(gateway)
             if elsewhere:
                 return Refused("wrong_site", _ELSEWHERE, gateway=gateway)
             return Conflict(gateway, seq, "sequence_conflict", "another message has this sequence number")
@@ -315,13 +319,16 @@ class Intake:
             return Refused(reason, detail, gateway=gateway)
         unfiled, aside_bytes = self._archive.unfiled(gateway)
         if unfiled >= self._most_unfiled.messages:
+            self._note_unkept(gateway)
             return Refused("aside_full", f"{reason}: too many of its gateway are not filed", gateway=gateway)
         if fate == "quarantined" and aside_bytes + len(sealed) > self._most_unfiled.aside_bytes:
             # Its row says why it was put aside: a fork is told by that.
             self._archive.put(message, sealed, enrolment, "refused", reason)
+            self._note_unkept(gateway)
             return _told(message, ("aside_full", f"{reason}: no more of its gateway is put aside", _REFUSED))
-        if reason == "node_conflict":
-            self._keep_second(message, sealed)
+        unkept = reason == "not_in_policy" or (reason == "node_conflict" and not self._keep_second(message, sealed))
+        if unkept:
+            self._note_unkept(gateway)
         self._archive.put(message, sealed, enrolment, fate, reason)
         return _told(message, refusal)
 
@@ -335,11 +342,17 @@ class Intake:
             return "too_early", "it speaks of a time that has not come; this clock may be behind", "counted"
         return self._content_objection(message, uses)
 
-    def _keep_second(self, message: Message, sealed: bytes) -> None:
-        """Keeps a message with a node that has its release. A ledger closes a node once: a gateway that does it twice
-        speaks from two cards, however far apart their numbers are; another's node is of one that was replaced."""
+    def _note_unkept(self, gateway: str) -> None:
+        """Notes that the gateway said, charged and sent something today that nobody will be able to read again: what
+        its site has spent is unknown up to now, and its next gateway must know that."""
+        self._archive.note_unkept(gateway, int(self._now_s()))
+
+    def _keep_second(self, message: Message, sealed: bytes) -> bool:
+        """Keeps a message with a node that has its release, and returns whether it did. A ledger closes a node once: a
+        gateway that does it twice speaks from two cards, however far apart their numbers are; another's node is of one
+        that was replaced."""
         forked = self._archive.released_before(message.outcomes, message.gateway)
-        self._archive.put_conflict(message, sealed, "forked_node" if forked else "node_conflict")
+        return self._archive.put_conflict(message, sealed, "forked_node" if forked else "node_conflict")
 
     def _chained(self, message: Message, sealed: bytes) -> bool:
         gateway, seq = message.gateway, message.seq

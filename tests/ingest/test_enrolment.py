@@ -22,8 +22,11 @@ class Charged:
     def __init__(self, charges: Iterable[tuple[str, int, int, int]]) -> None:
         self._charges = sorted(charges)
 
-    def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
+    def charges(self, site: str, from_s: int, also: Iterable[str]) -> list[tuple[str, int, int, int]]:
         return [charge for charge in self._charges if charge[2] > from_s]
+
+    def unkept_until(self, site: str) -> None:
+        return None
 
 
 nodes = st.lists(

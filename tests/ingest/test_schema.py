@@ -213,6 +213,7 @@ DOORS = {
     "put": {"intake.py"},
     "amend": {"intake.py"},
     "put_conflict": {"intake.py"},
+    "note_unkept": {"intake.py"},
     "put_health": {"intake.py"},
     "put_use": {"intake.py"},
     "put_policy": {"gateways.py"},

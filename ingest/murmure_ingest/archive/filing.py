@@ -261,8 +261,9 @@ class Filing(Database):
             (settled, charged_rho_micro, gateway),
         )
 
-    def put_conflict(self, message: Message, sealed: bytes, reason: str) -> None:
-        """Keeps a message that contradicts the archive as evidence, beside it (within a transaction)."""
+    def put_conflict(self, message: Message, sealed: bytes, reason: str) -> bool:
+        """Keeps a message that contradicts the archive as evidence, beside it (within a transaction). Returns whether
+        it is there: beyond a hundred of a reason no more are."""
         self._remembered.standings.pop(message.gateway, None)
         # Counted by reason: a hundred of one kind must not hide the first of another.
         query = "SELECT count(*) FROM conflicts WHERE gateway = ? AND reason = ?"
@@ -273,6 +274,9 @@ class Filing(Database):
                 "ON CONFLICT DO NOTHING",
                 (message.gateway, message.seq, wire.digest(sealed), reason, sealed),
             )
+            return True
+        query = "SELECT 1 FROM conflicts WHERE gateway = ? AND hash = ?"
+        return self._row(query, message.gateway, wire.digest(sealed)) is not None
 
     def put_health(self, report: StoredHealth) -> bool:
         """Keeps the report if it is newer than the one kept by boot and uptime (clocks may step) or by its date (a key

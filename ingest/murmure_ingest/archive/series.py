@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
+from murmure_privacy.policy import parse
 from murmure_privacy.release import Outcome
 
 from murmure_ingest import migrations
@@ -125,13 +126,20 @@ class Series(Database):
             )[0][0]
         )
 
-    def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
+    def streams_of(self, site: str) -> set[str]:
+        """Returns the streams of a site that have a node or stand in a policy that was published."""
+        filed = {str(stream) for (stream,) in self._rows("SELECT stream FROM streams WHERE site = ?", site)}
+        policies = [parse(toml, "policy") for (toml,) in self._rows("SELECT toml FROM policies WHERE site = ?", site)]
+        return filed | {stream.id for policy in policies for stream in policy.streams}
+
+    def charges(self, site: str, from_s: int, also: Iterable[str] = ()) -> list[tuple[str, int, int, int]]:
         """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant, by
         stream, whichever gateway released it.
 
         What was put aside (quarantined, or kept as evidence) was charged and sent as well, and counts, whatever the
-        word on it became. Whoever stole a key can make this more, never less. Messages that were refused are not kept,
-        and do not count.
+        word on it became: whoever stole a key can add to this. What is not kept is not in it, and `unkept_until` says
+        up to when there was such; nor are streams beyond sixty that nobody knows: that are not filed, in a published
+        policy or among `also`.
         """
         rows = self._rows(
             "SELECT stream, covered_from_s, end_s, rho_micro FROM nodes WHERE rho_micro > 0 AND end_s > ? "
@@ -139,7 +147,7 @@ class Series(Database):
             from_s,
             site,
         )
-        streams = {stream for (stream,) in self._rows("SELECT stream FROM streams WHERE site = ?", site)}
+        streams = self.streams_of(site).union(also)
         for outcome in self._put_aside(site):
             node = outcome.node
             # Nobody has judged these: a stream of another place would be carried to a gateway that has no such stream,
@@ -174,7 +182,7 @@ class Series(Database):
             "AND m.sealed <> x'' ORDER BY m.id",
             site,
         ):
-            yield from self._outcomes_of(row_id)
+            yield from self._open_outcomes(row_id)  # read once, and too many to remember
         # Evidence names no line of the register: it is under the one whose key opens it.
         for sealed, record_key in self._rows(
             "SELECT DISTINCT c.sealed, e.record_key FROM conflicts c JOIN enrolments e ON e.gateway = c.gateway "
