@@ -116,6 +116,9 @@ def printed(
             noise.append({"of": name, "unit": unit(node, indicator), "sigma": sigma, "rho_micro": rho_micro})
         yield {
             **dict(zip(("start", "end", "covered_from"), map(utc, spans), strict=True)),
-            "present": present, "values": values, "noise": noise, "reason": reason,
+            "present": present,
+            "values": values,
+            "noise": noise,
+            "reason": reason,
             "policy": f"sha256:{scale.policy.hex()}",
         }
