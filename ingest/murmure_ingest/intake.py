@@ -98,6 +98,7 @@ since no message has more than 4 KiB (`wire.MESSAGE_LIMIT`)."""
 _Objection = tuple[str, str, Fate]
 _REFUSED: Fate = "refused"
 _CLONED: _Objection = "cloned", "two cards have spoken with its key; enrol the gateway anew", "quarantined"
+_EARLY: _Objection = "too_early", "it speaks of a time that has not come; this clock may be behind", "counted"
 _ELSEWHERE = "quartier or site is not the registered one"
 
 
@@ -211,6 +212,7 @@ class Intake:
         self._keep = keep
         self._most_unfiled = most_unfiled
         self._latest_s = 0.0  # of what may be spoken in this batch
+        self.left_early = False  # of what `reconsider` has looked at last, something waits for its time
 
     def accept(self, topic: str | None, payload: bytes) -> Word:
         """Judges and files one message, durably. Raises ArchiveError if the archive could not keep it."""
@@ -339,7 +341,7 @@ class Intake:
         if self._archive.cloned(message.gateway):
             return _CLONED
         if is_early(message, self._latest_s):
-            return "too_early", "it speaks of a time that has not come; this clock may be behind", "counted"
+            return _EARLY
         return self._content_objection(message, uses)
 
     def _note_unkept(self, gateway: str) -> None:
@@ -374,6 +376,8 @@ class Intake:
             return "revoked_gateway", "the gateway was revoked while this waited", _REFUSED
         if self._archive.cloned(message.gateway):
             return _CLONED
+        if is_early(message, self._latest_s):
+            return _EARLY
         return self._content_objection(message, uses)
 
     def _content_objection(self, message: Message, uses: Uses) -> _Objection | None:
@@ -439,12 +443,15 @@ class Intake:
 
     def reconsider(self) -> list[Word]:
         """Judges again, in one commit, what waits for a policy that may have been published since, as if it came today:
-        of a gateway that was revoked meanwhile nothing more is filed, of one that was cloned it goes on waiting.
+        of a gateway that was revoked meanwhile nothing more is filed, of one that was cloned it goes on waiting, and
+        what speaks of a time that has not come waits for it: `left_early` says if any does.
 
         Returns a word for each message that does not wait any longer. Raises ArchiveWaits if others write for long.
         """
+        self.left_early = False
         if not self._archive.quarantined("unknown_policy"):
             return []
+        self._latest_s = self._now_s() + AHEAD_S
         words: list[Word] = []
         with self._archive.transaction():
             # Asked again: whoever shares the archive hears of a policy at the same time, and may have been here first.
@@ -465,6 +472,7 @@ class Intake:
                         self._keep_second(message, stored.sealed)
                     self._archive.amend(stored, message, "refused", reason)
                     words.append(_told(message, objection))
+                self.left_early = self.left_early or objection == _EARLY
             self._count(words)
         return words
 

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
+from math import inf
 from queue import Empty, SimpleQueue
 from threading import Event
 
@@ -48,6 +49,7 @@ _RECEIPTS_A_TURN = 200
 _OPENED_TOGETHER = 50  # messages that go from process to process in one piece
 _OPENED_AHEAD = 1.5  # batches that each process has before it, so that it has work as long as one is filed
 _RETRY_FULL_S = 5.0
+_RETRY_EARLY_S = 900.0
 _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all strangers; it is counted always
 _RETRY_BROKER_S = (1, 30)
 _OTHER_NAME = (62, 64)  # OpenSSL's verdicts on a certificate: other host, other address; then: past its date
@@ -259,6 +261,7 @@ class Subscriber:
         self._meter.queued = lambda: self._link.received - self._link.taken
         self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
         self._mark = -1
+        self._early_at = inf  # when to look again at what waits for its time
         self._register_mark = -1
         self._owed: dict[str, float] = {}  # gateways that wait for a receipt, and since when
         self._told_at: dict[str, float] = {}  # by gateway and reason: when it may be told again
@@ -410,9 +413,9 @@ class Subscriber:
             self._link.publish(topic, receipt(self._archive, enrolment, self._secret))
 
     def _watch(self) -> None:
-        """Publishes policies that are new on this connection, and files what waited for them."""
-        mark = self._archive.change_mark()
-        if mark == self._mark:
+        """Publishes policies that are new on this connection, and files what waited for them, or for its time."""
+        mark, now = self._archive.change_mark(), time.monotonic()
+        if mark == self._mark and now < self._early_at:
             return
         self._mark = mark
         for enrolment in self._own():
@@ -428,6 +431,7 @@ class Subscriber:
         except ArchiveWaits:
             self._mark = -1  # the next batch says it; what waits goes on waiting
             return
+        self._early_at = now + _RETRY_EARLY_S if self._intake.left_early else inf
         self._meter.judged(words)
         self._answer(words)
 

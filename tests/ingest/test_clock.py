@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from murmure_ingest import gateways
+from murmure_ingest import gateways, subscriber
 from murmure_ingest.archive import Archive, StoredHealth
 from murmure_ingest.intake import AHEAD_S, Conflict, Duplicate, Heard, Intake, Refused, Stored, is_early
 from murmure_ingest.rules import RuleBook
@@ -267,6 +267,67 @@ def test_rules_without_a_first_day_are_found_out(centre: Any) -> None:
     centre.intake = Intake(centre.archive, Ageless(centre.archive), lambda: centre.now_s)
     burn(centre, first)
     assert [o for s in centre.archive.streams() for o in centre.archive.outcomes(s.stream, 0, DAY_S * 301)]
+
+
+# --- what waits ------------------------------------------------------------------------------------------------------
+
+
+class Forgetful(Intake):
+    """Broken on purpose: what waits for a policy is filed with it, of whatever time it speaks."""
+
+    def _objection_now(self, message: Message, *rest: Any) -> Any:
+        self._latest_s = YEARS_S
+        return super()._objection_now(message, *rest)
+
+
+def waits_for_its_time(centre: Any, kind: type[Intake]) -> list[list[str]]:
+    """What came while the centre's clock was a month ahead, and without its policy, is looked at again three times:
+    with the clock put right and the policy there, a second before its time, and then. Returns what is filed each time."""
+    gateway = centre.gateway(published=False)
+    centre.now_s = spoken_s = NOON_S + 30 * DAY_S
+    takes(centre, kind)
+    assert centre.accept(gateway.topic, gateway.seal(NOON_S)).fate == "quarantined"
+    assert centre.accept(gateway.topic, gateway.seal(spoken_s)).fate == "quarantined"
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    told = []
+    for centre.now_s in (NOON_S, spoken_s - AHEAD_S - 1, spoken_s - AHEAD_S):
+        told.append([f"{type(word).__name__} {word.seq}" for word in centre.intake.reconsider()])
+        assert centre.intake.left_early == (centre.archive.waiting() != {})
+    return told
+
+
+def test_what_waits_for_a_policy_waits_for_its_time_as_well(centre: Any) -> None:
+    """Nothing brings it there sooner, and nothing is lost by it."""
+    assert waits_for_its_time(centre, Intake) == [["Stored 1"], [], ["Stored 2"]]
+    assert centre.refused() == {"unknown_policy": 2}
+
+
+def test_an_intake_that_files_what_waited_of_any_time_is_found_out(centre: Any) -> None:
+    """The twin: a month is closed before it begins."""
+    assert waits_for_its_time(centre, Forgetful)[0] == ["Stored 1", "Stored 2"]
+
+
+def looked_at_again(centre: Any, after_s: float, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Returns how many messages of a gateway are filed once their time has come, without another word of anybody."""
+    monkeypatch.setattr(subscriber, "_RETRY_EARLY_S", after_s)
+    gateway = centre.gateway(published=False)
+    centre.now_s = NOON_S
+    centre.accept(gateway.topic, gateway.seal(NOON_S))
+    gateways.publish_policy(centre.archive, centre.signed(gateway.policy))
+    one = subscriber.Subscriber(centre.config, centre.archive, centre.intake, centre.secret, print)
+    for centre.now_s in (NOON_S - DAY_S, NOON_S):
+        one._watch()
+    return int(centre.archive.counts()["messages"] - centre.archive.counts()["quarantined"])
+
+
+def test_a_centre_looks_again_at_what_waits_for_its_time(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sleeps otherwise until somebody writes into the archive."""
+    assert looked_at_again(centre, 0, monkeypatch) == 1
+
+
+def test_a_centre_that_waits_for_others_is_found_out(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin: the message waits until the next policy."""
+    assert looked_at_again(centre, YEARS_S, monkeypatch) == 0
 
 
 # --- health ----------------------------------------------------------------------------------------------------------
