@@ -36,10 +36,51 @@ def flood(gateway: Any, count: int) -> list[tuple[str, bytes]]:
     ]
 
 
-def test_an_honest_year_is_kept_whole() -> None:
-    """The bound leaves room for what one gateway says in a year, a message of 350 bytes each quarter-hour."""
-    assert MOST_UNFILED.messages > 2 * 96 * 366
-    assert MOST_UNFILED.aside_bytes > 1.3 * 96 * 366 * 350
+RICH = """policy = 1
+site = "plaza"
+version = 1
+timezone = "Europe/Paris"
+decision = "Délibération n° 1"
+reason = "Essai."
+valid_from = 2026-11-01
+valid_until = 2027-11-30
+""" + "".join(
+    f"""
+[[stream]]
+id = "plaza/{name}"
+quantity = "{quantity}"
+protects = {protects}
+{rest}
+epsilon = 1.0
+nodes = {{ "15min" = 1, "1h" = 1, "1d" = 24 }}
+"""
+    for name, quantity, protects, rest in (
+        *((f"footfall_{n}", "footfall", "{ crossings = 1 }", "") for n in (1, 2)),
+        *(
+            (
+                f"noise_{n}",
+                "noise",
+                "{ seconds = 15 }",
+                "readings = { cadence_ms = 1000, tail = 11 }\nbounds_db = [35, 85]",
+            )
+            for n in (1, 2, 3)
+        ),
+        *(
+            (name, name, "{ seconds = 60 }", "readings = { cadence_ms = 1000, tail = 2 }\nbounds = [0, 100]")
+            for name in ("pm1", "pm2_5", "pm10")
+        ),
+    )
+)
+
+
+def test_an_honest_year_is_kept_whole(releases: Any) -> None:
+    """The bound leaves room for what one gateway says in a year, also with eight streams, three of them sound with all
+    its indicators, each released every quarter-hour; and for 170 days of the largest messages that there can be."""
+    gateway = releases.Gateway("gw-plaza", "centre", "plaza", wire.new_key()[0], RICH.encode())
+    day = [sealed for _, sealed in gateway.history(96)]
+    assert MOST_UNFILED.messages > 2 * 366 * len(day)
+    assert 366 * 1000 * len(day) < 366 * sum(map(len, day)) < MOST_UNFILED.aside_bytes
+    assert MOST_UNFILED.aside_bytes >= 170 * 96 * wire.MESSAGE_LIMIT
 
 
 def the_flood_is_bounded(centre: Any, archive: Archive) -> None:

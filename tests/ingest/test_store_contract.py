@@ -279,6 +279,27 @@ def evidence_is_bounded_and_not_forgotten(opener: Opener, gateway: Any) -> None:
     store.close()
 
 
+def what_is_not_kept_is_noted(opener: Opener, gateway: Any) -> None:
+    """Whether evidence is kept is said of each, and days on which something was not are those of one site."""
+    store = opener()
+    put(store, gateway, 1)
+    message = opened(gateway, 1)[0]
+    with store.transaction():
+        evidence = [gateway.sealed[0] + bytes([number]) for number in range(101)]
+        kept = [store.put_conflict(message, sealed, "sequence_conflict") for sealed in evidence]
+        assert kept == [True] * 100 + [False]
+        assert store.put_conflict(message, evidence[99], "sequence_conflict")
+    assert store.unkept_until("plaza") is None
+    for at_s in (MONDAY_S + 5, MONDAY_S + 86_400, MONDAY_S + 7):
+        with store.transaction():
+            store.note_unkept(gateway.name, at_s)
+    store.close()
+    store = opener()
+    assert store.unkept_until("plaza") == MONDAY_S + 2 * 86_400
+    assert store.unkept_until("other") is None
+    store.close()
+
+
 def what_is_not_filed_is_counted(opener: Opener, gateway: Any) -> None:
     """Messages, and the bytes that are kept of them, gateway by gateway, also while a batch is being put, and whoever
     has put them; what is filed in the end does not count."""
@@ -434,6 +455,7 @@ RULES: list[Callable[[Opener, Any], None]] = [
     others_see_what_has_changed,
     what_waits_gets_its_last_word,
     evidence_is_bounded_and_not_forgotten,
+    what_is_not_kept_is_noted,
     what_is_not_filed_is_counted,
     the_newest_line_holds,
     policies_are_found_by_hash,
