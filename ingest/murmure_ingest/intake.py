@@ -37,6 +37,7 @@ either is filed any more.
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,9 @@ MOST_UNFILED = Unfiled(messages=100_000, aside_bytes=64 * 1024 * 1024)
 """Of one gateway, and no more of what a stolen key can say. An honest one says 96 messages a day. This holds a year of
 them if they have 1,900 bytes in the mean (eight streams with quarter-hours have 1,200), and 170 days under any policy,
 since no message has more than 4 KiB (`wire.MESSAGE_LIMIT`)."""
+
+BOOTS = 3
+"""How often a gateway may have started since its newest message, whatever its clock says: it may be behind."""
 
 _Objection = tuple[str, str, Fate]
 _REFUSED: Fate = "refused"
@@ -294,9 +298,27 @@ class Intake:
         if health.at_s > self._latest_s:
             return Refused("too_early", "it is dated in the future", gateway=health.gateway)
         report = StoredHealth(health.gateway, health.boot, health.uptime_s, health.at_s, sealed)
-        if not self._archive.put_health(report):
+        kept = self._archive.last_health(health.gateway)
+        if kept is None or self._follows(report, kept):
+            self._archive.put_health(report)
+        elif kept.sealed != sealed:  # MQTT may bring the same twice
             return Refused("stale_health", "a later report is there already", gateway=health.gateway)
         return Heard(health.gateway)
+
+    def _follows(self, report: StoredHealth, kept: StoredHealth) -> bool:
+        """Returns whether a report is newer than the kept one: by boot, then by its date, with which the uptime begins
+        anew when the clock is put forward. One that cannot be true (it counts more boots since the newest message than
+        seconds have gone by, or is dated later than any that could come now) is older than all that can be: else a
+        thief's would be the last."""
+        newest = self._archive.beside(report.gateway, sys.maxsize, "before")
+        boots, since_s = (newest.boot, newest.closing_s) if newest else (0, 0)
+
+        def rank(one: StoredHealth) -> tuple[bool, int, int, int]:
+            by_s = one.at_s + AHEAD_S  # it is dated down to the quarter-hour
+            possible = one.at_s <= self._latest_s and one.boot <= boots + max(BOOTS, by_s - since_s)
+            return possible, one.boot, one.at_s, one.uptime_s
+
+        return rank(report) > rank(kept)
 
     def _settle(self, message: Message, sealed: bytes, enrolment: Enrolment) -> Word:
         gateway, seq = message.gateway, message.seq
@@ -365,9 +387,10 @@ class Intake:
             before = earlier is None or earlier.hash == message.previous
         after = later is None or later.previous == wire.digest(sealed)
         # Across a hole no hash tells, but a gateway counts its boots, whatever its clock does.
-        least = self._archive.boot_beside(gateway, seq, "before") if earlier is None else None
-        most = self._archive.boot_beside(gateway, seq, "after") if later is None else None
-        return before and after and (least or 0) <= message.boot <= (message.boot if most is None else most)
+        least = self._archive.beside(gateway, seq, "before") if earlier is None else None
+        most = self._archive.beside(gateway, seq, "after") if later is None else None
+        boot = message.boot
+        return before and after and (least.boot if least else 0) <= boot <= (most.boot if most else boot)
 
     def _objection_now(self, message: Message, uses: Uses) -> _Objection | None:
         """Returns what stands today against filing a message that waits."""

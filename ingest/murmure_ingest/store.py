@@ -79,8 +79,8 @@ class Filing(Register, Protocol):
     def find(self, gateway: str, seq: int) -> StoredMessage | None:
         """Returns the settled message of a gateway with this number."""
 
-    def boot_beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> int | None:
-        """Returns the boot count in the nearest message that is kept whole before or after a number."""
+    def beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> Message | None:
+        """Returns the nearest message that is kept whole before or after a number."""
 
     def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
         """Returns the key of the first node that has its place already."""
@@ -126,8 +126,11 @@ class Filing(Register, Protocol):
     def unkept_until(self, site: str) -> int | None:
         """Returns the end of the last day on which something was not kept that a gateway of a site had signed."""
 
-    def put_health(self, report: StoredHealth) -> bool:
-        """Keeps a report if it is newer than the one kept by boot and uptime, or by its date; says if it did."""
+    def last_health(self, gateway: str) -> StoredHealth | None:
+        """Returns the report of a gateway that is kept."""
+
+    def put_health(self, report: StoredHealth) -> None:
+        """Keeps a report in place of the one before."""
 
     def forget_health(self, gateway: str) -> None:
         """Drops the last report of a gateway."""

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from murmure_ingest import gateways, subscriber
 from murmure_ingest.archive import Archive, StoredHealth
-from murmure_ingest.intake import AHEAD_S, Conflict, Duplicate, Heard, Intake, Refused, Stored, is_early
+from murmure_ingest.intake import AHEAD_S, BOOTS, Conflict, Duplicate, Heard, Intake, Refused, Stored, is_early
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.release import Message, Outcome, Withheld
@@ -282,7 +282,7 @@ class Forgetful(Intake):
 
 def waits_for_its_time(centre: Any, kind: type[Intake]) -> list[list[str]]:
     """What came while the centre's clock was a month ahead, and without its policy, is looked at again three times:
-    with the clock put right and the policy there, a second before its time, and then. Returns what is filed each time."""
+    with the clock put right and the policy there, a second before its time, and then. Returns what is filed then."""
     gateway = centre.gateway(published=False)
     centre.now_s = spoken_s = NOON_S + 30 * DAY_S
     takes(centre, kind)
@@ -347,36 +347,145 @@ def test_a_report_of_tomorrow_is_not_kept(centre: Any) -> None:
 HIGHEST = 1 << 53
 
 
+class ByBoot(Intake):
+    """Broken on purpose: whoever has counted most boots is the last to report."""
+
+    def _follows(self, report: StoredHealth, kept: StoredHealth) -> bool:
+        return (report.boot, report.at_s) > (kept.boot, kept.at_s)
+
+
+class ByUptime(Intake):
+    """Broken on purpose: within a boot the clock is not looked at."""
+
+    def _follows(self, report: StoredHealth, kept: StoredHealth) -> bool:
+        return (report.boot, report.uptime_s) > (kept.boot, kept.uptime_s)
+
+
+class ByEither(Intake):
+    """Broken on purpose: a later date is enough."""
+
+    def _follows(self, report: StoredHealth, kept: StoredHealth) -> bool:
+        return (report.boot, report.uptime_s) > (kept.boot, kept.uptime_s) or report.at_s > kept.at_s
+
+
+def enrolled(centre: Any) -> Any:
+    """Returns another gateway, at a site of its own, that has filed its first message and its first report."""
+    number = len(centre.archive.enrolments())
+    gateway = centre.gateway(f"gw-{number}", f"site{number}")
+    assert isinstance(centre.accept(gateway.topic, gateway.seal(NOON_S - HOUR_S)), Stored)
+    assert isinstance(centre.accept(*gateway.health(0, at_s=NOON_S - HOUR_S)), Heard)
+    return gateway
+
+
+@pytest.mark.parametrize(("kind", "heard"), [(Intake, 3), (ByEither, 3), (ByUptime, 1)])
+def test_uptime_may_begin_anew_within_a_boot(centre: Any, kind: type[Intake], heard: int) -> None:
+    """A gateway that starts seconds before a quarter-hour reports twice at no uptime; one whose clock is put forward
+    counts it from there. The twin does not hear it for as long as it had been up."""
+    takes(centre, kind)
+    gateway = enrolled(centre)
+    reports = [(2, 0, 0), (2, 0, QUARTER_S), (2, 0, HOUR_S - QUARTER_S)]
+    words = [centre.accept(*gateway.health(up_s, boot=boot, at_s=NOON_S + at_s)) for boot, up_s, at_s in reports]
+    assert sum(isinstance(word, Heard) for word in words) == heard
+
+
+def heard_again(centre: Any, kind: type[Intake], boot: int, uptime_s: int, at_s: int, own_boot: int = 1) -> bool:
+    """Returns whether a gateway is heard half an hour after a thief spoke in its name, beside its messages."""
+    takes(centre, kind)
+    centre.now_s = NOON_S
+    gateway = enrolled(centre)
+    centre.accept(*gateway.health(uptime_s, boot=boot, at_s=at_s))
+    centre.now_s += 2 * AHEAD_S
+    assert isinstance(centre.accept(gateway.topic, gateway.seal(centre.now_s, boot=own_boot)), Stored)
+    report = gateway.health(2 * AHEAD_S, boot=own_boot, at_s=centre.now_s)
+    heard = isinstance(centre.accept(*report), Heard)
+    # Nor does the thief's report, by whomever it is sent again, take its place.
+    again = centre.accept(*gateway.health(uptime_s, boot=boot, at_s=at_s))
+    kept = next(one for one in centre.archive.health() if one.gateway == gateway.name)
+    return heard and isinstance(again, Refused) and kept.sealed == report[1]
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    boot=st.sampled_from([1, 2, HIGHEST - 1, HIGHEST]),
+    boot=st.just(1) | st.integers(1 + BOOTS + 1, HIGHEST) | st.sampled_from([100, 1000, HIGHEST - 1, HIGHEST]),
     uptime_s=st.sampled_from([0, 100, HIGHEST]),
-    ahead_s=st.integers(-DAY_S, AHEAD_S),
+    at_s=st.integers(0, NOON_S + AHEAD_S) | st.integers(NOON_S - DAY_S, NOON_S + AHEAD_S),
 )
-def test_no_report_silences_the_ones_after_it(centre: Any, boot: int, uptime_s: int, ahead_s: int) -> None:
-    """Whatever a stolen key has counted, the gateway's own word is heard within a quarter-hour."""
-    assert heard_again(centre, boot, uptime_s, ahead_s)
+def test_no_report_silences_the_ones_after_it(centre: Any, boot: int, uptime_s: int, at_s: int) -> None:
+    """Whatever a stolen key has counted, the gateway's own word is heard as soon as a message of later bears it out."""
+    assert heard_again(centre, Intake, boot, uptime_s, at_s)
 
 
-def heard_again(centre: Any, boot: int, uptime_s: int, ahead_s: int) -> bool:
-    """Returns whether a gateway is heard once the quarter-hour is over after a thief spoke in its name."""
-    for line in centre.archive.enrolments():
-        gateways.revoke(centre.archive, line.gateway)
-    gateway = centre.gateway(f"gw-{len(centre.archive.enrolments())}")
-    centre.now_s = NOON_S
-    assert isinstance(centre.accept(*gateway.health(50, at_s=NOON_S - HOUR_S)), Heard)
-    centre.accept(*gateway.health(uptime_s, boot=boot, at_s=NOON_S + ahead_s))
-    centre.now_s += AHEAD_S + 1
-    return isinstance(centre.accept(*gateway.health(51, at_s=centre.now_s)), Heard)
+@pytest.mark.parametrize("ahead", range(1, BOOTS + 1))
+def test_a_thief_who_counts_little_more_is_heard_until_the_gateway_has_counted_as_far(centre: Any, ahead: int) -> None:
+    """That far a gateway may truly have come, with a clock that is behind; then its later date counts."""
+    assert not heard_again(centre, Intake, 1 + ahead, 0, NOON_S)
+    assert heard_again(centre, Intake, 1 + ahead, 0, NOON_S, own_boot=1 + ahead)
 
 
-def test_an_archive_that_counts_boots_alone_is_found_out(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_counts_boots_alone_is_found_out(centre: Any) -> None:
     """The twin: one report of a thief is the last one of its gateway."""
-    put = centre.archive.put_health
+    assert not heard_again(centre, ByBoot, HIGHEST, 0, NOON_S)
 
-    def by_boot(report: StoredHealth) -> bool:
-        kept = {one.gateway: (one.boot, one.uptime_s) for one in centre.archive.health()}
-        return (report.boot, report.uptime_s) > kept.get(report.gateway, (0, -1)) and bool(put(report))
 
-    monkeypatch.setattr(centre.archive, "put_health", by_boot)
-    assert not heard_again(centre, HIGHEST, 0, 0)
+Step = tuple[str, int]
+STEPS = st.lists(
+    st.tuples(st.just("restart"), st.sampled_from([-5 * DAY_S, -2 * HOUR_S, 0, 600, 2 * HOUR_S, DAY_S]))
+    | st.tuples(st.just("forward"), st.sampled_from([600, 2 * HOUR_S, DAY_S]))
+    | st.tuples(st.just("quarter"), st.just(0))
+    | st.tuples(st.just("replay"), st.integers(0, 30)),
+    max_size=30,
+)
+
+
+def went_back(centre: Any, kind: type[Intake], steps: list[Step]) -> bool:
+    """Lives through what happens to a gateway: restarts with a clock so far off, a clock that is put so far forward,
+    quarter-hours, and somebody who sends its earlier reports again, heard or not. Returns whether an older one ever
+    took the place of a newer."""
+    takes(centre, kind)
+    centre.now_s = NOON_S
+    gateway = enrolled(centre)
+    boot, starts, off_s, began_s, closed_s, reports = 1, 0, 0, NOON_S, NOON_S - HOUR_S, list[tuple[str, bytes]]()
+    newest = -1
+    for what, by in [*steps, ("quarter", 0)]:
+        if what == "replay":
+            if reports:
+                centre.accept(*reports[by % len(reports)])
+        else:
+            if what == "restart" and starts < BOOTS:
+                boot, starts, off_s = boot + 1, starts + 1, by
+                began_s = centre.now_s + off_s
+            elif what == "forward":
+                off_s += by
+                began_s = centre.now_s + off_s
+            else:
+                centre.now_s += QUARTER_S
+            own_s = centre.now_s + off_s
+            quarter_s = own_s - own_s % QUARTER_S
+            if what == "quarter" and closed_s < quarter_s <= centre.now_s + AHEAD_S:
+                closed_s, starts = quarter_s, 0
+                assert isinstance(centre.accept(gateway.topic, gateway.seal(closed_s, boot=boot)), Stored)
+            up_s = own_s - began_s
+            reports.append(gateway.health(up_s - up_s % 60, boot=boot, at_s=quarter_s, outbox_depth=len(reports)))
+            centre.accept(*reports[-1])
+        kept = next(one for one in centre.archive.health() if one.gateway == gateway.name)
+        place = next((n for n, (_, sealed) in enumerate(reports) if sealed == kept.sealed), -1)
+        if place < newest:
+            return True
+        newest = place
+    return False
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_no_replay_takes_the_place_of_a_newer_report(centre: Any, steps: list[Step]) -> None:
+    """However the gateway's clock has stepped in between, and whether or not the report was heard when it came."""
+    assert not went_back(centre, Intake, steps)
+
+
+AHEAD_ONCE: list[Step] = [("restart", 600), ("quarter", 0), ("restart", -2 * HOUR_S), ("replay", 1), ("replay", 2)]
+
+
+def test_an_archive_that_goes_by_the_date_is_found_out(centre: Any) -> None:
+    """The twin: a report of before the restart, when the clock was ahead, comes back and back."""
+    assert not went_back(centre, Intake, AHEAD_ONCE)
+    assert went_back(centre, ByEither, AHEAD_ONCE)

@@ -522,7 +522,7 @@ def test_what_waited_for_a_policy_is_refused_if_its_gateway_was_revoked(centre: 
     assert centre.archive.exceptions("gw-plaza", 2) == [(1, "refused"), (2, "refused")]
     assert centre.refused() == {"unknown_policy": 2, "revoked_gateway": 2}
     assert centre.archive.counts()["stored"] == 0
-    assert len(centre.archive.charges("plaza", 0)) == 2
+    assert len(sorted(centre.archive.charges("plaza", 0))) == 2
 
 
 @pytest.mark.parametrize("meanwhile", ["cloned", "revoked"])
@@ -596,7 +596,8 @@ def test_a_centre_that_another_keeps_from_its_turn_tries_again(centre: Any, monk
 
 
 def test_health_keeps_the_last_report_only(centre: Any) -> None:
-    """Reports are ordered by boot and uptime, so that a clock that is put back or a replay changes nothing."""
+    """Reports are ordered by boot first, so that a clock that is put back or a replay changes nothing. What is brought
+    twice is no word against anybody."""
     gateway = centre.gateway()
     assert centre.accept(*gateway.health(100)) == Heard("gw-plaza")
     assert centre.accept(*gateway.health(200)) == Heard("gw-plaza")
@@ -604,8 +605,10 @@ def test_health_keeps_the_last_report_only(centre: Any) -> None:
     assert isinstance(old, Refused)
     assert old.reason == "stale_health"
     assert centre.accept(*gateway.health(5, boot=2, at_s=1)) == Heard("gw-plaza")
+    assert centre.accept(*gateway.health(5, boot=2, at_s=1)) == Heard("gw-plaza")
     (kept,) = centre.archive.health()
     assert (kept.boot, kept.uptime_s, kept.at_s) == (2, 5, 1)
+    assert centre.refused() == {"stale_health": 1}
 
 
 def test_health_of_another_place_is_refused(centre: Any) -> None:

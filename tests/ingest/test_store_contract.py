@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -183,15 +184,18 @@ def writers_take_turns(opener: Opener, gateway: Any) -> None:
 
 
 def counters_and_health_are_kept(opener: Opener, gateway: Any) -> None:
-    """Of health the newest by boot and uptime, whatever the clock says, or else by its date; it can be dropped."""
+    """Of health the last that was put of each gateway, which is told at once within a batch; it can be dropped."""
     store = opener()
-    told = ((1, 60, 9), (1, 30, 9), (2, 5, 1), (2, 4, 1), (1 << 53, 0, 5), (2, 6, 4), (2, 6, 6))
-    reports = [StoredHealth(gateway.name, boot, uptime_s, at_s, b"x") for boot, uptime_s, at_s in told]
+    newer, older = (StoredHealth(gateway.name, *told) for told in ((2, 5, 9, b"x"), (1 << 53, 0, 5, b"y")))
+    other = replace(older, gateway="gw-other")
     with store.transaction():
-        assert [store.put_health(report) for report in reports] == [True, False, True, False, True, False, True]
+        assert store.last_health(gateway.name) is None
+        for report in (newer, other, older):
+            store.put_health(report)
+            assert store.last_health(report.gateway) == report
         store.forget_health(gateway.name)
-        assert store.put_health(reports[1])
         store.count("refused:malformed", 2)
+    assert (store.last_health(gateway.name), store.last_health("gw-other")) == (None, other)
     store.close()
 
 
@@ -432,10 +436,12 @@ def integers_are_read_as_they_were_signed(opener: Opener, gateway: Any) -> None:
 
 
 def a_past_is_looked_up(opener: Opener, gateway: Any) -> None:
-    """What the next message is judged by: the boots beside it, and the policies used."""
+    """What the next message is judged by: those beside it, however far, and the policies used."""
     store = opener()
     put(store, gateway, 1, 4)
-    assert (store.boot_beside(gateway.name, 3, "before"), store.boot_beside(gateway.name, 4, "after")) == (1, None)
+    assert store.beside(gateway.name, 3, "before") == store.beside(gateway.name, 2, "before") == opened(gateway, 1)[0]
+    assert store.beside(gateway.name, 3, "after") == store.beside(gateway.name, sys.maxsize, "before")
+    assert (store.beside(gateway.name, 4, "after"), store.beside(gateway.name, 1, "before")) == (None, None)
     use = Use("plaza/footfall", bytes(32), 1, 2, 3, 4, 5)
     with store.transaction():
         store.put_use(gateway.name, use)

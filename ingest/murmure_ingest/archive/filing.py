@@ -92,9 +92,9 @@ class Filing(Database):
             for outcome in outcomes
         )
 
-    def boot_beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> int | None:
-        """Returns the boot count in the nearest message before or after a number, holes left out, that is kept whole;
-        None if there is none. A gateway's boots count on when its key changes."""
+    def beside(self, gateway: str, seq: int, side: Literal["before", "after"]) -> Message | None:
+        """Returns the nearest message before or after a number, holes left out, that is kept whole; None if there is
+        none. A gateway's boots count on when its key changes."""
         if self._writing:
             last = self._standing(gateway).last
             if last is None or (side == "after" and seq >= last.seq):
@@ -105,7 +105,7 @@ class Filing(Database):
             f"WHERE m.gateway = ? AND m.sealed <> x'' AND {nearest} LIMIT 1",
             *(gateway, seq),
         )
-        return wire.open_message(*row).boot if row else None
+        return wire.open_message(*row) if row else None
 
     def cloned(self, gateway: str) -> bool:
         """Returns whether two cards have spoken with the gateway's key: two messages with one number, two for one node,
@@ -278,17 +278,19 @@ class Filing(Database):
         query = "SELECT 1 FROM conflicts WHERE gateway = ? AND hash = ?"
         return self._row(query, message.gateway, wire.digest(sealed)) is not None
 
-    def put_health(self, report: StoredHealth) -> bool:
-        """Keeps the report if it is newer than the one kept by boot and uptime (clocks may step) or by its date (a key
-        that was stolen may have counted boots up to the end of numbers); says if it did."""
+    def last_health(self, gateway: str) -> StoredHealth | None:
+        """Returns the report of a gateway that is kept."""
+        row = self._row("SELECT * FROM health WHERE gateway = ?", gateway)
+        return StoredHealth(*row) if row else None
+
+    def put_health(self, report: StoredHealth) -> None:
+        """Keeps a report in place of the one before (within a transaction)."""
         r = report
-        cursor = self._db.execute(
+        self._db.execute(
             "INSERT INTO health VALUES (?, ?, ?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET boot = excluded.boot, "
-            "uptime_s = excluded.uptime_s, at_s = excluded.at_s, sealed = excluded.sealed "
-            "WHERE (excluded.boot, excluded.uptime_s) > (health.boot, health.uptime_s) OR excluded.at_s > health.at_s",
+            "uptime_s = excluded.uptime_s, at_s = excluded.at_s, sealed = excluded.sealed",
             (r.gateway, r.boot, r.uptime_s, r.at_s, r.sealed),
         )
-        return cursor.rowcount > 0
 
     def forget_health(self, gateway: str) -> None:
         """Drops the last report of a gateway (within a transaction): its key is not the gateway's any more."""
