@@ -80,8 +80,8 @@ class ArchiveReader(NodeReader, OrderedArchive, Protocol):
         """Returns all policies (of a site), oldest version first."""
         ...
 
-    def charges(self, site: str, from_s: int) -> Sequence[tuple[str, int, int, int]]:
-        """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant."""
+    def charges(self, site: str, from_s: int) -> Iterable[tuple[str, int, int, int]]:
+        """Yields stream, begin, end and micro-rho of every charged node of a site that ends after an instant."""
         ...
 
     def complete_until(self, stream: str, at_s: int) -> bool:

@@ -15,6 +15,7 @@ import sqlite3
 import ssl
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from murmure_privacy.enrolment import (
     six_words,
 )
 from murmure_privacy.errors import ConfigError, MurmureError
+from murmure_privacy.window import QUARTER_S
 
 from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.broker import turn_away
@@ -208,31 +210,24 @@ def spent_before(
     does, or the thief could keep the site without one. Nor can he hide what was spent behind them: up to the last day
     of which not all is kept that gateways signed, an unknown past counts as fully spent, in each stream that is known
     of the site or named in `streams`."""
-    first_s = (now_s // _DAY_S - _CAP_DAYS) * _DAY_S
-    limit_s = now_s + _AHEAD_S
-    charges = [
-        (stream, begin_s, min(end_s, limit_s), rho)
-        for stream, begin_s, end_s, rho in archive.charges(site, first_s, streams)
-        if begin_s < limit_s
-    ]
-    unkept_s = archive.unkept_until(site)
-    if unkept_s is not None and unkept_s > first_s:
-        known = {*streams, *archive.streams_of(site), *(stream for stream, *_ in charges)}
-        # Clocks may differ by as much as the intake allows.
-        charges += [(stream, first_s, min(unkept_s, now_s) + AHEAD_S, _MOST) for stream in sorted(known)]
-    last_s = max([now_s, *(end_s for _, _, end_s, _ in charges)])
-    steps: dict[str, dict[int, list[tuple[int, int]]]] = {}
-    for stream, begin_s, end_s, rho in charges:
-        days = steps.setdefault(stream, {})
-        for day in range(max(begin_s, first_s) // _DAY_S, -(-end_s // _DAY_S)):
-            inside = days.setdefault(day, [])
-            inside += [(max(begin_s, day * _DAY_S), rho), (end_s, -rho)]
+    first_s, limit_s, last_s = (now_s // _DAY_S - _CAP_DAYS) * _DAY_S, now_s + _AHEAD_S, now_s
+    # By quarter-hour, so that no flood of nodes needs more memory than this.
+    steps: dict[str, array[int]] = {}
+    for stream, begin_s, end_s, rho in _charges(archive, site, first_s, now_s, streams):
+        if begin_s < limit_s:
+            own = steps.setdefault(stream, array("q", bytes(8 * ((limit_s - first_s) // QUARTER_S + 2))))
+            own[max(0, begin_s - first_s) // QUARTER_S] += min(_MOST, rho)
+            own[-((first_s - min(end_s, limit_s)) // QUARTER_S)] -= min(_MOST, rho)
+            last_s = max(last_s, min(end_s, limit_s))
     found: list[tuple[str, int, int, int]] = []
-    for stream, days in steps.items():
-        for day in sorted(days):
-            # At one instant what ends goes before what begins: nodes are half-open.
-            most = min(_MOST, max(accumulate((rho for _, rho in sorted(days[day])), initial=0)))
-            start_s, end_s = day * _DAY_S, min((day + 1) * _DAY_S, last_s)
+    for stream in sorted(steps):
+        spent = list(accumulate(steps[stream]))
+        for at in range(0, len(spent), _DAY_S // QUARTER_S):
+            most = min(_MOST, max(spent[at : at + _DAY_S // QUARTER_S]))
+            if not most:
+                continue
+            start_s = first_s + at * QUARTER_S
+            end_s = min(start_s + _DAY_S, last_s)
             alike = found and found[-1][0] == stream and found[-1][2:] == (start_s, most)
             if alike and end_s - found[-1][1] <= _SPAN_S:
                 found[-1] = (stream, found[-1][1], end_s, most)
@@ -240,13 +235,27 @@ def spent_before(
                 found.append((stream, start_s, end_s, most))
     if len(found) > _LINES:
         together = []
-        for stream in steps:
-            own = [span for span in found if span[0] == stream]
-            first, last = min(a for _, a, _, _ in own), max(b for _, _, b, _ in own)
-            most = max(most for *_, most in own)
+        for stream in sorted(steps):
+            own_spans = [span for span in found if span[0] == stream]
+            first, last = min(a for _, a, _, _ in own_spans), max(b for _, _, b, _ in own_spans)
+            most = max(most for *_, most in own_spans)
             together += [(stream, a, min(a + _SPAN_S, last), most) for a in range(first, last, _SPAN_S)]
         return together
     return found
+
+
+def _charges(
+    archive: Archive, site: str, first_s: int, now_s: int, streams: Iterable[str]
+) -> Iterator[tuple[str, int, int, int]]:
+    """Yields stream, begin, end and micro-rho of what was charged at a site, or can have been."""
+    known = {*streams, *archive.streams_of(site)}
+    for charge in archive.charges(site, first_s, streams):
+        known.add(charge[0])
+        yield charge
+    unkept_s = archive.unkept_until(site)
+    if unkept_s is not None and unkept_s > first_s:
+        # Clocks may differ by as much as the intake allows.
+        yield from ((stream, first_s, min(unkept_s, now_s) + AHEAD_S, _MOST) for stream in known)
 
 
 def require_unspent(archive: Archive, site: str, now_s: int) -> None:

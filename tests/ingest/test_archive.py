@@ -42,24 +42,24 @@ def test_what_was_put_aside_was_spent_all_the_same(centre: Any) -> None:
     gateway, other = centre.gateway(published=False), centre.gateway("gw-other", "other")
     centre.accept(other.topic, other.seal(MONDAY_S + 900))
     centre.intake.accept_many(gateway.history(2))
-    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1), "it waits for its policy"
+    assert sorted(centre.archive.charges("plaza", 0)) == spent(gateway, 0, 1), "it waits for its policy"
     publish_policy(centre.archive, centre.signed(gateway.policy))
     centre.intake.reconsider()
-    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1), "it is filed"
+    assert sorted(centre.archive.charges("plaza", 0)) == spent(gateway, 0, 1), "it is filed"
     centre.accept(gateway.topic, gateway.seal(MONDAY_S + 1800))
-    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1, 2), "it has a node again"
+    assert sorted(centre.archive.charges("plaza", 0)) == spent(gateway, 0, 1, 2), "it has a node again"
     centre.accept(gateway.topic, gateway.seal(MONDAY_S + 3600, seq=2))
     centre.accept(gateway.topic, gateway.seal(MONDAY_S + 4500))
     assert centre.archive.cloned("gw-plaza")
-    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1, 2, 3, 4)
-    assert centre.archive.charges("plaza", MONDAY_S + 3600) == [
+    assert sorted(centre.archive.charges("plaza", 0)) == spent(gateway, 0, 1, 2, 3, 4)
+    assert sorted(centre.archive.charges("plaza", MONDAY_S + 3600)) == [
         line for line in spent(gateway, 0, 1, 2, 3, 4) if line[2] > MONDAY_S + 3600
     ]
-    assert centre.archive.charges("other", 0) == spent(other, 0)
+    assert sorted(centre.archive.charges("other", 0)) == spent(other, 0)
     line = centre.archive.enrolment("gw-plaza")
     with centre.archive.transaction():
         centre.archive.enrol(replace(line, record_key=wire.new_key()[1]))
-    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1, 2, 3, 4), "under a new key, too"
+    assert sorted(centre.archive.charges("plaza", 0)) == spent(gateway, 0, 1, 2, 3, 4), "under a new key, too"
 
 
 def test_what_is_found_to_have_its_node_later_counts_once(centre: Any) -> None:
@@ -70,7 +70,7 @@ def test_what_is_found_to_have_its_node_later_counts_once(centre: Any) -> None:
     centre.intake.accept_many([(gateway.topic, sealed) for sealed in gateway.sealed])
     publish_policy(centre.archive, centre.signed(gateway.policy))
     assert [getattr(word, "reason", "filed") for word in centre.intake.reconsider()] == ["filed", "node_conflict"]
-    assert centre.archive.charges("plaza", 0) == spent(gateway, 0, 1)
+    assert sorted(centre.archive.charges("plaza", 0)) == spent(gateway, 0, 1)
 
 
 def test_a_thief_carries_no_stream_of_another_site(centre: Any) -> None:
@@ -83,7 +83,7 @@ def test_a_thief_carries_no_stream_of_another_site(centre: Any) -> None:
     ):
         sealed = wire.seal_message(gateway.message(MONDAY_S + 1800, seq=1, **changes), gateway.secret)
         assert centre.accept(gateway.topic, sealed).reason == reason
-    assert centre.archive.charges("plaza", 0) == spent(gateway, 0)
+    assert sorted(centre.archive.charges("plaza", 0)) == spent(gateway, 0)
 
 
 def test_a_thief_carries_no_years_and_no_streams_without_number(centre: Any) -> None:
@@ -98,7 +98,7 @@ def test_a_thief_carries_no_years_and_no_streams_without_number(centre: Any) -> 
     for outcomes in (named[:30], named[30:60], named[60:], [long]):
         sealed = gateway.seal(MONDAY_S + 1800, outcomes=tuple(outcomes))
         assert centre.accept(gateway.topic, sealed).reason == "unknown_policy"
-    charges = centre.archive.charges("plaza", 0)
+    charges = sorted(centre.archive.charges("plaza", 0))
     assert len({stream for stream, *_ in charges} | centre.archive.streams_of("plaza")) == 60
     assert "plaza/footfall" in {stream for stream, *_ in charges}
     assert max(end_s for _, _, end_s, _ in charges) == MONDAY_S + 1800

@@ -25,6 +25,9 @@ class Charged:
     def charges(self, site: str, from_s: int, also: Iterable[str]) -> list[tuple[str, int, int, int]]:
         return [charge for charge in self._charges if charge[2] > from_s]
 
+    def streams_of(self, site: str) -> set[str]:
+        return {stream for stream, *_ in self._charges}
+
     def unkept_until(self, site: str) -> None:
         return None
 
@@ -32,7 +35,7 @@ class Charged:
 nodes = st.lists(
     st.tuples(
         st.sampled_from(["plaza/footfall", "plaza/noise"]),
-        st.integers(NOW_S - 6 * DAY_S, NOW_S - 900),
+        st.integers(-6 * 96, -1).map(lambda quarter: NOW_S + 900 * quarter),
         st.sampled_from([900, 3600, 21_600, DAY_S, 7 * DAY_S]),
         st.integers(1, 9),
     ).map(lambda node: (node[0], node[1], min(node[1] + node[2], NOW_S), node[3])),
@@ -94,6 +97,26 @@ def test_a_clock_that_is_behind_hides_no_spending() -> None:
     """The newest node ends after the centre's own now: it is told to its end."""
     ahead = [("plaza/noise", NOW_S, NOW_S + 3600, 5)]
     assert spent_before(Charged(ahead), "plaza", NOW_S - DAY_S)[-1][2:] == (NOW_S + 3600, 5)  # type: ignore[arg-type]
+
+
+def test_what_no_gateway_of_ours_would_say_is_told_as_no_less() -> None:
+    """Nodes that a thief has written: between the quarter-hours, before the year, after what is believed, and dear."""
+    charges = [
+        ("plaza/noise", NOW_S - 901, NOW_S - 899, 5),
+        ("plaza/noise", NOW_S - 901, NOW_S - 1, 1 << 62),
+        ("plaza/pm10", NOW_S - 500 * DAY_S, NOW_S - 371 * DAY_S, 3),
+        ("plaza/pm10", NOW_S - 3600, NOW_S + 9 * DAY_S, 4),
+        ("plaza/pm10", NOW_S + 8 * DAY_S, NOW_S + 9 * DAY_S, 4),
+    ]
+    told = spent_before(Charged(charges), "plaza", NOW_S)  # type: ignore[arg-type]
+    midnight_s, end_s = NOW_S - NOW_S % DAY_S, NOW_S + 2 * DAY_S
+    assert [span for span in told if span[0] == "plaza/noise"] == [
+        ("plaza/noise", midnight_s, midnight_s + DAY_S, 1 << 40)
+    ]
+    assert [span for span in told if span[0] == "plaza/pm10"] == [
+        ("plaza/pm10", midnight_s - 372 * DAY_S, midnight_s - 370 * DAY_S, 3),
+        ("plaza/pm10", midnight_s, end_s, 4),
+    ]
 
 
 def test_a_claim_is_forgotten_with_its_key_after_72_hours(tmp_path: Path) -> None:

@@ -104,12 +104,12 @@ def test_what_is_younger_stays(aside: Any) -> None:
 
 def test_what_was_spent_counts_for_as_long_as_a_cap_looks_back(aside: Any) -> None:
     """A charge that was put aside is gone only when no cap can ask for it any more."""
-    spent = aside.archive.charges("plaza", 0)
+    spent = sorted(aside.archive.charges("plaza", 0))
     forget(aside.archive, aside.config, MONDAY_S + 373 * DAY_S)
-    assert aside.archive.charges("plaza", 0) == spent
+    assert sorted(aside.archive.charges("plaza", 0)) == spent
     forget(aside.archive, aside.config, LATER_S)
     since_s = LATER_S - 372 * DAY_S
-    assert aside.archive.charges("plaza", since_s) == [line for line in spent if line[2] > since_s]
+    assert sorted(aside.archive.charges("plaza", since_s)) == [line for line in spent if line[2] > since_s]
 
 
 def test_the_centre_goes_on_after_it(aside: Any) -> None:

@@ -132,21 +132,21 @@ class Series(Database):
         policies = [parse(toml, "policy") for (toml,) in self._rows("SELECT toml FROM policies WHERE site = ?", site)]
         return filed | {stream.id for policy in policies for stream in policy.streams}
 
-    def charges(self, site: str, from_s: int, also: Iterable[str] = ()) -> list[tuple[str, int, int, int]]:
-        """Returns stream, begin, end and micro-rho of every charged node of a site that ends after an instant, by
-        stream, whichever gateway released it.
+    def charges(self, site: str, from_s: int, also: Iterable[str] = ()) -> Iterator[tuple[str, int, int, int]]:
+        """Yields stream, begin, end and micro-rho of every charged node of a site that ends after an instant, whichever
+        gateway released it.
 
         What was put aside (quarantined, or kept as evidence) was charged and sent as well, and counts, whatever the
         word on it became: whoever stole a key can add to this. What is not kept is not in it, and `unkept_until` says
         up to when there was such; nor are streams beyond sixty that nobody knows: that are not filed, in a published
         policy or among `also`.
         """
-        rows = self._rows(
-            "SELECT stream, covered_from_s, end_s, rho_micro FROM nodes WHERE rho_micro > 0 AND end_s > ? "
-            "AND stream IN (SELECT stream FROM streams WHERE site = ?)",
-            from_s,
-            site,
-        )
+        with explained(self.path):
+            yield from self._db.execute(
+                "SELECT stream, covered_from_s, end_s, rho_micro FROM nodes WHERE rho_micro > 0 AND end_s > ? "
+                "AND stream IN (SELECT stream FROM streams WHERE site = ?)",
+                (from_s, site),
+            )
         streams = self.streams_of(site).union(also)
         for outcome in self._put_aside(site):
             node = outcome.node
@@ -160,8 +160,7 @@ class Series(Database):
                 and (node.stream in streams or len(streams) < _STREAMS_TOLD)
             ):
                 streams.add(node.stream)
-                rows.append((node.stream, node.covered_from_s, node.end_s, charge_of(outcome)))
-        return [(str(stream), int(begin_s), int(end_s), int(rho)) for stream, begin_s, end_s, rho in sorted(rows)]
+                yield node.stream, node.covered_from_s, node.end_s, charge_of(outcome)
 
     def closed_after(self, site: str, at_s: int, most: int) -> list[tuple[str, str, int, int]]:
         """Returns stream, level, begin and end of the nodes of a site that have their place and end after an instant,
