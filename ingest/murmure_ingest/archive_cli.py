@@ -229,9 +229,9 @@ def _forget(args: argparse.Namespace) -> int:
     from murmure_ingest.retention import forget
 
     config = load(Path(args.config))
-    if config.retention is None:
+    if config.retention is None and not args.copies:
         raise ConfigError(
-            config.source, "retention", "there is no such table", "write [retention] and what it may keep"
+            config.source, "retention", "there is no such table", "write [retention] and what it may keep, or --copies"
         )
     archive = Archive.open(config.archive)
     dropped = forget(archive, config, int(utc_now().timestamp()), copies=args.copies)

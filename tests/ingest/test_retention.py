@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -256,6 +257,15 @@ def test_the_command_names_the_copies_that_are_left(aside: Any, capsys: pytest.C
     assert main(["ingest", "forget", "--config", str(source), "--copies", "--json"]) == 0
     assert '"copies": 1, "copies_left": []' in capsys.readouterr().out
     assert not copy.exists()
+
+
+def test_copies_are_removed_at_once_without_a_table(aside: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing is dropped beside them."""
+    copy, _ = copied(aside)
+    assert main(["ingest", "forget", "--config", aside.config.source, "--copies", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told.pop("copies") == 1 and told.pop("copies_left") == [] and set(told.values()) == {0}
+    assert not copy.exists() and len(aside.archive.health()) == 1
 
 
 def test_the_command_says_what_went(aside: Any, capsys: pytest.CaptureFixture[str]) -> None:
