@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Charged:
     def __init__(self, charges: Iterable[tuple[str, int, int, int]]) -> None:
         self._charges = sorted(charges)
 
-    def charges(self, site: str, from_s: int, also: Iterable[str]) -> list[tuple[str, int, int, int]]:
+    def charges(self, site: str, from_s: int, also: Iterable[str]) -> Iterable[tuple[str, int, int, int]]:
         return [charge for charge in self._charges if charge[2] > from_s]
 
     def streams_of(self, site: str) -> set[str]:
@@ -117,6 +118,38 @@ def test_what_no_gateway_of_ours_would_say_is_told_as_no_less() -> None:
         ("plaza/pm10", midnight_s - 372 * DAY_S, midnight_s - 370 * DAY_S, 3),
         ("plaza/pm10", midnight_s, end_s, 4),
     ]
+
+
+class Flooded(Charged):
+    """Stands for an archive that a thief has filled with nodes, each of another interval."""
+
+    def charges(self, site: str, from_s: int, also: Iterable[str]) -> Iterable[tuple[str, int, int, int]]:
+        for number in range(30_000):
+            begin_s = NOW_S - 300 * DAY_S + 600 * number
+            yield "plaza/noise", begin_s, begin_s + 900, 1
+
+
+class AllAtOnce(Flooded):
+    """Broken on purpose: all of it is read before anything is added up."""
+
+    def charges(self, site: str, from_s: int, also: Iterable[str]) -> Iterable[tuple[str, int, int, int]]:
+        return list(super().charges(site, from_s, also))
+
+
+def peak_of(archive: Charged) -> int:
+    """Returns how many bytes it takes at the most to tell what was spent."""
+    tracemalloc.start()
+    try:
+        assert spent_before(archive, "plaza", NOW_S)  # type: ignore[arg-type]
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_flood_does_not_fill_the_memory_of_whoever_adds_it_up() -> None:
+    """A stream takes as much as its quarter-hours, however many nodes it has; the twin keeps them all."""
+    assert peak_of(Flooded([("plaza/noise", 0, 1, 1)])) < 3 << 20
+    assert peak_of(AllAtOnce([("plaza/noise", 0, 1, 1)])) > 4 << 20
 
 
 def test_a_claim_is_forgotten_with_its_key_after_72_hours(tmp_path: Path) -> None:
