@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Any
 import pytest
 from murmure_ingest import migrations
 from murmure_ingest.archive import Archive, ArchiveError
+from murmure_ingest.gateways import publish_policy
 from murmure_ingest.inspection import inspect
-from murmure_ingest.intake import Stored
+from murmure_ingest.intake import Intake, Stored
 from murmure_ingest.migrations import STEPS, only_grows
 from murmure_ingest.rules import RuleBook
 from murmure_ingest.snapshot import snapshot
 from murmure_privacy.errors import ConfigError
+from murmure_privacy.release import Message
+from murmure_privacy.succession import Uses
 
+MONDAY_S = 1_795_392_000
 DUMPS = {int(path.stem[1:]): path for path in Path(__file__).with_name("archives").glob("v*.sql")}
 NEXT: migrations.Step = ("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT", *only_grows("later"))
 WRONG: migrations.Step = (*NEXT, "INSERT INTO nowhere VALUES (1)")
@@ -79,6 +84,38 @@ def test_what_is_filled_in_comes_from_the_signed_messages(
     archive = Archive.open(path)
     assert any("is not in the index as it was signed" in line for line in inspect(archive, RuleBook(archive)).findings)
     archive.close()
+
+
+class Unasked(Uses):
+    """As versions before the fourth: whoever has a newer policy may go on under the one before."""
+
+    def objection(self, message: Message) -> None:
+        return None
+
+
+class Unasking(Intake):
+    """Files as those versions did, and uses stand as an upgrade writes them."""
+
+    def _uses(self, gateway: str) -> Uses:
+        return Unasked(self._plan_of, self._archive.uses(gateway))
+
+
+def test_what_was_filed_under_a_policy_that_was_over_is_named_and_silences_nobody(
+    centre: Any, policy_text: Callable[..., bytes]
+) -> None:
+    """The gateway's word under its newest policy is filed; what it says under the one before is refused as ever."""
+    gateway, newer = centre.gateway(), policy_text("plaza", 2, "0.5")
+    older = gateway.policy
+    publish_policy(centre.archive, centre.signed(newer))
+    before = Unasking(centre.archive, RuleBook(centre.archive), lambda: centre.now_s)
+    words = []
+    for number, (intake, gateway.policy) in enumerate(
+        [(before, older), (before, newer), (before, older), (centre.intake, older), (centre.intake, newer)]
+    ):
+        words.append(intake.accept(gateway.topic, gateway.seal(MONDAY_S + (number + 1) * 900)))
+    assert [getattr(word, "reason", "filed") for word in words] == [*["filed"] * 3, "not_in_policy", "filed"]
+    findings = inspect(centre.archive, RuleBook(centre.archive)).findings
+    assert "gw-plaza seq 3: plaza/footfall: policy 1 was over at this gateway, which had 2" in findings
 
 
 def test_an_archive_whose_messages_do_not_open_is_not_upgraded(tmp_path: Path) -> None:
