@@ -275,7 +275,7 @@ def _import(args: argparse.Namespace) -> int:
         print(f"{len(words)} files: {told}")
         for reason, count in sorted(reasons.items()):
             print(f"  refused: {reason}: {count}")
-    return 1 if reasons.keys() - {"stale_health"} else 0  # a stick that comes twice brings the same report
+    return 1 if reasons.keys() - {"stale_health"} else 0  # a stick that comes late brings an older report
 
 
 def _enrol(args: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ def fill(folder: Path, *gateways: Any) -> None:
 
 
 def test_a_key_gives_what_the_network_would_have(centre: Any, tmp_path: Path) -> None:
-    """Messages and health are filed; receipt and policy go back on the key; a second import is all duplicates."""
+    """Messages and health are filed; receipt and policy go back on the key; a second import brings nothing new."""
     gateway = centre.gateway()
     key = tmp_path / "key"
     fill(key / "outbox", gateway)
@@ -42,7 +42,7 @@ def test_a_key_gives_what_the_network_would_have(centre: Any, tmp_path: Path) ->
     (policy,) = (key / "inbox").glob("policy-*.cose")
     assert policy.name == f"policy-{wire.digest(gateway.policy).hex()[:8]}.cose"
     assert wire.open_policy(policy.read_bytes(), [centre.steward[1]], 1) == gateway.policy
-    assert [type(word) for word in bring(centre, key)] == [Duplicate] * QUARTERS + [Refused]
+    assert [type(word) for word in bring(centre, key)] == [Duplicate] * QUARTERS + [Heard]
     assert sorted(path.name for path in (key / "inbox").iterdir()) == [policy.name, "receipt.cose"]
 
 
