@@ -380,6 +380,7 @@ def test_a_site_that_city_toml_does_not_name_is_reported(archive: Any, city: Cit
     assert "alley" not in (tmp_path / "site/donnees/releases-2026-11.csv").read_text()
 
 
+@pytest.mark.long  # twenty builds, each read while it is written
 def test_nobody_sees_half_a_site(archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
     """A reader who asks all the time, while the site is built again and again, always finds all files of one build."""
     out = tmp_path / "site"
