@@ -215,7 +215,9 @@ def spent_before(
     steps: dict[str, array[int]] = {}
     for stream, begin_s, end_s, rho in _charges(archive, site, first_s, now_s, streams):
         if begin_s < limit_s:
-            own = steps.setdefault(stream, array("q", bytes(8 * ((limit_s - first_s) // QUARTER_S + 2))))
+            if stream not in steps:
+                steps[stream] = array("q", bytes(8 * ((limit_s - first_s) // QUARTER_S + 2)))
+            own = steps[stream]
             own[max(0, begin_s - first_s) // QUARTER_S] += min(_MOST, rho)
             own[-((first_s - min(end_s, limit_s)) // QUARTER_S)] -= min(_MOST, rho)
             last_s = max(last_s, min(end_s, limit_s))
