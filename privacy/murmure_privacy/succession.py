@@ -83,11 +83,6 @@ class Uses:
             changed.append(self._known[key])
         return changed
 
-    def covers(self, use: Use) -> bool:
-        """Returns whether the messages that were added are all that a use tells of, or more."""
-        known = self._known.get(use.key)
-        return known is not None and _together(known, use) == known
-
     def _version(self, use: Use) -> int:
         return self._plan_of(use.policy).policy.version
 

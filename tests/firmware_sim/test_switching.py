@@ -156,8 +156,7 @@ def test_second_reader_locks_the_port_and_steals_what_comes(talking: Callable[..
     beam = talking("tfluna", "--fault", "second_reader:0.9")
     until(lambda: _is_taken(beam.link))
     with serial.Serial(str(beam.link), 115200, timeout=0.05) as port:
-        got = _bytes_in(port, 2)
-        assert got < 120
+        until(lambda: _bytes_in(port, 2) < 120)  # of 180; whoever is quicker has them
         beam.tell("fault second_reader off")
         assert _bytes_in(port, 2) > 140
     until(lambda: not _is_taken(beam.link))
