@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, make_dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 _T = TypeVar("_T")
 
@@ -15,12 +15,12 @@ def quick(cls: type[_T]) -> Callable[..., _T]:
     Its own constructor goes around the lock field by field; this one fills an open object of the same layout and then
     locks it.
     """
-    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(cast(Any, cls))]
     opened = make_dataclass(cls.__name__, names, slots=True)
 
-    def make(*values: Any) -> _T:
-        made: Any = opened(*values)
+    def make(*values: Any) -> Any:
+        made = opened(*values)
         made.__class__ = cls
-        return made  # type: ignore[no-any-return]
+        return made
 
     return make
