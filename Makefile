@@ -5,7 +5,8 @@ STAMP := .venv/.installed
 CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility benchmarks/ingest
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
 DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd \
-	prometheus prometheus-alertmanager nats-server nginx influxdb
+	prometheus prometheus-alertmanager nats-server nginx influxdb w3m default-jre-headless libpango-1.0-0 libpangoft2-1.0-0 \
+	libharfbuzz-subset0
 PYTEST := $(BIN)/pytest --durations=15
 
 .PHONY: help install packages demo lint test test-long campaign campaign-ingest mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle grafana lock clean
@@ -15,7 +16,7 @@ help: ## this list
 
 install: $(STAMP) ## .venv with everything, each package pinned and its hash checked
 
-$(STAMP): pyproject.toml constraints.txt constraints-judge.txt .ci/venv
+$(STAMP): pyproject.toml constraints.txt constraints-judge.txt tests/judges/package-lock.json .ci/venv
 	.ci/venv .venv
 	touch $@
 

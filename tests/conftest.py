@@ -27,6 +27,7 @@ PROGRAMS = {
     "browser": "chromium",
     "debootstrap": "debootstrap",
     "influx": "influxd",
+    "java": "java",
     "strace": "strace",
     "mbpoll": "mbpoll",
     "nats": "nats-server",
@@ -34,8 +35,9 @@ PROGRAMS = {
     "prometheus": "prometheus",
     "systemd": "systemd-analyze",
     "victoria": "victoria-metrics",
+    "w3m": "w3m",
 }
-PACKAGES = {"influxd": "influxdb", "systemd-analyze": "systemd"}  # where it is not the program's own name
+PACKAGES = {"influxd": "influxdb", "java": "default-jre-headless", "systemd-analyze": "systemd"}  # where it is not the program's own name
 # Debian keeps daemons where an ordinary user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 

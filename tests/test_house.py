@@ -68,6 +68,8 @@ LIBRARIES: dict[str, set[str]] = {
     "segno": {"murmure_ingest/cli.py", "murmure_dashboards/qr.py"},
     "nacl": {"murmure_ingest/signatures.py"},
     "prometheus_client": {"murmure_ingest/metrics.py"},
+    "weasyprint": {"murmure_dashboards/pdf.py"},
+    "pyarrow": {"murmure_dashboards/parquet.py"},
 }
 
 # Where the machine's clock may be named; everyone else is told the time.
