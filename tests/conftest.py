@@ -37,7 +37,11 @@ PROGRAMS = {
     "victoria": "victoria-metrics",
     "w3m": "w3m",
 }
-PACKAGES = {"influxd": "influxdb", "java": "default-jre-headless", "systemd-analyze": "systemd"}  # where it is not the program's own name
+PACKAGES = {
+    "influxd": "influxdb",
+    "java": "default-jre-headless",
+    "systemd-analyze": "systemd",
+}  # where it is not the program's own name
 # Debian keeps daemons where an ordinary user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
