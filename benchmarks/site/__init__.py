@@ -1,0 +1,1 @@
+"""How fast the public site of a large town is built and served."""
