@@ -7,6 +7,7 @@ paused).
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import shutil
@@ -163,6 +164,16 @@ class Street:
     def newest_row(self) -> int:
         """Returns the last row."""
         return max((one.node.end_s for nodes in self.nodes.values() for one in nodes), default=0)
+
+    def head_at(self, row: int) -> bytes | None:
+        """Returns a sum over all nodes up to a row."""
+        ends = sorted((one.node.key, one.node.end_s) for nodes in self.nodes.values() for one in nodes)
+        return hashlib.sha256(repr([key for key, end_s in ends if end_s <= row]).encode()).digest()
+
+    def told_by(self, row: int) -> Iterator[tuple[str, int, int]]:
+        """Yields the nodes of a row."""
+        for stream, nodes in self.nodes.items():
+            yield from ((stream, one.node.start_s, one.node.end_s) for one in nodes if one.node.end_s == row)
 
     def began_s(self, stream: str) -> int | None:
         """Returns when the first node ends."""

@@ -62,6 +62,8 @@ def test_the_archive_of_before_has_what_had_come_by_then(centre: Any) -> None:
     assert archive.rows_after(4, STREAMS, 0, MONDAY_S) == []
     told = {(stream, end_s) for stream, _, end_s in archive.told_after(7)}
     assert told == {(stream, MONDAY_S + 2 * HOUR_S) for stream in STREAMS}
+    assert sorted(archive.told_by(8)) == sorted(archive.told_after(7))
+    assert archive.head_at(8) == archive.head() != archive.head_at(7) and archive.head_at(9) is None
 
 
 @pytest.mark.parametrize("missing", [None, 3])

@@ -23,6 +23,11 @@ class Order(Series):
         """Returns the row of the message that was settled last, 0 without any."""
         return int(self._rows("SELECT coalesce(max(id), 0) FROM messages")[0][0])
 
+    def head_at(self, row: int) -> bytes | None:
+        """Returns the running SHA-256 over all messages up to a row, or None where there is no such row."""
+        found = self._rows("SELECT head FROM messages WHERE id = ?", row)
+        return bytes(found[0][0]) if found else None
+
     def began_s(self, stream: str) -> int | None:
         """Returns when the first node of a stream that ends ends (seconds UTC), or None without any."""
         found = self._rows("SELECT min(end_s) FROM nodes WHERE stream = ?", stream)[0][0]
@@ -70,6 +75,11 @@ class Order(Series):
         for stored in self.messages(after=row):
             for outcome in self.opened(stored):
                 yield outcome.node.stream, outcome.node.start_s, outcome.node.end_s
+
+    def told_by(self, row: int) -> Iterator[tuple[str, int, int]]:
+        """Yields stream, begin and end of every node that the filed message of a row brought."""
+        for outcome in self._outcomes_of(row):
+            yield outcome.node.stream, outcome.node.start_s, outcome.node.end_s
 
     def delivered(self, row: int, streams: Iterable[str], since_s: int, end_s: int) -> bool:
         """Returns whether by a row every gateway that told of a node of these streams ending after `since_s` had sent

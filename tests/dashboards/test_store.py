@@ -1,0 +1,206 @@
+"""The store of finished periods: it saves time and nothing else; what has come since, or is damaged, is made again."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from murmure_dashboards import store as store_module
+from murmure_dashboards.store import Store
+from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_privacy import wire
+from murmure_privacy.policy import parse
+from murmure_privacy.window import Window
+
+POLICY = b"""policy = 1
+site = "plaza"
+version = 1
+timezone = "Europe/Paris"
+decision = "D"
+reason = "Essai."
+valid_from = 2026-01-01
+valid_until = 2027-12-31
+
+[[stream]]
+id = "plaza/footfall"
+quantity = "footfall"
+protects = { crossings = 1 }
+epsilon = 1.0
+nodes = { "15min" = 1, "1h" = 1 }
+"""
+MONDAY_S = 1_795_392_000
+QUARTER_S, HOUR_S = 900, 3600
+STREAM = "plaza/footfall"
+
+
+class Centre:
+    """A real archive with one gateway."""
+
+    def __init__(self, folder: Path, releases: ModuleType) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.archive = Archive.open(folder / "archive.db")
+        self.archive._db.execute("PRAGMA synchronous = OFF")
+        secret, public = wire.new_key()
+        steward, _ = wire.new_key()
+        with self.archive.transaction():
+            self.line = self.archive.enrol(Enrolment("gw-plaza", "centre", "plaza", public, (bytes(32),), 1))
+            sealed = wire.seal_policy(POLICY, [("s", steward)])
+            self.archive.put_policy(StoredPolicy(parse(POLICY, "test").hash, "plaza", 1, POLICY, sealed))
+        self.gateway: Any = releases.Gateway("gw-plaza", "centre", "plaza", secret, POLICY)
+
+    def seal(self, quarter: int) -> bytes:
+        return bytes(self.gateway.seal(MONDAY_S + (quarter + 1) * QUARTER_S))
+
+    def put(self, sealed: bytes, disposition: Any = "filed") -> None:
+        message = wire.open_message(sealed, self.line.record_key)
+        with self.archive.transaction():
+            self.archive.put(message, sealed, self.line, disposition, "" if disposition == "filed" else "no_policy")
+
+    def bring(self, quarters: range) -> None:
+        for quarter in quarters:
+            self.put(self.seal(quarter))
+
+
+@pytest.fixture
+def centre(tmp_path: Path, releases: ModuleType) -> Centre:
+    """The archive of a Monday of which four hours have come."""
+    found = Centre(tmp_path / "centre", releases)
+    found.bring(range(16))
+    return found
+
+
+def hour(number: int) -> Window:
+    return Window(MONDAY_S + number * HOUR_S, MONDAY_S + (number + 1) * HOUR_S)
+
+
+def filled(path: Path, centre: Centre, timezone: str = "Europe/Paris") -> None:
+    """Keeps a row for each of the four hours."""
+    store = Store.open(path, centre.archive, timezone)
+    for number in range(4):
+        store.keep("hours", STREAM, hour(number).start_s, hour(number), b"%d" % number)
+    store.close()
+
+
+def left(path: Path, centre: Centre, timezone: str = "Europe/Paris") -> list[bytes]:
+    store = Store.open(path, centre.archive, timezone)
+    found = store.read("hours", STREAM, Window(0, 1 << 40))
+    store.close()
+    return [found[start_s] for start_s in sorted(found)]
+
+
+ALL = [b"0", b"1", b"2", b"3"]
+
+
+def test_what_was_kept_is_there_for_the_next_build(centre: Centre, tmp_path: Path) -> None:
+    """Of its kind and stream and within the span; also before it is written, and in memory."""
+    path = tmp_path / "store"
+    filled(path, centre)
+    assert left(path, centre) == ALL
+    store = Store.open(None, centre.archive, "Europe/Paris")
+    store.keep("hours", STREAM, hour(1).start_s, hour(1), b"one")
+    assert store.read("hours", STREAM, hour(1)) == {hour(1).start_s: b"one"}
+    assert store.read("hours", STREAM, hour(2)) == store.read("days", STREAM, hour(1)) == {}
+    assert store.read("hours", "plaza/other", hour(1)) == {}
+    store.close()
+
+
+def test_what_comes_late_takes_with_it_what_was_made_without_it(tmp_path: Path, releases: ModuleType) -> None:
+    """The second hour comes after the fourth: its row goes, the others stay; what is new of later touches none."""
+    path, centre = tmp_path / "store", Centre(tmp_path / "centre", releases)
+    sealed = [centre.seal(quarter) for quarter in range(20)]
+    for one in (*sealed[:4], *sealed[8:16]):
+        centre.put(one)
+    filled(path, centre)
+    for one in sealed[16:]:
+        centre.put(one)
+    assert left(path, centre) == ALL
+    centre.put(sealed[5])
+    assert left(path, centre) == [b"0", b"2", b"3"]
+
+
+def test_a_message_that_waited_is_taken_in(centre: Centre, tmp_path: Path) -> None:
+    """It was settled before the last build and filed after it: its row is an old one."""
+    path = tmp_path / "store"
+    waiting = centre.seal(16)
+    centre.put(waiting, "quarantined")
+    store = Store.open(path, centre.archive, "Europe/Paris")
+    store.keep("hours", STREAM, hour(4).start_s, hour(4), b"4")
+    store.close()
+    filled(path, centre)
+    assert left(path, centre) == [*ALL, b"4"]
+    stored = centre.archive.find("gw-plaza", 17)
+    assert stored is not None
+    with centre.archive.transaction():
+        centre.archive.amend(stored, wire.open_message(waiting, centre.line.record_key), "filed")
+    assert left(path, centre) == ALL, "the fifth hour is made again, the others stay"
+
+
+def test_another_archive_another_timezone_another_murmure_begin_anew(
+    centre: Centre, tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive that has as many messages, but others; one that was restored to before; a changed estimator."""
+    path = tmp_path / "store"
+    filled(path, centre)
+    assert left(path, centre, "Europe/London") == []
+    filled(path, centre)
+    other = Centre(tmp_path / "other", releases)
+    other.bring(range(16))
+    assert left(path, other) == []
+    filled(path, centre)
+    short = Centre(tmp_path / "short", releases)
+    short.bring(range(3))
+    assert left(path, short) == []
+    filled(path, centre)
+    assert left(path, centre) == ALL
+    monkeypatch.setattr(store_module, "_version", lambda: "another")
+    assert left(path, centre) == []
+
+
+def test_a_row_that_is_not_what_its_sum_says_is_not_there(centre: Centre, tmp_path: Path) -> None:
+    """One changed octet, in the value or in what it is about; the other rows stay."""
+    path = tmp_path / "store"
+    for change in ("value = x'39'", "from_s = from_s - 900", "value = 'text'"):
+        filled(path, centre)
+        with sqlite3.connect(path) as db:
+            db.execute(f"UPDATE periods SET {change} WHERE start_s = ?", (hour(1).start_s,))
+        db.close()
+        assert left(path, centre) == [b"0", b"2", b"3"]
+
+
+@pytest.mark.parametrize("damage", ["rubbish", "cut", "other tables", "bad stamp", "empty"])
+def test_a_damaged_file_is_made_anew(centre: Centre, tmp_path: Path, damage: str) -> None:
+    """Whatever stands there: the store is empty, works, and is whole the next time."""
+    path = tmp_path / "store"
+    filled(path, centre)
+    if damage == "rubbish":
+        path.write_bytes(b"no database at all" * 500)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        with sqlite3.connect(path) as db:
+            if damage == "bad stamp":
+                db.execute("UPDATE stamp SET told = '[1, 2]'")
+            else:
+                db.execute("DROP TABLE periods")
+                db.execute("CREATE TABLE periods (other TEXT)")
+        db.close()
+    assert left(path, centre) == []
+    filled(path, centre)
+    assert left(path, centre) == ALL
+
+
+def test_a_store_that_did_not_look_at_what_came_is_found_out(
+    centre: Centre, tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: rows that a late message touches would stay as they were."""
+    monkeypatch.setattr(Archive, "told_by", lambda self, row: iter(()))
+    monkeypatch.setattr(Archive, "told_after", lambda self, row: iter(()))
+    with pytest.raises(AssertionError, match="b'1'"):
+        test_what_comes_late_takes_with_it_what_was_made_without_it(tmp_path / "late", releases)
+    with pytest.raises(AssertionError, match="the fifth hour"):
+        test_a_message_that_waited_is_taken_in(centre, tmp_path / "centre")
