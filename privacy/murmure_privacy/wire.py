@@ -89,6 +89,16 @@ def public_key(secret: bytes) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
+def sign(secret: bytes, said: bytes) -> bytes:
+    """Returns the Ed25519 signature of a 32-byte secret over bytes that no document of this file holds."""
+    return Ed25519PrivateKey.from_private_bytes(secret).sign(said)
+
+
+def require_signature(public: bytes, signature: bytes, said: bytes) -> None:
+    """Raises WireError `bad_signature` unless `public` (32 bytes) made `signature` (64 bytes) over these bytes."""
+    _check(public, signature, said)
+
+
 def digest(sealed: bytes) -> bytes:
     """Returns the SHA-256 by which a sealed message or a policy's bytes are named."""
     return hashlib.sha256(sealed).digest()
@@ -211,6 +221,32 @@ def _unwrap(sealed: bytes) -> Envelope:
     protected, _, payload, signature = _parts(sealed, MESSAGE_LIMIT, _SIGN1, bytes)
     signed = _encode(["Signature1", protected, b"", payload])
     return Envelope(_kid(protected), signed, signature, _decode(payload, MESSAGE_LIMIT))
+
+
+def messages_in(data: bytes) -> list[bytes]:
+    """Returns the sealed messages that stand one after the other in a file (a CBOR sequence, RFC 8742), unopened.
+
+    Raises WireError `malformed` for what is no such row.
+    """
+    found, at = [], 0
+    while at < len(data):
+        begin, at = at, at + 2
+        if data[begin:at] != b"\xd2\x84":
+            raise WireError("malformed", "no COSE_Sign1 begins here")
+        for _ in range(4):
+            if data[at : at + 1] == b"\xa0":
+                at += 1
+                continue
+            major, short = divmod(data[at], 32) if at < len(data) else (0, 0)
+            width = 1 << (short - 24) if short >= 24 else 0
+            if major != 2 or width > 2:
+                raise WireError("malformed", "a part of a COSE_Sign1 is a byte string")
+            at += 1 + width
+            at += int.from_bytes(data[at - width : at], "big") if width else short
+        if at > len(data):
+            raise WireError("malformed", "it ends within a message")
+        found.append(data[begin:at])
+    return found
 
 
 def open_envelope(envelope: Envelope, public: bytes, check: Check | None = None) -> Message | Health:

@@ -1035,3 +1035,26 @@ def test_keys_are_fresh_and_belong_together() -> None:
 def test_signing_is_deterministic() -> None:
     """The same message under the same key is the same bytes: a retry cannot differ."""
     assert wire.seal_message(MESSAGE, SECRET) == wire.seal_message(MESSAGE, SECRET)
+
+
+def test_messages_one_after_the_other_come_apart_as_they_were_sealed() -> None:
+    """A file of sealed messages needs no frame: each says where it ends. Whatever is not such a row is refused."""
+    parts = [b"a" * 3, b"", b"b" * 24, b"c" * 300, b"d" * 64]
+    sealed = [
+        wire._encode(cbor2.CBORTag(18, [protected, {}, payload, bytes(64)])) for protected in parts for payload in parts
+    ]
+    row = b"".join(sealed)
+    assert wire.messages_in(row) == sealed
+    assert wire.messages_in(b"") == []
+    wide = wire._encode(cbor2.CBORTag(18, [b"", {}, bytes(70_000), b""]))
+    for wrong in (row[:-1], row + b"\x00", row + b"\xd2\x84", row + b"\xd2\x84\x60", row + b"\xd2\x84\x58", wide):
+        with pytest.raises(WireError, match="malformed"):
+            wire.messages_in(wrong)
+
+
+def test_bytes_beside_the_documents_are_signed_as_these_are() -> None:
+    """Signature and check of what no document holds, such as a checkpoint."""
+    secret, public = wire.new_key()
+    wire.require_signature(public, wire.sign(secret, b"said"), b"said")
+    with pytest.raises(WireError, match="bad_signature"):
+        wire.require_signature(public, wire.sign(secret, b"said"), b"other")

@@ -1,0 +1,266 @@
+"""The transparency log: a Merkle tree after RFC 6962 over entries that can only be added, and its signed checkpoint.
+
+An entry is one line of JSON, and a leaf of the tree is the hash of that very line. Nothing in it depends on a measured
+value. Whoever has all entries computes the root; whoever remembers a checkpoint sees whether a later log is the same
+one, grown longer. A checkpoint is a signed note (C2SP), three lines and a signature. docs/log.md has it in words.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from murmure_privacy import wire
+from murmure_privacy.errors import WireError
+
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+ENTRY_LIMIT = 16_384
+NOTE_LIMIT = 1024
+_HASH_BYTES = 32
+_SIZE_BYTES = 8
+_LARGEST = 1 << 53
+
+
+# --- the tree, RFC 6962 section 2.1 ----------------------------------------------------------------------------------
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """Returns the hash of an entry: the first byte tells it from a hash of hashes."""
+    return hashlib.sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Returns the hash of two subtrees side by side."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def _split(size: int) -> int:
+    """Returns the largest power of two below a size of at least 2."""
+    return int(1 << ((size - 1).bit_length() - 1))
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """Returns the root of a tree with these leaf hashes, in order."""
+    peaks: list[bytes] = []
+    for place, leaf in enumerate(leaves, 1):
+        peaks.append(leaf)
+        for _ in range((place & -place).bit_length() - 1):
+            right = peaks.pop()
+            peaks[-1] = node_hash(peaks[-1], right)
+    return _joined(peaks)
+
+
+def _joined(peaks: Sequence[bytes]) -> bytes:
+    """Returns the root above perfect subtrees, the largest and leftmost first."""
+    if not peaks:
+        return EMPTY_ROOT
+    found = peaks[-1]
+    for peak in reversed(peaks[:-1]):
+        found = node_hash(peak, found)
+    return found
+
+
+def peak(entry: bytes, place: int, peak_at: Callable[[int], bytes]) -> bytes:
+    """Returns the hash of the largest perfect subtree that ends with this entry, which is the `place`-th (from 1).
+    `peak_at` gives those of earlier places: whoever keeps one hash beside each entry adds the next in a few steps."""
+    found, span = leaf_hash(entry), 1
+    while not place & span:
+        found = node_hash(peak_at(place - span), found)
+        span *= 2
+    return found
+
+
+def root_by_peaks(size: int, peak_at: Callable[[int], bytes]) -> bytes:
+    """Returns the root of the first `size` entries from what `peak` gave for each."""
+    peaks: list[bytes] = []
+    while size:
+        peaks.insert(0, peak_at(size))
+        size &= size - 1
+    return _joined(peaks)
+
+
+def inclusion_proof(leaves: Sequence[bytes], place: int) -> list[bytes]:
+    """Returns the audit path of the leaf at `place` (from 0), the lowest hash first. Raises IndexError."""
+    if not 0 <= place < len(leaves):
+        raise IndexError(place)
+    if len(leaves) == 1:
+        return []
+    at = _split(len(leaves))
+    if place < at:
+        return [*inclusion_proof(leaves[:at], place), root(leaves[at:])]
+    return [*inclusion_proof(leaves[at:], place - at), root(leaves[:at])]
+
+
+def proves_inclusion(leaf: bytes, place: int, size: int, proof: Sequence[bytes], expected: bytes) -> bool:
+    """Returns whether a path proves that a leaf stands at `place` in the tree with `size` leaves and this root.
+
+    RFC 9162 section 2.1.3.2.
+    """
+    if not 0 <= place < size:
+        return False
+    at, last, found = place, size - 1, leaf
+    for beside in proof:
+        if not last:
+            return False
+        if at & 1 or at == last:
+            found = node_hash(beside, found)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            found = node_hash(found, beside)
+        at, last = at >> 1, last >> 1
+    return not last and found == expected
+
+
+def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
+    """Returns what proves that the first `old_size` leaves are still the beginning. Raises IndexError."""
+    if not 0 < old_size <= len(leaves):
+        raise IndexError(old_size)
+    return _consistency(leaves, old_size, whole=True)
+
+
+def _consistency(leaves: Sequence[bytes], old_size: int, *, whole: bool) -> list[bytes]:
+    if old_size == len(leaves):
+        return [] if whole else [root(leaves)]
+    at = _split(len(leaves))
+    if old_size <= at:
+        return [*_consistency(leaves[:at], old_size, whole=whole), root(leaves[at:])]
+    return [*_consistency(leaves[at:], old_size - at, whole=False), root(leaves[:at])]
+
+
+def proves_consistency(old_size: int, old_root: bytes, size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Returns whether a proof shows that the tree with `size` leaves begins with the one that had `old_size`.
+
+    RFC 9162 section 2.1.4.2.
+    """
+    if not 0 < old_size <= size:
+        return False
+    if old_size == size:
+        return not proof and old_root == new_root
+    path = list(proof)
+    if not old_size & (old_size - 1):
+        path.insert(0, old_root)
+    if not path:
+        return False
+    at, last = old_size - 1, size - 1
+    while at & 1:
+        at, last = at >> 1, last >> 1
+    was = now = path[0]
+    for beside in path[1:]:
+        if not last:
+            return False
+        if at & 1 or at == last:
+            was, now = node_hash(beside, was), node_hash(beside, now)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            now = node_hash(now, beside)
+        at, last = at >> 1, last >> 1
+    return not last and was == old_root and now == new_root
+
+
+# --- entries ---------------------------------------------------------------------------------------------------------
+
+
+def entry(fields: Mapping[str, object]) -> bytes:
+    """Returns an entry in its one form: JSON on one line, keys in order, no blanks, UTF-8."""
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_entry(line: bytes) -> dict[str, Any]:
+    """Returns the fields of an entry. Raises ValueError for what is not in that form, or longer than 16 KiB."""
+    if len(line) > ENTRY_LIMIT:
+        raise ValueError("too long")
+    fields = json.loads(line)
+    if not isinstance(fields, dict) or entry(fields) != line:
+        raise ValueError("not in its one form")
+    return fields
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a log has come: the number of its entries, and the root above them."""
+
+    size: int
+    root: bytes
+
+
+def origin(public: bytes) -> str:
+    """Returns the name of the log that a centre with this key keeps."""
+    return f"murmure/{public.hex()[:16]}"
+
+
+def _key_hash(public: bytes) -> bytes:
+    return hashlib.sha256(f"{origin(public)}\n".encode() + b"\x01" + public).digest()[:4]
+
+
+def seal_checkpoint(checkpoint: Checkpoint, secret: bytes) -> bytes:
+    """Returns a checkpoint as a note that the centre's key has signed. C2SP signed-note and tlog-checkpoint."""
+    public = wire.public_key(secret)
+    text = _text(checkpoint, public)
+    signature = base64.b64encode(_key_hash(public) + wire.sign(secret, text)).decode("ascii")
+    return text + f"\n— {origin(public)} {signature}\n".encode()
+
+
+def _text(checkpoint: Checkpoint, public: bytes) -> bytes:
+    return f"{origin(public)}\n{checkpoint.size}\n{base64.b64encode(checkpoint.root).decode('ascii')}\n".encode()
+
+
+def open_checkpoint(note: bytes, public: bytes) -> Checkpoint:
+    """Returns the checkpoint in a note that this key has signed; signatures of others, witnesses, may stand beside it.
+
+    Raises WireError `malformed` for what is no such note, `bad_signature` where the key did not sign it.
+    """
+    if len(note) > NOTE_LIMIT:
+        raise WireError("oversized", f"a checkpoint has at most {NOTE_LIMIT} bytes")
+    try:
+        head, _, signatures = note.decode("utf-8").partition("\n\n")
+        lines = signatures.splitlines()
+        _, size, told = head.split("\n")
+        found = Checkpoint(int(size), base64.b64decode(told, validate=True))
+        signed = [(dash, name, base64.b64decode(text, validate=True)) for dash, name, text in map(str.split, lines)]
+    except (ValueError, binascii.Error) as error:
+        raise WireError("malformed", "not a checkpoint") from error
+    text = head.encode() + b"\n"
+    if text != _text(found, public) or not 0 <= found.size <= _LARGEST or len(found.root) != _HASH_BYTES:
+        raise WireError("malformed", "not a checkpoint of this log")
+    if {dash for dash, _, _ in signed} - {"—"}:
+        raise WireError("malformed", "a signature begins with a dash")
+    for _, name, one in signed:
+        if name == origin(public) and one[:4] == _key_hash(public):
+            wire.require_signature(public, one[4:], text)
+            return found
+    raise WireError("bad_signature", "the centre's key did not sign it")
+
+
+def for_receipt(head: bytes, checkpoint: Checkpoint) -> bytes:
+    """Returns the field `checkpoint` of a receipt: the archive's running hash, then size and root of the log."""
+    return head + checkpoint.size.to_bytes(_SIZE_BYTES, "big") + checkpoint.root
+
+
+def of_receipt(field: bytes) -> Checkpoint | None:
+    """Returns the checkpoint in the field of a receipt; None where there is none, as with a centre before the log."""
+    if len(field) != _HASH_BYTES + _SIZE_BYTES + _HASH_BYTES:
+        return None
+    size = int.from_bytes(field[_HASH_BYTES:-_HASH_BYTES], "big")
+    return Checkpoint(size, field[-_HASH_BYTES:])
+
+
+def objection(known: Checkpoint | None, told: Checkpoint) -> str | None:
+    """Returns why a log cannot be the one that was known, grown longer, as far as two checkpoints tell; None if it can.
+
+    That a longer log has another beginning only its entries or a proof show (`proves_consistency`).
+    """
+    if known is None or told.size > known.size or told == known:
+        return None
+    if told.size < known.size:
+        return f"the log has {told.size} entries, and had {known.size}"
+    return f"the log has another root than before above the same {known.size} entries"
