@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -23,12 +24,12 @@ _SECTIONS = {"figures": 5, "margins": 4, "levels": 3, "missing": 3, "privacy": 6
 def kind(path: str) -> str | None:
     """Returns what kind of page stands at a path: its address with `*` for whatever it is about; None for no page, and
     for pages in another language, which have the same kinds."""
-    if not path.endswith("index.html") or path.startswith(f"{LANGUAGES[1]}/"):
+    if not path.endswith(".html") or path.startswith(f"{LANGUAGES[1]}/"):
         return None
     folders = path.removesuffix("index.html").split("/")
     if folders[0] in _OF_EACH and len(folders) > 2:
         folders[1] = "*"
-    return "/".join("*" if folder.isdigit() else folder for folder in folders)
+    return "/".join("*" if re.fullmatch(r"[\d-]+", folder) else folder for folder in folders)
 
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
