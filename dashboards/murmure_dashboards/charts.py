@@ -120,11 +120,14 @@ def draw(
     ticks: Sequence[Tick],
     from_zero: bool,
     name: str,
+    scale: Axis | None = None,
+    draws: Sequence[Sequence[Step]] = (),
 ) -> Chart:
     """Returns the chart of the steps inside the window. `gaps`: what should have been measured and has no value.
     `faulty`: what stewards marked, inside the window; it is hatched over whatever is drawn there.
-    `name`: unique on the page, the prefix of the picture's ids."""
-    scale = axis([edge for step in steps for edge in (step.low, step.high)], from_zero)
+    `name`: unique on the page, the prefix of the picture's ids. `scale`: an axis that pictures share, else one that
+    suits the steps. `draws`: other runs of the same steps, each a thin line."""
+    scale = scale or axis([edge for step in steps for edge in (step.low, step.high)], from_zero)
     drawn = [replace(step, **_inside(step, window)) for step in sorted(steps, key=lambda step: step.start_s)]
     gaps = [Window(**_inside(gap, window)) for gap in gaps]
     runs = _runs(drawn)
@@ -138,6 +141,7 @@ def draw(
         ("gap-line", floor_line),
         ("band", "".join(_band(run, scale, window) for run in runs)),
         ("faulty", "".join(_hatch(mark, window) for mark in faulty)),
+        ("draw", "".join(_line(run, scale, window) for one in draws for run in _runs(one))),
         ("line", "".join(_line(run, scale, window) for run in _runs([s for s in drawn if s.value is not None]))),
     )
     picture = "".join(f'<path class="{kind}" vector-effect="non-scaling-stroke" d="{d}"/>' for kind, d in paths if d)

@@ -50,8 +50,8 @@ _SHOWN = Decimal("0.0001")  # what is told of an epsilon, rounded up
 _MONTHLY = ("node", "indicator", "error_95", "unit", "publishable", "at_most_db", "at_least_db", "at")
 _LDEN = {"day": 12 / 24, "evening": 4 * 10**0.5 / 24, "night": 8 * 10 / 24}
 _TARGET = re.compile(r"^([ \t]*)target[ \t]*=[ \t]*\{[^{}\n]*\}", re.MULTILINE)
-_LARGEST_EPSILON = 100
-_GRID = 6 * 900 + 1  # decimals of three digits from 0.0001 to _LARGEST_EPSILON
+LARGEST_EPSILON = 100
+GRID = 6 * 900 + 1  # decimals of three digits from 0.0001 to LARGEST_EPSILON
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,9 +593,9 @@ def _solved(draft: Policy, entry: Mapping[str, Any], source: str) -> Target:
         made = plan(trial, source).streams[stream.id]
         return NORMAL_95 * standard_errors(made)[target["node"], indicator]
 
-    if error_95(Decimal(_LARGEST_EPSILON)) > wanted:
+    if error_95(Decimal(LARGEST_EPSILON)) > wanted:
         raise ConfigError(
-            source, f"{key}.error_95", f"{most} takes an epsilon above {_LARGEST_EPSILON}", "ask for a larger error"
+            source, f"{key}.error_95", f"{most} takes an epsilon above {LARGEST_EPSILON}", "ask for a larger error"
         )
 
     def fits(epsilon: Decimal) -> bool:
@@ -604,15 +604,15 @@ def _solved(draft: Policy, entry: Mapping[str, Any], source: str) -> Target:
         except ConfigError:  # less budget than can be shared out
             return False
 
-    low, high = 0, _GRID - 1
+    low, high = 0, GRID - 1
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(_three_digits(middle)) else (middle + 1, high)
-    return Target(target["node"], wanted, _three_digits(low))
+        low, high = (low, middle) if fits(three_digits(middle)) else (middle + 1, high)
+    return Target(target["node"], wanted, three_digits(low))
 
 
-def _three_digits(number: int) -> Decimal:
-    """Returns the decimals of three digits in order, from 0.0001 to 100."""
+def three_digits(number: int) -> Decimal:
+    """Returns the decimals of three digits in order, GRID of them from 0.0001 to 100."""
     power, mantissa = divmod(number, 900)
     return Decimal(100 + mantissa).scaleb(power - 6)
 
