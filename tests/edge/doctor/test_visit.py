@@ -43,7 +43,7 @@ def test_a_healthy_sensor_is_known_within_ten_seconds(clinic: Any) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert time.monotonic() - before_s < 10
     told = {finding["code"]: finding for finding in json.loads(done.stdout)["findings"]}
-    assert told["sensor.ok"]["about"]["identity"] == "device_id a160, firmware 2015-07-10"
+    assert told["sensor.ok"]["about"]["identity"] == "device_id a160, firmware 2015-07-10", done.stdout
     assert done.returncode == int(any(finding["severity"] == "failure" for finding in told.values()))
 
 
