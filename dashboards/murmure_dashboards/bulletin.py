@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from html import escape
+from xml.etree import ElementTree
 
 from murmure_privacy.window import Window
 
-from murmure_dashboards import daily, pages
-from murmure_dashboards.charts import Chart
+from murmure_dashboards import catalogue, daily, pages
+from murmure_dashboards.charts import HEIGHT, Chart
 from murmure_dashboards.config import Quartier
 from murmure_dashboards.daily import Said, cut
 from murmure_dashboards.maker import Build
@@ -20,6 +24,19 @@ from murmure_dashboards.wording import Language
 STYLE = "static/bulletin.css"
 _TABLE_ROWS = 4  # six hours each
 _LONGEST_NAME, _LONGEST_HELP, _LONGEST_ADDRESS = 48, 150, 60
+_PDF = "\ue001"  # of a private area: no text has it
+_PAGES, _PAGES_LARGE = 1, 2
+# A picture on paper, in CSS pixels: what is drawn, and the room around it for its labels.
+_WIDE, _HIGH, _LEFT, _ABOVE, _BELOW = 330, 76, 42, 8, 16
+_TEXT = 'font-family="DejaVu Sans" font-size="12"'
+# Without colours: thick is the estimate, thin its two numbers, dashed what is missing.
+_STROKES = {
+    "grid": 'stroke-width="0.5" stroke-dasharray="1 4"',
+    "gap-line": 'stroke-width="2" stroke-dasharray="3 4"',
+    "band": 'stroke-width="0.75"',
+    "faulty": 'stroke-width="0.75"',
+    "line": 'stroke-width="2.5"',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +57,7 @@ class _Sheet:
     letters: int
 
 
-_USUAL = _Sheet(1000, 280, 32, 38, 32, 36, 142, 45, 24, 72)
+_USUAL = _Sheet(1015, 296, 32, 38, 32, 36, 142, 45, 24, 72)
 _LARGE = _Sheet(1880, 560, 48, 25, 66, 60, 2000, 0, 40, 50)
 
 
@@ -68,10 +85,11 @@ def bulletin(
     brief: str,
     views: Mapping[str, Sequence[StreamView]],
     large: bool = False,
-) -> tuple[str, bytes]:
-    """Returns the file of a bulletin and its content. `found`: what is said of the day, `brief`: the same in short;
-    `views`: the streams over it alone, by site; pictures are drawn of them where there is room. Names and texts of
-    city.toml are cut to what the sheet has room for."""
+) -> Iterator[tuple[str, bytes]]:
+    """Yields the files of a bulletin and their content: the page and, where the press has it, the PDF that the page
+    leads to. `found`: what is said of the day, `brief`: the same in short; `views`: the streams over it alone, by site;
+    pictures are drawn of them where there is room. Names and texts of city.toml are cut to what the sheet has room for.
+    """
     zone = ctx.calendar.zone
     charts = {} if large else _charts(ctx, say, quartier, views)
     date = say.date(day.start_s if day else ctx.today.start_s, zone)
@@ -79,41 +97,62 @@ def bulletin(
     sheet = _LARGE if large else _USUAL
     headed = sheet.title * _lines(f"{name}{head}", sheet.title_letters) + sheet.line * _lines(brief, sheet.letters)
     sheet = replace(sheet, room=sheet.room - headed)
-    lines = _fitting([_line(say, one, charts.get(one.stream)) for one in found], sheet)
-    places: dict[str, tuple[str, list[_Line]]] = {}
-    for line in lines:
-        place = cut(line.said.site.name, _LONGEST_NAME)
-        places.setdefault(line.said.site.id, (place, []))[1].append(line)
+    whole = [_line(say, one, charts.get(one.stream)) for one in found]
+    lines = next((some for some in _ever_shorter(whole) if _height(some, sheet) <= sheet.room), [])
     state = ""
     if day and found:
         state = say(f"bulletin.{'final' if daily.final(ctx, quartier, day) else 'provisional'}")
     path = f"quartiers/{quartier.slug}/bulletin{'-grand' if large else ''}.html"
-    page = pages.filled(
-        "bulletin.html",
-        say,
-        path,
-        ctx.city,
-        links=ctx.links,
-        title=say(
-            f"bulletin.title{'_large' if large else ''}",
-            quartier=name,
-            date=date.partition(" ")[2],
-        ),
-        sheet=hashlib.sha256(style()).hexdigest()[:8],
-        large=large,
-        town=cut(ctx.city.city, _LONGEST_NAME),
-        name=name,
-        head=head,
-        state=state,
-        brief=brief,
-        places=list(places.values()),
-        nothing=say("page.no_stream" if ctx.city.sites_of(quartier.slug) else "page.no_site"),
-        less=len(lines) < len(found),
-        drawn=any(line.chart for line in lines),
-        help=cut(ctx.city.help, _LONGEST_HELP),
-        at=ctx.city.address.partition("//")[2].rstrip("/")[:_LONGEST_ADDRESS],
-    )
-    return pages.address(say.code, path), page
+
+    def filled(lines: Sequence[_Line], paper: bool) -> bytes:
+        places: dict[str, tuple[str, list[_Line]]] = {}
+        for line in lines:
+            place = cut(line.said.site.name, _LONGEST_NAME)
+            places.setdefault(line.said.site.id, (place, []))[1].append(line)
+        return pages.filled(
+            "bulletin.html",
+            say,
+            path,
+            ctx.city,
+            links=ctx.links,
+            title=say(
+                f"bulletin.title{'_large' if large else ''}",
+                quartier=name,
+                date=date.partition(" ")[2],
+            ),
+            sheet=hashlib.sha256(style()).hexdigest()[:8],
+            large=large,
+            paper=paper,
+            pdf_place=_PDF,
+            picture=partial(_picture, say),
+            publisher=catalogue.publisher(ctx.city),
+            licence=catalogue.licence(ctx.city)[0],
+            town=cut(ctx.city.city, _LONGEST_NAME),
+            name=name,
+            head=head,
+            state=state,
+            brief=brief,
+            places=list(places.values()),
+            nothing=say("page.no_stream" if ctx.city.sites_of(quartier.slug) else "page.no_site"),
+            less=len(lines) < len(found),
+            drawn=any(line.chart for line in lines),
+            help=cut(ctx.city.help, _LONGEST_HELP),
+            at=ctx.city.address.partition("//")[2].rstrip("/")[:_LONGEST_ADDRESS],
+        )
+
+    page, link = filled(lines, paper=False), ""
+    file = pages.address(say.code, path)
+    if ctx.press:
+        most = _PAGES_LARGE if large else _PAGES
+        printed = file.replace(".html", ".pdf")
+        pdf = ctx.press.sheet(
+            printed, page, most, lambda: (filled(some, paper=True).decode() for some in _ever_shorter(lines))
+        )
+        if pdf:
+            yield printed, pdf
+            words = say(f"bulletin.pdf{'_large' if large else ''}", size=say.size(len(pdf)))
+            link = f'<a href="{printed.rpartition("/")[2]}">{escape(words)}</a>\n'
+    yield file, page.replace(_PDF.encode(), link.encode())
 
 
 def _line(say: Language, one: Said, chart: Chart | None) -> _Line:
@@ -125,18 +164,19 @@ def _line(say: Language, one: Said, chart: Chart | None) -> _Line:
     return _Line(one, detail, one.notes, chart, title, say(f"bulletin.parts_{counted}", unit=chart.unit))
 
 
-def _fitting(lines: Sequence[_Line], sheet: _Sheet) -> list[_Line]:
-    """Returns what has room, the last streams losing first their pictures, then their notes, then their place. What
-    becomes of a figure stands beside it in any case."""
+def _ever_shorter(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
+    """Yields all of it, then ever less: the last streams lose first their pictures, then their notes, then their place.
+    What becomes of a figure stands beside it in any case."""
     kept = list(lines)
+    yield [*kept]
     for less in ({"chart": None}, {"notes": ""}):
-        for number in reversed(range(len(kept))):
-            if _height(kept, sheet) <= sheet.room:
-                return kept
-            kept[number] = replace(kept[number], **less)
-    while kept and _height(kept, sheet) > sheet.room:
+        for number, line in reversed(list(enumerate(kept))):
+            kept[number] = replace(line, **less)
+            if kept[number] != line:
+                yield [*kept]
+    while kept:
         kept.pop()
-    return kept
+        yield [*kept]
 
 
 def _height(lines: Sequence[_Line], sheet: _Sheet) -> int:
@@ -166,3 +206,41 @@ def _charts(
         view.stream: teller.today(view, cut(site.name, _LONGEST_NAME), f"b{number}").chart
         for number, (site, view) in enumerate(of)
     }
+
+
+def _picture(say: Language, chart: Chart) -> str:
+    """Returns a chart for paper: as large as it is printed, with its labels in it, and all that it says as its name,
+    which is all that a PDF reads out of it."""
+    drawn = ElementTree.fromstring(chart.svg)
+    across = _WIDE / int(drawn.attrib["viewBox"].split()[2])
+    parts = [
+        f'<path fill="none" stroke="#000" {stroke} d="{_moved(path.attrib["d"], across, _HIGH / HEIGHT)}"/>'
+        for path in drawn.iter("path")
+        if (stroke := _STROKES.get(path.attrib["class"]))
+    ]
+    for number, label in enumerate(chart.axis.labels):
+        y = _ABOVE + _HIGH * (1 - number / chart.axis.intervals) + 4
+        parts.append(
+            f'<text x="{_LEFT - 6}" y="{y:.1f}" text-anchor="end" {_TEXT}>{say.number(label.normalize())}</text>'
+        )
+    x, hours = float(_LEFT), sum(tick.hours for tick in chart.ticks)
+    for tick in chart.ticks:
+        parts.append(f'<path stroke="#000" d="M{x:.1f},{_ABOVE + _HIGH}v5"/>')
+        parts.append(f'<text x="{x + 3:.1f}" y="{_ABOVE + _HIGH + 13}" {_TEXT}>{escape(tick.label)}</text>')
+        x += _WIDE * tick.hours / hours
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDE}" height="{_ABOVE + _HIGH + _BELOW}">'
+        f"<title>{escape(f'{chart.title} ({chart.unit}). {chart.description}')}</title>{''.join(parts)}</svg>"
+    )
+
+
+def _moved(path: str, across: float, down: float) -> str:
+    """Returns a path of `charts` in the pixels of a picture on paper."""
+
+    def step(found: re.Match[str]) -> str:
+        kind, numbers = found[1], [float(number) for number in found[2].split(",") if number]
+        if kind in "ML":
+            return f"{kind}{_LEFT + numbers[0] * across:.2f},{_ABOVE + numbers[1] * down:.2f}"
+        return kind + "".join(f"{number * (across if kind == 'h' else down):.2f}" for number in numbers)
+
+    return re.sub(r"([MLhvz])([-\d.,]*)", step, path)

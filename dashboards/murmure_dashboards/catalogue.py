@@ -141,12 +141,12 @@ class Catalogue:
     @property
     def publisher(self) -> str:
         """Returns who publishes: the town, unless it names somebody."""
-        return self.city.publisher or self.city.city
+        return publisher(self.city)
 
     @property
     def licence(self) -> tuple[str, str]:
         """Returns the name and the address of the licence."""
-        return _NAMED[self.city.licence]
+        return licence(self.city)
 
     def descriptors(self) -> dict[str, bytes]:
         """Returns all of them by their path below the site's root, the same bytes for the same data."""
@@ -434,6 +434,16 @@ def _written(told: dict[str, Any]) -> bytes:
 
 def _kind(file: File) -> str:
     return file.name.rpartition(".")[2]
+
+
+def publisher(city: City) -> str:
+    """Returns who publishes: the town, unless it names somebody."""
+    return city.publisher or city.city
+
+
+def licence(city: City) -> tuple[str, str]:
+    """Returns the name and the address of the licence of everything that a town publishes."""
+    return _NAMED[city.licence]
 
 
 def columns(table: str) -> Sequence[str]:

@@ -56,19 +56,33 @@ def _build(args: argparse.Namespace) -> int:
     from murmure_dashboards.config import load
     from murmure_dashboards.limits import load as load_limits
     from murmure_dashboards.limits import overdue
+    from murmure_dashboards.pdf import PACKAGES, Press
     from murmure_dashboards.site import build
 
     now_s = instant("site build", args.now)
     city = load(args.city)
+    press = Press(args.out.parent / f"{args.out.name}.sheets")
     archive = Archive.open(args.archive, read_only=True)
     try:
-        report = build(archive, city, args.out, now_s)
+        report = build(archive, city, args.out, now_s, press)
     finally:
         archive.close()
     if args.json:
         print(json.dumps(asdict(report)))
     else:
         print(f"{args.out}: {report.pages} pages, {report.files} files, {-(-report.octets // 1000)} kB")
+    if press.waiting and not press.missing:
+        print(f"murmure: {args.out}: {press.waiting} PDF sheets are printed now, for the next build", file=sys.stderr)
+    sys.stdout.flush()
+    press.rest()
+    if press.missing:
+        get = f"apt-get install {' '.join(PACKAGES)}"
+        print(f"murmure: {args.out}: PDF: none printed, {press.missing}; {get}", file=sys.stderr)
+    for sheet in press.refused:
+        print(
+            f"murmure: {args.out}: {sheet}: has no room on its pages; shorten names and help in city.toml",
+            file=sys.stderr,
+        )
     for site in report.unlisted:
         print(f"murmure: {args.city}: site: {site!r} has data and no entry; add a [[site]]", file=sys.stderr)
     due = overdue(load_limits(city.thresholds), Calendar(city.timezone).civil_day(now_s))

@@ -15,6 +15,7 @@ from murmure_dashboards.config import City
 from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
+from murmure_dashboards.pdf import Press
 from murmure_dashboards.usual import Past
 from murmure_dashboards.views import ArchiveReader, StreamInfo, StreamView, view
 from murmure_dashboards.wording import Language
@@ -26,7 +27,8 @@ class Build:
     `streams`: those of the archive in the order of a page. `marks`: the annotations that hold. `editions`:
     the files of all months, oldest first, and `ledger`: the lines of ledger.jsonl, both once they are made. `octets`:
     the size of every file that was made before the maker's turn, by its path; `heaviest`: of these the longest French
-    page of each kind. `links`: where the foot of each page leads."""
+    page of each kind. `links`: where the foot of each page leads. `press`: prints sheets of paper; without one there
+    are none."""
 
     archive: ArchiveReader
     city: City
@@ -42,6 +44,7 @@ class Build:
     octets: Mapping[str, int]
     heaviest: Mapping[str, bytes]
     links: Sequence[Link]
+    press: Press | None = None
 
     def views(self, window: Window) -> Mapping[str, Sequence[StreamView]]:
         """Returns the streams over whole days, by site id."""

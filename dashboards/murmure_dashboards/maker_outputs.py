@@ -16,8 +16,8 @@ FOLLOW = "suivre/"
 _MOST_WITH_FEEDS = 60  # neighbourhoods; with more, their bulletins lead to the feeds
 
 
-def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
-    """Yields the outputs of each neighbourhood in each language, and the page that leads to them."""
+def outputs(ctx: Build) -> Iterator[tuple[str, bytes]]:
+    """Yields the outputs of each neighbourhood in each language."""
     days = daily.days_over(ctx)
     day = next(iter(days), None)
     views = ctx.views(day) if day else {}
@@ -37,10 +37,17 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
                 ("\n\n".join(telephone(ctx, say, quartier, day, found, brief)) + "\n").encode(),
             )
             for large in (False, True):
-                yield bulletin(ctx, say, quartier, day, found, brief, views, large)
+                yield from bulletin(ctx, say, quartier, day, found, brief, views, large)
+
+
+def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
+    """Yields the page that leads to the outputs."""
+    for code in LANGUAGES:
+        say = language(code)
         title = say("bulletin.page_title", city=ctx.city.city)
         feeds = len(ctx.city.quartier) <= _MOST_WITH_FEEDS
         yield ctx.page("follow.html", say, FOLLOW, title=title, feeds=feeds)
 
 
+OUTPUTS = Maker(outputs)
 MAKER = Maker(files, (Link("bulletin.link", FOLLOW),))

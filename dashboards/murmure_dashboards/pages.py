@@ -26,6 +26,11 @@ def static(name: str) -> bytes:
     return resources.files("murmure_dashboards").joinpath("static", name).read_bytes()
 
 
+def template(name: str) -> bytes:
+    """Returns the source of a template."""
+    return resources.files("murmure_dashboards").joinpath("templates", name).read_bytes()
+
+
 STATIC = ("murmure.css", "murmure.svg")
 OPERATIONS_STATIC = (*STATIC, "operations.css")
 _STYLES = {name: hashlib.sha256(static(name)).hexdigest()[:8] for name in OPERATIONS_STATIC if name.endswith(".css")}

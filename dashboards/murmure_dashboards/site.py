@@ -37,12 +37,14 @@ from murmure_dashboards import (
 )
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
+from murmure_dashboards.pdf import Press
 from murmure_dashboards.views import ArchiveReader, StreamView
 
 WEEK_DAYS = 7
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
-# before its turn, open data first.
+# before its turn, open data first; pages lead to those sheets of paper that are there.
 MAKERS: tuple[Maker, ...] = (
+    maker_outputs.OUTPUTS,
     maker_home.MAKER,
     maker_quartier.MAKER,
     maker_register.MAKER,
@@ -68,10 +70,11 @@ class BuildReport:
     unlisted: tuple[str, ...]
 
 
-def build(archive: ArchiveReader, city: City, out: Path, now_s: int) -> BuildReport:
+def build(archive: ArchiveReader, city: City, out: Path, now_s: int, press: Press | None = None) -> BuildReport:
     """Writes the site as of `now_s` (seconds UTC) and makes `out` lead to it.
 
     Today is the civil day that contains `now_s - 1`: at midnight the pages still show the whole day that has ended.
+    `press` prints bulletins as PDF, those that it has no time for when its `rest` is called; without it there are none.
     Raises SiteError where `out` is something else than a site or an empty folder, OSError where the disk refuses.
     """
     listed = {site.id for site in city.site}
@@ -86,7 +89,7 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int) -> BuildRep
                 os.link(out / name, folder / name)
                 count, octets = count + 1, octets + (folder / name).stat().st_size
 
-        for path, content in render(archive, city, now_s, before, keep):
+        for path, content in render(archive, city, now_s, before, keep, press):
             pages_written += path.endswith(".html")
             for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
                 write(folder / name, data)
@@ -137,6 +140,7 @@ def render(
     now_s: int,
     before: months.Shelf = months.NOTHING,
     keep: Callable[[str], None] = lambda path: None,
+    press: Press | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yields every file of the site as (path below its root, content), but for those that `before`, the site before,
     has already for good: `keep` is told of them."""
@@ -162,6 +166,7 @@ def render(
         octets=octets,
         heaviest=heaviest,
         links=[link for maker in MAKERS for link in maker.links],
+        press=press,
     )
 
     def data() -> Iterator[tuple[str, bytes]]:
