@@ -32,6 +32,8 @@ def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[Pa
     held: dict[tuple[str, int, str], list[str]] = {}
     for site, view in views:
         quantity = say(f"quantity.{view.quantity.name}")
+        if view.rule is None and not view.figures:
+            continue  # nothing is published of it here, so that nothing is promised either
         if view.rule is None:
             lines.append(say("promise.unknown", place=_french(site.name), quantity=quantity))
             continue

@@ -158,7 +158,7 @@ def test_every_figure_of_the_period_says_so(marked: dict[str, str]) -> None:
     assert len(re.findall(r'class="faulty" vector-effect', day)) == 2
     assert day.count('<span class="of-faulty">mesure faussée</span>') == 2
     assert day.count("2 intervalles contiennent une mesure faussée.") == 2
-    assert len(re.findall(r"<figcaption><strong>[^<]* \(mesure en partie faussée\)</strong>", day)) == 2
+    assert len(re.findall(r"<figcaption><strong>[^<]* \(mesure en partie faussée\)\.</strong>", day)) == 2
     assert re.search(r"samedi 21</th><td>[^<]*, dont 2 h de mesure faussée, provisoire</td>", week)
     assert "Mesure faussée, sam. 21, 9 h – sam. 21, 11 h" not in week and "Mesure faussée, sam. 21, 9 h – 11 h" in week
     assert "en 7 jours, dont 2 h de mesure faussée" in week

@@ -331,6 +331,8 @@ def test_the_claim_is_that_of_the_signed_policy(site: Path) -> None:
     assert "règle version 7 (Délibération 2026-11-03 n° 42)" in text
     assert "Passages : 1 passage compté, à n’importe quel moment (ε = 1, δ = 0,000001)" in text
     assert "Niveau sonore : tout son d’au plus 15 secondes (ε = 1, δ = 0,000001)" in text
+    paused = (site / "quartiers/gare/index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert paused.count("règle version 7") == 2 and "la règle n’est pas dans l’archive" not in paused
     sensors = (site / "capteurs/plaza/index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
     assert "comptés comme 35 ou 85 dB" in sensors
 
