@@ -846,12 +846,10 @@ def _with_signature(sealed: bytes, limit: int, body: bytes, kid: str, secret: by
     return _sealed(body, payload, [*others, _signature(body, payload, kid, secret)])
 
 
-def _require(
-    body: bytes, payload: bytes, entries: Sequence[list[Any]], publics: Iterable[bytes], required: int
-) -> None:
-    """Raises WireError unless at least `required` different keys of `publics` signed. Signatures by keys that are not
-    known here are ignored; a broken one by a known key id is simply not counted."""
-    signed_by = 0
+def _signers(body: bytes, payload: bytes, entries: Sequence[list[Any]], publics: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Returns those of `publics` that signed, each once. Signatures by keys that are not known here are ignored; a
+    broken one by a known key id is simply not counted."""
+    signed_by = []
     for public in dict.fromkeys(publics):
         for header, unprotected, signature in entries:
             if unprotected != {}:
@@ -861,8 +859,16 @@ def _require(
                 _check(public, _bytes(signature, None), _signed(body, header, payload))
             except WireError:
                 continue
-            signed_by += 1
+            signed_by.append(public)
             break
+    return tuple(signed_by)
+
+
+def _require(
+    body: bytes, payload: bytes, entries: Sequence[list[Any]], publics: Iterable[bytes], required: int
+) -> None:
+    """Raises WireError unless at least `required` different keys of `publics` signed."""
+    signed_by = len(_signers(body, payload, entries, publics))
     if required < 1 or signed_by < required:
         raise WireError("bad_signature", f"{signed_by} of the {required} signatures required are there")
 
@@ -898,6 +904,12 @@ def open_policy(sealed: bytes, publics: Iterable[bytes], required: int) -> bytes
         raise WireError("malformed", "a policy has at most 16 KiB")
     _require(b"", toml, entries, publics, required)
     return toml
+
+
+def policy_signers(sealed: bytes, publics: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Returns which of these keys signed a sealed policy, in the order given. Raises WireError for what is none."""
+    toml, entries = _document(sealed, SEALED_POLICY_LIMIT, b"")
+    return _signers(b"", toml, entries, publics)
 
 
 # --- annotation ------------------------------------------------------------------------------------------------------

@@ -711,6 +711,14 @@ def test_required_signatures_are_of_different_keys(
             wire.open_policy(sealed, publics(*known), required)
 
 
+def test_who_signed_a_policy_is_known_by_the_keys_alone() -> None:
+    """Of the keys that are asked for, those that signed, once each; a broken signature is nobody's."""
+    assert wire.policy_signers(policy_by(0, 1, 1), publics(1, 2, 0, 1)) == tuple(publics(1, 0))
+    assert wire.policy_signers(policy_by(0), publics(2)) == ()
+    with pytest.raises(WireError):
+        wire.policy_signers(b"", publics(0))
+
+
 def test_one_flipped_bit_voids_a_policy() -> None:
     """With all signatures required, every bit of a sealed policy matters."""
     sealed = policy_by(0, 1)
