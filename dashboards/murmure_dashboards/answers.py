@@ -63,21 +63,37 @@ class Answerer:
         values = {"usual": usual, "odd": odd, "all": len(states)}
         return self.say.counted("brief.city", usual, **values) + (self.say("brief.city_odd", **values) if odd else "")
 
+    def state(self, facts: Sequence[Fact]) -> str:
+        """Returns what a map shows of a neighbourhood in one word, one of `citymap.STATES`: what is higher goes before
+        what is lower, and both before what is not unusual."""
+        places = {_place(fact) for fact in facts}
+        verdicts = self._verdicts(facts)
+        if not facts:
+            return "none"
+        if "more" in places or "above" in verdicts:
+            return "more"
+        if "less" in places:
+            return "less"
+        return "usual" if "usual" in places or "below" in verdicts else "cannot"
+
     def _listed(self, key: str, names: Sequence[str]) -> str:
         return self.say(key, names=self.say("key.listed").join(names)) if names else ""
 
     def _air(self, facts: Sequence[Fact]) -> str:
         """Where all that may be compared with limits of a day lies; the worst is said first."""
-        found = {
+        found = self._verdicts(facts)
+        for state, key in (("above", "above"), ("cannot tell", "cannot"), ("below", "below")):
+            if state in found:
+                return self.say(f"brief.air_{key}")
+        return ""
+
+    def _verdicts(self, facts: Sequence[Fact]) -> set[Verdict | None]:
+        return {
             verdict(fact, one, fact.coverage)
             for fact in facts
             if fact.publishable and not fact.faulty
             for one in applying(self.thresholds, fact.quantity, fact.averaging, self.on).values()
         }
-        for state, key in (("above", "above"), ("cannot tell", "cannot"), ("below", "below")):
-            if state in found:
-                return self.say(f"brief.air_{key}")
-        return ""
 
     def usual(self, fact: Fact) -> str:
         """Returns how a figure stands beside the same weekday and hours of the weeks before."""

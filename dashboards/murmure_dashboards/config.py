@@ -13,6 +13,8 @@ from typing import Any
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.window import BadTimezone, Calendar
 
+from murmure_dashboards import citymap
+
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _CODE = re.compile(r"[A-Z0-9]{2,8}")
 _NUMBER = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
@@ -94,8 +96,8 @@ class City:
     """The whole file. `help`: where a person gets an answer without the internet. `simulated`: every page says so.
     `address`: where the public finds the home page, with "/" at its end, "" where that is not known: then nothing that
     needs a whole address is made. `licence`: one of LICENCES. `answer_days`: within how many days a request is
-    answered. `aasqa`: the association that measures the air by law. `geojson`: the borders of the quartiers;
-    `thresholds`: the town's own file of limits; None for what the town does not have."""
+    answered. `aasqa`: the association that measures the air by law. `geojson`: the ground of each
+    quartier, none without a file of it. `thresholds`: the town's own file of limits, None where it has none."""
 
     city: str
     timezone: str
@@ -110,7 +112,7 @@ class City:
     postal: str = ""
     phone: str = ""
     aasqa: str = ""
-    geojson: Path | None = None
+    geojson: tuple[citymap.Area, ...] = ()
     thresholds: Path | None = None
     request: tuple[Request, ...] = ()
 
@@ -259,6 +261,7 @@ def parse(data: bytes, source: str) -> City:
     top.once("site", [site.code for site in sites if site.code])
     requests = tuple(_request(read, ids) for read in top.tables("request", Request, least=0))
     top.once("request", [request.number for request in requests])
+    borders = top.file_named("geojson")
     return City(
         city=top.text("city"),
         timezone=timezone,
@@ -275,7 +278,7 @@ def parse(data: bytes, source: str) -> City:
         postal=top.text("postal", ""),
         phone=top.text("phone", ""),
         aasqa=top.text("aasqa", ""),
-        geojson=top.file_named("geojson"),
+        geojson=citymap.load(borders, slugs) if borders else (),
         thresholds=top.file_named("thresholds"),
         request=requests,
     )
