@@ -52,7 +52,7 @@ class Link:
 
 def link_elements(links: Sequence[Link]) -> int:
     """Returns how many elements these links take on a page."""
-    return len(links) + bool(links)
+    return 2 * len(links) + 2 * bool(links)
 
 
 def filled(
