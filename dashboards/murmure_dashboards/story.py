@@ -6,11 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Protocol
 
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure
 from murmure_privacy.levels import NORMAL_95
-from murmure_privacy.window import Window
+from murmure_privacy.policy import Policy, StreamPolicy
+from murmure_privacy.stream import Quantity
+from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards.charts import Chart, Step, Table, Tick, draw
 from murmure_dashboards.facts import daily_levels, day_level, shown_level
@@ -24,6 +27,23 @@ MOST_PERIODS = 4
 MOST_MARKS = 3
 LEAST_APART = 0.2
 """Noise alone puts one interval in twenty beside the common mean; four times as many are a pattern."""
+
+
+class Told(Protocol):
+    """What is told of: one stream over whole days, as `views.StreamView` and `stretch.Stretch` are."""
+
+    @property
+    def quantity(self) -> Quantity: ...
+    @property
+    def window(self) -> Window: ...
+    @property
+    def rule(self) -> tuple[Policy, StreamPolicy] | None: ...
+    @property
+    def marks(self) -> tuple[Annotation, ...]: ...
+    @property
+    def calendar(self) -> Calendar: ...
+    @property
+    def now_s(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +114,8 @@ class Teller:
                 (self.say("table.hour"), self.say(f"quantity.{view.quantity.name}")),
                 rows,
             ),
-            steps=_steps(slots),
-            gaps=[hole for _, hole in _holes(slots)],
+            steps=steps(slots),
+            gaps=[hole for _, hole in holes(slots)],
             faulty=view.faulty(day),
             window=day,
             ticks=self._hour_ticks(view, day),
@@ -144,8 +164,8 @@ class Teller:
                 tuple(header),
                 tuple(rows[-self.most_rows :]),
             ),
-            steps=_steps(drawn),
-            gaps=[hole for _, hole in _holes(drawn)],
+            steps=steps(drawn),
+            gaps=[hole for _, hole in holes(drawn)],
             faulty=view.faulty(window),
             window=window,
             ticks=[self._day_tick(view, d) for d in days],
@@ -156,7 +176,7 @@ class Teller:
 
     def _story(
         self,
-        view: StreamView,
+        view: Told,
         slots: Sequence[Slot],
         number: str,
         detail: str,
@@ -177,7 +197,7 @@ class Teller:
             chart=chart if detail else None,
         )
 
-    def _marks(self, view: StreamView, marks: Sequence[Annotation]) -> tuple[Mark, ...]:
+    def _marks(self, view: Told, marks: Sequence[Annotation]) -> tuple[Mark, ...]:
         if self.brief and marks:
             return (Mark("", " ".join(self.fault(view, mark) for mark in marks), french=False),)
         told = []
@@ -187,11 +207,11 @@ class Teller:
             told.append(Mark(self.fault(view, mark), self.say.typeset(sentence), french))
         return tuple(told)
 
-    def fault(self, view: StreamView, mark: Annotation) -> str:
+    def fault(self, view: Told, mark: Annotation) -> str:
         """Returns when a stream was faulty, and why, in one sentence."""
         return self.say("faulty.head", when=self._when(view, mark), cause=self.say(f"cause.{mark.cause}"))
 
-    def _when(self, view: StreamView, mark: Annotation) -> str:
+    def _when(self, view: Told, mark: Annotation) -> str:
         window, span = view.window, Window(mark.from_s, mark.to_s)
         if mark.from_s >= window.start_s and mark.to_s <= window.end_s:
             return self._period(span, dated=len(days_of(view)) > 1, view=view)
@@ -282,21 +302,21 @@ class Teller:
             self.say("silent.laeq", fill=self.say.reading(view.quantity.name, fill)) for fill in sorted(fills)
         ]
 
-    def _amount(self, view: StreamView, amount: Amount) -> tuple[str, str]:
+    def _amount(self, view: Told, amount: Amount) -> tuple[str, str]:
         return self.say.amount(view.quantity.name, amount.estimate, amount.low, amount.high)
 
-    def _unit(self, view: StreamView) -> str:
+    def _unit(self, view: Told) -> str:
         return self.say(f"unit.of_{view.quantity.name}")
 
     def _cut(self, caption: str, rows: int) -> str:
         """Returns a caption that tells what the table leaves to the file."""
         return caption if rows <= self.most_rows else f"{caption} {self.say('table.cut', rows=self.most_rows)}"
 
-    def _measured(self, view: StreamView, title: str) -> str:
+    def _measured(self, view: Told, title: str) -> str:
         """Returns a title with its unit; passages are their own."""
         return title if view.quantity.kind == "count" else f"{title}, {self._unit(view)}"
 
-    def _family(self, view: StreamView) -> str:
+    def _family(self, view: Told) -> str:
         return {"count": "footfall", "level": "noise"}.get(view.quantity.kind, "mean")
 
     def _title(self, view: StreamView, slots: Sequence[Slot]) -> str:
@@ -336,7 +356,7 @@ class Teller:
             return self.say("table.from", amount=said, hour=self.say.hour(slot.covered_from_s, view.calendar.zone))
         return said
 
-    def _estimated(self, view: StreamView, amount: Amount) -> str:
+    def _estimated(self, view: Told, amount: Amount) -> str:
         if not amount.publishable:
             said = self.say("laeq.wide")
         else:
@@ -399,10 +419,10 @@ class Teller:
         covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
         return [self.say("key.covered", covered=covered, expected=expected)]
 
-    def _missing(self, view: StreamView, slots: Sequence[Slot], dated: bool) -> list[str]:
+    def _missing(self, view: Told, slots: Sequence[Slot], dated: bool) -> list[str]:
         """One sentence for each reason, with the periods that it is about."""
         periods: dict[str, list[Window]] = {}
-        for state, window in _holes(slots):
+        for state, window in holes(slots):
             mine = periods.setdefault(state, [])
             if mine and mine[-1].end_s == window.start_s:
                 mine[-1] = Window(mine[-1].start_s, window.end_s)
@@ -418,7 +438,7 @@ class Teller:
             sentences.append(self.say("key.missing", reason=self.say(f"state.{state}"), when=when))
         return sentences
 
-    def _period(self, window: Window, dated: bool, view: StreamView) -> str:
+    def _period(self, window: Window, dated: bool, view: Told) -> str:
         zone = view.calendar.zone
         if not dated:
             return self.say.hours(window.start_s, window.end_s, zone)
@@ -433,7 +453,7 @@ class Teller:
         whole = [slot for slot in slots if slot.amount and slot.covered_from_s == slot.start_s]
         if len(whole) < 3:
             return self.say("finding.few")
-        highest = _among_the_highest(whole)
+        highest = among_the_highest(whole)
         start_s, end_s = highest[0].start_s, highest[-1].end_s
         if (end_s - start_s) * 3 > whole[-1].end_s - whole[0].start_s:
             return self._found(self.say(f"finding.flat_{self._family(view)}"), whole)
@@ -449,7 +469,7 @@ class Teller:
         faulty = any(slot.amount and slot.amount.faulty_s for slot in compared)
         return self.say("faulty.finding", finding=finding) if faulty else finding
 
-    def _busiest_days(self, view: StreamView, days: Sequence[Window], slots: Sequence[Slot]) -> str:
+    def _busiest_days(self, view: Told, days: Sequence[Window], slots: Sequence[Slot]) -> str:
         whole = [
             slot
             for day, slot in zip(days, slots, strict=True)
@@ -457,7 +477,7 @@ class Teller:
         ]
         if len(whole) < 2:
             return self.say("finding.few")
-        highest = _among_the_highest(whole)
+        highest = among_the_highest(whole)
         if len(highest) > 2 or len(highest) == len(whole):
             return self._found(self.say(f"finding.flat_day_{self._family(view)}"), whole)
         names = f" {self.say('number.and')} ".join(self.say.day(s.start_s, view.calendar.zone) for s in highest)
@@ -465,7 +485,7 @@ class Teller:
             names = self.say("finding.days_tied", days=names)
         return self._found(self.say(f"finding.day_{self._family(view)}", days=names), whole)
 
-    def _description(self, view: StreamView, slots: Sequence[Slot], dated: bool) -> str:
+    def _description(self, view: Told, slots: Sequence[Slot], dated: bool) -> str:
         valued = [(slot.amount.estimate, slot) for slot in slots if slot.amount and slot.amount.publishable]
         vague = sum(slot.amount is not None for slot in slots) - len(valued)
         unsaid = [self.say.counted("chart.vague", vague, number=vague)] if vague else []
@@ -507,7 +527,7 @@ class Teller:
         return ticks
 
 
-def days_of(view: StreamView) -> list[Window]:
+def days_of(view: Told) -> list[Window]:
     """Returns the civil days of a view."""
     days, at_s = [], view.window.start_s
     while at_s < view.window.end_s:
@@ -516,7 +536,7 @@ def days_of(view: StreamView) -> list[Window]:
     return days
 
 
-def _among_the_highest(slots: Sequence[Slot]) -> list[Slot]:
+def among_the_highest(slots: Sequence[Slot]) -> list[Slot]:
     """Returns those that the highest may be, with intervals widened so that all hold together 19 times out of 20."""
     widen = NormalDist().inv_cdf(1 - 0.025 / len(slots)) / NORMAL_95
     edges = [
@@ -542,7 +562,7 @@ def _tell_apart(slots: Sequence[Slot], noise_alone: bool = False) -> bool:
     return apart >= LEAST_APART * len(amounts)
 
 
-def _laeq_name(view: StreamView) -> str:
+def _laeq_name(view: Told) -> str:
     """LAeq,85: a level of readings of which those above 85 dB count as 85. Without an upper clamp it is the LAeq."""
     if view.rule is None or view.rule[1].up_to is not None:
         return "LAeq"
@@ -559,7 +579,8 @@ def _span(window: Window) -> tuple[int, int]:
     return window.start_s, window.end_s
 
 
-def _steps(slots: Sequence[Slot]) -> list[Step]:
+def steps(slots: Sequence[Slot]) -> list[Step]:
+    """Returns what a chart draws of some intervals."""
     return [
         Step(slot.covered_from_s, slot.end_s, a.estimate if a.publishable else None, a.low, a.high)
         for slot in slots
@@ -581,7 +602,7 @@ def _drawn_days(view: StreamView, slots: Sequence[Slot]) -> list[Slot]:
     return drawn
 
 
-def _holes(slots: Sequence[Slot]) -> list[tuple[str, Window]]:
+def holes(slots: Sequence[Slot]) -> list[tuple[str, Window]]:
     """What should have been measured and has no value, with the reason: whole slots, and late beginnings."""
     holes = []
     for slot in slots:

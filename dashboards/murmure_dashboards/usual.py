@@ -48,6 +48,18 @@ def expected(values: Sequence[float]) -> Usual:
     return Usual(len(values), middle - half, middle + half)
 
 
+def same_weekdays(calendar: Calendar, span: Window) -> list[Window | None]:
+    """Returns the same hours of the same weekday, from its midnight on, in each of the eight weeks before, newest
+    first; None in place of a day that is longer or shorter, since its clock was changed."""
+    day = calendar.day(span.start_s)
+    found: list[Window | None] = []
+    for week in range(1, WEEKS + 1):
+        then = calendar.day(day.start_s + 43_200 - week * 7 * 86_400)
+        same = then.end_s - then.start_s == day.end_s - day.start_s
+        found.append(Window(then.start_s, then.start_s + span.end_s - span.start_s) if same else None)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """Looks at the weeks before, in the archive. `marks`: the annotations that hold."""
@@ -62,17 +74,9 @@ class Past:
         """Returns what the same weekday and hours of the last eight weeks lead to expect of a span of one day, from its
         midnight on. `indicator`: a printed name. Only final figures count, of spans that were measured (counts: all of
         it) between the same bounds and that nobody marked as faulty."""
-        before = [self._span(span, week) for week in range(1, WEEKS + 1)]
+        before = same_weekdays(self.calendar, span)
         found = [self._value(view, indicator, one) for one in before if one is not None]
         return expected([value for value in found if value is not None])
-
-    def _span(self, span: Window, week: int) -> Window | None:
-        """The same hours of the same weekday, or None on a day whose clock was changed within them."""
-        day = self.calendar.day(span.start_s)
-        then = self.calendar.day(day.start_s + 43_200 - week * 7 * 86_400)
-        if then.end_s - then.start_s != day.end_s - day.start_s:
-            return None
-        return Window(then.start_s, then.start_s + span.end_s - span.start_s)
 
     def _value(self, view: StreamView, indicator: str, span: Window) -> float | None:
         marked = any(m.stream == view.stream and m.from_s < span.end_s and m.to_s > span.start_s for m in self.marks)

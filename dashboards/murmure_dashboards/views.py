@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -67,6 +67,14 @@ class NodeReader(Protocol):
 
 class ArchiveReader(NodeReader, OrderedArchive, Protocol):
     """What the pages need of `murmure_ingest.archive.Archive`."""
+
+    def head_at(self, row: int) -> bytes | None:
+        """Returns the running sum over all messages up to a row, or None where there is no such row."""
+        ...
+
+    def told_by(self, row: int) -> Iterator[tuple[str, int, int]]:
+        """Yields stream, begin and end of the nodes that the filed message of a row brought."""
+        ...
 
     def streams(self) -> Sequence[StreamInfo]:
         """Returns every stream that has ever sent a node."""
@@ -133,17 +141,18 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
-    """One stream over a window of whole days. `outcomes` and `figures` are those of the nodes that begin in it: for the
-    open data. `scalar` has the figures of the quantity's own indicator whose interval is defined,
-    `withheld` the reasons, both by (level, start_s), also of nodes that only reach into the window. `series` estimates
-    any other range. `rule` is the newest signed policy that the nodes name and its part for the stream. Before
-    `first_s` nothing was to be measured. `marks`: the stewards' annotations that hold, by their beginning; they change
-    no figure."""
+    """One stream over a window of whole days. `whole`: the periods that its figures come from. `outcomes` and `figures`
+    are those of the nodes that begin in the window: for the open data. `scalar` has the figures of the quantity's own
+    indicator whose interval is defined, `withheld` the reasons, both by (level, start_s), also of nodes that only reach
+    into the window. `series` estimates any other range. `rule` is the newest signed policy that the nodes name and its
+    part for the stream. Before `first_s` nothing was to be measured. `marks`: the stewards' annotations that hold, by
+    their beginning; they change no figure."""
 
     stream: str
     site: str
     quantity: Quantity
     window: Window
+    whole: Window
     outcomes: tuple[Outcome, ...]
     figures: tuple[Figure, ...]
     series: Series
@@ -157,14 +166,7 @@ class StreamView:
 
     def faulty(self, span: Window) -> tuple[Window, ...]:
         """Returns what of a span stewards marked as faulty: apart from each other, in order."""
-        found: list[Window] = []
-        for mark in self.marks:
-            start_s, end_s = max(mark.from_s, span.start_s), min(mark.to_s, span.end_s)
-            if found and start_s <= found[-1].end_s:
-                start_s, end_s = found[-1].start_s, max(end_s, found.pop().end_s)
-            if start_s < end_s:
-                found.append(Window(start_s, end_s))
-        return tuple(found)
+        return faulty(self.marks, span)
 
     def faulty_s(self, spans: Iterable[Window]) -> int:
         """Returns how many seconds of these spans, which do not overlap, stewards marked as faulty."""
@@ -269,6 +271,7 @@ def view(
         site=info.site,
         quantity=quantity,
         window=window,
+        whole=wide,
         outcomes=outcomes,
         figures=tuple(figure for figure in known if figure.start_s in window),
         series=Series(nodes, calendar.timezone, levels),
@@ -284,14 +287,29 @@ def view(
         },
         rule=rules.newest(info.stream, outcomes),
         first_s=_first_s(rules, outcomes, window, calendar),
-        marks=tuple(sorted(_of_stream(marks, info.stream, wide), key=lambda mark: (mark.from_s, mark.number))),
+        marks=marks_of(marks, info.stream, wide),
         calendar=calendar,
         now_s=now_s,
     )
 
 
-def _of_stream(marks: Iterable[Annotation], stream: str, wide: Window) -> Iterable[Annotation]:
-    return (m for m in marks if m.stream == stream and m.from_s < wide.end_s and m.to_s > wide.start_s)
+def faulty(marks: Iterable[Annotation], span: Window) -> tuple[Window, ...]:
+    """Returns what of a span some marks of one stream, by their beginning, are about: apart from each other, in
+    order."""
+    found: list[Window] = []
+    for mark in marks:
+        start_s, end_s = max(mark.from_s, span.start_s), min(mark.to_s, span.end_s)
+        if found and start_s <= found[-1].end_s:
+            start_s, end_s = found[-1].start_s, max(end_s, found.pop().end_s)
+        if start_s < end_s:
+            found.append(Window(start_s, end_s))
+    return tuple(found)
+
+
+def marks_of(marks: Iterable[Annotation], stream: str, window: Window) -> tuple[Annotation, ...]:
+    """Returns the marks of a stream that reach into a window, by their beginning."""
+    found = [m for m in marks if m.stream == stream and m.from_s < window.end_s and m.to_s > window.start_s]
+    return tuple(sorted(found, key=lambda mark: (mark.from_s, mark.number)))
 
 
 def _touches(one: Figure | Node, window: Window) -> bool:

@@ -1,0 +1,208 @@
+"""Civil days of a stream, each worked out once: what months, years and « as usual » are made of.
+
+A day that is over is a function of the archive alone, so it is kept in the store; the stewards' annotations, which may
+come later, are laid over it by whoever tells of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from murmure_privacy.estimate import Figure, equivalent_level, total
+from murmure_privacy.policies import Rules
+from murmure_privacy.stream import QUANTITIES
+from murmure_privacy.window import PARTS, Calendar, Window
+
+from murmure_dashboards.store import Store
+from murmure_dashboards.views import LATE_S, ArchiveReader, StreamInfo, view
+
+KIND = "day"
+_ENERGY = "energy_mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One civil day of a stream. `until_s`: from when on its figures are final. `state`: `figure`, or why there is
+    none, as in `views.Slot`. `first_s`: from when on it was to be measured. `policy`: the hash of the newest one that
+    its nodes name, b"" for none. `covered`: what was observed. `amount` is the total or mean of that in the quantity's
+    own indicator, `energy` the mean energy of a level; both begin so that they are as long as what they cover. `fills`:
+    what silent moments count as. `parts`: mean energies of the day, of the evening and of the night that ends on it,
+    each where all of it was observed."""
+
+    span: Window
+    until_s: int
+    first_s: int
+    state: str
+    policy: bytes = b""
+    covered: tuple[Window, ...] = ()
+    fills: tuple[float, ...] = ()
+    amount: Figure | None = None
+    energy: Figure | None = None
+    parts: tuple[Figure, ...] = ()
+
+    @property
+    def covered_s(self) -> int:
+        """Returns how many seconds were observed."""
+        return sum(one.end_s - one.start_s for one in self.covered)
+
+    @property
+    def whole(self) -> bool:
+        """Returns whether all of it was observed."""
+        return self.covered_s == self.span.end_s - self.span.start_s
+
+    @property
+    def laeq(self) -> Figure | None:
+        """Returns the LAeq of what was observed, or None where there is none."""
+        return equivalent_level(self.energy) if self.energy else None
+
+    def over(self, now_s: int) -> bool:
+        """Returns whether its figures are final and what was late has had its time."""
+        return max(self.until_s, self.span.end_s) + LATE_S <= now_s
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Gives days, from the store or else from the archive."""
+
+    archive: ArchiveReader
+    rules: Rules
+    calendar: Calendar
+    now_s: int
+    store: Store
+
+    def of(self, info: StreamInfo, window: Window) -> tuple[Day, ...]:
+        """Returns the civil days of a window of whole days, in order, today's as far as it has come."""
+        began_s = self.archive.began_s(info.stream)
+        kept = self.store.read(KIND, info.stream, window)
+        first_s = window.end_s if began_s is None else self.calendar.day(began_s - 1).start_s
+        return tuple(
+            Day(span, span.end_s, span.end_s, "before")
+            if span.end_s <= first_s
+            else self._kept(info, span, kept.get(span.start_s)) or self._made(info, span)
+            for span in self.calendar.days(window)
+        )
+
+    def _kept(self, info: StreamInfo, span: Window, value: bytes | None) -> Day | None:
+        day = _read(info, span, value) if value is not None else None
+        return day if day is not None and day.over(self.now_s) else None
+
+    def _made(self, info: StreamInfo, span: Window) -> Day:
+        day, of = worked_out(self.archive, self.rules, info, span, self.calendar, self.now_s)
+        if day.over(self.now_s):
+            self.store.keep(KIND, info.stream, span.start_s, of, _written(day))
+        return day
+
+
+def worked_out(
+    archive: ArchiveReader, rules: Rules, info: StreamInfo, span: Window, calendar: Calendar, now_s: int
+) -> tuple[Day, Window]:
+    """Returns a civil day, and the span of the nodes that it was made of."""
+    level = QUANTITIES[info.quantity].kind == "level"
+    from_s = calendar.day(span.start_s - 1).start_s if level else span.start_s  # the night begins on the evening before
+    seen = view(archive, rules, (), info, Window(from_s, span.end_s), calendar, now_s)
+    name, series = seen.quantity.printed, seen.series
+    amount, covered = seen.amount(span), series.observed(name, span)
+    state = "figure"
+    if amount is None:
+        reasons = Counter(reason for (_, start_s), reason in sorted(seen.withheld.items()) if start_s in span)
+        state = reasons.most_common(1)[0][0] if reasons else seen.day_slot(span).state
+    heard = [one for one in seen.outcomes if one.node.end_s > span.start_s]
+    rule = rules.newest(info.stream, heard)
+    parts = [(part, calendar.node(part, span.start_s)) for part in PARTS] if level else []
+    return Day(
+        span=span,
+        until_s=seen.whole.end_s,
+        first_s=min(max(span.start_s, seen.first_s), span.end_s),
+        state=state,
+        policy=rule[0].hash if rule else b"",
+        covered=tuple(covered) if amount else (),
+        fills=amount.fills if amount else (),
+        amount=_as_day(series.over(name, covered, now_s), span, covered) if amount else None,
+        energy=_as_day(series.over(_ENERGY, held, now_s), span, held)
+        if level and (held := series.observed(_ENERGY, span))
+        else None,
+        parts=tuple(
+            replace(figure, level=part, start_s=node.start_s, covered_from_s=node.start_s)
+            for part, node in parts
+            if node.end_s <= span.end_s
+            and series.observed(_ENERGY, node) == [node]
+            and (figure := series.over(_ENERGY, [node], now_s))
+        ),
+    ), seen.whole
+
+
+def _as_day(figure: Figure | None, span: Window, covered: Sequence[Window]) -> Figure | None:
+    if figure is None:
+        return None
+    covered_s = sum(one.end_s - one.start_s for one in covered)
+    return replace(figure, level="1d", start_s=span.start_s, end_s=span.end_s, covered_from_s=span.end_s - covered_s)
+
+
+def together(figures: Sequence[Figure | None]) -> Figure | None:
+    """Returns one figure for those of several days: a sum of counts, a mean by the time covered; None for none.
+
+    Of days within one released week the error is an upper bound (`estimate.total`)."""
+    return total([figure for figure in figures if figure is not None])
+
+
+def _written(day: Day) -> bytes:
+    told: list[Any] = [day.until_s, day.first_s, day.state, day.policy.hex()]
+    told.append([[one.start_s, one.end_s] for one in day.covered])
+    told.append(day.fills)
+    told += [_figure(one) if one else None for one in (day.amount, day.energy)]
+    told.append([_figure(one) for one in day.parts])
+    return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _figure(one: Figure) -> list[Any]:
+    return [
+        *(one.level, one.indicator, one.unit, one.start_s, one.end_s, one.covered_from_s),
+        *(one.estimate, one.standard_error, one.low, one.high, one.absent, one.fill),
+    ]
+
+
+def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
+    """Returns a day that was written, or None where it was written otherwise."""
+    try:
+        until_s, first_s, state, policy, covered, fills, amount, energy, parts = json.loads(value)
+        return Day(
+            span=span,
+            until_s=until_s,
+            first_s=first_s,
+            state=state,
+            policy=bytes.fromhex(policy),
+            covered=tuple(Window(*one) for one in covered),
+            fills=tuple(fills),
+            amount=_drawn(info, amount) if amount else None,
+            energy=_drawn(info, energy) if energy else None,
+            parts=tuple(_drawn(info, one) for one in parts),
+        )
+    except (ValueError, TypeError):
+        return None
+
+
+def _drawn(info: StreamInfo, told: Sequence[Any]) -> Figure:
+    level, indicator, unit, start_s, end_s, covered_from_s, estimate, error, low, high, absent, fill = told
+    return Figure(
+        stream=info.stream,
+        quantity=info.quantity,
+        level=level,
+        start_s=start_s,
+        end_s=end_s,
+        covered_from_s=covered_from_s,
+        indicator=indicator,
+        unit=unit,
+        value=None,
+        sigma=None,
+        estimate=estimate,
+        standard_error=error,
+        low=low,
+        high=high,
+        state="final",
+        absent=absent,
+        fill=fill,
+    )

@@ -1,0 +1,214 @@
+"""One stream over a month or a year: days, months of days, and what all of them say together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from murmure_privacy.annotation import Annotation
+from murmure_privacy.estimate import Figure, equivalent_level, lden, night_level
+from murmure_privacy.policies import Rules
+from murmure_privacy.policy import Policy, StreamPolicy
+from murmure_privacy.stream import QUANTITIES, Quantity
+from murmure_privacy.window import Calendar, Window
+
+from murmure_dashboards.days import Day, together
+from murmure_dashboards.usual import LEAST_COVERAGE, Usual, expected, same_weekdays
+from murmure_dashboards.views import Amount, Slot, StreamInfo, faulty, marks_of
+
+MONTH_DAYS = 30
+TOO_WIDE = "wide"
+"""The state of an interval whose level has no lower end: nothing is left beside the noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One stream over a window of whole civil days that are over. `days`: all of them, `before`: those of the weeks
+    before. `indicator`: what is told of it, `laeq_db` where that can be said of most days of a level, else the
+    quantity's own. `rule`: the newest signed policy that the days name, and its part; `same_bounds`: whether readings
+    were held between the same bounds on all of them. `marks`: the annotations that hold."""
+
+    site: str
+    stream: str
+    quantity: Quantity
+    window: Window
+    days: tuple[Day, ...]
+    before: tuple[Day, ...]
+    indicator: str
+    rule: tuple[Policy, StreamPolicy] | None
+    clamps: dict[bytes, tuple[int, int]]
+    marks: tuple[Annotation, ...]
+    calendar: Calendar
+    now_s: int
+
+    @property
+    def measured(self) -> tuple[Day, ...]:
+        """Returns the days since the measurement began."""
+        return tuple(day for day in self.days if day.state != "before")
+
+    @property
+    def first_s(self) -> int:
+        """Returns when the measurement began, the window's begin if it had begun before; its end if it has not."""
+        return next((day.first_s for day in self.measured), self.window.end_s)
+
+    @property
+    def covered_s(self) -> int:
+        """Returns how much of the window was observed."""
+        return sum(day.covered_s for day in self.days)
+
+    @property
+    def coverage(self) -> float:
+        """Returns the share of the window that was observed."""
+        return self.covered_s / (self.window.end_s - self.window.start_s)
+
+    @property
+    def same_bounds(self) -> bool:
+        """Returns whether all days were measured between the same bounds."""
+        return len({self.clamps.get(day.policy) for day in self.days if day.policy}) <= 1
+
+    def faulty(self, span: Window) -> tuple[Window, ...]:
+        """Returns what of a span stewards marked as faulty: apart from each other, in order."""
+        return faulty(self.marks, span)
+
+    def figure(self, days: Sequence[Day]) -> Figure | None:
+        """Returns the figure of some days: a sum of counts, else a mean; None where there is none."""
+        if self.indicator == "laeq_db":
+            energy = together([day.energy for day in days])
+            return equivalent_level(energy) if energy else None
+        return together([day.amount for day in days])
+
+    def amount(self, days: Sequence[Day]) -> Amount | None:
+        """Returns the figure of some days as a page shows it; None also for a level without a lower end."""
+        return self._amount(self.figure(days), days)
+
+    def per_day(self, days: Sequence[Day]) -> Amount | None:
+        """Returns the mean of one day: of counts over those that were wholly observed."""
+        if self.quantity.kind != "count":
+            return self.amount(days)
+        whole = [day for day in days if day.whole]
+        figure = self.figure(whole)
+        if figure is None:
+            return None
+        ends = (figure.estimate, figure.low, figure.high, figure.standard_error)
+        estimate, low, high, error = (None if end is None else end / len(whole) for end in ends)
+        if estimate is None or error is None:
+            return None
+        return self._amount(replace(figure, estimate=estimate, low=low, high=high, standard_error=error), whole)
+
+    def slot(self, days: Sequence[Day], amount: Callable[[Sequence[Day]], Amount | None]) -> Slot:
+        """Returns some days that follow each other as one interval, with its amount or why it has none."""
+        span = Window(days[0].span.start_s, days[-1].span.end_s)
+        found = amount(days)
+        if found is not None:
+            return Slot(span.start_s, span.end_s, "figure", span.start_s, found)
+        states = Counter(day.state for day in days if day.state != "before")
+        state = states.most_common(1)[0][0] if states else "before"
+        return Slot(span.start_s, span.end_s, TOO_WIDE if state == "figure" else state, span.start_s, None)
+
+    def by_day(self) -> list[Slot]:
+        """Returns each day."""
+        return [self.slot([day], self.amount) for day in self.days]
+
+    def months(self) -> list[tuple[Day, ...]]:
+        """Returns the days by civil month."""
+        groups = groupby(self.days, key=lambda day: self.calendar.civil_day(day.span.start_s).replace(day=1))
+        return [tuple(days) for _, days in groups]
+
+    def by_month(self) -> list[Slot]:
+        """Returns each civil month, or what of it the window has, by the mean of a day."""
+        return [self.slot(days, self.per_day) for days in self.months()]
+
+    def lden(self) -> tuple[Figure | None, int]:
+        """Returns Lden over the days of which day, evening and following night were measured whole, and how many these
+        are."""
+        parts = [part for day in self.days for part in day.parts]
+        starts = {
+            level: {part.start_s: part for part in parts if part.level == level} for level in ("evening", "night")
+        }
+        whole = 0
+        for part in parts:
+            evening = starts["evening"].get(part.end_s) if part.level == "day" else None
+            whole += evening is not None and evening.end_s in starts["night"]
+        return lden(parts), whole
+
+    def night(self) -> tuple[Figure | None, int]:
+        """Returns Ln over the nights that were measured whole, and how many these are."""
+        nights = [part for day in self.days for part in day.parts if part.level == "night"]
+        return night_level(nights), len(nights)
+
+    def usual(self, day: Day) -> Usual | None:
+        """Returns what the same weekday of the eight weeks before leads to expect of a day; None where the day itself
+        cannot be compared: faulty, not final, or with holes. Readings that are held otherwise make another mean."""
+        if not self._comparable(day):
+            return None
+        found = {one.span.start_s: one for one in (*self.before, *self.days)}
+        values = []
+        for span in same_weekdays(self.calendar, day.span):
+            then = found.get(span.start_s) if span else None
+            if then and self._comparable(then) and self.clamps.get(then.policy) == self.clamps.get(day.policy):
+                values.append(self.figure([then]))
+        return expected([figure.estimate for figure in values if figure])
+
+    def _comparable(self, day: Day) -> bool:
+        least = 1.0 if self.quantity.kind == "count" else LEAST_COVERAGE
+        length_s = day.span.end_s - day.span.start_s
+        amount = self.amount([day]) if day.amount else None
+        held = amount is not None and amount.publishable and day.covered_s >= least * length_s
+        return held and day.over(self.now_s) and not self.faulty(day.span)
+
+    def _amount(self, figure: Figure | None, days: Sequence[Day]) -> Amount | None:
+        if figure is None or figure.low is None or figure.high is None:
+            return None
+        fills = {fill for day in days for fill in day.fills} if self.indicator != "laeq_db" else {figure.fill}
+        spans = [span for day in days for span in day.covered]
+        return Amount(
+            estimate=figure.estimate,
+            low=figure.low,
+            high=figure.high,
+            covered_s=sum(day.covered_s for day in days),
+            absent=figure.absent,
+            fills=tuple(sorted(fill for fill in fills if fill is not None)) if figure.absent else (),
+            margin=figure.margin,
+            publishable=figure.publishable,
+            faulty_s=sum(part.end_s - part.start_s for span in spans for part in self.faulty(span)),
+        )
+
+
+def stretch(
+    info: StreamInfo,
+    days: Sequence[Day],
+    window: Window,
+    rules: Rules,
+    marks: Iterable[Annotation],
+    calendar: Calendar,
+    now_s: int,
+) -> Stretch:
+    """Returns a stream over a window. `days`: those of the window, and of eight weeks before it as far as known."""
+    quantity = QUANTITIES[info.quantity]
+    inside = tuple(day for day in days if day.span.start_s in window)
+    clamps, rule = {}, None
+    for day in days:
+        policy = rules.of(day.policy) if day.policy else None
+        part = policy.stream(info.stream) if policy else None
+        if policy and part:
+            clamps[day.policy] = part.clamp
+            rule = (policy, part) if day.span.start_s in window else rule
+    levels = [level for day in inside if day.amount and (level := day.laeq)]
+    told = sum(level.publishable for level in levels) * 2 >= sum(day.amount is not None for day in inside)
+    held = Window(days[0].span.start_s, window.end_s) if days else window
+    return Stretch(
+        site=info.site,
+        stream=info.stream,
+        quantity=quantity,
+        window=window,
+        days=inside,
+        before=tuple(day for day in days if day.span.end_s <= window.start_s),
+        indicator="laeq_db" if levels and told else quantity.printed,
+        rule=rule,
+        clamps=clamps,
+        marks=marks_of(marks, info.stream, held),
+        calendar=calendar,
+        now_s=now_s,
+    )
