@@ -82,7 +82,7 @@ def preview(policy: Policy, source: str, streets: Sequence[Street], today: date)
     made = plan(policy, source)
     return {
         "policy": f"sha256:{policy.hash.hex()}",
-        "streams": [_stream(policy, stream, streets) for stream in made.streams.values()],
+        "streams": [sheet(policy, stream, streets) for stream in made.streams.values()],
         "site": site_price(made),
         "largest_message": largest_message(made),
         "warnings": [*dates(policy, today), *_warnings(policy, made)],
@@ -159,7 +159,8 @@ def _tiles(calendar: Calendar, level: str, period: Window) -> list[Window]:
     return found
 
 
-def _stream(policy: Policy, made: StreamPlan, streets: Sequence[Street]) -> dict[str, Any]:
+def sheet(policy: Policy, made: StreamPlan, streets: Sequence[Street]) -> dict[str, Any]:
+    """Returns the preview of one stream of a policy."""
     stream = made.stream
     loud = stream.quantity.kind == "level"
     tried = [street for street in streets if street.stream == stream.id or (street.stream is None and loud)]
@@ -182,9 +183,9 @@ def _stream(policy: Policy, made: StreamPlan, streets: Sequence[Street]) -> dict
         "streets": [
             {"at": street.name, "says": street.says}
             | (
-                {"laeq_db": round(laeq_db(street.whole()), 1)}
+                {"laeq_db": round(laeq_db(street.whole), 1)}
                 if loud
-                else {"mean": significant(_mean(street.whole()) / stream.quantity.per_unit)}
+                else {"mean": significant(_mean(street.whole) / stream.quantity.per_unit)}
             )
             for street in tried
         ],
@@ -365,7 +366,7 @@ def fit(policy: Policy, stream: StreamPolicy, street: Street) -> dict[str, Any] 
     in_db, per_unit = quantity.kind == "level", quantity.per_unit
     suffix = "_db" if in_db else ""
     level = max((level for level, _ in stream.nodes), key=lambda level: ORDINARY_QUARTERS[level])
-    whole = street.whole()
+    whole = street.whole
     nodes = street.nodes(level)
     low, high = stream.bounds
     energies = (

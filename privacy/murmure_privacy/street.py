@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from math import erf, gcd, log10, sqrt
 
 from murmure_privacy import recording
@@ -26,7 +27,7 @@ _LEAST_PRESENT = 0.5  # of a node's slots, below which it would be withheld
 _MOST_NODES = 1000  # of one level: years of quarter-hours say no more
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Street:
     """`quarters`: by start of the quarter-hour, how many slots had which level; `slots` is what a whole one has.
 
@@ -43,8 +44,9 @@ class Street:
     events: Levels | None = None
     stream: str | None = None
 
+    @cached_property
     def whole(self) -> Levels:
-        """Returns the levels of all of its time."""
+        """The levels of all of its time."""
         return self._pooled(list(self.quarters))
 
     def nodes(self, level: str) -> list[Levels]:
@@ -61,13 +63,13 @@ class Street:
             if sum(sum(self.quarters[start_s].values()) for start_s in quarters) >= _LEAST_PRESENT * nominal:
                 found.append(quarters)
         spread = min(len(found), _MOST_NODES)
-        return [self._pooled(found[at * len(found) // spread]) for at in range(spread)] or [self.whole()]
+        return [self._pooled(found[at * len(found) // spread]) for at in range(spread)] or [self.whole]
 
     def left_out(self, tenths: int, unit_readings: int) -> float:
         """Returns the share of events of so many readings that touch one above a level: what a promise up to that level
         leaves out. Without `events` the largest that it can be, as if no two louder readings were near each other."""
         if self.events is None:
-            return min(1.0, unit_readings * louder(self.whole(), tenths))
+            return min(1.0, unit_readings * louder(self.whole, tenths))
         return louder(self.events, tenths)
 
     def _pooled(self, quarters: list[int]) -> Levels:
@@ -107,18 +109,19 @@ def described() -> list[Street]:
     """Returns the two streets of reference. In each part of the day their levels follow a normal law in decibels, of
     this median and standard deviation, cut at four of them; the LAeq of a day is then 46 and 65 dB."""
     return [
-        _normal("quiet street", {"day": (45, 5), "evening": (42, 5), "night": (36, 4)}),
-        _normal("busy street", {"day": (64, 5), "evening": (62, 5.5), "night": (55, 7)}),
+        _normal("quiet street", ("day", 45, 5), ("evening", 42, 5), ("night", 36, 4)),
+        _normal("busy street", ("day", 64, 5), ("evening", 62, 5.5), ("night", 55, 7)),
     ]
 
 
-def _normal(name: str, parts: Mapping[str, tuple[int, float]]) -> Street:
+@cache  # a studio previews many policies on the same two
+def _normal(name: str, *parts: tuple[str, int, float]) -> Street:
     calendar = Calendar("UTC")
-    laws = {part: _law(*law) for part, law in parts.items()}
+    laws = {part: _law(median, deviation) for part, median, deviation in parts}
     quarters: dict[int, Mapping[int, float]] = {}
     for start_s in range(0, 2 * 24 * 3600, QUARTER_S):  # two days, so that a night is whole
         quarters[start_s] = next(laws[part] for part in PARTS if start_s in calendar.node(part, start_s))
-    said = ", ".join(f"{part} {median} ± {deviation:g}" for part, (median, deviation) in parts.items())
+    said = ", ".join(f"{part} {median} ± {deviation:g}" for part, median, deviation in parts)
     return Street(name, f"levels by a normal law, median ± standard deviation in dB: {said}", calendar, quarters, 1)
 
 

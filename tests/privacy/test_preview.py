@@ -203,7 +203,7 @@ def test_real_noise_stays_within_the_margin(write_policy: Write) -> None:
     """19 times out of 20, or more often, a percentile or an LAeq with OpenDP's noise is as near as the preview says."""
     policy = write_policy(noise('"1d" = 1'))
     stream, made = only(policy)
-    levels = street.described()[1].whole()
+    levels = street.described()[1].whole
     found = shown(policy)
     slots = preview.ordinary(stream, "1d").slots
     mechanism = DiscreteGaussian()
@@ -343,10 +343,10 @@ def test_the_described_streets_are_what_they_say() -> None:
     """A quiet street has an LAeq of 46 dB and a busy one of 65, computed from the levels that are stated; nights are
     quieter."""
     quiet, busy = street.described()
-    assert [round(street.laeq_db(one.whole())) for one in (quiet, busy)] == [46, 65]
+    assert [round(street.laeq_db(one.whole)) for one in (quiet, busy)] == [46, 65]
     assert "day 45 ± 5, evening 42 ± 5, night 36 ± 4" in quiet.says
     for one in (quiet, busy):
-        assert sum(one.whole().values()) == pytest.approx(1)
+        assert sum(one.whole.values()) == pytest.approx(1)
         assert street.laeq_db(one.nodes("night")[0]) < street.laeq_db(one.nodes("day")[0]) - 5
         # The normal law's own formula: LAeq = median + ln(10)/20 deviation^2.
     assert street.laeq_db(quiet.nodes("day")[0]) == pytest.approx(45 + np.log(10) / 20 * 25, abs=0.05)
@@ -418,7 +418,7 @@ def test_the_quiet_recording_has_the_error_that_was_foreseen(shared: Path, write
     file = shared / "data/noise/monitor_m1_laeq1s_2025-03-22_am.csv.gz"
     recorded = street.recorded(recording.read(file, stream, None, None), stream, policy.timezone)
     assert recorded.name == "monitor-m1"
-    levels = recorded.whole()
+    levels = recorded.whole
     assert street.laeq_db(levels) == pytest.approx(46.1, abs=0.05)
     mean = street.mean_energy(levels, *stream.clamp)
     errors = {}
@@ -449,7 +449,7 @@ def test_a_recording_is_taken_slot_by_slot(tmp_path: Path, write_policy: Write) 
         MONDAY_NOON_S + 1800: {500: 2},
         MONDAY_NOON_S + 7200: {500: 1},
     }
-    assert found.nodes("1h") == [found.whole()], "nothing is whole, so the street goes on like this"
+    assert found.nodes("1h") == [found.whole], "nothing is whole, so the street goes on like this"
     half = {MONDAY_NOON_S: {500: 900.0}, MONDAY_NOON_S + 900: {600: 900.0}, MONDAY_NOON_S + 3600: {700: 900.0}}
     levels = replace(found, quarters=half).nodes("1h")
     assert levels == [{500: 0.5, 600: 0.5}]
@@ -498,7 +498,7 @@ def test_one_loud_second_leaves_out_every_event_around_it(tmp_path: Path, write_
     assert stream.unit_readings == 27
     assert found.left_out(750, 27) == pytest.approx(27 / 574)
     assert found.left_out(800, 27) == 0 and found.left_out(799, 27) > 0 and found.left_out(490, 27) == 1
-    assert street.louder(found.whole(), 750) == pytest.approx(1 / 600)
+    assert street.louder(found.whole, 750) == pytest.approx(1 / 600)
     fit = preview.fit(write_policy(noise()), stream, found)
     assert fit is not None and fit["events_exact"] and fit["unit_readings"] == 27
     steps = {step["up_to_db"]: (step["events"], step["louder"]) for step in fit["steps"]}

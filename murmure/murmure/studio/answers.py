@@ -16,6 +16,7 @@ from statistics import NormalDist
 
 from murmure_privacy.aggregate import Aggregate
 from murmure_privacy.estimate import Series
+from murmure_privacy.gate import PRESENT_AT_LEAST
 from murmure_privacy.plan import StreamPlan
 from murmure_privacy.preview import standard_errors
 from murmure_privacy.published import divisor
@@ -53,7 +54,7 @@ class Message:
     @property
     def wrong(self) -> float:
         """Returns the share of intervals told wrong."""
-        return (self.missed + self.invented) / self.of
+        return (self.missed + self.invented) / max(1, self.of)
 
 
 def own_indicator(made: StreamPlan) -> str | None:
@@ -76,11 +77,12 @@ def day_level(made: StreamPlan) -> str | None:
 
 
 def exact(aggregates: Sequence[Aggregate], levels: Sequence[str], indicator: str) -> list[Point]:
-    """Returns what was counted or measured in the nodes of some levels, in order."""
+    """Returns what was counted or measured in the nodes of some levels, in order; a node with too few readings, which
+    is withheld, is left out."""
     found = [
         Point(a.node.level, a.node.start_s, a.node.end_s, a.sums[indicator][0] / divisor(a.node, indicator))
         for a in aggregates
-        if a.node.level in levels
+        if a.node.level in levels and a.node.present >= PRESENT_AT_LEAST
     ]
     return sorted(found, key=lambda point: point.start_s)
 
@@ -116,8 +118,8 @@ def expected(points: Sequence[Point], errors: dict[str, float], limit: float) ->
 
 
 def counted(points: Sequence[Point], shown: Sequence[Point], limit: float) -> Message:
-    """Returns what it was with one draw: `shown` are the figures of the same nodes."""
-    pairs = [(point.value > limit, other.value > limit) for point, other in zip(points, shown, strict=True)]
+    """Returns what it was with one draw: `shown` are its figures. What a cap withheld is not told at all."""
+    pairs = [(point.value > limit, other.value > limit) for point, other in _matched(points, shown)]
     return Message(
         len(pairs),
         sum(true for true, _ in pairs),
@@ -125,6 +127,11 @@ def counted(points: Sequence[Point], shown: Sequence[Point], limit: float) -> Me
         sum(true and not said for true, said in pairs),
         sum(said and not true for true, said in pairs),
     )
+
+
+def _matched(points: Sequence[Point], shown: Sequence[Point]) -> list[tuple[Point, Point]]:
+    known = {(point.level, point.start_s): point for point in shown}
+    return [(point, known[at]) for point in points if (at := (point.level, point.start_s)) in known]
 
 
 def apart_error(made: StreamPlan, level: str, indicator: str) -> float:
@@ -143,7 +150,7 @@ def swapped(points: Sequence[Point], error: float) -> tuple[float, int]:
 
 def swapped_in(points: Sequence[Point], shown: Sequence[Point]) -> int:
     """Returns how many pairs one draw tells in the wrong order."""
-    both = list(zip(points, shown, strict=True))
+    both = _matched(points, shown)
     return sum((a.value - b.value) * (c.value - d.value) < 0 for (a, c), (b, d) in combinations(both, 2))
 
 
