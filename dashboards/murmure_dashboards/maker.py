@@ -12,10 +12,12 @@ from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import limits
 from murmure_dashboards.config import City
+from murmure_dashboards.days import Days
 from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
 from murmure_dashboards.pdf import Press
+from murmure_dashboards.store import Store
 from murmure_dashboards.usual import Past
 from murmure_dashboards.views import ArchiveReader, StreamInfo, StreamView, view
 from murmure_dashboards.wording import Language
@@ -28,7 +30,7 @@ class Build:
     the files of all months, oldest first, and `ledger`: the lines of ledger.jsonl, both once they are made. `octets`:
     the size of every file that was made before the maker's turn, by its path; `heaviest`: of these the longest French
     page of each kind. `links`: where the foot of each page leads. `press`: prints sheets of paper; without one there
-    are none."""
+    are none. `store`: what builds before worked out of finished days; without one, everything is worked out."""
 
     archive: ArchiveReader
     city: City
@@ -45,6 +47,7 @@ class Build:
     heaviest: Mapping[str, bytes]
     links: Sequence[Link]
     press: Press | None = None
+    store: Store | None = None
 
     def views(self, window: Window) -> Mapping[str, Sequence[StreamView]]:
         """Returns the streams over whole days, by site id."""
@@ -63,6 +66,11 @@ class Build:
     def of_week(self) -> Mapping[str, Sequence[StreamView]]:
         """Returns the week's streams by site id."""
         return self.views(self.week)
+
+    @cached_property
+    def days(self) -> Days:
+        """Returns what gives the days of streams."""
+        return Days(self.archive, self.rules, self.calendar, self.now_s, self.store or Store(None))
 
     @cached_property
     def facts(self) -> Mapping[str, Fact]:

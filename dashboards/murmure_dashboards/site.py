@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from murmure_dashboards import (
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.pdf import Press
+from murmure_dashboards.store import Store
 from murmure_dashboards.views import ArchiveReader, StreamView
 
 WEEK_DAYS = 7
@@ -89,11 +90,12 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int, press: Pres
                 os.link(out / name, folder / name)
                 count, octets = count + 1, octets + (folder / name).stat().st_size
 
-        for path, content in render(archive, city, now_s, before, keep, press):
-            pages_written += path.endswith(".html")
-            for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
-                write(folder / name, data)
-                count, octets = count + 1, octets + len(data)
+        with closing(Store.open(out.with_name(f"{out.name}.store"), archive, city.timezone)) as store:
+            for path, content in render(archive, city, now_s, before, keep, press, store):
+                pages_written += path.endswith(".html")
+                for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
+                    write(folder / name, data)
+                    count, octets = count + 1, octets + len(data)
     return BuildReport(
         pages=pages_written,
         files=count,
@@ -141,6 +143,7 @@ def render(
     before: months.Shelf = months.NOTHING,
     keep: Callable[[str], None] = lambda path: None,
     press: Press | None = None,
+    store: Store | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yields every file of the site as (path below its root, content), but for those that `before`, the site before,
     has already for good: `keep` is told of them."""
@@ -167,6 +170,7 @@ def render(
         heaviest=heaviest,
         links=[link for maker in MAKERS for link in maker.links],
         press=press,
+        store=store,
     )
 
     def data() -> Iterator[tuple[str, bytes]]:
