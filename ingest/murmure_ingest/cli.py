@@ -545,9 +545,11 @@ def _sign(args: argparse.Namespace) -> int:
 def _publish(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from murmure_ingest.enrolment import utc_now
     from murmure_ingest.gateways import publish_policy
 
     _, archive = _opened(args)
-    policy = publish_policy(archive, Path(args.policy).read_bytes(), args.policy)
+    now_s = int(utc_now().timestamp())
+    policy = publish_policy(archive, Path(args.policy).read_bytes(), args.policy, now_s)
     print(f"version {policy.version} of {policy.site} is published: sha256:{policy.hash.hex()}")
     return 0

@@ -232,11 +232,12 @@ def revoke(archive: Archive, gateway: str) -> Enrolment:
         return archive.enrol(replace(enrolment, status="revoked"))
 
 
-def publish_policy(archive: Archive, sealed: bytes, source: str = "policy") -> StoredPolicy:
+def publish_policy(archive: Archive, sealed: bytes, source: str = "policy", now_s: int | None = None) -> StoredPolicy:
     """Files a signed policy so that the running centre sends it to the gateways of its site.
 
     Every active gateway of the site must find enough signatures of its stewards on it, and its version must be above
-    the newest one. The same policy again is no error. Raises RegisterError or ConfigError.
+    the newest one. The same policy again is no error. `now_s`: the instant that the log gives for it. Raises
+    RegisterError or ConfigError.
     """
     toml = _unsealed(sealed, source)
     rules = PolicyRules(toml, source)
@@ -261,7 +262,7 @@ def publish_policy(archive: Archive, sealed: bytes, source: str = "policy") -> S
             f"write version = {newest.version + 1} and sign again"
         )
     with archive.transaction():
-        archive.put_policy(policy)
+        archive.put_policy(policy, now_s)
     return policy
 
 

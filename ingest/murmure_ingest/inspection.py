@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.annotation import Note
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.plan import Plan
@@ -113,6 +114,7 @@ def inspect(archive: Archive, rules_of: RulesOf, progress: Progress = lambda _do
     _check_streams(archive, spoken, report)
     _check_letters(archive, lines.values(), forgotten, report)
     _check_annotations(archive, lines, report)
+    _check_log(archive, lines.values(), report)
     _check_budgets(archive, budgets, report)
     return report
 
@@ -309,6 +311,43 @@ def _check_annotations(archive: Archive, lines: Mapping[int, Enrolment], report:
         if wrong is not None:
             report.add(f"{name}: {wrong.key}: {wrong.problem}")
         before[site].append(note)
+
+
+def _check_log(archive: Archive, lines: Iterable[Enrolment], report: Report) -> None:
+    """Every entry has its place under the root, and the log says of the archive what it holds, nothing else."""
+    told: dict[tuple[str, str, int], dict[str, Any]] = {}
+    peaks: list[bytes] = []
+    for place, kind, subject, number, entry, kept in archive.log_rows():
+        peaks.append(kept)
+        if place != len(peaks) or kept != log.peak(entry, place, lambda at: peaks[at - 1]):
+            report.add(f"log entry {place}: the hash beside it is not that of the entries up to it")
+            return
+        told[kind, subject, number] = log.read_entry(entry)
+    signed = archive.signed_checkpoint()
+    if signed is not None:
+        size, note = signed
+        root = base64.b64encode(log.root_by_peaks(size, lambda at: peaks[at - 1])) if size <= len(peaks) else b""
+        if note.split(b"\n")[1:3] != [str(size).encode(), root]:
+            report.add(f"log: the checkpoint of {size} entries is not that of the log")
+    due: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for line in lines:
+        if line.status == "revoked":
+            due["revocation", line.gateway, line.id] = {}
+        else:
+            due["enrolment", line.gateway, line.id] = {"record_key": line.record_key.hex()}
+        for day, account in archive.accounts_due(line.gateway).items():
+            due["spend", line.gateway, day] = log.read_entry(account)
+    for policy in archive.policies():
+        due["policy", policy.site, policy.version] = {"sealed": wire.digest(policy.sealed).hex()}
+    for site, number, _, sealed in archive.annotation_rows():
+        due["annotation", site, number] = {"sealed": wire.digest(sealed).hex()}
+    wrong = {
+        key
+        for key in due.keys() | told.keys()
+        if key not in due or key not in told or any(told[key].get(name) != value for name, value in due[key].items())
+    }
+    for kind, subject, number in sorted(wrong):
+        report.add(f"log: the {kind} of {subject} ({number}) is not there as the archive has it")
 
 
 def _opens(opened_as: Callable[[bytes, bytes], object], sealed: bytes, key: bytes) -> bool:

@@ -16,11 +16,12 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from urllib.parse import quote
 
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.errors import ConfigError, WireError
 from murmure_privacy.plan import Plan
 from murmure_privacy.succession import Key, Use, Uses
 
+from murmure_ingest import logbook
 from murmure_ingest.integers import Scale, keep_scale, packed, scale_of
 from murmure_ingest.snapshot import snapshot
 
@@ -331,7 +332,34 @@ _INTEGERS: Step = (
     ),
 )
 
-STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS, _USES, _FORGETTING, _FITTING, _INTEGERS)
+# The transparency log (murmure_ingest.logbook), and what the centre has signed of it. `peak` is the hash of the largest
+# perfect subtree that ends with the entry: the root above any number of entries follows from a few of them.
+_LOG: Step = (
+    """CREATE TABLE log (
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL, subject TEXT NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL, peak BLOB NOT NULL
+) STRICT""",
+    "CREATE INDEX log_by_subject ON log (kind, subject, number)",
+    "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, signed BLOB NOT NULL) STRICT",
+    *only_grows("log", "checkpoints"),
+    *_fits(
+        "log",
+        _one_of("NEW.kind", *logbook.KINDS),
+        _word("NEW.subject"),
+        "NEW.number >= 0 AND length(NEW.peak) = 32",
+        f"length(NEW.entry) <= {log.ENTRY_LIMIT} AND json_valid(CAST(NEW.entry AS TEXT))",
+        "json_extract(CAST(NEW.entry AS TEXT), '$.kind') = NEW.kind",
+        _once("log", "id"),
+    ),
+    *_fits(
+        "checkpoints",
+        f"NEW.size >= 0 AND length(NEW.signed) <= {log.NOTE_LIMIT} AND CAST(NEW.signed AS TEXT) GLOB 'murmure/*'",
+        _once("checkpoints", "size"),
+    ),
+    logbook.fill,
+)
+
+STEPS: tuple[Step, ...] = (_RELEASES, _ROTATIONS, _ANNOTATIONS, _USES, _FORGETTING, _FITTING, _INTEGERS, _LOG)
 """Statements that lead from version n to n + 1, at place n."""
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.release import Receipt
 
@@ -19,7 +19,7 @@ def receipt(archive: Answers, enrolment: Enrolment, secret: bytes) -> bytes:
 
     Settled is contiguous from 1: a gateway whose earlier messages were lost (a centre restored from an old backup)
     is told the number before the hole, and asked for what is missing, until it has sent that again. The checkpoint is
-    the archive's running hash.
+    the archive's running hash, and how far the log has come.
     """
     totals = archive.totals(enrolment.gateway)
     newest = archive.newest_policy(enrolment.site)
@@ -32,7 +32,7 @@ def receipt(archive: Answers, enrolment: Enrolment, secret: bytes) -> bytes:
             exceptions=tuple(archive.exceptions(enrolment.gateway, totals.settled_seq)),
             charged_rho_micro=totals.charged_rho_micro,
             policy_version=newest.version if newest else 0,
-            checkpoint=archive.head(),
+            checkpoint=log.for_receipt(archive.head(), archive.log_checkpoint()),
             again=tuple(archive.missing(enrolment.gateway)),
         ),
         secret,

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
+from murmure_privacy.log import Checkpoint
 from murmure_privacy.release import Message, Outcome
 from murmure_privacy.succession import Use
 
@@ -153,6 +154,12 @@ class Answers(Register, Policies, Protocol):
 
     def head(self) -> bytes:
         """Returns the running SHA-256 over all messages in the order of filing."""
+
+    def log_checkpoint(self) -> Checkpoint:
+        """Returns how far the transparency log has come."""
+
+    def sign_log(self, secret: bytes) -> Checkpoint:
+        """Signs how far the log has come, unless that was done. Returns it. Raises ArchiveWaits."""
 
     def change_mark(self) -> int:
         """Returns a number that changes whenever another process has filed something."""

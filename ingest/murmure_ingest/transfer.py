@@ -29,7 +29,10 @@ SUMS = "SHA256SUMS"
 FORMAT = 1
 
 # What a span of time has: who spoke, under which policies, and what. The rest is of the archive as a whole.
-_OF_A_SPAN = ("enrolments", "rotations", "policies", "annotations", "messages", "amendments", "nodes", "scales")
+_OF_A_SPAN = (
+    *("enrolments", "rotations", "policies", "annotations", "messages", "amendments", "nodes", "scales"),
+    *("log", "checkpoints"),
+)
 _LINE_LIMIT = 1 << 20
 
 

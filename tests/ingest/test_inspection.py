@@ -34,6 +34,7 @@ def lived(centre: Any) -> Any:
     centre.intake.reconsider()
     centre.accept(*first.health(60))
     gateways.revoke(centre.archive, "gw-b")
+    centre.archive.sign_log(centre.secret)
     return centre
 
 
@@ -143,6 +144,19 @@ DAMAGE = {
         "evidence of gw-a seq 1: the bytes do not have the hash",
     ),
     "a report is invented": ("health", "UPDATE health SET sealed = x'00'", "health of gw-a: it does not open"),
+    "an entry of the log is edited": (
+        "log",
+        "UPDATE log SET entry = CAST(replace(CAST(entry AS TEXT), '1', '2') AS BLOB) WHERE id = 1",
+        "log entry 1: the hash beside it",
+    ),
+    "an entry of the log is gone": ("log", "DELETE FROM log WHERE id = 2", "log entry 3: the hash beside it"),
+    "the newest entry is gone": (
+        "log",
+        "DELETE FROM log WHERE id = (SELECT max(id) FROM log)",
+        "is not that of the log",
+    ),
+    "the log is emptied": ("log", "DELETE FROM log", "log: the enrolment of gw-a (1) is not there"),
+    "a checkpoint is exchanged": ("checkpoints", "UPDATE checkpoints SET size = size - 1", "is not that of the log"),
     "a receipt goes too far": ("totals", "UPDATE totals SET settled_seq = settled_seq + 1", "settled or charged"),
 }
 
@@ -167,7 +181,10 @@ def test_a_policy_that_nobody_signed_is_found(lived: Any) -> None:
         db.execute("DROP TRIGGER policies_no_update")
         db.execute("UPDATE policies SET sealed = ? WHERE site = 'a'", (seal_policy(toml, [("x", wire.new_key()[0])]),))
     db.close()
-    assert report_of(lived).findings == ["policy a version 1: not enough signatures of the stewards in the register"]
+    assert report_of(lived).findings == [
+        "policy a version 1: not enough signatures of the stewards in the register",
+        "log: the policy of a (1) is not there as the archive has it",
+    ]
 
 
 def put_in(centre: Any, gateway: Any, sealed: bytes, key: bytes | None = None) -> None:

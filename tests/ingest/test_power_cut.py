@@ -17,7 +17,7 @@ from murmure_ingest.archive import Archive, Enrolment, StoredPolicy, database
 from murmure_ingest.intake import Arrival, Duplicate, Heard, Intake, Stored, Word
 from murmure_ingest.receipts import receipt
 from murmure_ingest.rules import PolicyRules
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.release import Receipt
 
 QUARTERS = 60  # messages of one gateway, sealed before the first cut
@@ -129,11 +129,17 @@ class Life:
                 raise self.broken(f"message {seq} was acknowledged and is not there")
         heads = {message.head for message in stored.values()}
         totals = self.archive.totals(self.gateway.name)
+        leaves = [log.leaf_hash(entry) for entry in self.archive.log_entries()]
         for word in self.receipts:
             if word.settled_seq and word.settled_hash != stored[word.settled_seq].hash:
                 raise self.broken(f"the receipt up to {word.settled_seq} names another message")
-            if word.settled_seq and word.checkpoint not in heads:
+            if word.settled_seq and word.checkpoint[:32] not in heads:
                 raise self.broken(f"the checkpoint of the receipt up to {word.settled_seq} is in no history")
+            here = log.of_receipt(word.checkpoint)
+            if here is None or here.root != log.root(leaves[: here.size]):
+                raise self.broken(
+                    f"the log of the receipt up to {word.settled_seq} is not the beginning of what is kept"
+                )
             if word.charged_rho_micro > totals.charged_rho_micro:
                 raise self.broken("more was charged before than now")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from murmure_ingest import gateways
 from murmure_ingest.receipts import receipt
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.release import Receipt
 
 QUARTERS = 8
@@ -23,7 +23,9 @@ def said(centre: Any, name: str = "gw-plaza") -> Receipt:
 def test_a_gateway_that_was_never_heard_is_told_so(centre: Any) -> None:
     """Nothing settled, nothing charged, and the version of the policy that it should have."""
     centre.gateway()
-    assert said(centre) == Receipt("gw-plaza", "centre", 0, bytes(32), (), 0, 1, bytes(32))
+    here = centre.archive.log_checkpoint()
+    assert here.size == 2, "it was enrolled, and has a policy"
+    assert said(centre) == Receipt("gw-plaza", "centre", 0, bytes(32), (), 0, 1, log.for_receipt(bytes(32), here))
 
 
 @pytest.mark.parametrize("missing", range(QUARTERS))

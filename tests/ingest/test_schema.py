@@ -52,6 +52,7 @@ def path(tmp_path: Path) -> Path:
         archive.put_rotation("gw-a", bytes(32), b"statement", bytes(64))
         archive._db.execute("INSERT INTO annotations VALUES ('a', 1, 1, x'00')")
         archive._db.execute("INSERT INTO forgotten VALUES (zeroblob(32), 'chain_broken', 1)")
+    archive.sign_log(bytes(32))
     archive.close()
     return path
 

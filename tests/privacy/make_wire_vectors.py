@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.annotation import Annotation, Withdrawal
 from murmure_privacy.release import Health, Message, Node, Noised, Receipt, Release, Withheld
 
@@ -100,8 +100,9 @@ def documents() -> dict[str, tuple[str, bytes, str]]:
     receipt = wire.seal_receipt(
         Receipt("gw-test", "centre", 2, wire.digest(second), ((1, "refused"),), 26_461, 1, b""), secret("centre")
     )
+    here = log.for_receipt(bytes(32), log.Checkpoint(1, log.leaf_hash(b"entry")))
     asking = wire.seal_receipt(
-        Receipt("gw-test", "centre", 2, wire.digest(second), (), 26_461, 1, bytes(32), ((3, 3), (5, 9))),
+        Receipt("gw-test", "centre", 2, wire.digest(second), (), 26_461, 1, here, ((3, 3), (5, 9))),
         secret("centre"),
     )
     health = wire.seal_health(
@@ -117,7 +118,11 @@ def documents() -> dict[str, tuple[str, bytes, str]]:
             "a withheld node, a partial node of three indicators, chained to the first",
         ),
         "receipt": ("receipt", receipt, "two messages settled, one of them refused"),
-        "receipt that asks": ("receipt", asking, "messages 3 and 5 to 9 are missing and asked for again"),
+        "receipt that asks": (
+            "receipt",
+            asking,
+            "messages 3 and 5 to 9 are missing and asked for again; the log has one entry",
+        ),
         "health": ("health", health, "one port"),
         "policy": ("policy", wire.seal_policy(POLICY, signers), "two signatures over the bytes of a TOML file"),
         "annotation": ("annotation", wire.seal_annotation(MARK, signers), "two signatures; sentences in two languages"),

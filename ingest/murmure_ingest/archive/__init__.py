@@ -14,6 +14,7 @@ may be updated within the same transaction.
     register     who may speak, with which keys
     stewards     policies and annotations
     filing       messages in, and what each is judged by (intake)
+    journal      the transparency log
     answers      durable up to here (receipts)
     series       messages and series out (pages, mirror, policies)
     order        what was known when (the months of the open data)
@@ -32,6 +33,7 @@ from murmure_ingest.archive.copies import Copies
 from murmure_ingest.archive.errors import ArchiveBusy, ArchiveDamaged, ArchiveError, ArchiveFull, ArchiveWaits
 from murmure_ingest.archive.filing import CONFLICTS_KEPT
 from murmure_ingest.archive.forgetting import Forgetting
+from murmure_ingest.archive.journal import Journal
 from murmure_ingest.archive.order import Order
 from murmure_ingest.archive.proofs import Proofs
 from murmure_ingest.archive.rows import (
@@ -76,5 +78,5 @@ __all__ = [
 ]
 
 
-class Archive(Stewards, Answers, Order, Watching, Proofs, Forgetting, Copies):
+class Archive(Stewards, Journal, Answers, Order, Watching, Proofs, Forgetting, Copies):
     """The store of releases. Open with `Archive.open`; use from one thread."""

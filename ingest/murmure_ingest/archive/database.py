@@ -17,7 +17,7 @@ from urllib.parse import quote
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.succession import Key, Use
 
-from murmure_ingest import migrations
+from murmure_ingest import logbook, migrations
 from murmure_ingest.archive.errors import ArchiveDamaged, damage_text, explained, explanation
 from murmure_ingest.archive.rows import Enrolment, StoredMessage, Unfiled
 from murmure_ingest.integers import Scale
@@ -61,6 +61,7 @@ class Remembered:
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
     unfiled: dict[str, Unfiled] = field(default_factory=dict)
     scales: dict[Scale, int] = field(default_factory=dict)
+    days: dict[str, int] = field(default_factory=dict)  # of the message of each gateway that was filed last
     newest: tuple[int, bytes] | None = None  # id and head of the message that was filed last
     signs: tuple[Any, ...] | None = None  # whatever else there is that judges a message, when others wrote last
 
@@ -76,6 +77,8 @@ class Database:
         self._places: dict[tuple[Any, ...], bool] = {}  # keys of nodes, and whether there is one, in this transaction
         self._writing = False  # within `transaction`: what is remembered holds
         self._remembered = Remembered()
+        self._spoken: set[str] = set()  # gateways that came to another day in this transaction
+        self._corrected: dict[str, set[int]] = {}  # and days of which a message had waited, by gateway
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
@@ -174,7 +177,9 @@ class Database:
             try:
                 self._writing, self._places = True, {}
                 self._recall()  # nobody else can write from here on
+                self._spoken, self._corrected = set(), {}
                 yield
+                self._keep_log()
                 self._db.execute("COMMIT")
             except BaseException:
                 self._remembered, self._pending = Remembered(), None
@@ -184,6 +189,13 @@ class Database:
                 raise
             finally:
                 self._writing = False
+
+    def _keep_log(self) -> None:
+        """Writes what the log says of this transaction, into it."""
+        for gateway in sorted(self._spoken):
+            logbook.close_days(self._db, gateway)
+        for gateway, days in sorted(self._corrected.items()):
+            logbook.correct_days(self._db, gateway, days)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

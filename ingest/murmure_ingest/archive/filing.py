@@ -11,6 +11,7 @@ from murmure_privacy.frozen import quick
 from murmure_privacy.release import Message, Outcome
 from murmure_privacy.succession import Use
 
+from murmure_ingest import logbook
 from murmure_ingest.archive.database import Database, Standing
 from murmure_ingest.archive.rows import (
     FIRST_HEAD,
@@ -168,6 +169,9 @@ class Filing(Database):
             (row_id, gateway, seq, message_hash, previous, line, disposition, reason, nodes, new_head, kept)
         )
         charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
+        if self._remembered.days.get(gateway) != logbook.day_of(message):
+            self._remembered.days[gateway] = logbook.day_of(message)
+            self._spoken.add(gateway)
         unfiled = self._remembered.unfiled
         if disposition != "filed" and gateway in unfiled:
             messages, aside_bytes = unfiled[gateway]
@@ -204,6 +208,8 @@ class Filing(Database):
         self._db.execute("INSERT INTO amendments VALUES (?, ?, ?)", (stored.id, disposition, reason))
         if disposition == "filed":
             self._settle(message.gateway, self._put_nodes(stored.id, message))
+            days = {(outcome.node.end_s - 1) // logbook.DAY_S for outcome in message.outcomes}
+            self._corrected.setdefault(message.gateway, set()).update(days)
 
     def _put_nodes(self, row_id: int, message: Message) -> int:
         """Returns what the nodes cost together, in micro-rho."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from murmure_ingest import logbook
 from murmure_ingest.archive.database import Database
 from murmure_ingest.archive.rows import Enrolment
 
@@ -23,6 +24,7 @@ class Register(Database):
         )
         self._remembered.enrolments.pop(enrolment.gateway, None)
         self._remembered.sites = None
+        logbook.enrolled(self._db, cursor.lastrowid or 0)
         return replace(enrolment, id=cursor.lastrowid or 0)
 
     def enrolment(self, gateway: str) -> Enrolment | None:

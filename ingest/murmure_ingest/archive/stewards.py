@@ -5,6 +5,7 @@ from __future__ import annotations
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
 
+from murmure_ingest import logbook
 from murmure_ingest.archive.errors import ArchiveDamaged, damage_text
 from murmure_ingest.archive.register import Register
 from murmure_ingest.archive.rows import StoredAnnotation, StoredPolicy
@@ -13,12 +14,16 @@ from murmure_ingest.archive.rows import StoredAnnotation, StoredPolicy
 class Stewards(Register):
     """Policies and annotations, as they were signed."""
 
-    def put_policy(self, policy: StoredPolicy) -> None:
-        """Files a signed policy (within a transaction); a second one of the same site and version is an error."""
+    def put_policy(self, policy: StoredPolicy, now_s: int | None = None) -> None:
+        """Files a signed policy (within a transaction); a second one of the same site and version is an error.
+
+        `now_s`: the instant that the log gives for it; None where nobody knows.
+        """
         self._db.execute(
             "INSERT INTO policies (hash, site, version, toml, sealed) VALUES (?, ?, ?, ?, ?)",
             (policy.hash, policy.site, policy.version, policy.toml, policy.sealed),
         )
+        logbook.published(self._db, policy.site, policy.version, policy.hash, policy.sealed, now_s)
 
     def policy(self, policy_hash: bytes) -> bytes | None:
         """Returns the exact TOML bytes of the policy with this SHA-256."""
@@ -54,6 +59,7 @@ class Stewards(Register):
             "INSERT INTO annotations (site, number, enrolment, sealed) VALUES (?, ?, ?, ?)",
             (annotation.note.site, annotation.note.number, annotation.enrolment, annotation.sealed),
         )
+        logbook.annotated(self._db, annotation.note.site, annotation.note.number, annotation.sealed)
 
     def annotations(self, site: str | None = None) -> list[StoredAnnotation]:
         """Returns all notes of stewards (on a site), by site and number; `annotation.in_force` says which marks hold.
