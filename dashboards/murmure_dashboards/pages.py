@@ -33,7 +33,12 @@ def template(name: str) -> bytes:
 
 STATIC = ("murmure.css", "murmure.svg")
 OPERATIONS_STATIC = (*STATIC, "operations.css")
-_STYLES = {name: hashlib.sha256(static(name)).hexdigest()[:8] for name in OPERATIONS_STATIC if name.endswith(".css")}
+STUDIO_STATIC = (*STATIC, "studio.css")
+_STYLES = {
+    name: hashlib.sha256(static(name)).hexdigest()[:8]
+    for name in {*OPERATIONS_STATIC, *STUDIO_STATIC}
+    if name.endswith(".css")
+}
 
 
 def address(code: str, path: str) -> str:

@@ -119,7 +119,7 @@ def expected(points: Sequence[Point], errors: dict[str, float], limit: float) ->
 
 def counted(points: Sequence[Point], shown: Sequence[Point], limit: float) -> Message:
     """Returns what it was with one draw: `shown` are its figures. What a cap withheld is not told at all."""
-    pairs = [(point.value > limit, other.value > limit) for point, other in _matched(points, shown)]
+    pairs = [(point.value > limit, other.value > limit) for point, other in matched(points, shown)]
     return Message(
         len(pairs),
         sum(true for true, _ in pairs),
@@ -129,7 +129,8 @@ def counted(points: Sequence[Point], shown: Sequence[Point], limit: float) -> Me
     )
 
 
-def _matched(points: Sequence[Point], shown: Sequence[Point]) -> list[tuple[Point, Point]]:
+def matched(points: Sequence[Point], shown: Sequence[Point]) -> list[tuple[Point, Point]]:
+    """Returns the nodes that both have, as pairs."""
     known = {(point.level, point.start_s): point for point in shown}
     return [(point, known[at]) for point in points if (at := (point.level, point.start_s)) in known]
 
@@ -150,7 +151,7 @@ def swapped(points: Sequence[Point], error: float) -> tuple[float, int]:
 
 def swapped_in(points: Sequence[Point], shown: Sequence[Point]) -> int:
     """Returns how many pairs one draw tells in the wrong order."""
-    both = _matched(points, shown)
+    both = matched(points, shown)
     return sum((a.value - b.value) * (c.value - d.value) < 0 for (a, c), (b, d) in combinations(both, 2))
 
 

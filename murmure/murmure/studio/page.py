@@ -12,15 +12,14 @@ from murmure_dashboards import charts, pages
 from murmure_dashboards.charts import Axis, Chart, Step, Tick
 from murmure_dashboards.config import City
 from murmure_dashboards.promises import protected
-from murmure_dashboards.wording import FIXED, Language, language
+from murmure_dashboards.wording import FIXED, Language, capital, language
 from murmure_privacy import accountant
-from murmure_privacy.levels import NORMAL_95
 from murmure_privacy.policy import Policy
-from murmure_privacy.window import QUARTER_S, Calendar
+from murmure_privacy.window import ORDINARY_QUARTERS, QUARTER_S, Calendar
 
-from murmure.studio.answers import APART, Message, Month, Point
-from murmure.studio.desk import DRAWS, Deployment, Look, Shown
-from murmure.studio.form import LETTERS, Asked, Form, Mistake
+from murmure.studio.answers import APART, Month, Point, matched
+from murmure.studio.desk import DRAWS, Look, Shown, deployments
+from murmure.studio.form import LETTERS, Form, Mistake
 
 PATH = "gestion/scenarios"
 DRAFTS = "gestion/brouillon"
@@ -59,45 +58,37 @@ class Card:
     draft: str
 
 
-def render(form: Form, look: Look | None, base: Policy, query: Mapping[str, str], code: str, today: Any) -> bytes:
-    """Returns the page of an address in one language. `look` is None where the form has mistakes. `today`: the day on
-    which sources are looked at."""
+def render(
+    form: Form, look: Look | None, base: Policy, weeks: Sequence[str], query: Mapping[str, str], code: str
+) -> bytes:
+    """Returns the page of an address in one language. `look` is None where the form has mistakes; `weeks`: those that
+    can be tried on; `query`: the address as it was read."""
     say = language(code)
-    asked_for = {name: value for name, value in query.items() if name != "garder"}
-    path = PATH + ("?" + urlencode(asked_for) if asked_for else "")
-    stream = look.asked.stream if look else base.stream(form.typed["serie"]) or base.streams[0]
-    quantity = say(f"quantity.{stream.quantity.name}")
-    told = _Told(say, look, query) if look else None
+    kept = {name: value for name, value in query.items() if name in form.typed}
+    stream = base.stream(form.typed["serie"]) or base.streams[0]
     return pages.filled(
         "scenarios.html",
         say,
-        path,
+        f"{PATH}?{urlencode(kept)}" if kept else PATH,
         _city(say, base),
         home=PATH,
         title=say("studio.title", site=base.site),
-        quantity=quantity,
+        action=PATH.rpartition("/")[2],
+        quantity=say(f"quantity.{stream.quantity.name}"),
         kind=stream.quantity.kind,
-        unit=_UNITS[stream.quantity.unit].strip() or say("unit.of_footfall"),
         typed=form.typed,
         wrong={name: _said(say, mistake) for name, mistake in form.mistakes.items()},
         series=[(one.id, f"{say(f'quantity.{one.quantity.name}')} ({one.id})") for one in base.streams],
         levels=[(level, say(f"studio.node_{level}")) for level, _ in stream.nodes],
-        weeks=[(name, say(f"studio.week_{name}")) for name in query.get("_weeks", "").split()],
+        weeks=[(name, say(f"studio.week_{name}_{stream.quantity.kind}")) for name in weeks],
         letters=LETTERS,
-        told=told,
-        due=today,
+        told=_Told(say, look, kept) if look else None,
+        elsewhere=_elsewhere(say),
     )
 
 
 def _city(say: Language, base: Policy) -> City:
-    return City(
-        city=say("studio.brand"),
-        timezone=base.timezone,
-        help=say("studio.help"),
-        simulated=True,
-        quartier=(),
-        site=(),
-    )
+    return City(say("studio.brand"), base.timezone, say("studio.help"), simulated=False, quartier=(), site=())
 
 
 def _said(say: Language, mistake: Mistake) -> str:
@@ -106,3 +97,408 @@ def _said(say: Language, mistake: Mistake) -> str:
         for name, value in mistake.places.items()
     }
     return say(mistake.key, **shown)
+
+
+def _elsewhere(say: Language) -> Table:
+    return Table(
+        say("studio.elsewhere_caption"),
+        tuple(say(f"studio.elsewhere_{column}") for column in ("what", "epsilon", "source")),
+        tuple(
+            (
+                Cell(say(f"studio.elsewhere_{one.id}", year=one.year)),
+                Cell(say.number(one.epsilon)),
+                Cell(say("studio.elsewhere_read", source=one.source, day=say.civil(one.read))),
+            )
+            for one in deployments()
+        ),
+    )
+
+
+class _Told:
+    """A look in one language: sentences, tables and pictures, as the template asks for them."""
+
+    def __init__(self, say: Language, look: Look, query: Mapping[str, str]) -> None:
+        self._say, self._look, self._query = say, look, query
+        self._stream = look.asked.stream
+        self._kind = self._stream.quantity.kind
+        self._calendar = Calendar(look.shown[0].scenario.policy.timezone)
+
+    # Who is protected
+
+    @property
+    def promise(self) -> str:
+        """Returns the unit of privacy in words."""
+        unit = protected(self._say, self._stream)
+        return self._say("studio.promise_week" if self._look.asked.who == "semaine" else "studio.promise", unit=unit)
+
+    @property
+    def examples(self) -> list[str]:
+        """Returns a worked example of what is hidden, then what is left out."""
+        say, size = self._say, self._stream.protects[1]
+        lines = [say.counted(f"studio.example_{self._kind}", size, size=say.number(size))]
+        middle = self._look.shown[1]
+        lines.append(say("studio.odds_example", guess=_of_hundred(middle.right)))
+        lines.append(say(f"studio.left_{self._kind}"))
+        if self._stream.up_to is not None:
+            limit = say.number(self._stream.up_to // self._stream.quantity.per_unit)
+            lines.append(say(f"promise.above_{self._kind}", limit=limit))
+        return lines
+
+    # The three scenarios
+
+    @property
+    def cards(self) -> list[Card]:
+        """Returns the three, their pictures on one axis."""
+        scale = self._axis()
+        return [self._card(shown, scale) for shown in self._look.shown]
+
+    def _card(self, shown: Shown, scale: Axis | None) -> Card:
+        say, made = self._say, shown.made
+        letter = shown.scenario.letter
+        epsilon = _epsilon(say, made.stream.epsilon)
+        lines = []
+        if self._look.asked.who == "semaine":
+            week = next(rung for rung in shown.sheet["ladder"] if (rung["span"], rung["units"]) == ("1w", 1))
+            lines.append(say("studio.of_week", week=_epsilon(say, week["epsilon"]), day=epsilon))
+        node = self._look.asked.node
+        if node in shown.margins:
+            unit = self._unit()
+            where = say(f"studio.in_{node}")
+            lines.append(say("studio.margin", margin=self._margin(shown.margins[node]) + unit, where=where))
+        guess = _of_hundred(shown.right)
+        lines.append(say("studio.odds", right=guess, rest=100 - guess))
+        chart = self._chart(shown, scale) if scale else None
+        return Card(
+            letter, say("studio.card", letter=letter.upper(), epsilon=epsilon), tuple(lines), chart, self._draft(letter)
+        )
+
+    def _draft(self, letter: str) -> str:
+        key = quote(urlencode({**self._query, "lettre": letter}), safe="=&%+")
+        return f"{DRAFTS}/{key}/" + pages.address(self._say.code, f"quartiers/{DRAFT_QUARTIER}/semaine/")
+
+    def _axis(self) -> Axis | None:
+        edges = [
+            edge
+            for shown in self._look.shown
+            for point in self._look.points
+            for edge in (point.value - shown.margins[point.level], point.value + shown.margins[point.level])
+        ]
+        edges += [point.value for shown in self._look.shown for draw in shown.draws for point in self._told_of(draw)]
+        return charts.axis(edges, from_zero=self._kind != "level") if edges else None
+
+    def _told_of(self, draw: Iterable[Point]) -> list[Point]:
+        levels = {point.level for point in self._look.points}
+        return [point for point in draw if point.level in levels]
+
+    def _chart(self, shown: Shown, scale: Axis) -> Chart:
+        say, look = self._say, self._look
+        margins = shown.margins
+        steps = [
+            Step(p.start_s, p.end_s, p.value, p.value - margins[p.level], p.value + margins[p.level])
+            for p in look.points
+        ]
+        draws = [[Step(p.start_s, p.end_s, p.value, 0, 0) for p in self._told_of(draw)] for draw in shown.draws]
+        zone = self._calendar.zone
+        ticks = [
+            Tick(say.short_days[self._calendar.civil_day(day.start_s).weekday()], (day.end_s - day.start_s) // 3600)
+            for day in self._calendar.days(look.week.window)
+        ]
+        highest = max(look.points, key=lambda point: point.value)
+        both = [pair for draw in shown.draws for pair in matched(look.points, draw)]
+        inside = sum(abs(a.value - b.value) <= margins[a.level] for a, b in both)
+        finding = say("studio.finding", margin=self._margin(margins[look.points[0].level]) + self._unit())
+        description = say(
+            "studio.description",
+            count=len(look.points),
+            draws=DRAWS,
+            highest=self._number(highest.value) + self._unit(),
+            when=f"{say.day(highest.start_s, zone)}, {say.hours(highest.start_s, highest.end_s, zone)}",
+            inside=_percent(say, inside / max(1, len(both))),
+        )
+        return charts.draw(
+            title=say(f"studio.chart_{self._kind}", draws=DRAWS),
+            finding=finding,
+            unit=say(f"unit.of_{self._stream.quantity.name}"),
+            description=description,
+            table=self._days(shown),
+            steps=steps,
+            gaps=(),
+            faulty=(),
+            window=look.week.window,
+            ticks=ticks,
+            from_zero=self._kind != "level",
+            name=f"s-{shown.scenario.letter}",
+            scale=scale,
+            draws=draws,
+        )
+
+    def _days(self, shown: Shown) -> charts.Table:
+        """The numbers behind a picture: a row a day (or night), and hours where a stream has no such node."""
+        say = self._say
+        points = self._look.days or self._look.points[:MOST_MONTHS]
+        level = points[0].level
+        rows = []
+        for point in points:
+            drawn = [p.value for draw in shown.draws for p in draw if (p.level, p.start_s) == (level, point.start_s)]
+            between = (
+                say("number.less_than", amount="?")
+                if not drawn
+                else f"{self._number(min(drawn))} – {self._number(max(drawn))}"
+            )
+            rows.append(
+                (
+                    say.day(point.start_s, self._calendar.zone),
+                    self._number(point.value),
+                    self._margin(shown.margins[point.level]),
+                    between,
+                )
+            )
+        columns = tuple(say(f"studio.days_{column}") for column in ("day", "true", "margin", "draws"))
+        caption = say(
+            "studio.days_caption", node=say(f"studio.node_{level}"), unit=say(f"unit.of_{self._stream.quantity.name}")
+        )
+        return charts.Table(caption, columns, tuple(rows))
+
+    # Every figure
+
+    @property
+    def figures(self) -> list[Table]:
+        """Returns the margin of each figure of the page: of those that hold anywhere, and of those that depend on the
+        street."""
+        say = self._say
+        sheets = [shown.sheet["nodes"] for shown in self._look.shown]
+        found = []
+        for at, caption in ((None, say("studio.figures_caption")), (self._look.like, self._of_street())):
+            rows = []
+            for place, row in enumerate(sheets[0]):
+                if row["at"] != at or row["indicator"] in _HIDDEN:
+                    continue
+                name = say(f"studio.figure_{row['indicator']}")
+                head = say("studio.figure", name=name, node=say(f"studio.node_{row['node']}"))
+                rows.append((Cell(head), *(self._figure(sheet[place]) for sheet in sheets)))
+            if rows:
+                found.append(self._table(caption, say("studio.figure_column"), rows))
+        return found
+
+    def _of_street(self) -> str:
+        key = {"busy street": "animee", "quiet street": "calme"}.get(self._look.like, "fichier")
+        return self._say("studio.figures_street", street=self._say(f"studio.week_{key}_{self._kind}"))
+
+    def _figure(self, row: Mapping[str, Any]) -> Cell:
+        say = self._say
+        for key, sign in (("at_most_db", "≤"), ("at_least_db", "≥")):
+            if row.get(key) is not None:
+                return Cell(f"{sign}{FIXED}{say.number(row[key])}{_UNITS['dB']}")
+        if row["error_95"] is None:
+            return Cell(say("studio.grey_none"), grey=True)
+        shown = f"±{FIXED}{_short(say, row['error_95'])}{_UNITS.get(row['unit'], '')}"
+        if row["indicator"].startswith("share_"):
+            shown = say("studio.points", number=_short(say, 100 * row["error_95"]))
+        reason = self._too_wide(row)
+        return Cell(say("studio.grey", margin=shown, why=reason), grey=True) if reason else Cell(shown)
+
+    def _too_wide(self, row: Mapping[str, Any]) -> str:
+        """Returns why a figure with this margin is of no use, "" where it is of some."""
+        if row["publishable"] is False:
+            return self._say("studio.grey_db")
+        if self._kind == "mean" and row["sensor_error"] is not None and row["error_95"] > row["sensor_error"]:
+            return self._say("studio.grey_sensor", number=self._say.number(row["sensor_error"]))
+        usual = self._usual(row["node"]) if self._kind == "count" else 0.0
+        if usual and row["error_95"] > _USE_OF_COUNT * usual:
+            return self._say("studio.grey_count", usual=self._number(usual))
+        return ""
+
+    def _usual(self, level: str) -> float:
+        """Returns the mean count of a node of the week that was tried."""
+        points = self._look.points
+        a_quarter = sum(point.value for point in points) / sum((p.end_s - p.start_s) / QUARTER_S for p in points)
+        return a_quarter * ORDINARY_QUARTERS[level]
+
+    # Details or totals
+
+    @property
+    def slider(self) -> Table | None:
+        """Returns what each position of the slider does to the margins, at scenario B."""
+        if not self._look.slider:
+            return None
+        say, now = self._say, self._look.asked.detail
+        levels = list(self._look.slider[0][1])
+        rows = [
+            (
+                Cell(say("studio.slider_now" if detail == now else "studio.slider_at", number=say.number(detail))),
+                *(Cell(self._margin(margins[level])) for level in levels),
+            )
+            for detail, margins in self._look.slider
+        ]
+        columns = (say("studio.slider_position"), *(say(f"studio.node_{level}") for level in levels))
+        return Table(say("studio.slider_caption"), columns, tuple(rows))
+
+    @property
+    def shares(self) -> str:
+        """Returns how the budget of scenario B is shared out."""
+        say = self._say
+        parts = [
+            say("studio.share", node=say(f"studio.node_{level}"), share=_percent(say, share))
+            for level, share in self._look.shares.items()
+        ]
+        return say("studio.shares", shares=", ".join(parts))
+
+    # Would the message change?
+
+    @property
+    def message(self) -> Table | None:
+        """Returns how often what a page says of the week would be wrong."""
+        say, look = self._say, self._look
+        if not look.points:
+            return None
+        rows: list[tuple[Cell, ...]] = []
+        for name in ("seen", "missed", "invented"):
+            rows.append(self._row(f"studio.message_{name}", [self._counted(shown, name) for shown in look.shown]))
+        wrong = [_percent(say, shown.message.wrong) if shown.message else "" for shown in look.shown]
+        rows.append(self._row("studio.message_wrong", wrong))
+        if look.days:
+            pairs = [shown.swapped for shown in look.shown]
+            head = say("studio.message_swapped", pairs=pairs[0][1] if pairs[0] else 0)
+            cells = [
+                Cell(say("studio.expected", number=_tenths(say, pair[0]), drawn=_list(say, shown.swapped_in)))
+                for pair, shown in zip(pairs, look.shown, strict=True)
+                if pair
+            ]
+            rows.append((Cell(head), *cells))
+            apart = say(
+                f"studio.apart_{self._kind}",
+                number=say.number(round(APART[self._kind] * (1 if self._kind == "level" else 100))),
+            )
+            order = [_percent(say, shown.wrong_order or 0.0) for shown in look.shown]
+            rows.append((Cell(say("studio.message_order", apart=apart)), *(Cell(text) for text in order)))
+        first = look.shown[0].message
+        caption = say(
+            "studio.message_caption",
+            above=first.above if first else 0,
+            of=len(look.points),
+            limit=say.number(look.threshold) + self._unit(),
+        )
+        return self._table(caption, say("studio.message_column"), rows)
+
+    def _counted(self, shown: Shown, name: str) -> str:
+        expected: float = getattr(shown.message, name)
+        drawn = [int(getattr(one, name)) for one in shown.counted]
+        return self._say("studio.expected", number=_tenths(self._say, expected), drawn=_list(self._say, drawn))
+
+    # Habits, and several places
+
+    @property
+    def ladder(self) -> Table:
+        """Returns what habits cost, and how often one then guesses right."""
+        say, delta = self._say, self._stream.delta
+        rows = []
+        for place, rung in enumerate(self._look.shown[0].sheet["ladder"]):
+            units = say.counted(f"studio.units_{self._kind}", rung["units"], number=rung["units"])
+            head = say("studio.habit", units=units, span=say(f"privacy.span_{rung['span']}"))
+            rungs = [shown.sheet["ladder"][place] for shown in self._look.shown]
+            rows.append((Cell(head), *(Cell(self._price(one["epsilon"], one["odds"], delta)) for one in rungs)))
+        return self._table(say("studio.ladder_caption"), say("studio.habit_column"), rows)
+
+    def _price(self, epsilon: float, odds: float | None, delta: Decimal) -> str:
+        if odds is None:
+            return self._say("studio.no_promise", epsilon=_epsilon(self._say, epsilon))
+        guess = _of_hundred(accountant.right_guesses(Decimal(str(epsilon)), delta))
+        return self._say("studio.price", epsilon=_epsilon(self._say, epsilon), guess=guess)
+
+    @property
+    def together(self) -> Table:
+        """Returns the sum over the streams of the site, and over the places that one person passes."""
+        say, shown, places = self._say, self._look.shown, self._look.asked.places
+        delta = max(one.delta for one in shown[0].scenario.policy.streams)
+
+        def row(head: str, epsilons: Iterable[float | Decimal]) -> tuple[Cell, ...]:
+            return (Cell(head), *(Cell(self._price(float(e), _odds(e, delta), delta)) for e in epsilons))
+
+        rows = [
+            row(say("studio.this_series"), [one.made.stream.epsilon for one in shown]),
+            row(
+                say("studio.whole_site", count=len(shown[0].scenario.policy.streams)),
+                [one.site["epsilon"] for one in shown],
+            ),
+            row(say.counted("studio.places", places, number=places), [one.passed for one in shown]),
+        ]
+        return self._table(say("studio.together_caption"), say("studio.together_column"), rows)
+
+    # The cap
+
+    @property
+    def cap(self) -> tuple[str, Table] | None:
+        """Returns what happens when a yearly cap is reached, and its calendar; None without one."""
+        say, shown = self._say, self._look.shown
+        if not shown[0].months:
+            return None
+        rows = []
+        for place, month in enumerate(shown[0].months[:MOST_MONTHS]):
+            name = f"{say.months[month.first.month - 1]} {month.first.year}"
+            rows.append((Cell(capital(name)), *(self._month(one.months[place]) for one in shown)))
+        table = self._table(say("studio.cap_caption"), say("studio.cap_column"), rows)
+        days = [one.sheet["cap"]["days"] for one in shown]
+        fits = ", ".join(
+            f"{one.scenario.letter.upper()}{FIXED}: {say.number(count)}" for one, count in zip(shown, days, strict=True)
+        )
+        return say("studio.cap", fits=fits), table
+
+    def _month(self, month: Month) -> Cell:
+        if not month.withheld:
+            return Cell(self._say("studio.cap_all"))
+        return Cell(self._say("studio.cap_some", published=month.published, withheld=month.withheld), grey=True)
+
+    # Numbers
+
+    def _table(self, caption: str, head: str, rows: Sequence[tuple[Cell, ...]]) -> Table:
+        return Table(caption, (head, *(letter.upper() for letter in LETTERS)), tuple(rows))
+
+    def _row(self, key: str, cells: Iterable[str]) -> tuple[Cell, ...]:
+        return (Cell(self._say(key)), *(Cell(text) for text in cells))
+
+    def _unit(self) -> str:
+        return _UNITS[self._stream.quantity.unit]
+
+    def _margin(self, margin: float) -> str:
+        return f"±{FIXED}{_short(self._say, margin)}"
+
+    def _number(self, value: float) -> str:
+        step = Decimal(1) if self._kind == "count" else Decimal("0.1")
+        return self._say.number(Decimal(value).quantize(step))
+
+
+def _of_hundred(share: Decimal) -> int:
+    return min(100, int((share * 100).to_integral_value(ROUND_CEILING)))
+
+
+def _odds(epsilon: float | Decimal, delta: Decimal) -> float | None:
+    found = accountant.odds(Decimal(str(epsilon)), delta)
+    return None if found is None else float(found)
+
+
+def _epsilon(say: Language, epsilon: float | Decimal) -> str:
+    """Returns three digits, never below what it costs."""
+    exact = Decimal(str(epsilon)).normalize(Context(prec=3, rounding=ROUND_CEILING))
+    return say.number(Decimal(f"{exact:f}"))
+
+
+def _short(say: Language, value: float) -> str:
+    """Returns three digits, as `policy preview` prints them."""
+    return say.number(
+        Decimal(f"{value:,.0f}".replace(",", "")) if abs(value) >= 1000 else Decimal(f"{Decimal(f'{value:.3g}'):f}")
+    )
+
+
+def _tenths(say: Language, value: float) -> str:
+    return say.number(Decimal(value).quantize(Decimal("0.1")))
+
+
+def _percent(say: Language, share: float) -> str:
+    return say(
+        "number.percent",
+        number=say.number(Decimal(share * 100).quantize(Decimal("0.1") if share < 0.1 else Decimal(1))),
+    )
+
+
+def _list(say: Language, values: Iterable[int]) -> str:
+    return ", ".join(say.number(value) for value in values)
