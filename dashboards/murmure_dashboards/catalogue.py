@@ -29,13 +29,21 @@ _NAMED = {
 }
 _EU = "http://publications.europa.eu/resource/authority"
 _EU_LANGUAGES = {"fr": f"{_EU}/language/FRA", "en": f"{_EU}/language/ENG"}
-_EU_TYPES = {"csv": "CSV", "jsonl": "JSON", "json": "JSON", "geojson": "GEOJSON", "jsonld": "JSON_LD"}
+_EU_TYPES = {
+    "csv": "CSV",
+    "jsonl": "JSON",
+    "json": "JSON",
+    "geojson": "GEOJSON",
+    "jsonld": "JSON_LD",
+    "parquet": "PARQUET",
+}
 _MEDIA = {
     "csv": "text/csv",
     "jsonl": "application/jsonl",
     "json": "application/json",
     "geojson": "application/geo+json",
     "jsonld": "application/ld+json",
+    "parquet": "application/vnd.apache.parquet",
 }
 _WORDS = "[a-z_]+"
 _PLACE = "[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -194,7 +202,7 @@ class Catalogue:
                         "name": edition.path.removeprefix(FOLDER).removesuffix(".csv"),
                         "path": edition.path.removeprefix(FOLDER),
                         "type": "table",
-                        "title": self._of_month(say, edition),
+                        "title": of_month(say, edition.month, edition.number),
                         "format": "csv",
                         "mediatype": _MEDIA["csv"],
                         "encoding": "utf-8",
@@ -203,6 +211,21 @@ class Catalogue:
                         "closed": edition.closed_s is not None,
                         "licenses": licences,
                         "schema": "releases.schema.json",
+                    }
+                    for edition in self.editions
+                ),
+                *(
+                    {
+                        "name": f"{edition.path.removeprefix(FOLDER).removesuffix('.csv')}-parquet",
+                        "path": edition.columnar.removeprefix(FOLDER),
+                        "type": "file",
+                        "title": f"{of_month(say, edition.month, edition.number)} (Parquet)",
+                        "format": "parquet",
+                        "mediatype": _MEDIA["parquet"],
+                        "bytes": edition.columnar_octets,
+                        "hash": f"sha256:{edition.columnar_sha256}",
+                        "closed": edition.closed_s is not None,
+                        "licenses": licences,
                     }
                     for edition in self.editions
                 ),
@@ -222,11 +245,6 @@ class Catalogue:
                 ),
             ],
         }
-
-    @staticmethod
-    def _of_month(say: Language, edition: Edition) -> str:
-        first = say("opendata.edition", month=edition.month, number=edition.number)
-        return say("opendata.month", month=edition.month) if edition.number == 1 else first
 
     @staticmethod
     def _table_schema(table: str) -> dict[str, Any]:
@@ -354,18 +372,20 @@ class Catalogue:
             "dcat:landingPage": {"@id": self._address(FOLDER)},
             "dcat:distribution": [
                 *(
-                    self._distribution(edition.path, "csv", edition.octets, licence)
+                    self._distribution(path, kind, octets, licence)
                     | {
                         "dct:title": [
-                            {"@value": self._of_month(language(code), edition), "@language": code} for code in LANGUAGES
+                            {"@value": of_month(language(code), edition.month, edition.number), "@language": code}
+                            for code in LANGUAGES
                         ],
                         "spdx:checksum": {
                             "@type": "spdx:Checksum",
                             "spdx:algorithm": {"@id": "spdx:checksumAlgorithm_sha256"},
-                            "spdx:checksumValue": {"@value": edition.sha256, "@type": "xsd:hexBinary"},
+                            "spdx:checksumValue": {"@value": sha256, "@type": "xsd:hexBinary"},
                         },
                     }
-                    for edition in self.editions
+                    for kind, forms in (("csv", _as_csv), ("parquet", _as_parquet))
+                    for edition, (path, octets, sha256) in ((one, forms(one)) for one in self.editions)
                 ),
                 *(
                     self._distribution(file.path, _kind(file), file.octets, licence)
@@ -428,6 +448,14 @@ class Catalogue:
         return ("\n\n".join([*said, f"{self.city.licence} {address}"]) + "\n").encode()
 
 
+def _as_csv(edition: Edition) -> tuple[str, int, str]:
+    return edition.path, edition.octets, edition.sha256
+
+
+def _as_parquet(edition: Edition) -> tuple[str, int, str]:
+    return edition.columnar, edition.columnar_octets, edition.columnar_sha256
+
+
 def _written(told: dict[str, Any]) -> bytes:
     return (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode()
 
@@ -446,6 +474,24 @@ def licence(city: City) -> tuple[str, str]:
     return _NAMED[city.licence]
 
 
-def columns(table: str) -> Sequence[str]:
-    """Returns the names of the columns of `releases`, `annotations` or `ledger`, in their order."""
-    return [column.name for column in _TYPED[table]]
+def of_month(say: Language, month: str, number: int) -> str:
+    """Returns the title of an edition of a month such as `2026-11`."""
+    return say("opendata.month" if number == 1 else "opendata.edition", month=month, number=number)
+
+
+def about(city: City, month: str, number: int) -> dict[str, str]:
+    """Returns what a file of a month says of itself, where its format has a place for it."""
+    name, path = licence(city)
+    return {
+        "title": of_month(language(LANGUAGES[0]), month, number),
+        "source": f"{city.city}, {publisher(city)}",
+        "license": f"{name} ({city.licence})",
+        "license_url": path,
+        "homepage": city.address,
+        "language": LANGUAGES[0],
+    }
+
+
+def columns(table: str) -> Sequence[Column]:
+    """Returns the columns of `releases`, `annotations` or `ledger`, in their order."""
+    return _TYPED[table]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import Window
 
-from murmure_dashboards import catalogue, months, opendata, spending
+from murmure_dashboards import catalogue, months, opendata, parquet, spending
 from murmure_dashboards.catalogue import Catalogue, File
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.months import FOLDER, Edition, Month, Shelf
@@ -37,16 +37,20 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
         lines = [line for one in views for line in opendata.rows(one, ctx.rules)]
         return opendata.table(lines) if lines else b""
 
+    def columnar(month: str, number: int, content: bytes) -> bytes:
+        return parquet.table(catalogue.columns("releases"), content, catalogue.about(ctx.city, month, number))
+
     found: list[Month] = []
     ledger: list[bytes] = []
-    for month in months.written(ctx.archive, streams, ctx.calendar, ctx.now_s, before, now, table):
+    for month in months.written(ctx.archive, streams, ctx.calendar, ctx.now_s, before, now, table, columnar):
         found.append(month)
         ctx.editions.extend(month.editions)
         for edition in month.editions:
-            if edition.path in month.contents:
-                yield edition.path, month.contents[edition.path]
-            else:
-                keep(edition.path)
+            for path in (edition.path, edition.columnar):
+                if path in month.contents:
+                    yield path, month.contents[path]
+                else:
+                    keep(path)
         if month.kept and month.name in before.spent:
             ledger.append(before.spent[month.name])
             continue
@@ -113,7 +117,7 @@ def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) 
         title=say("data.page_title", city=ctx.city.city),
         licence=say("data.licence", licence=told.licence[0]),
         licence_path=catalogue.LICENCE,
-        editions=[(one.path, _name(ctx, say, one), _about(ctx, say, one), one.sha256) for one in newest],
+        editions=[(one, _name(ctx, say, one), _about(ctx, say, one), _columnar(say, one)) for one in newest],
         sums=months.SUMS,
         show_sums=len(newest) <= _SUMS_SHOWN,
         others=[
@@ -125,7 +129,7 @@ def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) 
         reading=[say(f"data.read_{number}") for number in range(1, _READ + 1)],
         newest=_NEWEST,
         many=len(policies) > _MOST_POLICIES,
-        columns=[(name, say(f"releases_column.{name}")) for name in catalogue.columns("releases")],
+        columns=[(one.name, say(f"releases_column.{one.name}")) for one in catalogue.columns("releases")],
     )
 
 
@@ -140,3 +144,7 @@ def _about(ctx: Build, say: Language, edition: Edition) -> str:
     else:
         state = say("data.closed", date=say.civil(ctx.calendar.civil_day(edition.closed_s)))
     return f"CSV, {say.size(edition.octets)}, {state}"
+
+
+def _columnar(say: Language, edition: Edition) -> str:
+    return f"Parquet, {say.size(edition.columnar_octets)}"

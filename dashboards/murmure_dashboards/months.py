@@ -29,7 +29,7 @@ PATIENCE = 3
 """At which 8th a month is closed although a gateway has not delivered: a month without network is no loss."""
 _LONGEST_S = 170 * 3600
 """A node, the longest of which is a week with a clock change."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 class OrderedArchive(Protocol):
@@ -56,8 +56,8 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """One file of a month. `closed_s`: the 8th on which it was closed, with the rows that the archive had by then; None
-    while it can still change, and then `row` is 0."""
+    """One file of a month, as CSV and as Parquet. `closed_s`: the 8th on which it was closed, with the rows that the
+    archive had by then; None while it can still change, and then `row` is 0. `columnar_…`: of the Parquet file."""
 
     month: str
     number: int
@@ -65,11 +65,18 @@ class Edition:
     closed_s: int | None
     octets: int
     sha256: str
+    columnar_octets: int
+    columnar_sha256: str
 
     @property
     def path(self) -> str:
-        """Returns its place below the site's root."""
+        """Returns the place of the CSV file below the site's root."""
         return f"{FOLDER}releases-{self.month}{'' if self.number == 1 else f'.{self.number}'}.csv"
+
+    @property
+    def columnar(self) -> str:
+        """Returns the place of the Parquet file below the site's root."""
+        return f"{self.path.removesuffix('.csv')}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ def shelf(out: Path) -> Shelf:
             if all(one.closed_s is not None and _whole(out, one) for one in read):
                 found[month] = read
         ledger = (out / LEDGER).read_bytes()
-        spent = _by_month(ledger) if hashlib.sha256(ledger).hexdigest() == told["ledger"] else {}
+        spent = _by_month(ledger) if _digest(ledger) == told["ledger"] else {}
         return Shelf(told["seen"], told["amended"], told["closings"], found, spent)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Shelf()
@@ -129,10 +136,16 @@ def _by_month(ledger: bytes) -> dict[str, bytes]:
 
 def _whole(out: Path, edition: Edition) -> bool:
     try:
-        digest = hashlib.sha256((out / edition.path).read_bytes()).hexdigest()
-        return digest == edition.sha256 and (out / f"{edition.path}.gz").is_file()
+        return all(
+            _digest((out / path).read_bytes()) == digest and (out / f"{path}.gz").is_file()
+            for path, digest in ((edition.path, edition.sha256), (edition.columnar, edition.columnar_sha256))
+        )
     except OSError:
         return False
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def state(now: Shelf, months: Sequence[Month], ledger: bytes) -> bytes:
@@ -146,7 +159,7 @@ def state(now: Shelf, months: Sequence[Month], ledger: bytes) -> bytes:
         "seen": now.seen,
         "amended": now.amended,
         "closings": dict(now.closings),
-        "ledger": hashlib.sha256(ledger).hexdigest(),
+        "ledger": _digest(ledger),
         "months": editions,
     }
     return (json.dumps(told, indent=1, sort_keys=True) + "\n").encode()
@@ -154,7 +167,12 @@ def state(now: Shelf, months: Sequence[Month], ledger: bytes) -> bytes:
 
 def sums(editions: Sequence[Edition]) -> bytes:
     """Returns SHA256SUMS, as `sha256sum --check` reads it: the closed files only, by name."""
-    closed = sorted((one.path.removeprefix(FOLDER), one.sha256) for one in editions if one.closed_s is not None)
+    closed = sorted(
+        (path.removeprefix(FOLDER), digest)
+        for one in editions
+        if one.closed_s is not None
+        for path, digest in ((one.path, one.sha256), (one.columnar, one.columnar_sha256))
+    )
     return "".join(f"{digest}  {name}\n" for name, digest in closed).encode()
 
 
@@ -184,11 +202,13 @@ def written(
     before: Shelf,
     shelf_now: Shelf,
     table: Callable[[Window, int | None, int], bytes],
+    columnar: Callable[[str, int, bytes], bytes],
 ) -> Iterator[Month]:
     """Yields every month that has a node of these streams, oldest first.
 
     `before`, `shelf_now`: as `shelf` and then `since` return them. `table`: the file of a month as the archive was at a
-    row (None: as it is), at an instant.
+    row (None: as it is), at an instant. `columnar`: the same as Parquet, of the month, the edition's number and its
+    file.
     """
     closings = [
         Closing(calendar.midnight(date.fromisoformat(day)), row) for day, row in sorted(shelf_now.closings.items())
@@ -203,7 +223,8 @@ def written(
         kept = before.editions.get(name, ())
         untouched = since_then and not any(end_s > wide.start_s and at_s < wide.end_s for at_s, end_s in told)
         if not (kept and untouched) and archive.rows_after(0, streams, window.start_s, window.end_s):
-            yield from _renewed(archive, streams, calendar, now_s, kept, closings, Month(name, window, (), {}), table)
+            month = Month(name, window, (), {})
+            yield from _renewed(archive, streams, calendar, now_s, kept, closings, month, table, columnar)
         elif kept:  # also where the archive has lost the month: what was closed is not taken away
             yield Month(name, window, kept, {}, kept=True)
 
@@ -217,6 +238,7 @@ def _renewed(
     closings: Sequence[Closing],
     month: Month,
     table: Callable[[Window, int | None, int], bytes],
+    columnar: Callable[[str, int, bytes], bytes],
 ) -> Iterator[Month]:
     """Yields a month for which something has come, or that is open."""
     editions: list[Edition] = []
@@ -227,12 +249,15 @@ def _renewed(
             editions.append(same)
             continue
         content = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
-        digest = hashlib.sha256(content).hexdigest()
+        digest = _digest(content)
         if not content or (editions and editions[-1].sha256 == digest):
             continue  # nothing begins in it, or what came changed nothing
         row, closed_s = (cut.row, cut.at_s) if cut else (0, None)
-        editions.append(Edition(month.name, len(editions) + 1, row, closed_s, len(content), digest))
-        contents[editions[-1].path] = content
+        number = len(editions) + 1
+        twin = columnar(month.name, number, content)
+        one = Edition(month.name, number, row, closed_s, len(content), digest, len(twin), _digest(twin))
+        editions.append(one)
+        contents |= {one.path: content, one.columnar: twin}
     if editions:
         yield replace(month, editions=tuple(editions), contents=contents)
 

@@ -24,6 +24,7 @@ TYPES = {
     ".geojson": "application/geo+json",
     ".jsonl": "application/jsonl",
     ".jsonld": "application/ld+json",
+    ".parquet": "application/vnd.apache.parquet",
     ".txt": "text/plain; charset=utf-8",
     ".xml": "application/atom+xml; charset=utf-8",  # the feeds are all the XML there is
 }

@@ -62,14 +62,16 @@ PACKAGE = {
                 "properties": {
                     "name": {"type": "string", "pattern": "^[a-z0-9._-]+$"},
                     "path": {"type": "string", "pattern": "^(?!.*\\.\\.)[^/~][^:]*$"},
-                    "type": {"const": "table"},
+                    "type": {"enum": ["table", "file"]},
                     "encoding": {"const": "utf-8"},
                     "bytes": {"type": "integer", "minimum": 0},
                     "hash": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
                     "schema": {"type": "string", "pattern": "^[a-z]+\\.schema\\.json$"},
                     "licenses": {"$ref": "#/$defs/licenses"},
                 },
-                "dependentRequired": {"type": ["schema"], "schema": ["type"]},
+                "dependentRequired": {"schema": ["type"]},
+                "if": {"properties": {"type": {"const": "table"}}, "required": ["type"]},
+                "then": {"required": ["schema"]},
             },
         },
     },
@@ -316,14 +318,15 @@ def test_every_table_is_as_its_schema_says(folder: Path) -> None:
 def test_every_file_has_the_size_and_the_sum_that_the_package_tells(folder: Path) -> None:
     """`bytes` of all, `hash` of the months."""
     resources = told(folder, "datapackage.json")["resources"]
-    assert {"releases-2026-11.csv", "annotations.csv", "ledger.jsonl", "sites.geojson"} == {
-        r["path"] for r in resources
+    assert {r["path"] for r in resources} == {
+        *("releases-2026-11.csv", "releases-2026-11.parquet"),
+        *("annotations.csv", "ledger.jsonl", "sites.geojson"),
     }
     for resource in resources:
         content = (folder / resource["path"]).read_bytes()
         assert len(content) == resource["bytes"]
         assert resource.get("hash", "") in ("", f"sha256:{hashlib.sha256(content).hexdigest()}")
-    assert sum("hash" in resource for resource in resources) == 1
+    assert sum("hash" in resource for resource in resources) == 2
 
 
 @pytest.mark.parametrize(
@@ -351,10 +354,11 @@ def test_a_cell_that_does_not_fit_is_found(folder: Path, column: str, value: str
 def test_the_schemas_have_the_columns_of_the_files(folder: Path) -> None:
     """In their order; every column in one sentence, in both languages."""
     for table, header in (("releases", opendata.HEADER), ("annotations", opendata.ANNOTATIONS_HEADER)):
-        assert tuple(catalogue.columns(table)) == header
+        assert tuple(column.name for column in catalogue.columns(table)) == header
     for table in ("releases", "annotations", "ledger"):
+        names = [column.name for column in catalogue.columns(table)]
         for code in LANGUAGES:
-            assert all(language(code)(f"{table}_column.{name}").endswith(".") for name in catalogue.columns(table))
+            assert all(language(code)(f"{table}_column.{name}").endswith(".") for name in names)
 
 
 def test_csv_on_the_web_describes_every_table(folder: Path) -> None:
@@ -453,7 +457,7 @@ def test_names_with_markup_and_formulas_are_inert(small: Any, city: City, street
         site=tuple(replace(site, name=HOSTILE, purpose=HOSTILE, contact=HOSTILE) for site in city.site),
     )
     for path, content in render(small, hostile, streets.NOW_S):
-        text = "" if path.endswith(".cose") else content.decode()
+        text = "" if path.endswith((".cose", ".parquet")) else content.decode()
         if path.endswith("donnees/index.html"):
             assert "<script" not in text and "=HYPERLINK(" in text
         elif path.endswith((".json", ".geojson", ".jsonld")):
@@ -518,7 +522,11 @@ def test_the_page_tells_of_every_file(folder: Path) -> None:
     """Months with their size and sum, the other files, licence, columns, in both languages."""
     for page in (folder / "index.html", folder.parent / "en/donnees/index.html"):
         text = page.read_text("utf-8")
-        files = [path.name for path in folder.iterdir() if path.suffix in (".csv", ".jsonl", ".geojson", ".jsonld")]
+        files = [
+            path.name
+            for path in folder.iterdir()
+            if path.suffix in (".csv", ".parquet", ".jsonl", ".geojson", ".jsonld")
+        ]
         quartiers = {name for name in files if name.endswith(("-jour.csv", "-semaine.csv"))}
         for name in {*files, "datapackage.json", "csv-metadata.json", "LICENCE.txt", "SHA256SUMS"} - quartiers:
             assert f'donnees/{name}"' in text, name
@@ -548,8 +556,8 @@ def test_the_page_stays_light_with_years_of_months_and_many_policies(
     """Ten years with a second edition now and then, and a hundred versions of a policy: at most 430 elements, every
     month linked."""
     months = [f"{2017 + at // 12}-{at % 12 + 1:02d}" for at in range(118)]
-    editions = [Edition(month, 1, 9, streets.NOW_S - 86_400, 5000, "0" * 64) for month in months]
-    editions += [Edition(month, 2, 9, None, 5000, "1" * 64) for month in months[::11]]
+    editions = [Edition(month, 1, 9, streets.NOW_S - 86_400, 5000, "0" * 64, 900, "2" * 64) for month in months]
+    editions += [Edition(month, 2, 9, None, 5000, "1" * 64, 900, "3" * 64) for month in months[::11]]
     editions.sort(key=lambda one: (one.month, one.number))
 
     def data(ctx: Any, *_: object) -> Iterable[tuple[str, bytes]]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from murmure.cli import main
 from murmure_dashboards.months import STATE  # how far the archive has come: rows of a real one are others
+from murmure_dashboards.pdf import Press
 from murmure_dashboards.site import render
 from murmure_ingest import annotation_cli
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
@@ -75,7 +76,7 @@ def test_a_real_archive_gives_the_pages_of_its_releases(
     assert main(argv) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["pages"] == len(list(out.resolve().rglob("*.html"))) and report["unlisted"] == []
-    direct = dict(render(archive, city, NOW_S))
+    direct = dict(render(archive, city, NOW_S, press=Press(tmp_path / "site.sheets")))
     assert [path for path, content in direct.items() if (out / path).read_bytes() != content] == [STATE]
 
 
@@ -99,7 +100,7 @@ def test_what_stewards_publish_stands_on_the_next_pages(
     signed = (tmp_path / "a.cose").read_bytes()
     annotated = archive.annotate()
     annotated.notes = [SimpleNamespace(note=wire.open_annotation(signed, [STEWARD], 1), sealed=signed)]
-    drawn = dict(render(annotated, city, NOW_S))
+    drawn = dict(render(annotated, city, NOW_S, press=Press(tmp_path / "site.sheets")))
     assert [path for path, content in drawn.items() if (tmp_path / "site" / path).read_bytes() != content] == [STATE]
     assert "Des travaux à côté." in drawn["quartiers/centre/index.html"].decode()
     assert b64encode(signed) in drawn["donnees/annotations.csv"]
