@@ -18,6 +18,7 @@ GROUPS = (
     "murmure_dashboards.grafana_cli",
     "murmure.audit_cli",
     "murmure.demo_cli",
+    "murmure.studio_cli",
 )
 
 

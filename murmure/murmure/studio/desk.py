@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from murmure_privacy import accountant, street
+from murmure_privacy import accountant, recording, street
 from murmure_privacy.aggregate import Aggregate
+from murmure_privacy.errors import ConfigError
 from murmure_privacy.gate import Mechanism
 from murmure_privacy.levels import NORMAL_95
 from murmure_privacy.plan import Plan, StreamPlan, plan
-from murmure_privacy.policy import Policy, StreamPolicy
+from murmure_privacy.policy import Policy, StreamPolicy, parse
 from murmure_privacy.preview import sheet, site_price, standard_errors
 from murmure_privacy.recording import Recording
 from murmure_privacy.release import Outcome
@@ -271,3 +273,32 @@ def _measured(stream: StreamPolicy) -> StreamPolicy:
         up_to=None if stream.up_to is None else 1,  # whether there is an upper clamp, not where the promise ends
         cap=None,
     )
+
+
+def begin(policy_file: Path | None, readings: Path | None, site: str | None, mechanism: Mechanism) -> Desk:
+    """Returns a desk that begins with a policy in a file, or with the streams of base.toml, and with a recording's
+    series for those streams that it has something for. Raises ConfigError."""
+    if policy_file is None:
+        base, version = parse(resources.files("murmure.studio").joinpath("base.toml").read_bytes(), "base.toml"), 1
+    else:
+        try:
+            data = policy_file.read_bytes()
+        except OSError as error:
+            mend = "give a readable policy"
+            raise ConfigError(str(policy_file), "file", error.strerror or str(error), mend) from error
+        base = parse(data, str(policy_file))
+        plan(base, str(policy_file))
+        version = base.version + 1
+    found: dict[str, Recording] = {}
+    nothing: recording.NoMetric | None = None
+    if readings is not None:
+        for stream in base.streams:
+            try:
+                found[stream.id] = recording.read(readings, stream, site, None)
+            except recording.NoMetric as error:  # a recording of noise has nothing for the air, and need not
+                nothing = error
+    elif site is not None:
+        raise ConfigError("policy studio", "--site", "without --readings", "name the recording too")
+    if nothing is not None and not found:
+        raise nothing
+    return Desk(base, version, found, mechanism)

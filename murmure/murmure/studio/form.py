@@ -35,6 +35,14 @@ class Mistake:
     places: Mapping[str, object]
 
 
+class Unmet(Exception):
+    """A scenario that makes no policy: the field and the mistake to write beside it."""
+
+    def __init__(self, field: str, mistake: Mistake) -> None:
+        super().__init__(field)
+        self.field, self.mistake = field, mistake
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A question without a mistake. `stream`: the one that is looked at, protecting whom the form says, with the
@@ -64,6 +72,10 @@ class Form:
     mistakes: Mapping[str, Mistake]
     asked: Asked | None
     save: str
+
+    def with_mistake(self, unmet: Unmet) -> Form:
+        """Returns the same form with what a scenario lacks said beside its field."""
+        return replace(self, mistakes={**self.mistakes, unmet.field: unmet.mistake}, asked=None)
 
 
 class _Fields:
@@ -243,14 +255,6 @@ class Scenario:
     letter: str
     value: Decimal
     policy: Policy
-
-
-class Unmet(Exception):
-    """A scenario that makes no policy: the field and the mistake to write beside it."""
-
-    def __init__(self, field: str, mistake: Mistake) -> None:
-        super().__init__(field)
-        self.field, self.mistake = field, mistake
 
 
 def scenario(asked: Asked, base: Policy, letter: str, detail: int | None = None) -> Scenario:

@@ -10,7 +10,7 @@ from murmure_dashboards.site import build
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import IngestConfig
-from murmure_ingest.intake import Intake
+from murmure_ingest.intake import Intake, Stored
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.errors import MurmureError
@@ -47,10 +47,10 @@ def draft(policy: Policy, outcomes: Sequence[Outcome], quartier: str, city: City
             simulated=True,
         )
         secret = bytes.fromhex((folder / "gateway" / "data" / "record.key").read_text("ascii"))
-        words = Intake(archive, RuleBook(archive), lambda: now_s).accept_many(
-            [(f"murmure/v1/{quartier}/{_GATEWAY}/release", sealed) for sealed in _sealed(policy, quartier, outcomes, secret)]
-        )
-        refused = [word for word in words if word.kind != "stored"]
+        topic = f"murmure/v1/{quartier}/{_GATEWAY}/release"
+        sealed = [(topic, message) for message in _sealed(policy, quartier, outcomes, secret)]
+        words = Intake(archive, RuleBook(archive), lambda: now_s).accept_many(sealed)
+        refused = [word for word in words if not isinstance(word, Stored)]
         if refused:
             raise NoDraft(f"{policy.site}: the centre would refuse it: {refused[0]}")
         out = folder / "site"
@@ -73,9 +73,7 @@ def town(policy: Policy, quartier: str, words: dict[str, str]) -> City:
         until=policy.valid_until,
         sensor=(),
     )
-    return City(
-        words["city"], policy.timezone, words["help"], True, (Quartier(quartier, words["quartier"]),), (site,)
-    )
+    return City(words["city"], policy.timezone, words["help"], True, (Quartier(quartier, words["quartier"]),), (site,))
 
 
 def _sealed(policy: Policy, quartier: str, outcomes: Sequence[Outcome], secret: bytes) -> list[bytes]:
