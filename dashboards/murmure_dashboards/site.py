@@ -24,6 +24,7 @@ from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import (
+    journal,
     maker_data,
     maker_home,
     maker_outputs,
@@ -80,7 +81,7 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int, press: Pres
     """
     listed = {site.id for site in city.site}
     with beside(out) as folder:
-        before = months.shelf(out)
+        before, journal_before = months.shelf(out), journal.shelf(out)
         count, pages_written, octets = 0, 0, 0
 
         def keep(path: str) -> None:
@@ -91,7 +92,7 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int, press: Pres
                 count, octets = count + 1, octets + (folder / name).stat().st_size
 
         with closing(Store.open(out.with_name(f"{out.name}.store"), archive, city.timezone)) as store:
-            for path, content in render(archive, city, now_s, before, keep, press, store):
+            for path, content in render(archive, city, now_s, before, keep, press, store, journal_before):
                 pages_written += path.endswith(".html")
                 for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
                     write(folder / name, data)
@@ -144,9 +145,10 @@ def render(
     keep: Callable[[str], None] = lambda path: None,
     press: Press | None = None,
     store: Store | None = None,
+    journal_before: journal.Shelf = journal.NOTHING,
 ) -> Iterator[tuple[str, bytes]]:
-    """Yields every file of the site as (path below its root, content), but for those that `before`, the site before,
-    has already for good: `keep` is told of them."""
+    """Yields every file of the site as (path below its root, content), but for those that the site before has already
+    for good (`before` its months, `journal_before` its journal): `keep` is told of them."""
     calendar = Calendar(city.timezone)
     today = calendar.day(now_s - 1)
     listed = [site.id for site in city.site]
@@ -182,6 +184,7 @@ def render(
                 yield opendata.quartier_file(quartier.slug, week), _csv(of, sites, ctx.rules)
         yield opendata.ANNOTATIONS, opendata.faults(notes, marks)
         yield from maker_data.data(ctx, before, keep)
+        yield from journal.files(archive, journal_before, keep)
         octets.update((edition.path, edition.octets) for edition in ctx.editions)
 
     def made() -> Iterator[tuple[str, bytes]]:

@@ -15,6 +15,7 @@ from murmure_privacy.release import Node, Outcome, Withheld
 from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import LEVELS, PARTS, Calendar, Window
 
+from murmure_dashboards.journal import LoggedArchive
 from murmure_dashboards.months import OrderedArchive
 
 _AFTER_ALL_S = 1 << 40
@@ -65,7 +66,7 @@ class NodeReader(Protocol):
         ...
 
 
-class ArchiveReader(NodeReader, OrderedArchive, Protocol):
+class ArchiveReader(NodeReader, OrderedArchive, LoggedArchive, Protocol):
     """What the pages need of `murmure_ingest.archive.Archive`."""
 
     def head_at(self, row: int) -> bytes | None:

@@ -325,7 +325,7 @@ def _check_log(archive: Archive, lines: Iterable[Enrolment], report: Report) -> 
         told[kind, subject, number] = log.read_entry(entry)
     signed = archive.signed_checkpoint()
     if signed is not None:
-        size, note = signed
+        size, _, note = signed
         root = base64.b64encode(log.root_by_peaks(size, lambda at: peaks[at - 1])) if size <= len(peaks) else b""
         if note.split(b"\n")[1:3] != [str(size).encode(), root]:
             report.add(f"log: the checkpoint of {size} entries is not that of the log")

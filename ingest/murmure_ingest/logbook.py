@@ -18,6 +18,7 @@ from murmure_privacy.release import Message
 from murmure_privacy.window import utc
 
 DAY_S = 86_400
+_RANGES = 64
 _SEQ, _TIMELY = 7, 8  # in a row of `_spent`
 KINDS = ("enrolment", "revocation", "policy", "annotation", "spend")
 
@@ -137,19 +138,33 @@ def _accounts(
         last = max(row[_SEQ] for row in rows if row[0] == day)
         query = "SELECT hash FROM messages WHERE gateway = ? AND seq = ?"
         (message_hash,) = db.execute(query, (gateway, last)).fetchone()
-        yield (
-            day,
-            {
-                "gateway": gateway,
-                "day": utc(day * DAY_S)[:10],
-                "last": last,
-                "hash": message_hash.hex(),
-                "streams": [
-                    {"stream": stream, "policy": version, "nodes": nodes}
-                    for (stream, version), nodes in streams.items()
-                ],
-            },
-        )
+        fields: dict[str, object] = {
+            "gateway": gateway,
+            "day": utc(day * DAY_S)[:10],
+            "last": last,
+            "hash": message_hash.hex(),
+            "streams": [
+                {"stream": stream, "policy": version, "nodes": nodes} for (stream, version), nodes in streams.items()
+            ],
+        }
+        without = _without(db, gateway, last)
+        yield day, {**fields, "without": without} if without else fields
+
+
+def _without(db: sqlite3.Connection, gateway: str, last: int) -> list[list[int]]:
+    """Returns the (first, last) numbers up to one that were settled and not filed, the newest that fit an entry."""
+    rows = db.execute(
+        "SELECT m.seq FROM messages m LEFT JOIN amendments a ON a.message = m.id WHERE m.gateway = ? AND m.seq <= ? "
+        "AND m.disposition <> 'filed' AND coalesce(a.disposition, '') <> 'filed' ORDER BY m.seq",
+        (gateway, last),
+    )
+    found: list[list[int]] = []
+    for (seq,) in rows:
+        if found and found[-1][1] == seq - 1:
+            found[-1][1] = seq
+        else:
+            found.append([seq, seq])
+    return found[-_RANGES:]
 
 
 def _append(db: sqlite3.Connection, kind: str, subject: str, number: int, fields: dict[str, object]) -> None:

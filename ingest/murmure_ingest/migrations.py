@@ -340,7 +340,7 @@ _LOG: Step = (
   kind TEXT NOT NULL, subject TEXT NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL, peak BLOB NOT NULL
 ) STRICT""",
     "CREATE INDEX log_by_subject ON log (kind, subject, number)",
-    "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, signed BLOB NOT NULL) STRICT",
+    "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, centre BLOB NOT NULL, signed BLOB NOT NULL) STRICT",
     *only_grows("log", "checkpoints"),
     *_fits(
         "log",
@@ -353,7 +353,8 @@ _LOG: Step = (
     ),
     *_fits(
         "checkpoints",
-        f"NEW.size >= 0 AND length(NEW.signed) <= {log.NOTE_LIMIT} AND CAST(NEW.signed AS TEXT) GLOB 'murmure/*'",
+        "NEW.size >= 0 AND length(NEW.centre) = 32",
+        f"length(NEW.signed) <= {log.NOTE_LIMIT} AND CAST(NEW.signed AS TEXT) GLOB 'murmure/*'",
         _once("checkpoints", "size"),
     ),
     logbook.fill,

@@ -113,7 +113,26 @@ class Noted:
     sealed: bytes
 
 
-class Street:
+class Unlogged:
+    """An archive whose centre has signed nothing of its log yet."""
+
+    def signed_checkpoint(self) -> None:
+        """Returns that there is none: nothing else is asked then."""
+
+    def log_entries(self, up_to: int | None = None) -> Iterator[bytes]:
+        raise AssertionError(up_to)
+
+    def sealed_at(self, gateway: str, seq: int) -> bytes | None:
+        raise AssertionError(gateway, seq)
+
+    def days_with_nodes(self, row: int) -> list[int]:
+        raise AssertionError(row)
+
+    def sealed_on(self, day: int, row: int) -> list[bytes]:
+        raise AssertionError(day, row)
+
+
+class Street(Unlogged):
     """An archive in memory, with the truth beside it: `exact[stream, level, start_s]` in printed units."""
 
     def __init__(self) -> None:

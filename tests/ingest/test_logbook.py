@@ -171,10 +171,11 @@ def test_a_checkpoint_is_signed_once_for_each_size(centre: Any, policy_text: Any
     assert centre.archive.sign_log(centre.secret) == first
     gateways.publish_policy(centre.archive, centre.signed(policy_text("plaza", 2)))
     second = centre.archive.sign_log(centre.secret)
-    size, note = centre.archive.signed_checkpoint()
+    size, key, note = centre.archive.signed_checkpoint()
     assert (first.size, second.size, size) == (2, 3, 3)
     leaves = [log.leaf_hash(entry) for entry in centre.archive.log_entries()]
-    assert log.open_checkpoint(note, wire.public_key(centre.secret)) == second == log.Checkpoint(3, log.root(leaves))
+    assert key == wire.public_key(centre.secret)
+    assert log.open_checkpoint(note, key) == second == log.Checkpoint(3, log.root(leaves))
     assert log.proves_consistency(2, first.root, 3, second.root, log.consistency_proof(leaves, 2))
     assert [len(list(centre.archive.log_entries(up_to))) for up_to in (0, 2)] == [0, 2]
 
@@ -187,3 +188,27 @@ def test_nothing_is_taken_out_of_the_log(centre: Any, table: str) -> None:
     for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET rowid = rowid + 1"):
         with pytest.raises(Exception, match="only grows"), centre.archive.transaction():
             centre.archive._db.execute(statement)
+
+
+def test_what_was_settled_and_not_filed_is_accounted_for(centre: Any) -> None:
+    """A number without a filed message is named in the account, so that nobody takes it for one that was dropped."""
+    gateway = centre.gateway()
+    for number in range(1, QUARTERS + 2):
+        elsewhere = {"site": "moon"} if number in (5, 6, 9) else {}
+        centre.accept(gateway.topic, gateway.seal(MONDAY_S + number * 900, **elsewhere))
+    (account,) = told(centre, "spend")
+    assert account["without"] == [[5, 6], [9, 9]]
+    assert sound(centre)
+
+
+def test_what_was_filed_is_found_again_by_day_and_by_number(centre: Any) -> None:
+    """As it was sealed, up to a row of the archive."""
+    gateway = centre.gateway()
+    centre.intake.accept_many(gateway.history(QUARTERS + 2))
+    row, day = centre.archive.newest_row(), MONDAY_S // DAY_S
+    assert centre.archive.days_with_nodes(row) == [day, day + 1]
+    assert centre.archive.sealed_on(day, row) == gateway.sealed[:QUARTERS]
+    assert centre.archive.sealed_on(day + 1, row) == gateway.sealed[QUARTERS:]
+    assert centre.archive.sealed_on(day + 1, row - 1) == gateway.sealed[QUARTERS:-1]
+    assert centre.archive.sealed_at("gw-plaza", 3) == gateway.sealed[2]
+    assert centre.archive.sealed_at("gw-plaza", 999) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from murmure_privacy import log
+from murmure_privacy import log, wire
 from murmure_privacy.log import Checkpoint
 
 from murmure_ingest import logbook
@@ -40,10 +40,11 @@ class Journal(Database):
         """Returns, by day, the accounts that the log should hold of a gateway, as they follow from its nodes."""
         return logbook.due(self._db, gateway)
 
-    def signed_checkpoint(self) -> tuple[int, bytes] | None:
-        """Returns size and note of the newest checkpoint that the centre has signed, None before the first."""
-        row = self._row("SELECT size, signed FROM checkpoints ORDER BY size DESC LIMIT 1")
-        return (int(row[0]), bytes(row[1])) if row else None
+    def signed_checkpoint(self) -> tuple[int, bytes, bytes] | None:
+        """Returns size, the centre's public key and the note of the newest checkpoint that it has signed, None before
+        the first."""
+        row = self._row("SELECT size, centre, signed FROM checkpoints ORDER BY size DESC LIMIT 1")
+        return (int(row[0]), bytes(row[1]), bytes(row[2])) if row else None
 
     def sign_log(self, secret: bytes) -> Checkpoint:
         """Signs how far the log has come, unless that was done, durably. Returns it. Raises ArchiveWaits."""
@@ -54,6 +55,36 @@ class Journal(Database):
                 here, newest = self.log_checkpoint(), self.signed_checkpoint()
                 if newest is None or newest[0] < here.size:
                     self._db.execute(
-                        "INSERT INTO checkpoints VALUES (?, ?)", (here.size, log.seal_checkpoint(here, secret))
+                        "INSERT INTO checkpoints VALUES (?, ?, ?)",
+                        (here.size, wire.public_key(secret), log.seal_checkpoint(here, secret)),
                     )
         return here
+
+    def sealed_at(self, gateway: str, seq: int) -> bytes | None:
+        """Returns a filed message as it was sealed, None where there is none with this number."""
+        row = self._row(
+            "SELECT m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id WHERE m.gateway = ? "
+            "AND m.seq = ? AND coalesce(a.disposition, m.disposition) = 'filed'",
+            *(gateway, seq),
+        )
+        return bytes(row[0]) if row else None
+
+    def days_with_nodes(self, row: int) -> list[int]:
+        """Returns the days (since 1970, UTC) on which a node of the messages up to a row ends."""
+        return [
+            int(day)
+            for (day,) in self._rows(
+                "SELECT DISTINCT (end_s - 1) / 86400 FROM nodes WHERE message <= ? ORDER BY 1", row
+            )
+        ]
+
+    def sealed_on(self, day: int, row: int) -> list[bytes]:
+        """Returns the messages up to a row with a node that ends on a day (since 1970, UTC), as they were sealed, by
+        gateway and number."""
+        found: set[int] = set()
+        for (stream,) in self._rows("SELECT DISTINCT stream FROM streams"):
+            query = "SELECT DISTINCT message FROM nodes WHERE stream = ? AND end_s > ? AND end_s <= ? AND message <= ?"
+            span = day * logbook.DAY_S, (day + 1) * logbook.DAY_S
+            found.update(message for (message,) in self._rows(query, stream, *span, row))
+        rows = [self._row("SELECT gateway, seq, sealed FROM messages WHERE id = ?", message) for message in found]
+        return [bytes(one[2]) for one in sorted(one for one in rows if one)]

@@ -1,0 +1,141 @@
+"""The log and the sealed messages among the open data: everything that anybody needs to check the figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from murmure_dashboards import journal
+from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
+from murmure_privacy import log, wire
+from murmure_privacy.log import Checkpoint
+
+MONDAY_S = 1_795_392_000
+QUARTERS = 96
+CENTRE, PUBLIC = wire.new_key()
+POLICY = b"""policy = 1
+site = "plaza"
+version = 1
+timezone = "Europe/Paris"
+decision = "D"
+reason = "R."
+valid_from = 2026-11-01
+valid_until = 2027-11-30
+
+[[stream]]
+id = "plaza/footfall"
+quantity = "footfall"
+protects = { crossings = 1 }
+epsilon = 1.0
+nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }
+"""
+
+
+class Town:
+    """An archive with one gateway, which says what it is asked to."""
+
+    def __init__(self, folder: Path, releases: ModuleType) -> None:
+        self.archive = Archive.open(folder / "archive.db")
+        secret, public = wire.new_key()
+        self.gateway = releases.Gateway("gw-plaza", "centre", "plaza", secret, POLICY)
+        sealed = wire.seal_policy(POLICY, [("s", CENTRE)])
+        with self.archive.transaction():
+            self.line = self.archive.enrol(Enrolment("gw-plaza", "centre", "plaza", public, (PUBLIC,), 1))
+            self.archive.put_policy(StoredPolicy(wire.digest(POLICY), "plaza", 1, POLICY, sealed))
+
+    def say(self, quarters: int) -> None:
+        """The gateway goes on for some quarter-hours, and the centre signs its log."""
+        with self.archive.transaction():
+            for _ in range(quarters):
+                sealed = self.gateway.seal(MONDAY_S + (len(self.gateway.sealed) + 1) * 900)
+                self.archive.put(wire.open_message(sealed, self.line.record_key), sealed, self.line, "filed")
+        self.archive.sign_log(CENTRE)
+
+
+@pytest.fixture
+def town(tmp_path: Path, releases: ModuleType) -> Iterator[Town]:
+    town = Town(tmp_path, releases)
+    yield town
+    town.archive.close()
+
+
+def built(town: Town, out: Path) -> tuple[set[str], set[str]]:
+    """Builds the journal on top of what is in `out`. Returns what was written, and what was kept."""
+    kept: list[str] = []
+    written = dict(journal.files(town.archive, journal.shelf(out), kept.append))
+    for path, content in written.items():
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(content)
+    return set(written), set(kept)
+
+
+def everything(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def test_the_log_is_published_up_to_its_checkpoint(town: Town, tmp_path: Path) -> None:
+    """Entries, signed checkpoint and key; of the messages each day's, and the last of each account."""
+    town.say(QUARTERS + 2)
+    built(town, tmp_path / "out")
+    files = everything(tmp_path / "out")
+    public = bytes.fromhex(files["donnees/journal/centre.txt"].decode())
+    assert public == PUBLIC
+    entries = files["donnees/journal/entries-00000.jsonl"].splitlines()
+    here = log.open_checkpoint(files["donnees/journal/checkpoint.txt"], public)
+    assert here == Checkpoint(3, log.root([log.leaf_hash(entry) for entry in entries]))
+    sealed = town.gateway.sealed
+    assert wire.messages_in(files["donnees/messages/2026-11-23.cose"]) == sealed[:QUARTERS]
+    assert wire.messages_in(files["donnees/messages/2026-11-24.cose"]) == sealed[QUARTERS:]
+    assert wire.messages_in(files["donnees/journal/days-2026-11.cose"]) == [sealed[QUARTERS - 1]]
+    told = {one["path"]: one for one in json.loads(files["donnees/messages/index.json"])["files"]}
+    assert (told["donnees/messages/2026-11-23.cose"]["messages"], len(told)) == (QUARTERS, 4)
+
+
+def test_nothing_is_published_of_a_log_that_nobody_signed(town: Town, tmp_path: Path) -> None:
+    """Before the centre's first signature there is nothing to check, and no file."""
+    assert built(town, tmp_path / "out") == (set(), set())
+
+
+def test_what_did_not_change_is_kept(town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build writes the day that grew and the open file of the log; full files and other days are those of before."""
+    monkeypatch.setattr(journal, "SHARD", 2)
+    out = tmp_path / "out"
+    town.say(2 * QUARTERS)
+    built(town, out)
+    before = everything(out)
+    assert built(town, out)[1] == set(before) - {journal.CHECKPOINT, journal.CENTRE, journal.INDEX}
+    town.say(1)
+    written, kept = built(town, out)
+    days = {f"donnees/messages/2026-11-{day}.cose" for day in (23, 24, 25)}
+    assert kept & days == days - {"donnees/messages/2026-11-25.cose"}
+    assert "donnees/journal/entries-00000.jsonl" in kept
+    assert {"donnees/journal/entries-00001.jsonl", "donnees/journal/days-2026-11.cose"} <= written
+    anew = tmp_path / "anew"
+    built(town, anew)
+    assert everything(anew) == everything(out)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda out: (out / journal.INDEX).write_text("{"),
+        lambda out: (out / journal.INDEX).write_text('{"files": [], "format": 99}'),
+        lambda out: (out / "donnees/messages/2026-11-23.cose").unlink(),
+        lambda out: (out / "donnees/messages/2026-11-23.cose").write_bytes(b""),
+    ],
+)
+def test_a_site_before_that_is_not_whole_is_not_built_upon(
+    town: Town, tmp_path: Path, harm: Callable[[Path], Any]
+) -> None:
+    """Everything is made again from the archive."""
+    out = tmp_path / "out"
+    town.say(QUARTERS + 1)
+    built(town, out)
+    before = everything(out)
+    harm(out)
+    _, kept = built(town, out)
+    assert (everything(out), kept) == (before, set())
