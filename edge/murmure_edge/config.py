@@ -11,12 +11,13 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from murmure_privacy.decide import FLOOR, Ceiling
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.stream import QUANTITIES
 
@@ -114,7 +115,12 @@ class GatewayConfig:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """`trust.toml`. `centre` and `stewards`: Ed25519 public keys, 32 bytes each. `simulated`: the data are invented."""
+    """`trust.toml`. `centre` and `stewards`: Ed25519 public keys, 32 bytes each. `simulated`: the data are invented.
+
+    `roles`: one for each steward, in their order; none where all stewards count alike. `ceiling_rho_micro`: the most
+    that one unit in each stream of the site may cost together; None in a file of before, whose gateway takes whatever
+    enough stewards have signed, at once.
+    """
 
     gateway: str
     quartier: str
@@ -123,6 +129,22 @@ class Trust:
     stewards: tuple[bytes, ...]
     signatures_required: int
     simulated: bool
+    roles: tuple[str, ...] = ()
+    ceiling_rho_micro: int | None = None
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        """Returns what a policy is judged by, None in a file of before. Without roles each key is a role of its own,
+        and a loosening takes as many as any policy."""
+        if self.ceiling_rho_micro is None:
+            return None
+        roles = 2 if self.roles else self.signatures_required
+        return Ceiling(self.ceiling_rho_micro, self.signatures_required, roles)
+
+    def roles_of(self, keys: Iterable[bytes]) -> frozenset[str]:
+        """Returns the roles of these stewards."""
+        names = self.roles or tuple(key.hex() for key in self.stewards)
+        return frozenset(names[self.stewards.index(key)] for key in keys)
 
 
 class _Table:
@@ -351,6 +373,12 @@ def load_trust(config: GatewayConfig) -> Trust:
     stewards = tuple(table.public_key("stewards", value) for value in listed)
     if not 1 <= len(set(stewards)) == len(stewards) <= _STEWARDS_LIMIT:
         raise table.refuse("stewards", "has none, too many or the same key twice", "write one to eight different keys")
+    roles = table.take("roles", list, "write roles = [ … ], one for each of the stewards", [])
+    if not all(isinstance(role, str) and _SLUG.fullmatch(role) for role in roles):
+        raise table.refuse("roles", "holds what is no role", 'write words such as "steward" and "dpo"')
+    if roles and (len(roles) != len(stewards) or len(set(roles)) < 2):
+        mend = "write one for each of the stewards, at least two different ones, or leave the key out"
+        raise table.refuse("roles", f"{len(roles)} for {len(stewards)} keys cannot tell two roles apart", mend)
     trust = Trust(
         gateway=table.slug("gateway"),
         quartier=table.slug("quartier"),
@@ -359,7 +387,12 @@ def load_trust(config: GatewayConfig) -> Trust:
         stewards=stewards,
         signatures_required=table.integer("signatures_required", 1, len(stewards)),
         simulated=table.take("simulated", bool, "write true or false", False),
+        roles=tuple(roles),
+        ceiling_rho_micro=table.integer("ceiling_rho_micro", 0, FLOOR.rho_micro, 0) or None,
     )
+    if trust.roles and trust.ceiling_rho_micro is None:
+        mend = f"write at most {FLOOR.rho_micro}, the floor of this release"
+        raise table.refuse("ceiling_rho_micro", "is missing beside roles", mend)
     table.close()
     if trust.gateway != config.gateway:
         raise table.refuse(

@@ -45,6 +45,12 @@ CREATE TABLE IF NOT EXISTS policies (
     toml BLOB NOT NULL,
     mark BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS candidates (
+    version INTEGER PRIMARY KEY,
+    seen_s INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    mark BLOB NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS head (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     boot INTEGER NOT NULL,
@@ -81,6 +87,16 @@ class StoredPolicy:
     version: int
     from_s: int
     toml: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A policy that was believed and does not hold, as it came: it waits, or cannot be kept here. `seen_s`: when it
+    was first seen; its notice is counted from then."""
+
+    version: int
+    seen_s: int
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +147,8 @@ class GatewayDb:
         policies = self._db.execute("SELECT version, from_s, toml, mark FROM policies").fetchall()
         told = self._db.execute("SELECT policy_version, older_copy, mark FROM told").fetchall()
         right = all(mark == _mark(*fields, *self._ends()) for *fields, mark in heads) and len(heads) == 1
-        right = right and all(mark == _mark(*fields) for *fields, mark in (*policies, *told))
+        candidates = self._db.execute("SELECT version, seen_s, sealed, mark FROM candidates").fetchall()
+        right = right and all(mark == _mark(*fields) for *fields, mark in (*policies, *candidates, *told))
         if not right or not self._messages_right(*heads[0][1:4]):
             raise LedgerDamaged(_damaged(self._where, "a row is not what was written"))
 
@@ -257,10 +274,11 @@ class GatewayDb:
         self._set_head(*self._db.execute("SELECT boot, seq, hash FROM head").fetchone())
 
     def _ends(self) -> list[object]:
-        """Where each table ends: the newest charge, the oldest message, every policy, what was told."""
+        """Where each table ends: the newest charge, the oldest message, every policy and candidate, what was told."""
         charge = self._db.execute("SELECT chain FROM charges ORDER BY line DESC LIMIT 1").fetchone()
         oldest = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
         marks = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
+        marks += self._db.execute("SELECT mark FROM candidates ORDER BY version").fetchall()
         marks += self._db.execute("SELECT mark FROM told").fetchall()
         return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in marks)]
 
@@ -324,10 +342,23 @@ class GatewayDb:
         return policies_of(self._db)
 
     def store_policy(self, version: int, from_s: int, toml: bytes) -> None:
-        """Accepts a policy. None is ever forgotten: what one has paused stays paused until the next one begins."""
+        """Accepts a policy, which is no candidate any more, nor is an older one. None is ever forgotten: what one has
+        paused stays paused until the next one begins."""
         with self.transaction():
+            self._db.execute("DELETE FROM candidates WHERE version <= ?", (version,))
             fields = (version, from_s, toml)
             self._db.execute("INSERT INTO policies VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
+            self._renew_head()
+
+    def candidates(self) -> list[Candidate]:
+        """Returns every policy that was believed and does not hold, by version."""
+        return candidates_of(self._db)
+
+    def note_candidate(self, candidate: Candidate) -> None:
+        """Keeps a policy that was believed, with the instant at which it was first seen. Raises DiskFull."""
+        with self.transaction():
+            fields = (candidate.version, candidate.seen_s, candidate.sealed)
+            self._db.execute("INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
             self._renew_head()
 
     def told(self) -> Told:
@@ -347,6 +378,13 @@ def told_version_of(connection: sqlite3.Connection) -> int:
     """Returns the newest policy version of which the centre has told, 0 if it has told of none."""
     row = connection.execute("SELECT policy_version FROM told").fetchone()
     return int(row[0]) if row else 0
+
+
+def candidates_of(connection: sqlite3.Connection) -> list[Candidate]:
+    """Returns every candidate that a gateway's file holds, by version; none in a file of before."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'candidates'").fetchone() is None:
+        return []
+    return [Candidate(*row) for row in connection.execute("SELECT version, seen_s, sealed FROM candidates ORDER BY 1")]
 
 
 def policies_of(connection: sqlite3.Connection) -> list[StoredPolicy]:

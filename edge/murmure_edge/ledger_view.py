@@ -17,9 +17,10 @@ from murmure_privacy.ledger import Charge, Ledger
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.window import parse_utc, utc
+from murmure_privacy.wire import policy_bytes
 
 from murmure_edge.config import load
-from murmure_edge.gateway_db import policies_of, told_version_of
+from murmure_edge.gateway_db import candidates_of, policies_of, told_version_of
 from murmure_edge.publisher import plan_at
 
 T = TypeVar("T")
@@ -87,6 +88,8 @@ def show_at(config_path: Path, at: str, as_json: bool) -> int:
 def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any]]:
     ledger = Ledger(connection)
     accepted = [(item.from_s, plan(parse(item.toml, f"policy {item.version}"))) for item in policies_of(connection)]
+    known = [made for _, made in accepted]
+    known += [plan(parse(policy_bytes(item.sealed), "candidate")) for item in candidates_of(connection)]
     told = told_version_of(connection)
     streams = dict.fromkeys(stream for _, made in accepted for stream in made.streams)
     found = []
@@ -96,7 +99,7 @@ def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any
         entry: dict[str, Any] = {"stream": stream, "spent_rho_micro": spent, "left_rho_micro": 0, "policy": None}
         if made is not None:
             own = made.streams[stream]
-            newer = [each for _, each in accepted if each.policy.version > made.policy.version]
+            newer = [each for each in known if each.policy.version > made.policy.version]
             tank = Tank(ledger)
             fits = tank.holds_day(tank.day(at_s, own, made.calendar), made.policy.hash, own, made.calendar)
             withheld = _held_back(stream, made, newer, told)
@@ -118,7 +121,7 @@ def _streams_at(connection: sqlite3.Connection, at_s: int) -> list[dict[str, Any
 
 
 def _held_back(stream: str, made: Plan, newer: Sequence[Plan], told: int) -> str | None:
-    """Returns why the publisher would withhold a stream of a policy beside all accepted since, as far as they say so.
+    """Returns why the publisher would withhold a stream of a policy beside all that are known since, if they say so.
     `told`: the newest version of which the centre has told."""
     own, newest = made.streams[stream], (made, *newer)[-1].policy.version
     words = [each.streams.get(stream) for each in newer]

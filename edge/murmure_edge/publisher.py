@@ -86,6 +86,7 @@ class Publisher:
         self._waiting: list[_Closing] = []
         self._accepted: list[tuple[int, Plan]] = []  # (instant from which it holds, plan), by version
         self._refused: dict[int, Policy] = {}  # what cannot be kept here, by version
+        self.waiting: tuple[Plan, ...] = ()  # newer ones that were believed and may not hold yet, by version
         self._now_s: int | None = None
         self._full = False
         self.newest_told = db.told().policy_version  # of which a receipt has told, or the signatures under one refused
@@ -97,10 +98,15 @@ class Publisher:
         return self._accepted[-1][1].policy if self._accepted else None
 
     @property
+    def newest(self) -> Plan | None:
+        """Returns the plan of the newest accepted policy."""
+        return self._accepted[-1][1] if self._accepted else None
+
+    @property
     def awaited(self) -> int | None:
-        """Returns the version of a newer policy that there is and that was not accepted, None if there is none. Until
+        """Returns the version of a newer policy that there is and that is not known here, None if there is none. Until
         it is, or a still newer one, everything is withheld (`no_policy`): it may pause or drop any stream."""
-        ours = self.policy.version if self.policy else 0
+        ours = max((made.policy.version for made in (*self.waiting, self.newest) if made is not None), default=0)
         return self.newest_told if self.newest_told > ours else None
 
     @property
@@ -272,10 +278,12 @@ class Publisher:
         A stream that any of them drops is missing, one that any of them pauses or protects better is paused: a node of
         the era that is still open would otherwise publish, after a pause was lifted, what happened during it. It is
         missing too while a newer policy is awaited, and where one was never seen: versions grow by one, and the one
-        that is not there may have paused or dropped any stream. What a refused one pauses is paused.
+        that is not there may have paused or dropped any stream. What a refused one pauses is paused. What waits for its
+        notice has its say as well: only what it loosens has to wait.
         """
         policy, publish_until_s = era.plan.policy, era.publish_until_s
         newer = [plan for _, plan in self._accepted if plan.policy.version > policy.version]
+        newer += self.waiting
         own = era.plan.streams[era.stream]
         words = [plan.streams.get(era.stream) for plan in newer]
         streams = []

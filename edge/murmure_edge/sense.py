@@ -19,15 +19,18 @@ from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
+from murmure_privacy.decide import FLOOR
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
 from murmure_privacy.files import names, opened, read_regular
 from murmure_privacy.gate import Mechanism
 from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message
 from murmure_privacy.wire import MESSAGE_LIMIT, open_message, public_key, seal_health
 
 from murmure_edge import health
+from murmure_edge.candidates import Candidates
 from murmure_edge.clock import ANY, STEP_MS, Clock, LiveClock
 from murmure_edge.config import GatewayConfig, PortConfig, Trust, load, load_record_key, load_trust
 from murmure_edge.folders import prepare_folders
@@ -120,6 +123,7 @@ class Sense:
         self._publisher = Publisher(
             db, Identity(trust.gateway, trust.quartier, trust.site, secret), mechanism, self._committed, say
         )
+        self._candidates = Candidates(db, trust, self._publisher, self._unfit, say)
         self._sources = health.board(config.data)
         self._boot_s: int | None = None
         self._health_s: int | None = None
@@ -271,6 +275,8 @@ class Sense:
         firsts = {batch.port: batch.horizon_ms for batch in reversed(self._before_start)}
         self._boot_s = self._now_s = -(-min(firsts.values()) // 1000)
         self._publisher.start(self._boot_s, self._unfit)
+        with suppress(DiskFull):  # then at the first look around, a moment later
+            self._candidates.start(self._boot_s)
         self._not_before_ms = 0  # the clock may be put back again
         self._look_around()
         if self._publisher.policy is None:
@@ -326,8 +332,10 @@ class Sense:
                 self._waiting_letters.append(letter)
                 if letter not in again:
                     self._say(f"inbox: {letter.name} waits: {error}")
+        with suppress(DiskFull):  # said where a message waits for room
+            self._candidates.turn(self._now_s)
         awaited = self._publisher.awaited
-        if awaited is not None and awaited != self._said_awaited:
+        if awaited not in (None, self._said_awaited, self._candidates.refused):
             self._say(
                 f"policy {awaited}: is the centre's newest and not yet accepted here; nothing is published until it is"
             )
@@ -375,21 +383,11 @@ class Sense:
             else:
                 self._say(f"inbox: {letter.name} is not believed ({receipt.reason})")
             return
-        verdict = decide_policy(letter.data, self._trust, self._publisher.policy, self._publisher.newest_told)
+        verdict = decide_policy(letter.data, self._trust, self._candidates.newest, self._candidates.newest_told)
         if isinstance(verdict, Refused):
             self._say(f"inbox: {letter.name} is not believed ({verdict.reason})")
         elif isinstance(verdict, NewPolicy):
-            refusal = self._unfit(verdict.policy)
-            if refusal is not None:
-                self._publisher.refuse(verdict.policy)
-                self._said_awaited = self._publisher.awaited
-                self._say(
-                    f"policy {verdict.policy.version}: refused: {refusal}; nothing is published until it, or a newer "
-                    "one, can be kept"
-                )
-                return
-            self._publisher.adopt(verdict.policy, self._now_s)
-            self._say(f"policy {verdict.policy.version}: accepted")
+            self._candidates.hear(verdict.policy, verdict.sealed, self._now_s)
 
     def _settle(self, settled: Settled) -> None:
         """Lets settled messages go, and puts those that the centre has lost into the outbox again, as they are."""
@@ -403,11 +401,15 @@ class Sense:
         self._said_lost = lost[0] if lost else None
 
     def _unfit(self, policy: Policy) -> str | None:
-        """Returns why a policy cannot be kept here: it cannot be planned or sent, or a sensor remembers too long."""
+        """Returns why a policy cannot be kept here: it cannot be planned or sent, it costs more than this release lends
+        itself to, or a sensor remembers too long."""
         try:
             largest = self._publisher.longest_message(policy)
+            costs = sum(stream.rho_micro for stream in plan(policy).streams.values())
         except ConfigError as error:
             return str(error)
+        if costs > FLOOR.rho_micro:
+            return f"its streams cost {costs} micro-rho together, and {FLOOR.rho_micro} are the floor of this release"
         if largest > MESSAGE_LIMIT:
             return f"its largest message would have {largest} bytes where {MESSAGE_LIMIT} are allowed"
         for port, driver in self._drivers:

@@ -16,6 +16,7 @@ from murmure_edge.config import Broker, Calibration, PortConfig, load, load_reco
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import load as load_centre
+from murmure_privacy.decide import Ceiling
 from murmure_privacy.errors import ConfigError
 
 PORT = """
@@ -27,7 +28,7 @@ streams = { footfall = "plaza/footfall" }
 """
 NOISE = PORT.replace("tfluna", "modbus_noise").replace("footfall", "noise")
 CALIBRATED = 'calibrated = 2026-10-01\nmethod = "94 dB"\n'
-PUBLIC = "ab" * 32
+PUBLIC, OTHER = "ab" * 32, "cd" * 32
 TRUST = f"""\
 gateway = "gw-plaza"
 quartier = "centre"
@@ -211,6 +212,12 @@ def test_ports_are_tables(gateway, text: str):
         (("signatures_required = 1", "signatures_required = 1\nsimulated = 1"), "simulated"),
         (("signatures_required = 1", "signatures_required = 1\nadmin = true"), "admin"),
         (('"gw-plaza"', '"gw-other"'), "gateway"),
+        (("signatures_required = 1", "signatures_required = 1\nceiling_rho_micro = 99999999"), "ceiling_rho_micro"),
+        (("signatures_required = 1", 'signatures_required = 1\nroles = ["dpo"]'), "roles"),
+        (("signatures_required = 1", 'signatures_required = 1\nroles = ["Dr. No"]'), "roles"),
+        (("signatures_required = 1", "signatures_required = 1\nroles = [1]"), "roles"),
+        ((f'["{PUBLIC}"]', f'["{PUBLIC}", "{OTHER}"]\nroles = ["dpo", "dpo"]'), "roles"),
+        ((f'["{PUBLIC}"]', f'["{PUBLIC}", "{OTHER}"]\nroles = ["dpo", "steward"]'), "ceiling_rho_micro"),
     ],
 )
 def test_a_wrong_trust_toml_is_one_line_with_its_key(gateway, change: tuple[str, str], key: str):
@@ -229,6 +236,21 @@ def test_a_trust_toml_becomes_frozen_data(gateway):
     assert trust.simulated and (trust.gateway, trust.quartier, trust.site) == ("gw-plaza", "centre", "plaza")
     gateway.config.trust.write_text(TRUST)
     assert not load_trust(gateway.config).simulated
+
+
+def test_whom_a_gateway_believes_in_which_role_is_pinned(gateway):
+    """A role is that of a key in the file. Without roles each key is one of its own, and a loosening takes as many as
+    any policy; a file of before has no ceiling, and judges nothing."""
+    gateway.config.trust.write_text(TRUST)
+    assert load_trust(gateway.config).ceiling is None
+    two = TRUST.replace(f'["{PUBLIC}"]', f'["{PUBLIC}", "{OTHER}"]') + "ceiling_rho_micro = 5000\n"
+    gateway.config.trust.write_text(two)
+    trust = load_trust(gateway.config)
+    assert trust.ceiling == Ceiling(5000, 1, 1) and trust.roles_of(trust.stewards) == {PUBLIC, OTHER}
+    gateway.config.trust.write_text(two + 'roles = ["steward", "dpo"]\n')
+    trust = load_trust(gateway.config)
+    assert trust.ceiling == Ceiling(5000, 1, 2)
+    assert trust.roles_of(trust.stewards[1:]) == {"dpo"} and trust.roles_of(()) == set()
 
 
 def test_unreadable_files_are_one_line(tmp_path: Path):

@@ -1,0 +1,126 @@
+"""Policies between the inbox and the publisher: which may hold, and from when, by the rules that the enrolment pinned.
+
+What loosens is known here for seven days before it holds, by this gateway's own clock, from the instant at which it
+first saw the policy; that instant is on the disk before anything follows from it. No log is asked for it: who has taken
+over the centre could date a log back, and nobody can date back what this card has written. What such a policy pauses,
+drops or protects better counts from the start; only what it loosens has to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from murmure_privacy import wire
+from murmure_privacy.decide import FLOOR, Ceiling, Docket, HoldUntil, Refuse, Signed, Waiting, due, hear
+from murmure_privacy.errors import ConfigError
+from murmure_privacy.plan import plan
+from murmure_privacy.policy import Policy, parse
+
+from murmure_edge.config import Trust
+from murmure_edge.gateway_db import Candidate, GatewayDb
+from murmure_edge.publisher import Publisher
+
+
+class Candidates:
+    """What `sense` makes of the policies that it believes. Without a ceiling in `trust.toml`, from before there was
+    one, each holds as soon as it comes.
+
+    `unfit` says why these sensors cannot keep a policy, or None; such a one never holds, and what it replaces is over.
+    """
+
+    def __init__(
+        self,
+        db: GatewayDb,
+        trust: Trust,
+        publisher: Publisher,
+        unfit: Callable[[Policy], str | None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._db, self._trust, self._publisher, self._unfit, self._say = db, trust, publisher, unfit, say
+        self._docket = Docket()
+        self.refused: int | None = None  # the newest version of which it was said that it cannot be kept
+
+    @property
+    def newest(self) -> Policy | None:
+        """Returns the newest policy that was believed, whether it holds or not."""
+        newest = self._publisher.newest if self._trust.ceiling is None else self._docket.newest
+        return None if newest is None else newest.policy
+
+    @property
+    def newest_told(self) -> int:
+        """Returns the version below which a policy is refused as an old one. Where the rules judge each version beside
+        the one before it, those in between are wanted: nothing is published before the newest has come."""
+        ruled = self._trust.ceiling is not None and self.newest is not None
+        return 0 if ruled else self._publisher.newest_told
+
+    def start(self, now_s: int) -> None:
+        """Takes up after a start what the database holds: policies that wait, and those that cannot be kept here."""
+        ceiling = self._trust.ceiling
+        if ceiling is not None:
+            kept = [Waiting(self._signed(one.sealed), one.seen_s) for one in self._db.candidates()]
+            self._docket = Docket(self._publisher.newest, tuple(kept))
+            self._go_on(ceiling, now_s)
+
+    def hear(self, policy: Policy, sealed: bytes, now_s: int) -> None:
+        """Takes a policy that has just come, newer than all that are known, and signed. Raises DiskFull: nothing has
+        changed then, and it may be heard again."""
+        ceiling = self._trust.ceiling
+        if ceiling is None:
+            self._hold(policy, now_s)
+            return
+        try:
+            signed = self._signed(sealed)
+        except ConfigError as error:  # no plan can be made of it, here or anywhere
+            self._refuse(policy, str(error))
+            return
+        docket, verdict = hear(self._docket, signed, ceiling, FLOOR, now_s)
+        if isinstance(verdict, Refuse):
+            self._say(f"policy {policy.version}: is not believed ({verdict.reason}): {verdict.detail}")
+            return
+        self._db.note_candidate(Candidate(policy.version, now_s, sealed))
+        self._docket = docket
+        if isinstance(verdict, HoldUntil):
+            day = datetime.fromtimestamp(verdict.until_s, UTC)
+            self._say(f"policy {policy.version}: loosens, and may hold from {day:%Y-%m-%d %H:%M} UTC on")
+        self._go_on(ceiling, now_s)
+
+    def turn(self, now_s: int) -> None:
+        """Lets those hold whose notice is over. Raises DiskFull: they may be asked for again."""
+        if self._docket.waiting and self._trust.ceiling is not None:
+            self._go_on(self._trust.ceiling, now_s)
+
+    def _go_on(self, ceiling: Ceiling, now_s: int) -> None:
+        """Lets hold what is due, one by one: where the disk is full, the rest has its say as what waits."""
+        docket, held = due(self._docket, ceiling, FLOOR, now_s)
+        self._take(self._docket)
+        for one in held:
+            self._hold(one.signed.plan.policy, now_s)
+            version = one.signed.plan.policy.version
+            left = (other for other in self._docket.waiting if other.signed.plan.policy.version > version)
+            self._take(Docket(one.signed.plan, tuple(left)))
+        self._take(docket)
+
+    def _take(self, docket: Docket) -> None:
+        self._docket = docket
+        self._publisher.waiting = tuple(one.signed.plan for one in docket.waiting)
+
+    def _hold(self, policy: Policy, now_s: int) -> None:
+        refusal = self._unfit(policy)
+        if refusal is None:
+            self._publisher.adopt(policy, now_s)
+            self._say(f"policy {policy.version}: accepted")
+        else:
+            self._refuse(policy, refusal)
+
+    def _refuse(self, policy: Policy, refusal: str) -> None:
+        self._publisher.refuse(policy)
+        self.refused = policy.version
+        self._say(
+            f"policy {policy.version}: refused: {refusal}; nothing is published until it, or a newer one, can be kept"
+        )
+
+    def _signed(self, sealed: bytes) -> Signed:
+        made = plan(parse(wire.policy_bytes(sealed), "policy"))
+        keys = wire.policy_signers(sealed, self._trust.stewards)
+        return Signed(made, len(keys), self._trust.roles_of(keys))
