@@ -7,6 +7,7 @@ of `city.address`; without one they are relative, and so resolve wherever the fi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,6 +46,7 @@ _MEDIA = {
     "jsonld": "application/ld+json",
     "parquet": "application/vnd.apache.parquet",
 }
+_MAIL = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _WORDS = "[a-z_]+"
 _PLACE = "[A-Za-z0-9][A-Za-z0-9_-]*"
 
@@ -367,7 +369,7 @@ class Catalogue:
             "dcat:contactPoint": {
                 "@type": "vcard:Kind",
                 "vcard:fn": self.publisher,
-                **({"vcard:hasEmail": {"@id": f"mailto:{contact}"}} if "@" in contact else {"vcard:note": contact}),
+                **({"vcard:hasEmail": {"@id": f"mailto:{contact}"}} if _MAIL.fullmatch(contact) else {"vcard:note": contact}),
             },
             "dcat:landingPage": {"@id": self._address(FOLDER)},
             "dcat:distribution": [

@@ -15,10 +15,11 @@ from murmure_privacy.window import BadTimezone, Calendar
 
 from murmure_dashboards import citymap
 
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+# Names of folders and parts of addresses: short enough for any disk, and no step upwards.
+_SLUG = re.compile(r"(?=.{1,64}$)[a-z0-9]+(-[a-z0-9]+)*")
 _CODE = re.compile(r"[A-Z0-9]{2,8}")
-_NUMBER = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
-_ADDRESS = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/")
+_NUMBER = re.compile(r"(?=.{1,64}$)[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+_ADDRESS = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?(/(?!\.\.?/)[A-Za-z0-9._~-]+)*/")
 
 LICENCES = ("etalab-2.0", "ODbL-1.0")
 """What French law lets a town publish its data under (décret 2017-638), by SPDX name; the first unless it says so."""
@@ -143,7 +144,7 @@ class _Table:
         return value
 
     def slug(self, key: str) -> str:
-        return self.shaped(key, _SLUG, "is no slug", "write small letters, digits and single hyphens")
+        return self.shaped(key, _SLUG, "is no slug", "write small letters, digits and single hyphens, 64 signs at most")
 
     def shaped(self, key: str, shape: re.Pattern[str], problem: str, mend: str, default: str | None = None) -> str:
         value = self.text(key, default)
