@@ -26,13 +26,14 @@ MOST_FILE_OCTETS = 64 << 20
 MOST_LINKS = 150  # with more, the list alone leads to the pages: addresses would weigh more than borders
 TOLERANCES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 21.0)
 """How far a border may move to become simpler, in units of the grid: the first with which the picture is light."""
-BIG = 46
+BIG = 43
 _SIZES: Mapping[str, int] = {"big": BIG, "mid": 26, "fine": 15}
 """Heights of letters in units of the grid, as the sheet has them: the first can be read on a telephone, the others are
-shown where the picture is wider. Where there is room for one, the sheet makes it no larger than is pleasant."""
-_LABEL_OCTETS, _FRAME_OCTETS = 36, 1100
+shown where the picture is wider, and there the sheet makes the first no larger than is pleasant."""
+_LABEL_OCTETS, _LINK_OCTETS, _FRAME_OCTETS = 48, 46, 1200
+_MOST = 0.75  # of the cells have room for letters that are worth having
 _ROWS = 12  # heights at which room for a text is looked for
-_LETTER = 0.62  # width of a letter in heights, on average
+_LETTER, _LINE = 0.62, 1.1  # width of a letter, on average, and height of a line, in heights of a letter
 _SIGNS: Mapping[str, str] = {"more": "+", "less": "\u2212", "usual": "=", "cannot": "?", "none": ""}
 STATES = tuple(_SIGNS)
 """What a neighbourhood may be: a figure higher, or lower, than usual or than a limit; all as usual; not enough known to
@@ -269,48 +270,65 @@ def _weights(arc: Ring) -> tuple[float, ...]:
 def draw(areas: Sequence[Area], cells: Sequence[Cell]) -> Map:
     """Returns the map, at most MOST_OCTETS long unless the roughest borders are longer. `cells`: one for each area."""
     of = ground(areas)
+    linked = len(cells) <= MOST_LINKS
+    beside = _FRAME_OCTETS + sum(_LABEL_OCTETS + linked * (_LINK_OCTETS + len(cell.href)) for cell in cells)
     for tolerance in TOLERANCES:
         rings = simplified(of, tolerance)
-        shapes = "".join(_shapes(state, [cell for cell in cells if cell.state == state], rings) for state in STATES)
-        if len(shapes) + _LABEL_OCTETS * len(cells) + _FRAME_OCTETS <= MOST_OCTETS:
+        paths = {slug: "".join(map(_path, mine)) for slug, mine in rings.items()}
+        if beside + sum(map(len, paths.values())) <= MOST_OCTETS:
             break
-    numbered = not all(_room(rings[cell.slug], BIG, _label(cell, False))[0] for cell in cells)
+    numbered = not all(_room(rings[cell.slug], BIG, _lines(cell, False))[0] for cell in cells)
+    labels = _labels(cells, rings, numbered)
+    shapes = "".join(
+        _shapes(state, [cell for cell in cells if cell.state == state], paths, labels, linked) for state in STATES
+    )
     patterns = "".join(
         f'<pattern id="map-{state}" width="{side}" height="{side}" patternUnits="userSpaceOnUse">{inner}</pattern>'
         for state, (side, inner) in _PATTERNS.items()
     )
     svg = (
         f'<svg class="map" viewBox="-4 -4 {of.width + 8} {of.height + 8}" aria-hidden="true" focusable="false">'
-        f"<defs>{patterns}</defs>{shapes}{_labels(cells, rings, numbered)}</svg>"
+        f"<defs>{patterns}</defs>{shapes}</svg>"
     )
     return Map(svg, numbered)
 
 
-def _shapes(state: str, cells: Sequence[Cell], rings: Mapping[str, Sequence[Ring]]) -> str:
-    """Returns the grounds of the cells of a state: each a link of its own where they are few."""
-    paths = ["".join(map(_path, rings[cell.slug])) for cell in cells]
-    if len(rings) > MOST_LINKS:
-        inner = f'<path d="{"".join(paths)}"/>' if paths else ""
-    else:
+def _shapes(
+    state: str, cells: Sequence[Cell], paths: Mapping[str, str], labels: Mapping[str, str], linked: bool
+) -> str:
+    """Returns the grounds and labels of the cells of a state: each a link of its own where they are few."""
+    if not cells:
+        return ""
+    if linked:
         inner = "".join(
-            f'<a href="{escape(cell.href)}" tabindex="-1"><path d="{path}"/></a>'
-            for cell, path in zip(cells, paths, strict=True)
+            f'<a href="{escape(cell.href)}" tabindex="-1"><path d="{paths[cell.slug]}"/>{labels.get(cell.slug, "")}</a>'
+            for cell in cells
         )
+    else:
+        inner = f'<path d="{"".join(paths[cell.slug] for cell in cells)}"/>'
+        inner += "".join(labels.get(cell.slug, "") for cell in cells)
     fill = f' fill="url(#map-{state})"' if state in _PATTERNS else ""
-    return f'<g class="{state}"{fill} fill-rule="evenodd">{inner}</g>' if inner else ""
+    return f'<g class="{state}"{fill} fill-rule="evenodd">{inner}</g>'
 
 
-def _labels(cells: Sequence[Cell], rings: Mapping[str, Sequence[Ring]], numbered: bool) -> str:
-    """Returns the name or the number of each cell, as large as there is room for it."""
-    found: dict[str, list[str]] = {kind: [] for kind in _SIZES}
-    for cell in cells:
-        text = _label(cell, numbered)
-        for kind, height in _SIZES.items():
-            fits, x, y = _room(rings[cell.slug], height, text)
-            if fits:
-                found[kind].append(f'<text x="{x}" y="{y}">{escape(text)}</text>')
-                break
-    return "".join(f'<g class="{kind}">{"".join(texts)}</g>' for kind, texts in found.items() if texts)
+def _labels(cells: Sequence[Cell], rings: Mapping[str, Sequence[Ring]], numbered: bool) -> dict[str, str]:
+    """Returns the names or the numbers: in letters for which most cells have room, smaller ones in the others."""
+    left = {cell.slug: _lines(cell, numbered) for cell in cells}
+    found: dict[str, str] = {}
+    for kind, letter in _SIZES.items():
+        rooms = {slug: _room(rings[slug], letter, lines) for slug, lines in left.items()}
+        fitting = {slug: (x, y) for slug, (fits, x, y) in rooms.items() if fits}
+        if not found and letter > min(_SIZES.values()) and len(fitting) < _MOST * len(cells):
+            continue
+        for slug, (x, y) in fitting.items():
+            lines = left.pop(slug)
+            step = round(letter * _LINE)
+            top = y - step * (len(lines) - 1) // 2
+            found[slug] = "".join(
+                f'<text class="{kind}" x="{x}" y="{top + step * number}">{escape(line)}</text>'
+                for number, line in enumerate(lines)
+            )
+    return found
 
 
 def sign(state: str) -> str:
@@ -318,8 +336,10 @@ def sign(state: str) -> str:
     return _SIGNS[state]
 
 
-def _label(cell: Cell, numbered: bool) -> str:
-    return f"{cell.number}{sign(cell.state)}" if numbered else f"{cell.name} {sign(cell.state)}".rstrip()
+def _lines(cell: Cell, numbered: bool) -> tuple[str, ...]:
+    """Returns what stands in a cell: its number and sign, or its name and below it the sign."""
+    said = sign(cell.state)
+    return (f"{cell.number}{said}",) if numbered else (cell.name, said) if said else (cell.name,)
 
 
 def _path(ring: Ring) -> str:
@@ -329,11 +349,12 @@ def _path(ring: Ring) -> str:
     return f"M{ring[0][0]} {ring[0][1]}l{told}z"
 
 
-def _room(rings: Sequence[Ring], height: int, text: str) -> tuple[bool, int, int]:
-    """Returns whether a text fits into an area, and the middle of the best place for it: wide enough, then central."""
+def _room(rings: Sequence[Ring], letter: int, lines: Sequence[str]) -> tuple[bool, int, int]:
+    """Returns whether lines of text fit into an area, and the middle of the best place: wide enough, then central."""
     ys = [y for ring in rings for _, y in ring]
     top, bottom = min(ys, default=0), max(ys, default=0)
-    width, middle = _LETTER * height * len(text), (top + bottom) / 2
+    width, middle = _LETTER * letter * max(map(len, lines)), (top + bottom) / 2
+    height = letter * (1 + _LINE * (len(lines) - 1))
     best: tuple[float, float, int, int] = (-1.0, 0.0, 0, 0)
     for number in range(1, _ROWS):
         y = top + (bottom - top) * number / _ROWS

@@ -75,7 +75,7 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class DemoSite:
     """One site of the demo: its gateway stands there, `profile` is its simulated street, `code` is on its pole. `lat`
-    and `lon` in thousandths of a degree: the south-west corner of its quartier, a square."""
+    and `lon` in thousandths of a degree."""
 
     id: str
     name: str
@@ -93,9 +93,9 @@ class DemoSite:
 
 
 SITES = (
-    DemoSite("place-du-marche", "Place du Marché", "centre", "Centre", "plaza", "A1", 47380, 690),
-    DemoSite("rue-des-tanneurs", "Rue des Tanneurs", "tanneries", "Les Tanneries", "street", "B1", 47380, 700),
-    DemoSite("allee-des-tilleuls", "Allée des Tilleuls", "tilleuls", "Les Tilleuls", "residential", "C1", 47390, 690),
+    DemoSite("place-du-marche", "Place du Marché", "centre", "Centre", "plaza", "A1", 47385, 695),
+    DemoSite("rue-des-tanneurs", "Rue des Tanneurs", "tanneries", "Les Tanneries", "street", "B1", 47385, 705),
+    DemoSite("allee-des-tilleuls", "Allée des Tilleuls", "tilleuls", "Les Tilleuls", "residential", "C1", 47395, 695),
 )
 
 _POLICY = """\
@@ -149,7 +149,16 @@ def policy_toml(site_id: str, first: date, quantities: Iterable[str] = tuple(_ST
     return text.encode()
 
 
-_QUARTIER_SIDE = 10  # thousandths of a degree
+# The borders of the quartiers, from end to end, in ten-thousandths of a degree east and north of 0.6850, 47.3750: the
+# old river bed, the two streets that leave the bridge, and what lies around.
+_RIVER = ((30, 148), (65, 157), (100, 149), (135, 158), (160, 155))
+_SOUTH = ((160, 155), (154, 128), (146, 100), (151, 71), (140, 42))
+_EAST = ((160, 155), (192, 171), (225, 167), (262, 184))
+_AROUND = {
+    "centre": (*_RIVER, *_SOUTH, (95, 47), (51, 61), (29, 102)),
+    "tanneries": (*_EAST, (269, 139), (258, 86), (212, 53), *_SOUTH[::-1]),
+    "tilleuls": (*_EAST[::-1], *_RIVER[::-1], (36, 187), (61, 224), (118, 242), (181, 237), (233, 217)),
+}
 
 # Of each device: what people can look up, what the box makes of what it sees, what leaves it.
 _REGISTERED = {
@@ -197,8 +206,8 @@ def _city_toml(plugged: Mapping[DemoSite, Sequence[Plugged]], span: Span) -> str
             'owner = "Ville de Murmure-sur-Loire"',
             'contact = "donnees@murmure.example"',
             f"until = {first + timedelta(days=VALID_DAYS)}",
-            f"lat = {(place.lat + _QUARTIER_SIDE // 2) / 1000}",
-            f"lon = {(place.lon + _QUARTIER_SIDE // 2) / 1000}",
+            f"lat = {place.lat / 1000}",
+            f"lon = {place.lon / 1000}",
             f'street = "{place.name}"',
             'legal_basis = "Aucune : démonstration, personne n\'est mesuré"',
             f"installed = {first}",
@@ -229,19 +238,19 @@ def _city_toml(plugged: Mapping[DemoSite, Sequence[Plugged]], span: Span) -> str
 
 
 def _borders(places: Iterable[DemoSite]) -> dict[str, Any]:
-    """Returns the quartiers as GeoJSON: a square each."""
+    """Returns the quartiers as GeoJSON; the corners between two of them are those of both."""
 
-    def corner(place: DemoSite, east: int, north: int) -> list[float]:
-        return [(place.lon + east * _QUARTIER_SIDE) / 1000, (place.lat + north * _QUARTIER_SIDE) / 1000]
+    def ring(quartier: str) -> list[list[float]]:
+        corners = list(dict.fromkeys(_AROUND[quartier]))
+        return [[(6850 + east) / 10_000, (473_750 + north) / 10_000] for east, north in (*corners, corners[0])]
 
-    around = ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))
     return {
         "type": "FeatureCollection",
         "features": [
             {
                 "type": "Feature",
                 "properties": {"slug": place.quartier},
-                "geometry": {"type": "Polygon", "coordinates": [[corner(place, *at) for at in around]]},
+                "geometry": {"type": "Polygon", "coordinates": [ring(place.quartier)]},
             }
             for place in places
         ],

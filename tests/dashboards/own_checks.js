@@ -44,6 +44,13 @@ least => {
   all('svg .line, svg .band, svg .gap-line, svg path.faulty').forEach(e => {
     if (contrast(getComputedStyle(e).stroke, paper(e.closest('svg'))) < least.graphic) say('faint line', e);
   });
+  all('.map text').forEach(e => {
+    const {fill, stroke} = getComputedStyle(e);
+    if (stroke === 'none' || contrast(fill, stroke) < least.text) say('faint text', e);
+  });
+  all('.map a path, .map g > path').forEach(e => {
+    if (contrast(getComputedStyle(e).stroke, paper(e.closest('svg'))) < least.graphic) say('faint line', e);
+  });
   all('svg').forEach(s => {
     const line = s.querySelector('.line'), band = s.querySelector('.band');
     const fill = band && getComputedStyle(band).fill;

@@ -76,7 +76,8 @@ def test_axe_finds_nothing(opened: Any, path: str, scheme: str) -> None:
 
     page = opened(path, color_scheme=scheme, bypass_csp=True)  # the policy of the site forbids axe, too
     page.evaluate(OPEN)
-    found = Axe().run(page)
+    # Of letters on a picture axe never knows the ground; our own check holds those of the map against their halo.
+    found = Axe().run(page, context={"exclude": [[".map text"]]})
     assert found.violations_count == 0, found.generate_report()
     unsure = [one["id"] for one in found.response["incomplete"]]
     assert unsure == []
