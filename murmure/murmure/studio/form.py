@@ -164,7 +164,8 @@ def read_form(query: Mapping[str, str], base: Policy, streets: Mapping[str, Iter
     node = fields.choice("noeud", [level for level, _ in stream.nodes])
     cap = None
     if typed["plafond"].strip():
-        cap = Cap(1, "1y", fields.number("plafond", Decimal("0.001"), Decimal(10_000)))
+        limit_of_cap = fields.number("plafond", Decimal("0.001"), Decimal(10_000))
+        cap = replace(stream.cap or Cap(1, "1y", limit_of_cap), epsilon=limit_of_cap)
     save = query.get("garder", "")
     if save not in LETTERS:
         save = ""

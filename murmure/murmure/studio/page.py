@@ -14,6 +14,7 @@ from murmure_dashboards.config import City
 from murmure_dashboards.promises import protected
 from murmure_dashboards.wording import FIXED, Language, capital, language
 from murmure_privacy import accountant
+from murmure_privacy.levels import WIDEST_MARGIN_DB
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import ORDINARY_QUARTERS, QUARTER_S, Calendar
 
@@ -164,7 +165,7 @@ class _Told:
         if node in shown.margins:
             unit = self._unit()
             where = say(f"studio.in_{node}")
-            lines.append(say("studio.margin", margin=self._margin(shown.margins[node]) + unit, where=where))
+            lines.append(say("studio.margin", margin=self._about(shown.margins[node]) + unit, where=where))
         guess = _of_hundred(shown.right)
         lines.append(say("studio.odds", right=guess, rest=100 - guess))
         chart = self._chart(shown, scale) if scale else None
@@ -206,7 +207,10 @@ class _Told:
         highest = max(look.points, key=lambda point: point.value)
         both = [pair for draw in shown.draws for pair in matched(look.points, draw)]
         inside = sum(abs(a.value - b.value) <= margins[a.level] for a, b in both)
-        finding = say("studio.finding", margin=self._margin(margins[look.points[0].level]) + self._unit())
+        level = look.points[0].level
+        finding = say(
+            "studio.finding", node=say(f"studio.node_{level}"), margin=self._about(margins[level]) + self._unit()
+        )
         description = say(
             "studio.description",
             count=len(look.points),
@@ -354,7 +358,12 @@ class _Told:
         rows: list[tuple[Cell, ...]] = []
         for name in ("seen", "missed", "invented"):
             rows.append(self._row(f"studio.message_{name}", [self._counted(shown, name) for shown in look.shown]))
-        wrong = [_percent(say, shown.message.wrong) if shown.message else "" for shown in look.shown]
+        wrong = [
+            say("studio.message_none")
+            if self._hidden(shown) or not shown.message
+            else _percent(say, shown.message.wrong)
+            for shown in look.shown
+        ]
         rows.append(self._row("studio.message_wrong", wrong))
         if look.days:
             pairs = [shown.swapped for shown in look.shown]
@@ -376,11 +385,20 @@ class _Told:
             "studio.message_caption",
             above=first.above if first else 0,
             of=len(look.points),
-            limit=say.number(look.threshold) + self._unit(),
+            limit=say.counted(
+                f"unit.{self._stream.quantity.name}", float(look.threshold), number=say.number(_plain(look.threshold))
+            ),
         )
         return self._table(caption, say("studio.message_column"), rows)
 
+    def _hidden(self, shown: Shown) -> bool:
+        """Returns whether a page would show none of these intervals: a level whose margin is above 3 dB."""
+        widest = max(shown.margins[point.level] for point in self._look.points)
+        return self._kind == "level" and widest > WIDEST_MARGIN_DB
+
     def _counted(self, shown: Shown, name: str) -> str:
+        if self._hidden(shown):
+            return self._say("studio.message_none")
         expected: float = getattr(shown.message, name)
         drawn = [int(getattr(one, name)) for one in shown.counted]
         return self._say("studio.expected", number=_tenths(self._say, expected), drawn=_list(self._say, drawn))
@@ -462,6 +480,11 @@ class _Told:
     def _margin(self, margin: float) -> str:
         return f"±{FIXED}{_short(self._say, margin)}"
 
+    def _about(self, margin: float) -> str:
+        """Returns a margin as people say it: two digits, rounded up."""
+        exact = Decimal(margin).normalize(Context(prec=2, rounding=ROUND_CEILING))
+        return f"±{FIXED}{self._say.number(_plain(exact))}"
+
     def _number(self, value: float) -> str:
         step = Decimal(1) if self._kind == "count" else Decimal("0.1")
         return self._say.number(Decimal(value).quantize(step))
@@ -479,7 +502,7 @@ def _odds(epsilon: float | Decimal, delta: Decimal) -> float | None:
 def _epsilon(say: Language, epsilon: float | Decimal) -> str:
     """Returns three digits, never below what it costs."""
     exact = Decimal(str(epsilon)).normalize(Context(prec=3, rounding=ROUND_CEILING))
-    return say.number(Decimal(f"{exact:f}"))
+    return say.number(_plain(exact))
 
 
 def _short(say: Language, value: float) -> str:
@@ -487,6 +510,11 @@ def _short(say: Language, value: float) -> str:
     return say.number(
         Decimal(f"{value:,.0f}".replace(",", "")) if abs(value) >= 1000 else Decimal(f"{Decimal(f'{value:.3g}'):f}")
     )
+
+
+def _plain(value: Decimal) -> Decimal:
+    """Returns the same number, written without an exponent."""
+    return Decimal(f"{value:f}")
 
 
 def _tenths(say: Language, value: float) -> str:
