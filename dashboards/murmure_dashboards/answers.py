@@ -117,7 +117,7 @@ class Answerer:
         set_by = applying(self.thresholds, fact.quantity, "1d", self.on)
         if not set_by:
             return []
-        said = [self._named(fact.quantity, set_by)]
+        said = [self.named(fact.quantity, set_by)]
         verdicts = {by: found for by, one in set_by.items() if (found := verdict(fact, one, fact.coverage))}
         if not fact.averaging:
             said.append(self.say("limit.wait"))
@@ -130,10 +130,15 @@ class Answerer:
         allowed = set_by["law"].days_allowed if verdicts.get("law") == "above" else None
         if allowed:
             said.append(self.say("limit.allowed", days=allowed))
-        if overdue(list(set_by.values()), self.on):
-            at_s = int(datetime.combine(min(t.review for t in set_by.values()), time(12), self.zone).timestamp())
-            said.append(self.say("limit.stale", date=self.say.date(at_s, self.zone)))
-        return said
+        return [*said, *self.stale(list(set_by.values()))]
+
+    def stale(self, thresholds: Sequence[Threshold]) -> list[str]:
+        """Returns that some limits should have been read again, where that is so."""
+        due = overdue(thresholds, self.on)
+        if not due:
+            return []
+        at_s = int(datetime.combine(min(t.review for t in due), time(12), self.zone).timestamp())
+        return [self.say("limit.stale", date=self.say.date(at_s, self.zone))]
 
     def margin(self, fact: Fact) -> str:
         """Returns what the protection makes of the interval and what the sensor may add, apart from each other."""
@@ -157,13 +162,15 @@ class Answerer:
         values = {by: self.say.reading("noise", one.value) for by, one in set_by.items()}
         return self.say("limit.noise_both", source=self.say(f"limit.of_{dominant}"), **values)
 
-    def _named(self, quantity: str, set_by: dict[str, Threshold]) -> str:
+    def named(self, quantity: str, set_by: dict[str, Threshold], averaging: str = "1d") -> str:
+        """Returns what law and WHO set for a mean over a day or a year."""
         values = {by: self.say.reading(quantity, one.value) for by, one in set_by.items()}
-        later = coming(self.thresholds, quantity, "1d", self.on)
+        span = self.say(f"limit.for_{averaging}")
+        later = coming(self.thresholds, quantity, averaging, self.on)
         if "law" not in values and later is not None:
             law = self.say.reading(quantity, later.value)
-            return self.say("limit.named_later", law=law, year=later.in_force_from.year, **values)
-        return self.say(f"limit.named_{'_'.join(sorted(values))}", **values)
+            return self.say("limit.named_later", span=span, law=law, year=later.in_force_from.year, **values)
+        return self.say(f"limit.named_{'_'.join(sorted(values))}", span=span, **values)
 
     def _placed(self, verdicts: dict[str, Verdict]) -> str:
         if len(set(verdicts.values())) == 1:

@@ -26,7 +26,8 @@ _ENERGY = "energy_mean"
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One civil day of a stream. `until_s`: from when on its figures are final. `state`: `figure`, or why there is
+    """One civil day of a stream. `of`: what of the time is told of it, from 06 to 06 where a stream has parts of the
+    day, else the civil day itself. `until_s`: from when on its figures are final. `state`: `figure`, or why there is
     none, as in `views.Slot`. `first_s`: from when on it was to be measured. `policy`: the hash of the newest one that
     its nodes name, b"" for none. `covered`: what was observed. `amount` is the total or mean of that in the quantity's
     own indicator, `energy` the mean energy of a level; both begin so that they are as long as what they cover. `fills`:
@@ -34,6 +35,7 @@ class Day:
     each where all of it was observed."""
 
     span: Window
+    of: Window
     until_s: int
     first_s: int
     state: str
@@ -52,7 +54,17 @@ class Day:
     @property
     def whole(self) -> bool:
         """Returns whether all of it was observed."""
-        return self.covered_s == self.span.end_s - self.span.start_s
+        return self.covered_s == self.length_s
+
+    @property
+    def length_s(self) -> int:
+        """Returns how long it is."""
+        return self.of.end_s - self.of.start_s
+
+    @property
+    def expected_s(self) -> int:
+        """Returns how much of it was to be measured."""
+        return self.of.end_s - self.first_s
 
     @property
     def laeq(self) -> Figure | None:
@@ -61,7 +73,7 @@ class Day:
 
     def over(self, now_s: int) -> bool:
         """Returns whether its figures are final and what was late has had its time."""
-        return max(self.until_s, self.span.end_s) + LATE_S <= now_s
+        return max(self.until_s, self.of.end_s) + LATE_S <= now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ class Days:
         kept = self.store.read(KIND, info.stream, window)
         first_s = window.end_s if began_s is None else self.calendar.day(began_s - 1).start_s
         return tuple(
-            Day(span, span.end_s, span.end_s, "before")
+            Day(span, span, span.end_s, span.end_s, "before")
             if span.end_s <= first_s
             else self._kept(info, span, kept.get(span.start_s)) or self._made(info, span)
             for span in self.calendar.days(window)
@@ -104,42 +116,42 @@ def worked_out(
     level = QUANTITIES[info.quantity].kind == "level"
     from_s = calendar.day(span.start_s - 1).start_s if level else span.start_s  # the night begins on the evening before
     seen = view(archive, rules, (), info, Window(from_s, span.end_s), calendar, now_s)
+    heard = [one for one in seen.outcomes if one.node.end_s > span.start_s]
+    of = calendar.period(PARTS, span.end_s - 1) if any(one.node.level in PARTS for one in heard) else span
     name, series = seen.quantity.printed, seen.series
-    amount, covered = seen.amount(span), series.observed(name, span)
+    amount, covered = seen.amount(of), series.observed(name, of)
     state = "figure"
     if amount is None:
         reasons = Counter(reason for (_, start_s), reason in sorted(seen.withheld.items()) if start_s in span)
         state = reasons.most_common(1)[0][0] if reasons else seen.day_slot(span).state
-    heard = [one for one in seen.outcomes if one.node.end_s > span.start_s]
     rule = rules.newest(info.stream, heard)
+    held = series.observed(_ENERGY, of) if level else []
     parts = [(part, calendar.node(part, span.start_s)) for part in PARTS] if level else []
-    return Day(
+    day = Day(
         span=span,
+        of=of,
         until_s=seen.whole.end_s,
-        first_s=min(max(span.start_s, seen.first_s), span.end_s),
+        first_s=min(max(of.start_s, seen.first_s), of.end_s),
         state=state,
         policy=rule[0].hash if rule else b"",
         covered=tuple(covered) if amount else (),
         fills=amount.fills if amount else (),
-        amount=_as_day(series.over(name, covered, now_s), span, covered) if amount else None,
-        energy=_as_day(series.over(_ENERGY, held, now_s), span, held)
-        if level and (held := series.observed(_ENERGY, span))
-        else None,
+        amount=_as_day(series.over(name, covered, now_s), of, covered) if amount else None,
+        energy=_as_day(series.over(_ENERGY, held, now_s), of, held) if held else None,
         parts=tuple(
             replace(figure, level=part, start_s=node.start_s, covered_from_s=node.start_s)
             for part, node in parts
-            if node.end_s <= span.end_s
-            and series.observed(_ENERGY, node) == [node]
-            and (figure := series.over(_ENERGY, [node], now_s))
+            if series.observed(_ENERGY, node) == [node] and (figure := series.over(_ENERGY, [node], now_s))
         ),
-    ), seen.whole
+    )
+    return day, seen.whole
 
 
-def _as_day(figure: Figure | None, span: Window, covered: Sequence[Window]) -> Figure | None:
+def _as_day(figure: Figure | None, of: Window, covered: Sequence[Window]) -> Figure | None:
     if figure is None:
         return None
     covered_s = sum(one.end_s - one.start_s for one in covered)
-    return replace(figure, level="1d", start_s=span.start_s, end_s=span.end_s, covered_from_s=span.end_s - covered_s)
+    return replace(figure, level="1d", start_s=of.start_s, end_s=of.end_s, covered_from_s=of.end_s - covered_s)
 
 
 def together(figures: Sequence[Figure | None]) -> Figure | None:
@@ -150,7 +162,7 @@ def together(figures: Sequence[Figure | None]) -> Figure | None:
 
 
 def _written(day: Day) -> bytes:
-    told: list[Any] = [day.until_s, day.first_s, day.state, day.policy.hex()]
+    told: list[Any] = [[day.of.start_s, day.of.end_s], day.until_s, day.first_s, day.state, day.policy.hex()]
     told.append([[one.start_s, one.end_s] for one in day.covered])
     told.append(day.fills)
     told += [_figure(one) if one else None for one in (day.amount, day.energy)]
@@ -168,9 +180,10 @@ def _figure(one: Figure) -> list[Any]:
 def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
     """Returns a day that was written, or None where it was written otherwise."""
     try:
-        until_s, first_s, state, policy, covered, fills, amount, energy, parts = json.loads(value)
+        of, until_s, first_s, state, policy, covered, fills, amount, energy, parts = json.loads(value)
         return Day(
             span=span,
+            of=Window(*of),
             until_s=until_s,
             first_s=first_s,
             state=state,

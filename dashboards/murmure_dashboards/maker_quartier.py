@@ -1,19 +1,32 @@
-"""The pages of a neighbourhood: its day and its week."""
+"""The pages of a neighbourhood: its day, its week, its month and its year."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+
+from murmure_privacy.window import Window
 
 from murmure_dashboards.answers import Answerer
+from murmure_dashboards.chronicle import Chronicler, Span, joined
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
 from murmure_dashboards.pages import MOST_ELEMENTS, link_elements
 from murmure_dashboards.promises import promises
 from murmure_dashboards.story import MOST_MARKS, MOST_ROWS, Story, Teller
+from murmure_dashboards.stretch import MONTH_DAYS, Stretch, stretch
+from murmure_dashboards.usual import WEEKS
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
 LEAST_ROWS = 2
+MOST_JOINT = 24
+"""More rows than these are cut into several tables: nobody reads a longer one."""
+SPANS: Mapping[Span, str] = {"month": "mois/", "year": "annee/"}
+PERIODS = (("page.today", ""), ("page.week", "semaine/"), ("page.of_month", "mois/"), ("page.of_year", "annee/"))
+_BEFORE_S = (WEEKS * 7 + 1) * 86_400  # what is usual on the first day of a span
+# What the page of a month or of a year is made of: around everything, a site with its tables, a stream.
+_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 48, 20, 40
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
@@ -24,16 +37,99 @@ _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the pages of each neighbourhood in each language."""
-    for code in LANGUAGES:
-        for quartier in ctx.city.quartier:
+    for quartier in ctx.city.quartier:
+        long = _long(ctx, quartier)
+        for code in LANGUAGES:
             for week in (False, True):
-                yield _neighbourhood(ctx, language(code), quartier, week)
+                yield _neighbourhood(ctx, language(code), quartier, week, long)
+            for span in SPANS:
+                yield _of_span(ctx, language(code), quartier, span, long)
 
 
 MAKER = Maker(files)
 
 
-def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool) -> tuple[str, bytes]:
+def _long(ctx: Build, quartier: Quartier) -> dict[str, list[Stretch]]:
+    """Returns the streams of a neighbourhood over the week, the month and the year that end with the last day that is
+    over, by the name of the span."""
+    end_s = ctx.today.end_s if ctx.now_s >= ctx.today.end_s else ctx.today.start_s
+    year = Window(ctx.calendar.midnight(_year_before(ctx.calendar.civil_day(end_s))), end_s)
+    windows = {"week": Window(min(ctx.week.start_s, end_s), end_s), "year": year}
+    windows["month"] = Window(ctx.calendar.midnight(ctx.calendar.civil_day(end_s) - timedelta(days=MONTH_DAYS)), end_s)
+    sites = {site.id for site in ctx.city.sites_of(quartier.slug)}
+    found: dict[str, list[Stretch]] = {span: [] for span in windows}
+    for info in ctx.streams:
+        if info.site in sites:
+            days = ctx.days.of(info, year)
+            for span, window in windows.items():
+                known = [day for day in days if day.span.start_s >= window.start_s - _BEFORE_S]
+                made = stretch(info, known, window, ctx.rules, ctx.marks, ctx.calendar, ctx.now_s, span == "year")
+                found[span].append(made)
+    return found
+
+
+def _year_before(day: date) -> date:
+    """Returns the same day of the year before, the 28th for a 29th of February."""
+    return day.replace(year=day.year - 1, day=min(day.day, 28) if day.month == 2 else day.day)
+
+
+def _of_span(
+    ctx: Build, say: Language, quartier: Quartier, span: Span, long: Mapping[str, Sequence[Stretch]]
+) -> tuple[str, bytes]:
+    """Returns the page of a month or of a year."""
+    zone, shown = ctx.calendar.zone, long[span]
+    sites = ctx.city.sites_of(quartier.slug)
+    marks = [min(MOST_MARKS, len(one.marks)) for one in shown if one.marks]
+    full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in marks) if marks else 0
+    foot = link_elements(ctx.links)
+    rows, brief = joint_rows(len(sites), len(shown), foot + full), False
+    if marks and rows < LEAST_ROWS:
+        short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
+        rows, brief = joint_rows(len(sites), len(shown), foot + short), True
+    teller = Chronicler(say, max(rows, 1), brief, thresholds=ctx.thresholds)
+    places = []
+    for site in sites:
+        stories = [
+            (teller.month if span == "month" else teller.year)(one, site, f"c{number}")
+            for number, one in enumerate(shown)
+            if one.site == site.id
+        ]
+        places.append((site, stories, joined(stories, MOST_JOINT)))
+    window = shown[0].window if shown else ctx.today
+    ends = say.civil(ctx.calendar.civil_day(window.end_s - 1))
+    return ctx.page(
+        "long.html",
+        say,
+        f"quartiers/{quartier.slug}/{SPANS[span]}",
+        title=say(f"page.{span}_title", quartier=quartier.name, date=ends, city=ctx.city.city),
+        quartier=quartier,
+        head=say(f"page.{span}_head"),
+        periods=PERIODS,
+        period=SPANS[span],
+        written=say(
+            "page.long_span",
+            first=say.civil(ctx.calendar.civil_day(window.start_s)),
+            last=ends,
+            hour=say.clock(ctx.now_s, zone),
+        ),
+        state=say(f"page.{span}_state"),
+        places=places,
+        faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
+        if any(story.marks for _, stories, _ in places for story in stories)
+        else None,
+    )
+
+
+def joint_rows(sites: int, streams: int, others: int) -> int:
+    """Returns how many rows the tables of a month or a year may have together, for each place, so that the page stays
+    within its budget of elements. `others`: elements that annotations and the links of the foot take."""
+    left = MOST_ELEMENTS - _LONG_ELEMENTS - _LONG_SITE_ELEMENTS * sites - _LONG_STREAM_ELEMENTS * streams - others
+    return max(1, min(MONTH_DAYS, left // max(1, 2 * sites + streams)))
+
+
+def _neighbourhood(
+    ctx: Build, say: Language, quartier: Quartier, week: bool, long: Mapping[str, Sequence[Stretch]]
+) -> tuple[str, bytes]:
     zone, window, views = ctx.calendar.zone, ctx.today, ctx.of_today
     if week:
         window, views = ctx.week, ctx.of_week
@@ -48,15 +144,20 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool) ->
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
         rows, brief = table_rows(len(sites), len(shown), week, foot + short), True
     teller = Teller(say, rows, brief)
+    chronicler = Chronicler(say, thresholds=ctx.thresholds)
     answerer = Answerer(say, ctx.thresholds, zone, ctx.calendar.civil_day(window.end_s - 1))
     places: list[tuple[Site, list[Story]]] = []
     for site in sites:
         stories = []
         for view in views.get(site.id, ()):
             name = f"c{shown.index(view)}"
+            if week:
+                habits = [chronicler.usual(one) for one in long["week"] if one.stream == view.stream]
+                stories.append(teller.week(view, site.name, name, [habit for habit in habits if habit]))
+                continue
             fact = ctx.facts.get(view.stream)
             answers = answerer.all(fact, site.dominant) if fact else ()
-            stories.append(teller.week(view, site.name, name) if week else teller.today(view, site.name, name, answers))
+            stories.append(teller.today(view, site.name, name, answers))
         places.append((site, stories))
     date = say.date(window.end_s - 1, zone)
     hour = say.clock(ctx.now_s, zone)
@@ -77,7 +178,8 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool) ->
         ),
         quartier=quartier,
         head=date if over and not week else say(f"page.{'week' if week else 'today'}_head"),
-        week=week,
+        periods=PERIODS,
+        period="semaine/" if week else "",
         written=written,
         state=say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"),
         places=places,

@@ -124,7 +124,7 @@ class Teller:
         )
         return self._story(view, slots, number, detail, notes, chart, answers)
 
-    def week(self, view: StreamView, place: str, name: str) -> Story:
+    def week(self, view: StreamView, place: str, name: str, answers: Sequence[str] = ()) -> Story:
         """Returns the story of several whole days: a table of days, a chart of hours."""
         zone, window = view.calendar.zone, view.window
         days = days_of(view)
@@ -172,7 +172,7 @@ class Teller:
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        return self._story(view, slots, number, detail, notes, chart)
+        return self._story(view, slots, number, detail, notes, chart, answers)
 
     def _story(
         self,
@@ -215,6 +215,9 @@ class Teller:
         window, span = view.window, Window(mark.from_s, mark.to_s)
         if mark.from_s >= window.start_s and mark.to_s <= window.end_s:
             return self._period(span, dated=len(days_of(view)) > 1, view=view)
+        return self._at_length(view, mark)
+
+    def _at_length(self, view: Told, mark: Annotation) -> str:
         zone = view.calendar.zone
         return self.say(
             "faulty.long",

@@ -51,7 +51,10 @@ class Stretch:
     @property
     def first_s(self) -> int:
         """Returns when the measurement began, the window's begin if it had begun before; its end if it has not."""
-        return next((day.first_s for day in self.measured), self.window.end_s)
+        first = next(iter(self.measured), None)
+        if first is None:
+            return self.window.end_s
+        return first.span.start_s if first.first_s == first.of.start_s else first.first_s
 
     @property
     def covered_s(self) -> int:
@@ -68,6 +71,13 @@ class Stretch:
         """Returns whether all days were measured between the same bounds."""
         return len({self.clamps.get(day.policy) for day in self.days if day.policy}) <= 1
 
+    @property
+    def clamped(self) -> int | None:
+        """Returns the level, in the printed unit, above which readings count as that one; None where nothing does."""
+        if self.rule is None or self.rule[1].up_to is not None:
+            return None
+        return self.rule[1].bounds[1] // self.quantity.per_unit
+
     def faulty(self, span: Window) -> tuple[Window, ...]:
         """Returns what of a span stewards marked as faulty: apart from each other, in order."""
         return faulty(self.marks, span)
@@ -81,7 +91,7 @@ class Stretch:
 
     def amount(self, days: Sequence[Day]) -> Amount | None:
         """Returns the figure of some days as a page shows it; None also for a level without a lower end."""
-        return self._amount(self.figure(days), days)
+        return self.as_amount(self.figure(days), days)
 
     def per_day(self, days: Sequence[Day]) -> Amount | None:
         """Returns the mean of one day: of counts over those that were wholly observed."""
@@ -95,7 +105,7 @@ class Stretch:
         estimate, low, high, error = (None if end is None else end / len(whole) for end in ends)
         if estimate is None or error is None:
             return None
-        return self._amount(replace(figure, estimate=estimate, low=low, high=high, standard_error=error), whole)
+        return self.as_amount(replace(figure, estimate=estimate, low=low, high=high, standard_error=error), whole)
 
     def slot(self, days: Sequence[Day], amount: Callable[[Sequence[Day]], Amount | None]) -> Slot:
         """Returns some days that follow each other as one interval, with its amount or why it has none."""
@@ -107,18 +117,9 @@ class Stretch:
         state = states.most_common(1)[0][0] if states else "before"
         return Slot(span.start_s, span.end_s, TOO_WIDE if state == "figure" else state, span.start_s, None)
 
-    def by_day(self) -> list[Slot]:
-        """Returns each day."""
-        return [self.slot([day], self.amount) for day in self.days]
-
     def months(self) -> list[tuple[Day, ...]]:
         """Returns the days by civil month."""
-        groups = groupby(self.days, key=lambda day: self.calendar.civil_day(day.span.start_s).replace(day=1))
-        return [tuple(days) for _, days in groups]
-
-    def by_month(self) -> list[Slot]:
-        """Returns each civil month, or what of it the window has, by the mean of a day."""
-        return [self.slot(days, self.per_day) for days in self.months()]
+        return by_month(self.days, self.calendar)
 
     def lden(self) -> tuple[Figure | None, int]:
         """Returns Lden over the days of which day, evening and following night were measured whole, and how many these
@@ -153,15 +154,16 @@ class Stretch:
 
     def _comparable(self, day: Day) -> bool:
         least = 1.0 if self.quantity.kind == "count" else LEAST_COVERAGE
-        length_s = day.span.end_s - day.span.start_s
         amount = self.amount([day]) if day.amount else None
-        held = amount is not None and amount.publishable and day.covered_s >= least * length_s
-        return held and day.over(self.now_s) and not self.faulty(day.span)
+        held = amount is not None and amount.publishable and day.covered_s >= least * day.length_s
+        return held and day.over(self.now_s) and not self.faulty(day.of)
 
-    def _amount(self, figure: Figure | None, days: Sequence[Day]) -> Amount | None:
+    def as_amount(self, figure: Figure | None, days: Sequence[Day]) -> Amount | None:
+        """Returns a figure of some days as a page shows it, None for one whose interval has no two ends."""
         if figure is None or figure.low is None or figure.high is None:
             return None
-        fills = {fill for day in days for fill in day.fills} if self.indicator != "laeq_db" else {figure.fill}
+        of_days = figure.unit != "dB" or figure.indicator == self.quantity.printed
+        fills = {fill for day in days for fill in day.fills} if of_days else {figure.fill}
         spans = [span for day in days for span in day.covered]
         return Amount(
             estimate=figure.estimate,
@@ -176,6 +178,12 @@ class Stretch:
         )
 
 
+def by_month(days: Sequence[Day], calendar: Calendar) -> list[tuple[Day, ...]]:
+    """Returns days by civil month."""
+    groups = groupby(days, key=lambda day: calendar.civil_day(day.span.start_s).replace(day=1))
+    return [tuple(members) for _, members in groups]
+
+
 def stretch(
     info: StreamInfo,
     days: Sequence[Day],
@@ -184,8 +192,10 @@ def stretch(
     marks: Iterable[Annotation],
     calendar: Calendar,
     now_s: int,
+    months: bool = False,
 ) -> Stretch:
-    """Returns a stream over a window. `days`: those of the window, and of eight weeks before it as far as known."""
+    """Returns a stream over a window. `days`: those of the window, and of eight weeks before it as far as known.
+    `months`: whether it is told by months, else by days."""
     quantity = QUANTITIES[info.quantity]
     inside = tuple(day for day in days if day.span.start_s in window)
     clamps, rule = {}, None
@@ -195,8 +205,11 @@ def stretch(
         if policy and part:
             clamps[day.policy] = part.clamp
             rule = (policy, part) if day.span.start_s in window else rule
-    levels = [level for day in inside if day.amount and (level := day.laeq)]
-    told = sum(level.publishable for level in levels) * 2 >= sum(day.amount is not None for day in inside)
+    whole = by_month(inside, calendar) if months else [(day,) for day in inside]
+    groups = [days for days in whole if any(day.amount for day in days)]
+    energies = [together([day.energy for day in days]) for days in groups]
+    levels = [level for energy in energies if energy and (level := equivalent_level(energy))]
+    told = sum(level.publishable for level in levels) * 2 >= len(groups)
     held = Window(days[0].span.start_s, window.end_s) if days else window
     return Stretch(
         site=info.site,

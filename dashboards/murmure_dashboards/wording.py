@@ -59,6 +59,7 @@ class Language:
         self.months: tuple[str, ...] = tuple(texts["calendar"]["months"])
         self.days: tuple[str, ...] = tuple(texts["calendar"]["days"])
         self.short_days: tuple[str, ...] = tuple(texts["calendar"]["short_days"])
+        self.short_months: tuple[str, ...] = tuple(texts["calendar"]["short_months"])
         self.texts = dict(_flat(texts))
 
     def __call__(self, key: str, **values: object) -> str:
@@ -132,6 +133,20 @@ class Language:
         step = Decimal("0.1") if exact < 1 else Decimal(1)
         said = max(exact.quantize(step, ROUND_CEILING), step).normalize()
         return self("number.percent", number=self.number(said))
+
+    def least_share(self, least: float) -> str:
+        """Returns a share that is a lower bound, in whole percents rounded down, e.g. `97 %`."""
+        whole = int(round(least * 100, 6))
+        if whole < 1:
+            return self("number.less_than", amount=self("number.percent", number=self.number(1)))
+        return self("number.percent", number=self.number(whole))
+
+    def short_date(self, at_s: int, zone: ZoneInfo, weekday: bool = False) -> str:
+        """Returns e.g. `21 nov.`, or `sam. 21 nov.`."""
+        when = datetime.fromtimestamp(at_s, zone)
+        number = self("calendar.first") if when.day == 1 else str(when.day)
+        said = f"{number}{FIXED}{self.short_months[when.month - 1]}"
+        return f"{self.short_days[when.weekday()]} {said}" if weekday else said
 
     def date(self, at_s: int, zone: ZoneInfo) -> str:
         """Returns e.g. `samedi 21 novembre 2026`."""
