@@ -104,12 +104,12 @@ def bulletin(
         state = say(f"bulletin.{'final' if daily.final(ctx, quartier, day) else 'provisional'}")
     path = f"quartiers/{quartier.slug}/bulletin{'-grand' if large else ''}.html"
 
-    def filled(lines: Sequence[_Line], paper: bool) -> bytes:
+    def filled(lines: Sequence[_Line], paper: bool) -> str:
         places: dict[str, tuple[str, list[_Line]]] = {}
         for line in lines:
             place = cut(line.said.site.name, _LONGEST_NAME)
             places.setdefault(line.said.site.id, (place, []))[1].append(line)
-        return pages.filled(
+        return pages.unweighed(
             "bulletin.html",
             say,
             path,
@@ -146,13 +146,13 @@ def bulletin(
         most = _PAGES_LARGE if large else _PAGES
         printed = file.replace(".html", ".pdf")
         pdf = ctx.press.sheet(
-            printed, page, most, lambda: (filled(some, paper=True).decode() for some in _ever_shorter(lines))
+            printed, page.encode(), most, lambda: (filled(some, paper=True) for some in _ever_shorter(lines))
         )
         if pdf:
             yield printed, pdf
             words = say(f"bulletin.pdf{'_large' if large else ''}", size=say.size(len(pdf)))
             link = f'<a href="{printed.rpartition("/")[2]}">{escape(words)}</a>\n'
-    yield file, page.replace(_PDF.encode(), link.encode())
+    yield file, pages.weighed(page.replace(_PDF, link))
 
 
 def _line(say: Language, one: Said, chart: Chart | None) -> _Line:

@@ -34,7 +34,7 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     def table(window: Window, row: int | None, at_s: int) -> bytes:
         reader = ctx.archive if row is None else _AsOf(ctx.archive, row)
         views = (view(reader, ctx.rules, (), info, window, ctx.calendar, at_s) for info in infos)
-        lines = [line for one in views for line in opendata.rows(one, ctx.rules)]
+        lines = [line for one in views for line in opendata.rows(one, ctx.rules, bins=True)]
         return opendata.table(lines) if lines else b""
 
     def columnar(month: str, number: int, content: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from base64 import b64encode
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from io import StringIO
 
 from murmure_privacy.annotation import Annotation
@@ -38,50 +38,35 @@ def quartier_file(slug: str, week: bool) -> str:
     return f"donnees/{slug}-{'semaine' if week else 'jour'}.csv"
 
 
+_READ_OFF = {"laeq_db": "energy_mean", SHARE_OVER: "histogram_s"} | dict.fromkeys(EXCEEDED, "histogram_s")
 _FORMULA = frozenset("=+-@\t\r\n|%")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
-def rows(view: StreamView, rules: Rules) -> Iterator[tuple[str, ...]]:
+def rows(view: StreamView, rules: Rules, bins: bool = False) -> Iterator[tuple[str, ...]]:
     """Yields the rows of one stream. `value` is the release as it left the gateway, negative ones as they are, empty
     for what is read off a histogram; `estimate` and its interval come from all nodes together. They stand here also
     where a page does not show the number, for a margin above 3 dB: these are data, with their margin beside them. A
-    level of which only a bound is known has no estimate, and its interval one end."""
+    level of which only a bound is known has no estimate, and its interval one end. `bins`: also a row for each bin of a
+    histogram; `rho_micro` is that of the whole histogram on each of them, as on each level that is read off it."""
     known: dict[tuple[str, int], list[Figure]] = {}
-    for figure in view.figures:
+    held = (one for one in view.series.bins(view.now_s) if one.start_s in view.window) if bins else ()
+    for figure in (*view.figures, *held):
         known.setdefault((figure.level, figure.start_s), []).append(figure)
     for outcome in sorted(view.outcomes, key=lambda o: (o.node.start_s, o.node.end_s)):
         node = outcome.node
         figures = known.get((node.level, node.start_s), [])
-        if figures:
-            for figure in figures:
-                yield _row(view, rules, outcome, figure)
-        elif not isinstance(outcome, Release):
-            yield _row(view, rules, outcome, None)
+        if figures or not isinstance(outcome, Release):
+            yield from _rows(view, rules, outcome, figures)
 
 
-def _row(view: StreamView, rules: Rules, outcome: Outcome, figure: Figure | None) -> tuple[str, ...]:
+def _rows(view: StreamView, rules: Rules, outcome: Outcome, figures: Sequence[Figure]) -> Iterator[tuple[str, ...]]:
+    """Yields a row for each figure of a node, or one that says that it has none."""
     node = outcome.node
-    noised = _noised(outcome, figure.indicator) if figure else None
     policy = rules.of(node.policy)
     part = policy.stream(node.stream) if policy else None
-    return (
-        utc(node.start_s),
-        utc(node.end_s),
-        view.site,
-        node.stream,
-        node.quantity,
-        node.level,
-        figure.indicator if figure else view.quantity.printed,
-        number(figure.value) if figure else "",
-        number(figure.estimate) if figure and not figure.bound else "",
-        number(figure.low) if figure else "",
-        number(figure.high) if figure else "",
-        figure.unit if figure else view.quantity.unit,
-        figure.state if figure else "",
-        number(figure.sigma) if figure else "",
-        "discrete_gaussian" if noised else "",
-        str(noised.rho_micro) if noised else "",
+    about = (utc(node.start_s), utc(node.end_s), view.site, node.stream, node.quantity, node.level)
+    ruled = (
         str(part.epsilon) if part else "",
         f"{part.delta:f}" if part else "",
         protects(part) if part else "",
@@ -89,6 +74,24 @@ def _row(view: StreamView, rules: Rules, outcome: Outcome, figure: Figure | None
         "released" if isinstance(outcome, Release) else "withheld",
         "" if isinstance(outcome, Release) else outcome.reason,
     )
+    if not figures:
+        yield (*about, view.quantity.printed, *("",) * 4, view.quantity.unit, *("",) * 4, *ruled)
+    for figure in figures:
+        noised = _noised(outcome, figure.indicator)
+        yield (
+            *about,
+            figure.indicator,
+            number(figure.value),
+            "" if figure.bound else number(figure.estimate),
+            number(figure.low),
+            number(figure.high),
+            figure.unit,
+            figure.state,
+            number(figure.sigma),
+            "discrete_gaussian" if noised else "",
+            str(noised.rho_micro) if noised else "",
+            *ruled,
+        )
 
 
 def protects(part: StreamPolicy) -> str:
@@ -100,11 +103,10 @@ def protects(part: StreamPolicy) -> str:
 
 
 def _noised(outcome: Outcome, indicator: str) -> Noised | None:
-    """What was drawn for an indicator; LAeq is read off the energy, percentiles and shares off the histogram."""
+    """What was drawn for an indicator; LAeq is read off the energy, bins, percentiles and shares off the histogram."""
     if not isinstance(outcome, Release):
         return None
-    read_off = {"laeq_db": "energy_mean", SHARE_OVER: "histogram_s"} | dict.fromkeys(EXCEEDED, "histogram_s")
-    wanted = read_off.get(indicator, indicator)
+    wanted = "histogram_s" if indicator.startswith("histogram_s_") else _READ_OFF.get(indicator, indicator)
     return next((n for n in outcome.noised if printed_name(outcome.node, n.indicator) == wanted), None)
 
 

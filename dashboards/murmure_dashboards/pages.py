@@ -64,9 +64,16 @@ def filled(
     template: str, say: Language, path: str, city: City, home: str = "", links: Sequence[Link] = (), **values: object
 ) -> bytes:
     """Returns the page at `path` of one language. `home`: the path of the page that the city's name leads to."""
+    return weighed(unweighed(template, say, path, city, home, links, **values))
+
+
+def unweighed(
+    template: str, say: Language, path: str, city: City, home: str = "", links: Sequence[Link] = (), **values: object
+) -> str:
+    """Returns the same without its weight, for who still changes it before it is `weighed`."""
     here = address(say.code, path)
     root = "../" * here.count("/") or "./"  # relative: the site works in any folder, also from a disk
-    text = _templates.get_template(template).render(
+    return _templates.get_template(template).render(
         say=say,
         city=city,
         root=root,
@@ -78,7 +85,6 @@ def filled(
         weight=_PLACE,
         **values,
     )
-    return weighed(text)
 
 
 def weighed(text: str) -> bytes:

@@ -13,9 +13,10 @@ How many they were is public too (`present`), and so is how far they can have mo
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from math import sqrt
 from typing import Literal
 
@@ -210,26 +211,48 @@ class Series:
         has no figure, even where the others would determine one."""
         found: list[Figure] = []
         for indicator, fit in self._fits.items():
-            for (sums, variance), (number, node, noised) in zip(fit.forest.estimates, fit.released, strict=True):
-                length_s = _length_s(node)
-                silent_s = self._silence.most_s[number]
-                state = self._state(_covered(node), now_s)
-                span = _Span(
-                    node, node.level, node.start_s, node.end_s, node.covered_from_s, state, silent_s / length_s
-                )
-                by = divisor(node, indicator)
-                error = sqrt(variance) / by
+            for node, noised, sums, error, span in self._estimated(fit, now_s):
                 if indicator == "histogram":
-                    seconds = [value / by for value in sums]
-                    found += span.read_off(histogram(node, seconds, error, length_s, silent_s))
+                    found += span.read_off(self._histogram(node, sums, error, span))
                     continue
+                by = divisor(node, indicator)
                 own = noised.integers[0] / by, noised.sigma_milli / 1000 / by
-                figure = span.scalar(indicator, (sums[0] / by, error), filling(node, indicator), own)
+                figure = span.scalar(indicator, (sums[0], error), filling(node, indicator), own)
                 found.append(figure)
                 if indicator == "energy":
                     found += _present(equivalent_level(figure))
         order = {level: number for number, level in enumerate(LEVELS)}
         return sorted(found, key=lambda f: (order[f.level], f.start_s, f.indicator))
+
+    def bins(self, now_s: int) -> list[Figure]:
+        """Returns the time in each bin of every released histogram, in seconds: `histogram_s_55_60_db` from 55 dB up to
+        60. The first bin also holds what is lower, the last one what is higher; all together are as long as the node.
+        """
+        found: list[Figure] = []
+        fit = self._fits.get("histogram")
+        for node, noised, sums, error, span in self._estimated(fit, now_s) if fit else ():
+            held = self._histogram(node, sums, error, span)
+            by = divisor(node, "histogram")
+            for edges, estimate, value in zip(pairwise(held.edges_db), held.bins(), noised.integers, strict=True):
+                name = "histogram_s_{:g}_{:g}_db".format(*edges)
+                own = value / by, noised.sigma_milli / 1000 / by
+                found.append(span.figure(name, "s", estimate, held.fill_db, own))
+        return found
+
+    def _estimated(self, fit: _Fit, now_s: int) -> Iterator[tuple[Node, Noised, list[float], float, _Span]]:
+        """Yields each released node of an indicator, what was released, and in printed units the best estimate of its
+        sums with the standard error of each."""
+        for (sums, variance), (number, node, noised) in zip(fit.forest.estimates, fit.released, strict=True):
+            absent = self._silence.most_s[number] / _length_s(node)
+            state = self._state(_covered(node), now_s)
+            span = _Span(node, node.level, node.start_s, node.end_s, node.covered_from_s, state, absent)
+            by = divisor(node, fit.indicator)
+            yield node, noised, [value / by for value in sums], sqrt(variance) / by, span
+
+    @staticmethod
+    def _histogram(node: Node, seconds: Sequence[float], error: float, span: _Span) -> Histogram:
+        length_s = _length_s(node)
+        return histogram(node, seconds, error, length_s, span.absent * length_s)
 
     def over(self, indicator: str, windows: Sequence[Window], now_s: int) -> Figure | None:
         """Returns the figure of all the windows together, with its exact standard error, or None where the released

@@ -76,6 +76,21 @@ class Histogram:
         spare_s = (self.whole_s - sum(self.seconds)) / len(self.seconds)
         return [value + spare_s for value in self.seconds]
 
+    def bins(self) -> list[Estimate]:
+        """Returns the time in each bin, in seconds. What stands in the bin of silent moments may have been in any
+        other; noise may make a bin negative, and it stays so."""
+        error = self.sigma_s * sqrt(1 - 1 / len(self.seconds))
+        fill, noise = self._bin(self.fill_db), NORMAL_95 * error
+        return [
+            Estimate(
+                value,
+                value - noise - self.silent_s * (number == fill),
+                value + noise + self.silent_s * (number != fill),
+                error,
+            )
+            for number, value in enumerate(self.balanced())
+        ]
+
     def exceeded(self, share: float) -> Estimate:
         """Returns the level exceeded during `share` (0 to 1) of the time: the middle of its interval, whose ends are
         edges of bins, for nothing is assumed of where in its bin a moment was.

@@ -777,6 +777,31 @@ def test_percentiles_of_a_day_come_from_all_its_nodes() -> None:
     assert share is not None and share.unit == "1" and share.publishable
 
 
+def test_bins_of_a_histogram_come_from_all_its_nodes() -> None:
+    """A row for each bin, named by its edges; the hours' bins add up to the day's, each is known better than from its
+    own node, and what left the gateway stands beside it."""
+    hours = [
+        noise_release(node("1h", DAY_S + HOUR_S * hour, quantity="noise"), 42 if hour < 8 else 57, 90.0)
+        for hour in range(24)
+    ]
+    held = [sum(column) + 500 for column in zip(*(hour.noised[0].integers for hour in hours), strict=True)]
+    whole = Release(node("1d", DAY_S, quantity="noise"), (Noised("histogram", tuple(held), 90_000, 3),))
+    series = Series([*hours, whole], "Europe/Paris")
+    found = series.bins(LATER_S)
+    assert len(found) == 25 * 10 and {(one.unit, one.state) for one in found} == {("s", "final")}
+    day = {one.indicator: one for one in found if one.level == "1d"}
+    assert list(day) == [f"histogram_s_{low}_{low + 5}_db" for low in range(35, 85, 5)]
+    assert sum(one.estimate for one in day.values()) == pytest.approx(86_400)
+    for place, (name, one) in enumerate(day.items()):
+        mine = [hour for hour in found if hour.level == "1h" and hour.indicator == name]
+        assert sum(hour.estimate for hour in mine) == pytest.approx(one.estimate)
+        assert (one.value, one.sigma) == (held[place], 90)
+        alone = Series([hours[0]], "Europe/Paris").bins(LATER_S)[place]
+        assert mine[0].standard_error < alone.standard_error < 90
+    assert Series([release(node("1h", DAY_S), 10)], "Europe/Paris").bins(LATER_S) == []
+    assert {one.state for one in series.bins(DAY_S)} == {"provisional"}
+
+
 def by_indicator(found: Sequence[Figure], level: str) -> dict[str, Figure]:
     return {figure.indicator: figure for figure in reversed(found) if figure.level == level}
 
