@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from murmure_privacy.annotation import Annotation
@@ -79,9 +79,11 @@ def _widest(quantity: str, amount: Amount | Figure) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Chronicler(Teller):
-    """Tells of months and years in one language. `thresholds`: the limits that figures are held against."""
+    """Tells of months and years in one language. `thresholds`: the limits that figures are held against; `block`: how
+    many days, or months, a row of a table is about."""
 
     thresholds: Sequence[Threshold] = ()
+    block: int = 1
 
     def month(self, one: Stretch, site: Site, name: str) -> Story:
         """Returns the story of a month, day by day."""
@@ -134,14 +136,14 @@ class Chronicler(Teller):
     ) -> Story:
         say = self.say
         number, detail = self._long_key(one, span, indicator, amount)
-        groups = [(day,) for day in one.days] if span == "month" else one.months()
+        groups = groups_of(one, span)
         of = one.amount if span == "month" else one.per_day
-        slots = [one.slot(days, of) for days in groups if days[-1].span.end_s > one.first_s]
+        slots = [one.slot(days, of) for days in groups]
         shown = Window(slots[0].start_s, one.window.end_s) if slots else one.window
         kind = "laeq" if one.indicator == "laeq_db" else self._family(one)
         title = say(f"long.{span}_{kind}", quantity=say(f"quantity.{one.quantity.name}"))
         first, last = (say.civil(one.calendar.civil_day(at_s)) for at_s in (shown.start_s, shown.end_s - 1))
-        rows = tuple(self._row(one, days, span) for days in self._blocks(one, groups))
+        rows = tuple(self._row(one, days, span) for days in self._blocks(groups))
         chart = draw(
             title=say("chart.titled", title=title, place=site.name, span=f"{first} – {last}"),
             finding=self._highest(one, slots, span),
@@ -156,7 +158,7 @@ class Chronicler(Teller):
             gaps=[hole for _, hole in holes(slots)],
             faulty=one.faulty(shown),
             window=shown,
-            ticks=self._ticks(one, shown, _TICKS[span]),
+            ticks=self._ticks(one, _TICKS[span]),
             from_zero=one.quantity.kind != "level",
             name=name,
         )
@@ -201,12 +203,16 @@ class Chronicler(Teller):
         if not one.same_bounds:
             said.append(say("long.other_bounds"))
         expected_s = sum(day.expected_s for day in one.measured)
-        if one.covered_s < expected_s:
+        if 0 < one.covered_s < expected_s:
             said.append(say("long.covered", share=say.least_share(one.covered_s / expected_s)))
-        gaps = [one.slot([day], one.amount) for day in one.measured]
+        gaps = days = [one.slot([day], one.amount) for day in one.measured]
         if span == "year":  # a month may have a level that a day of it has not
             gaps = [slot for slot in gaps if slot.state != TOO_WIDE]
-        return [*said, *self._missing(one, gaps, dated=True)]
+        said += self._missing(one, gaps, dated=True)
+        partly = [
+            Slot(day.span.start_s, day.span.end_s, day.hole, day.span.start_s, None) for day in one.days if day.hole
+        ]
+        return [*said, *self._missing(one, partly, dated=True, key="long.partly")]
 
     def _from(self, one: Stretch, site: Site, amount: Amount | None) -> str:
         """What the noise makes of the interval, and what the sensor may add."""
@@ -324,11 +330,12 @@ class Chronicler(Teller):
         words = {"above": "limit.above", "below": "limit.below", "cannot tell": "limit.cannot"}
         return say("long.placed_apart", **{by: say(words[place]) for by, place in found.items()})
 
-    def _blocks(self, one: Stretch, groups: Sequence[tuple[Day, ...]]) -> list[tuple[Day, ...]]:
-        """Returns the days of each row: where a row a day or a month would make the page too heavy, of several."""
-        size = -(-len(groups) // self.most_rows)
-        rows = [tuple(day for days in groups[at : at + size] for day in days) for at in range(0, len(groups), size)]
-        return [days for days in rows if days[-1].span.end_s > one.first_s]
+    def _blocks(self, groups: Sequence[tuple[Day, ...]]) -> list[tuple[Day, ...]]:
+        """Returns the days of each row; where one is about several days, they are counted from the last, so that
+        streams of one place share their rows."""
+        first = len(groups) % self.block - self.block
+        rows = [groups[max(at, 0) : at + self.block] for at in range(first, len(groups), self.block)]
+        return [tuple(day for days in row for day in days) for row in rows if row]
 
     def _row(self, one: Stretch, days: Sequence[Day], span: Span) -> tuple[str, str]:
         slot = one.slot(days, one.amount if span == "month" else one.per_day)
@@ -390,9 +397,9 @@ class Chronicler(Teller):
     def _day_in_full(self, one: Stretch, at_s: int) -> str:
         return self.say.date(at_s, one.calendar.zone).rpartition(" ")[0]
 
-    def _ticks(self, one: Stretch, shown: Window, most: int) -> list[Tick]:
+    def _ticks(self, one: Stretch, most: int) -> list[Tick]:
         """Some dates at equal distances."""
-        days = [day for day in one.days if day.span.start_s >= shown.start_s]
+        days = one.measured or one.days
         count = min(most, len(days))
         starts = [days[number * len(days) // count].span.start_s for number in range(count)]
         return [Tick(self.say.short_date(at_s, one.calendar.zone), 24) for at_s in starts]
@@ -409,6 +416,11 @@ class Chronicler(Teller):
 
     def _when(self, view: Told, mark: Annotation) -> str:
         return self._at_length(view, mark)
+
+
+def groups_of(one: Stretch, span: Span) -> list[tuple[Day, ...]]:
+    """Returns what is drawn: each day, or the days of each month, since the measurement began."""
+    return [(day,) for day in one.measured] if span == "month" else one.months()
 
 
 def joined(stories: Sequence[Story], most: int) -> list[Table]:

@@ -27,18 +27,19 @@ _ENERGY = "energy_mean"
 @dataclass(frozen=True, slots=True)
 class Day:
     """One civil day of a stream. `of`: what of the time is told of it, from 06 to 06 where a stream has parts of the
-    day, else the civil day itself. `until_s`: from when on its figures are final. `state`: `figure`, or why there is
-    none, as in `views.Slot`. `first_s`: from when on it was to be measured. `policy`: the hash of the newest one that
-    its nodes name, b"" for none. `covered`: what was observed. `amount` is the total or mean of that in the quantity's
-    own indicator, `energy` the mean energy of a level; both begin so that they are as long as what they cover. `fills`:
-    what silent moments count as. `parts`: mean energies of the day, of the evening and of the night that ends on it,
-    each where all of it was observed."""
+    day, else the civil day itself. `until_s`: from when on its figures are final. `first_s`: from when on it was to be
+    measured. `state`: `figure`, or why there is none, as in `views.Slot`; `hole`: why some of it is missing, "" where
+    nothing is. `policy`: the hash of the newest one that its nodes name, b"" for none. `covered`: what was observed.
+    `amount` is the total or mean of that in the quantity's own indicator, `energy` the mean energy of a level; both
+    begin so that they are as long as what they cover. `fills`: what silent moments count as. `parts`: mean energies of
+    the day, of the evening and of the night that ends on it, each where all of it was observed."""
 
     span: Window
     of: Window
     until_s: int
     first_s: int
     state: str
+    hole: str = ""
     policy: bytes = b""
     covered: tuple[Window, ...] = ()
     fills: tuple[float, ...] = ()
@@ -120,10 +121,10 @@ def worked_out(
     of = calendar.period(PARTS, span.end_s - 1) if any(one.node.level in PARTS for one in heard) else span
     name, series = seen.quantity.printed, seen.series
     amount, covered = seen.amount(of), series.observed(name, of)
-    state = "figure"
-    if amount is None:
-        reasons = Counter(reason for (_, start_s), reason in sorted(seen.withheld.items()) if start_s in span)
-        state = reasons.most_common(1)[0][0] if reasons else seen.day_slot(span).state
+    reasons = Counter(reason for (_, start_s), reason in sorted(seen.withheld.items()) if start_s in of)
+    why = reasons.most_common(1)[0][0] if reasons else seen.day_slot(of).state if amount is None else "gap"
+    first_s = min(max(of.start_s, seen.first_s), of.end_s)
+    missing = sum(one.end_s - one.start_s for one in covered) < of.end_s - first_s
     rule = rules.newest(info.stream, heard)
     held = series.observed(_ENERGY, of) if level else []
     parts = [(part, calendar.node(part, span.start_s)) for part in PARTS] if level else []
@@ -131,8 +132,9 @@ def worked_out(
         span=span,
         of=of,
         until_s=seen.whole.end_s,
-        first_s=min(max(of.start_s, seen.first_s), of.end_s),
-        state=state,
+        first_s=first_s,
+        state="figure" if amount else why,
+        hole=why if amount and missing else "",
         policy=rule[0].hash if rule else b"",
         covered=tuple(covered) if amount else (),
         fills=amount.fills if amount else (),
@@ -162,7 +164,7 @@ def together(figures: Sequence[Figure | None]) -> Figure | None:
 
 
 def _written(day: Day) -> bytes:
-    told: list[Any] = [[day.of.start_s, day.of.end_s], day.until_s, day.first_s, day.state, day.policy.hex()]
+    told: list[Any] = [[day.of.start_s, day.of.end_s], day.until_s, day.first_s, day.state, day.hole, day.policy.hex()]
     told.append([[one.start_s, one.end_s] for one in day.covered])
     told.append(day.fills)
     told += [_figure(one) if one else None for one in (day.amount, day.energy)]
@@ -180,13 +182,14 @@ def _figure(one: Figure) -> list[Any]:
 def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
     """Returns a day that was written, or None where it was written otherwise."""
     try:
-        of, until_s, first_s, state, policy, covered, fills, amount, energy, parts = json.loads(value)
+        of, until_s, first_s, state, hole, policy, covered, fills, amount, energy, parts = json.loads(value)
         return Day(
             span=span,
             of=Window(*of),
             until_s=until_s,
             first_s=first_s,
             state=state,
+            hole=hole,
             policy=bytes.fromhex(policy),
             covered=tuple(Window(*one) for one in covered),
             fills=tuple(fills),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from murmure_privacy.window import Window
 
 from murmure_dashboards.answers import Answerer
-from murmure_dashboards.chronicle import Chronicler, Span, joined
+from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
@@ -49,23 +50,32 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
 MAKER = Maker(files)
 
 
-def _long(ctx: Build, quartier: Quartier) -> dict[str, list[Stretch]]:
-    """Returns the streams of a neighbourhood over the week, the month and the year that end with the last day that is
-    over, by the name of the span."""
+@dataclass(frozen=True, slots=True)
+class _Long:
+    """The streams of a neighbourhood over spans of days that are over, by the name of the span."""
+
+    windows: Mapping[str, Window]
+    streams: Mapping[str, Sequence[Stretch]]
+
+
+def _long(ctx: Build, quartier: Quartier) -> _Long:
     end_s = ctx.today.end_s if ctx.now_s >= ctx.today.end_s else ctx.today.start_s
-    year = Window(ctx.calendar.midnight(_year_before(ctx.calendar.civil_day(end_s))), end_s)
-    windows = {"week": Window(min(ctx.week.start_s, end_s), end_s), "year": year}
-    windows["month"] = Window(ctx.calendar.midnight(ctx.calendar.civil_day(end_s) - timedelta(days=MONTH_DAYS)), end_s)
+    last = ctx.calendar.civil_day(end_s)
+    windows = {
+        "week": Window(min(ctx.week.start_s, end_s), end_s),
+        "month": Window(ctx.calendar.midnight(last - timedelta(days=MONTH_DAYS)), end_s),
+        "year": Window(ctx.calendar.midnight(_year_before(last)), end_s),
+    }
     sites = {site.id for site in ctx.city.sites_of(quartier.slug)}
     found: dict[str, list[Stretch]] = {span: [] for span in windows}
     for info in ctx.streams:
         if info.site in sites:
-            days = ctx.days.of(info, year)
+            days = ctx.days.of(info, windows["year"])
             for span, window in windows.items():
                 known = [day for day in days if day.span.start_s >= window.start_s - _BEFORE_S]
                 made = stretch(info, known, window, ctx.rules, ctx.marks, ctx.calendar, ctx.now_s, span == "year")
                 found[span].append(made)
-    return found
+    return _Long(windows, found)
 
 
 def _year_before(day: date) -> date:
@@ -73,11 +83,9 @@ def _year_before(day: date) -> date:
     return day.replace(year=day.year - 1, day=min(day.day, 28) if day.month == 2 else day.day)
 
 
-def _of_span(
-    ctx: Build, say: Language, quartier: Quartier, span: Span, long: Mapping[str, Sequence[Stretch]]
-) -> tuple[str, bytes]:
+def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _Long) -> tuple[str, bytes]:
     """Returns the page of a month or of a year."""
-    zone, shown = ctx.calendar.zone, long[span]
+    zone, window, shown = ctx.calendar.zone, long.windows[span], long.streams[span]
     sites = ctx.city.sites_of(quartier.slug)
     marks = [min(MOST_MARKS, len(one.marks)) for one in shown if one.marks]
     full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in marks) if marks else 0
@@ -86,7 +94,8 @@ def _of_span(
     if marks and rows < LEAST_ROWS:
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
         rows, brief = joint_rows(len(sites), len(shown), foot + short), True
-    teller = Chronicler(say, max(rows, 1), brief, thresholds=ctx.thresholds)
+    longest = max((len(groups_of(one, span)) for one in shown), default=1)
+    teller = Chronicler(say, brief=brief, thresholds=ctx.thresholds, block=max(1, -(-longest // rows)))
     places = []
     for site in sites:
         stories = [
@@ -95,7 +104,6 @@ def _of_span(
             if one.site == site.id
         ]
         places.append((site, stories, joined(stories, MOST_JOINT)))
-    window = shown[0].window if shown else ctx.today
     ends = say.civil(ctx.calendar.civil_day(window.end_s - 1))
     return ctx.page(
         "long.html",
@@ -127,9 +135,7 @@ def joint_rows(sites: int, streams: int, others: int) -> int:
     return max(1, min(MONTH_DAYS, left // max(1, 2 * sites + streams)))
 
 
-def _neighbourhood(
-    ctx: Build, say: Language, quartier: Quartier, week: bool, long: Mapping[str, Sequence[Stretch]]
-) -> tuple[str, bytes]:
+def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, long: _Long) -> tuple[str, bytes]:
     zone, window, views = ctx.calendar.zone, ctx.today, ctx.of_today
     if week:
         window, views = ctx.week, ctx.of_week
@@ -152,7 +158,7 @@ def _neighbourhood(
         for view in views.get(site.id, ()):
             name = f"c{shown.index(view)}"
             if week:
-                habits = [chronicler.usual(one) for one in long["week"] if one.stream == view.stream]
+                habits = [chronicler.usual(one) for one in long.streams["week"] if one.stream == view.stream]
                 stories.append(teller.week(view, site.name, name, [habit for habit in habits if habit]))
                 continue
             fact = ctx.facts.get(view.stream)

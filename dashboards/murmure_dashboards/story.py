@@ -422,7 +422,7 @@ class Teller:
         covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
         return [self.say("key.covered", covered=covered, expected=expected)]
 
-    def _missing(self, view: Told, slots: Sequence[Slot], dated: bool) -> list[str]:
+    def _missing(self, view: Told, slots: Sequence[Slot], dated: bool, key: str = "key.missing") -> list[str]:
         """One sentence for each reason, with the periods that it is about."""
         periods: dict[str, list[Window]] = {}
         for state, window in holes(slots):
@@ -438,7 +438,7 @@ class Teller:
                 rest = len(windows) - MOST_PERIODS
                 said.append(self.say.counted("key.others", rest, number=rest))
             when = self.say("key.apart" if dated else "key.listed").join(said)
-            sentences.append(self.say("key.missing", reason=self.say(f"state.{state}"), when=when))
+            sentences.append(self.say(key, reason=self.say(f"state.{state}"), when=when))
         return sentences
 
     def _period(self, window: Window, dated: bool, view: Told) -> str:

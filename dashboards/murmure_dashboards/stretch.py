@@ -118,8 +118,8 @@ class Stretch:
         return Slot(span.start_s, span.end_s, TOO_WIDE if state == "figure" else state, span.start_s, None)
 
     def months(self) -> list[tuple[Day, ...]]:
-        """Returns the days by civil month."""
-        return by_month(self.days, self.calendar)
+        """Returns the days since the measurement began by civil month."""
+        return by_month(self.measured, self.calendar)
 
     def lden(self) -> tuple[Figure | None, int]:
         """Returns Lden over the days of which day, evening and following night were measured whole, and how many these
