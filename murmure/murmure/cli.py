@@ -13,6 +13,7 @@ GROUPS = (
     "murmure_firmware_sim.cli",
     "murmure_edge.cli",
     "murmure_privacy.cli",
+    "murmure_privacy.verify_cli",
     "murmure_ingest.cli",
     "murmure_dashboards.cli",
     "murmure_dashboards.grafana_cli",

@@ -1,0 +1,210 @@
+"""Where a town has published what anybody may check: a folder or an address of its site, or an archive as files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from murmure_privacy import wire
+from murmure_privacy.errors import ConfigError, MurmureError, WireError
+from murmure_privacy.verify import DAY_S, Day, Publication
+from murmure_privacy.window import parse_utc
+
+_JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
+_TIMEOUT_S = 30.0
+_LARGEST = 1 << 30
+_PACKED_LIMIT = 1 << 28
+_EDITIONS = 100
+_HASH = re.compile(rb'"hash":"([0-9a-f]{64})"')
+_MESSAGES_FILE = re.compile(_MESSAGES + r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.cose")
+
+
+class SourceError(MurmureError):
+    """What was published cannot be reached or read: look at the address, or try later."""
+
+
+class Site:
+    """A published site. `octets`: what was read of it so far, as it came over the line."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source.rstrip("/")
+        self.octets = 0
+        self._remote = urlsplit(source).scheme in ("http", "https")
+
+    def read(self, path: str) -> bytes | None:
+        """Returns a file below the root, None where there is none. Raises SourceError."""
+        return self._fetched(path) if self._remote else self._opened(path)
+
+    def _opened(self, path: str) -> bytes | None:
+        try:
+            packed = Path(self.source, f"{path}.gz")
+            data = Path(self.source, path).read_bytes()
+            self.octets += packed.stat().st_size if packed.is_file() else len(data)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise SourceError(f"{error.filename or path}: {error.strerror or error}; see who may read it") from error
+        return data
+
+    def _fetched(self, path: str) -> bytes | None:
+        url = f"{self.source}/{path}"
+        try:
+            with urlopen(Request(url, headers={"Accept-Encoding": "gzip"}), timeout=_TIMEOUT_S) as answer:
+                data = bytes(answer.read(_PACKED_LIMIT))
+                packed = answer.headers.get("Content-Encoding") == "gzip"
+            self.octets += len(data)
+            return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _LARGEST) if packed else data
+        except HTTPError as error:
+            if error.code in (404, 410):
+                return None
+            raise SourceError(f"{url}: the server answers {error.code}; try later") from error
+        except (URLError, OSError, ValueError, zlib.error) as error:
+            reason = getattr(error, "reason", None) or error
+            raise SourceError(f"{url}: {reason}; look at the address and the network") from error
+
+    def published(self) -> Publication:
+        """Returns what this site publishes. Raises ConfigError if it is no site with a log, SourceError."""
+        note, centre = self.read(f"{_JOURNAL}checkpoint.txt"), self.read(f"{_JOURNAL}centre.txt")
+        index = self.read(f"{_MESSAGES}index.json")
+        if note is None or centre is None or index is None:
+            mend = "give the folder or the address of a site, or an archive that 'murmure ingest export' wrote"
+            raise ConfigError(self.source, "SOURCE", "no log is published there", mend)
+        try:
+            files = [(str(one["path"]), int(one["messages"]), int(one["octets"])) for one in json.loads(index)["files"]]
+            key = bytes.fromhex(centre.decode("ascii").strip())
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceError(f"{self.source}: {_MESSAGES}index.json: cannot be read; try later") from error
+        entries = self._lines([path for path, _, _ in files if path.startswith(f"{_JOURNAL}entries-")])
+        named = {policy: self.read(f"donnees/politiques/{policy}.cose") for policy in _policies(entries)}
+        notes = csv.DictReader(io.StringIO((self.read("donnees/annotations.csv") or b"").decode("utf-8", "replace")))
+        closing = [
+            sealed
+            for path, _, _ in files
+            if path.startswith(f"{_JOURNAL}days-")
+            for sealed in _apart(self.read(path) or b"")
+        ]
+        days = [
+            Day(day, messages, octets, partial(self._messages, path))
+            for path, messages, octets in files
+            if (day := _day(path)) is not None
+        ]
+        return Publication(
+            note=note,
+            centre=key,
+            entries=entries,
+            policies={bytes.fromhex(policy): sealed for policy, sealed in named.items() if sealed is not None},
+            annotations=[_unpacked(one.get("cose_base64") or "") for one in notes],
+            closing=closing,
+            days=days,
+            rows=self._rows,
+        )
+
+    def _lines(self, paths: Sequence[str]) -> list[bytes]:
+        return [line for path in sorted(paths) for line in (self.read(path) or b"").split(b"\n") if line]
+
+    def _messages(self, path: str) -> list[bytes]:
+        data = self.read(path)
+        if data is None:
+            raise WireError("malformed", "the file is missing")
+        return wire.messages_in(data)
+
+    def _rows(self, month: str) -> Iterator[dict[str, str]]:
+        """Yields the rows of all editions of a month."""
+        for edition in range(1, _EDITIONS):
+            suffix = "" if edition == 1 else f".{edition}"
+            data = self.read(f"donnees/releases-{month}{suffix}.csv")
+            if data is None:
+                return
+            yield from csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
+
+
+def archive(folder: Path) -> Publication:
+    """Returns what an archive as files holds (docs/archive-export.md): no tables of figures. Raises SourceError."""
+    try:
+        rows = {name: _table(folder, name) for name in ("log", "checkpoints", "policies", "annotations", "messages")}
+        newest = max(rows["checkpoints"], key=lambda row: int(row["size"]), default=None)
+        if newest is None:
+            raise ConfigError(
+                str(folder), "SOURCE", "its centre has signed no log yet", "run the centre once, and export"
+            )
+        filed = {row["message"] for row in _table(folder, "amendments") if row["disposition"] == "filed"}
+        messages = {
+            (row["gateway"], row["seq"]): _unpacked(row["sealed"])
+            for row in rows["messages"]
+            if row["disposition"] == "filed" or row["id"] in filed
+        }
+        entries = [_unpacked(row["entry"]) for row in rows["log"]]
+        last = {
+            (told["gateway"], told["day"]): told["last"] for told in map(json.loads, entries) if told["kind"] == "spend"
+        }
+        ends: dict[int, dict[int, None]] = {}
+        place = {row["id"]: (row["gateway"], row["seq"]) for row in rows["messages"]}
+        for row in _table(folder, "nodes"):
+            ends.setdefault((row["end_s"] - 1) // DAY_S, {})[row["message"]] = None
+        days = []
+        for day, found in sorted(ends.items()):
+            sealed = [messages[key] for key in sorted(place[one] for one in found if place.get(one) in messages)]
+            days.append(Day(day, len(sealed), sum(map(len, sealed)), partial(list, sealed)))
+        return Publication(
+            note=_unpacked(newest["signed"]),
+            centre=_unpacked(newest["centre"]),
+            entries=entries,
+            policies={_unpacked(row["hash"]): _unpacked(row["sealed"]) for row in rows["policies"]},
+            annotations=[_unpacked(row["sealed"]) for row in rows["annotations"]],
+            closing=[messages[gateway, seq] for (gateway, _), seq in last.items() if (gateway, seq) in messages],
+            days=days,
+            rows=None,
+        )
+    except OSError as error:
+        raise SourceError(f"{error.filename or folder}: {error.strerror or error}; take another copy of it") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{folder}: export: a line of it is none of ours; take another copy of it") from error
+
+
+def is_archive(source: str) -> bool:
+    """Returns whether this is a folder that 'murmure ingest export' wrote."""
+    return Path(source, "export.json").is_file()
+
+
+def _table(folder: Path, name: str) -> list[dict[str, Any]]:
+    with (folder / f"{name}.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _policies(entries: Sequence[bytes]) -> Iterator[str]:
+    """Yields the hash of each policy that the log names."""
+    for entry in entries:
+        if b'"kind":"policy"' in entry and (found := _HASH.search(entry)):
+            yield found[1].decode("ascii")
+
+
+def _apart(data: bytes) -> list[bytes]:
+    """Returns the messages in a file; what cannot be read is missed by who looks for it."""
+    try:
+        return wire.messages_in(data)
+    except WireError:
+        return []
+
+
+def _day(path: str) -> int | None:
+    """Returns the day (since 1970, UTC) of a file of messages, None for another file."""
+    found = _MESSAGES_FILE.fullmatch(path)
+    return None if found is None else parse_utc(f"{found[1]}T00:00:00Z") // DAY_S
+
+
+def _unpacked(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""

@@ -1,0 +1,667 @@
+"""Anyone's check of what a town has published: signatures, the log, the policies, every node, every row.
+
+Pure: what was published comes as bytes (`Publication`), and out comes a report. Nobody is believed but the key of the
+centre, which has signed the checkpoint of the log: the log says which gateways there are and which stewards sign for a
+site, these have signed everything else, and each policy says what its figures may cost and how much noise is on them.
+Nothing here has seen an exact value. docs/log.md says what this proves, and what not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from murmure_privacy import codes, decide, log, wire
+from murmure_privacy.audit import Auditor
+from murmure_privacy.errors import ConfigError, WireError
+from murmure_privacy.levels import EXCEEDED, SHARE_OVER, decibels
+from murmure_privacy.log import Checkpoint
+from murmure_privacy.plan import Plan, plan
+from murmure_privacy.policy import parse
+from murmure_privacy.published import divisor, number, printed_name, printed_values
+from murmure_privacy.release import Message, Outcome, Release
+from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
+from murmure_privacy.succession import Uses
+from murmure_privacy.window import calendar, parse_utc, utc
+
+DAY_S = 86_400
+AHEAD_S = 900
+"""How far a gateway's clock may be ahead of the centre's."""
+
+KINDS = (
+    *("checkpoint", "log_short", "log_root", "log_shrunk", "log_forked", "entry"),
+    *("policy_missing", "policy_signature", "policy_order", "policy_backdated", "policy_looser"),
+    *("annotation_missing", "annotation_unlogged", "annotation_signature"),
+    *("account_order", "account_spend", "account_missing", "account_wrong", "account_message"),
+    *("stranger", "signature", "revoked", "place", "forked", "hole", "chain"),
+    *("policy_unknown", "stream", "sigma", "not_in_policy", "policy_over", "duplicate", "overspent", "reused_noise"),
+    *("row_missing", "row_unsigned", "row_value", "row_sigma", "row_reason", "row_policy"),
+)
+"""What a finding can be, in the order of the checks."""
+
+_FINDINGS_LISTED = 100
+_NOISY, _HITS = 4.0, 8
+"""A sum of independent noise of this standard deviation, in integers, is 0 one time in ten; eight times and more often
+than not it never is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The sealed messages with a node that ends on one day (since 1970, UTC). `read` may raise WireError."""
+
+    day: int
+    messages: int
+    octets: int
+    read: Callable[[], Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published, as bytes. `policies`: sealed, by the SHA-256 of their text; `annotations`: sealed; `closing`:
+    the last message of each account; `rows`: the rows of the tables of a month such as `2026-11`, None where a source
+    has no tables."""
+
+    note: bytes
+    centre: bytes
+    entries: Sequence[bytes]
+    policies: Mapping[bytes, bytes]
+    annotations: Sequence[bytes]
+    closing: Sequence[bytes]
+    days: Sequence[Day]
+    rows: Callable[[str], Iterable[Mapping[str, str]]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it was promised: one of KINDS, and what it is about."""
+
+    kind: str
+    where: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check saw. `checkpoint`: how far the log has come; `days`: those of which every message was checked."""
+
+    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(0, log.EMPTY_ROOT))
+    policies: int = 0
+    annotations: int = 0
+    accounts: int = 0
+    messages: int = 0
+    nodes: int = 0
+    rows: int = 0
+    days: list[int] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    left_out: int = 0
+
+    def add(self, kind: str, where: str) -> None:
+        """Notes a finding, or counts it when there are too many to list."""
+        assert kind in KINDS
+        found = Finding(kind, where)
+        if found in self.findings:
+            return
+        if len(self.findings) < _FINDINGS_LISTED:
+            self.findings.append(found)
+        else:
+            self.left_out += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """A policy of the log. `notice_s`: nothing may be released under it that was observed before; 0 if it is no
+    loosening, or nobody knows when it was published."""
+
+    site: str
+    version: int
+    plan: Plan
+    auditor: Auditor
+    notice_s: int
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """What the log says of a gateway, and what was found of it."""
+
+    quartier: str
+    site: str
+    keys: list[bytes] = field(default_factory=list)
+    last: int | None = None
+    accounts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    heard: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+
+
+Progress = Callable[[int, int], None]
+
+
+def verify(
+    published: Publication,
+    days: Iterable[int] | None = None,
+    known: Checkpoint | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Report:
+    """Returns the report of a check. `days`: those of which every message and every row is checked, all if None; the
+    log, the policies and the account of every day are checked in any case. `known`: what was remembered of the log.
+
+    `progress` is told how many of how many messages are done.
+    """
+    return _checked(published, days, known, progress).report
+
+
+def _checked(
+    published: Publication, days: Iterable[int] | None, known: Checkpoint | None, progress: Progress
+) -> _Check:
+    check = _Check(published, Report())
+    if check.log(known):
+        check.entries()
+        check.annotations()
+        check.closing()
+        wanted = None if days is None else set(days)
+        chosen = [day for day in published.days if wanted is None or day.day in wanted]
+        check.messages(chosen, progress)
+        check.sequences(whole=len(chosen) == len(published.days))
+        check.accounts()
+        check.noise()
+        check.rows()
+    return check
+
+
+class _Check:
+    """One check, step by step; each trusts what those before it have found right."""
+
+    def __init__(self, published: Publication, report: Report) -> None:
+        self.report = report
+        self._published = published
+        self._entries: list[dict[str, Any]] = []
+        self._gateways: dict[str, _Gateway] = {}
+        self._stewards: dict[str, list[tuple[list[bytes], int]]] = defaultdict(list)
+        self._policies: dict[bytes, _Policy] = {}
+        self._versions: dict[tuple[str, int], _Policy] = {}
+        self._notes: dict[bytes, str] = {}
+        self.nodes: dict[tuple[str, str, int], tuple[str, int, Outcome]] = {}
+        self.tables: dict[tuple[str, str, str, str], Mapping[str, str]] = {}
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    def log(self, known: Checkpoint | None) -> bool:
+        """Returns whether there is a log that can be read: the centre has signed exactly these entries."""
+        found, entries = self.report, self._published.entries
+        try:
+            here = log.open_checkpoint(self._published.note, self._published.centre)
+        except WireError as error:
+            found.add("checkpoint", error.detail)
+            return False
+        found.checkpoint = here
+        leaves = [log.leaf_hash(entry) for entry in entries]
+        if known is not None:
+            if here.size < known.size:
+                found.add("log_shrunk", f"{here.size} < {known.size}")
+            elif log.root(leaves[: known.size]) != known.root:
+                found.add("log_forked", f"{known.size}")
+        if len(entries) < here.size:
+            found.add("log_short", f"{len(entries)} < {here.size}")
+        elif log.root(leaves[: here.size]) != here.root:
+            found.add("log_root", f"{here.size}")
+        for place, entry in enumerate(entries[: here.size], 1):
+            try:
+                self._entries.append(log.read_entry(entry))
+            except ValueError:
+                found.add("entry", f"{place}")
+        return True
+
+    def entries(self) -> None:
+        """Goes through the log in its order: who may speak, what stewards signed, what was spent."""
+        latest_s = 0
+        kinds: dict[str, Callable[[dict[str, Any]], None]] = {
+            "enrolment": self._enrolment,
+            "revocation": self._revocation,
+            "annotation": self._annotation,
+        }
+        for place, told in enumerate(self._entries, 1):
+            try:
+                if told["kind"] == "policy":
+                    latest_s = self._policy(told, latest_s)
+                elif told["kind"] == "spend":
+                    latest_s = max(latest_s, self._spend(told))
+                else:
+                    kinds[told["kind"]](told)
+            except (KeyError, ValueError, TypeError, AttributeError):
+                self.report.add("entry", f"{place}")
+
+    def _enrolment(self, told: dict[str, Any]) -> None:
+        gateway = self._gateways.setdefault(told["gateway"], _Gateway(told["quartier"], told["site"]))
+        gateway.keys.insert(0, bytes.fromhex(told["record_key"]))
+        self._stewards[told["site"]].append(([bytes.fromhex(k) for k in told["stewards"]], told["signatures_required"]))
+
+    def _revocation(self, told: dict[str, Any]) -> None:
+        self._gateways[told["gateway"]].last = int(told["last"])
+
+    def _annotation(self, told: dict[str, Any]) -> None:
+        self._notes[bytes.fromhex(told["sealed"])] = f"{told['site']} {told['number']}"
+
+    def _policy(self, told: dict[str, Any], latest_s: int) -> int:
+        """Returns the latest instant that the log tells of by now."""
+        site, version, policy_hash = str(told["site"]), int(told["version"]), bytes.fromhex(told["hash"])
+        where = f"{site} {version}"
+        at_s = None if told["published"] is None else parse_utc(told["published"])
+        # Nothing ends, and no account is closed, more than a quarter-hour after the centre's clock.
+        if at_s is not None and at_s + AHEAD_S < latest_s:
+            self.report.add("policy_backdated", f"{where}: {utc(at_s)} < {utc(latest_s)}")
+        before = max((one for one in self._versions.values() if one.site == site), key=_version, default=None)
+        if before is not None and version <= before.version:
+            self.report.add("policy_order", f"{where} <= {before.version}")
+        sealed = self._published.policies.get(policy_hash)
+        if sealed is None or wire.digest(sealed).hex() != told["sealed"]:
+            self.report.add("policy_missing", where)
+            return max(latest_s, at_s or 0)
+        self.report.policies += 1
+        try:
+            text = self._signed(sealed, site)
+            made = plan(parse(text, where), where)
+        except (WireError, ConfigError):
+            self.report.add("policy_signature", where)
+            return max(latest_s, at_s or 0)
+        if wire.digest(text) != policy_hash or (made.policy.site, made.policy.version) != (site, version):
+            self.report.add("policy_missing", where)
+            return max(latest_s, at_s or 0)
+        loosens = before is not None and decide.loosens(decide.compare(before.plan, made))
+        notice_s = at_s + decide.NOTICE_S if loosens and at_s is not None else 0
+        kept = _Policy(site, version, made, Auditor(made, made.calendar), notice_s)
+        self._policies[policy_hash] = self._versions[site, version] = kept
+        return max(latest_s, at_s or 0)
+
+    def _signed(self, sealed: bytes, site: str) -> bytes:
+        """Returns the text of a policy that stewards of its site have signed, those of any line of the register."""
+        refusal = WireError("bad_signature", "no gateway has this site")
+        for stewards, required in self._stewards[site]:
+            try:
+                return wire.open_policy(sealed, stewards, required)
+            except WireError as error:
+                refusal = error
+        raise refusal
+
+    def _spend(self, told: dict[str, Any]) -> int:
+        """Returns the end of the day that an account is of."""
+        self.report.accounts += 1
+        name, day = str(told["gateway"]), parse_utc(f"{told['day']}T00:00:00Z") // DAY_S
+        where, gateway, end_s = f"{name} {told['day']}", self._gateways[name], (day + 1) * DAY_S
+        newest = max(gateway.accounts, default=None)
+        if newest is not None and (
+            (day < newest and day not in gateway.accounts)
+            or (day > newest and told["last"] < gateway.accounts[newest]["last"])
+        ):
+            self.report.add("account_order", where)
+        if gateway.last is not None and told["last"] > gateway.last:
+            self.report.add("revoked", where)
+        gateway.accounts[day] = told
+        for one in told["streams"]:
+            if one["policy"] == 0:
+                continue
+            policy = self._versions.get((gateway.site, one["policy"]))
+            if policy is None:
+                self.report.add("policy_backdated", f"{where}: {gateway.site} {one['policy']}")
+                continue
+            if policy.notice_s >= end_s and any(nodes[0] for nodes in one["nodes"].values()):
+                self.report.add("policy_looser", f"{gateway.site} {policy.version}: {told['day']}")
+            for level, (released, withheld, rho_micro) in one["nodes"].items():
+                costs = _charge(policy.plan, one["stream"], level)
+                if costs is None or rho_micro != released * costs or min(released, withheld) < 0:
+                    self.report.add("account_spend", f"{where}: {one['stream']} {level}")
+        return end_s
+
+    def annotations(self) -> None:
+        """Every annotation is signed by stewards of its site and in the log, and none of the log is missing."""
+        found = set()
+        for sealed in self._published.annotations:
+            self.report.annotations += 1
+            try:
+                note = wire.read_annotation(sealed)
+            except WireError:
+                self.report.add("annotation_signature", "?")
+                continue
+            where, digest = f"{note.site} {note.number}", wire.digest(sealed)
+            if not any(_opens(sealed, *stewards) for stewards in self._stewards[note.site]):
+                self.report.add("annotation_signature", where)
+            elif digest not in self._notes:
+                self.report.add("annotation_unlogged", where)
+            found.add(digest)
+        for digest, where in self._notes.items():
+            if digest not in found:
+                self.report.add("annotation_missing", where)
+
+    # --- the messages ------------------------------------------------------------------------------------------------
+
+    def closing(self) -> None:
+        """The last message of each account is there, its gateway has signed it, and its nodes are those of its policy;
+        by the chain of hashes it stands for all before it."""
+        by_hash = {wire.digest(sealed): sealed for sealed in self._published.closing}
+        for name, gateway in self._gateways.items():
+            for account in gateway.accounts.values():
+                where = f"{name} {account['day']}"
+                sealed = by_hash.get(bytes.fromhex(account["hash"]))
+                message = None if sealed is None else self._opened(sealed, where)
+                if sealed is None or (
+                    message is not None and (message.gateway, message.seq) != (name, account["last"])
+                ):
+                    self.report.add("account_message", where)
+                elif message is not None:
+                    self._judged(message)
+
+    def messages(self, days: Sequence[Day], progress: Progress) -> None:
+        """Every message of these days is signed by its gateway, and every node of it is one of its policy, once."""
+        total, done = sum(day.messages for day in days), 0
+        seen: set[bytes] = set()
+        uses = {name: Uses(lambda policy: self._policies[policy].plan) for name in self._gateways}
+        for day in days:
+            self.report.days.append(day.day)
+            try:
+                row = day.read()
+            except WireError:
+                self.report.add("account_missing", f"{utc(day.day * DAY_S)[:10]}")
+                continue
+            for sealed in row:
+                done += 1
+                if done % 500 == 0 or done == total:
+                    progress(done, total)
+                digest = wire.digest(sealed)
+                message = None if digest in seen else self._opened(sealed, f"{utc(day.day * DAY_S)[:10]} {done}")
+                seen.add(digest)
+                if message is not None:
+                    self._heard(message, digest, uses[message.gateway])
+
+    def _opened(self, sealed: bytes, where: str) -> Message | None:
+        """Returns what a gateway of the log has signed."""
+        try:
+            envelope = wire.unwrap(sealed)
+        except WireError:
+            self.report.add("signature", where)
+            return None
+        gateway = self._gateways.get(envelope.speaker)
+        if gateway is None:
+            self.report.add("stranger", f"{where}: {envelope.speaker!a}")
+            return None
+        for key in gateway.keys:
+            try:
+                said = wire.open_envelope(envelope, key)
+            except WireError:
+                continue
+            if isinstance(said, Message):
+                return said
+        self.report.add("signature", f"{where}: {envelope.speaker}")
+        return None
+
+    def _heard(self, message: Message, digest: bytes, uses: Uses) -> None:
+        self.report.messages += 1
+        gateway, where = self._gateways[message.gateway], _name(message)
+        before = gateway.heard.setdefault(message.seq, (digest, message.previous))
+        if before[0] != digest:
+            self.report.add("forked", where)
+        right = self._judged(message)
+        for outcome in message.outcomes:
+            self.report.nodes += 1
+            if outcome.node.key in self.nodes:
+                self.report.add("duplicate", f"{where}: {_node(outcome)}")
+            else:
+                self.nodes[outcome.node.key] = message.gateway, message.seq, outcome
+        objection = uses.objection(message) if right else None
+        if objection is not None:
+            self.report.add("policy_over", f"{where}: {objection}")
+        elif right:
+            uses.add(message)
+
+    def _judged(self, message: Message) -> bool:
+        """Returns whether a message is of its place, and each of its nodes of its policy, that holds for it."""
+        gateway, where, right = self._gateways[message.gateway], _name(message), True
+        if gateway.last is not None and message.seq > gateway.last:
+            self.report.add("revoked", where)
+        if (message.quartier, message.site) != (gateway.quartier, gateway.site):
+            self.report.add("place", where)
+        for outcome in message.outcomes:
+            node, policy = outcome.node, self._policies.get(outcome.node.policy)
+            objection = None if policy is None else policy.auditor.check(outcome)
+            kind = None
+            if policy is None:
+                kind = "policy_unknown"
+            elif policy.site != message.site or node.stream not in policy.plan.streams:
+                kind = "stream"
+            elif objection is not None:
+                kind = "sigma" if "sigma" in objection else "not_in_policy"
+            elif isinstance(outcome, Release) and node.covered_from_s < policy.notice_s:
+                kind = "policy_looser"
+            if kind is not None:
+                right = False
+                self.report.add(kind, f"{where}: {_node(outcome)}")
+        return right
+
+    def sequences(self, *, whole: bool) -> None:
+        """No number is missing that the log does not account for, and each message names the one before it. `whole`:
+        every day that was published was looked at, so that the first message is number 1."""
+        days = set(self.report.days)
+        first_day = min(days, default=0)
+        for name, gateway in self._gateways.items():
+            without = {
+                seq
+                for account in gateway.accounts.values()
+                for first, last in account.get("without", ())
+                for seq in range(first, last + 1)
+            }
+            heard = sorted(gateway.heard)
+            before = [one["last"] for day, one in gateway.accounts.items() if day < first_day]
+            closed = [one["last"] for day, one in gateway.accounts.items() if day in days]
+            begin = max(before, default=0 if whole else heard[0] - 1 if heard else 0)
+            last = max([begin, *heard[-1:], *closed])
+            for earlier, seq in pairwise([begin, *(one for one in heard if one > begin), last + 1]):
+                missing = [one for one in range(earlier + 1, seq) if one not in without]
+                if missing:
+                    self.report.add("hole", f"{name} {missing[0]}" + (f"–{missing[-1]}" if len(missing) > 1 else ""))
+            for earlier, seq in pairwise(heard):
+                if seq == earlier + 1 and gateway.heard[seq][1] != gateway.heard[earlier][0]:
+                    self.report.add("chain", f"{name} {seq}")
+
+    def accounts(self) -> None:
+        """The accounts of the days that were looked at are what their nodes add up to, and none is missing; and nobody
+        released a node more often than a day has it."""
+        due: dict[tuple[str, int], dict[tuple[str, int], dict[str, list[int]]]] = defaultdict(lambda: defaultdict(dict))
+        for name, _, outcome in self.nodes.values():
+            node, policy = outcome.node, self._policies.get(outcome.node.policy)
+            streams = due[name, (node.end_s - 1) // DAY_S][node.stream, policy.version if policy else 0]
+            counts = streams.setdefault(node.level, [0, 0, 0])
+            counts[0 if isinstance(outcome, Release) else 1] += 1
+            counts[2] += sum(noised.rho_micro for noised in outcome.noised) if isinstance(outcome, Release) else 0
+        released: Counter[tuple[str, int, str, int]] = Counter()
+        for name, gateway in self._gateways.items():
+            newest = max(gateway.accounts, default=-1)
+            for day in self.report.days:
+                told, where = gateway.accounts.get(day), f"{name} {utc(day * DAY_S)[:10]}"
+                if told is None and (name, day) in due and day <= newest:
+                    self.report.add("account_missing", where)
+                elif told is not None:
+                    said = {(one["stream"], one["policy"]): one["nodes"] for one in told["streams"]}
+                    if said != due[name, day]:
+                        self.report.add("account_wrong", where)
+            for day, told in gateway.accounts.items():
+                for one in told["streams"]:
+                    for level, nodes in one["nodes"].items():
+                        released[one["stream"], one["policy"], level, day] += nodes[0]
+                        policy = self._versions.get((gateway.site, one["policy"]))
+                        if policy and released[one["stream"], one["policy"], level, day] > _most(
+                            policy.plan, level, day
+                        ):
+                            self.report.add("overspent", f"{name} {told['day']}: {one['stream']} {level}")
+
+    def noise(self) -> None:
+        """A figure over several others of the same stream has noise of its own: it is not always their sum."""
+        tried: Counter[tuple[str, str]] = Counter()
+        hits: Counter[tuple[str, str]] = Counter()
+        by_stream: dict[tuple[str, str], dict[int, Release]] = defaultdict(dict)
+        for _, _, outcome in self.nodes.values():
+            if isinstance(outcome, Release):
+                by_stream[outcome.node.stream, outcome.node.level][outcome.node.start_s] = outcome
+        for (stream, level), coarse in by_stream.items():
+            for (other, finer), fine in by_stream.items():
+                if other != stream or finer == level:
+                    continue
+                for whole in coarse.values():
+                    parts = _tiling(whole, fine)
+                    for place, noised in enumerate(whole.noised if len(parts) > 1 else ()):
+                        drawn = [part.noised[place] for part in parts if len(part.noised) > place]
+                        if sum(one.sigma_milli**2 for one in (noised, *drawn)) < (1000 * _NOISY) ** 2:
+                            continue
+                        tried[stream, level] += 1
+                        hits[stream, level] += noised.integers == tuple(
+                            map(sum, zip(*(d.integers for d in drawn), strict=True))
+                        )
+        for (stream, level), count in hits.items():
+            if count >= _HITS and 2 * count > tried[stream, level]:
+                self.report.add("reused_noise", f"{stream} {level}")
+
+    # --- the tables --------------------------------------------------------------------------------------------------
+
+    def rows(self) -> None:
+        """Every row of the tables about the days that were looked at is as a gateway has signed it; none is missing."""
+        if self._published.rows is None:
+            return
+        days = set(self.report.days)
+        wanted = {key: one for key, (_, _, one) in self.nodes.items() if (one.node.end_s - 1) // DAY_S in days}
+        months = {utc(at_s + shift)[:7] for _, _, at_s in wanted for shift in (-14 * 3600, 14 * 3600)}
+        found: set[tuple[str, str, int]] = set()
+        streams: set[str] = set()
+        for month in sorted(months):
+            for row in self._published.rows(month):
+                try:
+                    key = row["stream"], row["node"], parse_utc(row["start_utc"])
+                    ends = (parse_utc(row["end_utc"]) - 1) // DAY_S
+                    streams.add(key[0])
+                    if ends in days:
+                        self.report.rows += 1
+                        found.add(key)
+                        self.tables[row["stream"], row["node"], row["start_utc"], row["indicator"]] = row
+                        self._row(row, wanted.get(key))
+                except (KeyError, ValueError):
+                    self.report.add("row_unsigned", month)
+        for key in sorted(wanted.keys() - found):
+            if key[0] in streams:
+                self.report.add("row_missing", f"{key[0]} {key[1]} {utc(key[2])}")
+
+    def _row(self, row: Mapping[str, str], outcome: Outcome | None) -> None:
+        kind = "row_unsigned" if outcome is None else row_objection(row, outcome)
+        if kind is not None:
+            self.report.add(kind, f"{row['stream']} {row['node']} {row['start_utc']} {row['indicator']}")
+
+
+def row_objection(row: Mapping[str, str], outcome: Outcome) -> str | None:
+    """Returns what of a row of the tables is not as a gateway has signed it, None if all is: one of KINDS."""
+    node = outcome.node
+    status, reason = ("released", "") if isinstance(outcome, Release) else ("withheld", outcome.reason)
+    if (row["status"], row["reason"]) != (status, reason):
+        return "row_reason"
+    if row["policy"] != f"sha256:{node.policy.hex()}":
+        return "row_policy"
+    value, *scale = figures(outcome).get(row["indicator"], (row["value"], row["sigma"], row["rho_micro"]))
+    if row["value"] != value:
+        return "row_value"
+    return None if [row["sigma"], row["rho_micro"]] == scale else "row_sigma"
+
+
+def figures(outcome: Outcome) -> dict[str, tuple[str, str, str]]:
+    """Returns value, sigma and micro-rho of a node as the tables have them, by indicator; no value for what is read off
+    a histogram, and none at all for what was withheld."""
+    node = outcome.node
+    found: dict[str, tuple[str, str, str]] = {}
+    for noised in outcome.noised if isinstance(outcome, Release) else ():
+        name, values = printed_name(node, noised.indicator), printed_values(node, noised)
+        sigma, rho = number(noised.sigma_milli / 1000 / divisor(node, noised.indicator)), str(noised.rho_micro)
+        if noised.indicator == "histogram":
+            edges = [edge / 10 for edge in histogram_edges_tenths(*node.bounds)]
+            bins = zip(pairwise(edges), values, strict=True)
+            found |= {f"{name}_{low:g}_{high:g}_db": (number(value), sigma, rho) for (low, high), value in bins}
+            found |= dict.fromkeys((*EXCEEDED, SHARE_OVER), ("", "", rho))
+            continue
+        found[name] = number(values[0]), sigma, rho
+        if noised.indicator == "energy":
+            found["laeq_db"] = number(decibels(values[0])), "", rho
+    return found or {QUANTITIES[node.quantity].printed: ("", "", "")}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A figure that a code leads to: what its gateway signed in its message `seq`, and the row of the tables, None
+    where there is none. `differs`: what of the row is not as it was signed, one of KINDS."""
+
+    gateway: str
+    seq: int
+    outcome: Outcome
+    indicator: str
+    row: Mapping[str, str] | None
+    differs: str | None
+
+
+def find(
+    published: Publication, text: str, progress: Progress = lambda _done, _total: None
+) -> tuple[Report, list[Match]]:
+    """Returns the report of the day that a code names, and the figures of it that have this code: one, or none, or once
+    in a while two. Raises ValueError for what is no code."""
+    wanted, day = codes.read(text)
+    check = _checked(published, [day], None, progress)
+    found = []
+    for gateway, seq, outcome in check.nodes.values():
+        node = outcome.node
+        for indicator in figures(outcome):
+            if codes.code(node.stream, node.level, node.start_s, node.end_s, indicator) == wanted:
+                at = node.stream, node.level, utc(node.start_s), indicator
+                row = check.tables.get(at)
+                differs = "row_missing" if row is None else row_objection(row, outcome)
+                found.append(Match(gateway, seq, outcome, indicator, row, None if published.rows is None else differs))
+    return check.report, found
+
+
+def _version(policy: _Policy) -> int:
+    return policy.version
+
+
+def _name(message: Message) -> str:
+    return f"{message.gateway} {message.seq}"
+
+
+def _node(outcome: Outcome) -> str:
+    return f"{outcome.node.stream} {outcome.node.level} {utc(outcome.node.start_s)}"
+
+
+def _opens(sealed: bytes, stewards: Sequence[bytes], required: int) -> bool:
+    try:
+        wire.open_annotation(sealed, stewards, required)
+    except WireError:
+        return False
+    return True
+
+
+def _charge(made: Plan, stream: str, level: str) -> int | None:
+    """Returns what one node of a level costs, in micro-rho; None where the policy has none."""
+    part = made.streams.get(stream)
+    found = [node for node in part.nodes if node.level == level] if part else []
+    return sum(one.rho_micro for one in found[0].indicators) if found else None
+
+
+def _tiling(whole: Release, fine: Mapping[int, Release]) -> list[Release]:
+    """Returns the finer releases that tile a coarser one, nothing if they leave a hole."""
+    found, at_s = [], whole.node.covered_from_s
+    while at_s < whole.node.end_s and at_s in fine and fine[at_s].node.covered_from_s == at_s:
+        found.append(fine[at_s])
+        at_s = found[-1].node.end_s
+    return found if at_s == whole.node.end_s else []
+
+
+def _most(made: Plan, level: str, day: int) -> int:
+    """Returns how many nodes of a level end on a day (since 1970, UTC)."""
+    return _ending(made.calendar.timezone, level, day)
+
+
+@lru_cache(maxsize=65_536)
+def _ending(timezone: str, level: str, day: int) -> int:
+    dates, at_s, count = calendar(timezone), day * DAY_S, 0
+    while (end_s := dates.node(level, at_s).end_s) <= (day + 1) * DAY_S:
+        count, at_s = count + 1, end_s
+    return count

@@ -1,0 +1,274 @@
+"""`murmure verify`: anyone's check of what a town has published."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from murmure_privacy.log import Checkpoint
+    from murmure_privacy.sources import Site
+    from murmure_privacy.verify import Match, Publication, Report
+
+_AT_ONCE = 4_000_000  # bytes of messages that are read unless all are asked for: a day of 50 gateways, a year of one
+_LANGUAGES = ("fr", "en")
+_CODE = re.compile(r"[0-9A-Za-z]{5}[ -]?[0-9A-Za-z]{5}")
+
+Say = Callable[..., str]
+
+
+def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command `verify`."""
+    verify = groups.add_parser(
+        "verify",
+        help="check what a town has published: signatures, log, policies, figures",
+        description=(
+            "Checks a published site, or an archive as files: the log that the centre has signed, the policies and\n"
+            "their notice, the account of every day, and message by message that each figure is within its policy,\n"
+            "has the noise that it claims, and stands in the tables as its gateway signed it. With the short code of\n"
+            "a figure instead of SOURCE, shows what was signed for it.\n\n"
+            "Believes only the key of the centre: compare it once with one that you know, and give it with --key.\n"
+            "With --remember FILE, a later run sees whether the log has shrunk or forked."
+        ),
+        epilog=(
+            "example: murmure verify https://capteurs.example.org\n"
+            "example: murmure verify site --all --remember journal.json\n"
+            "example: murmure verify 2EPYD-47JPC --site https://capteurs.example.org"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verify.add_argument("source", metavar="SOURCE", help="folder or address of a site, export of an archive, or a code")
+    verify.add_argument("--site", metavar="SITE", help="where the figure with the code was published")
+    verify.add_argument("--key", metavar="HEX", help="the centre's public key, 64 hexadecimal digits")
+    verify.add_argument(
+        "--remember", type=Path, metavar="FILE", help="compare the log with this file, and keep it there"
+    )
+    verify.add_argument("--days", type=int, metavar="N", help="read the messages of the newest N days one by one")
+    verify.add_argument("--all", action="store_true", help="read the messages of all days one by one")
+    verify.add_argument("--lang", choices=_LANGUAGES, default="fr", help="language of the answer (default: fr)")
+    verify.add_argument("--json", action="store_true", help="one JSON document")
+    verify.set_defaults(handler=_verify)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from murmure_privacy import codes
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.verify_words import FINDINGS, SENTENCES
+
+    place = _LANGUAGES.index(args.lang)
+
+    def say(sentence: str, /, **values: object) -> str:
+        return (SENTENCES.get(sentence) or FINDINGS[sentence])[place].format(**values)
+
+    code = None
+    if not Path(args.source).exists() and _CODE.fullmatch(args.source):
+        try:
+            code = codes.read(args.source)[0]
+        except ValueError as error:
+            raise ConfigError("verify", "SOURCE", f"{error}", "look at its ten letters and figures again") from error
+    if code is not None and args.site is None:
+        raise ConfigError("verify", "--site", "the code does not say where it was published", "name its site")
+    published, site = _publication(args.site if code else args.source)
+    if args.key is not None and _key(args.key) != published.centre:
+        problem = f"the site publishes another key, {published.centre.hex()}"
+        raise ConfigError("verify", "--key", problem, "ask the town which one is right, and trust nothing until then")
+    if code is not None:
+        return _one(args, published, code, say)
+    return _everything(args, published, site, say)
+
+
+def _publication(source: str) -> tuple[Publication, Site | None]:
+    from murmure_privacy import sources
+
+    if sources.is_archive(source):
+        return sources.archive(Path(source)), None
+    site = sources.Site(source)
+    return site.published(), site
+
+
+def _key(text: str) -> bytes:
+    from murmure_privacy.errors import ConfigError
+
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigError("verify", "--key", "not a public key", "give 64 hexadecimal digits")
+    return key
+
+
+def _everything(args: argparse.Namespace, published: Publication, site: Site | None, say: Say) -> int:
+    from murmure_privacy.verify import verify
+
+    known = _remembered(args.remember, published.centre)
+    report = verify(published, _days(args, published), known, _progress)
+    if args.remember is not None and not report.findings:
+        _remember(args.remember, published.centre, report.checkpoint)
+    if args.json:
+        octets = site.octets if site is not None else None
+        print(json.dumps({**_told(report), "days": list(map(_date, report.days)), "octets": octets}))
+        return int(bool(report.findings))
+    print("\n".join(_lines(args, published, report, say)))
+    if args.remember is not None and not report.findings:
+        print(say("remembered", file=args.remember))
+    return int(bool(report.findings))
+
+
+def _days(args: argparse.Namespace, published: Publication) -> list[int] | None:
+    """Returns of which days every message is read: those that were asked for, or the newest that are soon read."""
+    if args.all:
+        return None
+    newest = sorted(published.days, key=lambda day: day.day, reverse=True)
+    if args.days is not None:
+        return [day.day for day in newest[: max(0, args.days)]]
+    found: list[int] = []
+    octets = 0
+    for day in newest:
+        octets += day.octets
+        if found and octets > _AT_ONCE:
+            break
+        found.append(day.day)
+    return found
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} / {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def _date(day: int) -> str:
+    from murmure_privacy.verify import DAY_S
+    from murmure_privacy.window import utc
+
+    return utc(day * DAY_S)[:10]
+
+
+def _told(report: Report) -> dict[str, Any]:
+    return {
+        "conforming": not report.findings,
+        "log": {"size": report.checkpoint.size, "root": report.checkpoint.root.hex()},
+        "policies": report.policies,
+        "annotations": report.annotations,
+        "accounts": report.accounts,
+        "messages": report.messages,
+        "nodes": report.nodes,
+        "rows": report.rows,
+        "findings": [{"kind": one.kind, "where": one.where} for one in report.findings],
+        "left_out": report.left_out,
+    }
+
+
+def _lines(args: argparse.Namespace, published: Publication, report: Report, say: Say) -> Iterator[str]:
+    signed = say("pinned") if args.key else say("unpinned", key=published.centre.hex()[:16])
+    yield say("log", size=report.checkpoint.size, signed=signed)
+    yield say("checked", **_told(report))
+    if report.days:
+        every, days = len(published.days), sorted(map(_date, report.days))
+        more = "" if len(days) == every else say("more")
+        yield say("days", days=len(days), all=every, first=days[0], last=days[-1], more=more).rstrip()
+    yield from _verdict(report, say)
+
+
+def _verdict(report: Report, say: Say) -> Iterator[str]:
+    if not report.findings:
+        yield say("right")
+        return
+    yield say("wrong", count=len(report.findings) + report.left_out)
+    for one in report.findings:
+        yield f"- {say(one.kind)} ({one.where})"
+    if report.left_out:
+        yield say("left_out", count=report.left_out)
+
+
+def _remembered(file: Path | None, centre: bytes) -> Checkpoint | None:
+    """Returns the checkpoint that a file remembers, None where there is no file yet."""
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.log import Checkpoint
+
+    if file is None or not file.exists():
+        return None
+    try:
+        told = json.loads(file.read_text("utf-8"))
+        key, known = bytes.fromhex(told["centre"]), Checkpoint(int(told["size"]), bytes.fromhex(told["root"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = "it is not what an earlier run has written"
+        raise ConfigError(str(file), "--remember", problem, "name another file") from error
+    if key != centre:
+        problem = "it remembers the log of another key"
+        raise ConfigError(str(file), "--remember", problem, "ask the town why its key changed, or name another file")
+    return known
+
+
+def _remember(file: Path, centre: bytes, here: Checkpoint) -> None:
+    from murmure_privacy.errors import MurmureError
+
+    told = {"centre": centre.hex(), "size": here.size, "root": here.root.hex()}
+    try:
+        file.write_text(json.dumps(told) + "\n", "utf-8")
+    except OSError as error:
+        raise MurmureError(f"{file}: {error.strerror or error}; name a file that can be written") from error
+
+
+def _one(args: argparse.Namespace, published: Publication, code: str, say: Say) -> int:
+    from murmure_privacy import codes
+    from murmure_privacy.verify import find
+
+    report, matches = find(published, code, _progress)
+    right = bool(matches) and not report.findings and not any(match.differs for match in matches)
+    if args.json:
+        shown = [_shown(match) for match in matches]
+        print(json.dumps({**_told(report), "conforming": right, "code": code, "figures": shown}))
+        return int(not right)
+    if not matches:
+        print(say("no_match", day=_date(codes.read(code)[1])))
+    for match in matches:
+        print("\n".join(_figure(match, code, published, say)))
+    if report.findings:
+        print("\n".join(_verdict(report, say)))
+    return int(not right)
+
+
+def _shown(match: Match) -> dict[str, Any]:
+    from murmure_privacy.release import Withheld
+    from murmure_privacy.verify import figures
+    from murmure_privacy.window import utc
+
+    node = match.outcome.node
+    value, sigma, rho = figures(match.outcome)[match.indicator]
+    return {
+        "gateway": match.gateway,
+        "seq": match.seq,
+        "stream": node.stream,
+        "node": node.level,
+        "start": utc(node.start_s),
+        "end": utc(node.end_s),
+        "indicator": match.indicator,
+        "value": value,
+        "sigma": sigma,
+        "rho_micro": rho,
+        "reason": match.outcome.reason if isinstance(match.outcome, Withheld) else "",
+        "policy": f"sha256:{node.policy.hex()}",
+        "row": None if match.row is None else dict(match.row),
+        "differs": match.differs,
+    }
+
+
+def _figure(match: Match, code: str, published: Publication, say: Say) -> Iterator[str]:
+    told = {name: value or say("none") for name, value in _shown(match).items() if isinstance(value, str | int)}
+    yield say("match", code=code, **told)
+    if told["reason"] != say("none"):
+        yield say("withheld", **told)
+    else:
+        yield say("signed", rho=told["rho_micro"], **told)
+    if match.row is not None:
+        yield say("row", value=match.row["value"] or say("none"), estimate=match.row["estimate"] or say("none"))
+    if match.differs is not None:
+        yield say("differs", what=say(match.differs))
+    else:
+        yield say("no_rows") if published.rows is None else say("same")

@@ -1,0 +1,138 @@
+"""What `murmure verify` says, in the words of residents: French and English."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Words = Mapping[str, tuple[str, str]]
+
+FINDINGS: Words = {
+    "checkpoint": (
+        "la signature du centre sur le journal n'est pas bonne",
+        "the centre's signature on the log is not good",
+    ),
+    "log_short": ("des entrées du journal manquent", "entries of the log are missing"),
+    "log_root": (
+        "les entrées du journal ne sont pas celles que le centre a signées",
+        "the entries of the log are not those that the centre signed",
+    ),
+    "log_shrunk": (
+        "le journal a perdu des entrées depuis la dernière fois",
+        "the log has lost entries since the last time",
+    ),
+    "log_forked": (
+        "le journal n'est plus celui d'avant : son début a changé",
+        "the log is not the one of before: its beginning has changed",
+    ),
+    "entry": ("une entrée du journal ne se lit pas", "an entry of the log cannot be read"),
+    "policy_missing": (
+        "une règle du journal n'est pas publiée, ou son texte a changé",
+        "a policy of the log is not published, or its text has changed",
+    ),
+    "policy_signature": (
+        "une règle n'est pas signée par assez de responsables",
+        "a policy is not signed by enough stewards",
+    ),
+    "policy_order": (
+        "une règle ne suit pas la précédente : numéro déjà dépassé",
+        "a policy does not follow the one before: its number is past",
+    ),
+    "policy_backdated": (
+        "une règle est antidatée, ou servait avant d'être publiée",
+        "a policy is dated back, or was used before it was published",
+    ),
+    "policy_looser": (
+        "une règle plus large a servi avant la fin des sept jours d'annonce",
+        "a looser policy was used before its seven days of notice were over",
+    ),
+    "annotation_missing": ("une annotation du journal n'est pas publiée", "an annotation of the log is not published"),
+    "annotation_unlogged": ("une annotation n'est pas au journal", "an annotation is not in the log"),
+    "annotation_signature": (
+        "une annotation n'est pas signée par les responsables du site",
+        "an annotation is not signed by the stewards of its site",
+    ),
+    "account_order": ("un compte du jour n'est pas à sa place", "an account of a day is out of its place"),
+    "account_spend": (
+        "un compte du jour ne dépense pas ce que prévoit la règle",
+        "an account of a day does not spend what the policy says",
+    ),
+    "account_missing": ("le compte d'un jour, ou son fichier, manque", "the account of a day, or its file, is missing"),
+    "account_wrong": (
+        "le compte d'un jour n'est pas la somme de ses mesures",
+        "the account of a day is not the sum of its figures",
+    ),
+    "account_message": ("le dernier message d'un compte manque", "the last message of an account is missing"),
+    "stranger": ("un message vient d'un boîtier inconnu du journal", "a message is by a gateway that the log lacks"),
+    "signature": ("un message n'est pas signé par son boîtier", "a message is not signed by its gateway"),
+    "revoked": ("un boîtier révoqué parle encore", "a revoked gateway still speaks"),
+    "place": ("un message est d'un autre lieu que son boîtier", "a message is of another place than its gateway"),
+    "forked": ("un boîtier a signé deux messages du même numéro", "a gateway has signed two messages of one number"),
+    "hole": ("des messages manquent dans la suite", "messages are missing in the sequence"),
+    "chain": ("un message ne suit pas celui d'avant", "a message does not follow the one before it"),
+    "policy_unknown": ("une mesure se réclame d'une règle inconnue", "a figure names a policy that is not known"),
+    "stream": ("une mesure est rangée sous une autre série", "a figure stands under another stream"),
+    "sigma": ("une mesure n'a pas le bruit prévu par la règle", "a figure has not the noise that its policy says"),
+    "not_in_policy": ("une mesure sort de sa règle", "a figure is not within its policy"),
+    "policy_over": ("une mesure suit une règle déjà remplacée", "a figure follows a policy that was replaced"),
+    "duplicate": ("une même mesure est publiée deux fois", "one figure is published twice"),
+    "overspent": ("plus de mesures que la règle n'en permet", "more figures than the policy allows"),
+    "reused_noise": (
+        "un même bruit a servi plusieurs fois : des totaux sont l'exacte somme de leurs parties",
+        "one noise was used several times: totals are the very sum of their parts",
+    ),
+    "row_missing": ("une ligne manque au tableau", "a row of the tables is missing"),
+    "row_unsigned": ("une ligne du tableau n'a pas été signée", "a row of the tables was not signed"),
+    "row_value": ("le tableau dit un autre nombre que le boîtier", "the tables say another number than the gateway"),
+    "row_sigma": ("le tableau dit une autre précision", "the tables say another noise or cost"),
+    "row_reason": (
+        "le tableau tait ou change le motif d'une absence",
+        "the tables hide or change why a figure is withheld",
+    ),
+    "row_policy": ("le tableau nomme une autre règle", "the tables name another policy"),
+}
+"""By kind of finding (`verify.KINDS`)."""
+
+SENTENCES: Words = {
+    "log": (
+        "Journal public : {size} entrées, {signed}.",
+        "Public log: {size} entries, {signed}.",
+    ),
+    "pinned": ("signé par la clé que vous avez donnée", "signed by the key that you gave"),
+    "unpinned": (
+        "signé par la clé {key}…, publiée par le site lui-même (comparez-la, puis --key)",
+        "signed by the key {key}…, which the site itself publishes (compare it, then --key)",
+    ),
+    "checked": (
+        "Vérifié : {policies} règles, {annotations} annotations, {accounts} comptes du jour, {messages} messages, "
+        "{nodes} mesures, {rows} lignes de tableau.",
+        "Checked: {policies} policies, {annotations} annotations, {accounts} daily accounts, {messages} messages, "
+        "{nodes} figures, {rows} rows.",
+    ),
+    "days": (
+        "Messages relus un à un : {days} jours sur {all}, du {first} au {last}. {more}",
+        "Messages read one by one: {days} days of {all}, from {first} to {last}. {more}",
+    ),
+    "more": ("Pour tous : --all.", "For all of them: --all."),
+    "right": ("CONFORME : tout est comme signé.", "CONFORMING: everything is as signed."),
+    "wrong": ("NON CONFORME : {count} constats.", "NOT CONFORMING: {count} findings."),
+    "left_out": ("… et {count} autres.", "… and {count} more."),
+    "remembered": ("Retenu dans {file} pour la prochaine fois.", "Remembered in {file} for the next time."),
+    "no_match": (
+        "Aucune mesure du {day} n'a ce code.",
+        "No figure of {day} has this code.",
+    ),
+    "match": (
+        "{code} : {stream}, {node} du {start} au {end} (UTC), {indicator}.",
+        "{code}: {stream}, {node} from {start} to {end} (UTC), {indicator}.",
+    ),
+    "signed": (
+        "Signé par {gateway}, message {seq} : {value} (bruit {sigma}, coût {rho} millionièmes de rho).",
+        "Signed by {gateway}, message {seq}: {value} (noise {sigma}, cost {rho} millionths of rho).",
+    ),
+    "withheld": ("Retenu par {gateway}, message {seq} : {reason}.", "Withheld by {gateway}, message {seq}: {reason}."),
+    "row": ("Le tableau dit : {value}, estimation {estimate}.", "The tables say: {value}, estimate {estimate}."),
+    "same": ("CONFORME : le tableau dit ce qui est signé.", "CONFORMING: the tables say what is signed."),
+    "no_rows": ("Cette source n'a pas de tableaux.", "This source has no tables."),
+    "differs": ("DIFFÉRENCE : {what}.", "DIFFERENCE: {what}."),
+    "none": ("–", "–"),
+}
