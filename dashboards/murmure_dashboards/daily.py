@@ -55,6 +55,16 @@ def final(ctx: Build, quartier: Quartier, day: Window) -> bool:
     )
 
 
+def settled_s(ctx: Build, quartier: Quartier, day: Window) -> int:
+    """Returns when all that is told of a day has ended: with it, or with the week or night that moves it."""
+    levels = {
+        level
+        for _, view in _streams(ctx, quartier)
+        for level in (*(one.level for one in view.figures), *(dict(view.rule[1].nodes) if view.rule else ()))
+    }
+    return max(day.end_s, ctx.calendar.period(levels, day.end_s - 1).end_s)
+
+
 def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Said]:
     """Returns what is to be said of a day that is over, in the order of a page; nothing of what had not begun."""
     teller = Teller(say)

@@ -11,6 +11,7 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import limits
+from murmure_dashboards.arrivals import Arrivals
 from murmure_dashboards.config import City
 from murmure_dashboards.days import Days
 from murmure_dashboards.facts import Fact, of_day
@@ -82,6 +83,13 @@ class Build:
             for view in self.of_today.get(site.id, ())
             if (fact := of_day(view, site, past))
         }
+
+    @cached_property
+    def arrivals(self) -> Arrivals:
+        """Returns when what is told of the days of the week came."""
+        notes = [one.note for one in self.archive.annotations() if one.note.issued_s <= self.now_s]
+        streams = [info.stream for info in self.streams]
+        return Arrivals.of(self.archive, streams, Window(self.week.start_s, self.now_s), notes)
 
     @cached_property
     def thresholds(self) -> Sequence[limits.Threshold]:

@@ -8,11 +8,10 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from murmure_privacy import accountant
-from murmure_privacy.change import protects_better
-from murmure_privacy.plan import Plan
 from murmure_privacy.policy import Policy, StreamPolicy
 
 from murmure_dashboards import accounts, months
+from murmure_dashboards.changes import changes
 from murmure_dashboards.config import Site
 from murmure_dashboards.decisions import Decisions, decisions
 from murmure_dashboards.maker import Build, Maker
@@ -20,7 +19,7 @@ from murmure_dashboards.maker_data import POLICIES
 from murmure_dashboards.pages import Link
 from murmure_dashboards.paging import parts
 from murmure_dashboards.promises import protected
-from murmure_dashboards.wording import LANGUAGES, Language, capital, language
+from murmure_dashboards.wording import LANGUAGES, Language, language
 
 FOLDER = "vie-privee/"
 SITES_A_PAGE, STREAMS_A_PAGE, DECISIONS_SHOWN = 90, 8, 12
@@ -198,43 +197,8 @@ def _decided(say: Language, held: Decisions) -> list[Decided]:
                 dates=say("privacy.dates", first=say.civil(policy.valid_from), last=say.civil(policy.valid_until)),
                 decision=say.typeset(policy.decision),
                 reason=say.typeset(policy.reason),
-                changes=_changes(say, policy, before),
+                changes=changes(say, policy, before),
                 path=f"{POLICIES}{policy.hash.hex()}",
             )
         )
     return found
-
-
-def _changes(say: Language, policy: Policy, before: Policy | None) -> list[str]:
-    """Returns what a policy changes for people: pauses, new and dropped streams, stronger and weaker protection."""
-    lines = []
-    paused = [part for part in policy.streams if policy.paused or part.paused]
-    if paused:
-        lines.append(say("privacy.pauses", what=_names(say, paused)))
-    if before is None:
-        return lines
-    new, old = accounts.planned(policy), accounts.planned(before)
-    lines += [
-        say(f"privacy.{word}", what=_names(say, streams))
-        for word, streams in (
-            ("stricter", _better(new, old)),
-            ("looser", [part for part in policy.streams if part.id in {one.id for one in _better(old, new)}]),
-            ("added", [part for part in policy.streams if before.stream(part.id) is None]),
-            ("dropped", [part for part in before.streams if policy.stream(part.id) is None]),
-        )
-        if streams
-    ]
-    return lines
-
-
-def _better(one: Plan, other: Plan) -> list[StreamPolicy]:
-    return [
-        mine.stream
-        for name, mine in one.streams.items()
-        if name in other.streams and protects_better(mine, other.streams[name])
-    ]
-
-
-def _names(say: Language, streams: Sequence[StreamPolicy]) -> str:
-    names = (say(f"quantity.{part.quantity.name}") for part in streams)
-    return capital(say("key.listed").join(names))

@@ -24,6 +24,7 @@ from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import (
+    decision_feed,
     journal,
     maker_data,
     maker_home,
@@ -51,6 +52,7 @@ MAKERS: tuple[Maker, ...] = (
     maker_quartier.MAKER,
     maker_register.MAKER,
     maker_privacy.MAKER,
+    decision_feed.MAKER,
     maker_data.MAKER,
     maker_outputs.MAKER,
     maker_statements.MAKER,

@@ -8,6 +8,7 @@ paused).
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 import shutil
@@ -26,8 +27,9 @@ import pytest
 from murmure_dashboards import spending
 from murmure_dashboards.config import City, load
 from murmure_dashboards.maker import Build
+from murmure_dashboards.pdf import PACKAGES, Press
 from murmure_dashboards.server import serve
-from murmure_dashboards.site import build
+from murmure_dashboards.site import build, render
 from murmure_privacy import policy as policies
 from murmure_privacy.aggregate import energy
 from murmure_privacy.annotation import Note
@@ -116,11 +118,14 @@ class Noted:
 class Unlogged:
     """An archive whose centre has signed nothing of its log yet."""
 
+    log: Sequence[bytes] = ()
+
     def signed_checkpoint(self) -> None:
         """Returns that there is none: nothing else is asked then."""
 
     def log_entries(self, up_to: int | None = None) -> Iterator[bytes]:
-        raise AssertionError(up_to)
+        """Yields the entries of the log."""
+        yield from self.log
 
     def sealed_at(self, gateway: str, seq: int) -> bytes | None:
         raise AssertionError(gateway, seq)
@@ -506,6 +511,17 @@ def site(archive: Street, city: City, tmp_path_factory: pytest.TempPathFactory) 
     out = tmp_path_factory.mktemp("site") / "site"
     build(archive, city, out, NOW_S)
     return out
+
+
+@pytest.fixture(scope="session")
+def printed(archive: Street, city: City, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    """Every file of the same site with its bulletins as PDF; needs Debian's pango."""
+    press = Press(tmp_path_factory.mktemp("sheets"))
+    files = dict(render(archive, city, NOW_S, press=press))
+    if press.missing and os.environ.get("MURMURE_PACKAGES_REQUIRED") != "1":
+        pytest.skip(f"{press.missing} (Debian packages {' '.join(PACKAGES)})")
+    assert (press.missing, press.refused, press.waiting) == ("", [], 0)
+    return files
 
 
 @pytest.fixture(scope="session")

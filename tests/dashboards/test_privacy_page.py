@@ -160,6 +160,6 @@ def test_decisions_say_what_they_change(streets: SimpleNamespace, given: Callabl
         street.signed[policies.parse(text, "test").hash] = text
     page = dict(maker_privacy.files(given(street, city)))["vie-privee/plaza/index.html"].decode()
     assert page.index("Règle 9") < page.index("Règle 8") < page.index("Règle 7")
-    assert "Plus stricte pour\u00a0: Passages." in page and "Moins stricte" not in page
+    assert "Plus stricte pour\u00a0: Passages (budget ε de 1 à 0,5, plus de brouillage)." in page and "Moins stricte" not in page
     assert "Suspend\u00a0: Passages, Niveau sonore, Particules PM2,5." in page
     assert page.count("la règle 9 arrête la publication") == 3
