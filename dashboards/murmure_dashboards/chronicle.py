@@ -205,14 +205,11 @@ class Chronicler(Teller):
         expected_s = sum(day.expected_s for day in one.measured)
         if 0 < one.covered_s < expected_s:
             said.append(say("long.covered", share=say.least_share(one.covered_s / expected_s)))
-        gaps = days = [one.slot([day], one.amount) for day in one.measured]
+        gaps = [one.slot([day], one.amount) for day in one.measured]
         if span == "year":  # a month may have a level that a day of it has not
             gaps = [slot for slot in gaps if slot.state != TOO_WIDE]
-        said += self._missing(one, gaps, dated=True)
-        partly = [
-            Slot(day.span.start_s, day.span.end_s, day.hole, day.span.start_s, None) for day in one.days if day.hole
-        ]
-        return [*said, *self._missing(one, partly, dated=True, key="long.partly")]
+        holed = [replace(one.slot([day], one.amount), state=day.hole, amount=None) for day in one.days if day.hole]
+        return [*said, *self._missing(one, gaps, dated=True), *self._missing(one, holed, dated=True, key="long.partly")]
 
     def _from(self, one: Stretch, site: Site, amount: Amount | None) -> str:
         """What the noise makes of the interval, and what the sensor may add."""
