@@ -155,6 +155,17 @@ def bulletin(
     yield file, pages.weighed(page.replace(_PDF, link))
 
 
+def sheets(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, str]]:
+    """Returns the sheets of a neighbourhood that there are, each with what a link to it says."""
+    found = []
+    for name, key in (("bulletin", "of_day"), ("bulletin-grand", "of_day_large")):
+        found.append((f"{name}.html", say(f"bulletin.{key}")))
+        octets = ctx.octets.get(pages.address(say.code, f"quartiers/{quartier.slug}/{name}.pdf"))
+        if octets is not None:
+            found.append((f"{name}.pdf", say(f"bulletin.{key}_pdf", size=say.size(octets))))
+    return found
+
+
 def _line(say: Language, one: Said, chart: Chart | None) -> _Line:
     detail = daily.without_often(say, one.detail)
     if chart is None:

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from murmure_privacy.window import Window
 
 from murmure_dashboards.answers import Answerer
+from murmure_dashboards.bulletin import sheets
 from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.maker import Build, Maker
@@ -31,7 +32,7 @@ _LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 48, 20, 40
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
-_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 60, 7, 37, 40, 3.1
+_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 66, 7, 37, 40, 3.1
 # Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
 _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
@@ -191,6 +192,7 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         places=places,
         cannot=[say(f"cannot.{key}") for kind, key in _FIRST if any(view.quantity.kind == kind for view in shown)],
         promises=promises(say, [(site, view) for site in sites for view in views.get(site.id, ())]),
+        sheets=sheets(ctx, say, quartier),
         csv=csv,
         csv_size=say.size(ctx.octets[csv]),
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import pypdf
 import pytest
 from murmure_dashboards.wording import rounded
 from murmure_privacy.window import utc
@@ -77,6 +80,12 @@ def of_page(html: str, slug: str, day: date, english: bool) -> Facts:
     return found
 
 
+def of_pdf(pdf: bytes) -> str:
+    """Returns the text of a sheet in its order, without the tables beside the pictures."""
+    text = "\n".join(page.extract_text() for page in pypdf.PdfReader(BytesIO(pdf)).pages)
+    return re.sub(r"\s+", " ", re.sub(r"(?m)^\d\d?(?::00| h) – .*$", "", text))
+
+
 def of_feed(xml: bytes, slug: str, day: date, english: bool) -> Facts:
     for entry in ElementTree.fromstring(xml).iter(f"{ATOM}entry"):
         if str(entry.findtext(f"{ATOM}id")).endswith(day.isoformat()):
@@ -138,6 +147,21 @@ def test_message_telephone_and_paper_say_the_figures_of_the_page(site: Path, slu
     said = of_text(text, slug, english)
     assert said and said.items() <= page.items()
     assert name == "message.txt" or said == page
+
+
+@pytest.mark.parametrize("slug", PLACES)
+@pytest.mark.parametrize("code", ["fr", "en"])
+@pytest.mark.parametrize("name", ["bulletin.pdf", "bulletin-grand.pdf"])
+def test_a_printed_sheet_says_the_figures_of_the_page(
+    site: Path, printed: Mapping[str, bytes], slug: str, code: str, name: str
+) -> None:
+    """All of them, as they are read out of the PDF; one changed digit on the page, and the two no longer agree."""
+    english, folder = code == "en", f"{'en/' if code == 'en' else ''}quartiers/{slug}"
+    html = (site / folder / "semaine/index.html").read_text(encoding="utf-8")
+    said = of_text(of_pdf(printed[f"{folder}/{name}"]), slug, english)
+    assert said and said == of_page(html, slug, FRIDAY, english)
+    day = f"{'Friday' if english else 'vendredi'} 20</th><td>"
+    assert said != of_page(html.replace(day, f"{day}9"), slug, FRIDAY, english)
 
 
 def test_another_figure_is_found(site: Path, streets: SimpleNamespace) -> None:
