@@ -169,11 +169,12 @@ def test_lden_is_the_formula_over_days_measured_whole(year: Year) -> None:
         dark = parts.get(("night", evening.end_s)) if evening else None
         if evening and dark:
             energies.append((12 * day.estimate + 4 * 10**0.5 * evening.estimate + 8 * 10 * dark.estimate) / 24)
-    # The gap and the day before, whose night it cuts; the two nights beside the fête; the last, whose night is not over.
+    # The gap and the day before, whose night it cuts; two nights beside the fête; the last, which is not over.
     assert days == len(energies) == 365 - 7 - 2 - 1
     assert level.estimate == pytest.approx(10 * log10(sum(energies) / days), abs=1e-9)
-    quiet = [part.estimate for (name, _), part in parts.items() if name == "night"]
-    assert night.estimate == pytest.approx(10 * log10(sum(quiet) / nights), abs=1e-9) and nights == len(quiet)
+    quiet = [(part.end_s - part.start_s, part.estimate) for (name, _), part in parts.items() if name == "night"]
+    mean = sum(length_s * energy for length_s, energy in quiet) / sum(length_s for length_s, _ in quiet)
+    assert night.estimate == pytest.approx(10 * log10(mean), abs=1e-9) and nights == len(quiet)
     assert level.high - level.low < 2
 
 
