@@ -102,7 +102,15 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _config(tail)
     _json(tail, "one JSON object per node, one per line")
 
-    from murmure_ingest import annotation_cli, archive_cli, broker_cli, mirror_cli, quarantine_cli, series_cli
+    from murmure_ingest import (
+        annotation_cli,
+        archive_cli,
+        broker_cli,
+        mirror_cli,
+        policy_cli,
+        quarantine_cli,
+        series_cli,
+    )
 
     archive_cli.register(ingest)
     mirror_cli.register(ingest)
@@ -113,27 +121,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
     # The group is the kernel's; without it (a test of this file alone) it is made here.
     policy = getattr(groups, "murmure_policy", None) or _group(groups, "policy", "the steward's document")
-    key = _leaf(policy, "key", _key, "make a steward's signing key", "murmure policy key --out steward.key")
-    key.add_argument(
-        "--out", required=True, metavar="FILE", help="secret key (0600); FILE.pub beside it may be given away"
-    )
-    sign = _leaf(
-        policy, "sign", _sign, "sign a policy", "murmure policy sign plaza.toml --key steward.key --out plaza.cose"
-    )
-    sign.add_argument("policy", metavar="FILE", help="the policy, TOML")
-    sign.add_argument("--key", required=True, metavar="KEYFILE", help="the steward's secret key")
-    sign.add_argument(
-        "--out", required=True, metavar="FILE.cose", help="signed policy; if it exists, a signature is added"
-    )
-    publish = _leaf(
-        policy,
-        "publish",
-        _publish,
-        "hand a signed policy to the centre",
-        "murmure policy publish plaza.cose --config ingest.toml",
-    )
-    publish.add_argument("policy", metavar="FILE.cose", help="the signed policy")
-    _config(publish)
+    policy_cli.register(policy)
 
 
 _EXAMPLES = {
@@ -329,6 +317,7 @@ def _offer(
     ports: list[Port],
 ) -> int:
     from murmure_ingest.enrolment import Claims, Slot, offer, utc_now
+    from murmure_ingest.gateways import Pinned, require_roles
 
     door = _door(config, "; or use --local DIR")
     slot = Slot(
@@ -340,6 +329,7 @@ def _offer(
         tuple(ports),
         args.simulated,
         args.replaces,
+        pinned=Pinned(require_roles(config.deciding, stewards), config.deciding.ceiling_rho_micro(args.site)),
     )
     now = utc_now()
     claims = Claims(config.data_dir)
@@ -520,36 +510,4 @@ def _tail(args: argparse.Namespace) -> int:
             print(f"{node['end']}  {node['stream']}  {node['node']}  {values}", flush=True)
 
     tail(config, archive, show, stop, lambda text: print(text, file=sys.stderr, flush=True))
-    return 0
-
-
-def _key(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from murmure_ingest.gateways import new_secret
-
-    print(new_secret(Path(args.out)).hex())
-    return 0
-
-
-def _sign(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from murmure_ingest.gateways import sign_policy
-
-    sign_policy(Path(args.policy), Path(args.key), Path(args.out))
-    print(f"{args.out} is signed")
-    return 0
-
-
-def _publish(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from murmure_ingest.enrolment import utc_now
-    from murmure_ingest.gateways import publish_policy
-
-    _, archive = _opened(args)
-    now_s = int(utc_now().timestamp())
-    policy = publish_policy(archive, Path(args.policy).read_bytes(), args.policy, now_s)
-    print(f"version {policy.version} of {policy.site} is published: sha256:{policy.hash.hex()}")
     return 0

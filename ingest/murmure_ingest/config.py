@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from murmure_privacy.accountant import rho_micro
+from murmure_privacy.decide import FLOOR, FLOOR_EPSILON
 from murmure_privacy.errors import ConfigError
+from murmure_privacy.policy import DEFAULT_DELTA
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,31 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidingConfig:
+    """Who signs policies in which role, and how loose those of a site may be. `roles`: by public key (32 bytes), for
+    gateways that are enrolled from now on; a key without one has none. `ceiling`: the most that one unit in each stream
+    of a site may cost together, as an epsilon at delta 1e-6; `ceilings`: those of single sites. None: the floor of the
+    release."""
+
+    roles: Mapping[bytes, str] = field(default_factory=dict)
+    ceiling: Decimal | None = None
+    ceilings: Mapping[str, Decimal] = field(default_factory=dict)
+
+    def ceiling_rho_micro(self, site: str) -> int:
+        """Returns the ceiling of a site in micro-rho."""
+        epsilon = self.ceilings.get(site, self.ceiling)
+        return FLOOR.rho_micro if epsilon is None else rho_micro(epsilon, DEFAULT_DELTA)
+
+    def roles_of(self, keys: Iterable[bytes]) -> tuple[str, ...]:
+        """Returns the role of each key that has one."""
+        return tuple(self.roles[key] for key in keys if key in self.roles)
+
+
+@dataclass(frozen=True, slots=True)
 class IngestConfig:
     """The centre. `data_dir` holds archive.db and centre.key; `source` is the file this was read from. Without
     `enrolment` no gateway can enrol over the network, without `operations` there is no `/metrics`, without `mirror`
-    nothing is mirrored, without `retention` nothing is ever forgotten."""
+    nothing is mirrored, without `retention` nothing is ever forgotten, without `deciding` all stewards count alike."""
 
     data_dir: Path
     broker: BrokerConfig = field(default_factory=BrokerConfig)
@@ -113,6 +139,7 @@ class IngestConfig:
     operations: OperationsConfig | None = None
     mirror: MirrorConfig | None = None
     retention: RetentionConfig | None = None
+    deciding: DecidingConfig = field(default_factory=DecidingConfig)
     source: str = "ingest.toml"
 
     @property
@@ -174,7 +201,9 @@ def load(path: Path) -> IngestConfig:
         raise ConfigError(str(path), "file", "there is no such file", "copy ingest.example.toml and edit it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "file", f"not TOML ({error})", "compare with ingest.example.toml") from error
-    _only(path, "", table, ("data_dir", "broker", "batch", "enrolment", "operations", "mirror", "retention"))
+    _only(
+        path, "", table, ("data_dir", "broker", "batch", "enrolment", "operations", "mirror", "retention", "deciding")
+    )
     data_dir = table.get("data_dir")
     if not isinstance(data_dir, str) or not data_dir:
         raise ConfigError(str(path), "data_dir", "a folder is missing", 'write data_dir = "/var/lib/murmure-centre"')
@@ -186,6 +215,7 @@ def load(path: Path) -> IngestConfig:
         operations=_operations(path, table),
         mirror=_mirror(path, table),
         retention=(RetentionConfig(**_section(path, "retention", table, _RETENTION)) if "retention" in table else None),
+        deciding=_deciding(path, table),
         source=str(path),
     )
 
@@ -246,6 +276,34 @@ def _mirror(path: Path, table: dict[str, Any]) -> MirrorConfig | None:
             str(path), "mirror.url", "the token would cross the network for all to read", "write https:// there"
         )
     return MirrorConfig(**settings)
+
+
+def _deciding(path: Path, table: dict[str, Any]) -> DecidingConfig:
+    section = table.get("deciding", {})
+    if not isinstance(section, dict):
+        raise ConfigError(str(path), "deciding", "not a table", "write [deciding] and its settings below")
+    _only(path, "deciding.", section, ("roles", "ceiling", "ceilings"))
+    roles, ceilings = section.get("roles", {}), section.get("ceilings", {})
+    for key, inner in (("roles", roles), ("ceilings", ceilings)):
+        if not isinstance(inner, dict):
+            raise ConfigError(str(path), f"deciding.{key}", "not a table", f"write [deciding.{key}], one a line")
+    for key, role in roles.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", key) or not isinstance(role, str) or not _QUARTIER.fullmatch(role):
+            mend = 'write the public key in quotes, = and a word such as "dpo"'
+            raise ConfigError(str(path), "deciding.roles", f"{key[:16]} = {role!r} does not do", mend)
+    return DecidingConfig(
+        roles={bytes.fromhex(key): role for key, role in roles.items()},
+        ceiling=_epsilon(path, "deciding.ceiling", section["ceiling"]) if "ceiling" in section else None,
+        ceilings={site: _epsilon(path, f"deciding.ceilings.{site}", value) for site, value in ceilings.items()},
+    )
+
+
+def _epsilon(path: Path, key: str, value: object) -> Decimal:
+    """Returns a ceiling, which no release lets be above its own floor."""
+    if type(value) not in (int, float) or not 0 < value <= FLOOR_EPSILON:  # type: ignore[operator]
+        mend = f"write an epsilon above 0 and up to {FLOOR_EPSILON}, such as 3.0"
+        raise ConfigError(str(path), key, f"{value!r} does not do", mend)
+    return Decimal(str(value))
 
 
 def _on_loopback(host: str) -> bool:

@@ -19,13 +19,14 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from murmure_privacy import wire
+from murmure_privacy.decide import FLOOR
 from murmure_privacy.enrolment import (
     HOLDS_S,
     MESSAGE_LIMIT,
@@ -44,7 +45,7 @@ from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.broker import turn_away
 from murmure_ingest.certificates import Authority, enrolment_door, holds_key
 from murmure_ingest.config import EnrolmentConfig, IngestConfig
-from murmure_ingest.gateways import Port, RegisterError, ports_toml, require_slot, trust_toml
+from murmure_ingest.gateways import Pinned, Port, RegisterError, ports_toml, require_slot, trust_toml
 from murmure_ingest.intake import AHEAD_S
 from murmure_ingest.receipts import centre_key
 from murmure_ingest.rotation import file_rotation, require_changeable
@@ -87,6 +88,7 @@ class Slot:
     simulated: bool = False
     replaces: str | None = None
     rotates: bool = False
+    pinned: Pinned = field(default_factory=Pinned)
 
 
 class Claims:
@@ -341,7 +343,9 @@ class Door:
         body = {
             "v": VERSION,
             "gateway": slot.gateway,
-            "trust_toml": trust_toml(enrolment, wire.public_key(centre_key(self._config.data_dir)), slot.simulated),
+            "trust_toml": trust_toml(
+                enrolment, wire.public_key(centre_key(self._config.data_dir)), slot.simulated, slot.pinned
+            ),
             "ports_toml": ports_toml(slot.ports),
             "spent": spent,
             "closed": closed,
@@ -571,14 +575,17 @@ def _slot_text(slot: Slot) -> str:
             "simulated": slot.simulated,
             "replaces": slot.replaces,
             "rotates": slot.rotates,
+            "pinned": [list(slot.pinned.roles), slot.pinned.ceiling_rho_micro],
         }
     )
 
 
 def _slot(text: str) -> Slot:
     fields = json.loads(text)
+    roles, ceiling = fields.pop("pinned", ([], FLOOR.rho_micro))  # an offer of before has none
     return replace(
         Slot(**{**fields, "stewards": (), "ports": ()}),
+        pinned=Pinned(tuple(roles), ceiling),
         stewards=tuple(bytes.fromhex(key) for key in fields["stewards"]),
         ports=tuple(Port(*port) for port in fields["ports"]),
     )

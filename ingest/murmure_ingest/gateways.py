@@ -16,11 +16,12 @@ from datetime import datetime
 from pathlib import Path
 
 from murmure_privacy import wire
+from murmure_privacy.decide import FLOOR, UNDECIDED, Ceiling, Refuse, Signed, Verdict, decide
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_ingest.certificates import GATEWAY_ID, Authority, new_private_key, write_file
-from murmure_ingest.config import IngestConfig
+from murmure_ingest.config import DecidingConfig, IngestConfig
 from murmure_ingest.receipts import centre_key, load_secret, write_secret
 from murmure_ingest.rules import PolicyRules
 
@@ -95,6 +96,12 @@ def new_secret(path: Path) -> bytes:
     return public
 
 
+def require_role(role: str) -> None:
+    """Raises ConfigError unless this can be the name of a role."""
+    if not _SLUG.fullmatch(role):
+        raise ConfigError("policy key", "--role", f"{role!r} is no role", 'write a word such as "steward" or "dpo"')
+
+
 def new_gateway_id() -> str:
     """Returns an id that nobody has: gw- and 16 random letters and digits."""
     return "gw-" + base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
@@ -123,6 +130,8 @@ def enrol_local(
     away.
     """
     require_slot(archive, gateway, site, quartier, stewards, signatures_required)
+    deciding = config.deciding
+    pinned = Pinned(require_roles(deciding, stewards), deciding.ceiling_rho_micro(site))
     secret, public = wire.new_key()
     data = folder / "data"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,11 +143,11 @@ def enrol_local(
     centre = wire.public_key(centre_key(config.data_dir))
     (folder / "gateway.toml").write_text(gateway_toml(gateway, config, ports), "utf-8")
     enrolment = Enrolment(gateway, quartier, site, public, tuple(dict.fromkeys(stewards)), signatures_required)
-    (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated), "utf-8")
+    (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated, pinned), "utf-8")
     with archive.transaction():
         enrolment = archive.enrol(enrolment)
     for sealed in policies:
-        publish_policy(archive, sealed)
+        publish_policy(archive, sealed, deciding=deciding)
     return enrolment
 
 
@@ -204,7 +213,29 @@ def ports_toml(ports: Sequence[Port]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def trust_toml(enrolment: Enrolment, centre: bytes, simulated: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """By what a gateway judges policies: the role of each of its stewards, in their order, or none; and the most that
+    one unit in each stream of its site may cost together."""
+
+    roles: tuple[str, ...] = ()
+    ceiling_rho_micro: int = FLOOR.rho_micro
+
+
+def require_roles(deciding: DecidingConfig, stewards: Sequence[bytes]) -> tuple[str, ...]:
+    """Returns the role of each steward (each key once), none if none has one. Raises ConfigError if some have none, or
+    all the same: such a gateway could never be loosened, or by one person with two keys."""
+    keys = tuple(dict.fromkeys(stewards))
+    roles = deciding.roles_of(keys)
+    if roles and (len(roles) < len(keys) or len(set(roles)) < 2):
+        missing = next((key.hex()[:16] for key in keys if key not in deciding.roles), "every key")
+        problem = f"{missing}… has no role" if len(roles) < len(keys) else f"{missing} has the same role, {roles[0]}"
+        mend = "give each --steward a role under [deciding.roles] in ingest.toml, at least two different ones, or none"
+        raise ConfigError("gateway enrol", "--steward", problem, mend)
+    return roles
+
+
+def trust_toml(enrolment: Enrolment, centre: bytes, simulated: bool, pinned: Pinned) -> str:
     """Returns the text of trust.toml: whom the gateway believes. `sense` reads it at start, never from the inbox."""
     return (
         f"gateway = {_toml(enrolment.gateway)}\n"
@@ -212,7 +243,9 @@ def trust_toml(enrolment: Enrolment, centre: bytes, simulated: bool) -> str:
         f"site = {_toml(enrolment.site)}\n"
         f'centre = "{centre.hex()}"\n'
         f"stewards = {_toml([key.hex() for key in enrolment.stewards])}\n"
-        f"signatures_required = {enrolment.signatures_required}\n" + ("simulated = true\n" if simulated else "")
+        + (f"roles = {_toml(list(pinned.roles))}\n" if pinned.roles else "")
+        + f"signatures_required = {enrolment.signatures_required}\n"
+        f"ceiling_rho_micro = {pinned.ceiling_rho_micro}\n" + ("simulated = true\n" if simulated else "")
     )
 
 
@@ -232,12 +265,18 @@ def revoke(archive: Archive, gateway: str) -> Enrolment:
         return archive.enrol(replace(enrolment, status="revoked"))
 
 
-def publish_policy(archive: Archive, sealed: bytes, source: str = "policy", now_s: int | None = None) -> StoredPolicy:
+def publish_policy(
+    archive: Archive,
+    sealed: bytes,
+    source: str = "policy",
+    now_s: int | None = None,
+    deciding: DecidingConfig | None = None,
+) -> StoredPolicy:
     """Files a signed policy so that the running centre sends it to the gateways of its site.
 
-    Every active gateway of the site must find enough signatures of its stewards on it, and its version must be above
-    the newest one. The same policy again is no error. `now_s`: the instant that the log gives for it. Raises
-    RegisterError or ConfigError.
+    Every active gateway of the site must find enough signatures of its stewards on it, of the roles that `deciding`
+    gives them, and the policy must be one that may follow the newest: see `murmure_privacy.decide`. The same policy
+    again is no error. `now_s`: the instant that the log gives for it. Raises RegisterError or ConfigError.
     """
     toml = _unsealed(sealed, source)
     rules = PolicyRules(toml, source)
@@ -253,17 +292,37 @@ def publish_policy(archive: Archive, sealed: bytes, source: str = "policy", now_
                 "let its stewards sign it with 'murmure policy sign'"
             ) from error
     policy = StoredPolicy(wire.digest(toml), rules.site, rules.version, toml, sealed)
-    newest = archive.newest_policy(rules.site)
     if archive.policy(policy.hash) is not None:
         return policy
-    if newest is not None and policy.version <= newest.version:
-        raise RegisterError(
-            f"{source}: version: {policy.version} is not above {newest.version}, which is published; "
-            f"write version = {newest.version + 1} and sign again"
-        )
+    for name, verdict in verdicts(archive, sealed, deciding or DecidingConfig(), source):
+        if isinstance(verdict, Refuse):
+            problem, _, mend = verdict.detail.partition(": ")
+            raise RegisterError(f"{source}: {verdict.reason}: {name} would not believe it: {problem}; {mend}")
     with archive.transaction():
         archive.put_policy(policy, now_s)
     return policy
+
+
+def verdicts(
+    archive: Archive, sealed: bytes, deciding: DecidingConfig, source: str = "policy"
+) -> list[tuple[str, Verdict]]:
+    """Returns what each active gateway of a policy's site makes of it if it has the newest one there is, as far as the
+    centre knows what was pinned at its enrolment. Raises ConfigError for what is no policy."""
+    rules = PolicyRules(_unsealed(sealed, source), source)
+    newest = archive.newest_policy(rules.site)
+    current = None if newest is None else PolicyRules(newest.toml).plan
+    found = []
+    for line in archive.enrolments():
+        if line.site != rules.site or line.status != "active":
+            continue
+        keys = wire.policy_signers(sealed, line.stewards)
+        tell_apart = bool(deciding.roles_of(line.stewards))
+        roles = deciding.roles_of(keys) if tell_apart else tuple(key.hex() for key in keys)
+        most = deciding.ceiling_rho_micro(line.site)
+        ceiling = Ceiling(most, line.signatures_required, 2 if tell_apart else line.signatures_required)
+        signed = Signed(rules.plan, len(keys), frozenset(roles))
+        found.append((line.gateway, decide(current, signed, ceiling, FLOOR, None, 0)))
+    return found
 
 
 def _unsealed(sealed: bytes, source: str) -> bytes:
@@ -278,10 +337,13 @@ def _unsealed(sealed: bytes, source: str) -> bytes:
 def sign_policy(toml_path: Path, key_path: Path, out: Path) -> bytes:
     """Signs a policy file into `out`, beside the signatures that it may have already. Returns the sealed policy.
 
-    Raises ConfigError if the policy does not parse, or if `out` seals other bytes.
+    Raises ConfigError if the policy does not parse or names no decision, or if `out` seals other bytes.
     """
     toml = toml_path.read_bytes()
-    PolicyRules(toml, str(toml_path))
+    decision = PolicyRules(toml, str(toml_path)).plan.policy.decision
+    if not decision.strip() or decision == UNDECIDED:
+        mend = 'write the reference of the deliberation, such as "Délibération 2026-11-03 n° 42"'
+        raise ConfigError(str(toml_path), "decision", "no decision is named yet", mend)
     kid, secret = signer(key_path)
     if not out.exists():
         sealed = wire.seal_policy(toml, [(kid, secret)])

@@ -69,6 +69,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     preview.add_argument("--site", metavar="SITE", help="the site in the recording, if it has several")
     preview.add_argument("--metric", metavar="METRIC", help="the metric in the recording; default: the finest level")
     preview.set_defaults(handler=_preview)
+    from murmure_privacy import policy_cli
+
+    policy_cli.register(commands, lambda: datetime.now(UTC).date())
     for command in (check, preview):
         command.add_argument("policy", type=Path, metavar="POLICY", help="the policy as TOML")
         command.add_argument("--json", action="store_true", help="one JSON document")

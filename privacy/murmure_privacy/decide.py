@@ -23,12 +23,15 @@ from typing import Literal, TypeVar
 
 from murmure_privacy import accountant
 from murmure_privacy.plan import Plan, StreamPlan
-from murmure_privacy.policy import StreamPolicy
+from murmure_privacy.policy import DEFAULT_DELTA, StreamPolicy
 
 _Measure = TypeVar("_Measure", int, Decimal, date)
 
 NOTICE_S = 7 * 86_400
 """How long a loosening is known before it may hold."""
+
+UNDECIDED = "à compléter"
+"""What stands where a decision is to be named, in a file that `policy new` wrote; such a policy is not signed."""
 
 Way = Literal["tighter", "looser", "unlike", "same"]
 """`unlike`: cannot be compared, and counts as looser. `same`: changes nothing of what may be learned."""
@@ -43,7 +46,8 @@ class Floor:
     delta: Decimal
 
 
-FLOOR = Floor(accountant.rho_micro(Decimal(10), Decimal("0.000001")), Decimal("0.00001"))
+FLOOR_EPSILON = 10
+FLOOR = Floor(accountant.rho_micro(Decimal(FLOOR_EPSILON), DEFAULT_DELTA), Decimal("0.00001"))
 """Epsilon 10 over all streams of a site together (delta 1e-6): beyond it nothing worth the name is promised."""
 
 

@@ -1,0 +1,212 @@
+"""Policies in words, French and English: what differs between two, and what a change takes. Kept beside `decide`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from murmure_privacy.decide import NOTICE_S, Difference, Way, loosens
+
+Lang = Literal["fr", "en"]
+LANGS: tuple[Lang, ...] = ("fr", "en")
+NOTICE_DAYS = NOTICE_S // 86_400
+
+_NODES: dict[Lang, dict[str, str]] = {
+    "fr": {
+        "15min": "quart d'heure",
+        "1h": "heure",
+        "6h": "six heures",
+        "1d": "jour",
+        "1w": "semaine",
+        "day": "journée (6 h à 18 h)",
+        "evening": "soirée (18 h à 22 h)",
+        "night": "nuit (22 h à 6 h)",
+    },
+    "en": {
+        "15min": "quarter-hour",
+        "1h": "hour",
+        "6h": "six hours",
+        "1d": "day",
+        "1w": "week",
+        "day": "day (06 to 18)",
+        "evening": "evening (18 to 22)",
+        "night": "night (22 to 06)",
+    },
+}
+_INDICATORS: dict[Lang, dict[str, str]] = {
+    "fr": {"crossings": "passages", "histogram": "histogramme", "mean": "moyenne", "energy": "énergie"},
+    "en": {"crossings": "crossings", "histogram": "histogram", "mean": "mean", "energy": "energy"},
+}
+
+# By dimension: what is said of a value that changed, of one that is new, of one that is gone.
+_SAID: dict[Lang, dict[str, tuple[str, str, str]]] = {
+    "fr": {
+        "timezone": ("fuseau horaire {now} au lieu de {was} : d'autres jours, d'autres chiffres", "", ""),
+        "valid_from": ("commence le {now} au lieu du {was}", "", ""),
+        "valid_until": ("s'arrête le {now} au lieu du {was}", "", ""),
+        "version": ("version {now} après la {was} : ce qu'il y a entre les deux n'a pas été vu", "", ""),
+        "decision": ("décision « {now} » au lieu de « {was} »", "", ""),
+        "reason": ("motif « {now} » au lieu de « {was} »", "", ""),
+        "stream": ("", "flux nouveau", "le flux n'est plus mesuré"),
+        "quantity": ("mesure {now} au lieu de {was}", "", ""),
+        "crossings": ("passages protégés ensemble : {now} au lieu de {was}", "", ""),
+        "seconds": ("secondes protégées ensemble : {now} au lieu de {was}", "", ""),
+        "up_to": (
+            "protège jusqu'au niveau {now} au lieu de {was}",
+            "ne protège plus que jusqu'au niveau {now} (avant : tous les niveaux)",
+            "protège à tous les niveaux (avant : jusqu'à {was})",
+        ),
+        "cadence_ms": ("une lecture toutes les {now} ms au lieu de {was} ms", "", ""),
+        "tail": ("mémoire du capteur comptée : {now} lectures au lieu de {was}", "", ""),
+        "epsilon": ("ε = {now} au lieu de {was}", "", ""),
+        "delta": ("δ = {now} au lieu de {was}", "", ""),
+        "bounds": ("bornes {now} au lieu de {was}", "", ""),
+        "figure": ("", "chiffre nouveau : {at}", "chiffre supprimé : {at}"),
+        "scale": ("bruit sur {at} : {percent}", "", ""),
+        "paused": ("{flag}", "", ""),
+        "cap": ("", "plafond annuel nouveau : ε {now}", "plus de plafond (avant : ε {was})"),
+        "cap.epsilon": ("plafond ε {now} au lieu de {was}", "", ""),
+        "cap.units_per_day": ("plafond compté pour {now} unités par jour au lieu de {was}", "", ""),
+        "cap.days": ("plafond sur {now} jours au lieu de {was}", "", ""),
+    },
+    "en": {
+        "timezone": ("time zone {now} instead of {was}: other days, other figures", "", ""),
+        "valid_from": ("begins on {now} instead of {was}", "", ""),
+        "valid_until": ("ends on {now} instead of {was}", "", ""),
+        "version": ("version {now} after {was}: what lies between was never seen", "", ""),
+        "decision": ("decision “{now}” instead of “{was}”", "", ""),
+        "reason": ("reason “{now}” instead of “{was}”", "", ""),
+        "stream": ("", "new stream", "the stream is measured no more"),
+        "quantity": ("measures {now} instead of {was}", "", ""),
+        "crossings": ("crossings protected together: {now} instead of {was}", "", ""),
+        "seconds": ("seconds protected together: {now} instead of {was}", "", ""),
+        "up_to": (
+            "protects up to level {now} instead of {was}",
+            "protects up to level {now} only (before: at any level)",
+            "protects at any level (before: up to {was})",
+        ),
+        "cadence_ms": ("a reading every {now} ms instead of {was} ms", "", ""),
+        "tail": ("sensor memory counted: {now} readings instead of {was}", "", ""),
+        "epsilon": ("ε = {now} instead of {was}", "", ""),
+        "delta": ("δ = {now} instead of {was}", "", ""),
+        "bounds": ("bounds {now} instead of {was}", "", ""),
+        "figure": ("", "new figure: {at}", "figure dropped: {at}"),
+        "scale": ("noise on {at}: {percent}", "", ""),
+        "paused": ("{flag}", "", ""),
+        "cap": ("", "new cap: ε {now}", "no cap any more (before: ε {was})"),
+        "cap.epsilon": ("cap ε {now} instead of {was}", "", ""),
+        "cap.units_per_day": ("cap counted for {now} units a day instead of {was}", "", ""),
+        "cap.days": ("cap over {now} days instead of {was}", "", ""),
+    },
+}
+_FLAG: dict[Lang, dict[str, str]] = {
+    "fr": {"true": "publication suspendue", "false": "publication reprise"},
+    "en": {"true": "publication paused", "false": "publication resumed"},
+}
+HEADS: dict[Lang, dict[Way, str]] = {
+    "fr": {
+        "looser": "Plus permissif",
+        "unlike": "Incomparable, donc compté comme plus permissif",
+        "tighter": "Plus protecteur",
+        "same": "Sans effet sur la protection",
+    },
+    "en": {
+        "looser": "Looser",
+        "unlike": "Cannot be compared, so counts as looser",
+        "tighter": "Tighter",
+        "same": "Without effect on protection",
+    },
+}
+_NEEDS: dict[Lang, dict[str, str]] = {
+    "fr": {
+        "looser": (
+            f"Il faut deux signatures de rôles différents et {NOTICE_DAYS} jours d'attente à chaque passerelle. Ce qui "
+            "protège mieux agit dès la réception ; si vous voulez les deux, faites-en deux politiques."
+        ),
+        "tighter": "Il faut une signature ; agit dès la réception.",
+        "same": "Il faut une signature ; rien ne change pour les habitants.",
+    },
+    "en": {
+        "looser": (
+            f"It needs two signatures of different roles, and {NOTICE_DAYS} days of notice at each gateway. What "
+            "protects better acts as soon as it comes; if you want both, make two policies of it."
+        ),
+        "tighter": "It needs one signature, and acts as soon as it comes.",
+        "same": "It needs one signature; nothing changes for residents.",
+    },
+}
+
+
+DIRECTIONS: dict[Lang, dict[str, str]] = {
+    "fr": {
+        "first": "première",
+        "looser": "plus permissive",
+        "tighter": "plus protectrice",
+        "same": "même protection",
+        "valid_from": "date inconnue, valable dès le",
+        "none": "aucune politique n'est publiée ; voir 'murmure policy publish --help'",
+    },
+    "en": {
+        "first": "first",
+        "looser": "looser",
+        "tighter": "tighter",
+        "same": "same protection",
+        "valid_from": "date unknown, valid from",
+        "none": "no policy is published; see 'murmure policy publish --help'",
+    },
+}
+
+BELOW_THE_FLOOR: dict[Lang, str] = {
+    "fr": "Toute passerelle la refuserait : ses flux coûtent plus que le logiciel ne permet ; baissez un epsilon.",
+    "en": "Every gateway would refuse it: its streams cost more together than this software allows; lower an epsilon.",
+}
+
+
+def older(version: int) -> dict[Lang, str]:
+    """Returns why a policy that does not come after this version would be refused."""
+    return {
+        "fr": f"Toute passerelle la refuserait : écrivez version = {version + 1}, qui vient après la {version}.",
+        "en": f"Every gateway would refuse it: write version = {version + 1}, which comes after {version}.",
+    }
+
+
+def language(environment: Mapping[str, str] = os.environ) -> Lang:
+    """Returns English where the operator's locale says so, else French, the language of the stewards."""
+    named = (environment.get(key) for key in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return "en" if next(filter(None, named), "").startswith("en") else "fr"
+
+
+def direction(differences: Sequence[Difference]) -> Literal["looser", "tighter", "same"]:
+    """Returns which way a change goes, all in all."""
+    if loosens(tuple(differences)):
+        return "looser"
+    return "tighter" if any(one.way == "tighter" for one in differences) else "same"
+
+
+def needs(differences: Sequence[Difference], lang: Lang) -> str:
+    """Returns what a change takes, in a sentence or two. Of a gateway that was enrolled with roles: the signatures."""
+    return _NEEDS[lang][direction(differences)]
+
+
+def said(one: Difference, lang: Lang) -> str:
+    """Returns one difference in words, the stream first if it is of one."""
+    changed, new, gone = _SAID[lang][one.what]
+    words = (new if not one.was else gone if not one.now else changed).format(
+        was=one.was, now=one.now, at=_at(one.at, lang), percent=_percent(one), flag=_FLAG[lang].get(one.now, "")
+    )
+    colon = " : " if lang == "fr" else ": "
+    return f"{one.stream}{colon}{words}" if one.stream else words
+
+
+def _at(at: str, lang: Lang) -> str:
+    level, _, indicator = at.partition(" ")
+    return f"{_INDICATORS[lang].get(indicator, '')} ({_NODES[lang].get(level, '')})"
+
+
+def _percent(one: Difference) -> str:
+    """Returns how much more or less noise there is; a difference is never told as none."""
+    if one.what != "scale":
+        return ""
+    change = 100 * (int(one.now) / int(one.was) - 1)
+    return f"{change:+.0f} %" if abs(change) >= 1 else f"{change:+.2g} %"

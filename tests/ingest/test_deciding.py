@@ -1,0 +1,204 @@
+"""Who may loosen: roles and ceilings of ingest.toml, what an enrolment pins of them, and what the centre publishes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure.cli import main
+from murmure_edge import config as edge
+from murmure_ingest import config, enrolment, gateways
+from murmure_ingest.archive import Archive
+from murmure_ingest.config import DecidingConfig
+from murmure_ingest.gateways import Pinned, RegisterError, require_roles
+from murmure_privacy import wire
+from murmure_privacy.accountant import rho_micro
+from murmure_privacy.decide import FLOOR, Ceiling
+from murmure_privacy.errors import ConfigError
+
+Murmure = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def murmure(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Murmure:
+    """Runs one command in the test's folder, whose centre knows a steward and a data protection officer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("murmure_ingest.enrolment.utc_now", lambda: datetime(2026, 11, 3, 9, tzinfo=UTC))
+    settings = Path("ingest.toml")
+    settings.write_text('data_dir = "centre"\n[deciding]\nceiling = 3.0\nceilings = { gare = 1 }\n[deciding.roles]\n')
+
+    def run(line: str) -> tuple[int, str, str]:
+        status = main(line.split())
+        return status, *capsys.readouterr()
+
+    for role in ("steward", "dpo"):
+        status, public, said = run(f"policy key --out {role}.key --role {role}")
+        line = f'"{public.strip()}" = "{role}"\n'
+        assert status == 0 and said == f"in ingest.toml, under [deciding.roles]: {line}"
+        settings.write_text(settings.read_text() + line)
+    return run
+
+
+ENROL = "gateway enrol --local {site} --gateway gw-{site} --site {site} --quartier centre {keys}"
+KEYS = "--steward steward.key.pub --steward dpo.key.pub"
+
+
+def signed(murmure: Murmure, text: bytes, name: str, *roles: str) -> str:
+    """Signs a policy by these roles; returns the file."""
+    Path(f"{name}.toml").write_bytes(text)
+    for role in roles:
+        assert murmure(f"policy sign {name}.toml --key {role}.key --out {name}.cose")[0] == 0
+    return f"{name}.cose"
+
+
+def test_roles_and_ceiling_are_pinned_at_the_enrolment(murmure: Murmure) -> None:
+    """The gateway reads them in its own trust.toml, and what is written into ingest.toml afterwards changes nothing."""
+    for site, epsilon in (("plaza", 3), ("gare", 1)):
+        assert murmure(ENROL.format(site=site, keys=KEYS))[0] == 0
+        trust = edge.load_trust(edge.load(Path(site) / "gateway.toml"))
+        assert trust.ceiling == Ceiling(rho_micro(Decimal(epsilon), Decimal("1e-6")), 1, 2)
+        assert [trust.roles_of([key]) for key in trust.stewards] == [{"steward"}, {"dpo"}]
+
+
+def test_without_a_table_all_stewards_count_alike_and_the_floor_is_the_ceiling(murmure: Murmure) -> None:
+    """An enrolment of before, or of a town that names no roles; the notice is the same."""
+    Path("ingest.toml").write_text('data_dir = "centre"\n')
+    assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
+    trust = edge.load_trust(edge.load(Path("plaza/gateway.toml")))
+    assert trust.roles == () and trust.ceiling == Ceiling(FLOOR.rho_micro, 1, 1)
+
+
+def test_a_key_without_a_role_beside_one_that_has_one_is_refused(murmure: Murmure, tmp_path: Path) -> None:
+    """And two keys of one role: nobody should find out at the first loosening."""
+    stranger = wire.new_key()[1].hex()
+    status, _, error = murmure(ENROL.format(site="plaza", keys=f"--steward dpo.key.pub --steward {stranger}"))
+    assert status == 2 and error.startswith(f"murmure: gateway enrol: --steward: {stranger[:16]}… has no role; ")
+    status, _, error = murmure(ENROL.format(site="plaza", keys="--steward dpo.key.pub"))
+    assert status == 2 and "every key has the same role, dpo" in error and not Path("plaza").exists()
+    assert require_roles(DecidingConfig(), [bytes(32)]) == ()
+
+
+def test_an_offer_carries_what_it_pins(murmure: Murmure, tmp_path: Path) -> None:
+    """Also through the claim code, whatever ingest.toml says when the gateway comes; one of before pins the floor."""
+    pinned = Pinned(("steward", "dpo"), 5000)
+    slot = enrolment.Slot("gw-a", "plaza", "centre", (bytes(32), bytes(31) + b"\1"), 1, (), pinned=pinned)
+    text = enrolment._slot_text(slot)
+    assert enrolment._slot(text) == slot
+    before = {key: value for key, value in json.loads(text).items() if key != "pinned"}
+    assert enrolment._slot(json.dumps(before)).pinned == Pinned()
+
+
+def test_a_policy_goes_from_two_keys_to_a_change_that_both_have_signed(murmure: Murmure, policy_text: Any) -> None:
+    """The first needs both roles; a tightening one; a loosening both, and the steward is told of the seven days."""
+    assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
+    status, _, error = murmure(f"policy publish {signed(murmure, policy_text('plaza'), 'one', 'steward')}")
+    assert status == 1 and error.startswith("murmure: one.cose: roles: gw-plaza would not believe it: ")
+    assert error.endswith("it is signed by steward; let another role sign it too\n")
+    assert murmure("policy sign one.toml --key dpo.key --out one.cose")[0] == 0
+    status, said, _ = murmure("policy publish one.cose")
+    assert status == 0 and said.count("\n") == 1
+    tight = signed(murmure, policy_text("plaza", 2, epsilon="0.5"), "two", "dpo")
+    assert murmure(f"policy publish {tight}")[0] == 0
+    loose = policy_text("plaza", 3, epsilon="0.9")
+    assert murmure(f"policy publish {signed(murmure, loose, 'three', 'dpo')}")[0] == 1
+    assert murmure("policy sign three.toml --key steward.key --out three.cose")[0] == 0
+    status, said, _ = murmure("policy publish three.cose")
+    assert status == 0
+    assert said.endswith("it loosens: gateways let it hold 7 days after they first see it (gw-plaza)\n")
+    assert murmure("policy publish three.cose")[0] == 0  # once more is no error
+    high = signed(murmure, policy_text("plaza", 4, epsilon="9"), "four", "dpo", "steward")
+    status, _, error = murmure(f"policy publish {high}")
+    assert status == 1 and error.startswith("murmure: four.cose: ceiling: gw-plaza would not believe it: ")
+    status, _, error = murmure("policy publish none.cose")
+    assert status == 2 and error.startswith("murmure: none.cose: file: ")
+
+    status, said, _ = murmure("policy history plaza --json")
+    first, second, third = json.loads(said)
+    assert [(one["version"], one["direction"]) for one in (first, second, third)] == [
+        (1, "first"),
+        (2, "tighter"),
+        (3, "looser"),
+    ]
+    assert [signer["role"] for signer in third["signers"]] == ["steward", "dpo"] and first["differences"] == []
+    assert second["published"] == "2026-11-03T09:00:00Z" and second["policy"].startswith("sha256:")
+    assert {one["what"] for one in second["differences"]} >= {"epsilon", "scale"}
+    status, said, _ = murmure("policy history --lang fr")
+    assert status == 0 and said.count("plaza/") >= 4 and "  ! plaza/footfall : ε = 0.9 au lieu de 0.5" in said
+    assert "plaza 2  2026-11-03T09:00:00Z  Délibération n° 1  (dpo)  plus protectrice" in said
+
+
+def test_a_history_of_nothing_says_what_to_do(murmure: Murmure) -> None:
+    """An empty archive, for people and for programs."""
+    assert murmure("policy history --lang en")[1] == "no policy is published; see 'murmure policy publish --help'\n"
+    assert murmure("policy history --json")[1] == "[]\n"
+
+
+def test_history_names_keys_that_have_no_role_and_days_that_the_log_does_not_know(
+    centre: Any, murmure: Murmure
+) -> None:
+    """What was published before there was a log has no instant there; each site has its own history."""
+    centre.gateway()
+    centre.gateway("gw-gare", "gare")
+    said = murmure("policy history --lang en")[1]
+    assert (
+        said.count("  date unknown, valid from ") == 2 and said.count(f"({centre.steward[1].hex()[:16]}…)  first") == 2
+    )
+
+
+@pytest.mark.parametrize("decision", ["  ", "à compléter"])
+def test_nothing_is_signed_without_a_decision(murmure: Murmure, policy_text: Any, decision: str) -> None:
+    """Neither blanks, nor what `policy new` leaves to be filled in."""
+    text = policy_text("plaza").decode()
+    line = next(line for line in text.splitlines() if line.startswith("decision"))
+    Path("plaza.toml").write_text(text.replace(line, f'decision = "{decision}"'))
+    status, _, error = murmure("policy sign plaza.toml --key dpo.key --out plaza.cose")
+    assert status == 2 and error.startswith("murmure: plaza.toml: decision: no decision is named yet; write the ")
+    assert not Path("plaza.cose").exists()
+
+
+def test_a_role_is_a_word(murmure: Murmure) -> None:
+    """One that trust.toml could not hold is refused before a key is made."""
+    status, _, error = murmure("policy key --out new.key --role D.P.O.")
+    assert status == 2 and error.startswith("murmure: policy key: --role: 'D.P.O.' is no role; ")
+    assert not Path("new.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("deciding = 1", "deciding"),
+        ("[deciding]\nx = 1", "deciding.x"),
+        ("[deciding]\nroles = 1", "deciding.roles"),
+        ('[deciding.roles]\nab = "dpo"', "deciding.roles"),
+        (f'[deciding.roles]\n"{"ab" * 32}" = 7', "deciding.roles"),
+        (f'[deciding.roles]\n"{"ab" * 32}" = "Dr. No"', "deciding.roles"),
+        ("[deciding]\nceiling = 0", "deciding.ceiling"),
+        ("[deciding]\nceiling = true", "deciding.ceiling"),
+        ("[deciding]\nceiling = 10.5", "deciding.ceiling"),
+        ("[deciding]\nceiling = nan", "deciding.ceiling"),
+        ("[deciding]\nceilings = []", "deciding.ceilings"),
+        ('[deciding.ceilings]\nplaza = "3"', "deciding.ceilings.plaza"),
+    ],
+)
+def test_a_mistake_in_the_table_is_one_line_with_its_key(tmp_path: Path, text: str, key: str) -> None:
+    """Roles are words, ceilings are epsilons that no release goes beyond."""
+    file = tmp_path / "ingest.toml"
+    file.write_text(f'data_dir = "centre"\n{text}\n' if "[" in text else f'{text}\ndata_dir = "centre"\n')
+    with pytest.raises(ConfigError) as caught:
+        config.load(file)
+    assert caught.value.key == key and "\n" not in str(caught.value)
+
+
+def test_what_the_centre_lets_through_a_gateway_of_before_may_have_to_wait_for(centre: Any, policy_text: Any) -> None:
+    """Without the table the centre asks what was always asked: enough signatures, a version above the newest."""
+    centre.gateway()
+    with closing(Archive.open(centre.config.archive)) as archive:
+        gateways.publish_policy(archive, centre.signed(policy_text("plaza", 2, epsilon="2")))
+        with pytest.raises(RegisterError, match="ceiling"):
+            gateways.publish_policy(archive, centre.signed(policy_text("plaza", 3, epsilon="11")))

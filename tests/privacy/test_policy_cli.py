@@ -1,0 +1,200 @@
+"""`policy new` and `policy diff`: a policy from few answers, and what a change takes, in both languages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure.cli import main
+from murmure_privacy import policy_words as words
+from murmure_privacy.decide import UNDECIDED, Difference
+from murmure_privacy.policy import parse
+from murmure_privacy.wire import new_key, seal_policy
+
+Run = Callable[..., tuple[int, str, str]]
+NEW = ("policy", "new", "--site", "plaza", "--until", "2027-11-30", "--from", "2026-12-01")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """run(words…) -> status, stdout, stderr, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*said: str) -> tuple[int, str, str]:
+        status = main(list(said))
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return go
+
+
+@pytest.mark.parametrize("lang", ["fr", "en"])
+def test_few_answers_make_a_complete_policy(run: Run, lang: str) -> None:
+    """Every quantity at once, in both languages: it parses, is priced, and carries a comment for each choice."""
+    streams = [part for name in ("footfall", "noise", "pm1", "pm2_5", "pm10") for part in ("--stream", name)]
+    status, text, _ = run(*NEW, *streams, "--lang", lang)
+    made = parse(text.encode(), "new")
+    assert status == 0 and [stream.id for stream in made.streams][:2] == ["plaza/footfall", "plaza/noise"]
+    assert (made.version, made.decision, made.reason) == (1, UNDECIDED, UNDECIDED)
+    assert text.count("\n# ") > 20 and max(map(len, text.splitlines())) < 120
+    Path("new.toml").write_text(text)
+    assert run("policy", "check", "new.toml")[0] == 0
+
+
+def test_what_a_steward_says_stands_in_it(run: Run) -> None:
+    """A quoted decision, an epsilon, a unit, a level, and a margin that is solved: what is signed has no target."""
+    status, said, _ = run(
+        *(*NEW, "--stream", "noise", "--stream", "footfall", "--decision", 'D "42" \\', "--reason", "Compter."),
+        *("--epsilon", "noise=0.5", "--protects", "noise=30", "--up-to", "noise=75", "--target", "footfall=1h:15"),
+        *("--out", "plaza.toml"),
+    )
+    assert status == 0 and said == "plaza.toml: version 1 of plaza; next: murmure policy preview plaza.toml\n"
+    made = parse(Path("plaza.toml").read_bytes(), "plaza.toml")
+    noise, footfall = made.streams
+    assert (made.decision, made.reason) == ('D "42" \\', "Compter.")
+    assert (noise.epsilon, noise.protects, noise.up_to) == (Decimal("0.5"), ("seconds", 30), 750)
+    [row] = [
+        one
+        for stream in json.loads(run("policy", "preview", "plaza.toml", "--json")[1])["streams"]
+        for one in stream["nodes"]
+        if stream["id"] == "plaza/footfall" and one["node"] == "1h"
+    ]
+    assert 14.8 < row["error_95"] <= 15 and footfall.epsilon < 2
+    assert run(*NEW, "--stream", "footfall", "--after", "plaza.toml", "--out", "next.toml")[0] == 0
+    assert parse(Path("next.toml").read_bytes(), "next.toml").version == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "start"),
+    [
+        (("--epsilon", "noise=1"), "policy new: --epsilon: 'noise=1' does not do; write QUANTITY="),
+        (("--epsilon", "footfall=1", "--epsilon", "footfall=2"), "policy new: --epsilon: "),
+        (("--epsilon", "footfall=1", "--target", "footfall=1h:9"), "policy new: --target: footfall has an epsilon too"),
+        (("--epsilon", "footfall=much"), "policy new: line "),
+        (("--target", "footfall=1h"), "policy new: --target: '1h' is no margin; "),
+        (("--target", "footfall=1h:0.0001"), "policy new: stream plaza/footfall: target.error_95: "),
+        (("--protects", "footfall=x"), "policy new: --protects: 'x' is no whole number; "),
+        (("--from", "1.12.2026"), "policy new: --from: '1.12.2026' is no date; "),
+        (("--stream", "footfall"), "policy new: --stream: stands twice; "),
+        (("--after", "none.toml"), "none.toml: file: "),
+        (("--after", "other.toml"), "other.toml: site: is 'other'; "),
+        (("--out", "other.toml"), "other.toml: --out: File exists; "),
+    ],
+)
+def test_a_wrong_answer_is_one_line_with_the_mend(run: Run, said: tuple[str, ...], start: str) -> None:
+    """Never a traceback, and never half a file."""
+    assert (
+        run("policy", "new", "--site", "other", "--stream", "noise", "--until", "2030-01-01", "--out", "other.toml")[0]
+        == 0
+    )
+    status, out, error = run(*NEW, "--stream", "footfall", *said)
+    assert (status, out) == (2, "") and error.startswith(f"murmure: {start}") and error.count("\n") == 1
+
+
+def changed(run: Run, **options: str) -> None:
+    """Writes old.toml, and new.toml with other options."""
+    base = {"epsilon": "footfall=1.0", "until": "2027-11-30", "out": "old.toml", "decision": "D"}
+    run("policy", "new", "--site", "plaza", "--from", "2026-12-01", "--stream", "footfall", *_spread(base))
+    newer = {**base, "out": "new.toml", "after": "old.toml", **options}
+    run("policy", "new", "--site", "plaza", "--from", "2026-12-01", "--stream", "footfall", *_spread(newer))
+
+
+def _spread(options: dict[str, str]) -> list[str]:
+    return [part for key, value in options.items() for part in (f"--{key}", value)]
+
+
+@pytest.mark.parametrize(
+    ("options", "direction", "french"),
+    [
+        ({"epsilon": "footfall=2"}, "looser", "Plus permissif :\n  - plaza/footfall : ε = 2 au lieu de 1.0\n"),
+        ({"epsilon": "footfall=0.5"}, "tighter", "Plus protecteur :\n  - plaza/footfall : ε = 0.5 au lieu de 1.0\n"),
+        ({"decision": "E"}, "same", "Sans effet sur la protection :\n  - décision « E » au lieu de « D »\n"),
+        ({"timezone": "Europe/London"}, "looser", "Incomparable, donc compté comme plus permissif :\n  - fuseau "),
+    ],
+)
+def test_a_change_is_told_in_words_with_what_it_takes(
+    run: Run, options: dict[str, str], direction: str, french: str
+) -> None:
+    """Two signatures and seven days for a loosening, one signature for all else; programs read the same."""
+    changed(run, **options)
+    status, said, _ = run("policy", "diff", "old.toml", "new.toml", "--lang", "fr")
+    assert status == 0 and said.startswith(f"plaza, 1 → 2\n{french}")
+    assert ("deux signatures" in said) == (direction == "looser")
+    document = json.loads(run("policy", "diff", "old.toml", "new.toml", "--json")[1])
+    loosens = direction == "looser"
+    assert document["direction"] == direction and document["refused"] == []
+    assert document["needs"] == {"signatures": 1 + loosens, "roles": 1 + loosens, "days": 7 * loosens}
+    assert all(one["fr"] and one["en"] and one["fr"] != one["en"] for one in document["differences"])
+    assert "Cannot be compared" in run("policy", "diff", "old.toml", "new.toml", "--lang", "en")[
+        1
+    ] or options.keys() != {"timezone"}
+
+
+def test_what_every_gateway_would_refuse_is_said(run: Run) -> None:
+    """A version that does not come after, a cost above the floor: with the mend; exit 0, for nothing is wrong yet."""
+    changed(run, epsilon="footfall=11")
+    status, said, _ = run("policy", "diff", "old.toml", "new.toml", "--lang", "en")
+    assert status == 0 and said.endswith("more together than this software allows; lower an epsilon.\n")
+    assert (
+        "write version = 3, which comes after 2.\n" in run("policy", "diff", "new.toml", "old.toml", "--lang", "en")[1]
+    )
+
+
+def test_signed_policies_are_compared_as_well(run: Run) -> None:
+    """As they came from the centre; what is no policy, or of another site, is one line."""
+    changed(run, epsilon="footfall=2")
+    Path("new.cose").write_bytes(seal_policy(Path("new.toml").read_bytes(), [("k", new_key()[0])]))
+    assert "ε = 2 au lieu de 1.0" in run("policy", "diff", "old.toml", "new.cose", "--lang", "fr")[1]
+    Path("bad.cose").write_bytes(b"x")
+    run("policy", "new", "--site", "gare", "--stream", "noise", "--until", "2030-01-01", "--out", "gare.toml")
+    for name, start in (
+        ("bad.cose", "bad.cose: policy: not a signed"),
+        ("gare.toml", "gare.toml: site: 'gare' is not"),
+    ):
+        status, _, error = run("policy", "diff", "old.toml", name)
+        assert status == 2 and error.startswith(f"murmure: {start}") and error.count("\n") == 1
+
+
+DIFFERENCES = [
+    *(Difference("", what, "unlike", "1", "3") for what in ("timezone", "valid_from", "valid_until", "version")),
+    *(Difference("", what, "same", "a", "b") for what in ("decision", "reason")),
+    *(Difference("s/x", "stream", "looser", *pair) for pair in (("", "s/x"), ("s/x", ""))),
+    *(Difference("s/x", "up_to", "looser", *pair) for pair in (("70", "75"), ("", "75"), ("75", ""))),
+    *(Difference("s/x", "figure", "looser", *pair, at="1h mean") for pair in (("", "1h mean"), ("1h mean", ""))),
+    *(Difference("s/x", "cap", "looser", *pair) for pair in (("", "30 / 1y"), ("30 / 1y", ""))),
+    *(Difference("s/x", "paused", "looser", *pair) for pair in (("true", "false"), ("false", "true"))),
+    *(
+        Difference("s/x", what, "looser", "3", "1")
+        for what in ("quantity", "crossings", "seconds", "cadence_ms", "tail", "epsilon", "delta", "bounds")
+    ),
+    *(Difference("s/x", f"cap.{what}", "looser", "3", "1") for what in ("epsilon", "units_per_day", "days")),
+    *(Difference("s/x", "scale", "looser", "1000", now, at="night energy") for now in ("500", "1001")),
+]
+
+
+@pytest.mark.parametrize("one", DIFFERENCES)
+def test_every_difference_has_words(one: Difference) -> None:
+    """Of each dimension, whether it changed, is new or gone: a sentence in both languages, with what it was and is."""
+    french, english = words.said(one, "fr"), words.said(one, "en")
+    assert french != english and "{" not in french + english and "()" not in french + english
+    assert french.startswith("s/x : ") == bool(one.stream) == english.startswith("s/x: ")
+    assert not french.endswith((" : ", ": "))
+
+
+@pytest.mark.parametrize(
+    ("environment", "lang"),
+    [
+        ({}, "fr"),
+        ({"LANG": "C.UTF-8"}, "fr"),
+        ({"LANG": "en_GB.UTF-8"}, "en"),
+        ({"LC_ALL": "fr_FR.UTF-8", "LANG": "en_GB.UTF-8"}, "fr"),
+        ({"LC_ALL": "", "LANG": "en_GB.UTF-8"}, "en"),
+    ],
+)
+def test_words_are_french_unless_the_machine_speaks_english(environment: dict[str, Any], lang: str) -> None:
+    """As other programs read the locale: the first that is set holds."""
+    assert words.language(environment) == lang
