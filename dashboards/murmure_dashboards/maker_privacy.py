@@ -18,11 +18,13 @@ from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.maker_data import POLICIES
 from murmure_dashboards.pages import Link
 from murmure_dashboards.paging import parts
+from murmure_dashboards.pauses import Days, by_site, pauses
+from murmure_dashboards.pauses import told as told_pauses
 from murmure_dashboards.promises import protected
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
 FOLDER = "vie-privee/"
-SITES_A_PAGE, STREAMS_A_PAGE, DECISIONS_SHOWN = 90, 8, 12
+SITES_A_PAGE, STREAMS_A_PAGE, DECISIONS_SHOWN, PAUSES_SHOWN = 90, 8, 12, 12
 NEARLY_ALL = 99  # right guesses in a hundred beyond which nothing worth the name is promised
 _SEVERAL = (2, 4, 10)
 
@@ -56,6 +58,7 @@ class Decided:
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the pages in each language. Reads the ledger and the policies, nothing else of the archive."""
     spent = accounts.spent(ctx.ledger)
+    stopped = by_site(ctx.ledger)
     held = {site.id: decisions(ctx.archive, ctx.rules, site.id) for site in ctx.city.site}
     today = ctx.calendar.civil_day(ctx.now_s - 1)
     over = ctx.now_s >= ctx.today.end_s
@@ -64,7 +67,7 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
         say = language(code)
         yield from _overview(ctx, say, held, spent, today, last)
         for site in ctx.city.site:
-            yield from _site(ctx, say, site, held[site.id], spent, today, last)
+            yield from _site(ctx, say, site, held[site.id], spent, stopped.get(site.id, {}), today, last)
 
 
 MAKER = Maker(files, (Link("privacy.link", FOLDER),))
@@ -113,12 +116,15 @@ def _site(
     site: Site,
     held: Decisions,
     spent: Mapping[str, accounts.Spent],
+    stopped: Days,
     today: date,
     last: date,
 ) -> Iterator[tuple[str, bytes]]:
     policy = held.in_force(today)
     streams = list(policy.streams) if policy else []
     told = _decided(say, held)
+    quantities = {one.id: one.quantity.name for rule in reversed(held.policies) for one in rule.streams}
+    past = told_pauses(say, pauses(stopped, held), quantities, PAUSES_SHOWN)
     together = []
     for span, days in accounts.SPANS.items():
         rho, delta = _together(policy, spent, last, days)
@@ -137,6 +143,7 @@ def _site(
             together=together if len(streams) > 1 else [],
             decided=told[:DECISIONS_SHOWN],
             more=len(told) > DECISIONS_SHOWN,
+            pauses=past,
             policies=POLICIES,
             ledger=months.LEDGER,
         )

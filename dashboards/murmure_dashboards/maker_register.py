@@ -13,13 +13,15 @@ from murmure_dashboards.decisions import Decisions, decisions
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.pages import Link
 from murmure_dashboards.paging import parts
+from murmure_dashboards.pauses import Days, by_site, pauses
+from murmure_dashboards.pauses import told as told_pauses
 from murmure_dashboards.register import sensor_lines
 from murmure_dashboards.requests import told
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
 FOLDER, REQUESTS, FORM = "capteurs/", "demandes/", "demandes/formulaire/"
-SITES_A_PAGE, REQUESTS_A_PAGE, REQUESTS_OF_A_SITE = 90, 50, 10
+SITES_A_PAGE, REQUESTS_A_PAGE, REQUESTS_OF_A_SITE, PAUSES_OF_A_SITE = 90, 50, 10, 6
 _KINDS = ("count", "level", "mean")
 
 
@@ -46,12 +48,13 @@ class Measured:
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the pages in each language."""
     held = {site.id: decisions(ctx.archive, ctx.rules, site.id) for site in ctx.city.site}
+    stopped = by_site(ctx.ledger)
     today = ctx.calendar.civil_day(ctx.now_s - 1)
     for code in LANGUAGES:
         say = language(code)
         yield from _list(ctx, say, held)
         for site in ctx.city.site:
-            yield from _site(ctx, say, site, held[site.id], today)
+            yield from _site(ctx, say, site, held[site.id], stopped.get(site.id, {}), today)
         yield _form(ctx, say)
         yield from _requests(ctx, say, today)
 
@@ -97,7 +100,9 @@ def _list(ctx: Build, say: Language, held: dict[str, Decisions]) -> Iterator[tup
         )
 
 
-def _site(ctx: Build, say: Language, site: Site, held: Decisions, today: date) -> Iterator[tuple[str, bytes]]:
+def _site(
+    ctx: Build, say: Language, site: Site, held: Decisions, stopped: Days, today: date
+) -> Iterator[tuple[str, bytes]]:
     streams = _streams(ctx, site)
     newest = held.in_force(today)
     shown = ctx.of_today.get(site.id, ())
@@ -112,6 +117,7 @@ def _site(ctx: Build, say: Language, site: Site, held: Decisions, today: date) -
             for stream in streams
             if (policy := held.pausing(stream))
         ],
+        "pauses": told_pauses(say, pauses(stopped, held), streams, PAUSES_OF_A_SITE),
         "over": say.civil(newest.valid_until) if newest and newest.valid_until < today else "",
         "cannot": cannot(say, shown),
         "requests": told(say, ctx.city, asked, today)[:REQUESTS_OF_A_SITE],

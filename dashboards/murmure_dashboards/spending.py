@@ -7,11 +7,12 @@ together cost at one instant of that day, whichever policy they name: what a per
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from murmure_privacy.policies import Rules
-from murmure_privacy.release import Outcome, Release
+from murmure_privacy.release import Outcome, Release, Withheld
 from murmure_privacy.window import LEVELS, Calendar, Window, utc
 
 from murmure_dashboards.opendata import protects
@@ -50,12 +51,14 @@ def lines(
 def _level(level: str, members: Iterable[Outcome]) -> dict[str, object]:
     mine = [outcome for outcome in members if outcome.node.level == level]
     released = sum(isinstance(outcome, Release) for outcome in mine)
-    return {
+    reasons = Counter(outcome.reason for outcome in mine if isinstance(outcome, Withheld))
+    told = {
         "node": level,
         "released": released,
         "withheld": len(mine) - released,
         "rho_micro": sum(map(_charge, mine)),
     }
+    return told | ({"reasons": dict(sorted(reasons.items()))} if reasons else {})
 
 
 def spent(outcomes: Iterable[Outcome], window: Window) -> int:
