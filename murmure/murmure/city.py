@@ -26,6 +26,7 @@ from typing import IO, Any, Protocol
 
 from murmure_dashboards import config as city_config
 from murmure_dashboards import operations, server, site
+from murmure_dashboards.pdf import Press
 from murmure_edge import config as edge_config
 from murmure_edge.folders import prepare_folders, write_whole
 from murmure_edge.inbox import policy_name
@@ -668,11 +669,13 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def build_site(city: City, now_s: int) -> None:
     """Draws the public site from the archive as it is now."""
+    press = Press(city.root / "site.sheets")
     archive = Archive.open(city.ingest.archive, read_only=True)
     try:
-        site.build(archive, city.city, city.root / "site", now_s)
+        site.build(archive, city.city, city.root / "site", now_s, press)
     finally:
         archive.close()
+    press.rest()
 
 
 def summary(city: City, bench: dict[str, Any], taken: dict[str, dict[str, Any]], seconds: float) -> dict[str, Any]:

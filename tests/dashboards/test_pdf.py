@@ -32,6 +32,7 @@ SHEETS = [
     for name in ("bulletin", "bulletin-grand")
 ]
 A4 = (595, 842)
+ROOT = Path(__file__).resolve().parents[2]
 CITY = Path(__file__).parent / "city.toml"
 NOW = "2026-11-21T14:15:00Z"
 SHEET = """<!doctype html><html lang="fr"><head><title>Essai</title></head><body><main><h1>Un</h1><h2>Deux</h2>
@@ -266,3 +267,11 @@ def test_a_centre_without_pango_has_its_site_without_sheets(printed: object, tmp
     else:
         assert len(lines) == 1 and "pango" in lines[0] and f"apt-get install {' '.join(PACKAGES)}" in lines[0]
         assert sheets == set() and (tmp_path / "site/quartiers/centre/bulletin.html").is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", "LISEZMOI.md"])
+def test_the_operators_page_asks_for_what_printing_needs(page: str) -> None:
+    """The packages that the missing line names are those that the centre's page installs, and those of the tests."""
+    asked = f"apt-get install --yes {' '.join(PACKAGES)}\n"
+    assert asked in (ROOT / "ingest" / page).read_text(encoding="utf-8")
+    assert set(PACKAGES) <= set((ROOT / "Makefile").read_text(encoding="utf-8").split())
