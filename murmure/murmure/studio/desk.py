@@ -106,7 +106,7 @@ class Desk:
         readings: Mapping[str, Recording],
         mechanism: Mechanism,
     ) -> None:
-        self.base, self._version, self._readings = base, version, readings
+        self.base, self._version, self.readings = base, version, readings
         self._mechanism = mechanism
         self._calendar = plan(base).calendar
         self.monday_s = week.monday_from(self._calendar, self._calendar.midnight(base.valid_from))
@@ -123,7 +123,8 @@ class Desk:
     def look(self, asked: Asked) -> Look:
         """Returns the answer to a question. Raises Unmet for a scenario that makes no policy."""
         with self._lock:
-            return self._look(asked)
+            found: Look = self._kept(("look", asked), lambda: self._look(asked))
+            return found
 
     def proposal(self, asked: Asked, letter: str) -> Policy:
         """Returns the policy of a scenario. Raises Unmet."""
@@ -218,16 +219,16 @@ class Desk:
 
     def previewed_on(self, policy: Policy) -> list[Street]:
         """Returns the streets on which a preview is made, as `policy preview` chooses them."""
-        loud = [one for one in policy.streams if one.quantity.kind != "count" and one.id in self._readings]
+        loud = [one for one in policy.streams if one.quantity.kind != "count" and one.id in self.readings]
         return [self._street(one, policy.timezone) for one in loud] or street.described()
 
     def _street(self, stream: StreamPolicy, timezone: str) -> Street:
         key = ("street", stream.id, stream.unit_readings, stream.cadence_ms)
-        found: Street = self._kept(key, lambda: street.recorded(self._readings[stream.id], stream, timezone))
+        found: Street = self._kept(key, lambda: street.recorded(self.readings[stream.id], stream, timezone))
         return found
 
     def _week(self, asked: Asked) -> Week:
-        rows = self._readings.get(asked.stream.id)
+        rows = self.readings.get(asked.stream.id)
 
         def made() -> Week:
             if asked.street == week.RECORDED and rows is not None:

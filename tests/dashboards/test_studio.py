@@ -1,0 +1,591 @@
+"""The steward's page, `murmure policy studio`: checked as the public pages, with the numbers of `policy preview`."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from html import unescape
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import pytest
+from murmure.cli import main
+from murmure.studio import answers, draft, page, week
+from murmure.studio.desk import DRAWS, Desk, begin, deployments
+from murmure.studio.form import DETAIL, LETTERS, read_form, scenario, weighted
+from murmure.studio.server import Answer, Studio, StudioServer, is_loopback
+from murmure_dashboards.wording import language
+from murmure_edge import replay
+from murmure_privacy import accountant
+from murmure_privacy.errors import ConfigError
+from murmure_privacy.mechanism import DiscreteGaussian
+from murmure_privacy.plan import plan
+from murmure_privacy.policy import parse
+from murmure_privacy.preview import habit_rho_micro, standard_errors
+from murmure_privacy.release import Release
+from murmure_privacy.window import Calendar, utc
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "privacy" / "policy.example.toml"
+OWN_CHECKS = (Path(__file__).parent / "own_checks.js").read_text(encoding="utf-8")
+LEAST = {"text": 4.5, "graphic": 3.0, "target": 24}
+JUDGES = Path(sys.prefix) / "pages-judges" / "node_modules"
+OPEN = "document.querySelectorAll('details').forEach(one => one.open = true)"
+FIELDS = """() => [...document.querySelectorAll('input:not([type=hidden]), select, button')].map(e => {
+  const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+  e.focus();
+  const ring = getComputedStyle(e);
+  return [e.outerHTML.slice(0, 90), Math.min(box.width, box.height), ring.outlineStyle, parseFloat(ring.outlineWidth),
+          e.tagName === 'BUTTON' || e.labels.length > 0];
+})"""
+
+COUNTS = {"partir": "marge", "a": "40", "b": "15", "c": "8", "plafond": ""}
+LEVELS = {"serie": "plaza/noise", "noeud": "night", "a": "0,5", "b": "1", "c": "2", "plafond": "30", "lieux": "2"}
+FAULTY = {"a": "beaucoup", "passages": "0", "seuil": "-3", "garder": "b"}
+FRENCH, ENGLISH = page.PATH, f"en/{page.PATH}"
+PAGES = {
+    "counts": f"{FRENCH}?{urlencode(COUNTS)}",
+    "levels": f"{ENGLISH}?{urlencode(LEVELS)}",
+    "faulty": f"{FRENCH}?{urlencode(FAULTY)}",
+}
+
+
+@dataclass
+class Served:
+    """A studio on a free port, and the same without one."""
+
+    desk: Desk
+    studio: Studio
+    url: str
+
+    def get(self, path: str) -> Answer:
+        return self.studio.answer(f"/{path}")
+
+    def text(self, path: str) -> str:
+        return self.get(path).content.decode()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A studio that begins with the example policy."""
+    desk = begin(EXAMPLE, None, None, DiscreteGaussian())
+    studio = Studio(desk, tmp_path_factory.mktemp("drafts"))
+    with StudioServer(studio, 0, "127.0.0.1", anywhere=False) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield Served(desk, studio, f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def opened(browser: Browser, served: Served) -> Iterator[Any]:
+    """Opens one of PAGES with the given settings."""
+    pages: list[Page] = []
+
+    def opening(name: str, width: int = 1280, **settings: Any) -> Page:
+        one = browser.new_page(viewport={"width": width, "height": 800}, **settings)
+        one.set_default_timeout(120_000)  # fifteen weeks are drawn for it, on a machine that does other things
+        pages.append(one)
+        one.goto(f"{served.url}/{PAGES[name]}")
+        return one
+
+    yield opening
+    for one in pages:
+        one.context.close()
+
+
+# The page as a page
+
+LONG = pytest.mark.long  # a week of a sound meter is many readings
+SCHEMES = [("counts", "light"), ("faulty", "dark")]
+SCHEMES += [pytest.param(*one, marks=LONG) for one in (("counts", "dark"), ("levels", "light"), ("levels", "dark"))]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("name", "scheme"), SCHEMES)
+def test_axe_finds_nothing(opened: Any, name: str, scheme: str) -> None:
+    """No violation of WCAG 2.2 AA that axe knows, in both themes and languages, and on a form with mistakes."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    one = opened(name, color_scheme=scheme, bypass_csp=True)
+    one.evaluate(OPEN)
+    found = Axe().run(one)
+    assert found.violations_count == 0, found.generate_report()
+    assert [each["id"] for each in found.response["incomplete"]] == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("name", "scheme"), SCHEMES)
+def test_our_own_checks_find_nothing(opened: Any, name: str, scheme: str) -> None:
+    """On the smallest telephone: captions, names with figures, contrasts, targets, languages, headings, width."""
+    one = opened(name, width=320, color_scheme=scheme)
+    one.evaluate(OPEN)
+    assert one.evaluate(OWN_CHECKS, LEAST) == []
+
+
+@pytest.mark.browser
+def test_every_field_has_its_name_its_size_and_its_ring(opened: Any) -> None:
+    """Each field has a label, is large enough to be touched, and shows that the keyboard is there."""
+    one = opened("counts", width=320)
+    one.keyboard.press("Tab")  # the keyboard is at work
+    found = one.evaluate(FIELDS)
+    assert len(found) > 20
+    assert [what for what, size, *_ in found if size < LEAST["target"]] == []
+    assert [what for what, _, style, width, _ in found if style != "solid" or width < 2] == []
+    assert [what for what, *_, named in found if not named] == []
+
+
+@pytest.mark.browser
+def test_the_keyboard_alone_changes_a_scenario_without_javascript(opened: Any) -> None:
+    """Tab to a field, type, Enter: the answer has an address of its own that holds what was typed."""
+    one = opened("counts", java_script_enabled=False)
+    one.locator("#f-lieux").focus()
+    one.keyboard.press("Control+A")
+    one.keyboard.type("7")
+    one.keyboard.press("Enter")
+    one.wait_for_url(re.compile("lieux=7"))
+    assert "a=40" in one.url and "garder" not in one.url
+    assert one.locator("text=7 lieux comme celui-ci").is_visible()
+    assert one.locator("svg").count() == len(LETTERS) and one.locator("#f-lieux").input_value() == "7"
+    one.locator("figure summary").first.click()
+    assert one.locator("figure table").first.is_visible()
+
+
+@pytest.mark.browser
+def test_three_requests_to_one_host(browser: Browser, served: Served) -> None:
+    """Page, sheets and icon from this machine; no complaint on the console, no cookie, no script."""
+    one = browser.new_page()
+    one.set_default_timeout(120_000)
+    asked: list[str] = []
+    said: list[str] = []
+    one.on("request", lambda request: asked.append(request.url))
+    one.on("console", lambda message: said.append(message.text))
+    one.goto(f"{served.url}/{PAGES['counts']}")
+    assert len(asked) <= 4 and all(url.startswith(served.url) for url in asked)
+    assert said == [] and one.context.cookies() == [] and one.locator("script").count() == 0
+    one.context.close()
+
+
+def test_html_validate_finds_nothing(served: Served, tmp_path: Path) -> None:
+    """Other people's judge of HTML finds no fault in the page, with and without mistakes, and finds one that is
+    planted."""
+    for name, path in PAGES.items():
+        if name == "levels":
+            continue  # the same template
+        (tmp_path / f"{name}.html").write_bytes(served.get(path).content)
+    twin = (tmp_path / "faulty.html").read_text("utf-8").replace("</fieldset>", "", 1)
+    (tmp_path / "twin.html").write_text(twin, "utf-8")
+    config = Path(__file__).parent / "html-validate.mjs"
+    node = (f"{sys.prefix}/bin/node", f"{JUDGES}/html-validate/bin/html-validate.mjs", "--config", str(config))
+    files = sorted(map(str, tmp_path.glob("*.html")))
+    done = subprocess.run([*node, "-f", "text", *files], capture_output=True, text=True, timeout=120)
+    told = done.stdout.splitlines()
+    assert [line for line in told if line and "twin.html" not in line and ".html:" in line] == []
+    assert done.returncode == 1 and any("close-order" in line for line in told)
+
+
+@LONG
+@pytest.mark.java
+def test_the_nu_checker_finds_nothing(served: Served, tmp_path: Path) -> None:
+    """Nor does the checker of the W3C."""
+    for name, path in PAGES.items():
+        (tmp_path / f"{name}.html").write_bytes(served.get(path).content)
+    (tmp_path / "studio.css").write_bytes(served.get("static/studio.css").content)
+    java = ("java", "-Xss4m", "-jar", f"{JUDGES}/vnu-jar/build/dist/vnu.jar", "--also-check-css")
+    done = subprocess.run([*java, *map(str, tmp_path.iterdir())], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+# The numbers are those of the command
+
+
+def cells(html: str, name: str) -> list[list[str]]:
+    """Returns the rows of a table, by its name, as they are read."""
+    table = re.search(rf'<caption id="{name}">.*?</table>', html, re.DOTALL)
+    assert table, name
+    rows = re.findall(r"<tr>(.*?)</tr>", table[0], re.DOTALL)
+    return [[unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows][1:]
+
+
+def told(number: float) -> str:
+    return f"±\u00a0{language('en').number(Decimal(f'{number:.3g}'))}"
+
+
+@pytest.mark.parametrize("name", ["counts", pytest.param("levels", marks=LONG)])
+def test_numbers_are_those_of_policy_preview(
+    served: Served, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Margins and prices on the page are those that `murmure policy preview` prints for the proposal of each scenario,
+    which `policy check` accepts."""
+    query = COUNTS if name == "counts" else LEVELS
+    html = served.text(f"{ENGLISH}?{urlencode(query)}")
+    figures, ladder, together = cells(html, "chiffres-1"), cells(html, "habitudes"), cells(html, "ensemble")
+    for column, letter in enumerate(LETTERS, 1):
+        more = {"decision": "Délibération n° 1", "raison": "Un « essai »", "garder": letter}
+        answer = served.get(f"{FRENCH}?{urlencode({**query, **more})}")
+        assert "attachment" in answer.fields["Content-Disposition"]
+        file = tmp_path / "proposal.toml"
+        file.write_bytes(answer.content)
+        assert main(["policy", "check", str(file)]) == 0
+        capsys.readouterr()
+        assert main(["policy", "preview", str(file), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        [stream] = [one for one in found["streams"] if one["id"] == query.get("serie", "plaza/footfall")]
+        rows = [one for one in stream["nodes"] if one["at"] is None and one["indicator"] not in page._HIDDEN]
+        assert len(rows) == len(figures) > 3
+        for row, line in zip(rows, figures, strict=True):
+            if row["indicator"].startswith("share_"):
+                assert f"{100 * row['error_95']:.3g}" in line[column]
+            else:
+                assert told(row["error_95"]) in line[column].split(":")[0].replace("\u00a0dB", "")
+                assert ("not shown" in line[column]) == (row["publishable"] is False)
+        for rung, line in zip(stream["ladder"], ladder, strict=True):
+            assert float(line[column].split(" ")[0].rstrip(":").replace(",", "")) == pytest.approx(
+                rung["epsilon"], rel=0.01
+            )
+            assert ("nothing is promised" in line[column]) == (rung["odds"] is None)
+        assert float(together[1][column].split(" ")[0]) == pytest.approx(found["site"]["epsilon"], rel=0.01)
+
+
+def test_a_margin_is_solved_as_policy_preview_solves_it(served: Served) -> None:
+    """A wanted margin gives the epsilon that `target` gives, and the other way: that epsilon has that margin."""
+    asked = served.desk.form(COUNTS).asked
+    assert asked
+    look = served.desk.look(asked)
+    for shown, wanted in zip(look.shown, (40, 15, 8), strict=True):
+        assert wanted * 0.98 < shown.margins["1h"] <= wanted
+    back = {**COUNTS, "partir": "epsilon", **{s.scenario.letter: str(s.made.stream.epsilon) for s in look.shown}}
+    again = served.desk.form(back).asked
+    assert again
+    assert [s.margins["1h"] for s in served.desk.look(again).shown] == [s.margins["1h"] for s in look.shown]
+
+
+def test_a_week_costs_what_was_typed(served: Served) -> None:
+    """Where a week is protected, the epsilon typed is that of seven days, and the policy writes that of one: the
+    largest of three digits that fits."""
+    query = {"qui": "semaine", "passages": "2", "partir": "epsilon", "a": "1", "b": "2", "c": "4"}
+    asked = served.desk.form(query).asked
+    assert asked and asked.stream.protects == ("crossings", 2)
+    for letter, typed in zip(LETTERS, (Decimal(1), Decimal(2), Decimal(4)), strict=True):
+        policy = scenario(asked, served.desk.base, letter).policy
+        stream = plan(policy).streams["plaza/footfall"]
+        limit = accountant.rho_micro(typed, stream.stream.delta)
+        assert habit_rho_micro(stream, 7) <= limit
+        dearer = replace(policy, streams=(replace(stream.stream, epsilon=stream.stream.epsilon * Decimal("1.01")),))
+        assert habit_rho_micro(plan(dearer).streams["plaza/footfall"], 7) > limit
+
+
+# The week and its draws are those of a gateway
+
+
+def test_draws_are_those_of_edge_replay(served: Served, tmp_path: Path) -> None:
+    """The same recording through `murmure edge replay` gives the same nodes, noise scales and charges, and figures as
+    far apart as two draws are."""
+    asked = served.desk.form(COUNTS).asked
+    assert asked
+    look = served.desk.look(asked)
+    shown = look.shown[1]
+    policy, readings, out = (tmp_path / name for name in ("policy.toml", "week.csv", "out.jsonl"))
+    policy.write_bytes(shown.scenario.policy.text)
+    rows = [f"{utc(at // 1000)},plaza,pedestrians,{value},1" for at, value in look.week.rows.rows]
+    readings.write_text("\n".join(["timestamp_utc,site,metric,value,unit", *rows]) + "\n")
+    replay.run(policy, readings, "plaza/footfall", out)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    replayed = {
+        (line["node"], line["start"], line["end"]): (line["noise"][0]["sigma"], line["noise"][0]["rho_micro"])
+        for line in lines
+        if line["status"] == "released"
+    }
+    mine = {
+        (one.node.level, utc(one.node.start_s), utc(one.node.end_s)): one.noised[0]
+        for one in shown.outcomes
+        if isinstance(one, Release)
+    }
+    assert len(mine) == 7 * (96 + 24 + 4 + 1)
+    assert replayed == {key: (one.sigma_milli / 1000, one.rho_micro) for key, one in mine.items()}
+    values = {(line["node"], line["start"], line["end"]): line["values"]["crossings"] for line in lines}
+    gaps = [abs(values[key] - one.integers[0]) * 1000 / one.sigma_milli for key, one in mine.items()]
+    assert 0 < max(gaps) < 9 and len(set(gaps)) > 10
+
+
+def test_three_scenarios_see_one_week_and_five_draws_that_differ(served: Served) -> None:
+    """The exact week is the same for the three; no two draws are equal; the same address shows the same draws."""
+    asked = served.desk.form(COUNTS).asked
+    assert asked
+    look = served.desk.look(asked)
+    draws = [draw for shown in look.shown for draw in shown.draws]
+    assert len(draws) == 3 * DRAWS and len(set(draws)) == len(draws)
+    assert len(look.points) == 7 * 24 and len(look.days) == 7
+    again = served.desk.look(asked)
+    assert [shown.draws for shown in again.shown] == [shown.draws for shown in look.shown]
+
+
+def test_pictures_show_what_was_drawn(served: Served) -> None:
+    """Each picture holds the true line, the band and five thin lines; its table has each day's true count."""
+    html = served.text(PAGES["counts"])
+    pictures = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert len(pictures) == 3
+    for picture in pictures:
+        [thin] = re.findall(r'class="draw"[^>]* d="([^"]+)"', picture)
+        [line] = re.findall(r'class="line"[^>]* d="([^"]+)"', picture)
+        assert thin.count("M") == DRAWS and line.count("M") == 1
+    asked = served.desk.form(COUNTS).asked
+    assert asked
+    for day in served.desk.look(asked).days:
+        assert language("fr").number(round(day.value)) in html
+
+
+def test_a_recording_is_tried_on_its_weekdays(tmp_path: Path) -> None:
+    """A public recording takes the place of the made-up week, each day on its weekday, in the policy's own time."""
+    file = tmp_path / "street.csv"
+    start = Calendar("Europe/Paris").midnight(date(2025, 6, 4))  # a Wednesday
+    rows = [f"{utc(start + 900 * n)},x,pedestrians,{n % 7},1" for n in range(8 * 96)]
+    file.write_text("\n".join(["timestamp_utc,site,metric,value,unit", *rows]) + "\n")
+    desk = begin(EXAMPLE, file, None, DiscreteGaussian())
+    assert desk.streets["plaza/footfall"][0] == week.RECORDED and week.RECORDED not in desk.streets["plaza/noise"]
+    asked = desk.form({"b": "15"}).asked
+    assert asked and asked.street == week.RECORDED
+    calendar = Calendar("Europe/Paris")
+    tried = week.recorded(desk.readings["plaza/footfall"], calendar, desk.monday_s)
+    days = [
+        point.value
+        for point in answers.exact(week.closed(tried, plan(desk.base), "plaza/footfall"), ["1d"], "crossings")
+    ]
+    assert days == [sum(n % 7 for n in range(96 * day, 96 * day + 96)) for day in range(7)]
+    first = calendar.civil_day(tried.window.start_s)
+    assert first.weekday() == 2 and first >= desk.base.valid_from
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "192.0.2.1"], "--open-to-others"),
+        (["--policy", "nowhere.toml"], "give a readable policy"),
+        (["--site", "x"], "name the recording too"),
+        (["--port", "99999"], "name a free port"),
+    ],
+)
+def test_a_studio_that_cannot_be_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the command is said in one line, with the mend; others are let in only when told so."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["policy", "studio", *arguments]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1 and said in told.err
+
+
+def test_the_command_serves_the_page_leaves_nothing_and_ends_cleanly(tmp_path: Path) -> None:
+    """`murmure policy studio` says where the page is, answers there, ends with 0 at SIGTERM, and has written nothing
+    where it was started."""
+    command = [sys.executable, "-m", "murmure.cli", "policy", "studio", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = urlsplit(process.stdout.readline().strip())
+        try:
+            assert url.hostname == "127.0.0.1" and url.path == f"/{page.PATH}" and url.port
+            connection = HTTPConnection(url.hostname, url.port, timeout=120)
+            connection.request("GET", f"/{FRENCH}?a=rien")
+            answer = connection.getresponse()
+            assert answer.status == 200 and "corriger" in answer.read().decode()
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+# Mistakes stand beside their field
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "said"),
+    [
+        ({"a": "beaucoup"}, "a", "Write a number, for example 15."),
+        ({"b": "0"}, "b", "Write a number between 0.001 and 1,000,000."),
+        ({"b": "0.01"}, "b", "This margin takes an ε above 100: accept a wider one."),
+        ({"c": "200", "partir": "epsilon"}, "c", "between 0.001 and 100"),
+        ({"passages": "1.5"}, "passages", "Write a whole number between 1 and 1,000."),
+        ({"lieux": ""}, "lieux", "Write a whole number"),
+        ({"qui": "tous"}, "qui", "Choose one of the answers offered."),
+        ({"noeud": "1y"}, "noeud", "Choose one"),
+        ({"serie": "nowhere"}, "serie", "Choose one"),
+        ({"semaine": "../../etc"}, "semaine", "Choose one"),
+        ({"detail": "9"}, "detail", "between -3 and 3"),
+        ({"seuil": "<b>"}, "seuil", "Write a number"),
+        ({"plafond": "0.001"}, "plafond", "makes no valid policy"),
+        ({"serie": "plaza/noise", "jusqua": "20"}, "jusqua", "between 36 and 140"),
+        ({"serie": "plaza/noise", "secondes": "0"}, "secondes", "between 1 and 3,600"),
+        ({"garder": "a"}, "decision", "this field is public and required"),
+        ({"garder": "a", "decision": "D", "raison": "R", "debut": "7 décembre"}, "debut", "2026-12-07"),
+        ({"garder": "a", "decision": "D", "raison": "R", "fin": "2020-01-01"}, "fin", "before the beginning"),
+        ({"garder": "a", "decision": "D", "raison": "R", "fin": "2090-01-01"}, "fin", "ten years"),
+    ],
+)
+def test_a_mistake_stands_beside_its_field(served: Served, query: dict[str, str], field: str, said: str) -> None:
+    """In words and in the page's language, tied to the field, which keeps what was typed; so do all others."""
+    html = served.text(f"{ENGLISH}?{urlencode({'lieux': '5', **query})}").replace("−", "-")
+    [words] = re.findall(rf'<strong class="wrong" id="e-{field}">(.*?)</strong>', html)
+    assert said in unescape(words)
+    assert re.search(rf'aria-describedby="e-{field}[ "][^>]*aria-invalid="true"', html)
+    assert 'class="wrong summary"' in html and "<svg" not in html
+    for name, typed in {"lieux": "5", **query}.items():
+        if name in ("serie", "qui", "noeud", "semaine", "garder", "detail", "partir"):
+            continue  # chosen among what there is
+        shown = re.search(rf'<input id="f-{name}"[^>]* value="([^"]*)"', html)
+        assert shown and unescape(shown[1]) == typed
+
+
+def test_rubbish_gets_an_answer(served: Served) -> None:
+    """Whatever the address: an answer, never a traceback; too long a one is refused; only GET and HEAD are served."""
+    for path in (
+        f"{FRENCH}?%ff=%00&a=%00",
+        f"{FRENCH}?{'a=1&' * 900}",
+        "gestion/brouillon/x",
+        "gestion/brouillon/x/../..",
+        "%",
+    ):
+        assert served.get(path).status in (200, 404)
+    assert served.get(f"{FRENCH}?a={'9' * 9000}").status == 414
+    assert served.get("").fields["Location"] == f"/{FRENCH}"
+    url = urlsplit(served.url)
+    assert url.hostname
+    connection = HTTPConnection(url.hostname, url.port, timeout=60)
+    connection.request("POST", f"/{FRENCH}", body=b"a=1")
+    assert connection.getresponse().status == 405
+
+
+def test_a_name_that_leads_here_from_elsewhere_is_refused(served: Served) -> None:
+    """A page of another site that has its own name lead to this machine reads nothing; headers are the site's."""
+    url = urlsplit(served.url)
+    assert url.hostname
+    for host, status in (("attacker.example", 421), (f"localhost:{url.port}", 200), (f"[::1]:{url.port}", 200)):
+        connection = HTTPConnection(url.hostname, url.port, timeout=60)
+        connection.request("GET", f"/{FRENCH}?a=rien", headers={"Host": host})
+        answer = connection.getresponse()
+        assert answer.status == status
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy and "form-action 'self'" in policy and "unsafe" not in policy
+        answer.read()
+    assert (
+        is_loopback("127.3.2.1") and is_loopback("::1") and not is_loopback("0.0.0.0") and not is_loopback("a.example")
+    )
+
+
+# The draft of the public page, the slider, the cap, elsewhere
+
+
+def test_the_draft_is_the_public_page_with_the_figures_of_the_first_draw(served: Served) -> None:
+    """The link of a scenario leads to the site's own page of the week, made of what was drawn; it says simulated."""
+    asked = served.desk.form(COUNTS).asked
+    assert asked
+    html = served.text(PAGES["counts"])
+    links = re.findall(rf'href="\.\./({page.DRAFTS}/[^"]+)"', html)
+    assert len(links) == 3
+    answer = served.get(unescape(links[1]))
+    assert answer.status == 200
+    text = answer.content.decode()
+    first = served.desk.look(asked).shown[1].draws[0]
+    [sunday] = [point for point in first if point.level == "1d"][-1:]
+    said, _ = language("fr").amount("footfall", sunday.value, sunday.value - 16.2, sunday.value + 16.2)
+    assert said.split("\u00a0")[0].split(" ")[0] in text.replace("&nbsp;", "\u00a0")
+    assert "Données simulées" in text
+    sheet = re.search(r'href="([^"]*murmure\.css)', text)
+    assert sheet
+    assert served.get(urljoin(f"/{unescape(links[1])}", sheet[1]).removeprefix("/")).status == 200
+
+
+def test_the_slider_moves_weights_by_powers_and_keeps_the_middle() -> None:
+    """At the middle the weights are the policy's; at the ends the longest nodes weigh 64 times more, or less."""
+    nodes = parse(EXAMPLE.read_bytes(), "example").streams[0].nodes
+    assert weighted(nodes, 0) == nodes
+    fine, whole = dict(weighted(nodes, -3)), dict(weighted(nodes, 3))
+    assert [float(whole[level]) for level, _ in nodes] == [1, 4, 16, 64]
+    assert [float(fine[level]) for level, _ in nodes] == [64, 16, 4, 1]
+
+
+def test_the_slider_trades_details_for_totals(served: Served) -> None:
+    """At one epsilon, each step towards totals makes days surer and quarter-hours less so; the page shows all steps."""
+    asked = served.desk.form({"partir": "epsilon", "a": "0.5", "b": "1", "c": "2"}).asked
+    assert asked
+    rows = []
+    for detail in DETAIL:
+        made = plan(scenario(asked, served.desk.base, "b", detail).policy).streams["plaza/footfall"]
+        rows.append(standard_errors(made))
+    days, quarters = ([row[level, "crossings"] for row in rows] for level in ("1d", "15min"))
+    assert len(rows) == 7 and days == sorted(days, reverse=True) and quarters == sorted(quarters)
+    assert len(cells(served.text(PAGES["counts"]), "curseur")) == 7
+
+
+def test_a_full_cap_withholds_until_the_span_has_passed() -> None:
+    """Ten days fit into a span of thirty: ten are published, twenty withheld, and so on."""
+    months = answers.calendar_of(10, 30, date(2026, 3, 1), date(2026, 5, 29))
+    assert [(m.first.month, m.published, m.withheld) for m in months] == [(3, 11, 20), (4, 10, 20), (5, 9, 20)]
+    assert sum(m.published for m in months) == 30
+
+
+@LONG
+def test_the_cap_has_its_calendar(served: Served) -> None:
+    """A page with a cap says how many days fit and shows the months; without one it says nothing of it."""
+    html = served.text(PAGES["levels"])
+    rows = cells(html, "calendrier")
+    assert len(rows) == 12 and rows[0][0] == "December 2026"
+    assert any("withheld" in cell for row in rows for cell in row[1:])
+    assert 'id="calendrier"' not in served.text(PAGES["counts"])
+
+
+def test_settings_of_others_have_a_source_that_is_not_overdue() -> None:
+    """Each names where and when it was read, has words in both languages, and is to be read again in time."""
+    for one in deployments():
+        assert one.source and one.address.startswith("https://") and one.read < one.review
+        assert one.review > date(2026, 11, 26) and one.epsilon > 0
+        for code in ("fr", "en"):
+            assert language(code)(f"studio.elsewhere_{one.id}", year=one.year)
+
+
+def test_what_is_written_is_what_was_meant() -> None:
+    """Every policy of the examples, written by the studio and read again, is the same policy."""
+    for text in (EXAMPLE.read_bytes(), (Path(page.__file__).parent / "base.toml").read_bytes()):
+        one = parse(text, "given")
+        again = parse(
+            draft.written(draft.head_of(one), [(s, draft.epsilon_line(s.epsilon)) for s in one.streams], one.paused),
+            "written",
+        )
+        assert again.streams == one.streams and draft.head_of(again) == draft.head_of(one)
+
+
+def test_a_recording_of_nothing_that_is_measured_is_one_line(tmp_path: Path) -> None:
+    """A recording without a series for any stream, or without a whole day, is refused with the mend."""
+    file = tmp_path / "street.csv"
+    file.write_text("timestamp_utc,site,metric,value,unit\n2025-06-04T00:00:00Z,x,co2,400,ppm\n")
+    with pytest.raises(ConfigError, match="co2"):
+        begin(EXAMPLE, file, None, DiscreteGaussian())
+    file.write_text("timestamp_utc,site,metric,value,unit\n2025-06-04T10:00:00Z,x,pedestrians,4,1\n")
+    desk = begin(EXAMPLE, file, None, DiscreteGaussian())
+    form = read_form({}, desk.base, desk.streets, 2)
+    assert form.asked
+    with pytest.raises(ConfigError, match="no whole day"):
+        desk.look(form.asked)
+
+
+def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two studios on one port: the second says so in one line."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["policy", "studio", "--port", str(taken.getsockname()[1])]) == 2
+    assert "name a free port" in capsys.readouterr().err
