@@ -55,7 +55,7 @@ def beside(one: Stretch, threshold: Threshold) -> Counted:
     of one day, the sensor's own error within."""
     found: Counter[Verdict | None] = Counter()
     for day in one.days:
-        amount = one.amount([day]) if day.amount else None
+        amount = one.amount([day])
         if amount is None or day.covered_s < LEAST_COVERAGE * day.length_s or one.faulty(day.of):
             continue
         held = Held(one.quantity.name, "1d", _widest(one.quantity.name, amount))
@@ -93,7 +93,7 @@ class Chronicler(Teller):
 
     def year(self, one: Stretch, site: Site, name: str) -> Story:
         """Returns the story of a year, month by month."""
-        level = one.lden()[0] if one.quantity.kind == "level" else None
+        level = one.lden[0] if one.quantity.kind == "level" else None
         told = one.as_amount(level, one.days) if level and level.publishable else None
         amount = told or one.per_day(one.days)
         limits = self._noise_beside(one, site) if one.quantity.kind == "level" else self._year_beside(one, amount)
@@ -104,10 +104,8 @@ class Chronicler(Teller):
         """Returns which days of a stretch are unlike the same weekday of the weeks before."""
         say = self.say
         names: dict[str, list[str]] = {"more": [], "less": [], "usual": [], "unknown": []}
-        for day in one.days:
-            usual, amount = one.usual(day), one.amount([day])
-            if usual is not None and amount is not None:
-                names[usual.place(amount.low, amount.high)].append(self._day_in_full(one, day.span.start_s))
+        for day, place in one.places:
+            names[place].append(self._day_in_full(one, day.span.start_s))
         compared = sum(len(names[place]) for place in ("more", "less", "usual"))
         if not compared:
             return say("long.usual_early", least=LEAST_WEEKS) if one.measured else ""
@@ -281,7 +279,7 @@ class Chronicler(Teller):
     def _noise_beside(self, one: Stretch, site: Site) -> list[list[str]]:
         """Where Lden and Ln lie beside the limits for what makes most of the noise there."""
         say, answerer = self.say, self._answerer(one)
-        (level, days), (night, nights) = one.lden(), one.night()
+        (level, days), (night, nights) = one.lden, one.night
         if level is None or not level.publishable:
             return [[say("long.no_lden" if level is None else "long.wide_lden")]]
         said = [say("long.lden_is")]

@@ -160,7 +160,8 @@ def together(figures: Sequence[Figure | None]) -> Figure | None:
     """Returns one figure for those of several days: a sum of counts, a mean by the time covered; None for none.
 
     Of days within one released week the error is an upper bound (`estimate.total`)."""
-    return total([figure for figure in figures if figure is not None])
+    known = [figure for figure in figures if figure is not None]
+    return known[0] if len(known) == 1 else total(known)
 
 
 def _written(day: Day) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 from murmure_privacy.annotation import Annotation
@@ -15,7 +16,7 @@ from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards.days import Day, together
-from murmure_dashboards.usual import LEAST_COVERAGE, Usual, expected, same_weekdays
+from murmure_dashboards.usual import LEAST_COVERAGE, Place, Usual, expected, same_weekdays
 from murmure_dashboards.views import Amount, Slot, StreamInfo, faulty, marks_of
 
 MONTH_DAYS = 30
@@ -23,7 +24,7 @@ TOO_WIDE = "wide"
 """The state of an interval whose level has no lower end: nothing is left beside the noise."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stretch:
     """One stream over a window of whole civil days that are over. `days`: all of them, `before`: those of the weeks
     before. `indicator`: what is told of it, `laeq_db` where that can be said of most days of a level, else the
@@ -90,21 +91,35 @@ class Stretch:
         return together([day.amount for day in days])
 
     def amount(self, days: Sequence[Day]) -> Amount | None:
-        """Returns the figure of some days as a page shows it; None also for a level without a lower end."""
-        return self.as_amount(self.figure(days), days)
+        """Returns the figure of some days that follow each other as a page shows it; None also for a level without a
+        lower end."""
+        return self._once(days, lambda: self.as_amount(self.figure(days), days))
+
+    def _once(self, days: Sequence[Day], made: Callable[[], Amount | None], each: bool = False) -> Amount | None:
+        """The same days are asked for often, and in each language."""
+        if not any(day.amount for day in days):
+            return None
+        key = (days[0].span.start_s, days[-1].span.start_s, each)
+        if key not in self._known:
+            self._known[key] = made()
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, int, bool], Amount | None]:
+        return {}
 
     def per_day(self, days: Sequence[Day]) -> Amount | None:
         """Returns the mean of one day: of counts over those that were wholly observed."""
         if self.quantity.kind != "count":
             return self.amount(days)
-        whole = [day for day in days if day.whole]
+        return self._once(days, lambda: self._per_day([day for day in days if day.whole]), each=True)
+
+    def _per_day(self, whole: Sequence[Day]) -> Amount | None:
         figure = self.figure(whole)
-        if figure is None:
+        if figure is None or figure.low is None or figure.high is None:
             return None
         ends = (figure.estimate, figure.low, figure.high, figure.standard_error)
-        estimate, low, high, error = (None if end is None else end / len(whole) for end in ends)
-        if estimate is None or error is None:
-            return None
+        estimate, low, high, error = (end / len(whole) for end in ends)
         return self.as_amount(replace(figure, estimate=estimate, low=low, high=high, standard_error=error), whole)
 
     def slot(self, days: Sequence[Day], amount: Callable[[Sequence[Day]], Amount | None]) -> Slot:
@@ -121,6 +136,7 @@ class Stretch:
         """Returns the days since the measurement began by civil month."""
         return by_month(self.measured, self.calendar)
 
+    @cached_property
     def lden(self) -> tuple[Figure | None, int]:
         """Returns Lden over the days of which day, evening and following night were measured whole, and how many these
         are."""
@@ -134,29 +150,44 @@ class Stretch:
             whole += evening is not None and evening.end_s in starts["night"]
         return lden(parts), whole
 
+    @cached_property
     def night(self) -> tuple[Figure | None, int]:
         """Returns Ln over the nights that were measured whole, and how many these are."""
         nights = [part for day in self.days for part in day.parts if part.level == "night"]
         return night_level(nights), len(nights)
+
+    @cached_property
+    def places(self) -> tuple[tuple[Day, Place], ...]:
+        """Returns where each day that can be compared lies beside what is usual, in order."""
+        found = []
+        for day in self.days:
+            usual, amount = self.usual(day), self.amount([day])
+            if usual is not None and amount is not None:
+                found.append((day, usual.place(amount.low, amount.high)))
+        return tuple(found)
 
     def usual(self, day: Day) -> Usual | None:
         """Returns what the same weekday of the eight weeks before leads to expect of a day; None where the day itself
         cannot be compared: faulty, not final, or with holes. Readings that are held otherwise make another mean."""
         if not self._comparable(day):
             return None
-        found = {one.span.start_s: one for one in (*self.before, *self.days)}
         values = []
         for span in same_weekdays(self.calendar, day.span):
-            then = found.get(span.start_s) if span else None
+            then = self._by_start.get(span.start_s) if span else None
             if then and self._comparable(then) and self.clamps.get(then.policy) == self.clamps.get(day.policy):
-                values.append(self.figure([then]))
-        return expected([figure.estimate for figure in values if figure])
+                values.append(self.amount([then]))
+        return expected([amount.estimate for amount in values if amount])
+
+    @cached_property
+    def _by_start(self) -> dict[int, Day]:
+        return {day.span.start_s: day for day in (*self.before, *self.days)}
 
     def _comparable(self, day: Day) -> bool:
         least = 1.0 if self.quantity.kind == "count" else LEAST_COVERAGE
-        amount = self.amount([day]) if day.amount else None
-        held = amount is not None and amount.publishable and day.covered_s >= least * day.length_s
-        return held and day.over(self.now_s) and not self.faulty(day.of)
+        if day.amount is None or day.covered_s < least * day.length_s or not day.over(self.now_s):
+            return False
+        amount = self.amount([day])
+        return amount is not None and amount.publishable and not self.faulty(day.of)
 
     def as_amount(self, figure: Figure | None, days: Sequence[Day]) -> Amount | None:
         """Returns a figure of some days as a page shows it, None for one whose interval has no two ends."""

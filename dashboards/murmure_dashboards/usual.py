@@ -22,6 +22,9 @@ STUDENT_95 = (3.182, 2.776, 2.571, 2.447, 2.365)
 """The two-sided 95 % of Student's t with 3 to 7 degrees of freedom: of 4 to 8 weeks."""
 
 
+Place = Literal["more", "less", "usual", "unknown"]
+
+
 @dataclass(frozen=True, slots=True)
 class Usual:
     """What the weeks before lead to expect. `weeks`: how many could be used; with fewer than LEAST_WEEKS, `low` and
@@ -32,7 +35,7 @@ class Usual:
     low: float | None
     high: float | None
 
-    def place(self, low: float, high: float) -> Literal["more", "less", "usual", "unknown"]:
+    def place(self, low: float, high: float) -> Place:
         """Returns where an interval lies: only one that is wholly outside is more or less than usual."""
         if self.low is None or self.high is None:
             return "unknown"

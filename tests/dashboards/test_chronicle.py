@@ -160,7 +160,7 @@ def test_months_hold_the_truth_as_often_as_they_say(year: Year, stream: str) -> 
 def test_lden_is_the_formula_over_days_measured_whole(year: Year) -> None:
     """Energies of day, evening and the night that follows, weighted by hand; days that the gap touches are left out."""
     one = year.stretch("noise", "year")
-    (level, days), (night, nights) = one.lden(), one.night()
+    (level, days), (night, nights) = one.lden, one.night
     assert level is not None and night is not None and level.low is not None and level.high is not None
     parts = {(part.level, part.start_s): part for day in one.days for part in day.parts}
     energies = []
