@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,9 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pypdf
 import pytest
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
+from murmure_dashboards.pdf import Press
 from murmure_privacy.annotation import Annotation
 
 if TYPE_CHECKING:
@@ -113,7 +116,14 @@ def test_more_streams_and_longer_names_still_make_one_sheet(
         address=f"https://{'capteurs.' * 9}example/",
         site=tuple(replace(city.site[0], id=f"s{n}", name=f"{n} {long}", code="") for n in range(streams // 3)),
     )
-    made = dict(site_module.render(street.annotate(*notes), large, streets.NOW_S))
+    press = Press(tmp_path / "sheets", at_once=1)
+    made = dict(site_module.render(street.annotate(*notes), large, streets.NOW_S, press=press))
+    if not press.missing:
+        pages = pypdf.PdfReader(io.BytesIO(made["quartiers/centre/bulletin.pdf"])).pages
+        printed = pages[0].extract_text()
+        assert (
+            len(pages) == 1 and ("Les autres chiffres" in printed) == (streams == 12) and "passages (entre" in printed
+        )
     for name, most in FORMS.items():
         (tmp_path / "a/b").mkdir(parents=True, exist_ok=True)
         (tmp_path / "static").mkdir(exist_ok=True)
