@@ -40,6 +40,7 @@ from murmure_dashboards import (
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.pdf import Press
+from murmure_dashboards.remembered import remembered
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import ArchiveReader, StreamView
 
@@ -156,12 +157,14 @@ def render(
     listed = [site.id for site in city.site]
     notes = [one for one in archive.annotations() if one.note.site in listed and one.note.issued_s <= now_s]
     marks = in_force([one.note for one in notes], now_s)
+    store = store or Store(None)
+    known = remembered(archive, store, calendar, now_s)
     octets: dict[str, int] = {}
     heaviest: dict[str, bytes] = {}
     ctx = Build(
-        archive=archive,
+        archive=known,
         city=city,
-        rules=Rules(archive),
+        rules=Rules(known),
         calendar=calendar,
         now_s=now_s,
         today=today,

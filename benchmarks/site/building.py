@@ -1,0 +1,64 @@
+"""How long `murmure site build` takes: from nothing, again, and after every stream has closed a quarter-hour more."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from murmure_privacy.window import utc
+
+from .town import NOW_S, Town, close_once_more
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One build until the site was switched. `wall_s` by the clock, `cpu_s` of all its processes."""
+
+    wall_s: float
+    cpu_s: float
+    pages: int
+    files: int
+    octets: int
+
+
+def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, Built]:
+    """Returns what each build took. `profile`: where the profile of the second one is written; it is slower for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    later = folder / "later.db"
+    for old in folder.glob("site*"):
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+    shutil.copyfile(town.archive, later)
+    then_s = close_once_more(town, later)
+    out = folder / "site"
+    found = {"from nothing": build(town.archive, town.city, out, NOW_S)}
+    # What is unfinished is worked out again, what is finished is taken from the store; every page is made anew.
+    found["rendered again"] = build(town.archive, town.city, out, NOW_S, profile)
+    found["a quarter-hour later"] = build(later, town.city, out, then_s)
+    return found
+
+
+def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None = None) -> Built:
+    """Returns what one build took. Sheets of paper that it has printed only after the switch are left unprinted."""
+    command = [sys.executable, *(("-m", "cProfile", "-o", str(profile)) if profile else ()), "-m", "murmure.cli"]
+    command += ["site", "build", "--archive", str(archive), "--city", str(city), "--out", str(out)]
+    began_s = time.monotonic()
+    with subprocess.Popen([*command, "--now", utc(now_s), "--json"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None, "it is a pipe"
+        line = process.stdout.readline()
+        wall_s = time.monotonic() - began_s
+        # user and system, of the process and of those that it has waited for
+        cpu = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:15] if line else []
+        if profile is None:
+            process.terminate()
+    if not line:
+        raise SystemExit(f"{' '.join(command)}: exit {process.returncode}")
+    told = json.loads(line)
+    return Built(wall_s, sum(map(int, cpu)) / _TICKS, told["pages"], told["files"], told["octets"])

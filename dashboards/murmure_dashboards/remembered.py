@@ -1,0 +1,82 @@
+"""The nodes of days that are over, each signed message opened once and not at every build.
+
+Opening what was signed is most of what a page costs, and a week is asked for by many: pages, bulletins, open data, what
+is usual. So the nodes of a stream that touch one civil day are kept in the store beside the site as they were opened,
+until the archive has a message more for that day. This is no index of the archive's: whoever builds the site has
+checked each signature once, and whoever can write its store can write its pages.
+"""
+
+from __future__ import annotations
+
+import marshal
+import zlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
+from murmure_privacy import wire
+from murmure_privacy.release import Message, Outcome
+from murmure_privacy.window import Calendar, Window
+
+from murmure_dashboards.store import Store
+from murmure_dashboards.views import LATE_S, ArchiveReader
+
+KIND = "nodes"
+_DAYS_HELD = 2048
+_QUICK = 1  # level of zlib
+
+
+class _Remembered:
+    """An archive whose `outcomes` of days that are over come from the store; all else is as the archive says."""
+
+    def __init__(self, archive: ArchiveReader, store: Store, calendar: Calendar, now_s: int) -> None:
+        self._archive, self._store, self._calendar, self._now_s = archive, store, calendar, now_s
+        self._of_day = lru_cache(maxsize=_DAYS_HELD)(self._nodes)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._archive, name)
+
+    def outcomes(self, stream: str, from_s: int, to_s: int) -> list[Outcome]:
+        """Returns the nodes of a stream that intersect [from_s, to_s), as the archive does."""
+        if from_s >= to_s:
+            return []
+        found: list[Outcome] = []
+        beyond: Sequence[Outcome] = ()
+        at_s = from_s
+        while (day := self._calendar.day(at_s)).end_s <= min(to_s, self._now_s - LATE_S):
+            ended, beyond = self._of_day(stream, day)
+            found += [one for one in ended if one.node.end_s > from_s] if at_s == from_s else ended
+            at_s = day.end_s
+        if at_s < to_s:
+            beyond = [one for one in self._archive.outcomes(stream, at_s, to_s) if one.node.end_s > at_s]
+        return [*found, *beyond]
+
+    def _nodes(self, stream: str, day: Window) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
+        """Returns the nodes that ended on a day, and those that had begun and ended later."""
+        kept = self._store.read(KIND, stream, Window(day.start_s, day.start_s + 1)).get(day.start_s)
+        nodes = _read(kept) if kept is not None else None
+        if nodes is None:
+            nodes = self._archive.outcomes(stream, day.start_s, day.end_s)
+            from_s = min((one.node.start_s for one in nodes), default=day.start_s)
+            self._store.keep(KIND, stream, day.start_s, Window(min(from_s, day.start_s), day.end_s), _written(nodes))
+        ended = bisect_right(nodes, day.end_s, key=lambda one: one.node.end_s)
+        return nodes[:ended], nodes[ended:]
+
+
+def remembered(archive: ArchiveReader, store: Store, calendar: Calendar, now_s: int) -> ArchiveReader:
+    """Returns the archive, of which no message of a day that is over is opened twice."""
+    return cast(ArchiveReader, _Remembered(archive, store, calendar, now_s))
+
+
+def _written(outcomes: Sequence[Outcome]) -> bytes:
+    nobody = Message("", "", "", 0, 0, b"", 0, tuple(outcomes))
+    return zlib.compress(marshal.dumps(wire.flatten(nobody)), _QUICK)
+
+
+def _read(value: bytes) -> Sequence[Outcome] | None:
+    try:
+        said = wire.unflatten(marshal.loads(zlib.decompress(value)))
+    except (ValueError, EOFError, TypeError, zlib.error):
+        return None
+    return said.outcomes if isinstance(said, Message) else None
