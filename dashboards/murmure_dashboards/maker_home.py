@@ -98,6 +98,8 @@ def _home(
         + sum(4 + sum(1 + sum(3 + bool(line[-1]) for line in lines) for _, lines in one.places) for one in listed)
     )
     date = say.date(day.start_s, zone)
+    next_s = _next_s(ctx)
+    coming = f" {say('page.home_next', hour=say.clock(next_s, zone))}" if next_s is not None else ""
     for part in parts("", listed, NAMES_A_PAGE if short else len(listed)):
         title = say("page.home_title", city=city.city, date=date)
         yield ctx.page(
@@ -109,7 +111,7 @@ def _home(
             else f"{title}{say('register.numbered', number=part.number, of=len(part.of))}",
             head=say("page.home_day", date=date) if period == "day" else say("page.home_head"),
             answer=answerer.city([_told(found) for found in known.values()]) if part.number == 1 else "",
-            written=capital(say("page.written", date=date, hour=say.clock(ctx.now_s, zone))),
+            written=f"{capital(say('page.written', date=date, hour=say.clock(ctx.now_s, zone)))}{coming}",
             part=part,
             map=drawn.svg if drawn and part.number == 1 else "",
             legend=legend,
@@ -143,6 +145,13 @@ def _places(
         )
         for site in ctx.city.sites_of(quartier.slug)
     ]
+
+
+def _next_s(ctx: Build) -> int | None:
+    """Returns when the next figure can be there (seconds UTC), None where no rule says so."""
+    rules = {view.rule[1] for views in ctx.of_today.values() for view in views if view.rule}
+    levels = {level for part in rules for level, _ in part.nodes}
+    return min((ctx.calendar.node(level, ctx.now_s).end_s for level in levels), default=None)
 
 
 def _map(ctx: Build, states: Mapping[str, str]) -> citymap.Map | None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from murmure_privacy import accountant
 from murmure_privacy.policy import Policy, StreamPolicy
 
-from murmure_dashboards import accounts, months
+from murmure_dashboards import accounts, journal, months
 from murmure_dashboards.changes import changes
 from murmure_dashboards.config import Site
 from murmure_dashboards.decisions import Decisions, decisions
@@ -41,6 +41,14 @@ class Series:
     paused: str
     caption: str
     rows: Sequence[tuple[str, str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the log has come: number and root of its entries, as the third line of the signed note has it."""
+
+    size: int
+    root: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,8 @@ def _overview(
     last: date,
 ) -> Iterator[tuple[str, bytes]]:
     rules = [(policy, part) for one in held.values() if (policy := one.in_force(today)) for part in policy.streams]
+    signed = ctx.archive.signed_checkpoint()
+    checkpoint = Checkpoint(signed[0], signed[2].decode().split("\n")[2]) if signed else None
     worst = max((part.epsilon, part.delta) for _, part in rules) if rules else None
     for part in parts(FOLDER, ctx.city.site, SITES_A_PAGE):
         lines = []
@@ -102,6 +112,8 @@ def _overview(
             day=say.civil(last),
             worst=_worst(say, *worst) if worst else "",
             ledger=months.LEDGER,
+            checkpoint=checkpoint,
+            journal=journal.CHECKPOINT,
         )
 
 

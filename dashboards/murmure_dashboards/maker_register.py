@@ -111,6 +111,11 @@ def _site(
         "title": say("register.site_title", site=site.name, city=ctx.city.city),
         "site": site,
         "entries": _entries(say, site, held, today),
+        "never": " ".join(
+            say(f"sign.never_{kind}")
+            for kind in ("level", "count", "mean")
+            if any(view.quantity.kind == kind for view in shown)
+        ),
         "measured": _measured(ctx, say, site, shown),
         "paused": [
             (say(f"quantity.{streams[stream]}"), policy.version, say.typeset(policy.decision))

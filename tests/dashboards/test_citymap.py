@@ -340,6 +340,12 @@ def test_the_list_says_what_the_map_shows(site: Path, city: City) -> None:
     assert 'aria-hidden="true" focusable="false"' in text
 
 
+def test_the_home_page_says_when_the_next_figures_come(site: Path) -> None:
+    """At the end of the shortest period that a rule has."""
+    text = (site / "index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "page écrite à 15 h 15. Prochains chiffres après 15 h 30." in text
+
+
 @pytest.mark.browser
 def test_the_keyboard_meets_each_neighbourhood_once(browser: Browser, address: str) -> None:
     """Tab goes through the list, not through the map; a click into a cell opens its page."""

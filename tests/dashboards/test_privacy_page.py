@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from copy import copy
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -119,9 +120,11 @@ def test_the_sums_are_short_and_need_nothing(recompute: ModuleType) -> None:
 
 
 def test_the_pages_read_ledger_and_policies_alone(given: Callable[..., Build], archive: Any, city: City) -> None:
-    """With nothing of the archive but its signed policies, the pages are the same."""
+    """With nothing of the archive but its signed policies and the root of its log, the pages are the same."""
     whole = given(archive, city)
-    bare = SimpleNamespace(policies=archive.policies, policy=archive.policy)
+    bare = SimpleNamespace(
+        policies=archive.policies, policy=archive.policy, signed_checkpoint=archive.signed_checkpoint
+    )
     alone = Build(**{name: getattr(whole, name) for name in whole.__dataclass_fields__} | {"archive": bare})
     assert dict(maker_privacy.files(alone)) == dict(maker_privacy.files(whole))
 
@@ -160,6 +163,22 @@ def test_decisions_say_what_they_change(streets: SimpleNamespace, given: Callabl
         street.signed[policies.parse(text, "test").hash] = text
     page = dict(maker_privacy.files(given(street, city)))["vie-privee/plaza/index.html"].decode()
     assert page.index("Règle 9") < page.index("Règle 8") < page.index("Règle 7")
-    assert "Plus stricte pour\u00a0: Passages (budget ε de 1 à 0,5, plus de brouillage)." in page and "Moins stricte" not in page
+    assert (
+        "Plus stricte pour\u00a0: Passages (budget ε de 1 à 0,5, plus de brouillage)." in page
+        and "Moins stricte" not in page
+    )
     assert "Suspend\u00a0: Passages, Niveau sonore, Particules PM2,5." in page
     assert page.count("la règle 9 arrête la publication") == 3
+
+
+def test_the_root_of_the_log_stands_where_anybody_can_note_it(
+    archive: Any, given: Callable[..., Build], city: City
+) -> None:
+    """Number and root of the signed note, with a link to the file; before anything is signed there is no such line."""
+    note = b"murmure/55030a10ef09612e\n1234\nwceEF+xpP04u4XTFQmUTKlqsgtoqFa3SO8Fd/1JHmk4=\n\n\xe2\x80\x94 x y\n"
+    signed = copy(archive)
+    signed.signed_checkpoint = lambda: (1234, b"", note)
+    page = dict(maker_privacy.files(given(signed, city)))["vie-privee/index.html"].decode()
+    assert "<code>wceEF+xpP04u4XTFQmUTKlqsgtoqFa3SO8Fd/1JHmk4=</code>" in page and "1\u202f234 lignes" in page
+    assert 'href="../donnees/journal/checkpoint.txt"' in page
+    assert "checkpoint" not in dict(maker_privacy.files(given(archive, city)))["vie-privee/index.html"].decode()

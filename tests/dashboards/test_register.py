@@ -238,3 +238,14 @@ def test_english_pages_mark_what_the_town_wrote_in_french(site: Path) -> None:
         assert not [text for text in aloud if any(one in text for one in written)], file
         seen |= {one for one in written if any(one in text for text in page.french)}
     assert seen == set(written)
+
+
+def test_the_first_sentence_says_what_is_not_recorded(site: Path) -> None:
+    """Who fears to be listened to reads that first, then how long a message is at most."""
+    text = (site / "capteurs/plaza/index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    after = text[text.index("</h1>") :]
+    assert re.findall(r"<p>([^<]*)</p>", after)[0].startswith(
+        "Il n’enregistre aucun son. Il ne sait pas ce qui se dit."
+    )
+    assert "Il ne prend pas d’image." in after and "de 4 Ko au plus" in after
+    assert "n’enregistre aucun son" not in (site / "capteurs/alley/index.html").read_text(encoding="utf-8")
