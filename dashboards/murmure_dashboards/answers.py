@@ -39,6 +39,8 @@ class Answerer:
         """Returns the answer of a neighbourhood in some short sentences. `facts`: of each stream, by its name."""
         if not facts:
             return ""
+        if not any(fact for _, fact in facts):
+            return self.say("brief.none")
         places = [(name, _place(fact)) for name, fact in facts]
         said = [self._listed(f"brief.{kind}", [n for n, place in places if place == kind]) for kind in ("more", "less")]
         others = {place for _, place in places} - {"more", "less"}

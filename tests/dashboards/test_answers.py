@@ -66,12 +66,31 @@ WHOLE = "Tous les capteurs ont répondu."
         ((fact(), None), f"Comme d’habitude : série 1. {BELOW} Il manque des mesures : série 2."),
         ((fact(averaging=""),), f"Tout est comme d’habitude. {WHOLE}"),
         ((fact(faulty=True, usual=None),), f"Trop tôt pour dire si c’est comme d’habitude. {WHOLE}"),
+        ((None, None), "Aucun chiffre pour cette journée."),
         ((), ""),
     ],
 )
 def test_a_neighbourhood_answers_in_some_short_sentences(facts: tuple[Fact | None, ...], said: str) -> None:
     """What is more, what is less, the air beside its limits of a day, what is missing: nothing that is not known."""
     assert brief(*facts) == said
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ((), "none"),
+        ((fact(EARLY, averaging=""),), "cannot"),
+        ((fact(EARLY, low=44.0, high=46.0),), "cannot"),
+        ((fact(EARLY),), "usual"),  # below the limits of a day
+        ((fact(averaging=""), fact(EARLY, averaging="")), "usual"),
+        ((fact(), fact(LESS)), "less"),
+        ((fact(LESS), fact(MORE)), "more"),
+        ((fact(), fact(EARLY, low=90.0, high=92.0)), "more"),  # above a limit, though nobody knows what is usual
+    ],
+)
+def test_the_map_has_one_word_for_a_neighbourhood(facts: tuple[Fact, ...], state: str) -> None:
+    """What is higher goes before what is lower, and neither is said of what cannot be told."""
+    assert FRENCH.state(facts) == state
 
 
 def test_the_worst_of_the_air_is_said() -> None:
