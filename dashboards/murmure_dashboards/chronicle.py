@@ -198,6 +198,8 @@ class Chronicler(Teller):
                 said.append(say("laeq.drawn" if indicator == "lden_db" else "laeq.mean"))
             elif span == "month" and one.clamped is not None:
                 said.append(say("laeq.clamped", high=one.clamped))
+        if not one.measured:
+            said.append(say("long.no_day"))
         if not one.same_bounds:
             said.append(say("long.other_bounds"))
         expected_s = sum(day.expected_s for day in one.measured)

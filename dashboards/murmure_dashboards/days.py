@@ -124,7 +124,7 @@ def worked_out(
     reasons = Counter(reason for (_, start_s), reason in sorted(seen.withheld.items()) if start_s in of)
     why = reasons.most_common(1)[0][0] if reasons else seen.day_slot(of).state if amount is None else "gap"
     first_s = min(max(of.start_s, seen.first_s), of.end_s)
-    missing = sum(one.end_s - one.start_s for one in covered) < of.end_s - first_s
+    missing = sum(one.end_s - one.start_s for one in covered) < of.end_s - first_s and of.end_s + LATE_S <= now_s
     rule = rules.newest(info.stream, heard)
     held = series.observed(_ENERGY, of) if level else []
     parts = [(part, calendar.node(part, span.start_s)) for part in PARTS] if level else []
