@@ -131,8 +131,10 @@ def _withheld(args: argparse.Namespace, made: Plan) -> tuple[list[dict[str, Any]
 
 def _check(args: argparse.Namespace) -> int:
     from murmure_privacy import policy, preview
+    from murmure_privacy.decide import FLOOR
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.plan import plan
+    from murmure_privacy.policy_words import BELOW_THE_FLOOR
     from murmure_privacy.published import divisor, unit
     from murmure_privacy.wire import MESSAGE_LIMIT, largest_message
 
@@ -145,7 +147,9 @@ def _check(args: argparse.Namespace) -> int:
             source, "stream", f"the largest message has {largest} bytes of {MESSAGE_LIMIT}", "drop a node"
         )
     withheld, withholding = _withheld(args, made)
-    warnings = [*preview.dates(parsed, datetime.now(UTC).date()), *withholding]
+    site = preview.site_price(made)
+    too_much = site["rho_micro"] > FLOOR.rho_micro
+    warnings = [*preview.dates(parsed, datetime.now(UTC).date()), *[BELOW_THE_FLOOR["en"]] * too_much, *withholding]
     streams: list[dict[str, Any]] = [
         {
             "id": stream.stream.id,
@@ -167,7 +171,6 @@ def _check(args: argparse.Namespace) -> int:
         }
         for stream in made.streams.values()
     ]
-    site = preview.site_price(made)
     if args.json:
         print(
             json.dumps(
