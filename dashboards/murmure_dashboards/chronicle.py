@@ -24,7 +24,7 @@ from murmure_dashboards.story import MOST_MARKS, Story, Teller, Told, among_the_
 from murmure_dashboards.stretch import TOO_WIDE, Stretch
 from murmure_dashboards.usual import LEAST_COVERAGE, LEAST_WEEKS
 from murmure_dashboards.views import Amount, Slot
-from murmure_dashboards.wording import Language
+from murmure_dashboards.wording import FIXED, Language
 
 MOST_NAMED = 3
 """How many days a sentence names; more are counted."""
@@ -399,7 +399,9 @@ class Chronicler(Teller):
         days = one.measured or one.days
         count = min(most, len(days))
         starts = [days[number * len(days) // count].span.start_s for number in range(count)]
-        return [Tick(self.say.short_date(at_s, one.calendar.zone), 24) for at_s in starts]
+        # An ordinary space: on a phone the month may go below the day.
+        names = [self.say.short_date(at_s, one.calendar.zone).replace(FIXED, " ") for at_s in starts]
+        return [Tick(name, 24) for name in names]
 
     def _period(self, window: Window, dated: bool, view: Told) -> str:
         """Days without their hours, or a whole month: a day that is missing in part says so in the table."""
