@@ -139,6 +139,8 @@ def test_what_every_gateway_would_refuse_is_said(run: Run) -> None:
     changed(run, epsilon="footfall=11")
     status, said, _ = run("policy", "diff", "old.toml", "new.toml", "--lang", "en")
     assert status == 0 and said.endswith("more together than this software allows; lower an epsilon.\n")
+    assert "warning: Every gateway would refuse it: " in run("policy", "check", "new.toml")[1]
+    assert "would refuse" not in run("policy", "check", "old.toml")[1]
     assert (
         "write version = 3, which comes after 2.\n" in run("policy", "diff", "new.toml", "old.toml", "--lang", "en")[1]
     )
