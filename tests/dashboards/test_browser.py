@@ -43,13 +43,14 @@ def opened(browser: Browser, address: str) -> Iterator[Any]:
 
 
 def test_a_page_opens_its_tables_and_leads_on_without_javascript(opened: Any) -> None:
-    """What is folded opens by a click, and the week is one click further."""
+    """What is folded opens by a click, and week, month and year are one click further."""
     page = opened(TODAY, java_script_enabled=False)
     assert page.locator("svg").first.is_visible()
     page.locator("figure summary").first.click()
     assert page.locator("table").first.is_visible()
-    page.locator(".periods a").nth(1).click()
-    assert page.url.endswith("semaine/")
+    for number, span in ((1, "semaine/"), (2, "mois/"), (3, "annee/")):
+        page.locator(".periods a").nth(number).click()
+        assert page.url.endswith(span)
 
 
 def test_the_first_tab_shows_a_way_past_the_links(opened: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from murmure_dashboards import maker_quartier, pages
+from murmure_dashboards import chronicle, maker_quartier, pages
 from murmure_dashboards.chronicle import Chronicler, Counted, Held, allowed, beside, groups_of
 from murmure_dashboards.config import City
 from murmure_dashboards.days import Days
@@ -270,6 +270,23 @@ def test_faulty_parts_of_a_year_are_not_compared(year: Year) -> None:
     said = year.told("pm2_5", "year", marks=(mark,))
     assert "dont 24 h de mesure faussée" in said and "Une partie de la mesure est faussée" in said
     assert "pour la loi" not in said and "Pour les 358 jours comparés" in said
+
+
+def test_limits_that_are_mixed_up_are_found_out(year: Year, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twins: a day held against the limit of a year, a level below in spite of its bound, a year of few days."""
+    real = applying
+    with monkeypatch.context() as patch:
+        patch.setattr(chronicle, "applying", lambda found, name, averaging, *of: real(found, name, "1y", *of))
+        with pytest.raises(AssertionError):
+            test_a_month_names_no_limit_of_a_year(year)
+    with monkeypatch.context() as patch:
+        patch.setattr(Stretch, "clamped", None)
+        with pytest.raises(AssertionError):
+            test_what_counts_louder_noise_as_the_bound_is_never_below(year)
+    with monkeypatch.context() as patch:
+        patch.setattr(chronicle, "LEAST_COVERAGE", 0.0)
+        with pytest.raises(AssertionError):
+            test_a_year_is_compared_from_three_quarters_on(year, 273, False)
 
 
 @given(st.integers(0, 366), st.integers(0, 366), st.integers(0, 366), st.integers(1, 40))

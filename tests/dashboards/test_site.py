@@ -32,8 +32,9 @@ CONTRACT_HEADER = (
     "start_utc,end_utc,site,stream,quantity,node,indicator,value,estimate,ci95_low,ci95_high,unit,state,sigma,mechanism,"
     "rho_micro,epsilon,delta,protects,policy,status,reason"
 )
-QUARTIERS = ("", "quartiers/centre/", "quartiers/centre/semaine/", "quartiers/gare/", "quartiers/gare/semaine/")
-PATHS = (*QUARTIERS, "capteurs/", "donnees/", "vie-privee/", "methode/", "accessibilite/", "empreinte/")
+SPANS = ("", "semaine/", "mois/", "annee/")
+QUARTIERS = [f"quartiers/{slug}/{span}" for slug in ("centre", "gare", "parc") for span in SPANS]
+PATHS = ("", *QUARTIERS, "capteurs/", "donnees/", "vie-privee/", "methode/", "accessibilite/", "empreinte/")
 
 
 class Page(HTMLParser):
