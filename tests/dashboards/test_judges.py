@@ -18,6 +18,9 @@ JUDGES = Path(sys.prefix) / "pages-judges" / "node_modules"
 SOON = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xss4m")
 CONFIG = Path(__file__).parent / "html-validate.mjs"
 WEEK = "quartiers/gare/semaine/index.html"
+# What the Nu checker says and is wrong about: its judge of style has not heard of this property of SVG 2, which draws
+# the halo of a letter behind the letter.
+MISTAKEN = {"static/murmure.css": {"CSS: “paint-order”: Property “paint-order” doesn't exist."}}
 LONG = "Le quartier des grandes tanneries de Murmure-sur-Loire, jour après jour"
 
 # By file: what is edited in it, and what each judge says of that, "" where it does not look for it.
@@ -115,8 +118,8 @@ def test_html_validate_refuses_what_is_planted(html_validate: Judged) -> None:
 
 @pytest.mark.java
 def test_the_nu_checker_finds_nothing(nu: Judged) -> None:
-    """No error and no warning in any page, sheet or icon, in either language."""
-    assert nu.ours == {}
+    """No error and no warning in any page, sheet or icon, in either language, but for what it is wrong about."""
+    assert nu.ours == MISTAKEN
 
 
 @pytest.mark.java
