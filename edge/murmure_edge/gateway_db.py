@@ -8,8 +8,8 @@ not what stands in it: one flipped bit could make an epsilon of 1.0 one of 3.0. 
 the other tables too, so that none of them can lose its newest rows, or all of them, unseen.
 
 A message that is settled stays for as long as there is room for `keep` of them: the centre may ask for it again. How
-far they are settled is written with the next message and not before, so that a window costs the card one commit; a
-power cut in between forgets it, and the receipt says it again.
+far they are settled, and how far the centre's log had come, is written with the next message and not before, so that a
+window costs the card one commit; a power cut in between forgets it, and the receipt says it again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from murmure_privacy.errors import LedgerDamaged, MurmureError
 from murmure_privacy.ledger import SCHEMA, Ledger
+from murmure_privacy.log import Checkpoint
 from murmure_privacy.release import Node
 from murmure_privacy.wire import FIRST_PREVIOUS, digest
 
@@ -63,6 +64,12 @@ CREATE TABLE IF NOT EXISTS told (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     policy_version INTEGER NOT NULL,
     older_copy TEXT,
+    mark BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS journal (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
     mark BLOB NOT NULL
 ) STRICT;
 """
@@ -139,6 +146,8 @@ class GatewayDb:
             )
             self._verify_marks()
             self.settled = int(connection.execute("SELECT settled FROM head").fetchone()[0])
+            known = connection.execute("SELECT size, root FROM journal").fetchone()
+            self.log = Checkpoint(*known) if known else None
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise _translated(where, error) from error
 
@@ -148,7 +157,8 @@ class GatewayDb:
         told = self._db.execute("SELECT policy_version, older_copy, mark FROM told").fetchall()
         right = all(mark == _mark(*fields, *self._ends()) for *fields, mark in heads) and len(heads) == 1
         candidates = self._db.execute("SELECT version, seen_s, sealed, mark FROM candidates").fetchall()
-        right = right and all(mark == _mark(*fields) for *fields, mark in (*policies, *candidates, *told))
+        known = self._db.execute("SELECT size, root, mark FROM journal").fetchall()
+        right = right and all(mark == _mark(*fields) for *fields, mark in (*policies, *candidates, *told, *known))
         if not right or not self._messages_right(*heads[0][1:4]):
             raise LedgerDamaged(_damaged(self._where, "a row is not what was written"))
 
@@ -263,6 +273,9 @@ class GatewayDb:
         self._db.execute("INSERT INTO outbox VALUES (?, ?, ?)", (seq, sealed, _mark(seq, sealed)))
         last = min(self.settled, seq - self._keep, self.oldest() + _DROPPED - 1)
         self._db.execute("DELETE FROM outbox WHERE seq <= ?", (last,))
+        if self.log is not None:
+            known = (self.log.size, self.log.root)
+            self._db.execute("INSERT OR REPLACE INTO journal VALUES (1, ?, ?, ?)", (*known, _mark(*known)))
         self._set_head(self.boot(), seq, digest(sealed))
 
     def _set_head(self, boot: int, seq: int, newest: bytes) -> None:
@@ -274,12 +287,14 @@ class GatewayDb:
         self._set_head(*self._db.execute("SELECT boot, seq, hash FROM head").fetchone())
 
     def _ends(self) -> list[object]:
-        """Where each table ends: the newest charge, the oldest message, every policy and candidate, what was told."""
+        """Where each table ends: the newest charge, the oldest message, every policy and candidate, what was told, how
+        far the log had come."""
         charge = self._db.execute("SELECT chain FROM charges ORDER BY line DESC LIMIT 1").fetchone()
         oldest = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
         marks = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
         marks += self._db.execute("SELECT mark FROM candidates ORDER BY version").fetchall()
         marks += self._db.execute("SELECT mark FROM told").fetchall()
+        marks += self._db.execute("SELECT mark FROM journal").fetchall()
         return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in marks)]
 
     def rows(self) -> dict[int, bytes]:
@@ -336,6 +351,11 @@ class GatewayDb:
         """The centre has settled all messages up to this one: from now on in memory, on the disk with the next
         message. They stay as long as there is room; their charges stay for ever."""
         self.settled = max(self.settled, up_to)
+
+    def follow(self, here: Checkpoint) -> None:
+        """The centre's log has come this far: from now on in memory, on the disk with the next message."""
+        if self.log is None or here.size > self.log.size:
+            self.log = here
 
     def policies(self) -> list[StoredPolicy]:
         """Returns every accepted policy by version."""

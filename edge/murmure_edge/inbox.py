@@ -16,9 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from murmure_privacy import policy, wire
+from murmure_privacy import log, policy, wire
 from murmure_privacy.errors import ConfigError, WireError
 from murmure_privacy.files import opened, read_regular
+from murmure_privacy.log import Checkpoint
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Receipt
 
@@ -126,11 +127,14 @@ class Inbox:
 @dataclass(frozen=True, slots=True)
 class OutboxState:
     """What `sense` knows of its own messages: `newest`, the last number it gave; the hash of one by its number, None
-    for one that is not kept; and all that it ever charged, in micro-rho."""
+    for one that is not kept; and all that it ever charged, in micro-rho. `settled`: up to where the receipts so far
+    have settled all, and `log`: how far the centre's log had come by them, None if none has told."""
 
     newest: int
     hash_of: Callable[[int], bytes | None]
     charged_rho_micro: int
+    settled: int = 0
+    log: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled |
     The centre must have signed it, for this gateway. It settles only what our own key has signed: a number that we
     have not given yet, our number with another hash, one that forks the chain, or more charges than we ever made were
     given by a card with the same key. The broker keeps the newest receipt, so that this is the handshake after each
-    start too.
+    start too. And its log is the one of before, grown longer, as far as size and root tell.
     """
     try:
         receipt = wire.open_receipt(sealed, trust.centre)
@@ -206,7 +210,12 @@ def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled |
             f"the centre has filed releases for {receipt.charged_rho_micro} micro-rho, and {state.charged_rho_micro} "
             "are all that was ever charged here"
         )
-    return Settled(receipt)
+    told = log.of_receipt(receipt.checkpoint)
+    objection = None if told is None else log.objection(state.log, told)
+    # A receipt from before, by stick or once more, says nothing new, and is of a shorter log.
+    if objection is None or (told and state.log and told.size < state.log.size and settled <= state.settled):
+        return Settled(receipt)
+    return Refused("other_log", objection)
 
 
 def decide_policy(

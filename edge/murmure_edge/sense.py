@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
+from murmure_privacy import log
 from murmure_privacy.decide import FLOOR
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError, WireError
 from murmure_privacy.files import names, opened, read_regular
@@ -373,15 +374,19 @@ class Sense:
     def _judge(self, letter: Letter) -> None:
         if letter.kind == "receipt":
             newest = self._db.next_message()[0] - 1
-            state = OutboxState(newest, self._db.hash_of, self._db.charged_rho_micro())
+            state = OutboxState(newest, self._db.hash_of, self._db.charged_rho_micro(), self._db.settled, self._db.log)
             receipt = decide_receipt(letter.data, self._trust, state)
             if isinstance(receipt, OlderCopy):
                 self._fall_silent(receipt.detail)
             elif isinstance(receipt, Settled):
                 self._settle(receipt)
+                here = log.of_receipt(receipt.receipt.checkpoint)
+                if here is not None:
+                    self._db.follow(here)
                 self._publisher.heed(receipt.receipt.policy_version)
             else:
-                self._say(f"inbox: {letter.name} is not believed ({receipt.reason})")
+                why = f": {receipt.detail}" if receipt.reason == "other_log" else ""
+                self._say(f"inbox: {letter.name} is not believed ({receipt.reason}{why})")
             return
         verdict = decide_policy(letter.data, self._trust, self._candidates.newest, self._candidates.newest_told)
         if isinstance(verdict, Refused):

@@ -332,8 +332,8 @@ class Enrolled:
     def policy(self, text: bytes) -> bytes:
         return seal_policy(text, [("steward", self.steward)])
 
-    def receipt(self, seq: int, sealed: bytes, policy_version: int = 1) -> bytes:
-        receipt = Receipt("gw-plaza", "centre", seq, digest(sealed), (), 0, policy_version, bytes(32))
+    def receipt(self, seq: int, sealed: bytes, policy_version: int = 1, checkpoint: bytes = bytes(32)) -> bytes:
+        receipt = Receipt("gw-plaza", "centre", seq, digest(sealed), (), 0, policy_version, checkpoint)
         return seal_receipt(receipt, self.centre)
 
     def outbox(self) -> list[str]:

@@ -17,7 +17,9 @@ from murmure_edge.outbox import name_of
 from murmure_edge.publisher import Publisher
 from murmure_edge.reading import PortBatch, PortHealth, PortState, Reading
 from murmure_edge.sense import Sense
+from murmure_privacy import log
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
+from murmure_privacy.log import Checkpoint
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import open_health, public_key
@@ -278,6 +280,29 @@ def test_a_receipt_clears_rows_and_files(running: Any) -> None:
     running.restart()
     running.live(MIDNIGHT_S + 5 * HOUR_S + 1, MIDNIGHT_S + 5 * HOUR_S + 2)
     assert running.enrolled.outbox() == [name_of(5)], "the receipt lies there still and says it again"
+
+
+@pytest.mark.parametrize("told", [Checkpoint(6, bytes(32)), Checkpoint(7, bytes([1] * 32))])
+def test_a_log_that_shrank_or_forked_is_not_believed_also_after_a_restart(running: Any, told: Checkpoint) -> None:
+    """What a receipt has told of the log is kept with the next message: a later receipt of another log clears nothing,
+    and one line says why. The same log grown longer is believed."""
+
+    def receipt(seq: int, here: Checkpoint) -> bytes:
+        sealed = running.db.message(seq)
+        return bytes(running.enrolled.receipt(seq, sealed, checkpoint=log.for_receipt(bytes(32), here)))
+
+    running.live(MIDNIGHT_S, MIDNIGHT_S + 3 * HOUR_S)
+    running.enrolled.drop("receipt.cose", receipt(1, Checkpoint(7, bytes(32))))
+    running.live(MIDNIGHT_S + 3 * HOUR_S, MIDNIGHT_S + 5 * HOUR_S)
+    running.restart()
+    waiting = list(running.db.rows())
+    running.enrolled.drop("receipt.cose", receipt(3, told))
+    running.live(MIDNIGHT_S + 5 * HOUR_S, MIDNIGHT_S + 5 * HOUR_S + 1)
+    assert list(running.db.rows()) == waiting and len(waiting) > 2
+    assert any("other_log: the log has" in line for line in running.said)
+    running.enrolled.drop("receipt.cose", receipt(3, Checkpoint(8, bytes([2] * 32))))
+    running.live(MIDNIGHT_S + 5 * HOUR_S + 1, MIDNIGHT_S + 5 * HOUR_S + 2)
+    assert 3 not in running.db.rows()
 
 
 @pytest.mark.parametrize("settled", [2, 9])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ from murmure_edge.inbox import (
     policy_name,
     read,
 )
-from murmure_privacy import policy, wire
+from murmure_privacy import log, policy, wire
+from murmure_privacy.log import Checkpoint
 
 SENT = {seq: b"message %d" % seq for seq in range(4, 9)}
 HASHES = {seq: wire.digest(sealed) for seq, sealed in SENT.items()}
@@ -234,6 +236,38 @@ def test_a_receipt_may_charge_and_ask_for_what_is_ours(gateway):
     sealed = gateway.receipt(3, b"long gone", charged_rho_micro=CHARGED, again=((1, 2), (5, 7)))
     verdict = decide_receipt(sealed, gateway.trust, STATE)
     assert isinstance(verdict, Settled) and verdict.receipt.again == ((1, 2), (5, 7))
+
+
+HERE = Checkpoint(5, bytes([5] * 32))
+
+
+def of_log(gateway, known, told, settled=6):
+    """Judges a receipt that names a log, `known` being the log of those before, which settled all up to 5."""
+    field = bytes(32) if told is None else log.for_receipt(bytes(32), told)
+    sealed = gateway.receipt(settled, SENT[settled], checkpoint=field)
+    return decide_receipt(sealed, gateway.trust, replace(STATE, settled=5, log=known))
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [(None, None), (None, HERE), (HERE, None), (HERE, HERE), (HERE, Checkpoint(6, bytes(32)))],
+)
+def test_a_receipt_of_the_log_grown_longer_is_believed(gateway, known, told):
+    """The first that names a log, one that names none, the same log, and a longer one."""
+    assert isinstance(of_log(gateway, known, told), Settled)
+
+
+@pytest.mark.parametrize("told", [Checkpoint(4, HERE.root), Checkpoint(0, bytes(32)), Checkpoint(5, bytes(32))])
+def test_a_receipt_of_a_log_that_shrank_or_forked_is_refused(gateway, told):
+    """Fewer entries, or another root above as many: the centre shows another log than before, and settles nothing."""
+    verdict = of_log(gateway, HERE, told)
+    assert isinstance(verdict, Refused) and verdict.reason == "other_log" and "the log has" in verdict.detail
+
+
+def test_a_receipt_from_before_is_no_log_that_shrank(gateway):
+    """What lies on a stick for a month names the log of then, and settles nothing new; a fork is one at any time."""
+    assert isinstance(of_log(gateway, HERE, Checkpoint(4, HERE.root), settled=5), Settled)
+    assert isinstance(of_log(gateway, HERE, Checkpoint(5, bytes(32)), settled=5), Refused)
 
 
 def test_a_receipt_by_anybody_but_the_centre_is_refused(gateway):
