@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from murmure_privacy.estimate import Figure, equivalent_level, total
+from murmure_privacy.frozen import quick
 from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import PARTS, Calendar, Window
@@ -75,6 +76,9 @@ class Day:
     def over(self, now_s: int) -> bool:
         """Returns whether its figures are final and what was late has had its time."""
         return max(self.until_s, self.of.end_s) + LATE_S <= now_s
+
+
+_day, _window, _quick_figure = quick(Day), quick(Window), quick(Figure)  # a year of a town has a million
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +188,19 @@ def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
     """Returns a day that was written, or None where it was written otherwise."""
     try:
         of, until_s, first_s, state, hole, policy, covered, fills, amount, energy, parts = json.loads(value)
-        return Day(
-            span=span,
-            of=Window(*of),
-            until_s=until_s,
-            first_s=first_s,
-            state=state,
-            hole=hole,
-            policy=bytes.fromhex(policy),
-            covered=tuple(Window(*one) for one in covered),
-            fills=tuple(fills),
-            amount=_drawn(info, amount) if amount else None,
-            energy=_drawn(info, energy) if energy else None,
-            parts=tuple(_drawn(info, one) for one in parts),
+        return _day(
+            span,
+            _window(*of),
+            until_s,
+            first_s,
+            state,
+            hole,
+            bytes.fromhex(policy),
+            tuple(_window(*one) for one in covered),
+            tuple(fills),
+            _drawn(info, amount) if amount else None,
+            _drawn(info, energy) if energy else None,
+            tuple(_drawn(info, one) for one in parts),
         )
     except (ValueError, TypeError):
         return None
@@ -204,22 +208,5 @@ def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
 
 def _drawn(info: StreamInfo, told: Sequence[Any]) -> Figure:
     level, indicator, unit, start_s, end_s, covered_from_s, estimate, error, low, high, absent, fill = told
-    return Figure(
-        stream=info.stream,
-        quantity=info.quantity,
-        level=level,
-        start_s=start_s,
-        end_s=end_s,
-        covered_from_s=covered_from_s,
-        indicator=indicator,
-        unit=unit,
-        value=None,
-        sigma=None,
-        estimate=estimate,
-        standard_error=error,
-        low=low,
-        high=high,
-        state="final",
-        absent=absent,
-        fill=fill,
-    )
+    whose = (info.stream, info.quantity, level, start_s, end_s, covered_from_s, indicator, unit, None, None)
+    return _quick_figure(*whose, estimate, error, low, high, "final", absent, fill)
