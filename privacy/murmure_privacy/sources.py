@@ -25,7 +25,6 @@ _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
 _TIMEOUT_S = 30.0
 _LARGEST = 1 << 30
 _PACKED_LIMIT = 1 << 28
-_EDITIONS = 100
 _HASH = re.compile(rb'"hash":"([0-9a-f]{64})"')
 _MESSAGES_FILE = re.compile(_MESSAGES + r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.cose")
 
@@ -121,12 +120,10 @@ class Site:
 
     def _rows(self, month: str) -> Iterator[dict[str, str]]:
         """Yields the rows of all editions of a month."""
-        for edition in range(1, _EDITIONS):
-            suffix = "" if edition == 1 else f".{edition}"
-            data = self.read(f"donnees/releases-{month}{suffix}.csv")
-            if data is None:
-                return
+        edition = 1
+        while (data := self.read(f"donnees/releases-{month}{'' if edition == 1 else f'.{edition}'}.csv")) is not None:
             yield from csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
+            edition += 1
 
 
 def archive(folder: Path) -> Publication:

@@ -23,7 +23,7 @@ from murmure_privacy.log import Checkpoint
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.published import divisor, number, printed_name, printed_values
-from murmure_privacy.release import Message, Outcome, Release
+from murmure_privacy.release import Message, Noised, Outcome, Release
 from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
 from murmure_privacy.succession import Uses
 from murmure_privacy.window import calendar, parse_utc, utc
@@ -451,7 +451,7 @@ class _Check:
             heard = sorted(gateway.heard)
             before = [one["last"] for day, one in gateway.accounts.items() if day < first_day]
             closed = [one["last"] for day, one in gateway.accounts.items() if day in days]
-            begin = max(before, default=0 if whole else heard[0] - 1 if heard else 0)
+            begin = 0 if whole else max(before, default=heard[0] - 1 if heard else 0)
             last = max([begin, *heard[-1:], *closed])
             for earlier, seq in pairwise([begin, *(one for one in heard if one > begin), last + 1]):
                 missing = [one for one in range(earlier + 1, seq) if one not in without]
@@ -506,14 +506,13 @@ class _Check:
                     continue
                 for whole in coarse.values():
                     parts = _tiling(whole, fine)
-                    for place, noised in enumerate(whole.noised if len(parts) > 1 else ()):
-                        drawn = [part.noised[place] for part in parts if len(part.noised) > place]
-                        if sum(one.sigma_milli**2 for one in (noised, *drawn)) < (1000 * _NOISY) ** 2:
-                            continue
-                        tried[stream, level] += 1
-                        hits[stream, level] += noised.integers == tuple(
-                            map(sum, zip(*(d.integers for d in drawn), strict=True))
-                        )
+                    for noised in whole.noised if len(parts) > 1 else ():
+                        drawn = [one for part in parts for one in part.noised if _alike(one, noised)]
+                        error = sum(one.sigma_milli**2 for one in (noised, *drawn))
+                        if len(drawn) == len(parts) and error >= (1000 * _NOISY) ** 2:
+                            sums = tuple(map(sum, zip(*(one.integers for one in drawn), strict=True)))
+                            tried[stream, level] += 1
+                            hits[stream, level] += noised.integers == sums
         for (stream, level), count in hits.items():
             if count >= _HITS and 2 * count > tried[stream, level]:
                 self.report.add("reused_noise", f"{stream} {level}")
@@ -582,7 +581,7 @@ def figures(outcome: Outcome) -> dict[str, tuple[str, str, str]]:
             continue
         found[name] = number(values[0]), sigma, rho
         if noised.indicator == "energy":
-            found["laeq_db"] = number(decibels(values[0])), "", rho
+            found["laeq_db"] = number(decibels(noised.integers[0] / divisor(node, "energy"))), "", rho
     return found or {QUANTITIES[node.quantity].printed: ("", "", "")}
 
 
@@ -643,6 +642,10 @@ def _charge(made: Plan, stream: str, level: str) -> int | None:
     part = made.streams.get(stream)
     found = [node for node in part.nodes if node.level == level] if part else []
     return sum(one.rho_micro for one in found[0].indicators) if found else None
+
+
+def _alike(one: Noised, other: Noised) -> bool:
+    return one.indicator == other.indicator and len(one.integers) == len(other.integers)
 
 
 def _tiling(whole: Release, fine: Mapping[int, Release]) -> list[Release]:

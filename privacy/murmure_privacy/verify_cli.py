@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from murmure_privacy.sources import Site
     from murmure_privacy.verify import Match, Publication, Report
 
-_AT_ONCE = 4_000_000  # bytes of messages that are read unless all are asked for: a day of 50 gateways, a year of one
+_AT_ONCE = 20_000_000  # bytes of messages that are read unless all are asked for: a week of 50 gateways, a year of one
 _LANGUAGES = ("fr", "en")
 _CODE = re.compile(r"[0-9A-Za-z]{5}[ -]?[0-9A-Za-z]{5}")
 

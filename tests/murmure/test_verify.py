@@ -1,0 +1,1083 @@
+"""`murmure verify`: what a town has published is as it was signed, and whatever is not is named.
+
+Each attack is made by who could make it: whoever serves the files, a centre that signs its log anew, or a gateway whose
+key is in other hands. A town that did nothing wrong is the control of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from murmure.cli import main
+from murmure_dashboards import journal, opendata
+from murmure_dashboards.server import serve
+from murmure_dashboards.views import view
+from murmure_ingest import transfer
+from murmure_ingest.archive import Archive, Enrolment, StoredAnnotation, StoredPolicy
+from murmure_privacy import codes, log, sources, verify_cli, wire
+from murmure_privacy import verify as module
+from murmure_privacy.annotation import Annotation
+from murmure_privacy.errors import WireError
+from murmure_privacy.log import Checkpoint
+from murmure_privacy.policies import Rules
+from murmure_privacy.release import Message, Node, Outcome, Release, Withheld
+from murmure_privacy.verify import KINDS, Publication, Report, figures, find, verify
+from murmure_privacy.verify_words import FINDINGS, SENTENCES
+from murmure_privacy.window import Calendar, Window, parse_utc
+
+MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
+DAY_S = 86_400
+QUARTERS = 96
+PUBLISHED_S = MONDAY_S - 30 * DAY_S
+SEED = 20261123
+
+POLICY = """policy = 1
+site = "{site}"
+version = {version}
+timezone = "Europe/Paris"
+decision = "D"
+reason = "R."
+valid_from = 2026-11-01
+valid_until = 2027-11-30
+
+[[stream]]
+id = "{site}/footfall"
+quantity = "footfall"
+protects = {{ crossings = 1 }}
+epsilon = {epsilon}
+nodes = {{ {nodes} }}
+
+[[stream]]
+id = "{site}/noise"
+quantity = "noise"
+protects = {{ seconds = 15 }}
+readings = {{ cadence_ms = 1000, tail = 2 }}
+epsilon = 1.0
+nodes = {{ "6h" = 1 }}
+bounds_db = [35, 85]
+indicators = {{ histogram = 6, mean = 3, energy = 1 }}
+"""
+
+Change = Callable[["Town", str, int, tuple[Outcome, ...]], tuple[Outcome, ...]]
+
+
+def policy(site: str, version: int = 1, epsilon: str = "1.0", nodes: str = '"15min" = 1, "1h" = 1, "1d" = 1') -> bytes:
+    return POLICY.format(site=site, version=version, epsilon=epsilon, nodes=nodes).encode()
+
+
+class Town:
+    """Two gateways at two sites that speak for two days and an hour, each node with noise of its own.
+
+    `change` is what a gateway in other hands says instead; nothing here judges it.
+    """
+
+    def __init__(
+        self, folder: Path, releases: ModuleType, change: Change = lambda town, name, at_s, outcomes: outcomes
+    ):
+        self.centre, self.public = wire.new_key()
+        self.steward, steward = wire.new_key()
+        self.archive = Archive.open(folder / "archive.db")
+        self.change, self.random = change, random.Random(SEED)
+        self.lines: dict[str, Enrolment] = {}
+        self.gateways: dict[str, Any] = {}
+        for site, nodes in (("plaza", '"15min" = 1, "1h" = 1, "1d" = 1'), ("alley", '"1h" = 1')):
+            secret, public = wire.new_key()
+            name = f"gw-{site}"
+            self.gateways[name] = releases.Gateway(name, "centre", site, secret, policy(site, nodes=nodes))
+            with self.archive.transaction():
+                self.lines[name] = self.archive.enrol(Enrolment(name, "centre", site, public, (steward,), 1))
+            self.publish(policy(site, nodes=nodes), PUBLISHED_S)
+
+    def publish(self, toml: bytes, at_s: int | None, secret: bytes | None = None) -> None:
+        sealed = wire.seal_policy(toml, [("s", secret or self.steward)])
+        site, version = toml.split(b'site = "')[1].split(b'"')[0].decode(), int(toml.split(b"version = ")[1].split()[0])
+        with self.archive.transaction():
+            self.archive.put_policy(StoredPolicy(wire.digest(toml), site, version, toml, sealed), at_s)
+
+    def live(self, quarters: int = 2 * QUARTERS + 4, begin: int = 0) -> Town:
+        with self.archive.transaction():
+            for number in range(begin, begin + quarters):
+                for name in self.gateways:
+                    self.say(name, MONDAY_S + (number + 1) * 900)
+        return self
+
+    def say(self, name: str, closing_s: int, **changes: Any) -> None:
+        gateway = self.gateways[name]
+        drawn = tuple(self.noisy(outcome) for outcome in gateway.outcomes(closing_s))
+        outcomes = self.change(self, name, closing_s, drawn)
+        if outcomes:
+            self.put(name, gateway.seal(closing_s, outcomes=outcomes, **changes))
+
+    def put(self, name: str, sealed: bytes) -> None:
+        message = wire.open_message(sealed, wire.public_key(self.gateways[name].secret))
+        self.archive.put(message, sealed, self.lines[name], "filed")
+
+    def noisy(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Withheld):
+            return outcome
+        noised = [replace(n, integers=tuple(self.random.randrange(1, 900) for _ in n.integers)) for n in outcome.noised]
+        return Release(outcome.node, tuple(noised))
+
+    def annotate(self) -> None:
+        note = Annotation(
+            *("plaza", 1, MONDAY_S + DAY_S, "Bâche.", "plaza/footfall", MONDAY_S, MONDAY_S + 900, "works"),
+        )
+        sealed = wire.seal_annotation(note, [("s", self.steward)])
+        with self.archive.transaction():
+            self.archive.put_annotation(StoredAnnotation(note, sealed, self.lines["gw-plaza"].id))
+
+    def export(self, folder: Path) -> Publication:
+        """Returns what the archive as files shows."""
+        self.archive.sign_log(self.centre)
+        transfer.export(self.archive, folder)
+        return sources.archive(folder)
+
+    def site(self, out: Path) -> Path:
+        """Writes what a site publishes of figures and proofs."""
+        self.archive.sign_log(self.centre)
+        files = dict(journal.files(self.archive, journal.NOTHING, lambda path: None))
+        for one in self.archive.policies():
+            files[f"donnees/politiques/{one.hash.hex()}.cose"] = one.sealed
+        notes = self.archive.annotations()
+        files[opendata.ANNOTATIONS] = opendata.faults(
+            notes, [one.note for one in notes if isinstance(one.note, Annotation)]
+        )
+        rules, calendar = Rules(self.archive), Calendar("Europe/Paris")
+        month = Window(calendar.midnight(date(2026, 11, 1)), calendar.midnight(date(2026, 12, 1)))
+        now_s = MONDAY_S + 3 * DAY_S
+        views = [view(self.archive, rules, (), info, month, calendar, now_s) for info in self.archive.streams()]
+        files["donnees/releases-2026-11.csv"] = opendata.table(
+            row for one in views for row in opendata.rows(one, rules, bins=True)
+        )
+        for path, content in files.items():
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            (out / path).write_bytes(content)
+        return out
+
+
+def kinds(report: Report) -> set[str]:
+    return {finding.kind for finding in report.findings}
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory, releases: ModuleType) -> Iterator[Town]:
+    town = Town(tmp_path_factory.mktemp("town"), releases).live()
+    town.annotate()
+    yield town
+    town.archive.close()
+
+
+@pytest.fixture(scope="module")
+def folder(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a town that did nothing wrong; nobody writes to it."""
+    return town.site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def published(folder: Path) -> Publication:
+    """What that site shows, all of it in memory."""
+    found = sources.Site(str(folder)).published()
+    assert found.rows is not None
+    rows, days = list(found.rows("2026-11")), [(day, day.read()) for day in found.days]
+    return replace(
+        found,
+        days=[replace(day, read=lambda sealed=sealed: sealed) for day, sealed in days],  # type: ignore[misc]
+        rows=lambda month: [dict(row) for row in rows] if month == "2026-11" else [],
+    )
+
+
+def test_a_town_that_did_nothing_wrong_conforms(published: Publication, town: Town, tmp_path: Path) -> None:
+    """By its site and by its archive as files; everything that was said was looked at."""
+    report = verify(published)
+    assert (report.findings, report.left_out) == ([], 0)
+    said = sum(len(gateway.sealed) for gateway in town.gateways.values())
+    assert (report.messages, report.policies, report.annotations, report.accounts) == (said, 2, 1, 4)
+    assert report.nodes == town.archive.node_count()
+    assert report.rows > report.nodes > report.messages
+    assert report.checkpoint == town.archive.log_checkpoint()
+    exported = town.export(tmp_path / "export")
+    assert verify(exported).findings == []
+    assert verify(exported).messages == said
+
+
+# --- whoever serves the files ----------------------------------------------------------------------------------------
+
+Attack = Callable[[Publication, Town], Publication]
+
+
+def entries_of(published: Publication) -> list[dict[str, Any]]:
+    return [json.loads(entry) for entry in published.entries]
+
+
+def relogged(published: Publication, town: Town, entries: Sequence[Mapping[str, Any]]) -> Publication:
+    """As a centre shows it that writes another log and signs it."""
+    lines = [log.entry(entry) for entry in entries]
+    here = Checkpoint(len(lines), log.root([log.leaf_hash(line) for line in lines]))
+    return replace(published, entries=lines, note=log.seal_checkpoint(here, town.centre))
+
+
+def edited(kind: str, number: int = 0, **changes: Any) -> Attack:
+    """The centre writes some fields of an entry otherwise."""
+
+    def attack(published: Publication, town: Town) -> Publication:
+        entries = entries_of(published)
+        found = [entry for entry in entries if entry["kind"] == kind][number]
+        found.update({name: made(found) if callable(made) else made for name, made in changes.items()})
+        return relogged(published, town, entries)
+
+    return attack
+
+
+def without_entry(kind: str, number: int = 0) -> Attack:
+    def attack(published: Publication, town: Town) -> Publication:
+        entries = entries_of(published)
+        entries.remove([entry for entry in entries if entry["kind"] == kind][number])
+        return relogged(published, town, entries)
+
+    return attack
+
+
+def moved(kind: str, number: int, to: int) -> Attack:
+    def attack(published: Publication, town: Town) -> Publication:
+        entries = entries_of(published)
+        found = [entry for entry in entries if entry["kind"] == kind][number]
+        entries.remove(found)
+        entries.insert(to, found)
+        return relogged(published, town, entries)
+
+    return attack
+
+
+def with_messages(make: Callable[[list[bytes]], list[bytes]]) -> Attack:
+    """Another file of messages for the first day."""
+
+    def attack(published: Publication, town: Town) -> Publication:
+        first, *others = published.days
+        row = make(list(first.read()))
+        return replace(published, days=[replace(first, read=lambda: row), *others])
+
+    return attack
+
+
+def with_rows(make: Callable[[list[dict[str, str]]], None]) -> Attack:
+    """Other rows in the tables, and nothing else."""
+
+    def attack(published: Publication, town: Town) -> Publication:
+        assert published.rows is not None
+        rows = [dict(row) for row in published.rows("2026-11")]
+        make(rows)
+        return replace(published, rows=lambda month: rows)
+
+    return attack
+
+
+def row_of(rows: list[dict[str, str]], status: str = "released", indicator: str = "") -> dict[str, str]:
+    inside = "2026-11-23T03:00:00Z"
+    return next(
+        row
+        for row in rows
+        if row["status"] == status and row["indicator"].startswith(indicator) and row["start_utc"] > inside
+    )
+
+
+def altered(rows: list[dict[str, str]], of: str = "released", indicator: str = "", **changes: str) -> None:
+    row_of(rows, of, indicator).update(changes)
+
+
+def unreadable() -> list[bytes]:
+    raise WireError("malformed", "the file is missing")
+
+
+def flipped(sealed: bytes) -> bytes:
+    """Another released integer: the last byte before the signature's own."""
+    at = len(sealed) - 90
+    return sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+
+
+def annotated(make: Callable[[list[bytes], Town], list[bytes]]) -> Attack:
+    return lambda published, town: replace(published, annotations=make(list(published.annotations), town))
+
+
+def another_note(town: Town, secret: bytes) -> bytes:
+    note = Annotation("plaza", 2, MONDAY_S + DAY_S, "Rien.", "plaza/footfall", MONDAY_S, MONDAY_S + 900, "other")
+    return wire.seal_annotation(note, [("s", secret)])
+
+
+def resealed_policy(published: Publication, town: Town) -> Publication:
+    (policy_hash, sealed), *others = published.policies.items()
+    forged = wire.seal_policy(wire.policy_bytes(sealed), [("s", wire.new_key()[0])])
+    entries = entries_of(published)
+    for entry in entries:
+        if entry.get("hash") == policy_hash.hex():
+            entry["sealed"] = wire.digest(forged).hex()
+    return relogged(replace(published, policies={policy_hash: forged, **dict(others)}), town, entries)
+
+
+def other_text(published: Publication, town: Town) -> Publication:
+    """The stewards' own later policy in the place of the one that the log names."""
+    (policy_hash, _), *others = published.policies.items()
+    other = wire.seal_policy(policy("plaza", 9), [("s", town.steward)])
+    entries = entries_of(published)
+    for entry in entries:
+        if entry.get("hash") == policy_hash.hex():
+            entry["sealed"] = wire.digest(other).hex()
+    return relogged(replace(published, policies={policy_hash: other, **dict(others)}), town, entries)
+
+
+def no_policy(published: Publication, town: Town) -> Publication:
+    return replace(published, policies=dict(list(published.policies.items())[1:]))
+
+
+def same_number(published: Publication, town: Town) -> Publication:
+    """A second policy with a number that the site had."""
+    toml = policy("plaza", 1, "0.5")
+    sealed = wire.seal_policy(toml, [("s", town.steward)])
+    told = {"hash": wire.digest(toml).hex(), "sealed": wire.digest(sealed).hex(), "published": None}
+    entries = [*entries_of(published), {"kind": "policy", "site": "plaza", "version": 1, **told}]
+    return relogged(replace(published, policies={**published.policies, wire.digest(toml): sealed}), town, entries)
+
+
+def revoked_at_once(published: Publication, town: Town) -> Publication:
+    entries = entries_of(published)
+    return relogged(
+        published, town, [*entries[:4], {"kind": "revocation", "gateway": "gw-plaza", "last": 5}, *entries[4:]]
+    )
+
+
+def other_closing(published: Publication, town: Town) -> Publication:
+    """A last message that the gateway has not signed, and an account that names it."""
+    forged = [flipped(one) for one in published.closing]
+    hashes = {
+        wire.digest(was).hex(): wire.digest(now).hex() for was, now in zip(published.closing, forged, strict=True)
+    }
+    entries = [
+        {**entry, "hash": hashes.get(str(entry.get("hash")), entry.get("hash"))} for entry in entries_of(published)
+    ]
+    return relogged(replace(published, closing=forged), town, entries)
+
+
+def more(nodes: dict[str, Any]) -> list[dict[str, Any]]:
+    streams: list[dict[str, Any]] = json.loads(json.dumps(nodes["streams"]))
+    released, withheld, rho = streams[0]["nodes"]["1h"]
+    streams[0]["nodes"]["1h"] = [released + 20, withheld, rho // released * (released + 20)]
+    return streams
+
+
+def cheaper(nodes: dict[str, Any]) -> list[dict[str, Any]]:
+    streams: list[dict[str, Any]] = json.loads(json.dumps(nodes["streams"]))
+    streams[0]["nodes"]["1h"][2] -= 1
+    return streams
+
+
+NODE = Node("plaza/footfall", "footfall", "1h", MONDAY_S, MONDAY_S + 3600, MONDAY_S, 3, 900_000, (0, 0), bytes(32))
+MESSAGE = Message("gw-plaza", "centre", "plaza", 1, 900, bytes(32), MONDAY_S, (Withheld(NODE, "sensor_absent"),))
+
+SERVED: dict[str, tuple[str, Attack]] = {
+    "a value of a message is altered": ("signature", with_messages(lambda row: [flipped(row[0]), *row[1:]])),
+    "a value of the tables is altered": ("row_value", with_rows(lambda rows: altered(rows, value="1"))),
+    "a level of the tables is altered": (
+        "row_value",
+        with_rows(lambda rows: altered(rows, "released", "laeq_db", value="1")),
+    ),
+    "a bar of the tables is altered": (
+        "row_value",
+        with_rows(lambda rows: altered(rows, "released", "histogram", value="1")),
+    ),
+    "a noise of the tables is altered": ("row_sigma", with_rows(lambda rows: altered(rows, sigma="1"))),
+    "a reason of the tables is removed": ("row_reason", with_rows(lambda rows: altered(rows, "withheld", reason=""))),
+    "a gap is shown as a figure": ("row_reason", with_rows(lambda rows: altered(rows, "withheld", status="released"))),
+    "a policy of the tables is another": ("row_policy", with_rows(lambda rows: altered(rows, policy="sha256:00"))),
+    "a row is dropped": ("row_missing", with_rows(lambda rows: rows.remove(row_of(rows, indicator="crossings")))),
+    "a row is invented": (
+        "row_unsigned",
+        with_rows(lambda rows: rows.append({**row_of(rows), "start_utc": "2026-11-23T12:07:00Z"})),
+    ),
+    "a row is no row": ("row_unsigned", with_rows(lambda rows: rows.append({"stream": "plaza/footfall"}))),
+    "a release is dropped": ("hole", with_messages(lambda row: row[:20] + row[21:])),
+    "the first release is dropped": ("hole", with_messages(lambda row: row[1:])),
+    "a day is dropped": ("hole", lambda published, town: replace(published, days=published.days[1:])),
+    "a file cannot be read": (
+        "account_missing",
+        lambda published, town: replace(
+            published, days=[replace(published.days[0], read=unreadable), *published.days[1:]]
+        ),
+    ),
+    "bytes that are no message": ("signature", with_messages(lambda row: [*row, b"\xd2"])),
+    "a message by a stranger": (
+        "stranger",
+        with_messages(lambda row: [*row, wire.seal_message(replace(MESSAGE, gateway="gw-moon"), wire.new_key()[0])]),
+    ),
+    "a message by the wrong signer": (
+        "signature",
+        with_messages(lambda row: [*row, wire.seal_message(MESSAGE, wire.new_key()[0])]),
+    ),
+    "the checkpoint is altered": (
+        "checkpoint",
+        lambda published, town: replace(published, note=published.note.replace(b"\n9\n", b"\n8\n")),
+    ),
+    "an entry is altered": (
+        "log_root",
+        lambda published, town: replace(published, entries=[log.entry({"kind": "x"}), *published.entries[1:]]),
+    ),
+    "the newest entry is hidden": (
+        "log_short",
+        lambda published, town: replace(published, entries=published.entries[:-1]),
+    ),
+    "a policy is hidden": ("policy_missing", no_policy),
+    "a closing message is hidden": ("account_message", lambda published, town: replace(published, closing=[])),
+    "a closing message is altered": (
+        "account_message",
+        lambda published, town: replace(published, closing=[flipped(one) for one in published.closing]),
+    ),
+    "an annotation is hidden": ("annotation_missing", annotated(lambda notes, town: [])),
+    "an annotation is forged": (
+        "annotation_signature",
+        annotated(lambda notes, town: [*notes, another_note(town, wire.new_key()[0])]),
+    ),
+    "an annotation is rubbish": ("annotation_signature", annotated(lambda notes, town: [*notes, b"x"])),
+    "an annotation is in no log": (
+        "annotation_unlogged",
+        annotated(lambda notes, town: [*notes, another_note(town, town.steward)]),
+    ),
+    # --- a centre that signs its log anew
+    "an entry is no entry": (
+        "entry",
+        lambda published, town: replace(
+            published, entries=[b"{}"], note=log.seal_checkpoint(Checkpoint(1, log.leaf_hash(b"{}")), town.centre)
+        ),
+    ),
+    "an entry is not in its one form": (
+        "entry",
+        lambda published, town: replace(
+            published, entries=[b"{ }"], note=log.seal_checkpoint(Checkpoint(1, log.leaf_hash(b"{ }")), town.centre)
+        ),
+    ),
+    "an account is left out": ("account_missing", without_entry("spend", 0)),
+    "an account of nobody": ("entry", edited("spend", gateway="gw-moon")),
+    "an account has other nodes": ("account_wrong", edited("spend", streams=[])),
+    "an account ends with another message": ("account_message", edited("spend", hash=bytes(32).hex())),
+    "an account ends with another number": ("account_message", edited("spend", last=40)),
+    "accounts change places": ("account_order", moved("spend", 3, 4)),
+    "an account goes back": ("account_order", edited("spend", 1, last=1)),
+    "a charge is hidden": ("account_spend", edited("spend", streams=cheaper)),
+    "more is spent than a day has": ("overspent", edited("spend", streams=more)),
+    "a policy is dated back": ("policy_backdated", moved("policy", 0, 8)),
+    "a policy is not signed by stewards": ("policy_signature", resealed_policy),
+    "a policy is not signed by its site's": ("policy_signature", without_entry("enrolment", 0)),
+    "a policy has another text": ("policy_missing", other_text),
+    "a policy has a number that is past": ("policy_order", same_number),
+    "a gateway is revoked and speaks on": (
+        "revoked",
+        lambda published, town: relogged(
+            published, town, [*entries_of(published), {"kind": "revocation", "gateway": "gw-plaza", "last": 5}]
+        ),
+    ),
+    "a gateway is revoked and has accounts": ("revoked", revoked_at_once),
+    "a closing message is by another": ("signature", other_closing),
+    "a gateway is elsewhere": ("place", edited("enrolment", 0, quartier="moon")),
+}
+
+
+@pytest.mark.parametrize(("kind", "attack"), SERVED.values(), ids=SERVED.keys())
+def test_what_is_not_as_it_was_signed_is_named(published: Publication, town: Town, kind: str, attack: Attack) -> None:
+    """One thing is altered at a time, and the check says which: some without a look at any message, some with those of
+    the first day."""
+    attacked, days = attack(published, town), [day.day for day in published.days]
+    assert any(kind in kinds(verify(attacked, days=chosen)) for chosen in ([], days[:1], None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries"),
+    [("log_shrunk", slice(0, -1)), ("log_forked", slice(1, None))],
+)
+def test_a_log_that_shrinks_or_forks_is_named(published: Publication, town: Town, kind: str, entries: slice) -> None:
+    """Whoever remembers the last checkpoint sees it, though the centre has signed both logs."""
+    known = verify(published).checkpoint
+    told = entries_of(published)[entries]
+    if kind == "log_forked":
+        told = [*told, *[{"kind": "annotation", "site": "plaza", "number": 9, "sealed": ""}] * 2]
+    shown = relogged(published, town, told)
+    assert kind in kinds(verify(shown, days=(), known=known))
+    assert kind not in kinds(verify(shown, days=()))
+    assert kinds(verify(published, days=(), known=known)) == set()
+
+
+# --- a gateway in other hands ----------------------------------------------------------------------------------------
+
+
+def quarter(outcome: Outcome) -> bool:
+    return outcome.node.level == "15min"
+
+
+def finer(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Claims more noise than its policy has, and so a smaller charge."""
+    return tuple(
+        Release(one.node, tuple(replace(n, sigma_milli=n.sigma_milli + 1) for n in one.noised))
+        if isinstance(one, Release) and at_s == MONDAY_S + 900
+        else one
+        for one in outcomes
+    )
+
+
+def summed(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Draws noise for quarter-hours alone: hours are their sum."""
+    kept = town.__dict__.setdefault("kept", {})
+    found: list[Outcome] = []
+    for one in outcomes:
+        if quarter(one) and isinstance(one, Withheld):
+            planned = next(node for node in kept["plan"].noised)
+            one = Release(replace(one.node, present=20), (replace(planned, integers=(town.random.randrange(900),)),))
+        if quarter(one) and isinstance(one, Release):
+            kept["plan"], kept[one.node.start_s] = one, one.noised[0].integers[0]
+        if one.node.level == "1h" and isinstance(one, Release) and name == "gw-plaza":
+            total = sum(kept[one.node.start_s + 900 * part] for part in range(4))
+            one = Release(one.node, (replace(one.noised[0], integers=(total,)),))
+        found.append(one)
+    return tuple(found)
+
+
+def swapped(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Speaks of another site's stream."""
+    return tuple(
+        replace(one, node=replace(one.node, stream="plaza/other")) if at_s == MONDAY_S + 900 else one
+        for one in outcomes
+    )
+
+
+def unaligned(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Measures other bounds than its policy says."""
+    return tuple(
+        replace(one, node=replace(one.node, cadence_ms=500)) if at_s == MONDAY_S + 900 else one for one in outcomes
+    )
+
+
+def unnamed(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Names a policy that nobody has published."""
+    return tuple(
+        replace(one, node=replace(one.node, policy=bytes(32))) if at_s == MONDAY_S + 900 else one for one in outcomes
+    )
+
+
+ROGUES: dict[str, tuple[str, Change]] = {  # the kind that is named first
+    "a sigma is altered": ("sigma", finer),
+    "noise is used again": ("reused_noise", summed),
+    "streams are swapped": ("stream", swapped),
+    "a slot is another": ("not_in_policy", unaligned),
+    "a policy is invented": ("policy_unknown", unnamed),
+}
+
+
+@pytest.mark.parametrize(("kind", "change"), ROGUES.values(), ids=ROGUES.keys())
+def test_a_gateway_that_leaves_its_policy_is_named(
+    tmp_path: Path, releases: ModuleType, kind: str, change: Change
+) -> None:
+    """Its signatures are good, its chain is whole, the centre has filed and logged it: the policy says otherwise."""
+    town = Town(tmp_path, releases, change).live(QUARTERS + 1)
+    try:
+        # An account of a stream that the policy lacks has no right charge either.
+        assert kinds(verify(town.export(tmp_path / "export"))) - {"account_spend"} == {kind}
+    finally:
+        town.archive.close()
+
+
+@pytest.fixture
+def small(tmp_path: Path, releases: ModuleType) -> Iterator[Town]:
+    """A town that has not spoken yet."""
+    town = Town(tmp_path, releases)
+    yield town
+    town.archive.close()
+
+
+def with_message(published: Publication, sealed: bytes) -> Publication:
+    """One message more on the last day."""
+    *others, last = published.days
+    row = [*last.read(), sealed]
+    return replace(published, days=[*others, replace(last, read=lambda: row)])
+
+
+def test_a_gateway_that_says_a_node_twice_is_named(small: Town, tmp_path: Path) -> None:
+    """Another value for a figure that was published, in a message that is signed and chained."""
+    published = small.live(8).export(tmp_path / "export")
+    gateway = small.gateways["gw-plaza"]
+    again = tuple(small.noisy(one) for one in gateway.outcomes(MONDAY_S + 900))
+    assert "duplicate" in kinds(verify(with_message(published, gateway.seal(MONDAY_S + 900, outcomes=again))))
+
+
+def test_a_gateway_that_gives_one_number_twice_is_named(small: Town, tmp_path: Path) -> None:
+    """Two cards with one key: two messages of one number, and the later does not follow from the first."""
+    published = small.live(8).export(tmp_path / "export")
+    gateway = small.gateways["gw-plaza"]
+    other = wire.seal_message(gateway.message(MONDAY_S + 9 * 900, seq=8, previous=bytes(32)), gateway.secret)
+    assert "forked" in kinds(verify(with_message(published, other)))
+    after = wire.seal_message(gateway.message(MONDAY_S + 9 * 900, previous=bytes(32)), gateway.secret)
+    assert kinds(verify(with_message(published, after))) == {"chain"}
+
+
+def test_a_health_report_among_the_messages_is_named(small: Town, tmp_path: Path) -> None:
+    """What a gateway has signed and is no message of figures does not belong there."""
+    published = small.live(8).export(tmp_path / "export")
+    assert "signature" in kinds(verify(with_message(published, small.gateways["gw-plaza"].health(60)[1])))
+
+
+def loosened(town: Town, at_s: int | None, used_s: int) -> None:
+    """Publishes a policy of twice the epsilon, and lets the gateway use it from an instant on."""
+    looser = policy("plaza", 2, "2.0")
+    gateway = town.gateways["gw-plaza"]
+    town.publish(looser, at_s)
+    with town.archive.transaction():
+        for closing_s in range(MONDAY_S + 900, MONDAY_S + 2 * DAY_S + 1800, 900):
+            gateway.policy = looser if closing_s > used_s else policy("plaza")
+            town.say("gw-plaza", closing_s)
+
+
+MIDNIGHT_S = MONDAY_S + DAY_S - 3600  # civil
+
+
+@pytest.mark.parametrize(
+    ("notice_s", "found"), [(8 * DAY_S, set[str]()), (6 * DAY_S, {"policy_looser"}), (DAY_S // 2, {"policy_looser"})]
+)
+def test_a_looser_policy_waits_for_its_notice(small: Town, tmp_path: Path, notice_s: int, found: set[str]) -> None:
+    """Seven days between its publication and the first figure under it; the accounts alone show it too."""
+    loosened(small, MIDNIGHT_S - notice_s, MIDNIGHT_S)
+    published = small.export(tmp_path / "export")
+    assert kinds(verify(published)) == found
+    if notice_s < DAY_S:
+        assert kinds(verify(published, days=())) == found
+
+
+def test_nobody_knows_the_notice_of_what_was_published_before_the_log(small: Town, tmp_path: Path) -> None:
+    """An archive that was upgraded has no dates of publication; nothing is made up."""
+    loosened(small, None, MIDNIGHT_S)
+    assert kinds(verify(small.export(tmp_path / "export"))) == set()
+
+
+def test_a_gateway_that_goes_back_to_an_old_policy_is_named(small: Town, tmp_path: Path) -> None:
+    """It has used the newer, tighter one, and uses the older again."""
+    tighter, gateway = policy("plaza", 2, "0.5"), small.gateways["gw-plaza"]
+    small.publish(tighter, PUBLISHED_S)
+    with small.archive.transaction():
+        for number, toml in enumerate((policy("plaza"), tighter, policy("plaza")), 1):
+            gateway.policy = toml
+            small.say("gw-plaza", MONDAY_S + number * 900)
+    assert kinds(verify(small.export(tmp_path / "export"))) == {"policy_over"}
+
+
+def test_figures_withheld_without_a_known_policy_are_accounted(small: Town, tmp_path: Path) -> None:
+    """What was withheld under a policy that the archive has not is told with version 0, and no charge."""
+
+    def unknown(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+        return tuple(Withheld(replace(one.node, policy=bytes(32)), "no_policy") for one in outcomes)
+
+    small.change = unknown
+    report = verify(small.live(QUARTERS + 4).export(tmp_path / "export"))
+    assert kinds(report) == {"policy_unknown"}
+    assert report.accounts == 2
+
+
+def test_numbers_that_were_refused_are_no_hole(small: Town, tmp_path: Path) -> None:
+    """The account of the day says which were settled and not filed."""
+    gateway = small.gateways["gw-plaza"]
+    small.live(4)
+    with small.archive.transaction():
+        small.archive.put(
+            gateway.message(MONDAY_S + 5 * 900),
+            gateway.seal(MONDAY_S + 5 * 900),
+            small.lines["gw-plaza"],
+            "refused",
+            "x",
+        )
+    small.live(QUARTERS, 5)
+    assert kinds(verify(small.export(tmp_path / "export"))) == set()
+
+
+def test_a_key_that_was_changed_is_tried_too(small: Town, tmp_path: Path) -> None:
+    """Messages by the key of before stay good."""
+    small.live(4)
+    gateway, (secret, public) = small.gateways["gw-plaza"], wire.new_key()
+    with small.archive.transaction():
+        small.lines["gw-plaza"] = small.archive.enrol(replace(small.lines["gw-plaza"], record_key=public))
+    gateway.secret = secret
+    small.live(4, 4)
+    assert kinds(verify(small.export(tmp_path / "export"))) == set()
+
+
+def test_only_the_days_that_are_asked_for_are_read(published: Publication, town: Town) -> None:
+    """Log, policies and accounts are checked in any case, and a message that was dropped before is no finding."""
+    middle = published.days[1].day
+    report = verify(published, days=[middle])
+    assert (report.findings, report.days, report.accounts) == ([], [middle], 4)
+    assert 0 < report.messages < verify(published).messages
+    first, second, *others = published.days
+    row = second.read()[1:]
+    dropped = replace(published, days=[first, replace(second, read=lambda: row), *others])
+    assert "hole" in kinds(verify(dropped, days=[middle]))
+    assert "hole" not in kinds(verify(dropped, days=[first.day]))
+    last = published.days[-1]
+    assert verify(published, days=[last.day]).findings == []
+
+
+def test_every_kind_of_finding_has_an_attack_and_words() -> None:
+    """Nothing is named that no test here has brought about, and nothing in one language alone."""
+    made = {kind for kind, _ in (*SERVED.values(), *ROGUES.values())}
+    made |= {"log_shrunk", "log_forked", "duplicate", "forked", "chain", "policy_looser", "policy_over"}
+    assert made == set(KINDS) == set(FINDINGS)
+    assert all(french and english and french != english for french, english in FINDINGS.values())
+    assert len(SERVED) + len(ROGUES) >= 20
+    assert all(len(words) == 2 for words in SENTENCES.values())
+
+
+def test_findings_are_counted_when_they_are_many(published: Publication, town: Town) -> None:
+    """A hundred are listed, each once; the rest is a number."""
+    report = verify(with_messages(lambda row: [flipped(one) for one in row])(published, town))
+    assert len(report.findings) == len(set(report.findings)) == 100
+    assert report.left_out > 0
+
+
+@pytest.mark.parametrize(
+    "blind",
+    ["closing", "messages", "sequences", "accounts", "rows", "annotations", "entries"],
+)
+def test_a_check_that_leaves_a_step_out_is_found(
+    published: Publication, town: Town, monkeypatch: pytest.MonkeyPatch, blind: str
+) -> None:
+    """The twins: each step of the check is needed by an attack above."""
+    needed = {
+        "closing": "a closing message is hidden",
+        "messages": "a message by a stranger",
+        "sequences": "a release is dropped",
+        "accounts": "an account has other nodes",
+        "rows": "a value of the tables is altered",
+        "annotations": "an annotation is hidden",
+        "entries": "accounts change places",
+    }
+    monkeypatch.setattr(module._Check, blind, lambda self, *args, **named: None)
+    kind, attack = SERVED[needed[blind]]
+    assert kind not in kinds(verify(attack(published, town), days=[published.days[0].day]))
+
+
+def test_a_check_that_never_looks_at_noise_is_found(
+    tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its twin: without the comparison of totals with their parts, noise that is used again passes for right."""
+    town = Town(tmp_path, releases, summed).live(QUARTERS + 1)
+    published = town.export(tmp_path / "export")
+    town.archive.close()
+    monkeypatch.setattr(module, "_HITS", 10_000)
+    assert kinds(verify(published)) == set()
+
+
+def test_little_noise_may_have_any_sum(tmp_path: Path, releases: ModuleType) -> None:
+    """Where the policy asks for so little noise that totals are often the sum of their parts, nobody is accused."""
+    town = Town(tmp_path, releases, summed)
+    gateway = town.gateways["gw-plaza"]
+    gateway.policy = policy("plaza", 2, "20.0")
+    town.publish(gateway.policy, PUBLISHED_S)
+    published = town.live(QUARTERS + 1).export(tmp_path / "export")
+    town.archive.close()
+    assert kinds(verify(published)) == set()
+
+
+def test_a_stream_without_a_page_has_no_rows(published: Publication, town: Town) -> None:
+    """The tables are of the sites that the town has described; the messages of others are checked all the same."""
+    attack = with_rows(lambda rows: rows.__setitem__(slice(None), [row for row in rows if row["site"] != "alley"]))
+    assert kinds(verify(attack(published, town))) == set()
+
+
+# --- short codes -----------------------------------------------------------------------------------------------------
+
+
+def code_of(row: Mapping[str, str]) -> str:
+    start_s, end_s = parse_utc(row["start_utc"]), parse_utc(row["end_utc"])
+    return codes.code(row["stream"], row["node"], start_s, end_s, row["indicator"])
+
+
+def rows_of(published: Publication) -> list[dict[str, str]]:
+    assert published.rows is not None
+    return [dict(row) for row in published.rows("2026-11")]
+
+
+def test_every_row_has_a_code_that_leads_to_what_was_signed(published: Publication) -> None:
+    """Each indicator of each node, also what is read off another and what was withheld; no two rows share one here."""
+    rows = rows_of(published)
+    assert len({code_of(row) for row in rows}) == len(rows)
+    for row in {row["indicator"]: row for row in rows}.values():
+        report, (match,) = find(published, code_of(row).lower())
+        assert (report.findings, match.row, match.differs) == ([], row, None)
+        value, sigma, rho = figures(match.outcome)[row["indicator"]]
+        assert (value, sigma, rho) == (row["value"], row["sigma"], row["rho_micro"])
+    withheld = row_of(rows, "withheld")
+    _, (match,) = find(published, code_of(withheld))
+    assert isinstance(match.outcome, Withheld) and match.row == withheld
+
+
+def test_a_code_shows_what_differs(published: Publication, town: Town) -> None:
+    """The tables say another number; or have no such row; or the source has no tables."""
+    row = row_of(rows_of(published))
+    attack = with_rows(lambda rows: row_of(rows).update(value="1"))
+    assert find(attack(published, town), code_of(row))[1][0].differs == "row_value"
+    attack = with_rows(lambda rows: rows.remove(row_of(rows)))
+    assert find(attack(published, town), code_of(row))[1][0].differs == "row_missing"
+    assert find(replace(published, rows=None), code_of(row))[1][0].differs is None
+
+
+@pytest.mark.parametrize("text", ["", "2EPYD", "2EPYD-47JPCX", "2EPYD-47JP!", "2EPYD-47JPD"])
+def test_what_is_no_code_is_told(published: Publication, text: str) -> None:
+    """Too short, too long, another sign, or one letter mistyped."""
+    with pytest.raises(ValueError, match="no code"):
+        find(published, text)
+
+
+def test_one_letter_mistyped_is_always_seen() -> None:
+    """Any other letter in any place of a code makes none; letters that look alike are read as what was meant."""
+    whole = codes.code("plaza/footfall", "1h", MONDAY_S, MONDAY_S + 3600, "crossings")
+    letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    assert codes.read(whole) == (whole, MONDAY_S // DAY_S)
+    assert codes.read(whole.lower().replace("1", "l").replace("0", "o").replace("-", " ")) == (whole, MONDAY_S // DAY_S)
+    for place, was in enumerate(whole):
+        for letter in letters:
+            if was not in (letter, "-"):
+                with pytest.raises(ValueError, match="no code"):
+                    codes.read(whole[:place] + letter + whole[place + 1 :])
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def said(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    try:
+        status = main(["verify", *map(str, args)])
+    except SystemExit as end:
+        status = int(str(end.code))
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_the_command_says_in_two_languages_that_a_site_conforms(
+    folder: Path, town: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 0; how much was looked at, and whose key it was."""
+    status, french, _ = said(capsys, folder)
+    assert status == 0 and french.splitlines()[-1] == "CONFORME : tout est comme signé."
+    assert f"clé {town.public.hex()[:16]}…" in french and "3 jours sur 3, du 2026-11-23 au 2026-11-25" in french
+    status, english, _ = said(capsys, folder, "--lang", "en", "--key", town.public.hex())
+    assert status == 0 and english.splitlines()[-1] == "CONFORMING: everything is as signed."
+    assert "signed by the key that you gave" in english
+    status, one_day, _ = said(capsys, folder, "--days", 1)
+    assert "1 jours sur 3, du 2026-11-25 au 2026-11-25. Pour tous : --all." in one_day
+    status, nothing, _ = said(capsys, folder, "--days", 0)
+    assert status == 0 and "jours sur" not in nothing
+
+
+def test_the_command_names_what_is_wrong(
+    folder: Path, town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 1, a line for each finding in words; as JSON the same for programs."""
+    copy = tmp_path / "site"
+    shutil.copytree(folder, copy)
+    table = copy / "donnees/releases-2026-11.csv"
+    table.write_text(table.read_text().replace("sensor_absent", "", 1))
+    status, french, _ = said(capsys, copy, "--all")
+    assert status == 1 and "NON CONFORME : 1 constats." in french
+    assert "- le tableau tait ou change le motif d'une absence (plaza/footfall 15min" in french
+    status, told, _ = said(capsys, copy, "--json")
+    assert status == 1 and [one["kind"] for one in json.loads(told)["findings"]] == ["row_reason"]
+    first = copy / "donnees/messages/2026-11-23.cose"
+    first.write_bytes(b"".join(flipped(one) for one in wire.messages_in(first.read_bytes())))
+    status, french, _ = said(capsys, copy)
+    assert status == 1 and "… et " in french
+    monkeypatch.setattr(verify_cli, "_AT_ONCE", 1)
+    status, told, _ = said(capsys, copy, "--json")
+    assert json.loads(told)["days"] == ["2026-11-25"]
+
+
+def test_the_command_remembers_a_log(
+    folder: Path, town: Town, published: Publication, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same log again is fine; a shorter one, signed as well, is not, and is not remembered."""
+    memory, copy = tmp_path / "memory.json", tmp_path / "site"
+    assert said(capsys, folder, "--remember", memory)[0] == 0
+    kept = memory.read_text()
+    assert said(capsys, folder, "--remember", memory)[0] == 0
+    shutil.copytree(folder, copy)
+    shorter = relogged(published, town, entries_of(published)[:-1])
+    (copy / "donnees/journal/checkpoint.txt").write_bytes(shorter.note)
+    status, french, _ = said(capsys, copy, "--remember", memory)
+    assert status == 1 and "le journal a perdu des entrées" in french and memory.read_text() == kept
+    memory.write_text(kept.replace(town.public.hex(), "00" * 32))
+    assert said(capsys, folder, "--remember", memory)[0] == 2
+    memory.write_text("{}")
+    assert said(capsys, folder, "--remember", memory)[0] == 2
+    assert said(capsys, folder, "--remember", tmp_path / "no" / "folder.json")[0] == 1
+
+
+def test_the_command_leads_from_a_code_to_what_was_signed(
+    folder: Path, published: Publication, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Conforming or the difference, in words and as JSON; a code of no figure, one mistyped, and none at all."""
+    row, absent = row_of(rows_of(published)), row_of(rows_of(published), "withheld")
+    status, french, _ = said(capsys, code_of(row), "--site", folder)
+    assert status == 0 and f": {row['value']} (bruit {row['sigma']}" in french and "CONFORME : le tableau" in french
+    status, told, _ = said(capsys, code_of(row), "--site", folder, "--json")
+    shown = json.loads(told)
+    assert (shown["conforming"], shown["code"], shown["figures"][0]["row"]) == (True, code_of(row), row)
+    status, french, _ = said(capsys, code_of(absent), "--site", folder)
+    assert status == 0 and "sensor_absent" in french
+    copy = tmp_path / "site"
+    shutil.copytree(folder, copy)
+    table = copy / "donnees/releases-2026-11.csv"
+    whole = ",".join(row.values())
+    assert whole in table.read_text()
+    table.write_text(table.read_text().replace(whole, whole.replace(f",{row['value']},", ",1,", 1)))
+    status, french, _ = said(capsys, code_of(row), "--site", copy)
+    assert status == 1 and "DIFFÉRENCE : le tableau dit un autre nombre" in french and "NON CONFORME" in french
+    nobody = codes.code("moon/footfall", "1h", MONDAY_S, MONDAY_S + 3600, "crossings")
+    status, french, _ = said(capsys, nobody, "--site", folder)
+    assert status == 1 and "Aucune mesure du 2026-11-23 n'a ce code." in french
+    mistyped = code_of(row)[:-1] + ("2" if code_of(row)[-1] != "2" else "3")
+    status, _, problem = said(capsys, mistyped, "--site", folder)
+    assert status == 2 and problem.count("\n") == 1 and "no code" in problem
+    assert said(capsys, code_of(row))[0] == 2
+
+
+def test_the_command_reads_an_archive_as_files(
+    town: Town, published: Publication, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same checks, but for the tables, which it has not."""
+    town.export(tmp_path / "export")
+    status, french, _ = said(capsys, tmp_path / "export")
+    assert status == 0 and " 0 lignes de tableau" in french
+    code = code_of(row_of(rows_of(published)))
+    status, french, _ = said(capsys, code, "--site", tmp_path / "export")
+    assert status == 0 and "Cette source n'a pas de tableaux." in french
+    assert json.loads(said(capsys, tmp_path / "export", "--json")[1])["octets"] is None
+    (tmp_path / "export" / "log.jsonl").write_text("{}")
+    assert said(capsys, tmp_path / "export")[0] == 1
+    (tmp_path / "export" / "log.jsonl").unlink()
+    assert said(capsys, tmp_path / "export")[0] == 1
+
+
+def test_an_archive_that_nobody_signed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before its centre has run once there is no log to check: one line, and what to do."""
+    archive = Archive.open(tmp_path / "archive.db")
+    transfer.export(archive, tmp_path / "export")
+    archive.close()
+    status, _, problem = said(capsys, tmp_path / "export")
+    assert status == 2 and "no log yet" in problem
+
+
+def test_the_command_reads_a_site_by_its_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Over HTTP, packed where there is a packed twin, with what came over the line."""
+    server = serve(folder, 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        status, told, _ = said(capsys, address, "--json")
+        assert status == 0 and json.loads(told)["octets"] > 10_000
+        assert said(capsys, f"{address}/donnees")[0] == 2
+    finally:
+        server.shutdown()
+        server.server_close()
+    status, _, problem = said(capsys, address)
+    assert status == 1 and problem.count("\n") == 1
+
+
+class Broken(BaseHTTPRequestHandler):
+    """A server that has its bad day."""
+
+    def do_GET(self) -> None:
+        self.send_response(500 if "checkpoint" in self.path else 200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_a_server_in_trouble_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told in one line, and nobody is accused."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        status, _, problem = said(capsys, f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+    assert status == 1 and "answers 500" in problem
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda site: (site / "donnees/messages/index.json").write_text("{}"),
+        lambda site: (site / "donnees/journal/centre.txt").write_text("no key"),
+        lambda site: (site / "donnees/journal/checkpoint.txt").unlink(),
+        lambda site: (site / "donnees/messages/2026-11-23.cose").unlink(),
+        lambda site: (site / "donnees/journal/days-2026-11.cose").write_bytes(b"x"),
+        lambda site: (site / "donnees/annotations.csv").write_text("cose_base64\n!\n"),
+        lambda site: [file.unlink() for file in (site / "donnees/politiques").iterdir()],
+        lambda site: [
+            (site / "donnees/journal/checkpoint.txt").unlink(),
+            (site / "donnees/journal/checkpoint.txt").mkdir(),
+        ],
+    ],
+)
+def test_whatever_is_wrong_with_the_files_there_is_no_traceback(
+    folder: Path, tmp_path: Path, harm: Callable[[Path], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Findings or one line."""
+    copy = tmp_path / "site"
+    shutil.copytree(folder, copy)
+    harm(copy)
+    status, french, problem = said(capsys, copy)
+    assert status in (1, 2)
+    assert problem.count("\n") == 1 or "NON CONFORME" in french
+
+
+@pytest.mark.parametrize("key", ["00", "00" * 32, "no key"])
+def test_another_key_than_the_one_that_is_known_is_told(
+    folder: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever knows the centre's key believes no other."""
+    status, french, problem = said(capsys, folder, "--key", key)
+    assert (status, french, problem.count("\n")) == (2, "", 1)
+
+
+def test_a_terminal_sees_how_far_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal alone, on the second channel."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert "/" in said(capsys, folder)[2]
+
+
+ALONE = """
+import builtins, sys
+true_import = builtins.__import__
+allowed = {*sys.stdlib_module_names, "cbor2", "_cbor2", "cryptography", "cffi", "_cffi_backend", "murmure_privacy"}
+def guarded(name, globals=None, locals=None, fromlist=(), level=0):
+    if not level and name.partition(".")[0] not in allowed and not name.startswith("_sysconfigdata"):
+        raise ImportError(name)
+    return true_import(name, globals, locals, fromlist, level)
+builtins.__import__ = guarded
+import argparse
+from murmure_privacy import verify_cli
+parser = argparse.ArgumentParser()
+verify_cli.register(parser.add_subparsers())
+args = parser.parse_args(["verify", sys.argv[1]])
+sys.exit(args.handler(args))
+"""
+
+
+def test_two_packages_are_enough(folder: Path) -> None:
+    """Beside the standard library a resident installs cbor2 and cryptography."""
+    done = subprocess.run([sys.executable, "-c", ALONE, str(folder)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
