@@ -144,9 +144,8 @@ def main() -> int:
             kind: sum(path.stat().st_size for path in folder.rglob(f"{kind}*.gz")) / 1e6
             for kind in ("entries-", "days-", "2")
         }
-    print(
-        f"{args.days} days of {GATEWAYS} gateways: {report.accounts} accounts, {report.messages} messages of {READ_DAYS} days"
-    )
+    print(f"{args.days} days of {GATEWAYS} gateways: {report.accounts} accounts")
+    print(f"{READ_DAYS} days message by message: {report.messages} messages, {report.nodes} figures")
     read = site.octets / 1e6
     print(f"read      {read:6.1f} MB of {LIMIT_MB:.0f} ({read / LIMIT_MB:.2f} of the limit)")
     for name, kind in (("log", "entries-"), ("last messages", "days-"), ("newest days", "2")):
