@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -164,6 +165,20 @@ def test_the_keyboard_alone_changes_a_scenario_without_javascript(opened: Any) -
     assert one.locator("svg").count() == len(LETTERS) and one.locator("#f-lieux").input_value() == "7"
     one.locator("figure summary").first.click()
     assert one.locator("figure table").first.is_visible()
+
+
+@LONG
+@pytest.mark.browser
+def test_the_page_can_be_looked_at(opened: Any, tmp_path: Path) -> None:
+    """Pictures of the page on a phone and on a desk, and studio.png of the steward's guide; MURMURE_PICTURES=FOLDER
+    keeps them there."""
+    kept = os.environ.get("MURMURE_PICTURES")
+    folder = Path(kept) if kept else tmp_path
+    for name in PAGES:
+        for width in (320, 1280):
+            opened(name, width=width).screenshot(path=folder / f"studio-{name}-{width}.png", full_page=True)
+    opened("counts").locator(".cards").screenshot(path=folder / "studio.png")
+    assert all(picture.stat().st_size > 10_000 for picture in folder.glob("studio*.png"))
 
 
 @pytest.mark.browser

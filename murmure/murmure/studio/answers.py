@@ -21,7 +21,7 @@ from murmure_privacy.plan import StreamPlan
 from murmure_privacy.preview import standard_errors
 from murmure_privacy.published import divisor
 from murmure_privacy.release import Outcome
-from murmure_privacy.window import LEVELS, PARTS
+from murmure_privacy.window import LEVELS
 
 _FOREVER_S = 1 << 40
 _BUSY_SHARE = 0.15
@@ -63,11 +63,11 @@ def own_indicator(made: StreamPlan) -> str | None:
     return next((name for name in ("crossings", "mean") if name in names), None)
 
 
-def told_levels(made: StreamPlan) -> list[str]:
-    """Returns the levels of which a page tells one interval after another: the finest of hours or coarser."""
-    levels = [node.level for node in made.nodes]
-    first = next((level for level in LEVELS[1:] if level in levels), levels[0])
-    return [level for level in PARTS if level in levels] if first in PARTS else [first]
+def told_level(made: StreamPlan, node: str) -> str:
+    """Returns the level of which a page would tell one interval after another where a steward looks at `node`: itself,
+    but hours rather than quarter-hours."""
+    levels = [planned.level for planned in made.nodes]
+    return next((level for level in LEVELS[1:] if level in levels), node) if node == LEVELS[0] else node
 
 
 def day_level(made: StreamPlan) -> str | None:
@@ -78,11 +78,11 @@ def day_level(made: StreamPlan) -> str | None:
 
 def exact(aggregates: Sequence[Aggregate], levels: Sequence[str], indicator: str) -> list[Point]:
     """Returns what was counted or measured in the nodes of some levels, in order; a node with too few readings, which
-    is withheld, is left out."""
+    is withheld, and one that the week has only the end of are left out."""
     found = [
         Point(a.node.level, a.node.start_s, a.node.end_s, a.sums[indicator][0] / divisor(a.node, indicator))
         for a in aggregates
-        if a.node.level in levels and a.node.present >= PRESENT_AT_LEAST
+        if a.node.level in levels and a.node.present >= PRESENT_AT_LEAST and a.node.covered_from_s == a.node.start_s
     ]
     return sorted(found, key=lambda point: point.start_s)
 

@@ -23,6 +23,7 @@ from murmure_privacy.preview import sheet, site_price, standard_errors
 from murmure_privacy.recording import Recording
 from murmure_privacy.release import Outcome
 from murmure_privacy.street import Street
+from murmure_privacy.window import QUARTER_S
 
 from murmure.studio import answers, week
 from murmure.studio.answers import Message, Month, Point
@@ -62,13 +63,15 @@ class Shown:
 @dataclass(frozen=True, slots=True)
 class Look:
     """The answer to one question. `points` and `days`: the exact figures of the week, of the intervals of which a page
-    tells and of its days; `like`: the street of the preview that is like it. `slider`: for each position the margin at
-    each level, at the epsilon or the margin of scenario B; `shares`: what each level then gets of the budget."""
+    tells and of its days; `usual`: what is counted in a quarter-hour of it; `like`: the street of the preview that is
+    like it. `slider`: for each position the margin at each level, at the epsilon or the margin of scenario B; `shares`:
+    what each level then gets of the budget."""
 
     asked: Asked
     week: Week
     like: str
     threshold: Decimal
+    usual: float
     points: tuple[Point, ...]
     days: tuple[Point, ...]
     shown: tuple[Shown, ...]
@@ -138,8 +141,9 @@ class Desk:
         tried = self._week(asked)
         aggregates = self._closed(tried, plans[0], stream_id)
         indicator = answers.own_indicator(made)
-        levels, day_level = answers.told_levels(made), answers.day_level(made)
-        points = answers.exact(aggregates, levels, indicator) if indicator else []
+        level, day_level = answers.told_level(made, asked.node), answers.day_level(made)
+        points = answers.exact(aggregates, [level], indicator) if indicator else []
+        finest = answers.exact(aggregates, [made.nodes[0].level], indicator) if indicator else []
         days = answers.exact(aggregates, [day_level], indicator) if indicator and day_level else []
         limit = asked.threshold or (answers.threshold(points) if points else Decimal(0))
         shown = [
@@ -152,6 +156,7 @@ class Desk:
             week=tried,
             like=tried.rows.site if tried.name == week.RECORDED else _LIKE[tried.name],
             threshold=limit,
+            usual=sum(point.value for point in finest) / max(1, sum(p.end_s - p.start_s for p in finest) / QUARTER_S),
             points=tuple(points),
             days=tuple(days),
             shown=tuple(shown),

@@ -197,7 +197,7 @@ def _defaults(base: Policy, stream: StreamPolicy, street: str, version: int) -> 
         "secondes": str(size),
         "jusqua": "" if stream.up_to is None else str(stream.up_to // stream.quantity.per_unit),
         "partir": "marge" if counts else "epsilon",
-        "noeud": "1h" if "1h" in levels else levels[0],
+        "noeud": next((level for level in (("1h",) if counts else ("night", "1d")) if level in levels), levels[0]),
         **dict(zip(LETTERS, ("30", "15", "8") if counts else ("0.5", "1", "2"), strict=True)),
         "detail": "0",
         "semaine": street,

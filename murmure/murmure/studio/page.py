@@ -16,9 +16,9 @@ from murmure_dashboards.wording import FIXED, Language, capital, language
 from murmure_privacy import accountant
 from murmure_privacy.levels import WIDEST_MARGIN_DB
 from murmure_privacy.policy import Policy
-from murmure_privacy.window import ORDINARY_QUARTERS, QUARTER_S, Calendar
+from murmure_privacy.window import ORDINARY_QUARTERS, Calendar
 
-from murmure.studio.answers import APART, Month, Point, matched
+from murmure.studio.answers import APART, Month, matched
 from murmure.studio.desk import DRAWS, Look, Shown, deployments
 from murmure.studio.form import LETTERS, Form, Mistake
 
@@ -33,10 +33,11 @@ _USE_OF_COUNT = 0.5  # of the usual value, beyond which a margin leaves nothing 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a table; `grey` where what it says would not be shown."""
+    """One cell of a table; `grey` where what it says would not be shown, `link` to where it can be read."""
 
     text: str
     grey: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _elsewhere(say: Language) -> Table:
             (
                 Cell(say(f"studio.elsewhere_{one.id}", year=one.year)),
                 Cell(say.number(one.epsilon)),
-                Cell(say("studio.elsewhere_read", source=one.source, day=say.civil(one.read))),
+                Cell(say("studio.elsewhere_read", source=one.source, day=say.civil(one.read)), link=one.address),
             )
             for one in deployments()
         ),
@@ -184,12 +185,8 @@ class _Told:
             for point in self._look.points
             for edge in (point.value - shown.margins[point.level], point.value + shown.margins[point.level])
         ]
-        edges += [point.value for shown in self._look.shown for draw in shown.draws for point in self._told_of(draw)]
+        edges += [p.value for shown in self._look.shown for d in shown.draws for _, p in matched(self._look.points, d)]
         return charts.axis(edges, from_zero=self._kind != "level") if edges else None
-
-    def _told_of(self, draw: Iterable[Point]) -> list[Point]:
-        levels = {point.level for point in self._look.points}
-        return [point for point in draw if point.level in levels]
 
     def _chart(self, shown: Shown, scale: Axis) -> Chart:
         say, look = self._say, self._look
@@ -198,7 +195,7 @@ class _Told:
             Step(p.start_s, p.end_s, p.value, p.value - margins[p.level], p.value + margins[p.level])
             for p in look.points
         ]
-        draws = [[Step(p.start_s, p.end_s, p.value, 0, 0) for p in self._told_of(draw)] for draw in shown.draws]
+        draws = [[Step(a.start_s, a.end_s, b.value, 0, 0) for a, b in matched(look.points, d)] for d in shown.draws]
         zone = self._calendar.zone
         ticks = [
             Tick(say.short_days[self._calendar.civil_day(day.start_s).weekday()], (day.end_s - day.start_s) // 3600)
@@ -208,20 +205,18 @@ class _Told:
         both = [pair for draw in shown.draws for pair in matched(look.points, draw)]
         inside = sum(abs(a.value - b.value) <= margins[a.level] for a, b in both)
         level = look.points[0].level
-        finding = say(
-            "studio.finding", node=say(f"studio.node_{level}"), margin=self._about(margins[level]) + self._unit()
-        )
+        share = _percent(say, inside / max(1, len(both)))
         description = say(
             "studio.description",
             count=len(look.points),
             draws=DRAWS,
             highest=self._number(highest.value) + self._unit(),
             when=f"{say.day(highest.start_s, zone)}, {say.hours(highest.start_s, highest.end_s, zone)}",
-            inside=_percent(say, inside / max(1, len(both))),
+            inside=share,
         )
         return charts.draw(
-            title=say(f"studio.chart_{self._kind}", draws=DRAWS),
-            finding=finding,
+            title=say(f"studio.chart_{self._kind}", node=say(f"studio.node_{level}"), draws=DRAWS),
+            finding=say("studio.finding", inside=share),
             unit=say(f"unit.of_{self._stream.quantity.name}"),
             description=description,
             table=self._days(shown),
@@ -314,9 +309,7 @@ class _Told:
 
     def _usual(self, level: str) -> float:
         """Returns the mean count of a node of the week that was tried."""
-        points = self._look.points
-        a_quarter = sum(point.value for point in points) / sum((p.end_s - p.start_s) / QUARTER_S for p in points)
-        return a_quarter * ORDINARY_QUARTERS[level]
+        return self._look.usual * ORDINARY_QUARTERS[level]
 
     # Details or totals
 
@@ -385,6 +378,7 @@ class _Told:
             "studio.message_caption",
             above=first.above if first else 0,
             of=len(look.points),
+            node=say(f"studio.node_{look.points[0].level}"),
             limit=say.counted(
                 f"unit.{self._stream.quantity.name}", float(look.threshold), number=say.number(_plain(look.threshold))
             ),
