@@ -60,6 +60,7 @@ def town(folder: Path, quartiers: int, days: int) -> Town:
     found = Town(folder / f"town-{quartiers}-{days}", quartiers, days)
     if not (found.folder / "whole").is_file():
         _make(found)
+    Archive.open(found.archive).close()  # one of before may be of an earlier version
     return found
 
 

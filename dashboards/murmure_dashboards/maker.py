@@ -12,6 +12,7 @@ from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import limits
 from murmure_dashboards.arrivals import Arrivals
+from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.config import City
 from murmure_dashboards.days import Days
 from murmure_dashboards.facts import Fact, of_day
@@ -72,6 +73,11 @@ class Build:
     def days(self) -> Days:
         """Returns what gives the days of streams."""
         return Days(self.archive, self.rules, self.calendar, self.now_s, self.store or Store(None))
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """Returns what gives the days of streams to the open data."""
+        return Blocks(self.archive, self.rules, self.calendar, self.now_s, self.store)
 
     @cached_property
     def facts(self) -> Mapping[str, Fact]:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import Window
 
-from murmure_dashboards import catalogue, months, opendata, parquet, spending
+from murmure_dashboards import catalogue, months, opendata, parquet
+from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.catalogue import Catalogue, File
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.months import FOLDER, Edition, Month, Shelf
+from murmure_dashboards.packed import joined, segment
 from murmure_dashboards.pages import Link
-from murmure_dashboards.views import view
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
 POLICIES = f"{FOLDER}politiques/"
@@ -20,6 +21,7 @@ _READ = 6  # sentences on how to read a file
 _SUMS_SHOWN = 60  # more editions than these, and the page leaves the sums to SHA256SUMS
 _NEWEST = 12  # editions that stand open on the page
 _MOST_POLICIES = 20  # more than these, and the page says where they are
+_HEADER = segment(opendata.table(()))
 _DESCRIBING = ("datapackage.json", "csv-metadata.json", "catalogue.jsonld")
 
 
@@ -32,10 +34,11 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     now = months.since(ctx.archive, everywhere, ctx.calendar, ctx.now_s, before)
 
     def table(window: Window, row: int | None, at_s: int) -> bytes:
-        reader = ctx.archive if row is None else _AsOf(ctx.archive, row)
-        views = (view(reader, ctx.rules, (), info, window, ctx.calendar, at_s) for info in infos)
-        lines = [line for one in views for line in opendata.rows(one, ctx.rules, bins=True)]
-        return opendata.table(lines) if lines else b""
+        blocks = ctx.blocks
+        if row is not None:
+            blocks = Blocks(_AsOf(ctx.archive, row), ctx.rules, ctx.calendar, at_s, None)
+        days = [block.packed for info in infos for block in blocks.of(info, window) if block.packed]
+        return joined([_HEADER, *days]) if days else b""
 
     def columnar(month: str, number: int, content: bytes) -> bytes:
         return parquet.table(catalogue.columns("releases"), content, catalogue.about(ctx.city, month, number))
@@ -56,9 +59,7 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
             continue
         window = Window(month.window.start_s, min(month.window.end_s, ctx.now_s))
         for info in infos:
-            outcomes = ctx.archive.outcomes(info.stream, window.start_s, window.end_s)
-            over = [outcome for outcome in outcomes if outcome.node.end_s <= ctx.now_s]
-            ledger += spending.lines(info.site, info.stream, over, window, ctx.rules, ctx.calendar)
+            ledger += [block.ledger for block in ctx.blocks.of(info, window)]
     spent = b"".join(ledger)
     ctx.ledger.extend(spent.splitlines())
     yield months.LEDGER, spent

@@ -132,12 +132,15 @@ def table(lines: Iterable[tuple[str, ...]]) -> bytes:
     return _csv(HEADER, lines)
 
 
-def _csv(header: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> bytes:
+def lines(of: Iterable[tuple[str, ...]]) -> bytes:
+    """Returns rows as lines of a CSV file."""
     text = StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(map(cell, line) for line in lines)
+    csv.writer(text).writerows(map(cell, row) for row in of)
     return text.getvalue().encode()
+
+
+def _csv(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> bytes:
+    return lines((header, *rows))
 
 
 def cell(text: str) -> str:

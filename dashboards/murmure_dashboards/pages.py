@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from murmure_dashboards.config import City
+from murmure_dashboards.packed import compressed
 from murmure_dashboards.wording import LANGUAGES, Language
 
 MOST_ELEMENTS = 430
@@ -92,7 +92,7 @@ def weighed(text: str) -> bytes:
     said = "0"
     while True:
         page = text.replace(_PLACE, said).encode()
-        weight = str(-(-len(gzip.compress(page, mtime=0)) // 1000))
+        weight = str(-(-len(compressed(page)) // 1000))
         if int(weight) <= int(said):  # a digit more may make a page heavier, never for ever
             return page
         said = weight

@@ -8,11 +8,10 @@ who has just followed the link still finds every file.
 from __future__ import annotations
 
 import fcntl
-import gzip
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +38,11 @@ from murmure_dashboards import (
 )
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
+from murmure_dashboards.packed import compressed
 from murmure_dashboards.pdf import Press
 from murmure_dashboards.remembered import remembered
 from murmure_dashboards.store import Store
-from murmure_dashboards.views import ArchiveReader, StreamView
+from murmure_dashboards.views import ArchiveReader
 
 WEEK_DAYS = 7
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
@@ -97,7 +97,7 @@ def build(archive: ArchiveReader, city: City, out: Path, now_s: int, press: Pres
         with closing(Store.open(out.with_name(f"{out.name}.store"), archive, city.timezone)) as store:
             for path, content in render(archive, city, now_s, before, keep, press, store, journal_before):
                 pages_written += path.endswith(".html")
-                for name, data in ((path, content), (f"{path}.gz", gzip.compress(content, mtime=0))):
+                for name, data in ((path, content), (f"{path}.gz", compressed(content))):
                     write(folder / name, data)
                     count, octets = count + 1, octets + len(data)
     return BuildReport(
@@ -185,8 +185,10 @@ def render(
             yield f"static/{name}", pages.static(name)
         for quartier in city.quartier:
             sites = [site.id for site in city.sites_of(quartier.slug)]
-            for week, of in ((False, ctx.of_today), (True, ctx.of_week)):
-                yield opendata.quartier_file(quartier.slug, week), _csv(of, sites, ctx.rules)
+            infos = [info for site in sites for info in ctx.streams if info.site == site]
+            for week, window in ((False, ctx.today), (True, ctx.week)):
+                rows = (block.rows for info in infos for block in ctx.blocks.of(info, window))
+                yield opendata.quartier_file(quartier.slug, week), b"".join((opendata.table(()), *rows))
         yield opendata.ANNOTATIONS, opendata.faults(notes, marks)
         yield from maker_data.data(ctx, before, keep)
         yield from journal.files(archive, journal_before, keep)
@@ -203,10 +205,6 @@ def render(
         if kind is not None and len(content) > len(heaviest.get(kind, b"")):
             heaviest[kind] = content
         yield path, content
-
-
-def _csv(of: Mapping[str, Sequence[StreamView]], sites: Sequence[str], rules: Rules) -> bytes:
-    return opendata.table(row for site in sites for one in of.get(site, ()) for row in opendata.rows(one, rules))
 
 
 def _order(quantity: str) -> int:

@@ -26,6 +26,7 @@ LATE_S = 900
 class StreamInfo(Protocol):
     """What the archive says of a stream."""
 
+    def __hash__(self) -> int: ...
     @property
     def site(self) -> str: ...
     @property

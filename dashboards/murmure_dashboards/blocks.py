@@ -1,0 +1,80 @@
+"""What each day of a stream gives to the open data: its rows and its lines of the ledger, kept once it is over."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from murmure_privacy.policies import Rules
+from murmure_privacy.window import Calendar, Window
+
+from murmure_dashboards import opendata, spending
+from murmure_dashboards.packed import content_of, segment
+from murmure_dashboards.store import Store
+from murmure_dashboards.views import LATE_S, NodeReader, StreamInfo, view
+
+KIND = "rows"
+_HEAD = struct.Struct("<QI")  # from when on nothing of it changes, and how long the ledger's lines are
+_DAYS_HELD = 1024
+_BIN = b"histogram_s_"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One civil day of one stream. `packed`: its rows in the file of the month, as `packed.segment` gives them.
+    `ledger`: its lines of ledger.jsonl."""
+
+    packed: bytes
+    ledger: bytes
+
+    @property
+    def rows(self) -> bytes:
+        """Returns its rows without those of the bins of histograms, as they are in the file of a neighbourhood."""
+        lines = content_of(self.packed).splitlines(keepends=True)
+        return b"".join(line for line in lines if not line.split(b",", 7)[6].startswith(_BIN))
+
+
+class Blocks:
+    """Gives the blocks of streams from the store, or else from the archive. Without `store` nothing is kept: for an
+    archive as it once was."""
+
+    def __init__(self, archive: NodeReader, rules: Rules, calendar: Calendar, now_s: int, store: Store | None) -> None:
+        self._archive, self._rules, self._calendar, self._now_s = archive, rules, calendar, now_s
+        self._store = store
+        self._of_day = lru_cache(maxsize=_DAYS_HELD)(self._block)
+
+    def of(self, info: StreamInfo, window: Window) -> Iterator[Block]:
+        """Yields the days of a window of whole days that have begun."""
+        for day in self._calendar.days(window):
+            if day.start_s < self._now_s:
+                yield self._of_day(info, day)
+
+    def _block(self, info: StreamInfo, day: Window) -> Block:
+        begin = Window(day.start_s, day.start_s + 1)
+        kept = self._store.read(KIND, info.stream, begin).get(day.start_s) if self._store else None
+        if kept is not None and len(kept) >= _HEAD.size:
+            until_s, length = _HEAD.unpack_from(kept)
+            if until_s + LATE_S <= self._now_s:
+                return Block(kept[_HEAD.size + length :], kept[_HEAD.size : _HEAD.size + length])
+        return self._made(info, day)
+
+    def _made(self, info: StreamInfo, day: Window) -> Block:
+        rules, now_s = self._rules, self._now_s
+        seen = self._archive.outcomes(info.stream, day.start_s, day.end_s)
+        one = view(self._archive, rules, (), info, day, self._calendar, now_s)
+        over = [outcome for outcome in seen if outcome.node.end_s <= now_s]
+        lines = spending.lines(info.site, info.stream, over, day, rules, self._calendar)
+        block = Block(segment(opendata.lines(opendata.rows(one, rules, bins=True))), b"".join(lines))
+        # A policy that the archive lacks may come, and no node with it.
+        known = all(rules.of(outcome.node.policy) for outcome in seen if outcome.node.policy)
+        if self._store and known and one.whole.end_s + LATE_S <= now_s:
+            of = Window(
+                min([one.whole.start_s, *(outcome.node.start_s for outcome in seen)]),
+                max([one.whole.end_s, *(outcome.node.end_s for outcome in seen)]),
+            )
+            if of.end_s <= now_s:
+                head = _HEAD.pack(of.end_s, len(block.ledger))
+                self._store.keep(KIND, info.stream, day.start_s, of, head + block.ledger + block.packed)
+        return block

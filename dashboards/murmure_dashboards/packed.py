@@ -1,0 +1,54 @@
+"""How files of the site are compressed: once, and what is the same as in the build before not at all.
+
+A gzip file (RFC 1952) is one stream of deflate blocks. One that ends on a byte and looks back at nothing before it can
+be kept, and put between others: so a month of open data is joined from its days, each compressed on the day it ended.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterable
+from functools import lru_cache
+
+_LEVEL = 6
+"""A month of open data in half the time of level 9, and 1 % longer."""
+_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_LAST = b"\x03\x00"  # an empty block that ends the stream
+
+
+class Packed(bytes):
+    """A content that was compressed as it was made. `gz`: the gzip file of it."""
+
+    gz: bytes
+
+
+def compressed(content: bytes) -> bytes:
+    """Returns the gzip file of a content, the same at any time."""
+    return content.gz if isinstance(content, Packed) else _gzip(content)
+
+
+@lru_cache(maxsize=4)  # a page is compressed to be weighed, and a moment later to be written
+def _gzip(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
+def segment(content: bytes) -> bytes:
+    """Returns a content as deflate blocks that may stand between others."""
+    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return deflate.compress(content) + deflate.flush(zlib.Z_FULL_FLUSH) if content else b""
+
+
+def content_of(packed: bytes) -> bytes:
+    """Returns what a segment was made of. Raises zlib.error."""
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed)
+
+
+def joined(segments: Iterable[bytes]) -> Packed:
+    """Returns the contents of segments one after the other."""
+    held = list(segments)
+    found = Packed(b"".join(map(content_of, held)))
+    tail = struct.pack("<II", zlib.crc32(found), len(found) & 0xFFFFFFFF)
+    found.gz = b"".join((_HEADER, *held, _LAST, tail))
+    return found

@@ -1,0 +1,130 @@
+"""The days of streams in the open data: the same bytes whether they were kept or are made now, each compressed once."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from murmure_dashboards import blocks as blocks_module
+from murmure_dashboards import opendata
+from murmure_dashboards.blocks import Block, Blocks
+from murmure_dashboards.packed import compressed, content_of, joined, segment
+from murmure_dashboards.store import Store
+from murmure_dashboards.views import StreamView, view
+from murmure_privacy.policies import Rules
+
+WEEKLY = ('nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }', 'nodes = { "15min" = 1, "1h" = 1, "1w" = 1 }')
+
+
+def given(archive: Any, streets: SimpleNamespace, store: Store | None, now_s: int = 0) -> Blocks:
+    return Blocks(archive, Rules(archive), streets.PARIS, now_s or streets.NOW_S, store)
+
+
+def made(archive: Any, streets: SimpleNamespace, store: Store | None, now_s: int = 0) -> list[Block]:
+    week, blocks = streets.week_of(streets.NOW_S), given(archive, streets, store, now_s)
+    return [block for info in archive.streams() for block in blocks.of(info, week)]
+
+
+@pytest.fixture(scope="module")
+def weekly(streets: SimpleNamespace) -> Any:
+    """A place whose counts have weekly nodes."""
+    street = streets.Street()
+    streets.add(street, "plaza", streets.week_of(streets.NOW_S), swap=(WEEKLY,))
+    return street
+
+
+def test_days_side_by_side_are_the_rows_of_the_week(archive: Any, weekly: Any, streets: SimpleNamespace) -> None:
+    """With bins in the file of the month, without them in that of the neighbourhood."""
+    week = streets.week_of(streets.NOW_S)
+    for street in (archive, weekly):
+        rules = Rules(street)
+        for info in street.streams():
+            whole = view(street, rules, (), info, week, streets.PARIS, streets.NOW_S)
+            days = list(given(street, streets, None).of(info, week))
+            assert len(days) == 7
+            for bins, found in (
+                (True, b"".join(content_of(day.packed) for day in days)),
+                (False, b"".join(day.rows for day in days)),
+            ):
+                assert found == opendata.lines(opendata.rows(whole, rules, bins=bins))
+
+
+def test_what_is_over_is_made_once(
+    archive: Any, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next build makes today alone again, and gives the same; without the store it makes all."""
+    calls: list[int] = []
+    real = view
+
+    def watched(*args: Any) -> StreamView:
+        calls.append(args[4].start_s)
+        return real(*args)
+
+    monkeypatch.setattr(blocks_module, "view", watched)
+    expected = made(archive, streets, None)
+    streams = len(archive.streams())
+    assert len(calls) == 7 * streams
+    for most in (7, 1):
+        calls.clear()
+        store = Store.open(tmp_path / "store", archive, "Europe/Paris")
+        assert made(archive, streets, store) == expected
+        assert len(calls) == most * streams
+        store.close()
+
+
+def test_what_is_not_over_is_not_kept(weekly: Any, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """Days of a week are provisional until its Sunday is over; a page of an earlier instant knows no later node."""
+    now_s, later_s = streets.NOW_S - 2 * 86_400, streets.NOW_S
+    for at_s in (later_s, now_s, later_s):
+        store = Store.open(tmp_path / "store", weekly, "Europe/Paris")
+        assert made(weekly, streets, store, at_s) == made(weekly, streets, None, at_s)
+        store.close()
+
+
+def test_a_day_whose_policy_is_missing_is_not_kept(archive: Any, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """The policy may come, and then its rows say what they are protected by."""
+    lost = streets.Street()
+    lost.__dict__.update(archive.__dict__ | {"signed": {}})
+    store = Store.open(tmp_path / "store", archive, "Europe/Paris")
+    assert made(lost, streets, store) != made(archive, streets, None)
+    assert made(archive, streets, store) == made(archive, streets, None)
+    store.close()
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"short"])
+def test_a_row_of_another_form_is_made_again(
+    archive: Any, streets: SimpleNamespace, tmp_path: Path, rubbish: bytes
+) -> None:
+    info, day = archive.streams()[0], streets.PARIS.day(streets.week_of(streets.NOW_S).start_s)
+    store = Store.open(tmp_path / "store", archive, "Europe/Paris")
+    store.keep(blocks_module.KIND, info.stream, day.start_s, day, rubbish)
+    (found,) = given(archive, streets, store).of(info, day)
+    (expected,) = given(archive, streets, None).of(info, day)
+    assert found == expected
+    store.close()
+
+
+def test_segments_side_by_side_are_one_gzip_file() -> None:
+    """Of one member, as every browser reads it; nothing of it depends on when it is made."""
+    parts = [b"", b"a,b\r\n", b"a,b\r\n" * 20_000, bytes(range(256)) * 300, b""]
+    whole = joined(map(segment, parts))
+    assert whole == b"".join(parts) and gzip.decompress(compressed(whole)) == whole
+    assert compressed(whole) == compressed(joined(map(segment, parts)))
+    assert compressed(whole)[4:8] == bytes(4) and compressed(whole).count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00") == 1
+    assert gzip.decompress(compressed(joined([]))) == b""
+    assert compressed(b"a page") == gzip.compress(b"a page", mtime=0)
+
+
+def test_rows_have_the_columns_of_the_contract(archive: Any, streets: SimpleNamespace) -> None:
+    """Each of them, of every day; bins are known by their seventh."""
+    for block in made(archive, streets, None):
+        for row in csv.reader(content_of(block.packed).decode().splitlines()):
+            assert len(row) == len(opendata.HEADER)
+        assert b"histogram_s_" not in block.rows
+    assert any(b"histogram_s_" in content_of(block.packed) for block in made(archive, streets, None))
+    assert replace(Block(b"", b""), packed=segment(b"")).rows == b""
