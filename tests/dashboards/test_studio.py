@@ -524,6 +524,17 @@ def test_the_draft_is_the_public_page_with_the_figures_of_the_first_draw(served:
     assert served.get(urljoin(f"/{unescape(links[1])}", sheet[1]).removeprefix("/")).status == 200
 
 
+def test_what_no_gateway_takes_is_said() -> None:
+    """Where the streams of the place are together above the floor of this release, the card of the scenario says so."""
+    text = EXAMPLE.read_bytes()
+    base = parse(text[: text.index(b"[[stream]]", text.index(b"[[stream]]") + 1)], "example")
+    studio = Studio(Desk(base, 2, {}, DiscreteGaussian()), Path("nowhere"))
+    query = urlencode({"partir": "epsilon", "a": "1", "b": "9", "c": "11", "plafond": "", "noeud": "1d"})
+    html = studio.answer(f"/{ENGLISH}?{query}").content.decode()
+    cards = re.findall(r"<article>(.*?)</article>", html, re.DOTALL)
+    assert ["No gateway takes this policy" in card for card in cards] == [False, False, True]
+
+
 def test_the_slider_moves_weights_by_powers_and_keeps_the_middle() -> None:
     """At the middle the weights are the policy's; at the ends the longest nodes weigh 64 times more, or less."""
     nodes = parse(EXAMPLE.read_bytes(), "example").streams[0].nodes

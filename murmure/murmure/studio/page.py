@@ -14,6 +14,7 @@ from murmure_dashboards.config import City
 from murmure_dashboards.promises import protected
 from murmure_dashboards.wording import FIXED, Language, capital, language
 from murmure_privacy import accountant
+from murmure_privacy.decide import FLOOR, FLOOR_EPSILON
 from murmure_privacy.levels import WIDEST_MARGIN_DB
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import ORDINARY_QUARTERS, Calendar
@@ -169,6 +170,8 @@ class _Told:
             lines.append(say("studio.margin", margin=self._about(shown.margins[node]) + unit, where=where))
         guess = _of_hundred(shown.right)
         lines.append(say("studio.odds", right=guess, rest=100 - guess))
+        if shown.site["rho_micro"] > FLOOR.rho_micro:
+            lines.append(say("studio.floor", most=FLOOR_EPSILON))
         chart = self._chart(shown, scale) if scale else None
         return Card(
             letter, say("studio.card", letter=letter.upper(), epsilon=epsilon), tuple(lines), chart, self._draft(letter)
