@@ -21,6 +21,8 @@ from murmure_edge.config import Trust
 from murmure_edge.gateway_db import Candidate, GatewayDb
 from murmure_edge.publisher import Publisher
 
+_UNBELIEVED = 8  # of the newest that were not believed are kept until another one comes
+
 
 class Candidates:
     """What `sense` makes of the policies that it believes. Without a ceiling in `trust.toml`, from before there was
@@ -39,6 +41,7 @@ class Candidates:
     ) -> None:
         self._db, self._trust, self._publisher, self._unfit, self._say = db, trust, publisher, unfit, say
         self._docket = Docket()
+        self._unbelieved: tuple[tuple[Policy, bytes], ...] = ()
         self.refused: int | None = None  # the newest version of which it was said that it cannot be kept
 
     @property
@@ -76,6 +79,7 @@ class Candidates:
             return
         docket, verdict = hear(self._docket, signed, ceiling, FLOOR, now_s)
         if isinstance(verdict, Refuse):
+            self._unbelieved = (*self._unbelieved[1 - _UNBELIEVED :], (policy, sealed))
             self._say(f"policy {policy.version}: is not believed ({verdict.reason}): {verdict.detail}")
             return
         self._db.note_candidate(Candidate(policy.version, now_s, sealed))
@@ -84,6 +88,11 @@ class Candidates:
             day = datetime.fromtimestamp(verdict.until_s, UTC)
             self._say(f"policy {policy.version}: loosens, and may hold from {day:%Y-%m-%d %H:%M} UTC on")
         self._go_on(ceiling, now_s)
+        # One that came before its turn was judged beside an older one.
+        after = [each for each in self._unbelieved if each[0].version > policy.version]
+        self._unbelieved = ()
+        for other, other_sealed in sorted(after, key=lambda each: each[0].version):
+            self.hear(other, other_sealed, now_s)
 
     def turn(self, now_s: int) -> None:
         """Lets those hold whose notice is over. Raises DiskFull: they may be asked for again."""

@@ -15,6 +15,7 @@ from murmure_privacy.errors import ConfigError
 from murmure_privacy.files import names, opened, put_whole, read_beginning
 
 from murmure_ingest.archive import Archive, Enrolment
+from murmure_ingest.gateways import policies_for
 from murmure_ingest.intake import Intake, Word
 from murmure_ingest.receipts import receipt
 
@@ -84,8 +85,7 @@ def _answer(inbox: int, heard: list[Enrolment], archive: Archive, secret: bytes)
 
 
 def _leave(at: int, speaker: Enrolment, archive: Archive, secret: bytes) -> None:
-    newest = archive.newest_policy(speaker.site)
-    if newest is not None:
-        put_whole(at, f"policy-{newest.hash.hex()[:8]}.cose", newest.sealed)
+    for policy in policies_for(archive, speaker):
+        put_whole(at, f"policy-{policy.hash.hex()[:8]}.cose", policy.sealed)
     put_whole(at, _RECEIPT, receipt(archive, speaker, secret))
     os.fsync(at)

@@ -24,10 +24,12 @@ from murmure_ingest.certificates import GATEWAY_ID, Authority, new_private_key, 
 from murmure_ingest.config import DecidingConfig, IngestConfig
 from murmure_ingest.receipts import centre_key, load_secret, write_secret
 from murmure_ingest.rules import PolicyRules
+from murmure_ingest.store import Store
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # one level of a topic, and a common name
 _PORT_KEYS = ("name", "device", "path")
 _SEND_DATA = "send"
+POLICIES_TOGETHER = 32  # as many as a gateway's inbox reads at once, and some room
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -323,6 +325,19 @@ def verdicts(
         signed = Signed(rules.plan, len(keys), frozenset(roles))
         found.append((line.gateway, decide(current, signed, ceiling, FLOOR, None, 0)))
     return found
+
+
+def policies_for(archive: Store, line: Enrolment) -> list[StoredPolicy]:
+    """Returns what a gateway is to be sent, oldest first: the newest policy of its site, and before it those that it
+    may never have seen, since it judges each beside the one before. A gateway that has made no node yet needs the
+    newest only, and is not to begin with an older one."""
+    newest = archive.newest_policy(line.site)
+    if newest is None or newest.version == 1:
+        return [] if newest is None else [newest]
+    filed = archive.policies(line.site)
+    versions = {policy.hash: policy.version for policy in filed}
+    used = max((versions[use.policy] for use in archive.uses(line.gateway)), default=newest.version)
+    return [policy for policy in filed if policy.version > used][-POLICIES_TOGETHER:] or [newest]
 
 
 def _unsealed(sealed: bytes, source: str) -> bytes:

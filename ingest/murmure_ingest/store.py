@@ -67,6 +67,9 @@ class Policies(Protocol):
     def policy(self, policy_hash: bytes) -> bytes | None:
         """Returns the exact TOML bytes of the policy with this SHA-256."""
 
+    def policies(self, site: str | None = None) -> list[StoredPolicy]:
+        """All policies (of a site), oldest version first."""
+
     def newest_policy(self, site: str) -> StoredPolicy | None:
         """Returns the policy of a site with the highest version."""
 

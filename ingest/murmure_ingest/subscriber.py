@@ -36,6 +36,7 @@ from murmure_ingest.archive import ArchiveFull, ArchiveWaits, Enrolment
 from murmure_ingest.bulk_mqtt import PACKET_BYTES, BulkClient, Delivered
 from murmure_ingest.certificates import client_context
 from murmure_ingest.config import BrokerConfig, IngestConfig
+from murmure_ingest.gateways import policies_for
 from murmure_ingest.intake import Arrival, Conflict, Heard, Intake, Refused, Word
 from murmure_ingest.meter import Meter
 from murmure_ingest.openers import UNSURE, Bundle, Openers, Opening
@@ -50,6 +51,7 @@ _OPENED_TOGETHER = 50  # messages that go from process to process in one piece
 _OPENED_AHEAD = 1.5  # batches that each process has before it, so that it has work as long as one is filed
 _RETRY_FULL_S = 5.0
 _RETRY_EARLY_S = 900.0
+_RETRY_BEHIND_S = 600.0
 _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all strangers; it is counted always
 _RETRY_BROKER_S = (1, 30)
 _OTHER_NAME = (62, 64)  # OpenSSL's verdicts on a certificate: other host, other address; then: past its date
@@ -260,6 +262,7 @@ class Subscriber:
         )
         self._meter.queued = lambda: self._link.received - self._link.taken
         self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
+        self._behind: dict[str, float] = {}  # gateways that may lack an older policy, and when to say it again
         self._mark = -1
         self._early_at = inf  # when to look again at what waits for its time
         self._register_mark = -1
@@ -373,6 +376,8 @@ class Subscriber:
         for word in words:
             if isinstance(word, Refused | Conflict):
                 self._tell(word)
+        if self._behind:
+            self._remind(word.gateway for word in words)
         # What anybody may have carried here again is no reason to speak to its gateway.
         self._owe(
             word.gateway
@@ -415,6 +420,24 @@ class Subscriber:
             topic = f"murmure/v1/{enrolment.quartier}/{gateway}/receipt"
             self._link.publish(topic, receipt(self._archive, enrolment, self._secret))
 
+    def _send_policies(self, enrolment: Enrolment) -> None:
+        """The broker keeps the last, which is the newest; who lacks one before it is told again when it has spoken."""
+        policies = policies_for(self._archive, enrolment)
+        for policy in policies:
+            self._link.publish(f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/policy", policy.sealed)
+        if len(policies) > 1:
+            self._behind[enrolment.gateway] = time.monotonic() + _RETRY_BEHIND_S
+        else:
+            self._behind.pop(enrolment.gateway, None)
+
+    def _remind(self, gateways: Iterable[str | None]) -> None:
+        """A gateway that was away heard of the newest policy only. It has just spoken: those between are said again."""
+        now = time.monotonic()
+        for gateway in self._behind.keys() & set(gateways):
+            enrolment = self._archive.enrolment(gateway)
+            if now >= self._behind[gateway] and enrolment is not None and enrolment.status == "active":
+                self._send_policies(enrolment)
+
     def _watch(self) -> None:
         """Publishes policies that are new on this connection, and files what waited for them, or for its time."""
         mark, now = self._archive.change_mark(), time.monotonic()
@@ -426,7 +449,7 @@ class Subscriber:
             if enrolment.status != "active" or newest is None:
                 continue
             if self._published.get(enrolment.gateway) != newest.hash:
-                self._link.publish(f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/policy", newest.sealed)
+                self._send_policies(enrolment)
                 self._published[enrolment.gateway] = newest.hash
                 self._owe([enrolment.gateway])
         try:

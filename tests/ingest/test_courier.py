@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from murmure_ingest import gateways
 from murmure_ingest.courier import import_folder
 from murmure_ingest.intake import Duplicate, Heard, Refused, Stored
 from murmure_privacy import wire
@@ -44,6 +46,22 @@ def test_a_key_gives_what_the_network_would_have(centre: Any, tmp_path: Path) ->
     assert wire.open_policy(policy.read_bytes(), [centre.steward[1]], 1) == gateway.policy
     assert [type(word) for word in bring(centre, key)] == [Duplicate] * QUARTERS + [Heard]
     assert sorted(path.name for path in (key / "inbox").iterdir()) == [policy.name, "receipt.cose"]
+
+
+def test_a_key_brings_every_policy_since_the_one_in_use(centre: Any, tmp_path: Path, policy_text: Any) -> None:
+    """A gateway judges each beside the one before; one that has made no node begins with the newest."""
+    gateway = centre.gateway()
+    for version in (2, 3):
+        gateways.publish_policy(centre.archive, centre.signed(policy_text("plaza", version)))
+    assert [each.version for each in gateways.policies_for(centre.archive, centre.archive.enrolment("gw-plaza"))] == [3]
+    key = tmp_path / "key"
+    fill(key / "outbox", gateway)
+    (key / "inbox").mkdir()
+    bring(centre, key)
+    left = {wire.policy_bytes(path.read_bytes()) for path in (key / "inbox").glob("policy-*.cose")}
+    assert left == {policy_text("plaza", version) for version in (2, 3)}
+    nowhere = replace(centre.archive.enrolment("gw-plaza"), site="moon")
+    assert gateways.policies_for(centre.archive, nowhere) == []
 
 
 def test_one_key_can_carry_several_gateways(centre: Any, tmp_path: Path) -> None:

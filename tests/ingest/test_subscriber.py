@@ -452,6 +452,39 @@ def test_a_published_policy_reaches_the_gateway_within_seconds(
     assert centre.archive.counts()["quarantined"] == 0
 
 
+@pytest.mark.parametrize("broker", ["iotcore-5"], indirect=True)
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_gateway_that_was_away_is_sent_what_came_before_the_newest(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, policy_text: Any, monkeypatch: Any, deaf: bool
+) -> None:
+    """It judges each policy beside the one before, and the broker keeps the newest only: once it has spoken, all that
+    came since the one that it uses is said again, in order, the newest last. The twin never says it."""
+    if deaf:
+        monkeypatch.setattr(Subscriber, "_remind", lambda *_: None)
+    monkeypatch.setattr("murmure_ingest.subscriber._RETRY_BEHIND_S", 0.0)
+    centre = at_broker
+    broker.start()
+    gateway = centre.gateway()
+    messages = gateway.history(QUARTERS)
+    centre.intake.accept_many(messages[:1])
+    for version in (2, 3):
+        gateways.publish_policy(centre.archive, centre.signed(policy_text("plaza", version)))
+    running = run(centre)
+    until(lambda: hasattr(running, "subscriber") and "gw-plaza" in running.subscriber._published)
+    peer = connect(gateway, broker)
+    until(lambda: peer.settled(centre) == 1)
+    heard = len([kind for kind, *_ in peer.got if kind == "policy"])
+    peer.publish(*messages[1:])
+    until(lambda: peer.settled(centre) == QUARTERS)
+    said = [wire.policy_bytes(payload) for kind, payload, *_ in peer.got if kind == "policy"][heard:]
+    if deaf:
+        assert said == []
+        return
+    until(lambda: len([kind for kind, *_ in peer.got if kind == "policy"]) >= heard + 2)
+    said = [wire.policy_bytes(payload) for kind, payload, *_ in peer.got if kind == "policy"]
+    assert said[heard : heard + 2] == [policy_text("plaza", version) for version in (2, 3)]
+
+
 @pytest.mark.parametrize("cut", SABOTAGE)
 def test_a_power_cut_of_the_centre_loses_nothing(
     at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, cut: str

@@ -349,3 +349,17 @@ def test_a_gateway_that_was_enrolled_before_takes_what_is_signed(ruled: Ruled) -
     ruled.tell(2, "steward", epsilon="1.2")
     ruled.until(MIDNIGHT_S + 1)
     assert ruled.versions() == [1, 2]
+
+
+def test_a_policy_that_came_before_its_turn_is_judged_again(ruled: Ruled) -> None:
+    """One steward's tightening of a loosening that is still on its way skips it, and is not believed; once that one has
+    come, it follows it, and nobody has to send it again."""
+    ruled.until(MIDNIGHT_S + STEP_S)
+    ruled.tell(3, "dpo", epsilon="1.1")
+    ruled.until(MIDNIGHT_S + STEP_S + 1)
+    assert "policy 3: is not believed (roles)" in ruled.turned.said[-1]
+    ruled.tell(2, epsilon="1.2")
+    ruled.until(MIDNIGHT_S + STEP_S + 2)
+    assert [one.version for one in ruled.turned.db.candidates()] == [2, 3]
+    ruled.until(MIDNIGHT_S + STEP_S + 2 + 7 * DAY_S)
+    assert ruled.versions() == [1, 2, 3]
