@@ -28,7 +28,7 @@ from murmure_privacy.window import Calendar, utc
 ROOT = Path(__file__).resolve().parent.parent
 GATEWAYS = 50
 LIMIT_S, LIMIT_MB = 60.0, 20.0
-FIRST_DAY = 20_780  # 2026-11-23
+FIRST_DAY = 20_758  # 2026-11-01
 QUARTERS_A_DAY = 96
 READ_DAYS = 7  # of which `murmure verify` reads every message, for so many gateways
 

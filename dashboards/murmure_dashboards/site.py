@@ -189,6 +189,11 @@ def render(
             for week, window in ((False, ctx.today), (True, ctx.week)):
                 rows = (block.rows for info in infos for block in ctx.blocks.of(info, window))
                 yield opendata.quartier_file(quartier.slug, week), b"".join((opendata.table(()), *rows))
+            if archive.signed_checkpoint() is not None:
+                told = (
+                    row for site in sites for one in ctx.of_week.get(site, ()) for row in opendata.rows(one, ctx.rules)
+                )
+                yield journal.codes_file(quartier.slug), journal.codes_of(told)
         yield opendata.ANNOTATIONS, opendata.faults(notes, marks)
         yield from maker_data.data(ctx, before, keep)
         yield from journal.files(archive, journal_before, keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 
 import pytest
 from murmure_dashboards import journal
+from murmure_dashboards.config import City
+from murmure_dashboards.site import build
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import log, wire
 from murmure_privacy.log import Checkpoint
+from murmure_privacy.sources import Site
+from murmure_privacy.verify import find, verify
 
 MONDAY_S = 1_795_392_000
 QUARTERS = 96
@@ -139,3 +144,19 @@ def test_a_site_before_that_is_not_whole_is_not_built_upon(
     harm(out)
     _, kept = built(town, out)
     assert (everything(out), kept) == (before, set())
+
+
+def test_every_value_of_the_week_has_its_code(town: Town, tmp_path: Path, city: City) -> None:
+    """Each page of a neighbourhood leads to the codes; `verify` finds what was signed for any of them."""
+    town.say(2 * QUARTERS)
+    out = tmp_path / "site"
+    build(town.archive, city, out, MONDAY_S + 2 * QUARTERS * 900)
+    rows = list(csv.DictReader((out / "donnees" / "centre-codes.csv").read_text().splitlines()))
+    assert len({row["code"] for row in rows}) == len(rows) > 200
+    published = Site(str(out)).published()
+    row = next(row for row in rows if row["status"] == "released")
+    report, (match,) = find(published, row["code"])
+    assert (report.findings, match.differs, match.row and match.row["value"]) == ([], None, row["value"])
+    for page in ("quartiers/centre/", "en/quartiers/centre/", "quartiers/centre/semaine/"):
+        assert 'donnees/centre-codes.csv" download' in (out / page / "index.html").read_text()
+    assert verify(published).findings == []
