@@ -279,7 +279,7 @@ def draw(areas: Sequence[Area], cells: Sequence[Cell]) -> Map:
             break
     numbered = not all(_room(rings[cell.slug], BIG, _lines(cell, False))[0] for cell in cells)
     labels = _labels(cells, rings, numbered)
-    shapes = "".join(
+    shapes = " ".join(  # a text browser shows the words of a picture: let them not run together
         _shapes(state, [cell for cell in cells if cell.state == state], paths, labels, linked) for state in STATES
     )
     patterns = "".join(
@@ -300,7 +300,7 @@ def _shapes(
     if not cells:
         return ""
     if linked:
-        inner = "".join(
+        inner = " ".join(
             f'<a href="{escape(cell.href)}" tabindex="-1"><path d="{paths[cell.slug]}"/>{labels.get(cell.slug, "")}</a>'
             for cell in cells
         )
@@ -324,7 +324,7 @@ def _labels(cells: Sequence[Cell], rings: Mapping[str, Sequence[Ring]], numbered
             lines = left.pop(slug)
             step = round(letter * _LINE)
             top = y - step * (len(lines) - 1) // 2
-            found[slug] = "".join(
+            found[slug] = " ".join(
                 f'<text class="{kind}" x="{x}" y="{top + step * number}">{escape(line)}</text>'
                 for number, line in enumerate(lines)
             )

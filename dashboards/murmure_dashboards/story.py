@@ -334,7 +334,14 @@ class Teller:
         zone, day = view.calendar.zone, view.window
         told = [slot for slot in slots if slot.state != "awaited"]
         if len(told) <= self.most_rows:
-            return tuple((self.say.hours(s.start_s, s.end_s, zone), self._cell(view, s)) for s in told), 0
+            spans: list[tuple[Window, str]] = []
+            for slot in told:
+                span, said = Window(slot.start_s, slot.end_s), self._cell(view, slot)
+                figure = slot.amount is not None and slot.amount.publishable
+                if spans and not figure and spans[-1] == (Window(spans[-1][0].start_s, span.start_s), said):
+                    span = Window(spans.pop()[0].start_s, span.end_s)  # nobody wants to hear the same hour after hour
+                spans.append((span, said))
+            return tuple((self.say.hours(*_span(span), zone), said) for span, said in spans), 0
         hours = next(n for n in BLOCK_HOURS if -(-(day.end_s - day.start_s) // (n * 3600)) <= self.most_rows)
         rows = []
         for start_s in range(day.start_s, told[-1].end_s, hours * 3600):
