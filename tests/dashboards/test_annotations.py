@@ -57,6 +57,7 @@ LONG = replace(
 MISTAKE = replace(BOTH, number=4, from_s=MIDNIGHT_S, to_s=MIDNIGHT_S + HOUR_S, sentence="Jamais vu.")
 BACK = Withdrawal("plaza", 5, ISSUED_S, "Erreur de lieu.", 4)
 PAGES = ("index.html", "quartiers/centre/index.html", "quartiers/centre/semaine/index.html")
+SPANS = ("quartiers/centre/mois/index.html", "quartiers/centre/annee/index.html")
 
 # Everything that an annotation may add to a page, as the page writes it.
 MARKS = (
@@ -78,12 +79,14 @@ MARKS = (
     # In the place of a comparison that nobody makes with what is faulty.
     r"(?<=<p>)(?:La mesure est faussée\s: on|The measurement is faulty: it)[^.]*\.",
     r"(?<=<p>)(?:Trop tôt pour dire|Too early to say)[^.]*\.",
+    r"(?<=\. )(?:Pour les \d+ jours comparés|For the \d+ days compared),[^.]*\.",
 )
 
 
 def drawn(archive: Any, city: City) -> dict[str, str]:
-    files = render(archive, city, NOW_S)
-    return {path: content.decode() for path, content in files if not path.startswith("static") and path[-5:] != ".cose"}
+    files = dict(render(archive, city, NOW_S))
+    texts = [path for path in files if not path.startswith("static") and path[-5:] not in (".cose", "rquet")]
+    return {path: files[path].decode() for path in texts}
 
 
 def unmarked(page: str) -> str:
@@ -121,7 +124,7 @@ def test_no_figure_changes(plain: dict[str, str], marked: dict[str, str]) -> Non
     telling |= {f"{code}{page}/index.html" for code in ("", "en/") for page in ("donnees", "empreinte")}
     assert differing(plain, marked) <= telling
     touched = {path for path in plain if plain[path] != marked[path]} - telling
-    pages = (*PAGES, "quartiers/centre/atom.xml")
+    pages = (*PAGES, *SPANS, "quartiers/centre/atom.xml")
     assert touched == {f"{code}{page}" for code in ("", "en/") for page in pages}
 
 
@@ -165,6 +168,10 @@ def test_every_figure_of_the_period_says_so(marked: dict[str, str]) -> None:
     assert re.search(r"en moyenne sur 7 jours, dont 96 h de mesure faussée", week)
     assert "Mesure faussée, du dimanche 1er novembre 2026 à minuit au jeudi 19 novembre 2026 à minuit : capteur" in week
     assert "capteur déplacé" not in day + home, "it was over before today"
+    month, year = (text_of(marked[path]) for path in SPANS)
+    assert all("en moyenne depuis le 15 novembre 2026, dont 96 h de mesure faussée" in page for page in (month, year))
+    assert len(re.findall(r"1[5-8] nov\.</th><td>[^<]*</td><td>[^<]*</td><td>[^<]*, mesure faussée</td>", month)) == 4
+    assert "Pour les 2 jours comparés" in month and "capteur masqué" not in month + year, "today is not over"
 
 
 def test_every_figure_says_so_in_english(marked: dict[str, str]) -> None:
