@@ -6,22 +6,15 @@ those of the days for which something has come.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
-
-from murmure_privacy.codes import code
-from murmure_privacy.window import parse_utc
-
-from murmure_dashboards import opendata
 
 FOLDER = "donnees/journal/"
 CHECKPOINT, CENTRE = f"{FOLDER}checkpoint.txt", f"{FOLDER}centre.txt"
@@ -29,7 +22,6 @@ MESSAGES = "donnees/messages/"
 INDEX = f"{MESSAGES}index.json"
 SHARD = 4096
 """Entries in a file of the log: it never changes once it is full."""
-_SHOWN = ("start_utc", "end_utc", "stream", "node", "indicator", "value", "estimate", "unit", "status")
 _FORMAT = 1
 _DAY_S = 86_400
 
@@ -70,24 +62,6 @@ class Shelf:
 
 NOTHING = Shelf()
 """What there is before the first build."""
-
-
-def codes_file(slug: str) -> str:
-    """Returns the file with the short code of every value of a neighbourhood's week."""
-    return f"donnees/{slug}-codes.csv"
-
-
-def codes_of(rows: Iterable[tuple[str, ...]]) -> bytes:
-    """Returns, for rows of open data, the code by which `murmure verify` finds what a gateway has signed for each."""
-    text = StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("code", *_SHOWN))
-    for row in rows:
-        told = dict(zip(opendata.HEADER, row, strict=True))
-        start_s, end_s = parse_utc(told["start_utc"]), parse_utc(told["end_utc"])
-        found = code(told["stream"], told["node"], start_s, end_s, told["indicator"])
-        writer.writerow((found, *(opendata.cell(told[name]) for name in _SHOWN)))
-    return text.getvalue().encode()
 
 
 def shelf(out: Path) -> Shelf:

@@ -8,11 +8,11 @@ from datetime import date, timedelta
 
 from murmure_privacy.window import Window
 
+from murmure_dashboards import codes as codes_of
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.bulletin import sheets
 from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
 from murmure_dashboards.config import Quartier, Site
-from murmure_dashboards.journal import codes_file
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
 from murmure_dashboards.pages import MOST_ELEMENTS, link_elements
@@ -141,7 +141,7 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
     zone, window, views = ctx.calendar.zone, ctx.today, ctx.of_today
     if week:
         window, views = ctx.week, ctx.of_week
-    csv, codes = quartier_file(quartier.slug, week), codes_file(quartier.slug)
+    csv, codes = quartier_file(quartier.slug, week), codes_of.file(quartier.slug)
     sites = ctx.city.sites_of(quartier.slug)
     shown = [view for site in sites for view in views.get(site.id, ())]
     marks = [min(MOST_MARKS, len(view.marks)) for view in shown if view.marks]

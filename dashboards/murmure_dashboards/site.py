@@ -23,6 +23,7 @@ from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import (
+    codes,
     decision_feed,
     journal,
     maker_data,
@@ -193,7 +194,7 @@ def render(
                 told = (
                     row for site in sites for one in ctx.of_week.get(site, ()) for row in opendata.rows(one, ctx.rules)
                 )
-                yield journal.codes_file(quartier.slug), journal.codes_of(told)
+                yield codes.file(quartier.slug), codes.table(told)
         yield opendata.ANNOTATIONS, opendata.faults(notes, marks)
         yield from maker_data.data(ctx, before, keep)
         yield from journal.files(archive, journal_before, keep)
