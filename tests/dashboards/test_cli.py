@@ -35,34 +35,39 @@ def filed(archive: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The town's nodes as gateways would have sent them: sealed messages in a real archive."""
     path = tmp_path_factory.mktemp("archive") / "archive.db"
     real = Archive.open(path)
+    enrolments: dict[str, Enrolment] = {}
+    secrets: dict[str, bytes] = {}
+    closing: dict[tuple[int, str], list[Any]] = {}
     for site in dict.fromkeys(info.site for info in archive.streams()):
         infos = [info for info in archive.streams() if info.site == site]
-        secret, public = wire.new_key()
+        secrets[site], public = wire.new_key()
         with real.transaction():
-            enrolment = real.enrol(Enrolment(infos[0].gateway, infos[0].quartier, site, public, (STEWARD,), 1))
+            line = Enrolment(infos[0].gateway, infos[0].quartier, site, public, (STEWARD,), 1)
+            enrolments[site] = real.enrol(line)
             for policy_hash, text in archive.signed.items():
                 if f'site = "{site}"'.encode() in text:
                     sealed = wire.seal_policy(text, [("steward", bytes(range(32)))])
                     real.put_policy(StoredPolicy(policy_hash, site, 7, text, sealed))
-            closing: dict[int, list[Any]] = {}
-            for info in infos:
-                for outcome in archive.outcomes(info.stream, 0, 1 << 40):
-                    closing.setdefault(outcome.node.end_s, []).append(outcome)
-            previous = wire.FIRST_PREVIOUS
-            for seq, (at_s, outcomes) in enumerate(sorted(closing.items()), 1):
-                message = Message(
-                    gateway=infos[0].gateway,
-                    quartier=infos[0].quartier,
-                    site=site,
-                    boot=1,
-                    seq=seq,
-                    previous=previous,
-                    closing_s=at_s,
-                    outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.node.stream)),
-                )
-                sealed = wire.seal_message(message, secret)
-                real.put(message, sealed, enrolment, "filed")
-                previous = wire.digest(sealed)
+        for info in infos:
+            for outcome in archive.outcomes(info.stream, 0, 1 << 40):
+                closing.setdefault((outcome.node.end_s, site), []).append(outcome)
+    sent = dict.fromkeys(enrolments, (0, wire.FIRST_PREVIOUS))
+    for (at_s, site), outcomes in sorted(closing.items()):  # nobody is late
+        enrolment, (seq, previous) = enrolments[site], sent[site]
+        message = Message(
+            gateway=enrolment.gateway,
+            quartier=enrolment.quartier,
+            site=site,
+            boot=1,
+            seq=seq + 1,
+            previous=previous,
+            closing_s=at_s,
+            outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.node.stream)),
+        )
+        sealed = wire.seal_message(message, secrets[site])
+        with real.transaction():
+            real.put(message, sealed, enrolment, "filed")
+        sent[site] = (seq + 1, wire.digest(sealed))
     real.close()
     return path
 
