@@ -322,6 +322,20 @@ def at_epsilon(epsilon: str) -> tuple[tuple[str, str]]:
     return ((f"epsilon = 1.0\n{nodes}", f"epsilon = {epsilon}\n{nodes}"),)
 
 
+def test_hours_that_have_the_same_reason_for_no_figure_are_one_row(
+    streets: SimpleNamespace, today: dict[str, Story]
+) -> None:
+    """Nobody has to hear fifteen times that an hour is too imprecise; hours with a figure stay hours, and what lies
+    between two of them stays there."""
+    noise, crossings, away = (today[f"{stream}"].chart for stream in ("plaza/noise", "plaza/footfall", "station/pm2_5"))
+    assert noise is not None and crossings is not None and away is not None
+    assert [tuple(map(plain, row)) for row in noise.table.rows] == [
+        ("0 h – 15 h", "trop imprécis, marge de plus de 3 dB")
+    ]
+    assert len(crossings.table.rows) == 15
+    assert [plain(row[0]) for row in away.table.rows[1:4]] == ["1 h – 2 h", "2 h – 5 h", "5 h – 6 h"]
+
+
 def test_a_level_that_is_too_uncertain_is_never_printed(streets: SimpleNamespace) -> None:
     """At a small epsilon the hours have a margin above 3 dB: the pages say so, draw their interval, print no estimate
     of them; the day, which is surer, keeps its number. The file has every estimate, with its interval beside it."""
