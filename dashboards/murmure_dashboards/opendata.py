@@ -41,6 +41,8 @@ def quartier_file(slug: str, week: bool) -> str:
 _READ_OFF = {"laeq_db": "energy_mean", SHARE_OVER: "histogram_s"} | dict.fromkeys(EXCEEDED, "histogram_s")
 _FORMULA = frozenset("=+-@\t\r\n|%")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+# A cell, with the comma before it, that begins neither as a word nor as a number.
+_ODD = re.compile(r",(?!-[0-9]+(?:\.[0-9]+)?(?:,|$))[^0-9A-Za-z,]")
 
 
 def rows(view: StreamView, rules: Rules, bins: bool = False) -> Iterator[tuple[str, ...]]:
@@ -135,7 +137,13 @@ def table(lines: Iterable[tuple[str, ...]]) -> bytes:
 def lines(of: Iterable[tuple[str, ...]]) -> bytes:
     """Returns rows as lines of a CSV file."""
     text = StringIO()
-    csv.writer(text).writerows(map(cell, row) for row in of)
+    writer = csv.writer(text)
+    for row in of:
+        plain = f",{','.join(row)}"
+        if '"' in plain or "\r" in plain or "\n" in plain or plain.count(",") != len(row) or _ODD.search(plain):
+            writer.writerow(map(cell, row))
+        else:  # nearly all, and several times as fast
+            text.write(f"{plain[1:]}\r\n")
     return text.getvalue().encode()
 
 

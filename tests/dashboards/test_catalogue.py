@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,8 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from murmure_dashboards import catalogue, maker_data, opendata
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
@@ -473,6 +476,14 @@ def test_a_cell_that_a_spreadsheet_would_run_is_text(text: str) -> None:
     assert opendata.cell(text) == f"'{text}"
     for kept in ("-5", "-0.25", "12", "", "Travaux = bruit", "sha256:00"):
         assert opendata.cell(kept) == kept
+
+
+@given(st.lists(st.lists(st.text(" ,\"'=+-@|%.1a\t\r\n", max_size=4), min_size=3, max_size=3), max_size=4))
+def test_a_line_is_written_as_the_csv_module_would(lines: list[list[str]]) -> None:
+    """Whatever its cells are: quotes where they are needed, an apostrophe before a formula, and the same cells read."""
+    text = io.StringIO()
+    csv.writer(text).writerows([["a", "b", "c"], *(map(opendata.cell, line) for line in lines)])
+    assert opendata._csv(("a", "b", "c"), map(tuple, lines)).decode() == text.getvalue()
 
 
 def test_the_ledger_is_what_the_archive_charged(folder: Path, archive: Any) -> None:
