@@ -262,7 +262,7 @@ class Subscriber:
         )
         self._meter.queued = lambda: self._link.received - self._link.taken
         self._published: dict[str, bytes] = {}  # policy hash by gateway, on this connection
-        self._behind: dict[str, float] = {}  # gateways that may lack an older policy, and when to say it again
+        self._behind: dict[str, tuple[float, int]] = {}  # who may lack an older policy; when to say which of them
         self._mark = -1
         self._early_at = inf  # when to look again at what waits for its time
         self._register_mark = -1
@@ -421,21 +421,21 @@ class Subscriber:
             self._link.publish(topic, receipt(self._archive, enrolment, self._secret))
 
     def _send_policies(self, enrolment: Enrolment) -> None:
-        """The broker keeps the last, which is the newest; who lacks one before it is told again when it has spoken."""
-        policies = policies_for(self._archive, enrolment)
-        for policy in policies:
-            self._link.publish(f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/policy", policy.sealed)
+        """The broker keeps the last, which is the newest. Who lacks others is told of one of them before it, and of the
+        next one once it has spoken again: a gateway's inbox holds two."""
+        gateway, policies = enrolment.gateway, policies_for(self._archive, enrolment)
+        at = self._behind.pop(gateway, (0.0, 0))[1] % max(len(policies) - 1, 1)
         if len(policies) > 1:
-            self._behind[enrolment.gateway] = time.monotonic() + _RETRY_BEHIND_S
-        else:
-            self._behind.pop(enrolment.gateway, None)
+            self._behind[gateway] = (time.monotonic() + _RETRY_BEHIND_S, at + 1)
+        for policy in dict.fromkeys((policies[at], policies[-1])):
+            self._link.publish(f"murmure/v1/{enrolment.quartier}/{gateway}/policy", policy.sealed)
 
     def _remind(self, gateways: Iterable[str | None]) -> None:
-        """A gateway that was away heard of the newest policy only. It has just spoken: those between are said again."""
+        """A gateway that was away heard of the newest policy only. It has just spoken: another one is said."""
         now = time.monotonic()
         for gateway in self._behind.keys() & set(gateways):
             enrolment = self._archive.enrolment(gateway)
-            if now >= self._behind[gateway] and enrolment is not None and enrolment.status == "active":
+            if now >= self._behind[gateway][0] and enrolment is not None and enrolment.status == "active":
                 self._send_policies(enrolment)
 
     def _watch(self) -> None:
