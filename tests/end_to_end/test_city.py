@@ -28,23 +28,26 @@ HOURS = 6
 NODES_A_SITE = {"footfall": 4 * HOURS + HOURS + 1, "noise": HOURS, "pm2_5": HOURS, "pm10": HOURS}
 
 
+def command(*args: object) -> None:
+    """Runs a command that must find nothing wrong."""
+    line = [sys.executable, "-m", "murmure.cli", *map(str, args)]
+    verdict = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+
+
 def check_whole(made: city.City, nodes: dict[tuple[str, str, int], Outcome]) -> None:
-    """Every node of the span is in the archive, once, released and audited, and the pages show the sites."""
+    """Every node of the span is in the archive, once, released and audited, the pages show the sites, and a resident
+    finds everything as it was signed."""
     counted = Counter(key[0] for key in nodes)
     expected = {f"{place.id}/{name}": count for place in city.SITES for name, count in NODES_A_SITE.items()}
     assert counted == expected
     assert all(isinstance(outcome, Release) for outcome in nodes.values())
-    verdict = subprocess.run(
-        [sys.executable, "-m", "murmure.cli", "ingest", "verify", "--archive", str(made.ingest.archive)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    command("ingest", "verify", "--archive", made.ingest.archive)
     city.build_site(made, made.span.last_s)
     for place in city.SITES:
         page = (made.root / "site" / "quartiers" / place.quartier / "index.html").read_text("utf-8")
         assert place.name in page
+    command("verify", made.root / "site")
 
 
 def test_a_street_reaches_its_page_through_the_embedded_broker(
