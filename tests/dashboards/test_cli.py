@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from base64 import b64encode
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from murmure.cli import main
+from murmure_dashboards.config import City
 from murmure_dashboards.months import STATE  # how far the archive has come: rows of a real one are others
 from murmure_dashboards.pdf import Press
 from murmure_dashboards.site import render
@@ -23,6 +27,7 @@ from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_ingest.receipts import write_secret
 from murmure_privacy import wire
 from murmure_privacy.release import Message
+from murmure_privacy.window import utc
 
 CITY = Path(__file__).parent / "city.toml"
 NOW = "2026-11-21T14:15:00Z"
@@ -32,12 +37,18 @@ STEWARD = wire.public_key(bytes(range(32)))
 
 @pytest.fixture(scope="session")
 def filed(archive: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The town's nodes as gateways would have sent them: sealed messages in a real archive."""
+    """The town's nodes as gateways would have sent them: sealed messages in a real archive. Nobody is late."""
     path = tmp_path_factory.mktemp("archive") / "archive.db"
+    file_all(archive, path, lambda at_s, site: at_s)
+    return path
+
+
+def file_all(archive: Any, path: Path, came_s: Callable[[int, str], int]) -> None:
+    """Writes an archive in memory into a real one. `came_s`: when a site's message that closes at an instant came."""
     real = Archive.open(path)
     enrolments: dict[str, Enrolment] = {}
     secrets: dict[str, bytes] = {}
-    closing: dict[tuple[int, str], list[Any]] = {}
+    closings: dict[tuple[int, str], list[Any]] = {}
     for site in dict.fromkeys(info.site for info in archive.streams()):
         infos = [info for info in archive.streams() if info.site == site]
         secrets[site], public = wire.new_key()
@@ -50,26 +61,25 @@ def filed(archive: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
                     real.put_policy(StoredPolicy(policy_hash, site, 7, text, sealed))
         for info in infos:
             for outcome in archive.outcomes(info.stream, 0, 1 << 40):
-                closing.setdefault((outcome.node.end_s, site), []).append(outcome)
+                closings.setdefault((outcome.node.end_s, site), []).append(outcome)
     sent = dict.fromkeys(enrolments, (0, wire.FIRST_PREVIOUS))
-    for (at_s, site), outcomes in sorted(closing.items()):  # nobody is late
-        enrolment, (seq, previous) = enrolments[site], sent[site]
-        message = Message(
-            gateway=enrolment.gateway,
-            quartier=enrolment.quartier,
-            site=site,
-            boot=1,
-            seq=seq + 1,
-            previous=previous,
-            closing_s=at_s,
-            outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.node.stream)),
-        )
-        sealed = wire.seal_message(message, secrets[site])
-        with real.transaction():
+    with real.transaction():
+        for (at_s, site), outcomes in sorted(closings.items(), key=lambda one: (came_s(*one[0]), one[0])):
+            enrolment, (seq, previous) = enrolments[site], sent[site]
+            message = Message(
+                gateway=enrolment.gateway,
+                quartier=enrolment.quartier,
+                site=site,
+                boot=1,
+                seq=seq + 1,
+                previous=previous,
+                closing_s=at_s,
+                outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.node.stream)),
+            )
+            sealed = wire.seal_message(message, secrets[site])
             real.put(message, sealed, enrolment, "filed")
-        sent[site] = (seq + 1, wire.digest(sealed))
+            sent[site] = (seq + 1, wire.digest(sealed))
     real.close()
-    return path
 
 
 def test_a_real_archive_gives_the_pages_of_its_releases(
@@ -198,3 +208,24 @@ def test_limits_that_should_have_been_read_again_warn(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("murmure: thresholds.toml: review: ") and "fr_pm10_limit_1d" in line
     assert line.endswith(": to be read again by 2026-12-12; read, then date anew")
+
+
+def test_a_day_whose_gateway_was_away_is_dated_by_when_it_came(
+    city: City, streets: SimpleNamespace, tmp_path: Path
+) -> None:
+    """In a real archive: the neighbourhood whose messages came two days late is dated anew, the other is not."""
+    street = streets.Street()
+    for site, quartier in (("plaza", "centre"), ("station", "gare")):
+        streets.add(street, site, streets.week_of(NOW_S), streams=("footfall",), quartier=quartier)
+    first = streets.PARIS.day(NOW_S - 6 * 86_400)
+    away_s = first.end_s + 48 * 3600
+    file_all(street, tmp_path / "archive.db", lambda at_s, site: max(at_s, away_s + 600) if site == "station" else at_s)
+    with closing(Archive.open(tmp_path / "archive.db", read_only=True)) as real:
+        made = dict(render(real, city, NOW_S))
+    for slug, updated in (("centre", utc(first.end_s)), ("gare", utc(away_s - 2700))):
+        entries = re.findall(r"<entry>.*?</entry>", made[f"quartiers/{slug}/atom.xml"].decode(), re.DOTALL)
+        assert f"<published>{utc(first.end_s)}</published><updated>{updated}</updated>" in entries[-1]
+        assert (
+            re.findall("<published>(.*?)</published><updated>(.*?)</updated>", entries[0])[0]
+            == (utc(streets.PARIS.day(NOW_S).start_s),) * 2
+        ), "and what came in time keeps its date"

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import feedparser
 import pytest
 from murmure_dashboards import daily, decision_feed
+from murmure_dashboards.arrivals import Arrivals
 from murmure_dashboards.changes import changes
 from murmure_dashboards.config import City
 from murmure_dashboards.feed import feed as feed_of
@@ -233,7 +234,11 @@ def dated(given: Callable[..., Build], archive: Any, city: City, now_s: int, slu
 
 
 def test_a_day_that_late_data_change_is_dated_anew(
-    given: Callable[..., Build], archive: Any, city: City, streets: SimpleNamespace
+    given: Callable[..., Build],
+    archive: Any,
+    city: City,
+    streets: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Readers see an entry again when its figures are others: by when its last message came in the archive's order,
     never by a clock, so that every build says the same. Other days, other neighbourhoods keep their date."""
@@ -245,6 +250,9 @@ def test_a_day_that_late_data_change_is_dated_anew(
     assert changed == {"Centre, mardi 17 novembre 2026"}
     assert after["Centre, mardi 17 novembre 2026"] == "2026-11-19T14:15:00Z", "the last quarter past that had been told"
     assert dated(given, late, city, streets.NOW_S + 7200) == after
+    monkeypatch.setattr(Arrivals, "changed_s", lambda self, streams, day, settled_s: settled_s)
+    assert dated(given, late, city, streets.NOW_S) == before, "a feed that keeps its dates would be found"
+    monkeypatch.undo()
     assert dated(given, late, city, streets.NOW_S, "gare") == dated(given, archive, city, streets.NOW_S, "gare")
 
 
