@@ -150,8 +150,10 @@ def main() -> int:
     print(f"read      {read:6.1f} MB of {LIMIT_MB:.0f} ({read / LIMIT_MB:.2f} of the limit)")
     for name, kind in (("log", "entries-"), ("last messages", "days-"), ("newest days", "2")):
         print(f"          {parts[kind]:6.1f} MB {name}")
-    print(f"checked   {wall:6.1f} s of {LIMIT_S:.0f} ({wall / LIMIT_S:.2f} of the limit), {used:.1f} s of CPU")
-    return int(args.days >= 365 and (wall > LIMIT_S or site.octets > LIMIT_MB * 1e6))
+    # One process that waits for nothing: on a machine of its own it takes its CPU time.
+    print(f"checked   {used:6.1f} s of {LIMIT_S:.0f} ({used / LIMIT_S:.2f} of the limit) of CPU")
+    print(f"          {wall:6.1f} s by the clock")
+    return int(args.days >= 365 and (used > LIMIT_S or read > LIMIT_MB))
 
 
 if __name__ == "__main__":
