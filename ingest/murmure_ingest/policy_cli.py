@@ -83,17 +83,12 @@ def _publish(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from murmure_privacy.decide import NOTICE_S, HoldUntil
-    from murmure_privacy.errors import ConfigError
 
     from murmure_ingest.enrolment import utc_now
     from murmure_ingest.gateways import publish_policy, verdicts
 
     config, archive = _opened(args)
-    try:
-        sealed = Path(args.policy).read_bytes()
-    except OSError as error:
-        mend = "give a file that 'murmure policy sign' wrote"
-        raise ConfigError(args.policy, "file", error.strerror or str(error), mend) from error
+    sealed = Path(args.policy).read_bytes()
     words = verdicts(archive, sealed, config.deciding, args.policy)
     waits = [gateway for gateway, word in words if isinstance(word, HoldUntil)]
     policy = publish_policy(archive, sealed, args.policy, int(utc_now().timestamp()), config.deciding)
