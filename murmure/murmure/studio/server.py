@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -122,7 +123,7 @@ class Studio:
                 except Unmet:
                     return None
                 for old in list(self._drafts)[:-_DRAFTS_KEPT]:
-                    del self._drafts[old]
+                    shutil.rmtree(self._drafts.pop(old).parent, ignore_errors=True)
             return self._drafts[key]
 
 
