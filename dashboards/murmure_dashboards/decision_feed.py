@@ -25,8 +25,8 @@ from murmure_dashboards.wording import LANGUAGES, Language, language
 FOLDER = "vie-privee/"
 PATH = f"{FOLDER}atom.xml"
 MOST_ENTRIES = 100
-_DATED = (b'"kind":"policy"', b'"kind":"spend"')  # entries of the log that bear a day or an instant
-_TOLD = (*_DATED, b'"kind":"enrolment"', b'"kind":"revocation"')
+_SPEND = b'"kind":"spend"'
+_TOLD = (b'"kind":"policy"', b'"kind":"enrolment"', b'"kind":"revocation"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +72,21 @@ def _logged(ctx: Build) -> Logged:
     published: dict[str, int] = {}
     sites: dict[str, str] = {}
     revoked = []
-    known_s = 0
+    known_s, account = 0, b""
     for line in ctx.archive.log_entries():
+        if _SPEND in line:
+            account = line  # nearly all are such: the last before a revocation is enough to date it
         if not any(kind in line for kind in _TOLD):
             continue
         told = json.loads(line)
         if told["kind"] == "policy" and told["published"] is not None:
             published[told["hash"]] = parse_utc(told["published"])
             known_s = max(known_s, published[told["hash"]])
-        elif told["kind"] == "spend":
-            known_s = max(known_s, parse_utc(f"{told['day']}T00:00:00Z") + 86_400)
         elif told["kind"] == "enrolment":
             sites[told["gateway"]] = told["site"]
         elif told["kind"] == "revocation":
+            if account:
+                known_s = max(known_s, parse_utc(f"{json.loads(account)['day']}T00:00:00Z") + 86_400)
             revoked.append((told["gateway"], sites.get(told["gateway"], ""), known_s))
     return Logged(published, tuple(revoked))
 

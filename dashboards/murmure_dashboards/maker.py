@@ -94,7 +94,7 @@ class Build:
     def arrivals(self) -> Arrivals:
         """Returns when what is told of the days of the week came."""
         notes = [one.note for one in self.archive.annotations() if one.note.issued_s <= self.now_s]
-        streams = [info.stream for info in self.streams]
+        streams = list({info.site: info.stream for info in reversed(self.streams)}.values())
         return Arrivals.of(self.archive, streams, Window(self.week.start_s, self.now_s), notes)
 
     @cached_property
