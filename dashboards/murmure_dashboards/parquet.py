@@ -40,6 +40,7 @@ def table(columns: Sequence[Column], content: bytes, about: Mapping[str, str]) -
         found,
         version="2.6",
         compression="zstd",
+        use_dictionary=[column.name for column in columns if column.kind != "number"],  # hardly two are equal
         coerce_timestamps="ms",
     )
     return found.getvalue()

@@ -73,9 +73,9 @@ class Press:
             if not self.missing:
                 self._printed(file, name, most, forms)
         self._waiting.clear()
-        for file in self._folder.glob("*"):
+        for file in self._folder.glob("*.pdf"):
             if file.name not in self._known:
-                file.unlink()
+                file.unlink(missing_ok=True)
 
     def _printed(self, file: Path, name: str, most: int, forms: Callable[[], Iterator[str]]) -> bytes | None:
         laid_out = self._started()
