@@ -118,7 +118,7 @@ def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) 
         title=say("data.page_title", city=ctx.city.city),
         licence=say("data.licence", licence=told.licence[0]),
         licence_path=catalogue.LICENCE,
-        editions=[(one, _name(ctx, say, one), _about(ctx, say, one), _columnar(say, one)) for one in newest],
+        editions=[(one, _name(ctx, say, one), _about(ctx, say, one), _columnar(ctx, say, one)) for one in newest],
         sums=months.SUMS,
         show_sums=len(newest) <= _SUMS_SHOWN,
         others=[
@@ -147,5 +147,5 @@ def _about(ctx: Build, say: Language, edition: Edition) -> str:
     return f"CSV, {say.size(edition.octets)}, {state}"
 
 
-def _columnar(say: Language, edition: Edition) -> str:
-    return f"Parquet, {say.size(edition.columnar_octets)}"
+def _columnar(ctx: Build, say: Language, edition: Edition) -> str:
+    return say("data.twin", month=_name(ctx, say, edition), size=say.size(edition.columnar_octets))
