@@ -17,7 +17,7 @@ from murmure_privacy import accountant
 from murmure_privacy.decide import FLOOR, FLOOR_EPSILON
 from murmure_privacy.levels import WIDEST_MARGIN_DB
 from murmure_privacy.policy import Policy
-from murmure_privacy.window import ORDINARY_QUARTERS, Calendar
+from murmure_privacy.window import ORDINARY_QUARTERS, PARTS, Calendar
 
 from murmure.studio.answers import APART, Month, matched
 from murmure.studio.desk import DRAWS, Look, Shown, deployments
@@ -335,12 +335,13 @@ class _Told:
 
     @property
     def shares(self) -> str:
-        """Returns how the budget of scenario B is shared out."""
+        """Returns how the budget of scenario B is shared out; the parts of a day have one share, each of them whole."""
         say = self._say
-        parts = [
-            say("studio.share", node=say(f"studio.node_{level}"), share=_percent(say, share))
+        named = {
+            say("studio.node_parts" if level in PARTS else f"studio.node_{level}"): share
             for level, share in self._look.shares.items()
-        ]
+        }
+        parts = [say("studio.share", node=node, share=_percent(say, share)) for node, share in named.items()]
         return say("studio.shares", shares=", ".join(parts))
 
     # Would the message change?
@@ -454,7 +455,8 @@ class _Told:
         table = self._table(say("studio.cap_caption"), say("studio.cap_column"), rows)
         days = [one.sheet["cap"]["days"] for one in shown]
         fits = ", ".join(
-            f"{one.scenario.letter.upper()}{FIXED}: {say.number(count)}" for one, count in zip(shown, days, strict=True)
+            say("studio.fit", letter=one.scenario.letter.upper(), number=say.number(count))
+            for one, count in zip(shown, days, strict=True)
         )
         return say("studio.cap", fits=fits), table
 
