@@ -506,10 +506,8 @@ class Teller:
             return " ".join(unsaid) or self.say("chart.empty")
         missing = sum(slot.missing for slot in slots)
         parts = [self.say.counted("chart.counted", len(valued), number=len(valued), missing=missing)]
-        for key, (_, slot) in (
-            ("high", max(valued, key=lambda pair: pair[0])),
-            ("low", min(valued, key=lambda pair: pair[0])),
-        ):
+        highest, lowest = (of(valued, key=lambda pair: pair[0])[1] for of in (max, min))
+        for key, slot in (("high", highest), ("low", lowest)) if len(valued) > 1 else (("only", highest),):
             if slot.amount is None:
                 continue
             said, between = self._amount(view, slot.amount)
