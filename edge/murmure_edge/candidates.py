@@ -52,10 +52,11 @@ class Candidates:
 
     @property
     def newest_told(self) -> int:
-        """Returns the version below which a policy is refused as an old one. Where the rules judge each version beside
+        """Returns the version below which a policy is refused as an old one; a gateway begins with none that was older
+        when it was enrolled. Where the rules judge each version beside
         the one before it, those in between are wanted: nothing is published before the newest has come."""
         ruled = self._trust.ceiling is not None and self.newest is not None
-        return 0 if ruled else self._publisher.newest_told
+        return 0 if ruled else max(self._publisher.newest_told, self._trust.policy_version)
 
     def start(self, now_s: int) -> None:
         """Takes up after a start what the database holds: policies that wait, and those that cannot be kept here."""

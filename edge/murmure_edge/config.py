@@ -119,7 +119,7 @@ class Trust:
 
     `roles`: one for each steward, in their order; none where all stewards count alike. `ceiling_rho_micro`: the most
     that one unit in each stream of the site may cost together; None in a file of before, whose gateway takes whatever
-    enough stewards have signed, at once.
+    enough stewards have signed, at once. `policy_version`: of the newest policy that the site had, 0 for none.
     """
 
     gateway: str
@@ -131,6 +131,7 @@ class Trust:
     simulated: bool
     roles: tuple[str, ...] = ()
     ceiling_rho_micro: int | None = None
+    policy_version: int = 0
 
     @property
     def ceiling(self) -> Ceiling | None:
@@ -389,6 +390,7 @@ def load_trust(config: GatewayConfig) -> Trust:
         simulated=table.take("simulated", bool, "write true or false", False),
         roles=tuple(roles),
         ceiling_rho_micro=table.integer("ceiling_rho_micro", 0, FLOOR.rho_micro, 0) or None,
+        policy_version=table.integer("policy_version", 0, 1 << 31, 0),
     )
     if trust.roles and trust.ceiling_rho_micro is None:
         mend = f"write at most {FLOOR.rho_micro}, the floor of this release"

@@ -317,7 +317,7 @@ def _offer(
     ports: list[Port],
 ) -> int:
     from murmure_ingest.enrolment import Claims, Slot, offer, utc_now
-    from murmure_ingest.gateways import Pinned, require_roles
+    from murmure_ingest.gateways import pinned_now
 
     door = _door(config, "; or use --local DIR")
     slot = Slot(
@@ -329,7 +329,7 @@ def _offer(
         tuple(ports),
         args.simulated,
         args.replaces,
-        pinned=Pinned(require_roles(config.deciding, stewards), config.deciding.ceiling_rho_micro(args.site)),
+        pinned=pinned_now(archive, config.deciding, args.site, stewards),
     )
     now = utc_now()
     claims = Claims(config.data_dir)

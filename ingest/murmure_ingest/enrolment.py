@@ -575,17 +575,17 @@ def _slot_text(slot: Slot) -> str:
             "simulated": slot.simulated,
             "replaces": slot.replaces,
             "rotates": slot.rotates,
-            "pinned": [list(slot.pinned.roles), slot.pinned.ceiling_rho_micro],
+            "pinned": [list(slot.pinned.roles), slot.pinned.ceiling_rho_micro, slot.pinned.policy_version],
         }
     )
 
 
 def _slot(text: str) -> Slot:
     fields = json.loads(text)
-    roles, ceiling = fields.pop("pinned", ([], FLOOR.rho_micro))  # an offer of before has none
+    roles, *rest = fields.pop("pinned", ([], FLOOR.rho_micro, 0))  # an offer of before has none
     return replace(
         Slot(**{**fields, "stewards": (), "ports": ()}),
-        pinned=Pinned(tuple(roles), ceiling),
+        pinned=Pinned(tuple(roles), *rest),
         stewards=tuple(bytes.fromhex(key) for key in fields["stewards"]),
         ports=tuple(Port(*port) for port in fields["ports"]),
     )

@@ -132,8 +132,7 @@ def enrol_local(
     away.
     """
     require_slot(archive, gateway, site, quartier, stewards, signatures_required)
-    deciding = config.deciding
-    pinned = Pinned(require_roles(deciding, stewards), deciding.ceiling_rho_micro(site))
+    pinned = pinned_now(archive, config.deciding, site, stewards)
     secret, public = wire.new_key()
     data = folder / "data"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,7 +148,7 @@ def enrol_local(
     with archive.transaction():
         enrolment = archive.enrol(enrolment)
     for sealed in policies:
-        publish_policy(archive, sealed, deciding=deciding)
+        publish_policy(archive, sealed, deciding=config.deciding)
     return enrolment
 
 
@@ -217,11 +216,20 @@ def ports_toml(ports: Sequence[Port]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """By what a gateway judges policies: the role of each of its stewards, in their order, or none; and the most that
-    one unit in each stream of its site may cost together."""
+    """By what a gateway judges policies: the role of each of its stewards, in their order, or none; the most that one
+    unit in each stream of its site may cost together; and the version of the newest policy that the site has, 0 for
+    none, so that the gateway begins with no older one."""
 
     roles: tuple[str, ...] = ()
     ceiling_rho_micro: int = FLOOR.rho_micro
+    policy_version: int = 0
+
+
+def pinned_now(archive: Archive, deciding: DecidingConfig, site: str, stewards: Sequence[bytes]) -> Pinned:
+    """Returns what an enrolment pins at this instant. Raises ConfigError."""
+    newest = archive.newest_policy(site)
+    version = 0 if newest is None else newest.version
+    return Pinned(require_roles(deciding, stewards), deciding.ceiling_rho_micro(site), version)
 
 
 def require_roles(deciding: DecidingConfig, stewards: Sequence[bytes]) -> tuple[str, ...]:
@@ -247,7 +255,9 @@ def trust_toml(enrolment: Enrolment, centre: bytes, simulated: bool, pinned: Pin
         f"stewards = {_toml([key.hex() for key in enrolment.stewards])}\n"
         + (f"roles = {_toml(list(pinned.roles))}\n" if pinned.roles else "")
         + f"signatures_required = {enrolment.signatures_required}\n"
-        f"ceiling_rho_micro = {pinned.ceiling_rho_micro}\n" + ("simulated = true\n" if simulated else "")
+        f"ceiling_rho_micro = {pinned.ceiling_rho_micro}\n"
+        + (f"policy_version = {pinned.policy_version}\n" if pinned.policy_version else "")
+        + ("simulated = true\n" if simulated else "")
     )
 
 

@@ -66,6 +66,17 @@ def test_roles_and_ceiling_are_pinned_at_the_enrolment(murmure: Murmure) -> None
         assert [trust.roles_of([key]) for key in trust.stewards] == [{"steward"}, {"dpo"}]
 
 
+def test_a_gateway_begins_with_no_policy_that_was_old_when_it_was_enrolled(murmure: Murmure, policy_text: Any) -> None:
+    """The second gateway of a site learns which one is the newest from who enrols it, not from the network."""
+    assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
+    assert edge.load_trust(edge.load(Path("plaza/gateway.toml"))).policy_version == 0
+    text = signed(murmure, policy_text("plaza", 4), "four", "steward", "dpo")
+    assert murmure(f"policy publish {text}")[0] == 0
+    line = ENROL.format(site="plaza", keys=KEYS).replace("gw-plaza", "gw-two").replace("--local plaza", "--local two")
+    assert murmure(line)[0] == 0
+    assert edge.load_trust(edge.load(Path("two/gateway.toml"))).policy_version == 4
+
+
 def test_without_a_table_all_stewards_count_alike_and_the_floor_is_the_ceiling(murmure: Murmure) -> None:
     """An enrolment of before, or of a town that names no roles; the notice is the same."""
     Path("ingest.toml").write_text('data_dir = "centre"\n')
@@ -86,7 +97,7 @@ def test_a_key_without_a_role_beside_one_that_has_one_is_refused(murmure: Murmur
 
 def test_an_offer_carries_what_it_pins(murmure: Murmure, tmp_path: Path) -> None:
     """Also through the claim code, whatever ingest.toml says when the gateway comes; one of before pins the floor."""
-    pinned = Pinned(("steward", "dpo"), 5000)
+    pinned = Pinned(("steward", "dpo"), 5000, 7)
     slot = enrolment.Slot("gw-a", "plaza", "centre", (bytes(32), bytes(31) + b"\1"), 1, (), pinned=pinned)
     text = enrolment._slot_text(slot)
     assert enrolment._slot(text) == slot

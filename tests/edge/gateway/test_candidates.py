@@ -240,6 +240,21 @@ def test_a_first_policy_needs_both_roles_and_begins_at_once(
     assert gateway.versions() == [1]
 
 
+def test_a_fresh_gateway_begins_with_no_policy_that_was_old_at_its_enrolment(
+    turned: Callable[..., Any], enrolled: Any, write_policy: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has told it anything yet; what the site had then stands in its own file."""
+    trust = enrolled.folder / "trust.toml"
+    trust.write_text(trust.read_text() + "policy_version = 3\n")
+    monkeypatch.setattr(Ruled, "tell", lambda *_, **__: "")
+    gateway = Ruled(turned, enrolled, write_policy)
+    monkeypatch.undo()
+    for version, versions in ((2, []), (3, [3])):
+        gateway.tell(version)
+        gateway.until(gateway.now_s + 1)
+        assert gateway.versions() == versions
+
+
 def test_a_policy_that_cannot_be_kept_waits_as_well_and_then_silences(ruled: Ruled) -> None:
     """Its sensors are judged when it would hold; from then on nothing is published, also after a restart, until one
     comes that can be kept; that one is judged beside it, not beside what was before."""
