@@ -7,7 +7,7 @@ import gzip
 import posixpath
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,10 +15,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from murmure_dashboards import maker_home
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
-from murmure_dashboards.opendata import HEADER
+from murmure_dashboards.opendata import ANNOTATIONS, HEADER
 from murmure_dashboards.pages import Link
 from murmure_dashboards.site import MAKERS, BuildReport, SiteError, build
 from murmure_dashboards.wording import LANGUAGES, language
@@ -175,7 +176,9 @@ def test_a_quartier_with_many_streams_stays_light(
     assert (rows[0] == (0, 1)) == (sites == 1), "hour by hour, where there is room for it"
 
 
-def test_a_large_city_page_stays_light(streets: SimpleNamespace, city: City, tmp_path: Path) -> None:
+def test_a_large_city_page_stays_light(
+    given: Callable[..., Build], streets: SimpleNamespace, city: City, tmp_path: Path
+) -> None:
     """Sixty quartiers are told in one paragraph each."""
     street = streets.Street()
     day = streets.PARIS.day(streets.NOW_S)
@@ -190,8 +193,9 @@ def test_a_large_city_page_stays_light(streets: SimpleNamespace, city: City, tmp
         quartier=tuple(replace(city.quartier[0], slug=f"q{n}", name=f"Quartier {n}") for n in range(60)),
         site=tuple(replace(city.site[0], id=f"s{n}", quartier=f"q{n}") for n in range(60)),
     )
-    text = dict(site_module.render(street, large, streets.NOW_S))["index.html"]
-    (tmp_path / "index.html").write_bytes(text)
+    links = [link for maker in MAKERS for link in maker.links]
+    ctx = replace(given(street, large), octets={ANNOTATIONS: 99}, links=links)
+    (tmp_path / "index.html").write_bytes(dict(maker_home.files(ctx))["index.html"])
     page = Page(tmp_path / "index.html")
     assert page.elements <= MOST_ELEMENTS
     assert sum(part.count("(entre ") for part in page.text) >= 60
