@@ -369,7 +369,11 @@ class Catalogue:
             "dcat:contactPoint": {
                 "@type": "vcard:Kind",
                 "vcard:fn": self.publisher,
-                **({"vcard:hasEmail": {"@id": f"mailto:{contact}"}} if _MAIL.fullmatch(contact) else {"vcard:note": contact}),
+                **(
+                    {"vcard:hasEmail": {"@id": f"mailto:{contact}"}}
+                    if _MAIL.fullmatch(contact)
+                    else {"vcard:note": contact}
+                ),
             },
             "dcat:landingPage": {"@id": self._address(FOLDER)},
             "dcat:distribution": [
