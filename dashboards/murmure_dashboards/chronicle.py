@@ -136,7 +136,7 @@ class Chronicler(Teller):
         number, detail = self._long_key(one, span, indicator, amount)
         groups = groups_of(one, span)
         of = one.amount if span == "month" else one.per_day
-        slots = [one.slot(days, of) for days in groups]
+        slots = [_drawn(one, days, one.slot(days, of), span) for days in groups]
         shown = Window(slots[0].start_s, one.window.end_s) if slots else one.window
         kind = "laeq" if one.indicator == "laeq_db" else self._family(one)
         title = say(f"long.{span}_{kind}", quantity=say(f"quantity.{one.quantity.name}"))
@@ -356,13 +356,13 @@ class Chronicler(Teller):
         if slot.amount is None:
             return self._without(slot)
         said = self._estimated(one, slot.amount)
-        expected_s = sum(day.expected_s for day in days if day.state != "before")
         covered_s = sum(day.covered_s for day in days)
-        if covered_s >= expected_s:
-            return said
         if len(days) > 1:
-            return self.say("long.part", amount=said, share=self.say.least_share(covered_s / expected_s))
-        whole = self.say.duration(expected_s)
+            share = covered_s / sum(day.expected_s for day in days)
+            return said if share >= 1 else self.say("long.part", amount=said, share=self.say.least_share(share))
+        if covered_s >= days[0].length_s:
+            return said
+        whole = self.say.duration(days[0].length_s)  # also on the first day, of which only a part was to be measured
         return self.say("table.part", amount=said, covered=self.say.duration(covered_s), expected=whole)
 
     def _column(self, one: Stretch, kind: str) -> str:
@@ -420,6 +420,13 @@ class Chronicler(Teller):
 def groups_of(one: Stretch, span: Span) -> list[tuple[Day, ...]]:
     """Returns what is drawn: each day, or the days of each month, since the measurement began."""
     return [(day,) for day in one.measured] if span == "month" else one.months()
+
+
+def _drawn(one: Stretch, days: Sequence[Day], slot: Slot, span: Span) -> Slot:
+    """Returns an interval as a chart may show it, without the count of half a day, which would look like a fall."""
+    if span == "year" or one.quantity.kind != "count" or days[0].whole or slot.amount is None:
+        return slot
+    return replace(slot, state=days[0].hole or "before", amount=None)
 
 
 def joined(stories: Sequence[Story], most: int) -> list[Table]:

@@ -338,6 +338,20 @@ def test_no_table_is_long_and_rows_are_those_of_each_stream(built: dict[str, byt
         assert all(row.count("<td>") == 3 for table in tables for row in table.split("</tr>")[:-1])
 
 
+def test_a_first_day_that_began_at_noon_says_so(year: Year) -> None:
+    """What was not to be measured yet is no gap, and half a day is no quiet day."""
+    one = year.stretch("footfall", "month")
+    first, *others = one.days
+    noon_s = first.span.start_s + 43_200
+    half = replace(first, first_s=noon_s, covered=(Window(noon_s, first.span.end_s),))
+    story = Chronicler(language("fr"), thresholds=load(None)).month(
+        replace(one, days=(half, *others)), year.city.site[0], "c0"
+    )
+    assert story.chart is not None and plain(story.chart.table.rows[0][1]).endswith(", 12 h sur 24 h")
+    assert story.chart.description.startswith("29 intervalles avec une valeur, 0 sans."), "nor is it drawn as one"
+    assert "Mesure incomplète" not in " ".join(story.notes) and "Mesuré" not in " ".join(story.notes)
+
+
 def test_the_year_is_that_of_twelve_months_and_draws_them(year: Year) -> None:
     """From the day after this one a year ago to yesterday; the first and the last month in part."""
     one = year.stretch("footfall", "year")
