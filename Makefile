@@ -2,14 +2,14 @@
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility benchmarks/ingest
+CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility benchmarks/ingest benchmarks/site
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
 DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd \
 	prometheus prometheus-alertmanager nats-server nginx influxdb w3m default-jre-headless libpango-1.0-0 libpangoft2-1.0-0 \
 	libharfbuzz-subset0
 PYTEST := $(BIN)/pytest --durations=15
 
-.PHONY: help install packages demo lint test test-long campaign campaign-ingest mutants bench bench-utility bench-accuracy bench-ingest gateway-bundle grafana lock clean
+.PHONY: help install packages demo lint test test-long campaign campaign-ingest mutants bench bench-utility bench-accuracy bench-ingest bench-site gateway-bundle grafana lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -63,6 +63,9 @@ bench-accuracy: $(STAMP) ## what beams and radars count beside the truth, in sim
 
 bench-ingest: $(STAMP) ## the centre beside mosquitto_sub on the same queue, on a quiet machine; ARGS="--rounds 1"
 	$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+bench-site: $(STAMP) ## a large town's site built, drawn beside matplotlib, pygal and Vega-Lite, served beside nginx; ARGS="--dir DIR"
+	$(BIN)/python -m benchmarks.site $(ARGS)
 
 gateway-bundle: $(STAMP) ## one archive that installs a gateway without network; ARCH=aarch64 or x86_64
 	$(BIN)/python edge/bundle/build.py $(if $(ARCH),--arch $(ARCH))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from murmure_dashboards import operations_cli
@@ -57,14 +59,16 @@ def _build(args: argparse.Namespace) -> int:
     from murmure_dashboards.limits import load as load_limits
     from murmure_dashboards.limits import overdue
     from murmure_dashboards.pdf import PACKAGES, Press
-    from murmure_dashboards.site import build
+    from murmure_dashboards.site import LEAST_APART, Crew, build
 
     now_s = instant("site build", args.now)
     city = load(args.city)
     press = Press(args.out.parent / f"{args.out.name}.sheets")
     archive = Archive.open(args.archive, read_only=True)
     try:
-        report = build(archive, city, args.out, now_s, press)
+        beside = len(os.sched_getaffinity(0)) - 1 if len(city.quartier) >= LEAST_APART else 0
+        crew = Crew(partial(Archive.open, args.archive, read_only=True), beside)
+        report = build(archive, city, args.out, now_s, press, crew)
     finally:
         archive.close()
     if args.json:

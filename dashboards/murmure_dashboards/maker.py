@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from murmure_privacy.window import Calendar, Window
 from murmure_dashboards import limits
 from murmure_dashboards.arrivals import Arrivals
 from murmure_dashboards.blocks import Blocks
-from murmure_dashboards.config import City
+from murmure_dashboards.config import City, Quartier
 from murmure_dashboards.days import Days
 from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.months import Edition
@@ -32,7 +32,8 @@ class Build:
     the files of all months, oldest first, and `ledger`: the lines of ledger.jsonl, both once they are made. `octets`:
     the size of every file that was made before the maker's turn, by its path; `heaviest`: of these the longest French
     page of each kind. `links`: where the foot of each page leads. `press`: prints sheets of paper; without one there
-    are none. `store`: what builds before worked out of finished days; without one, everything is worked out."""
+    are none. `store`: what builds before worked out of finished days; without one, everything is worked out. `only`:
+    the neighbourhoods whose pages are made here, where others are made by another process; `streams` are theirs."""
 
     archive: ArchiveReader
     city: City
@@ -50,6 +51,12 @@ class Build:
     links: Sequence[Link]
     press: Press | None = None
     store: Store | None = None
+    only: Collection[str] | None = None
+
+    @property
+    def quartiers(self) -> Sequence[Quartier]:
+        """Returns the neighbourhoods whose pages are made here."""
+        return [one for one in self.city.quartier if self.only is None or one.slug in self.only]
 
     def views(self, window: Window) -> Mapping[str, Sequence[StreamView]]:
         """Returns the streams over whole days, by site id."""
@@ -110,7 +117,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """`files` gives (path below the site's root, content) of everything that it makes; `links` lead to pages of it."""
+    """`files` gives (path below the site's root, content) of everything that it makes; `links` lead to pages of it.
+    `apart`: whether what it makes of a neighbourhood depends on no other, and on no other maker; then another process
+    may make it."""
 
     files: Callable[[Build], Iterable[tuple[str, bytes]]]
     links: tuple[Link, ...] = ()
+    apart: bool = False

@@ -40,7 +40,7 @@ _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the pages of each neighbourhood in each language."""
-    for quartier in ctx.city.quartier:
+    for quartier in ctx.quartiers:
         long = _long(ctx, quartier)
         for code in LANGUAGES:
             for week in (False, True):
@@ -49,15 +49,15 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
                 yield _of_span(ctx, language(code), quartier, span, long)
 
 
-MAKER = Maker(files)
-
-
 @dataclass(frozen=True, slots=True)
 class _Long:
     """The streams of a neighbourhood over spans of days that are over, by the name of the span."""
 
     windows: Mapping[str, Window]
     streams: Mapping[str, Sequence[Stretch]]
+
+
+MAKER = Maker(files, apart=True)
 
 
 def _long(ctx: Build, quartier: Quartier) -> _Long:

@@ -7,13 +7,17 @@ who has just followed the link still finds every file.
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 
 from murmure_privacy.annotation import in_force
@@ -46,6 +50,8 @@ from murmure_dashboards.store import Store
 from murmure_dashboards.views import ArchiveReader
 
 WEEK_DAYS = 7
+LEAST_APART = 8
+"""Neighbourhoods: with fewer, what another process would save is less than a second."""
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
 # before its turn, open data first; pages lead to those sheets of paper that are there.
 MAKERS: tuple[Maker, ...] = (
@@ -76,35 +82,127 @@ class BuildReport:
     unlisted: tuple[str, ...]
 
 
-def build(archive: ArchiveReader, city: City, out: Path, now_s: int, press: Press | None = None) -> BuildReport:
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Processes that make the pages of neighbourhoods beside this one, which makes all else. `reopen` gives each the
+    archive: a connection must not cross a fork."""
+
+    reopen: Callable[[], ArchiveReader]
+    workers: int
+
+
+@dataclass(slots=True)
+class _Made:
+    """What was written so far: the size of each file by its path, and what of all files together is reported.
+    `heaviest`: the longest French page of each kind."""
+
+    folder: Path | None
+    octets: dict[str, int] = field(default_factory=dict)
+    heaviest: dict[str, bytes] = field(default_factory=dict)
+    pages: int = 0
+    files: int = 0
+    total: int = 0
+
+    def note(self, path: str, content: bytes) -> None:
+        """Takes down a file."""
+        self.octets[path] = len(content)
+        kind = maker_statements.kind(path)
+        if kind is not None and len(content) > len(self.heaviest.get(kind, b"")):
+            self.heaviest[kind] = content
+
+    def write(self, path: str, content: bytes) -> None:
+        """Writes a file and its compressed twin."""
+        assert self.folder is not None, "whoever only renders writes nothing"
+        self.pages += path.endswith(".html")
+        for name, data in ((path, content), (f"{path}.gz", compressed(content))):
+            write(self.folder / name, data)
+            self.files, self.total = self.files + 1, self.total + len(data)
+
+    def add(self, other: _Made) -> None:
+        """Takes down what another process wrote of later neighbourhoods."""
+        self.octets |= other.octets
+        for kind, content in other.heaviest.items():
+            if len(content) > len(self.heaviest.get(kind, b"")):
+                self.heaviest[kind] = content
+        self.pages, self.files, self.total = (
+            self.pages + other.pages,
+            self.files + other.files,
+            self.total + other.total,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What another process makes: what belongs to some neighbourhoods. `place`: where the store is."""
+
+    place: Path
+    city: City
+    now_s: int
+    only: Collection[str]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What is left to other processes, part by part."""
+
+    pool: ProcessPoolExecutor
+    reopen: Callable[[], ArchiveReader]
+    orders: Sequence[_Order]
+
+    def values(self) -> Sequence[Future[_Made]]:
+        """Has the files with values made."""
+        return [self.pool.submit(_part, order, self.reopen, None) for order in self.orders]
+
+    def pages(self, octets: Mapping[str, int]) -> Sequence[Future[_Made]]:
+        """Has the pages made, which tell the size of these files."""
+        return [self.pool.submit(_part, order, self.reopen, dict(octets)) for order in self.orders]
+
+
+def build(
+    archive: ArchiveReader,
+    city: City,
+    out: Path,
+    now_s: int,
+    press: Press | None = None,
+    crew: Crew | None = None,
+) -> BuildReport:
     """Writes the site as of `now_s` (seconds UTC) and makes `out` lead to it.
 
     Today is the civil day that contains `now_s - 1`: at midnight the pages still show the whole day that has ended.
     `press` prints bulletins as PDF, those that it has no time for when its `rest` is called; without it there are none.
+    `crew` works beside this process, on a machine with several cores; the site is the same, byte for byte.
     Raises SiteError where `out` is something else than a site or an empty folder, OSError where the disk refuses.
     """
     listed = {site.id for site in city.site}
     with beside(out) as folder:
         before, journal_before = months.shelf(out), journal.shelf(out)
-        count, pages_written, octets = 0, 0, 0
+        made = _Made(folder)
 
-        def keep(path: str) -> None:
-            nonlocal count, octets
+        def keep(path: str) -> int:
             for name in (path, f"{path}.gz"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 os.link(out / name, folder / name)
-                count, octets = count + 1, octets + (folder / name).stat().st_size
+                made.files, made.total = made.files + 1, made.total + (folder / name).stat().st_size
+            return (folder / path).stat().st_size
 
-        with closing(Store.open(out.with_name(f"{out.name}.store"), archive, city.timezone)) as store:
-            for path, content in render(archive, city, now_s, before, keep, press, store, journal_before):
-                pages_written += path.endswith(".html")
-                for name, data in ((path, content), (f"{path}.gz", compressed(content))):
-                    write(folder / name, data)
-                    count, octets = count + 1, octets + len(data)
+        place = out.with_name(f"{out.name}.store")
+        with closing(Store.open(place, archive, city.timezone)) as store, ExitStack() as stack:
+            share = None
+            if crew is not None and crew.workers:
+                pool = stack.enter_context(ProcessPoolExecutor(crew.workers, mp_context=get_context("fork")))
+                slugs = [quartier.slug for quartier in city.quartier]
+                size = -(-len(slugs) // crew.workers) or 1
+                parts = [slugs[at : at + size] for at in range(0, len(slugs), size)]
+                share = _Share(pool, crew.reopen, [_Order(place, city, now_s, part, folder) for part in parts])
+            for path, content in _rendered(
+                archive, city, now_s, before, keep, press, store, journal_before, made, share
+            ):
+                made.write(path, content)
     return BuildReport(
-        pages=pages_written,
-        files=count,
-        octets=octets,
+        pages=made.pages,
+        files=made.files,
+        octets=made.total,
         unlisted=tuple(sorted({info.site for info in archive.streams()} - listed)),
     )
 
@@ -146,22 +244,83 @@ def render(
     city: City,
     now_s: int,
     before: months.Shelf = months.NOTHING,
-    keep: Callable[[str], None] = lambda path: None,
+    keep: Callable[[str], int] = lambda path: 0,
     press: Press | None = None,
     store: Store | None = None,
     journal_before: journal.Shelf = journal.NOTHING,
 ) -> Iterator[tuple[str, bytes]]:
     """Yields every file of the site as (path below its root, content), but for those that the site before has already
-    for good (`before` its months, `journal_before` its journal): `keep` is told of them."""
+    for good (`before` its months, `journal_before` its journal): `keep` is told of them, and returns their size."""
+    return _rendered(archive, city, now_s, before, keep, press, store, journal_before, _Made(None), None)
+
+
+def _rendered(
+    archive: ArchiveReader,
+    city: City,
+    now_s: int,
+    before: months.Shelf,
+    keep: Callable[[str], int],
+    press: Press | None,
+    store: Store | None,
+    journal_before: journal.Shelf,
+    made: _Made,
+    share: _Share | None,
+) -> Iterator[tuple[str, bytes]]:
+    """Yields what `render` does, without what others make of neighbourhoods (`share`), which is taken down in `made` as
+    well."""
+    ctx, annotations = _given(archive, city, now_s, press, store or Store(None), made)
+
+    def kept(path: str) -> None:
+        made.octets[path] = keep(path)
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        for name in pages.STATIC:
+            yield f"static/{name}", pages.static(name)
+        yield opendata.ANNOTATIONS, annotations
+        values = share.values() if share else ()
+        yield from () if share else _values(ctx)
+        if maker_outputs.OUTPUTS in MAKERS:
+            yield from maker_outputs.OUTPUTS.files(ctx)
+        for part in values:
+            made.add(part.result())
+        rest = share.pages(made.octets) if share else ()
+        yield from () if share else _of_quartiers(ctx)
+        yield from maker_data.data(ctx, before, kept)
+        yield from journal.files(archive, journal_before, kept)
+        for maker in MAKERS:
+            if maker is MAKERS[-1]:
+                for part in rest:
+                    made.add(part.result())
+            if not maker.apart and maker is not maker_outputs.OUTPUTS:
+                yield from maker.files(ctx)
+
+    for path, content in files():
+        made.note(path, content)
+        yield path, content
+
+
+def _given(
+    archive: ArchiveReader,
+    city: City,
+    now_s: int,
+    press: Press | None,
+    store: Store,
+    made: _Made,
+    only: Collection[str] | None = None,
+) -> tuple[Build, bytes]:
+    """Returns what makers are given, of these neighbourhoods or of all, and the file of annotations."""
     calendar = Calendar(city.timezone)
     today = calendar.day(now_s - 1)
-    listed = [site.id for site in city.site]
-    notes = [one for one in archive.annotations() if one.note.site in listed and one.note.issued_s <= now_s]
+    listed = {site.id for site in city.site if only is None or site.quartier in only}
+    notes = [
+        one
+        for one in archive.annotations()
+        if one.note.issued_s <= now_s and any(site.id == one.note.site for site in city.site)
+    ]
     marks = in_force([one.note for one in notes], now_s)
-    store = store or Store(None)
     known = remembered(archive, store, calendar, now_s)
-    octets: dict[str, int] = {}
-    heaviest: dict[str, bytes] = {}
+    annotations = opendata.faults(notes, marks)
+    made.octets[opendata.ANNOTATIONS] = len(annotations)
     ctx = Build(
         archive=known,
         city=city,
@@ -170,47 +329,55 @@ def render(
         now_s=now_s,
         today=today,
         week=week_to(calendar, today),
-        streams=sorted(archive.streams(), key=lambda info: (info.site, _order(info.quantity), info.stream)),
+        streams=sorted(
+            (info for info in archive.streams() if only is None or info.site in listed),
+            key=lambda info: (info.site, _order(info.quantity), info.stream),
+        ),
         marks=marks,
         editions=[],
         ledger=[],
-        octets=octets,
-        heaviest=heaviest,
+        octets=made.octets,
+        heaviest=made.heaviest,
         links=[link for maker in MAKERS for link in maker.links],
         press=press,
         store=store,
+        only=only,
     )
+    return ctx, annotations
 
-    def data() -> Iterator[tuple[str, bytes]]:
-        for name in pages.STATIC:
-            yield f"static/{name}", pages.static(name)
-        for quartier in city.quartier:
-            sites = [site.id for site in city.sites_of(quartier.slug)]
-            infos = [info for site in sites for info in ctx.streams if info.site == site]
-            for week, window in ((False, ctx.today), (True, ctx.week)):
-                rows = (block.rows for info in infos for block in ctx.blocks.of(info, window))
-                yield opendata.quartier_file(quartier.slug, week), b"".join((opendata.table(()), *rows))
-            if archive.signed_checkpoint() is not None:
-                told = (
-                    row for site in sites for one in ctx.of_week.get(site, ()) for row in opendata.rows(one, ctx.rules)
-                )
-                yield codes.file(quartier.slug), codes.table(told)
-        yield opendata.ANNOTATIONS, opendata.faults(notes, marks)
-        yield from maker_data.data(ctx, before, keep)
-        yield from journal.files(archive, journal_before, keep)
-        octets.update((edition.path, edition.octets) for edition in ctx.editions)
 
-    def made() -> Iterator[tuple[str, bytes]]:
-        yield from data()
-        for maker in MAKERS:
+def _values(ctx: Build) -> Iterator[tuple[str, bytes]]:
+    """Yields the files of each neighbourhood with the values of its day and of its week, and the codes of these."""
+    for quartier in ctx.quartiers:
+        sites = [site.id for site in ctx.city.sites_of(quartier.slug)]
+        infos = [info for site in sites for info in ctx.streams if info.site == site]
+        for week, window in ((False, ctx.today), (True, ctx.week)):
+            rows = b"".join(block.rows for info in infos for block in ctx.blocks.of(info, window))
+            yield opendata.quartier_file(quartier.slug, week), opendata.table(()) + rows
+        if ctx.archive.signed_checkpoint() is not None:
+            told = csv.reader(StringIO(rows.decode(), newline=""))
+            yield codes.file(quartier.slug), codes.table(map(tuple, told))
+
+
+def _of_quartiers(ctx: Build) -> Iterator[tuple[str, bytes]]:
+    """Yields the pages that are made of each neighbourhood alone."""
+    for maker in MAKERS:
+        if maker.apart:
             yield from maker.files(ctx)
 
-    for path, content in made():
-        octets[path] = len(content)
-        kind = maker_statements.kind(path)
-        if kind is not None and len(content) > len(heaviest.get(kind, b"")):
-            heaviest[kind] = content
-        yield path, content
+
+def _part(order: _Order, reopen: Callable[[], ArchiveReader], known: dict[str, int] | None) -> _Made:
+    """Writes the values of some neighbourhoods, or their pages, which tell the size of what is `known`, in a process of
+    its own."""
+    made = _Made(order.folder, dict(known or {}))
+    with closing(Store(order.place)) as store:
+        ctx, _ = _given(reopen(), order.city, order.now_s, None, store, made, order.only)
+        for path, content in _values(ctx) if known is None else _of_quartiers(ctx):
+            made.note(path, content)
+            made.write(path, content)
+    for path in (opendata.ANNOTATIONS, *(known or ())):
+        made.octets.pop(path, None)
+    return made
 
 
 def _order(quantity: str) -> int:

@@ -1,0 +1,53 @@
+"""Processes that make neighbourhoods beside the one that makes all else: the same site, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from murmure_dashboards.config import City
+from murmure_dashboards.site import Crew, build
+from murmure_privacy.errors import MurmureError
+
+_OPEN: dict[str, Any] = {}
+
+
+def again() -> Any:
+    """Opens the archive in a process that was forked from this one."""
+    return _OPEN["archive"]
+
+
+def refused() -> Any:
+    """Cannot open it."""
+    raise MurmureError("no archive")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_processes_side_by_side_make_the_same_site(
+    site: Path, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, workers: int
+) -> None:
+    """Pages, files, compressed twins and what is reported of them; also with what the first build has kept."""
+    _OPEN["archive"] = archive
+    alone = contents(site.resolve())
+    for _ in range(2 if workers > 1 else 1):
+        report = build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(again, workers))
+        found = contents((tmp_path / "site").resolve())
+        assert found == alone
+        assert report.files == len(found) and report.octets == sum(map(len, found.values()))
+        assert report.pages == sum(path.endswith(".html") for path in found)
+
+
+def test_a_process_that_fails_leaves_the_site_as_it_was(
+    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Nothing is switched, nothing is left lying about, and the error is the one that it met."""
+    with pytest.raises(MurmureError, match="no archive"):
+        build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(refused, 2))
+    assert not (tmp_path / "site").exists()
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
