@@ -176,7 +176,10 @@ def read_entry(line: bytes) -> dict[str, Any]:
     """Returns the fields of an entry. Raises ValueError for what is not in that form, or longer than 16 KiB."""
     if len(line) > ENTRY_LIMIT:
         raise ValueError("too long")
-    fields = json.loads(line)
+    try:
+        fields = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
     if not isinstance(fields, dict) or entry(fields) != line:
         raise ValueError("not in its one form")
     return fields

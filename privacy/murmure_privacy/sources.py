@@ -26,6 +26,8 @@ _TIMEOUT_S = 30.0
 _LARGEST = 1 << 30
 _PACKED_LIMIT = 1 << 28
 _HASH = re.compile(rb'"hash":"([0-9a-f]{64})"')
+_ENTRIES_FILE = re.compile(_JOURNAL + r"entries-[0-9]+\.jsonl")
+_CLOSING_FILE = re.compile(_JOURNAL + r"days-[0-9]{4}-[0-9]{2}\.cose")
 _MESSAGES_FILE = re.compile(_MESSAGES + r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.cose")
 
 
@@ -84,14 +86,11 @@ class Site:
             key = bytes.fromhex(centre.decode("ascii").strip())
         except (ValueError, KeyError, TypeError) as error:
             raise SourceError(f"{self.source}: {_MESSAGES}index.json: cannot be read; try later") from error
-        entries = self._lines([path for path, _, _ in files if path.startswith(f"{_JOURNAL}entries-")])
+        entries = self._lines([path for path, _, _ in files if _ENTRIES_FILE.fullmatch(path)])
         named = {policy: self.read(f"donnees/politiques/{policy}.cose") for policy in _policies(entries)}
         notes = csv.DictReader(io.StringIO((self.read("donnees/annotations.csv") or b"").decode("utf-8", "replace")))
         closing = [
-            sealed
-            for path, _, _ in files
-            if path.startswith(f"{_JOURNAL}days-")
-            for sealed in _apart(self.read(path) or b"")
+            sealed for path, _, _ in files if _CLOSING_FILE.fullmatch(path) for sealed in _apart(self.read(path) or b"")
         ]
         days = [
             Day(day, messages, octets, partial(self._messages, path))
@@ -197,7 +196,10 @@ def _apart(data: bytes) -> list[bytes]:
 def _day(path: str) -> int | None:
     """Returns the day (since 1970, UTC) of a file of messages, None for another file."""
     found = _MESSAGES_FILE.fullmatch(path)
-    return None if found is None else parse_utc(f"{found[1]}T00:00:00Z") // DAY_S
+    try:
+        return None if found is None else parse_utc(f"{found[1]}T00:00:00Z") // DAY_S
+    except ValueError:
+        return None
 
 
 def _unpacked(text: str) -> bytes:

@@ -101,7 +101,7 @@ class Report:
     def add(self, kind: str, where: str) -> None:
         """Notes a finding, or counts it when there are too many to list."""
         assert kind in KINDS
-        found = Finding(kind, where)
+        found = Finding(kind, "".join(sign if sign.isprintable() else "?" for sign in where))
         if found in self.findings:
             return
         if len(self.findings) < _FINDINGS_LISTED:
@@ -122,6 +122,17 @@ class _Policy:
     notice_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What the log says of a gateway and day. `nodes`: released, withheld and micro-rho by stream and version, then by
+    level; `without`: ranges of numbers that were settled and not filed."""
+
+    last: int
+    hash: bytes
+    nodes: Mapping[tuple[str, int], Mapping[str, tuple[int, int, int]]]
+    without: Sequence[tuple[int, int]]
+
+
 @dataclass(slots=True)
 class _Gateway:
     """What the log says of a gateway, and what was found of it."""
@@ -130,7 +141,7 @@ class _Gateway:
     site: str
     keys: list[bytes] = field(default_factory=list)
     last: int | None = None
-    accounts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    accounts: dict[int, _Account] = field(default_factory=dict)
     heard: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
 
 
@@ -228,13 +239,14 @@ class _Check:
                     latest_s = max(latest_s, self._spend(told))
                 else:
                     kinds[told["kind"]](told)
-            except (KeyError, ValueError, TypeError, AttributeError):
+            except (LookupError, ValueError, TypeError, AttributeError, OverflowError):
                 self.report.add("entry", f"{place}")
 
     def _enrolment(self, told: dict[str, Any]) -> None:
-        gateway = self._gateways.setdefault(told["gateway"], _Gateway(told["quartier"], told["site"]))
+        stewards, site = [bytes.fromhex(key) for key in told["stewards"]], str(told["site"])
+        self._stewards[site].append((stewards, int(told["signatures_required"])))
+        gateway = self._gateways.setdefault(str(told["gateway"]), _Gateway(str(told["quartier"]), site))
         gateway.keys.insert(0, bytes.fromhex(told["record_key"]))
-        self._stewards[told["site"]].append(([bytes.fromhex(k) for k in told["stewards"]], told["signatures_required"]))
 
     def _revocation(self, told: dict[str, Any]) -> None:
         self._gateways[told["gateway"]].last = int(told["last"])
@@ -285,31 +297,32 @@ class _Check:
 
     def _spend(self, told: dict[str, Any]) -> int:
         """Returns the end of the day that an account is of."""
-        self.report.accounts += 1
         name, day = str(told["gateway"]), parse_utc(f"{told['day']}T00:00:00Z") // DAY_S
         where, gateway, end_s = f"{name} {told['day']}", self._gateways[name], (day + 1) * DAY_S
+        account = _account(told)
+        self.report.accounts += 1
         newest = max(gateway.accounts, default=None)
         if newest is not None and (
             (day < newest and day not in gateway.accounts)
-            or (day > newest and told["last"] < gateway.accounts[newest]["last"])
+            or (day > newest and account.last < gateway.accounts[newest].last)
         ):
             self.report.add("account_order", where)
-        if gateway.last is not None and told["last"] > gateway.last:
+        if gateway.last is not None and account.last > gateway.last:
             self.report.add("revoked", where)
-        gateway.accounts[day] = told
-        for one in told["streams"]:
-            if one["policy"] == 0:
+        gateway.accounts[day] = account
+        for (stream, version), levels in account.nodes.items():
+            if version == 0:
                 continue
-            policy = self._versions.get((gateway.site, one["policy"]))
+            policy = self._versions.get((gateway.site, version))
             if policy is None:
-                self.report.add("policy_backdated", f"{where}: {gateway.site} {one['policy']}")
+                self.report.add("policy_backdated", f"{where}: {gateway.site} {version}")
                 continue
-            if policy.notice_s >= end_s and any(nodes[0] for nodes in one["nodes"].values()):
-                self.report.add("policy_looser", f"{gateway.site} {policy.version}: {told['day']}")
-            for level, (released, withheld, rho_micro) in one["nodes"].items():
-                costs = _charge(policy.plan, one["stream"], level)
+            if policy.notice_s >= end_s and any(released for released, _, _ in levels.values()):
+                self.report.add("policy_looser", f"{gateway.site} {version}: {told['day']}")
+            for level, (released, withheld, rho_micro) in levels.items():
+                costs = _charge(policy.plan, stream, level)
                 if costs is None or rho_micro != released * costs or min(released, withheld) < 0:
-                    self.report.add("account_spend", f"{where}: {one['stream']} {level}")
+                    self.report.add("account_spend", f"{where}: {stream} {level}")
         return end_s
 
     def annotations(self) -> None:
@@ -339,13 +352,11 @@ class _Check:
         by the chain of hashes it stands for all before it."""
         by_hash = {wire.digest(sealed): sealed for sealed in self._published.closing}
         for name, gateway in self._gateways.items():
-            for account in gateway.accounts.values():
-                where = f"{name} {account['day']}"
-                sealed = by_hash.get(bytes.fromhex(account["hash"]))
+            for day, account in gateway.accounts.items():
+                where = f"{name} {_date(day)}"
+                sealed = by_hash.get(account.hash)
                 message = None if sealed is None else self._opened(sealed, where)
-                if sealed is None or (
-                    message is not None and (message.gateway, message.seq) != (name, account["last"])
-                ):
+                if sealed is None or (message is not None and (message.gateway, message.seq) != (name, account.last)):
                     self.report.add("account_message", where)
                 elif message is not None:
                     self._judged(message)
@@ -360,14 +371,14 @@ class _Check:
             try:
                 row = day.read()
             except WireError:
-                self.report.add("account_missing", f"{utc(day.day * DAY_S)[:10]}")
+                self.report.add("account_missing", _date(day.day))
                 continue
             for sealed in row:
                 done += 1
                 if done % 500 == 0 or done == total:
                     progress(done, total)
                 digest = wire.digest(sealed)
-                message = None if digest in seen else self._opened(sealed, f"{utc(day.day * DAY_S)[:10]} {done}")
+                message = None if digest in seen else self._opened(sealed, f"{_date(day.day)} {done}")
                 seen.add(digest)
                 if message is not None:
                     self._heard(message, digest, uses[message.gateway])
@@ -442,21 +453,16 @@ class _Check:
         days = set(self.report.days)
         first_day = min(days, default=0)
         for name, gateway in self._gateways.items():
-            without = {
-                seq
-                for account in gateway.accounts.values()
-                for first, last in account.get("without", ())
-                for seq in range(first, last + 1)
-            }
+            without = sorted(pair for account in gateway.accounts.values() for pair in account.without)
             heard = sorted(gateway.heard)
-            before = [one["last"] for day, one in gateway.accounts.items() if day < first_day]
-            closed = [one["last"] for day, one in gateway.accounts.items() if day in days]
+            before = [account.last for day, account in gateway.accounts.items() if day < first_day]
+            closed = [account.last for day, account in gateway.accounts.items() if day in days]
             begin = 0 if whole else max(before, default=heard[0] - 1 if heard else 0)
             last = max([begin, *heard[-1:], *closed])
             for earlier, seq in pairwise([begin, *(one for one in heard if one > begin), last + 1]):
-                missing = [one for one in range(earlier + 1, seq) if one not in without]
-                if missing:
-                    self.report.add("hole", f"{name} {missing[0]}" + (f"–{missing[-1]}" if len(missing) > 1 else ""))
+                missing = _first_missing(earlier + 1, seq, without)
+                if missing is not None:
+                    self.report.add("hole", f"{name} {missing} < {seq}")
             for earlier, seq in pairwise(heard):
                 if seq == earlier + 1 and gateway.heard[seq][1] != gateway.heard[earlier][0]:
                     self.report.add("chain", f"{name} {seq}")
@@ -464,33 +470,32 @@ class _Check:
     def accounts(self) -> None:
         """The accounts of the days that were looked at are what their nodes add up to, and none is missing; and nobody
         released a node more often than a day has it."""
-        due: dict[tuple[str, int], dict[tuple[str, int], dict[str, list[int]]]] = defaultdict(lambda: defaultdict(dict))
+        due: dict[tuple[str, int], dict[tuple[str, int], dict[str, tuple[int, int, int]]]]
+        due = defaultdict(lambda: defaultdict(dict))
         for name, _, outcome in self.nodes.values():
             node, policy = outcome.node, self._policies.get(outcome.node.policy)
             streams = due[name, (node.end_s - 1) // DAY_S][node.stream, policy.version if policy else 0]
-            counts = streams.setdefault(node.level, [0, 0, 0])
-            counts[0 if isinstance(outcome, Release) else 1] += 1
-            counts[2] += sum(noised.rho_micro for noised in outcome.noised) if isinstance(outcome, Release) else 0
+            was, kept, rho = streams.get(node.level, (0, 0, 0))
+            if isinstance(outcome, Release):
+                streams[node.level] = was + 1, kept, rho + sum(noised.rho_micro for noised in outcome.noised)
+            else:
+                streams[node.level] = was, kept + 1, rho
         released: Counter[tuple[str, int, str, int]] = Counter()
         for name, gateway in self._gateways.items():
             newest = max(gateway.accounts, default=-1)
             for day in self.report.days:
-                told, where = gateway.accounts.get(day), f"{name} {utc(day * DAY_S)[:10]}"
+                told, where = gateway.accounts.get(day), f"{name} {_date(day)}"
                 if told is None and (name, day) in due and day <= newest:
                     self.report.add("account_missing", where)
-                elif told is not None:
-                    said = {(one["stream"], one["policy"]): one["nodes"] for one in told["streams"]}
-                    if said != due[name, day]:
-                        self.report.add("account_wrong", where)
+                elif told is not None and told.nodes != due[name, day]:
+                    self.report.add("account_wrong", where)
             for day, told in gateway.accounts.items():
-                for one in told["streams"]:
-                    for level, nodes in one["nodes"].items():
-                        released[one["stream"], one["policy"], level, day] += nodes[0]
-                        policy = self._versions.get((gateway.site, one["policy"]))
-                        if policy and released[one["stream"], one["policy"], level, day] > _most(
-                            policy.plan, level, day
-                        ):
-                            self.report.add("overspent", f"{name} {told['day']}: {one['stream']} {level}")
+                for (stream, version), levels in told.nodes.items():
+                    policy = self._versions.get((gateway.site, version))
+                    for level, counts in levels.items():
+                        released[stream, version, level, day] += counts[0]
+                        if policy and released[stream, version, level, day] > _most(policy.plan, level, day):
+                            self.report.add("overspent", f"{name} {_date(day)}: {stream} {level}")
 
     def noise(self) -> None:
         """A figure over several others of the same stream has noise of its own: it is not always their sum."""
@@ -619,6 +624,28 @@ def find(
 
 def _version(policy: _Policy) -> int:
     return policy.version
+
+
+def _date(day: int) -> str:
+    return utc(day * DAY_S)[:10]
+
+
+def _account(told: Mapping[str, Any]) -> _Account:
+    """Returns what an entry says, with the types that it must have. Raises ValueError, KeyError, TypeError."""
+    nodes = {}
+    for one in told["streams"]:
+        levels = {str(level): (int(a), int(b), int(c)) for level, (a, b, c) in one["nodes"].items()}
+        nodes[str(one["stream"]), int(one["policy"])] = levels
+    without = [(int(first), int(last)) for first, last in told.get("without", ())]
+    return _Account(int(told["last"]), bytes.fromhex(told["hash"]), nodes, without)
+
+
+def _first_missing(at: int, end: int, without: Sequence[tuple[int, int]]) -> int | None:
+    """Returns the first number of `[at, end)` that is in none of these ranges, in order; None if all are."""
+    for first, last in without:
+        if first <= at <= last:
+            at = last + 1
+    return at if at < end else None
 
 
 def _name(message: Message) -> str:

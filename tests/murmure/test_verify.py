@@ -739,6 +739,32 @@ def test_every_kind_of_finding_has_an_attack_and_words() -> None:
     assert all(len(words) == 2 for words in SENTENCES.values())
 
 
+HOSTILE: tuple[Any, ...] = (None, -1, 10**18, float("inf"), "", "zz", "2026-99-99", "\x1b[31m", [], [[1]], {}, True)
+
+
+@pytest.mark.parametrize("kind", ["enrolment", "policy", "annotation", "spend"])
+def test_whatever_a_centre_writes_into_its_log_there_is_a_report(published: Publication, town: Town, kind: str) -> None:
+    """No field of an entry, missing or of any kind, ends the check, makes it wait or reaches a terminal as it is."""
+    entries = entries_of(published)
+    place = next(at for at, entry in enumerate(entries) if entry["kind"] == kind)
+    first = published.days[0].day
+    for number, name in enumerate(entries[place]):
+        for value in (*(HOSTILE[(3 * number + at) % len(HOSTILE)] for at in range(4)), ...):
+            told = {key: one for key, one in entries[place].items() if key != name}
+            if value is not ...:
+                told[name] = value
+            shown = relogged(published, town, [*entries[:place], told, *entries[place + 1 :]])
+            report = verify(shown, days=[first] if value == -1 else [])
+            assert all(finding.where.isprintable() for finding in report.findings)
+
+
+def test_a_revocation_may_say_anything(published: Publication, town: Town) -> None:
+    """Of nobody, or up to no number."""
+    for told in ({"gateway": "gw-moon", "last": 1}, {"gateway": "gw-plaza", "last": "x"}, {}):
+        shown = relogged(published, town, [*entries_of(published), {"kind": "revocation", **told}])
+        assert "entry" in kinds(verify(shown, days=[]))
+
+
 def test_findings_are_counted_when_they_are_many(published: Publication, town: Town) -> None:
     """A hundred are listed, each once; the rest is a number."""
     report = verify(with_messages(lambda row: [flipped(one) for one in row])(published, town))
@@ -813,7 +839,9 @@ def test_every_row_has_a_code_that_leads_to_what_was_signed(published: Publicati
     """Each indicator of each node, also what is read off another and what was withheld; no two rows share one here."""
     rows = rows_of(published)
     assert len({code_of(row) for row in rows}) == len(rows)
-    for row in {row["indicator"]: row for row in rows}.values():
+    every = {row["indicator"]: row for row in rows}
+    for name in ("crossings", "level_db_mean", "energy_mean", "laeq_db", "l50_db", "histogram_s_40_45_db"):
+        row = every[name]
         report, (match,) = find(published, code_of(row).lower())
         assert (report.findings, match.row, match.differs) == ([], row, None)
         value, sigma, rho = figures(match.outcome)[row["indicator"]]
@@ -1019,6 +1047,9 @@ def test_a_server_in_trouble_is_no_finding(capsys: pytest.CaptureFixture[str]) -
     [
         lambda site: (site / "donnees/messages/index.json").write_text("{}"),
         lambda site: (site / "donnees/journal/centre.txt").write_text("no key"),
+        lambda site: (site / "donnees/messages/index.json").write_text(
+            json.dumps({"files": [{"path": "donnees/messages/2026-99-99.cose", "messages": 1, "octets": 1}]})
+        ),
         lambda site: (site / "donnees/journal/checkpoint.txt").unlink(),
         lambda site: (site / "donnees/messages/2026-11-23.cose").unlink(),
         lambda site: (site / "donnees/journal/days-2026-11.cose").write_bytes(b"x"),

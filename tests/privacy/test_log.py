@@ -189,6 +189,7 @@ def test_an_entry_has_one_form() -> None:
         b"{",
         b'{"a":1,"a":1}',
         b'"' + b"x" * 20_000 + b'"',
+        b"[" * 16_000,
     ):
         with pytest.raises(ValueError, match=r".+"):
             log.read_entry(other)
