@@ -274,12 +274,17 @@ def scenario(asked: Asked, base: Policy, letter: str, detail: int | None = None)
         policy, _ = read(_file(asked.head, base, stream, line), letter.upper())
         plan(policy, letter.upper())
     except ConfigError as error:
-        too_small = asked.start == "marge" and error.key.endswith("error_95")
-        field = "plafond" if "cap" in error.key else letter
-        mistake = Mistake("studio.error_margin", {"most": LARGEST_EPSILON})
-        if not too_small:
-            mistake = Mistake("studio.error_refused", {"said": f"{error.key}: {error.problem}; {error.mend}"})
-        raise Unmet(field, mistake) from error
+        said = f"{error.key}: {error.problem}; {error.mend}"
+        for field, words, key in (
+            ("", "takes an epsilon above", "margin"),
+            ("", "only as means", "no_mean"),
+            ("", "less than a micro-rho", "tiny"),
+            ("plafond", "no day fits", "cap"),
+            ("", "", "refused"),
+        ):
+            if words in said:
+                mistake = Mistake(f"studio.error_{key}", {"most": LARGEST_EPSILON, "said": said})
+                raise Unmet(field or letter, mistake) from error
     return Scenario(letter, value, policy)
 
 
