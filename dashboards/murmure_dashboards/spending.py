@@ -27,6 +27,7 @@ def lines(
         for outcome in outcomes:
             if outcome.node.start_s in day:
                 mine.setdefault(outcome.node.policy, []).append(outcome)
+        near = [one for one in outcomes if one.node.covered_from_s < day.end_s and one.node.end_s > day.start_s]
         for policy_hash, members in sorted(mine.items()):
             policy = rules.of(policy_hash)
             part = policy.stream(stream) if policy else None
@@ -43,7 +44,7 @@ def lines(
                 "delta": f"{part.delta:f}" if part else None,
                 "nodes": nodes,
                 "charged_rho_micro": sum(_charge(outcome) for outcome in members),
-                "spent_rho_micro": spent(outcomes, day),
+                "spent_rho_micro": spent(near, day),
             }
             yield json.dumps(told, separators=(",", ":")).encode() + b"\n"
 

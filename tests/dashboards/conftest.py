@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from itertools import pairwise
 from math import cos, pi
 from pathlib import Path
@@ -467,24 +468,30 @@ def city() -> City:
     return load(Path(__file__).parent / "city.toml")
 
 
+@lru_cache(maxsize=64)
+def _ledger(archive: Street, now_s: int) -> tuple[bytes, ...]:
+    """The ledger of a week, which many tests want of the same street."""
+    rules, week = Rules(archive), week_of(now_s)
+    return tuple(
+        line
+        for info in archive.streams()
+        for line in spending.lines(
+            info.site,
+            info.stream,
+            archive.outcomes(info.stream, week.start_s, now_s),
+            Window(week.start_s, now_s),
+            rules,
+            PARIS,
+        )
+    )
+
+
 @pytest.fixture(scope="session")
 def given() -> Callable[..., Build]:
     """Gives what the makers of pages are given, the ledger of the week in it, for (archive, city) at an instant."""
 
     def made(archive: Street, city: City, now_s: int = NOW_S) -> Build:
         rules, week, day = Rules(archive), week_of(now_s), PARIS.day(now_s - 1)
-        ledger = [
-            line
-            for info in archive.streams()
-            for line in spending.lines(
-                info.site,
-                info.stream,
-                archive.outcomes(info.stream, week.start_s, now_s),
-                Window(week.start_s, now_s),
-                rules,
-                PARIS,
-            )
-        ]
         return Build(
             archive=archive,
             city=city,
@@ -496,7 +503,7 @@ def given() -> Callable[..., Build]:
             streams=archive.streams(),
             marks=(),
             editions=[],
-            ledger=ledger,
+            ledger=list(_ledger(archive, now_s)),
             octets={},
             heaviest={},
             links=(),
