@@ -27,6 +27,7 @@ from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import (
+    blocks,
     codes,
     decision_feed,
     journal,
@@ -40,16 +41,18 @@ from murmure_dashboards import (
     months,
     opendata,
     pages,
+    remembered,
 )
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.packed import compressed
 from murmure_dashboards.pdf import Press
-from murmure_dashboards.remembered import remembered
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import ArchiveReader
 
 WEEK_DAYS = 7
+KEPT_DAYS = 70
+"""For how long nodes and rows stay in the store: a month, and the weeks that tell what is usual."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
@@ -199,6 +202,7 @@ def build(
                 archive, city, now_s, before, keep, press, store, journal_before, made, share
             ):
                 made.write(path, content)
+            store.forget((remembered.KIND, blocks.KIND), now_s - KEPT_DAYS * 86_400)
     return BuildReport(
         pages=made.pages,
         files=made.files,
@@ -318,7 +322,7 @@ def _given(
         if one.note.issued_s <= now_s and any(site.id == one.note.site for site in city.site)
     ]
     marks = in_force([one.note for one in notes], now_s)
-    known = remembered(archive, store, calendar, now_s)
+    known = remembered.remembered(archive, store, calendar, now_s)
     annotations = opendata.faults(notes, marks)
     made.octets[opendata.ANNOTATIONS] = len(annotations)
     ctx = Build(

@@ -20,7 +20,7 @@ import hashlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,6 +92,15 @@ class Store:
         self._new[kind, stream, start_s] = of.start_s, of.end_s, value
         if len(self._new) >= _MOST_KEPT:
             self.flush()
+
+    def forget(self, kinds: Collection[str], before_s: int) -> None:
+        """Drops the rows of some kinds about what was over before an instant."""
+        try:
+            with self._db:
+                for kind in kinds:
+                    self._db.execute("DELETE FROM periods WHERE kind = ? AND to_s < ?", (kind, before_s))
+        except sqlite3.DatabaseError:
+            return
 
     def flush(self) -> None:
         """Writes what is to be kept. Where the disk refuses, it is left: the site does not need it."""

@@ -107,6 +107,17 @@ def test_what_was_kept_is_there_for_the_next_build(centre: Centre, tmp_path: Pat
     store.close()
 
 
+def test_what_is_old_is_forgotten_and_nothing_else(centre: Centre, tmp_path: Path) -> None:
+    """By kind, and by when it was over: a store does not grow for ever."""
+    path = tmp_path / "store"
+    filled(path, centre)
+    store = Store.open(path, centre.archive, "Europe/Paris")
+    store.forget(("days",), hour(9).end_s)
+    store.forget(("hours",), hour(1).end_s + 1)
+    store.close()
+    assert left(path, centre) == [b"2", b"3"]
+
+
 def test_what_comes_late_takes_with_it_what_was_made_without_it(tmp_path: Path, releases: ModuleType) -> None:
     """The second hour comes after the fourth: its row goes, the others stay; what is new of later touches none."""
     path, centre = tmp_path / "store", Centre(tmp_path / "centre", releases)
