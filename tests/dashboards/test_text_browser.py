@@ -42,8 +42,8 @@ def name(path: str) -> str:
 
 
 def rendered(page: str) -> str:
-    """Returns what w3m makes of a page in 80 columns. Sizes and sums are other tests', and differ with the last digit of
-    a machine's figures and with its compressor: N."""
+    """Returns what w3m makes of a page in 80 columns. N stands for sizes and sums: they are another test's, and differ
+    with the last digit of a machine's figures and with its compressor."""
     page = re.sub(r"\d[\d\u202f,]*(?=[\s\u00a0](?:Ko|kB|Mo|MB)\b)", "N", page)
     page = re.sub(r"\b[0-9a-f]{64}\b", "N", page)
     if '<th scope="row">/' in page:  # the page about weights
