@@ -21,9 +21,10 @@ from murmure_privacy.errors import WireError
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 ENTRY_LIMIT = 16_384
 NOTE_LIMIT = 1024
+LARGEST_SIZE = 1 << 40
+"""Of a log that anybody could have written: one entry each second for 34 000 years. A larger size is no log's."""
 _HASH_BYTES = 32
 _SIZE_BYTES = 8
-_LARGEST = 1 << 53
 
 
 # --- the tree, RFC 6962 section 2.1 ----------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ def open_checkpoint(note: bytes, public: bytes) -> Checkpoint:
     except (ValueError, binascii.Error) as error:
         raise WireError("malformed", "not a checkpoint") from error
     text = head.encode() + b"\n"
-    if text != _text(found, public) or not 0 <= found.size <= _LARGEST or len(found.root) != _HASH_BYTES:
+    if text != _text(found, public) or not 0 <= found.size <= LARGEST_SIZE or len(found.root) != _HASH_BYTES:
         raise WireError("malformed", "not a checkpoint of this log")
     if {dash for dash, _, _ in signed} - {"—"}:
         raise WireError("malformed", "a signature begins with a dash")
@@ -260,8 +261,10 @@ def of_receipt(field: bytes) -> Checkpoint | None:
 def objection(known: Checkpoint | None, told: Checkpoint) -> str | None:
     """Returns why a log cannot be the one that was known, grown longer, as far as two checkpoints tell; None if it can.
 
-    That a longer log has another beginning only its entries or a proof show (`proves_consistency`).
+    A size above `LARGEST_SIZE` is none: who believed it once would call every honest log shorter afterwards. That a longer log has another beginning only its entries or a proof show (`proves_consistency`).
     """
+    if told.size > LARGEST_SIZE:
+        return f"a log of {told.size} entries is none: {LARGEST_SIZE} are the most"
     if known is None or told.size > known.size or told == known:
         return None
     if told.size < known.size:

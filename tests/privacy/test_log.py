@@ -195,7 +195,7 @@ def test_an_entry_has_one_form() -> None:
             log.read_entry(other)
 
 
-@given(st.integers(0, 1 << 53), st.binary(min_size=32, max_size=32))
+@given(st.integers(0, log.LARGEST_SIZE), st.binary(min_size=32, max_size=32))
 def test_a_checkpoint_comes_back_as_it_was_signed(size: int, top: bytes) -> None:
     """In a note of its own, and in the field of a receipt beside the running hash."""
     here = Checkpoint(size, top)
@@ -238,7 +238,7 @@ NOTE = log.seal_checkpoint(HERE, SECRET)
         (NOTE.replace(b"\n5\n", b"\n-5\n"), "malformed"),
         (NOTE.replace(b"\n5\n", b"\nfive\n"), "malformed"),
         (log.seal_checkpoint(replace(HERE, root=bytes(31)), SECRET), "malformed"),
-        (log.seal_checkpoint(replace(HERE, size=1 << 60), SECRET), "malformed"),
+        (log.seal_checkpoint(replace(HERE, size=log.LARGEST_SIZE + 1), SECRET), "malformed"),
         (NOTE + b"a witness AAAA\n", "malformed"),
         (NOTE + b"oneword\n", "malformed"),
         (NOTE.replace(b"\n5\n", b"\n6\n"), "bad_signature"),
@@ -262,11 +262,12 @@ def judged(objection: Callable[[Checkpoint | None, Checkpoint], str | None]) -> 
         (HERE, Checkpoint(6, other.root)),
         (HERE, Checkpoint(4, HERE.root)),
         (HERE, other),
+        (None, replace(HERE, size=log.LARGEST_SIZE + 1)),
     ]
     return [objection(known, told) is None for known, told in cases]
 
 
 def test_a_log_that_shrinks_or_forks_is_told() -> None:
-    """A first one, the same one and a longer one are taken; a shorter one and another root are not."""
-    assert judged(log.objection) == [True, True, True, False, False]
+    """A first one, the same one and a longer one are taken; a shorter one, another root and an absurd size are not."""
+    assert judged(log.objection) == [True, True, True, False, False, False]
     assert judged(lambda known, told: None) != judged(log.objection)

@@ -264,6 +264,16 @@ def test_a_receipt_of_a_log_that_shrank_or_forked_is_refused(gateway, told):
     assert isinstance(verdict, Refused) and verdict.reason == "other_log" and "the log has" in verdict.detail
 
 
+@pytest.mark.parametrize("known", [None, HERE])
+@pytest.mark.parametrize("size", [log.LARGEST_SIZE + 1, 1 << 62, (1 << 64) - 1])
+def test_a_receipt_of_a_log_that_nobody_could_have_written_is_refused(gateway, known, size):
+    """Believed once, it would make every honest log a shorter one, or be a number that no database holds. The largest
+    that can be is believed."""
+    verdict = of_log(gateway, known, Checkpoint(size, bytes(32)))
+    assert isinstance(verdict, Refused) and verdict.reason == "other_log" and f"a log of {size}" in verdict.detail
+    assert isinstance(of_log(gateway, known, Checkpoint(log.LARGEST_SIZE, bytes(32))), Settled)
+
+
 def test_a_receipt_from_before_is_no_log_that_shrank(gateway):
     """What lies on a stick for a month names the log of then, and settles nothing new; a fork is one at any time."""
     assert isinstance(of_log(gateway, HERE, Checkpoint(4, HERE.root), settled=5), Settled)
