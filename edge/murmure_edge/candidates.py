@@ -1,9 +1,10 @@
 """Policies between the inbox and the publisher: which may hold, and from when, by the rules that the enrolment pinned.
 
-What loosens is known here for seven days before it holds, by this gateway's own clock, from the instant at which it
-first saw the policy; that instant is on the disk before anything follows from it. No log is asked for it: who has taken
-over the centre could date a log back, and nobody can date back what this card has written. What such a policy pauses,
-drops or protects better counts from the start; only what it loosens has to wait.
+What loosens is known here for seven days before it holds, from the instant at which this gateway first saw the policy;
+that instant is on the disk before anything follows from it. No log is asked for it: who has taken over the centre could
+date a log back. Nor does the clock alone count: the seven days are lived by `sense`, and what the clock leaps, forward
+or back, by a step or while nothing ran, moves that instant along. So whoever sets the clock hastens nothing. What such
+a policy pauses, drops or protects better counts from the start; only what it loosens has to wait.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from murmure_edge.config import Trust
 from murmure_edge.gateway_db import Candidate, GatewayDb
 from murmure_edge.publisher import Publisher
 
+_MARK_S = 600  # so much of the notice is lived again, at the most, after a start
 _UNBELIEVED = 8  # of the newest that were not believed are kept until another one comes
 
 
@@ -41,6 +43,7 @@ class Candidates:
     ) -> None:
         self._db, self._trust, self._publisher, self._unfit, self._say = db, trust, publisher, unfit, say
         self._docket = Docket()
+        self._marked_s = 0  # until then it is on the disk that those that wait have waited
         self._unbelieved: tuple[tuple[Policy, bytes], ...] = ()
         self.refused: int | None = None  # the newest version of which it was said that it cannot be kept
 
@@ -59,12 +62,28 @@ class Candidates:
         return 0 if ruled else max(self._publisher.newest_told, self._trust.policy_version)
 
     def start(self, now_s: int) -> None:
-        """Takes up after a start what the database holds: policies that wait, and those that cannot be kept here."""
+        """Takes up after a start, or a step of the clock, what the database holds: policies that wait, and those that
+        cannot be kept here."""
         ceiling = self._trust.ceiling
         if ceiling is not None:
-            kept = [Waiting(self._signed(one.sealed), one.seen_s) for one in self._db.candidates()]
+            rows = self._db.candidates()
+            leap_s = self._leap_s(rows, now_s)
+            kept = [Waiting(self._signed(one.sealed), one.seen_s + leap_s) for one in rows]
             self._docket = Docket(self._publisher.newest, tuple(kept))
             self._go_on(ceiling, now_s)
+            if kept:
+                self._mark(now_s)
+
+    def _leap_s(self, rows: list[Candidate], now_s: int) -> int:
+        """Returns how far the clock is from where it was when those that wait were last seen to wait."""
+        until_s = self._db.lived_until()
+        if until_s is None:  # a file of before: nothing is certain but that they were seen
+            until_s = max((one.seen_s for one in rows), default=now_s)
+        return now_s - until_s
+
+    def _mark(self, now_s: int) -> None:
+        self._db.live_on(now_s, {one.signed.plan.policy.version: one.seen_s for one in self._docket.waiting})
+        self._marked_s = now_s
 
     def hear(self, policy: Policy, sealed: bytes, now_s: int) -> None:
         """Takes a policy that has just come, newer than all that are known, and signed. Raises DiskFull: nothing has
@@ -83,6 +102,7 @@ class Candidates:
             self._unbelieved = (*self._unbelieved[1 - _UNBELIEVED :], (policy, sealed))
             self._say(f"policy {policy.version}: is not believed ({verdict.reason}): {verdict.detail}")
             return
+        self._mark(now_s)
         self._db.note_candidate(Candidate(policy.version, now_s, sealed))
         self._docket = docket
         if isinstance(verdict, HoldUntil):
@@ -99,6 +119,8 @@ class Candidates:
         """Lets those hold whose notice is over. Raises DiskFull: they may be asked for again."""
         if self._docket.waiting and self._trust.ceiling is not None:
             self._go_on(self._trust.ceiling, now_s)
+            if now_s >= self._marked_s + _MARK_S:
+                self._mark(now_s)
 
     def _go_on(self, ceiling: Ceiling, now_s: int) -> None:
         """Lets hold what is due, one by one: where the disk is full, the rest has its say as what waits."""
@@ -121,6 +143,7 @@ class Candidates:
             self._publisher.adopt(policy, now_s)
             self._say(f"policy {policy.version}: accepted")
         else:
+            self._db.live_on(now_s, {policy.version: 0})  # its notice is over for good, whatever the clock does
             self._refuse(policy, refusal)
 
     def _refuse(self, policy: Policy, refusal: str) -> None:

@@ -18,7 +18,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +66,11 @@ CREATE TABLE IF NOT EXISTS told (
     older_copy TEXT,
     mark BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS lived (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    until_s INTEGER NOT NULL,
+    mark BLOB NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS journal (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     size INTEGER NOT NULL,
@@ -99,7 +104,7 @@ class StoredPolicy:
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A policy that was believed and does not hold, as it came: it waits, or cannot be kept here. `seen_s`: when it
-    was first seen; its notice is counted from then."""
+    was first seen; its notice is counted from then. It moves with the clock: see `GatewayDb.live_on`."""
 
     version: int
     seen_s: int
@@ -158,7 +163,9 @@ class GatewayDb:
         right = all(mark == _mark(*fields, *self._ends()) for *fields, mark in heads) and len(heads) == 1
         candidates = self._db.execute("SELECT version, seen_s, sealed, mark FROM candidates").fetchall()
         known = self._db.execute("SELECT size, root, mark FROM journal").fetchall()
-        right = right and all(mark == _mark(*fields) for *fields, mark in (*policies, *candidates, *told, *known))
+        lived = self._db.execute("SELECT until_s, mark FROM lived").fetchall()
+        rows = (*policies, *candidates, *told, *known, *lived)
+        right = right and all(mark == _mark(*fields) for *fields, mark in rows)
         if not right or not self._messages_right(*heads[0][1:4]):
             raise LedgerDamaged(_damaged(self._where, "a row is not what was written"))
 
@@ -288,13 +295,14 @@ class GatewayDb:
 
     def _ends(self) -> list[object]:
         """Where each table ends: the newest charge, the oldest message, every policy and candidate, what was told, how
-        far the log had come."""
+        far the log had come, until when candidates have waited."""
         charge = self._db.execute("SELECT chain FROM charges ORDER BY line DESC LIMIT 1").fetchone()
         oldest = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
         marks = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
         marks += self._db.execute("SELECT mark FROM candidates ORDER BY version").fetchall()
         marks += self._db.execute("SELECT mark FROM told").fetchall()
         marks += self._db.execute("SELECT mark FROM journal").fetchall()
+        marks += self._db.execute("SELECT mark FROM lived").fetchall()
         return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in marks)]
 
     def rows(self) -> dict[int, bytes]:
@@ -379,6 +387,22 @@ class GatewayDb:
         with self.transaction():
             fields = (candidate.version, candidate.seen_s, candidate.sealed)
             self._db.execute("INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
+            self._renew_head()
+
+    def lived_until(self) -> int | None:
+        """Returns the last instant until which it is certain that candidates have waited, None if there was none."""
+        row = self._db.execute("SELECT until_s FROM lived").fetchone()
+        return int(row[0]) if row else None
+
+    def live_on(self, until_s: int, seen: Mapping[int, int]) -> None:
+        """Keeps that candidates have waited until this instant, and when each was first seen, by version, as the clock
+        says it now: what the clock has leapt is no time of waiting. Raises DiskFull: nothing has changed then."""
+        with self.transaction():
+            for one in self.candidates():
+                if seen.get(one.version, one.seen_s) != one.seen_s:
+                    fields = (one.version, seen[one.version], one.sealed)
+                    self._db.execute("REPLACE INTO candidates VALUES (?, ?, ?, ?)", (*fields, _mark(*fields)))
+            self._db.execute("REPLACE INTO lived VALUES (1, ?, ?)", (until_s, _mark(until_s)))
             self._renew_head()
 
     def told(self) -> Told:

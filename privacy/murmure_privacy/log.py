@@ -261,7 +261,8 @@ def of_receipt(field: bytes) -> Checkpoint | None:
 def objection(known: Checkpoint | None, told: Checkpoint) -> str | None:
     """Returns why a log cannot be the one that was known, grown longer, as far as two checkpoints tell; None if it can.
 
-    A size above `LARGEST_SIZE` is none: who believed it once would call every honest log shorter afterwards. That a longer log has another beginning only its entries or a proof show (`proves_consistency`).
+    A size above `LARGEST_SIZE` is none: who believed it once would call every honest log shorter afterwards. That a
+    longer log has another beginning only its entries or a proof show (`proves_consistency`).
     """
     if told.size > LARGEST_SIZE:
         return f"a log of {told.size} entries is none: {LARGEST_SIZE} are the most"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from murmure_edge import ledger_view
+from murmure_edge.candidates import Candidates
 from murmure_edge.gateway_db import DiskFull, GatewayDb
 from murmure_edge.publisher import Publisher
 from murmure_privacy import decide
@@ -323,11 +324,12 @@ def test_a_full_disk_forgets_no_notice_and_hastens_none(ruled: Ruled, monkeypatc
     assert ruled.versions() == [1, 2, 3]
 
 
-def test_a_candidate_that_was_touched_stops_the_gateway(ruled: Ruled) -> None:
-    """An earlier first sight would be an earlier beginning."""
+@pytest.mark.parametrize("touch", ["candidates SET seen_s = 0", "lived SET until_s = 0"])
+def test_a_candidate_that_was_touched_stops_the_gateway(ruled: Ruled, touch: str) -> None:
+    """An earlier first sight would be an earlier beginning, and so would be more that was lived."""
     ruled.tell(2, epsilon="1.2")
     ruled.until(MIDNIGHT_S + 1)
-    ruled.turned.db._db.execute("UPDATE candidates SET seen_s = 0")
+    ruled.turned.db._db.execute(f"UPDATE {touch}")
     with pytest.raises(LedgerDamaged):
         ruled.restart()
 
@@ -378,3 +380,88 @@ def test_a_policy_that_came_before_its_turn_is_judged_again(ruled: Ruled) -> Non
     assert [one.version for one in ruled.turned.db.candidates()] == [2, 3]
     ruled.until(MIDNIGHT_S + STEP_S + 2 + 7 * DAY_S)
     assert ruled.versions() == [1, 2, 3]
+
+
+class Moved:
+    """A gateway whose clock somebody sets while a loosening waits that it first saw a minute after midnight."""
+
+    def __init__(self, gateway: Ruled) -> None:
+        self.gateway = gateway
+        gateway.until(MIDNIGHT_S + 10 * DAY_S)
+
+    def starts(self, at_s: int) -> None:
+        self.gateway.turned.restart()
+        self.reads(at_s)
+
+    def steps(self, to_s: int) -> None:
+        clock = self.gateway.turned.clock
+        clock.stepped, clock.wall_s = True, to_s
+        self.reads(to_s)
+        self.reads(to_s + 10)
+
+    def reads(self, at_s: int) -> None:
+        for port in ("sound", "dust", "dust"):
+            self.gateway.turned.batch(port, at_s)
+        self.gateway.now_s = at_s
+
+
+def hastened(gateway: Ruled, how: str) -> str | None:
+    """Returns what is wrong with a gateway whose clock is set so that eight days seem to have passed, None if nothing:
+    the loosening waits on, and holds once seven days were lived."""
+    clock, now_s = Moved(gateway), MIDNIGHT_S + 10 * DAY_S
+    if how == "started behind, and put right":
+        clock.starts(now_s - 8 * DAY_S)
+    gateway.tell(2, epsilon="1.2")
+    gateway.until(gateway.now_s + 20)
+    if how == "put forward":
+        clock.steps(gateway.now_s + 8 * DAY_S)
+    elif how == "started behind, and put right":
+        clock.steps(now_s)
+    elif how == "started again with a later clock":
+        clock.starts(gateway.now_s + 8 * DAY_S)
+    else:
+        clock.steps(gateway.now_s + 8 * DAY_S)
+        clock.starts(now_s + 300)
+    gateway.until(gateway.now_s + 60)
+    if gateway.versions() != [1]:
+        return "what the clock has leapt counts as waited"
+    gateway.tell(3, "steward", epsilon="1.19")
+    gateway.until(gateway.now_s + 60)
+    if gateway.versions() != [1]:
+        return "one who waits behind it overtakes it"
+    lived_s = gateway.now_s
+    gateway.until(lived_s + 7 * DAY_S - 1000)
+    early = gateway.versions()
+    gateway.until(lived_s + 7 * DAY_S)
+    return None if (early, gateway.versions()) == ([1], [1, 2, 3]) else "it does not hold after seven days"
+
+
+CLOCKS = ("put forward", "started behind, and put right", "started again with a later clock", "forward, and back again")
+
+
+@pytest.mark.parametrize("how", CLOCKS)
+def test_nobody_who_sets_the_clock_shortens_a_notice(ruled: Ruled, how: str) -> None:
+    """Only what `sense` has lived counts, by a clock that nobody can set; nor does a later clock make it longer."""
+    assert hastened(ruled, how) is None
+
+
+@pytest.mark.parametrize("how", CLOCKS)
+def test_a_gateway_that_asks_the_clock_alone_is_caught(ruled: Ruled, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The twin takes what the clock has leapt for time in which everybody could have heard of it."""
+    monkeypatch.setattr(Candidates, "_leap_s", lambda *_: 0)
+    assert hastened(ruled, how) is not None
+
+
+def test_a_notice_that_was_begun_by_an_older_release_begins_anew(ruled: Ruled) -> None:
+    """Its file does not say how long it was lived."""
+    ruled.tell(2, epsilon="1.2")
+    ruled.until(MIDNIGHT_S + 6 * DAY_S)
+    db = ruled.turned.db
+    with db.transaction():
+        db._db.execute("DELETE FROM lived")
+        db._renew_head()
+    ruled.restart()
+    ruled.until(MIDNIGHT_S + 12 * DAY_S)
+    assert ruled.versions() == [1]
+    ruled.until(MIDNIGHT_S + 13 * DAY_S)
+    assert ruled.versions() == [1, 2]
