@@ -94,8 +94,10 @@ class Candidates:
             return
         try:
             signed = self._signed(sealed)
-        except ConfigError as error:  # no plan can be made of it, here or anywhere
-            self._refuse(policy, str(error))
+        except ConfigError as error:
+            # No plan can be made of it, here or anywhere: no centre could publish it. So it does not say what is newest,
+            # and one signature under a large number silences nobody.
+            self._say(f"policy {policy.version}: is not believed (no_plan): {error}")
             return
         docket, verdict = hear(self._docket, signed, ceiling, FLOOR, now_s)
         if isinstance(verdict, Refuse):

@@ -14,7 +14,7 @@ from murmure_edge.gateway_db import DiskFull, GatewayDb
 from murmure_edge.publisher import Publisher
 from murmure_privacy import decide
 from murmure_privacy.accountant import rho_micro
-from murmure_privacy.errors import LedgerDamaged
+from murmure_privacy.errors import ConfigError, LedgerDamaged
 from murmure_privacy.wire import new_key, seal_policy
 
 DAY_S, STEP_S = 86_400, 6 * 3600
@@ -280,12 +280,43 @@ def test_a_policy_that_cannot_be_kept_waits_as_well_and_then_silences(ruled: Rul
     assert ruled.versions() == [1, 2, 4] and ruled.turned.db.candidates() == []
 
 
-def test_a_policy_without_a_plan_is_refused_in_one_line(ruled: Ruled) -> None:
-    """Whoever signed it: nothing is published until one comes that can be kept."""
-    ruled.tell(2, epsilon="0.0001", nodes='{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 24 }')
-    ruled.until(MIDNIGHT_S + 1)
-    assert ruled.turned.said[-1].startswith("policy 2: refused: policy: stream plaza/dust: nodes.15min: ")
-    assert ruled.versions() == [1]
+def without_a_plan(gateway: Ruled) -> str | None:
+    """Returns what is wrong with a gateway that one officer sends a policy of which no plan can be made, under a large
+    number, None if nothing: one line says why, and it goes on as if nothing had come, also after a restart."""
+    gateway.until(MIDNIGHT_S + STEP_S)
+    gateway.tell(900, "dpo", epsilon="0.0001", nodes='{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 24 }')
+    gateway.until(MIDNIGHT_S + STEP_S + 1)
+    said = gateway.turned.said[-1]
+    gateway.until(MIDNIGHT_S + DAY_S)
+    gateway.restart()
+    gateway.tell(2, "steward", epsilon="0.9")
+    gateway.until(MIDNIGHT_S + 3 * DAY_S)
+    if gateway.versions() != [1, 2]:
+        return "the next version is not taken"
+    blocks = gateway.blocks("dust", MIDNIGHT_S, MIDNIGHT_S + 3 * DAY_S)
+    if blocks != {"released"}:
+        return f"blocks are {blocks}"
+    return None if said.startswith("policy 900: is not believed (no_plan): policy: stream plaza/dust: ") else said
+
+
+def test_a_policy_without_a_plan_silences_nobody(ruled: Ruled) -> None:
+    """Whoever signed it, it could not have been published by anybody: it is no policy that is awaited."""
+    assert without_a_plan(ruled) is None
+
+
+def test_a_gateway_that_awaits_what_nobody_can_plan_is_caught(ruled: Ruled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin takes its number for the newest that there is, and publishes nothing any more."""
+    right = Candidates._signed
+
+    def heeds(candidates: Candidates, sealed: bytes) -> Any:
+        try:
+            return right(candidates, sealed)
+        except ConfigError:
+            candidates._publisher.heed(900)
+            raise
+
+    monkeypatch.setattr(Candidates, "_signed", heeds)
+    assert without_a_plan(ruled) is not None
 
 
 def test_a_full_disk_forgets_no_notice_and_hastens_none(ruled: Ruled, monkeypatch: pytest.MonkeyPatch) -> None:
