@@ -12,8 +12,7 @@ from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure
 from murmure_privacy.levels import EXCEEDED, SHARE_OVER
 from murmure_privacy.policies import Rules
-from murmure_privacy.policy import StreamPolicy
-from murmure_privacy.published import number, printed_name
+from murmure_privacy.published import number, printed_name, protects
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.window import utc
 
@@ -94,14 +93,6 @@ def _rows(view: StreamView, rules: Rules, outcome: Outcome, figures: Sequence[Fi
             str(noised.rho_micro) if noised else "",
             *ruled,
         )
-
-
-def protects(part: StreamPolicy) -> str:
-    """Returns the unit of privacy of a stream, in the words of the column."""
-    kind, size = part.protects
-    quantity = part.quantity
-    up_to = "" if part.up_to is None else f" up to {part.up_to // quantity.per_unit} {quantity.unit}"
-    return f"{size} {kind}{up_to}"
 
 
 def _noised(outcome: Outcome, indicator: str) -> Noised | None:

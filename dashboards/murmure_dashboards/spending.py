@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from murmure_privacy.policies import Rules
+from murmure_privacy.published import protects
 from murmure_privacy.release import Outcome, Release, Withheld
 from murmure_privacy.window import LEVELS, Calendar, Window, utc
-
-from murmure_dashboards.opendata import protects
 
 
 def lines(

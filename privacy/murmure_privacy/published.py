@@ -10,6 +10,7 @@ from typing import Any
 
 from murmure_privacy.aggregate import energy
 from murmure_privacy.levels import EXCEEDED, LOUD_DB, NORMAL_95, SHARE_OVER, Estimate, Histogram, equivalent
+from murmure_privacy.policy import StreamPolicy
 from murmure_privacy.release import Message, Node, Noised, Outcome, Release
 from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
 from murmure_privacy.window import utc
@@ -42,6 +43,14 @@ def number(value: float | None) -> str:
         return ""
     text = f"{value:.6f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def protects(part: StreamPolicy) -> str:
+    """Returns the unit of privacy of a stream, in the words of the open data's column."""
+    kind, size = part.protects
+    quantity = part.quantity
+    up_to = "" if part.up_to is None else f" up to {part.up_to // quantity.per_unit} {quantity.unit}"
+    return f"{size} {kind}{up_to}"
 
 
 def printed_values(node: Node, noised: Noised) -> list[float]:

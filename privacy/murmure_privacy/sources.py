@@ -25,6 +25,8 @@ _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
 _TIMEOUT_S = 30.0
 _LARGEST = 1 << 30
 _PACKED_LIMIT = 1 << 28
+_EDITIONS = 100
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _HASH = re.compile(rb'"hash":"([0-9a-f]{64})"')
 _ENTRIES_FILE = re.compile(_JOURNAL + r"entries-[0-9]+\.jsonl")
 _CLOSING_FILE = re.compile(_JOURNAL + r"days-[0-9]{4}-[0-9]{2}\.cose")
@@ -88,7 +90,7 @@ class Site:
             raise SourceError(f"{self.source}: {_MESSAGES}index.json: cannot be read; try later") from error
         entries = self._lines([path for path, _, _ in files if _ENTRIES_FILE.fullmatch(path)])
         named = {policy: self.read(f"donnees/politiques/{policy}.cose") for policy in _policies(entries)}
-        notes = csv.DictReader(io.StringIO((self.read("donnees/annotations.csv") or b"").decode("utf-8", "replace")))
+        notes = _read_csv(self.read("donnees/annotations.csv") or b"")
         closing = [
             sealed for path, _, _ in files if _CLOSING_FILE.fullmatch(path) for sealed in _apart(self.read(path) or b"")
         ]
@@ -106,6 +108,7 @@ class Site:
             closing=closing,
             days=days,
             rows=self._rows,
+            months=self._months(),
         )
 
     def _lines(self, paths: Sequence[str]) -> list[bytes]:
@@ -117,12 +120,22 @@ class Site:
             raise WireError("malformed", "the file is missing")
         return wire.messages_in(data)
 
-    def _rows(self, month: str) -> Iterator[dict[str, str]]:
-        """Yields the rows of all editions of a month."""
-        edition = 1
-        while (data := self.read(f"donnees/releases-{month}{'' if edition == 1 else f'.{edition}'}.csv")) is not None:
-            yield from csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
-            edition += 1
+    def _rows(self, month: str, edition: int) -> Iterator[dict[str, str]] | None:
+        """Returns the rows of an edition of a month, None where there is none."""
+        if edition > _EDITIONS:
+            raise SourceError(f"{self.source}: {month} has more editions than months since; look at the address")
+        data = self.read(f"donnees/releases-{month}{'' if edition == 1 else f'.{edition}'}.csv")
+        return None if data is None else _read_csv(data)
+
+    def _months(self) -> list[str]:
+        """Returns the months that are said to have tables, or that have some in a folder."""
+        try:
+            told = set(json.loads(self.read("donnees/editions.json") or b"{}").get("months", ()))
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise SourceError(f"{self.source}: donnees/editions.json: cannot be read; try later") from error
+        here = () if self._remote else Path(self.source, "donnees").glob("releases-*.csv")
+        told.update(file.name.removeprefix("releases-")[:7] for file in here)
+        return sorted(month for month in told if _MONTH.fullmatch(month))
 
 
 def archive(folder: Path) -> Publication:
@@ -183,6 +196,14 @@ def _policies(entries: Sequence[bytes]) -> Iterator[str]:
     for entry in entries:
         if b'"kind":"policy"' in entry and (found := _HASH.search(entry)):
             yield found[1].decode("ascii")
+
+
+def _read_csv(data: bytes) -> Iterator[dict[str, str]]:
+    """Yields the rows of a table up to where it is none: what cannot be read is a row without anything."""
+    try:
+        yield from csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
+    except csv.Error:
+        yield {}
 
 
 def _apart(data: bytes) -> list[bytes]:

@@ -9,10 +9,11 @@ Nothing here has seen an exact value. docs/log.md says what this proves, and wha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 from murmure_privacy import codes, decide, log, wire
@@ -22,8 +23,8 @@ from murmure_privacy.levels import EXCEEDED, SHARE_OVER, decibels
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
-from murmure_privacy.published import divisor, number, printed_name, printed_values
-from murmure_privacy.release import Message, Noised, Outcome, Release
+from murmure_privacy.published import divisor, number, printed_name, printed_values, protects
+from murmure_privacy.release import Message, Node, Noised, Outcome, Release
 from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
 from murmure_privacy.succession import Uses
 from murmure_privacy.window import calendar, parse_utc, utc
@@ -39,11 +40,15 @@ KINDS = (
     *("account_order", "account_spend", "account_missing", "account_wrong", "account_message"),
     *("stranger", "signature", "revoked", "place", "forked", "hole", "chain"),
     *("policy_unknown", "stream", "sigma", "not_in_policy", "policy_over", "duplicate", "overspent", "reused_noise"),
-    *("row_missing", "row_unsigned", "row_value", "row_sigma", "row_reason", "row_policy"),
+    *("row_missing", "row_unsigned", "row_twice", "row_value", "row_sigma", "row_reason", "row_policy"),
+    *("row_column", "row_estimate"),
 )
 """What a finding can be, in the order of the checks."""
 
 _FINDINGS_LISTED = 100
+_NOT_ALWAYS = ("laeq_db", SHARE_OVER)
+"""Read off where that can be done alone: no level of an energy that noise made negative, no share without a bin."""
+_SIGMAS, _ROUNDED = 8.0, 2e-6
 _NOISY, _HITS = 4.0, 8
 """A sum of independent noise of this standard deviation, in integers, is 0 one time in ten; eight times and more often
 than not it never is."""
@@ -62,8 +67,9 @@ class Day:
 @dataclass(frozen=True, slots=True)
 class Publication:
     """What was published, as bytes. `policies`: sealed, by the SHA-256 of their text; `annotations`: sealed; `closing`:
-    the last message of each account; `rows`: the rows of the tables of a month such as `2026-11`, None where a source
-    has no tables."""
+    the last message of each account; `rows`: the rows of the tables of a month such as `2026-11`, by the number of
+    their edition, from 1; it returns None for an edition that is not there, and is None where a source has no tables.
+    `months`: those that are said to have tables."""
 
     note: bytes
     centre: bytes
@@ -72,7 +78,8 @@ class Publication:
     annotations: Sequence[bytes]
     closing: Sequence[bytes]
     days: Sequence[Day]
-    rows: Callable[[str], Iterable[Mapping[str, str]]] | None
+    rows: Callable[[str, int], Iterable[Mapping[str, str]] | None] | None
+    months: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,8 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What a check saw. `checkpoint`: how far the log has come; `days`: those of which every message was checked."""
+    """What a check saw. `checkpoint`: how far the log has come; `days`: those of which every message was checked;
+    `untold`: sites with figures on these days and not one row in the tables."""
 
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(0, log.EMPTY_ROOT))
     policies: int = 0
@@ -95,6 +103,7 @@ class Report:
     nodes: int = 0
     rows: int = 0
     days: list[int] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     left_out: int = 0
 
@@ -172,11 +181,12 @@ def _checked(
         check.closing()
         wanted = None if days is None else set(days)
         chosen = [day for day in published.days if wanted is None or day.day in wanted]
+        whole = len(chosen) == len(published.days)
         check.messages(chosen, progress)
-        check.sequences(whole=len(chosen) == len(published.days))
+        check.sequences(whole=whole)
         check.accounts()
         check.noise()
-        check.rows()
+        check.rows(whole=whole)
     return check
 
 
@@ -524,50 +534,133 @@ class _Check:
 
     # --- the tables --------------------------------------------------------------------------------------------------
 
-    def rows(self) -> None:
-        """Every row of the tables about the days that were looked at is as a gateway has signed it; none is missing."""
-        if self._published.rows is None:
+    def rows(self, *, whole: bool) -> None:
+        """Every row of the tables about the days that were looked at is as a gateway has signed it, once an edition;
+        in the newest edition none is missing. `whole`: all days were, so that every row is judged."""
+        read = self._published.rows
+        if read is None:
             return
         days = set(self.report.days)
         wanted = {key: one for key, (_, _, one) in self.nodes.items() if (one.node.end_s - 1) // DAY_S in days}
         months = {utc(at_s + shift)[:7] for _, _, at_s in wanted for shift in (-14 * 3600, 14 * 3600)}
-        found: set[tuple[str, str, int]] = set()
-        streams: set[str] = set()
-        for month in sorted(months):
-            for row in self._published.rows(month):
-                try:
-                    key = row["stream"], row["node"], parse_utc(row["start_utc"])
-                    ends = (parse_utc(row["end_utc"]) - 1) // DAY_S
-                    streams.add(key[0])
-                    if ends in days:
-                        self.report.rows += 1
-                        found.add(key)
-                        self.tables[row["stream"], row["node"], row["start_utc"], row["indicator"]] = row
-                        self._row(row, wanted.get(key))
-                except (KeyError, ValueError):
-                    self.report.add("row_unsigned", month)
-        for key in sorted(wanted.keys() - found):
-            if key[0] in streams:
-                self.report.add("row_missing", f"{key[0]} {key[1]} {utc(key[2])}")
+        found: set[tuple[str, str, int, str]] = set()
+        for month in sorted(months.union(self._published.months if whole else ())):
+            newest: set[tuple[str, str, int, str]] = set()
+            number = 1
+            while (rows := read(month, number)) is not None:
+                newest, number = self._edition(month, rows, wanted, None if whole else days), number + 1
+            found |= newest
+        told = {self._site(key[:3]) for key in found}
+        if wanted and not told:
+            self.report.add("row_missing", " ".join(sorted(months)))
+            return
+        for key, outcome in sorted(wanted.items(), key=_first):
+            if self._site(key) not in told:
+                self.report.untold = sorted({*self.report.untold, self._site(key)})
+                continue
+            for indicator in figures(outcome):
+                if indicator not in _NOT_ALWAYS and (*key, indicator) not in found:
+                    self.report.add("row_missing", f"{key[0]} {key[1]} {utc(key[2])} {indicator}")
 
-    def _row(self, row: Mapping[str, str], outcome: Outcome | None) -> None:
-        kind = "row_unsigned" if outcome is None else row_objection(row, outcome)
-        if kind is not None:
-            self.report.add(kind, f"{row['stream']} {row['node']} {row['start_utc']} {row['indicator']}")
+    def _edition(
+        self,
+        month: str,
+        rows: Iterable[Mapping[str, str]],
+        wanted: Mapping[tuple[str, str, int], Outcome],
+        days: Collection[int] | None,
+    ) -> set[tuple[str, str, int, str]]:
+        """Judges the rows of one edition about these days, or all; returns of which figures they are."""
+        found: set[tuple[str, str, int, str]] = set()
+        for row in rows:
+            try:
+                node = row["stream"], row["node"], parse_utc(row["start_utc"])
+                ends, indicator = (parse_utc(row["end_utc"]) - 1) // DAY_S, row["indicator"]
+            except (KeyError, ValueError, AttributeError, OverflowError):
+                self.report.add("row_unsigned", month)
+                continue
+            outcome = wanted.get(node)
+            if outcome is None and days is not None and ends not in days:
+                continue
+            self.report.rows += 1
+            where = f"{row['stream']} {row['node']} {row['start_utc']} {indicator}"
+            kind = "row_unsigned" if outcome is None else self.objection(row, outcome)
+            if (*node, indicator) in found:
+                kind = "row_twice"
+            if kind is not None:
+                self.report.add(kind, where)
+            if outcome is not None:
+                found.add((*node, indicator))
+                self.tables[row["stream"], row["node"], row["start_utc"], indicator] = row
+        return found
+
+    def _site(self, key: tuple[str, str, int]) -> str:
+        return self._gateways[self.nodes[key][0]].site
+
+    def objection(self, row: Mapping[str, str], outcome: Outcome) -> str | None:
+        """Returns what of a row of the tables is not as a gateway has signed it, None if all is: one of KINDS."""
+        node, known, released = outcome.node, figures(outcome), isinstance(outcome, Release)
+        indicator, policy = row["indicator"], self._policies.get(node.policy)
+        if indicator not in known:
+            return "row_unsigned"
+        reason = "" if isinstance(outcome, Release) else outcome.reason
+        if (row.get("status"), row.get("reason")) != ("released" if released else "withheld", reason):
+            return "row_reason"
+        if row.get("policy") != f"sha256:{node.policy.hex()}":
+            return "row_policy"
+        value, sigma, rho = known[indicator]
+        if row.get("value") != value:
+            return "row_value"
+        if (row.get("sigma"), row.get("rho_micro")) != (sigma, rho):
+            return "row_sigma"
+        part = None if policy is None else policy.plan.policy.stream(node.stream)
+        told = {
+            "start_utc": utc(node.start_s),
+            "end_utc": utc(node.end_s),
+            "site": self._site(node.key),
+            "quantity": node.quantity,
+            "unit": _unit(node, indicator),
+            "mechanism": "discrete_gaussian" if released else "",
+            "epsilon": str(part.epsilon) if part else "",
+            "delta": f"{part.delta:f}" if part else "",
+            "protects": protects(part) if part else "",
+        }
+        if any(row.get(name) != text for name, text in told.items()):
+            return "row_column"
+        return None if _plausible(row, value, sigma, released) else "row_estimate"
 
 
-def row_objection(row: Mapping[str, str], outcome: Outcome) -> str | None:
-    """Returns what of a row of the tables is not as a gateway has signed it, None if all is: one of KINDS."""
-    node = outcome.node
-    status, reason = ("released", "") if isinstance(outcome, Release) else ("withheld", outcome.reason)
-    if (row["status"], row["reason"]) != (status, reason):
-        return "row_reason"
-    if row["policy"] != f"sha256:{node.policy.hex()}":
-        return "row_policy"
-    value, *scale = figures(outcome).get(row["indicator"], (row["value"], row["sigma"], row["rho_micro"]))
-    if row["value"] != value:
-        return "row_value"
-    return None if [row["sigma"], row["rho_micro"]] == scale else "row_sigma"
+def _unit(node: Node, indicator: str) -> str:
+    """Returns the unit of a figure of the tables."""
+    if indicator.startswith("histogram_s_"):
+        return "s"
+    if indicator in ("energy_mean", SHARE_OVER):
+        return "1"
+    return "dB" if indicator in EXCEEDED else QUANTITIES[node.quantity].unit
+
+
+def _plausible(row: Mapping[str, str], value: str, sigma: str, released: bool) -> bool:
+    """Returns whether state, estimate and interval may be what all nodes together give; only an estimate anew, which
+    needs more than the standard library, says whether they are. An estimate from all nodes is nearer to the truth than
+    the release, whose own noise is hardly ever 6 sigma."""
+    texts = [row.get(name) for name in ("estimate", "ci95_low", "ci95_high")]
+    if not released:
+        return [*texts, row.get("state")] == [""] * 4
+    try:
+        estimate, low, high = (float(text) if text else None for text in texts)
+    except ValueError:
+        return False
+    ends = -inf if low is None else low, inf if high is None else high
+    if row.get("state") not in ("provisional", "final") or not ends[0] <= ends[1]:
+        return False
+    if row["indicator"] in EXCEEDED:
+        if low is None or high is None:  # no estimate, but a bound
+            return estimate is None
+        return estimate is not None and abs(estimate - (low + high) / 2) <= _ROUNDED
+    if estimate is None or high is None or (low is None and row["indicator"] != "laeq_db"):
+        return False
+    if not ends[0] - _ROUNDED <= estimate <= high + _ROUNDED:
+        return False
+    return not sigma or abs(estimate - float(value)) <= _SIGMAS * float(sigma) + _ROUNDED
 
 
 def figures(outcome: Outcome) -> dict[str, tuple[str, str, str]]:
@@ -617,9 +710,13 @@ def find(
             if codes.code(node.stream, node.level, node.start_s, node.end_s, indicator) == wanted:
                 at = node.stream, node.level, utc(node.start_s), indicator
                 row = check.tables.get(at)
-                differs = "row_missing" if row is None else row_objection(row, outcome)
+                differs = "row_missing" if row is None else check.objection(row, outcome)
                 found.append(Match(gateway, seq, outcome, indicator, row, None if published.rows is None else differs))
     return check.report, found
+
+
+def _first(pair: tuple[tuple[str, str, int], Outcome]) -> tuple[str, str, int]:
+    return pair[0]
 
 
 def _version(policy: _Policy) -> int:

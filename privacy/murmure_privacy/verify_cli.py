@@ -159,6 +159,7 @@ def _told(report: Report) -> dict[str, Any]:
         "messages": report.messages,
         "nodes": report.nodes,
         "rows": report.rows,
+        "untold": report.untold,
         "findings": [{"kind": one.kind, "where": one.where} for one in report.findings],
         "left_out": report.left_out,
     }
@@ -172,6 +173,9 @@ def _lines(args: argparse.Namespace, published: Publication, report: Report, say
         every, days = len(published.days), sorted(map(_date, report.days))
         more = "" if len(days) == every else say("more")
         yield say("days", days=len(days), all=every, first=days[0], last=days[-1], more=more).rstrip()
+    yield say("unread") if published.rows is not None else say("no_rows")
+    if report.untold:
+        yield say("untold", sites=", ".join(report.untold))
     yield from _verdict(report, say)
 
 

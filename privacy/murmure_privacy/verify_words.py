@@ -82,6 +82,15 @@ FINDINGS: Words = {
     ),
     "row_missing": ("une ligne manque au tableau", "a row of the tables is missing"),
     "row_unsigned": ("une ligne du tableau n'a pas été signée", "a row of the tables was not signed"),
+    "row_twice": ("une ligne est deux fois au tableau", "a row stands in the tables twice"),
+    "row_column": (
+        "le tableau dit autrement où, quand, en quelle unité ou sous quelle protection",
+        "the tables say otherwise where, when, in what unit or under what protection",
+    ),
+    "row_estimate": (
+        "l'estimation ou sa marge ne peut pas venir de ce qui est signé",
+        "the estimate or its interval cannot come from what was signed",
+    ),
     "row_value": ("le tableau dit un autre nombre que le boîtier", "the tables say another number than the gateway"),
     "row_sigma": ("le tableau dit une autre précision", "the tables say another noise or cost"),
     "row_reason": (
@@ -113,6 +122,16 @@ SENTENCES: Words = {
         "Messages read one by one: {days} days of {all}, from {first} to {last}. {more}",
     ),
     "more": ("Pour tous : --all.", "For all of them: --all."),
+    "unread": (
+        "Non vérifié : le calcul des estimations et de leurs marges (seulement si elles sont possibles), les fichiers "
+        "Parquet, les pages et les fichiers par quartier.",
+        "Not checked: how estimates and their intervals are computed (only whether they are possible), the Parquet "
+        "files, the pages and the files by neighbourhood.",
+    ),
+    "untold": (
+        "ATTENTION : aucune ligne de tableau pour ces lieux : {sites}.",
+        "CAUTION: not one row in the tables for these sites: {sites}.",
+    ),
     "right": ("CONFORME : tout est comme signé.", "CONFORMING: everything is as signed."),
     "wrong": ("NON CONFORME : {count} constats.", "NOT CONFORMING: {count} findings."),
     "left_out": ("… et {count} autres.", "… and {count} more."),
