@@ -46,6 +46,9 @@ KINDS = (
 """What a finding can be, in the order of the checks."""
 
 _FINDINGS_LISTED = 100
+_LAST_DAY = 73_049  # 2170-01-01: whatever is dated later is rubbish
+_ON_ITS_WAY = 7
+"""How many days a message may be on its way while later ones are there."""
 _NOT_ALWAYS = ("laeq_db", SHARE_OVER)
 """Read off where that can be done alone: no level of an energy that noise made negative, no share without a bin."""
 _SIGMAS, _ROUNDED = 8.0, 2e-6
@@ -144,14 +147,16 @@ class _Account:
 
 @dataclass(slots=True)
 class _Gateway:
-    """What the log says of a gateway, and what was found of it."""
+    """What the log says of a gateway, and what was found of it. `heard`: hash, hash of the message before, and the day
+    on which it was closed, by number; `settled`: the number up to which none is missing."""
 
     quartier: str
     site: str
     keys: list[bytes] = field(default_factory=list)
     last: int | None = None
+    settled: int = 0
     accounts: dict[int, _Account] = field(default_factory=dict)
-    heard: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    heard: dict[int, tuple[bytes, bytes, int]] = field(default_factory=dict)
 
 
 Progress = Callable[[int, int], None]
@@ -162,32 +167,51 @@ def verify(
     days: Iterable[int] | None = None,
     known: Checkpoint | None = None,
     progress: Progress = lambda _done, _total: None,
+    most: int | None = None,
 ) -> Report:
     """Returns the report of a check. `days`: those of which every message and every row is checked, all if None; the
     log, the policies and the account of every day are checked in any case. `known`: what was remembered of the log.
+    `most`: the newest of the days first, until so many bytes of messages are read, at least one day.
 
     `progress` is told how many of how many messages are done.
     """
-    return _checked(published, days, known, progress).report
+    return _checked(published, days, known, progress, most).report
 
 
 def _checked(
-    published: Publication, days: Iterable[int] | None, known: Checkpoint | None, progress: Progress
+    published: Publication,
+    days: Iterable[int] | None,
+    known: Checkpoint | None,
+    progress: Progress,
+    most: int | None = None,
 ) -> _Check:
     check = _Check(published, Report())
     if check.log(known):
         check.entries()
         check.annotations()
         check.closing()
-        wanted = None if days is None else set(days)
-        chosen = [day for day in published.days if wanted is None or day.day in wanted]
-        whole = len(chosen) == len(published.days)
-        check.messages(chosen, progress)
+        every = set(days_of(published))
+        check.messages(every if days is None else every.intersection(days), progress, most)
+        whole = set(check.report.days) == every
         check.sequences(whole=whole)
         check.accounts()
         check.noise()
         check.rows(whole=whole)
     return check
+
+
+def days_of(published: Publication) -> list[int]:
+    """Returns the days that have messages or, by the log, an account, the newest first: whoever serves the files can
+    leave out a file, but not an entry."""
+    found = {day.day for day in published.days}
+    for entry in published.entries:
+        try:
+            told = log.read_entry(entry)
+            if told["kind"] == "spend":
+                found.add(_day(told["day"]))
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError):
+            continue
+    return sorted(found, reverse=True)
 
 
 class _Check:
@@ -307,7 +331,7 @@ class _Check:
 
     def _spend(self, told: dict[str, Any]) -> int:
         """Returns the end of the day that an account is of."""
-        name, day = str(told["gateway"]), parse_utc(f"{told['day']}T00:00:00Z") // DAY_S
+        name, day = str(told["gateway"]), _day(told["day"])
         where, gateway, end_s = f"{name} {told['day']}", self._gateways[name], (day + 1) * DAY_S
         account = _account(told)
         self.report.accounts += 1
@@ -322,6 +346,9 @@ class _Check:
         gateway.accounts[day] = account
         for (stream, version), levels in account.nodes.items():
             if version == 0:
+                # Nothing is released under a policy that the centre has not.
+                if any(released or rho_micro or withheld < 0 for released, withheld, rho_micro in levels.values()):
+                    self.report.add("account_spend", f"{where}: {stream}")
                 continue
             policy = self._versions.get((gateway.site, version))
             if policy is None:
@@ -371,24 +398,33 @@ class _Check:
                 elif message is not None:
                     self._judged(message)
 
-    def messages(self, days: Sequence[Day], progress: Progress) -> None:
-        """Every message of these days is signed by its gateway, and every node of it is one of its policy, once."""
-        total, done = sum(day.messages for day in days), 0
+    def messages(self, days: Collection[int], progress: Progress, most: int | None) -> None:
+        """Every message of these days is signed by its gateway, and every node of it is one of its policy, once; no day
+        is without its file."""
+        files: dict[int, list[Day]] = {day: [] for day in days}
+        for one in self._published.days:
+            files.get(one.day, []).append(one)
+        total, done, octets = sum(one.messages for found in files.values() for one in found), 0, 0
         seen: set[bytes] = set()
         uses = {name: Uses(lambda policy: self._policies[policy].plan) for name in self._gateways}
-        for day in days:
-            self.report.days.append(day.day)
+        for day in sorted(files, reverse=True) if most is not None else sorted(files):
+            if most is not None and octets > most:
+                break
+            self.report.days.append(day)
+            row: list[bytes] = []
             try:
-                row = day.read()
+                row += [sealed for one in files[day] for sealed in one.read()]
             except WireError:
-                self.report.add("account_missing", _date(day.day))
-                continue
+                self.report.add("account_missing", _date(day))
+            if not files[day]:
+                self.report.add("account_missing", _date(day))
             for sealed in row:
+                octets += len(sealed)
                 done += 1
                 if done % 500 == 0 or done == total:
                     progress(done, total)
                 digest = wire.digest(sealed)
-                message = None if digest in seen else self._opened(sealed, f"{_date(day.day)} {done}")
+                message = None if digest in seen else self._opened(sealed, f"{_date(day)} {done}")
                 seen.add(digest)
                 if message is not None:
                     self._heard(message, digest, uses[message.gateway])
@@ -417,7 +453,7 @@ class _Check:
     def _heard(self, message: Message, digest: bytes, uses: Uses) -> None:
         self.report.messages += 1
         gateway, where = self._gateways[message.gateway], _name(message)
-        before = gateway.heard.setdefault(message.seq, (digest, message.previous))
+        before = gateway.heard.setdefault(message.seq, (digest, message.previous, (message.closing_s - 1) // DAY_S))
         if before[0] != digest:
             self.report.add("forked", where)
         right = self._judged(message)
@@ -459,7 +495,8 @@ class _Check:
 
     def sequences(self, *, whole: bool) -> None:
         """No number is missing that the log does not account for, and each message names the one before it. `whole`:
-        every day that was published was looked at, so that the first message is number 1."""
+        every day that was published was looked at, so that the first message is number 1. What a gateway has said since
+        the newest account may still be on its way, for some days."""
         days = set(self.report.days)
         first_day = min(days, default=0)
         for name, gateway in self._gateways.items():
@@ -469,9 +506,14 @@ class _Check:
             closed = [account.last for day, account in gateway.accounts.items() if day in days]
             begin = 0 if whole else max(before, default=heard[0] - 1 if heard else 0)
             last = max([begin, *heard[-1:], *closed])
+            accounted, newest = max(closed, default=0), max((day for _, _, day in gateway.heard.values()), default=0)
+            gateway.settled = last
             for earlier, seq in pairwise([begin, *(one for one in heard if one > begin), last + 1]):
                 missing = _first_missing(earlier + 1, seq, without)
-                if missing is not None:
+                if missing is None:
+                    continue
+                gateway.settled = min(gateway.settled, missing - 1)
+                if missing <= accounted or newest - gateway.heard[seq][2] >= _ON_ITS_WAY:
                     self.report.add("hole", f"{name} {missing} < {seq}")
             for earlier, seq in pairwise(heard):
                 if seq == earlier + 1 and gateway.heard[seq][1] != gateway.heard[earlier][0]:
@@ -492,7 +534,11 @@ class _Check:
                 streams[node.level] = was, kept + 1, rho
         released: Counter[tuple[str, int, str, int]] = Counter()
         for name, gateway in self._gateways.items():
-            newest = max(gateway.accounts, default=-1)
+            settled = [day for seq, (_, _, day) in gateway.heard.items() if seq <= gateway.settled]
+            newest = max([*gateway.accounts, *(day - 1 for day in settled)], default=-1)
+            for day, one in gateway.accounts.items():
+                if one.last in gateway.heard and gateway.heard[one.last][0] != one.hash:
+                    self.report.add("account_message", f"{name} {_date(day)}")
             for day in self.report.days:
                 told, where = gateway.accounts.get(day), f"{name} {_date(day)}"
                 if told is None and (name, day) in due and day <= newest:
@@ -727,14 +773,25 @@ def _date(day: int) -> str:
     return utc(day * DAY_S)[:10]
 
 
+def _day(text: str) -> int:
+    """Returns a day (since 1970, UTC). Raises ValueError."""
+    day = parse_utc(f"{text}T00:00:00Z") // DAY_S
+    if not 0 <= day < _LAST_DAY:
+        raise ValueError(f"{text} is no day of ours")
+    return day
+
+
 def _account(told: Mapping[str, Any]) -> _Account:
     """Returns what an entry says, with the types that it must have. Raises ValueError, KeyError, TypeError."""
     nodes = {}
     for one in told["streams"]:
         levels = {str(level): (int(a), int(b), int(c)) for level, (a, b, c) in one["nodes"].items()}
         nodes[str(one["stream"]), int(one["policy"])] = levels
+    newest = int(told["last"])
     without = [(int(first), int(last)) for first, last in told.get("without", ())]
-    return _Account(int(told["last"]), bytes.fromhex(told["hash"]), nodes, without)
+    if not all(0 < first <= last <= newest for first, last in without):
+        raise ValueError("numbers that were not given")
+    return _Account(newest, bytes.fromhex(told["hash"]), nodes, without)
 
 
 def _first_missing(at: int, end: int, without: Sequence[tuple[int, int]]) -> int | None:

@@ -104,10 +104,11 @@ def _key(text: str) -> bytes:
 
 
 def _everything(args: argparse.Namespace, published: Publication, site: Site | None, say: Say) -> int:
-    from murmure_privacy.verify import verify
+    from murmure_privacy.verify import days_of, verify
 
+    days = None if args.all or args.days is None else days_of(published)[: max(0, args.days)]
     known = _remembered(args.remember, published.centre)
-    report = verify(published, _days(args, published), known, _progress)
+    report = verify(published, days, known, _progress, None if args.all or args.days is not None else _AT_ONCE)
     if args.remember is not None and not report.findings:
         _remember(args.remember, published.centre, report.checkpoint)
     if args.json:
@@ -118,23 +119,6 @@ def _everything(args: argparse.Namespace, published: Publication, site: Site | N
     if args.remember is not None and not report.findings:
         print(say("remembered", file=args.remember))
     return int(bool(report.findings))
-
-
-def _days(args: argparse.Namespace, published: Publication) -> list[int] | None:
-    """Returns of which days every message is read: those that were asked for, or the newest that are soon read."""
-    if args.all:
-        return None
-    newest = sorted(published.days, key=lambda day: day.day, reverse=True)
-    if args.days is not None:
-        return [day.day for day in newest[: max(0, args.days)]]
-    found: list[int] = []
-    octets = 0
-    for day in newest:
-        octets += day.octets
-        if found and octets > _AT_ONCE:
-            break
-        found.append(day.day)
-    return found
 
 
 def _progress(done: int, total: int) -> None:
@@ -167,10 +151,12 @@ def _told(report: Report) -> dict[str, Any]:
 
 def _lines(args: argparse.Namespace, published: Publication, report: Report, say: Say) -> Iterator[str]:
     signed = say("pinned") if args.key else say("unpinned", key=published.centre.hex()[:16])
+    from murmure_privacy.verify import days_of
+
     yield say("log", size=report.checkpoint.size, signed=signed)
     yield say("checked", **_told(report))
     if report.days:
-        every, days = len(published.days), sorted(map(_date, report.days))
+        every, days = len(days_of(published)), sorted(map(_date, report.days))
         more = "" if len(days) == every else say("more")
         yield say("days", days=len(days), all=every, first=days[0], last=days[-1], more=more).rstrip()
     yield say("unread") if published.rows is not None else say("no_rows")

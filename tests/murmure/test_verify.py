@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -402,6 +403,25 @@ def cheaper(nodes: dict[str, Any]) -> list[dict[str, Any]]:
     return streams
 
 
+def signed_anew(published: Publication, town: Town) -> Publication:
+    """With the gateway's own key, the chain whole: only the log says that another message was the last."""
+    gateway, previous, days = town.gateways["gw-plaza"], wire.FIRST_PREVIOUS, []
+    made: dict[bytes, bytes] = {}
+    for sealed in gateway.sealed:
+        message = wire.open_message(sealed, wire.public_key(gateway.secret))
+        outcomes = tuple(map(town.noisy, message.outcomes))
+        made[sealed] = wire.seal_message(replace(message, previous=previous, outcomes=outcomes), gateway.secret)
+        previous = wire.digest(made[sealed])
+    for day in published.days:
+        row = [made.get(sealed, sealed) for sealed in day.read()]
+        days.append(replace(day, read=partial(list, row)))
+    return replace(published, days=days)
+
+
+def without_accounts(published: Publication, town: Town) -> Publication:
+    return relogged(published, town, [entry for entry in entries_of(published) if entry["kind"] != "spend"])
+
+
 NODE = Node("plaza/footfall", "footfall", "1h", MONDAY_S, MONDAY_S + 3600, MONDAY_S, 3, 900_000, (0, 0), bytes(32))
 MESSAGE = Message("gw-plaza", "centre", "plaza", 1, 900, bytes(32), MONDAY_S, (Withheld(NODE, "sensor_absent"),))
 
@@ -492,6 +512,18 @@ SERVED: dict[str, tuple[str, Attack]] = {
     },
     "a release is dropped": ("hole", with_messages(lambda row: row[:20] + row[21:])),
     "the first release is dropped": ("hole", with_messages(lambda row: row[1:])),
+    "all days are dropped": ("account_missing", lambda published, town: replace(published, days=[])),
+    "the newest day with an account is dropped": (
+        "account_missing",
+        lambda published, town: replace(published, days=published.days[:1]),
+    ),
+    "a history is signed anew": ("account_message", signed_anew),
+    "a log has no accounts": ("account_missing", without_accounts),
+    "a charge has no policy": (
+        "account_spend",
+        edited("spend", streams=[{"stream": "plaza/x", "policy": 0, "nodes": {"1h": [900, 0, 9]}}]),
+    ),
+    "any number may be missing": ("entry", edited("spend", without=[[1, 10**18]])),
     "a day is dropped": ("hole", lambda published, town: replace(published, days=published.days[1:])),
     "a file cannot be read": (
         "account_missing",
@@ -785,6 +817,16 @@ def test_numbers_that_were_refused_are_no_hole(small: Town, tmp_path: Path) -> N
         )
     small.live(QUARTERS, 5)
     assert kinds(verify(small.export(tmp_path / "export"))) == set()
+
+
+def test_a_message_that_is_still_on_its_way_is_no_hole(small: Town, tmp_path: Path) -> None:
+    """Later ones are there, and the account of the day waits for it; after a week it is one."""
+    small.live(4)
+    small.gateways["gw-plaza"].seal(MONDAY_S + 5 * 900)
+    small.live(QUARTERS, 5)
+    assert kinds(verify(small.export(tmp_path / "export"))) == set()
+    small.live(1, 8 * QUARTERS)
+    assert kinds(verify(small.export(tmp_path / "later"))) == {"hole"}
 
 
 def test_a_key_that_was_changed_is_tried_too(small: Town, tmp_path: Path) -> None:
