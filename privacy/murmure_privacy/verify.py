@@ -8,6 +8,7 @@ Nothing here has seen an exact value. docs/log.md says what this proves, and wha
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -192,11 +193,11 @@ def _checked(
         check.closing()
         every = set(days_of(published))
         check.messages(every if days is None else every.intersection(days), progress, most)
-        whole = set(check.report.days) == every
-        check.sequences(whole=whole)
+        unread = every.difference(check.report.days)
+        check.sequences(whole=not unread)
         check.accounts()
         check.noise()
-        check.rows(whole=whole)
+        check.rows(unread)
     return check
 
 
@@ -270,7 +271,11 @@ class _Check:
                 if told["kind"] == "policy":
                     latest_s = self._policy(told, latest_s)
                 elif told["kind"] == "spend":
-                    latest_s = max(latest_s, self._spend(told))
+                    ends_s = self._spend(told)
+                    after = self._entries[place] if place < len(self._entries) else {}
+                    # The account of a gateway that says no more is closed before its day is over.
+                    open_ = (after.get("kind"), after.get("gateway")) == ("revocation", told["gateway"])
+                    latest_s = max(latest_s, 0 if open_ else ends_s)
                 else:
                     kinds[told["kind"]](told)
             except (LookupError, ValueError, TypeError, AttributeError, OverflowError):
@@ -293,6 +298,8 @@ class _Check:
         site, version, policy_hash = str(told["site"]), int(told["version"]), bytes.fromhex(told["hash"])
         where = f"{site} {version}"
         at_s = None if told["published"] is None else parse_utc(told["published"])
+        if at_s is None and latest_s:  # a log that knows instants by now knows this one
+            self.report.add("policy_backdated", f"{where}: null > {utc(latest_s)}")
         # Nothing ends, and no account is closed, more than a quarter-hour after the centre's clock.
         if at_s is not None and at_s + AHEAD_S < latest_s:
             self.report.add("policy_backdated", f"{where}: {utc(at_s)} < {utc(latest_s)}")
@@ -313,11 +320,19 @@ class _Check:
         if wire.digest(text) != policy_hash or (made.policy.site, made.policy.version) != (site, version):
             self.report.add("policy_missing", where)
             return max(latest_s, at_s or 0)
-        loosens = before is not None and decide.loosens(decide.compare(before.plan, made))
-        notice_s = at_s + decide.NOTICE_S if loosens and at_s is not None else 0
+        notice_s = self._notice(before, made, latest_s if at_s is None else at_s)
         kept = _Policy(site, version, made, Auditor(made, made.calendar), notice_s)
         self._policies[policy_hash] = self._versions[site, version] = kept
         return max(latest_s, at_s or 0)
+
+    def _notice(self, before: _Policy | None, made: Plan, at_s: int) -> int:
+        """Returns from when on a policy may be used that was published at an instant, 0 for at once. A loosening waits
+        for its own notice, and what follows on one that still waits is compared with what nobody uses yet: it waits at
+        least as long. At 0, before the log knows instants, nobody knows."""
+        if before is None or at_s == 0:
+            return 0
+        own_s = at_s + decide.NOTICE_S if decide.loosens(decide.compare(before.plan, made)) else 0
+        return max(own_s, before.notice_s)
 
     def _signed(self, sealed: bytes, site: str) -> bytes:
         """Returns the text of a policy that stewards of its site have signed, those of any line of the register."""
@@ -500,7 +515,7 @@ class _Check:
         days = set(self.report.days)
         first_day = min(days, default=0)
         for name, gateway in self._gateways.items():
-            without = sorted(pair for account in gateway.accounts.values() for pair in account.without)
+            without = _joined(pair for account in gateway.accounts.values() for pair in account.without)
             heard = sorted(gateway.heard)
             before = [account.last for day, account in gateway.accounts.items() if day < first_day]
             closed = [account.last for day, account in gateway.accounts.items() if day in days]
@@ -580,9 +595,9 @@ class _Check:
 
     # --- the tables --------------------------------------------------------------------------------------------------
 
-    def rows(self, *, whole: bool) -> None:
+    def rows(self, unread: Collection[int]) -> None:
         """Every row of the tables about the days that were looked at is as a gateway has signed it, once an edition;
-        in the newest edition none is missing. `whole`: all days were, so that every row is judged."""
+        in the newest edition none is missing. `unread`: days that were not looked at; rows of all others are."""
         read = self._published.rows
         if read is None:
             return
@@ -590,11 +605,11 @@ class _Check:
         wanted = {key: one for key, (_, _, one) in self.nodes.items() if (one.node.end_s - 1) // DAY_S in days}
         months = {utc(at_s + shift)[:7] for _, _, at_s in wanted for shift in (-14 * 3600, 14 * 3600)}
         found: set[tuple[str, str, int, str]] = set()
-        for month in sorted(months.union(self._published.months if whole else ())):
+        for month in sorted(months.union(() if unread else self._published.months)):
             newest: set[tuple[str, str, int, str]] = set()
             number = 1
             while (rows := read(month, number)) is not None:
-                newest, number = self._edition(month, rows, wanted, None if whole else days), number + 1
+                newest, number = self._edition(month, rows, wanted, unread), number + 1
             found |= newest
         told = {self._site(key[:3]) for key in found}
         if wanted and not told:
@@ -613,9 +628,9 @@ class _Check:
         month: str,
         rows: Iterable[Mapping[str, str]],
         wanted: Mapping[tuple[str, str, int], Outcome],
-        days: Collection[int] | None,
+        unread: Collection[int],
     ) -> set[tuple[str, str, int, str]]:
-        """Judges the rows of one edition about these days, or all; returns of which figures they are."""
+        """Judges the rows of one edition, but for those of unread days; returns of which figures they are."""
         found: set[tuple[str, str, int, str]] = set()
         for row in rows:
             try:
@@ -625,7 +640,7 @@ class _Check:
                 self.report.add("row_unsigned", month)
                 continue
             outcome = wanted.get(node)
-            if outcome is None and days is not None and ends not in days:
+            if outcome is None and ends in unread:
                 continue
             self.report.rows += 1
             where = f"{row['stream']} {row['node']} {row['start_utc']} {indicator}"
@@ -794,12 +809,28 @@ def _account(told: Mapping[str, Any]) -> _Account:
     return _Account(newest, bytes.fromhex(told["hash"]), nodes, without)
 
 
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns the same numbers in ranges that are apart from each other, in order."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(set(ranges)):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(found[-1][1], last)
+        else:
+            found.append((first, last))
+    return found
+
+
 def _first_missing(at: int, end: int, without: Sequence[tuple[int, int]]) -> int | None:
-    """Returns the first number of `[at, end)` that is in none of these ranges, in order; None if all are."""
-    for first, last in without:
-        if first <= at <= last:
-            at = last + 1
+    """Returns the first number of `[at, end)` that is in none of these ranges, as `_joined` returns them; None if all
+    are."""
+    place = bisect_right(without, at, key=_begin) - 1
+    if place >= 0 and at <= without[place][1]:
+        at = without[place][1] + 1
     return at if at < end else None
+
+
+def _begin(pair: tuple[int, int]) -> int:
+    return pair[0]
 
 
 def _name(message: Message) -> str:

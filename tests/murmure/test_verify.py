@@ -775,8 +775,47 @@ def test_a_looser_policy_waits_for_its_notice(small: Town, tmp_path: Path, notic
 
 
 def test_nobody_knows_the_notice_of_what_was_published_before_the_log(small: Town, tmp_path: Path) -> None:
-    """An archive that was upgraded has no dates of publication; nothing is made up."""
+    """An archive that was upgraded has no dates of publication; nothing is made up. Once the log has a date, all later
+    policies have one."""
     loosened(small, None, MIDNIGHT_S)
+    published = small.export(tmp_path / "export")
+    assert kinds(verify(published)) == {"policy_backdated"}
+    told = [{**one, "published": None} if one["kind"] == "policy" else one for one in entries_of(published)]
+    assert kinds(verify(relogged(published, small, told))) == set()
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        ((("9.0", 0), ("8.9", 0)), {"policy_looser"}),
+        ((("9.0", 0), ("9.0", 0)), {"policy_looser"}),
+        ((("9.0", 8), ("8.9", 0)), set[str]()),
+        ((("9.0", 8), ("9.1", 0)), {"policy_looser"}),
+    ],
+)
+def test_a_looser_policy_that_waits_is_not_passed_round(
+    small: Town, tmp_path: Path, steps: tuple[tuple[str, int], ...], found: set[str]
+) -> None:
+    """What follows on it, tighter by a little, waits as long; what follows later does not."""
+    small.live(QUARTERS + 4)
+    now_s = MONDAY_S + DAY_S + 3600
+    for version, (epsilon, days) in enumerate(steps, 2):
+        toml = policy("plaza", version, epsilon)
+        small.publish(toml, now_s - days * DAY_S)
+    with small.archive.transaction():
+        for closing_s in range(now_s + 900, MONDAY_S + 3 * DAY_S + 1800, 900):
+            small.gateways["gw-plaza"].policy = toml if closing_s > MIDNIGHT_S + DAY_S else policy("plaza")
+            small.say("gw-plaza", closing_s)
+    # Such a policy published eight days ago stands behind accounts of yesterday: dated back, as it should be.
+    assert kinds(verify(small.export(tmp_path / "export"))) - {"policy_backdated"} == found
+
+
+def test_a_gateway_may_be_revoked_in_the_middle_of_a_day(small: Town, tmp_path: Path) -> None:
+    """Its account of the day is closed at once; what is published an hour later is not dated back."""
+    small.live(QUARTERS + 40)
+    with small.archive.transaction():
+        small.archive.enrol(replace(small.lines["gw-alley"], status="revoked"))
+    small.publish(policy("plaza", 2, "0.5"), MONDAY_S + DAY_S + 11 * 3600)
     assert kinds(verify(small.export(tmp_path / "export"))) == set()
 
 
@@ -827,6 +866,17 @@ def test_a_message_that_is_still_on_its_way_is_no_hole(small: Town, tmp_path: Pa
     assert kinds(verify(small.export(tmp_path / "export"))) == set()
     small.live(1, 8 * QUARTERS)
     assert kinds(verify(small.export(tmp_path / "later"))) == {"hole"}
+
+
+def test_many_numbers_that_were_refused_are_soon_gone_through() -> None:
+    """Each account tells all of them anew: they are joined once, and looked up."""
+    told = [(7 * number + 1, 7 * number + 2) for number in range(20_000)]
+    joined = module._joined([*told, *told, (3, 5), (1, 4)])
+    assert joined[0] == (1, 5) and len(joined) == 20_000
+    first = module._first_missing
+    assert [first(at, 10, joined) for at in (1, 5, 6, 8, 9)] == [6, 6, 6, None, None]
+    assert first(1, 6, joined) is None and first(1, 4, []) == 1
+    assert all(first(7 * number + 1, 7 * number + 9, joined) for number in range(1, 20_000))
 
 
 def test_a_key_that_was_changed_is_tried_too(small: Town, tmp_path: Path) -> None:
