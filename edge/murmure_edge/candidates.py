@@ -95,8 +95,8 @@ class Candidates:
         try:
             signed = self._signed(sealed)
         except ConfigError as error:
-            # No plan can be made of it, here or anywhere: no centre could publish it. So it does not say what is newest,
-            # and one signature under a large number silences nobody.
+            # No plan can be made of it, here or anywhere: no centre could publish it. So it does not say which one is
+            # the newest, and one signature under a large number silences nobody.
             self._say(f"policy {policy.version}: is not believed (no_plan): {error}")
             return
         docket, verdict = hear(self._docket, signed, ceiling, FLOOR, now_s)

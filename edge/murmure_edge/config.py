@@ -369,7 +369,8 @@ def load(path: Path) -> GatewayConfig:
 
 def load_trust(config: GatewayConfig) -> Trust:
     """Returns the `trust.toml` that `config` names. Raises ConfigError, also if it is another gateway's."""
-    table = _Table(config.trust, "", _read(config.trust))
+    written = _read(config.trust)
+    table = _Table(config.trust, "", written)
     listed = table.take("stewards", list, "write stewards = [ … ], the public keys that sign policies")
     stewards = tuple(table.public_key("stewards", value) for value in listed)
     if not 1 <= len(set(stewards)) == len(stewards) <= _STEWARDS_LIMIT:
@@ -389,7 +390,11 @@ def load_trust(config: GatewayConfig) -> Trust:
         signatures_required=table.integer("signatures_required", 1, len(stewards)),
         simulated=table.take("simulated", bool, "write true or false", False),
         roles=tuple(roles),
-        ceiling_rho_micro=table.integer("ceiling_rho_micro", 0, FLOOR.rho_micro, 0) or None,
+        # A ceiling of nothing is a mistake; it must not read as none, by which all that is signed would hold.
+        ceiling_rho_micro=table.integer(
+            "ceiling_rho_micro", 1 if "ceiling_rho_micro" in written else 0, FLOOR.rho_micro, 0
+        )
+        or None,
         policy_version=table.integer("policy_version", 0, 1 << 31, 0),
     )
     if trust.roles and trust.ceiling_rho_micro is None:

@@ -304,8 +304,23 @@ def _enrol(args: argparse.Namespace) -> int:
         simulated=args.simulated,
         now=utc_now(),
     )
+    _say_who_loosens(config, stewards, args.signatures)
     print(f"{gateway} is registered; start it with: murmure edge run --config {folder / 'gateway.toml'}")
     return 0
+
+
+def _say_who_loosens(config: IngestConfig, stewards: list[bytes], signatures: int) -> None:
+    """Says on stderr if one person alone may loosen what was just enrolled."""
+    import sys
+
+    from murmure_ingest.gateways import loosening_takes
+
+    if loosening_takes(config.deciding, stewards, signatures) < 2:
+        print(
+            "murmure: gateway enrol: --steward: one signature alone will loosen policies here, after seven days; "
+            "name two keys and give them roles under [deciding.roles] in ingest.toml, or require two --signatures",
+            file=sys.stderr,
+        )
 
 
 def _offer(
@@ -335,6 +350,7 @@ def _offer(
     claims = Claims(config.data_dir)
     claim = offer(archive, config, claims, slot, now)
     claims.close()
+    _say_who_loosens(config, stewards, args.signatures)
     _show_claim(claim, slot, now, door, args.json)
     return 0
 
@@ -394,6 +410,7 @@ def _list(args: argparse.Namespace) -> int:
 
     from murmure_ingest.certificates import issued
     from murmure_ingest.enrolment import Claims, utc_now
+    from murmure_ingest.gateways import loosening_takes
 
     config, archive = _opened(args)
     claims = Claims(config.data_dir)
@@ -419,6 +436,7 @@ def _list(args: argparse.Namespace) -> int:
                 "record_key": line.record_key.hex(),
                 "stewards": [key.hex() for key in line.stewards],
                 "signatures_required": line.signatures_required,
+                "loosening_takes": loosening_takes(config.deciding, line.stewards, line.signatures_required),
                 "heard": utc(health.at_s) if health else None,
                 "outbox_depth": health.outbox_depth if health else None,
                 "ports": dict(health.ports) if health else {},
@@ -451,6 +469,7 @@ def _list(args: argparse.Namespace) -> int:
             + (f"  policy {entry['policy_used']}, newest {entry['policy_newest']}" if behind else "")
             + (f"  certificate until {str(entry['certificate_until'])[:10]}" if entry["certificate_until"] else "")
             + (", taken back" if entry["certificate_revoked"] else "")
+            + ("  one signature loosens" if entry["status"] == "active" and entry["loosening_takes"] == 1 else "")
             + (f"  words: {entry['words']}" if entry["words"] else "")
         )
     for slot, until_s in expected:

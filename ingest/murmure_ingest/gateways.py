@@ -232,6 +232,11 @@ def pinned_now(archive: Archive, deciding: DecidingConfig, site: str, stewards: 
     return Pinned(require_roles(deciding, stewards), deciding.ceiling_rho_micro(site), version)
 
 
+def loosening_takes(deciding: DecidingConfig, stewards: Sequence[bytes], signatures_required: int) -> int:
+    """Returns how many keys must sign a loosening: of two roles, or as many as any policy where there are no roles."""
+    return 2 if deciding.roles_of(stewards) else signatures_required
+
+
 def require_roles(deciding: DecidingConfig, stewards: Sequence[bytes]) -> tuple[str, ...]:
     """Returns the role of each steward (each key once), none if none has one. Raises ConfigError if some have none, or
     all the same: such a gateway could never be loosened, or by one person with two keys."""
@@ -330,8 +335,9 @@ def verdicts(
         keys = wire.policy_signers(sealed, line.stewards)
         tell_apart = bool(deciding.roles_of(line.stewards))
         roles = deciding.roles_of(keys) if tell_apart else tuple(key.hex() for key in keys)
+        takes = loosening_takes(deciding, line.stewards, line.signatures_required)
         most = deciding.ceiling_rho_micro(line.site)
-        ceiling = Ceiling(most, line.signatures_required, 2 if tell_apart else line.signatures_required)
+        ceiling = Ceiling(most, line.signatures_required, takes)
         signed = Signed(rules.plan, len(keys), frozenset(roles))
         found.append((line.gateway, decide(current, signed, ceiling, FLOOR, None, 0)))
     return found

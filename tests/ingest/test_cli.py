@@ -86,7 +86,8 @@ def test_the_register_is_listed(murmure: Murmure, centre: Any) -> None:
     assert (status, "murmure gateway enrol" in said) == (0, True)
     gateway = centre.gateway()
     centre.intake.accept_many([*gateway.history(3), gateway.health(60)])
-    assert murmure("gateway list")[1] == "gw-plaza  centre/plaza  active  settled to 3  heard 2026-11-23T00:00:00Z\n"
+    line = "gw-plaza  centre/plaza  active  settled to 3  heard 2026-11-23T00:00:00Z  one signature loosens\n"
+    assert murmure("gateway list")[1] == line
     centre.accept(gateway.topic, wire.seal_message(gateway.message(MONDAY_S, seq=3), gateway.secret))
     assert "gw-plaza  centre/plaza  quarantined  settled to 3" in murmure("gateway list")[1]
     assert murmure("gateway revoke gw-plaza")[0] == 0

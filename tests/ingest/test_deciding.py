@@ -85,6 +85,23 @@ def test_without_a_table_all_stewards_count_alike_and_the_floor_is_the_ceiling(m
     assert trust.roles == () and trust.ceiling == Ceiling(FLOOR.rho_micro, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("keys", "takes"), [(KEYS, 1), (f"{KEYS} --signatures 2", 2), ("--steward dpo.key.pub", 1), ("roles", 2)]
+)
+def test_who_enrols_a_gateway_that_one_signature_loosens_is_told(murmure: Murmure, keys: str, takes: int) -> None:
+    """In one line, and again in the list: a small town may want it so, and should know it. Two roles, or two
+    signatures of any policy, say nothing."""
+    if keys == "roles":
+        keys = KEYS
+    else:
+        Path("ingest.toml").write_text('data_dir = "centre"\n')
+    status, _, said = murmure(ENROL.format(site="plaza", keys=keys))
+    assert status == 0 and said.count("\n") == (takes == 1)
+    assert ("murmure: gateway enrol: --steward: one signature alone will loosen" in said) == (takes == 1)
+    assert ("one signature loosens" in murmure("gateway list")[1]) == (takes == 1)
+    assert json.loads(murmure("gateway list --json")[1])[0]["loosening_takes"] == takes
+
+
 def test_a_key_without_a_role_beside_one_that_has_one_is_refused(murmure: Murmure, tmp_path: Path) -> None:
     """And two keys of one role: nobody should find out at the first loosening."""
     stranger = wire.new_key()[1].hex()

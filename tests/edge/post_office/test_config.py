@@ -213,6 +213,7 @@ def test_ports_are_tables(gateway, text: str):
         (("signatures_required = 1", "signatures_required = 1\nadmin = true"), "admin"),
         (('"gw-plaza"', '"gw-other"'), "gateway"),
         (("signatures_required = 1", "signatures_required = 1\nceiling_rho_micro = 99999999"), "ceiling_rho_micro"),
+        (("signatures_required = 1", "signatures_required = 1\nceiling_rho_micro = 0"), "ceiling_rho_micro"),
         (("signatures_required = 1", 'signatures_required = 1\nroles = ["dpo"]'), "roles"),
         (("signatures_required = 1", 'signatures_required = 1\nroles = ["Dr. No"]'), "roles"),
         (("signatures_required = 1", "signatures_required = 1\nroles = [1]"), "roles"),
