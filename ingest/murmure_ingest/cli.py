@@ -335,6 +335,7 @@ def _offer(
     from murmure_ingest.gateways import pinned_now
 
     door = _door(config, "; or use --local DIR")
+    now = utc_now()
     slot = Slot(
         gateway,
         args.site,
@@ -344,9 +345,8 @@ def _offer(
         tuple(ports),
         args.simulated,
         args.replaces,
-        pinned=pinned_now(archive, config.deciding, args.site, stewards),
+        pinned=pinned_now(archive, config.deciding, args.site, stewards, now),
     )
-    now = utc_now()
     claims = Claims(config.data_dir)
     claim = offer(archive, config, claims, slot, now)
     claims.close()

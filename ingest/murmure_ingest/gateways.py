@@ -13,11 +13,24 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from murmure_privacy import wire
-from murmure_privacy.decide import FLOOR, UNDECIDED, Ceiling, Refuse, Signed, Verdict, decide
+from murmure_privacy.decide import (
+    FLOOR,
+    NOTICE_S,
+    UNDECIDED,
+    Ceiling,
+    Refuse,
+    Signed,
+    Verdict,
+    compare,
+    decide,
+    loosens,
+)
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
+from murmure_privacy.window import parse_utc, utc
 
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_ingest.certificates import GATEWAY_ID, Authority, new_private_key, write_file
@@ -132,7 +145,7 @@ def enrol_local(
     away.
     """
     require_slot(archive, gateway, site, quartier, stewards, signatures_required)
-    pinned = pinned_now(archive, config.deciding, site, stewards)
+    pinned = pinned_now(archive, config.deciding, site, stewards, now)
     secret, public = wire.new_key()
     data = folder / "data"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -225,11 +238,37 @@ class Pinned:
     policy_version: int = 0
 
 
-def pinned_now(archive: Archive, deciding: DecidingConfig, site: str, stewards: Sequence[bytes]) -> Pinned:
-    """Returns what an enrolment pins at this instant. Raises ConfigError."""
+def pinned_now(
+    archive: Archive, deciding: DecidingConfig, site: str, stewards: Sequence[bytes], now: datetime | None
+) -> Pinned:
+    """Returns what an enrolment pins at this instant; None where nobody asks the time. Raises ConfigError, and
+    RegisterError while the site's newest policy is in its notice: a new gateway takes its first policy at once."""
     newest = archive.newest_policy(site)
+    until_s = notice_until_s(archive, site)
+    if now is not None and now.timestamp() < until_s:
+        raise RegisterError(
+            f"site {site}: a policy that loosens is in its notice until {utc(until_s)}, and a new gateway would take "
+            "it at once; enrol it then"
+        )
     version = 0 if newest is None else newest.version
     return Pinned(require_roles(deciding, stewards), deciding.ceiling_rho_micro(site), version)
+
+
+def notice_until_s(archive: Archive, site: str) -> int:
+    """Returns the instant (UTC seconds) at which the notice of every loosening that was published for a site is over,
+    by the log; 0 if nothing loosened, or nobody knows when that was published."""
+    rows = archive.log_rows()
+    told = {
+        number: json.loads(entry)["published"]
+        for _, kind, subject, number, entry, _ in rows
+        if (kind, subject) == ("policy", site)
+    }
+    until_s = 0
+    for before, after in pairwise(archive.policies(site)):
+        published = told.get(after.version)
+        if published and loosens(compare(PolicyRules(before.toml).plan, PolicyRules(after.toml).plan)):
+            until_s = max(until_s, parse_utc(published) + NOTICE_S)
+    return until_s
 
 
 def loosening_takes(deciding: DecidingConfig, stewards: Sequence[bytes], signatures_required: int) -> int:

@@ -77,6 +77,44 @@ def test_a_gateway_begins_with_no_policy_that_was_old_when_it_was_enrolled(murmu
     assert edge.load_trust(edge.load(Path("two/gateway.toml"))).policy_version == 4
 
 
+def enrolled_in_a_notice(murmure: Murmure, policy_text: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Returns the statuses of enrolments at a site: while nothing but a tightening was published; a second before the
+    notice of a loosening, that a tightening of it follows, is over; and then."""
+
+    def enrol(name: str, seconds: int) -> int:
+        now = datetime.fromtimestamp(datetime(2026, 11, 3, 9, tzinfo=UTC).timestamp() + seconds, UTC)
+        monkeypatch.setattr("murmure_ingest.enrolment.utc_now", lambda: now)
+        line = f"gateway enrol --local {name} --gateway gw-{name} --site plaza --quartier centre {KEYS}"
+        status, _, error = murmure(line)
+        assert status == 0 or "knows this id" in error or "in its notice until 2026-11-10T09:00:00Z" in error
+        return status
+
+    assert enrol("first", 0) == 0
+    for version, epsilon in ((1, "1"), (2, "0.5")):
+        text = policy_text("plaza", version, epsilon=epsilon)
+        assert murmure(f"policy publish {signed(murmure, text, f'v{version}', 'steward', 'dpo')}")[0] == 0
+    found = [enrol("second", 0)]
+    for version, epsilon in ((3, "0.9"), (4, "0.8")):
+        text = policy_text("plaza", version, epsilon=epsilon)
+        assert murmure(f"policy publish {signed(murmure, text, f'v{version}', 'steward', 'dpo')}")[0] == 0
+    return [*found, enrol("third", 7 * 86_400 - 1), enrol("third", 7 * 86_400)]
+
+
+def test_no_gateway_is_enrolled_into_a_notice(
+    murmure: Murmure, policy_text: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the looser policy at once, as its first."""
+    assert enrolled_in_a_notice(murmure, policy_text, monkeypatch) == [0, 1, 0]
+
+
+def test_a_centre_that_enrols_into_a_notice_is_caught(
+    murmure: Murmure, policy_text: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin does not ask what was published when."""
+    monkeypatch.setattr(gateways, "notice_until_s", lambda *_: 0)
+    assert enrolled_in_a_notice(murmure, policy_text, monkeypatch) == [0, 0, 1]
+
+
 def test_without_a_table_all_stewards_count_alike_and_the_floor_is_the_ceiling(murmure: Murmure) -> None:
     """An enrolment of before, or of a town that names no roles; the notice is the same."""
     Path("ingest.toml").write_text('data_dir = "centre"\n')
