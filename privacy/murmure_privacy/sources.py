@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import json
 import re
+import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -18,13 +21,15 @@ from urllib.request import Request, urlopen
 
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
-from murmure_privacy.verify import DAY_S, Day, Publication
+from murmure_privacy.verify import DAY_S, LAST_DAY, Day, Publication, plain
 from murmure_privacy.window import parse_utc
 
 _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
 _TIMEOUT_S = 30.0
 _LARGEST = 1 << 30
 _PACKED_LIMIT = 1 << 28
+_FILES = 100_000
+_PIECE, _PATIENCE_S, _SLOWEST, _LONGEST_S = 1 << 16, 60.0, 10_000, 3600.0
 _EDITIONS = 100
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _HASH = re.compile(rb'"hash":"([0-9a-f]{64})"')
@@ -36,14 +41,27 @@ _MESSAGES_FILE = re.compile(_MESSAGES + r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.cose")
 class SourceError(MurmureError):
     """What was published cannot be reached or read: look at the address, or try later."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(plain(text))
+
 
 class Site:
-    """A published site. `octets`: what was read of it so far, as it came over the line."""
+    """A published site. `octets`: what was read of it so far, as it came over the line. `clock`: seconds, by which all
+    of it comes within an hour, and each file at more than 10 kB/s after its first minute. Raises ConfigError for what
+    is no address."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, clock: Callable[[], float] = lambda: 0.0) -> None:
         self.source = source.rstrip("/")
         self.octets = 0
-        self._remote = urlsplit(source).scheme in ("http", "https")
+        self._clock, self._begun_s = clock, clock()
+        try:
+            address = urlsplit(source)
+            self._remote = address.scheme in ("http", "https")
+            right = not self._remote or (address.hostname and address.port != 0 and re.fullmatch(r"[!-~]+", source))
+        except ValueError:
+            right = False
+        if not right or "\0" in source:
+            raise ConfigError(plain(source), "SOURCE", "this is no address", "write it as https://name/path")
 
     def read(self, path: str) -> bytes | None:
         """Returns a file below the root, None where there is none. Raises SourceError."""
@@ -52,7 +70,7 @@ class Site:
     def _opened(self, path: str) -> bytes | None:
         try:
             packed = Path(self.source, f"{path}.gz")
-            data = Path(self.source, path).read_bytes()
+            data = _regular(Path(self.source, path)).read_bytes()
             self.octets += packed.stat().st_size if packed.is_file() else len(data)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -64,17 +82,31 @@ class Site:
         url = f"{self.source}/{path}"
         try:
             with urlopen(Request(url, headers={"Accept-Encoding": "gzip"}), timeout=_TIMEOUT_S) as answer:
-                data = bytes(answer.read(_PACKED_LIMIT))
+                data = self._received(answer)
                 packed = answer.headers.get("Content-Encoding") == "gzip"
             self.octets += len(data)
-            return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _LARGEST) if packed else data
+            return _unzipped(data) if packed else data
         except HTTPError as error:
             if error.code in (404, 410):
                 return None
             raise SourceError(f"{url}: the server answers {error.code}; try later") from error
-        except (URLError, OSError, ValueError, zlib.error) as error:
+        except (URLError, HTTPException, OSError, ValueError, zlib.error) as error:
             reason = getattr(error, "reason", None) or error
             raise SourceError(f"{url}: {reason}; look at the address and the network") from error
+
+    def _received(self, answer: HTTPResponse) -> bytes:
+        """Returns an answer, piece by piece. Raises ValueError if it is too large, too slow or cut off."""
+        data, begun_s = bytearray(), self._clock()
+        while piece := answer.read1(_PIECE):
+            data += piece
+            now_s = self._clock()
+            if len(data) > _PACKED_LIMIT:
+                raise ValueError(f"more than {_PACKED_LIMIT} bytes")
+            if now_s - begun_s > _PATIENCE_S + len(data) / _SLOWEST or now_s - self._begun_s > _LONGEST_S:
+                raise ValueError("it comes too slowly")
+        if answer.length:
+            raise ValueError("it is cut off")
+        return bytes(data)
 
     def published(self) -> Publication:
         """Returns what this site publishes. Raises ConfigError if it is no site with a log, SourceError."""
@@ -85,8 +117,10 @@ class Site:
             raise ConfigError(self.source, "SOURCE", "no log is published there", mend)
         try:
             files = [(str(one["path"]), int(one["messages"]), int(one["octets"])) for one in json.loads(index)["files"]]
+            if len(files) > _FILES:
+                raise ValueError("too many files")
             key = bytes.fromhex(centre.decode("ascii").strip())
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SourceError(f"{self.source}: {_MESSAGES}index.json: cannot be read; try later") from error
         entries = self._lines([path for path, _, _ in files if _ENTRIES_FILE.fullmatch(path)])
         named = {policy: self.read(f"donnees/politiques/{policy}.cose") for policy in _policies(entries)}
@@ -160,7 +194,10 @@ def archive(folder: Path) -> Publication:
         ends: dict[int, dict[int, None]] = {}
         place = {row["id"]: (row["gateway"], row["seq"]) for row in rows["messages"]}
         for row in _table(folder, "nodes"):
-            ends.setdefault((row["end_s"] - 1) // DAY_S, {})[row["message"]] = None
+            day = (int(row["end_s"]) - 1) // DAY_S
+            if day not in range(LAST_DAY):
+                raise ValueError(day)
+            ends.setdefault(day, {})[row["message"]] = None
         days = []
         for day, found in sorted(ends.items()):
             sealed = [messages[key] for key in sorted(place[one] for one in found if place.get(one) in messages)]
@@ -177,7 +214,7 @@ def archive(folder: Path) -> Publication:
         )
     except OSError as error:
         raise SourceError(f"{error.filename or folder}: {error.strerror or error}; take another copy of it") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SourceError(f"{folder}: export: a line of it is none of ours; take another copy of it") from error
 
 
@@ -187,7 +224,7 @@ def is_archive(source: str) -> bool:
 
 
 def _table(folder: Path, name: str) -> list[dict[str, Any]]:
-    with (folder / f"{name}.jsonl").open(encoding="utf-8") as file:
+    with _regular(folder / f"{name}.jsonl").open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
@@ -196,6 +233,23 @@ def _policies(entries: Sequence[bytes]) -> Iterator[str]:
     for entry in entries:
         if b'"kind":"policy"' in entry and (found := _HASH.search(entry)):
             yield found[1].decode("ascii")
+
+
+def _regular(path: Path) -> Path:
+    """Returns the path of a file that has an end. Raises OSError."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST:
+        raise OSError(errno.EINVAL, "not a file, or too large", str(path))
+    return path
+
+
+def _unzipped(data: bytes) -> bytes:
+    """Raises ValueError if it is cut off or too large, zlib.error."""
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    found = stream.decompress(data, _LARGEST)
+    if not stream.eof:
+        raise ValueError("it is cut off, or too large")
+    return found
 
 
 def _read_csv(data: bytes) -> Iterator[dict[str, str]]:
@@ -218,9 +272,10 @@ def _day(path: str) -> int | None:
     """Returns the day (since 1970, UTC) of a file of messages, None for another file."""
     found = _MESSAGES_FILE.fullmatch(path)
     try:
-        return None if found is None else parse_utc(f"{found[1]}T00:00:00Z") // DAY_S
+        day = -1 if found is None else parse_utc(f"{found[1]}T00:00:00Z") // DAY_S
     except ValueError:
         return None
+    return day if day in range(LAST_DAY) else None
 
 
 def _unpacked(text: str) -> bytes:

@@ -47,7 +47,7 @@ KINDS = (
 """What a finding can be, in the order of the checks."""
 
 _FINDINGS_LISTED = 100
-_LAST_DAY = 73_049  # 2170-01-01: whatever is dated later is rubbish
+LAST_DAY = 73_049  # 2170-01-01: whatever is dated later is rubbish
 _ON_ITS_WAY = 7
 """How many days a message may be on its way while later ones are there."""
 _NOT_ALWAYS = ("laeq_db", SHARE_OVER)
@@ -56,6 +56,11 @@ _SIGMAS, _ROUNDED = 8.0, 2e-6
 _NOISY, _HITS = 4.0, 8
 """A sum of independent noise of this standard deviation, in integers, is 0 one time in ten; eight times and more often
 than not it never is."""
+
+
+def plain(text: str) -> str:
+    """Returns a text that a terminal shows and does not obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class Report:
     def add(self, kind: str, where: str) -> None:
         """Notes a finding, or counts it when there are too many to list."""
         assert kind in KINDS
-        found = Finding(kind, "".join(sign if sign.isprintable() else "?" for sign in where))
+        found = Finding(kind, plain(where))
         if found in self.findings:
             return
         if len(self.findings) < _FINDINGS_LISTED:
@@ -791,7 +796,7 @@ def _date(day: int) -> str:
 def _day(text: str) -> int:
     """Returns a day (since 1970, UTC). Raises ValueError."""
     day = parse_utc(f"{text}T00:00:00Z") // DAY_S
-    if not 0 <= day < _LAST_DAY:
+    if not 0 <= day < LAST_DAY:
         raise ValueError(f"{text} is no day of ours")
     return day
 

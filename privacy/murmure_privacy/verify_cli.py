@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,12 +59,14 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _verify(args: argparse.Namespace) -> int:
     from murmure_privacy import codes
     from murmure_privacy.errors import ConfigError
+    from murmure_privacy.verify import plain
     from murmure_privacy.verify_words import FINDINGS, SENTENCES
 
     place = _LANGUAGES.index(args.lang)
 
     def say(sentence: str, /, **values: object) -> str:
-        return (SENTENCES.get(sentence) or FINDINGS[sentence])[place].format(**values)
+        told = {name: plain(value) if isinstance(value, str) else value for name, value in values.items()}
+        return (SENTENCES.get(sentence) or FINDINGS[sentence])[place].format(**told)
 
     code = None
     if not Path(args.source).exists() and _CODE.fullmatch(args.source):
@@ -87,7 +90,7 @@ def _publication(source: str) -> tuple[Publication, Site | None]:
 
     if sources.is_archive(source):
         return sources.archive(Path(source)), None
-    site = sources.Site(source)
+    site = sources.Site(source, time.monotonic)
     return site.published(), site
 
 
@@ -184,9 +187,13 @@ def _remembered(file: Path | None, centre: bytes) -> Checkpoint | None:
     if file is None or not file.exists():
         return None
     try:
+        if not file.is_file():
+            raise OSError("no file")
         told = json.loads(file.read_text("utf-8"))
         key, known = bytes.fromhex(told["centre"]), Checkpoint(int(told["size"]), bytes.fromhex(told["root"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if known.size < 0:
+            raise ValueError(known.size)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         problem = "it is not what an earlier run has written"
         raise ConfigError(str(file), "--remember", problem, "name another file") from error
     if key != centre:

@@ -6,8 +6,11 @@ key is in other hands. A town that did nothing wrong is the control of all of th
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -992,6 +995,24 @@ def test_little_noise_may_have_any_sum(tmp_path: Path, releases: ModuleType) -> 
     assert kinds(verify(published)) == set()
 
 
+def test_the_newest_edition_has_all_rows(published: Publication) -> None:
+    """An older one lacks what came late, and is judged row by row; a newer one lacks nothing."""
+    rows = rows_of(published)
+    for editions, found in (
+        ([rows[9:], rows], set()),
+        ([rows, rows], set()),
+        ([rows, rows[9:]], {"row_missing"}),
+        ([[{**rows[0], "unit": "x"}, *rows[1:]], rows], {"row_column"}),
+    ):
+        shown = replace(
+            published,
+            rows=lambda month, edition, editions=editions: (  # type: ignore[misc]
+                editions[edition - 1] if month == "2026-11" and edition <= len(editions) else None
+            ),
+        )
+        assert kinds(verify(shown)) == found
+
+
 def test_a_stream_without_a_page_has_no_rows(published: Publication, town: Town) -> None:
     """The tables are of the sites that the town has described; the messages of others are checked all the same."""
     report = verify(with_rows(lambda rows: keep(rows, lambda row: row["site"] != "alley"))(published, town))
@@ -1198,24 +1219,95 @@ def test_the_command_reads_a_site_by_its_address(folder: Path, capsys: pytest.Ca
     assert status == 1 and problem.count("\n") == 1
 
 
-class Broken(BaseHTTPRequestHandler):
-    """A server that has its bad day."""
+GOOD = b"HTTP/1.0 200 OK\r\n"
+BROKEN = {
+    "in trouble": (b"HTTP/1.0 500 X\r\n\r\n", "answers 500"),
+    "no server": (b"zz\x1b[2Jzz\r\n\r\n", "zz?[2Jzz"),
+    "too many headers": (GOOD + b"".join(b"X-%d: y\r\n" % number for number in range(300)) + b"\r\n", "headers"),
+    "cut off": (GOOD + b"Content-Length: 999\r\n\r\nx", "cut off"),
+    "cut off when packed": (GOOD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * 99)[:-9], "cut off"),
+    "badly packed": (GOOD + b"Content-Encoding: gzip\r\n\r\nxxxx", "incorrect header"),
+    "too large": (GOOD + b"\r\n" + b"x" * 1001, "more than 1000 bytes"),
+    "the same for every path": (GOOD + b"\r\n00", "cannot be read"),
+}
 
-    def do_GET(self) -> None:
-        self.send_response(500 if "checkpoint" in self.path else 200)
-        self.end_headers()
 
-    def log_message(self, *args: object) -> None:
-        """Says nothing."""
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[bytes]]]:
+    """The address of a server that answers everything with the same bytes, those that are in the list then."""
+    answer: list[bytes] = []
 
+    class Same(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(answer[0])
 
-def test_a_server_in_trouble_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is told in one line, and nobody is accused."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        def log_message(self, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Same) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        status, _, problem = said(capsys, f"http://127.0.0.1:{server.server_address[1]}")
+        yield f"http://127.0.0.1:{server.server_address[1]}", answer
         server.shutdown()
-    assert status == 1 and "answers 500" in problem
+
+
+@pytest.mark.parametrize(("answer", "told"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_server_in_trouble_is_no_finding(
+    server: tuple[str, list[bytes]],
+    answer: bytes,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told in one line, that no terminal obeys, and nobody is accused."""
+    monkeypatch.setattr(sources, "_PACKED_LIMIT", 1000)
+    server[1].append(answer)
+    status, _, problem = said(capsys, server[0])
+    assert (status, problem.count("\n")) == (1, 1)
+    assert told in problem and problem.strip().isprintable()
+
+
+def test_a_server_that_drips_is_left(server: tuple[str, list[bytes]]) -> None:
+    """Each file has to come faster than anybody would wait for it, and all of them within an hour."""
+    server[1].append(GOOD + b"\r\n" + b"x" * 1000)
+    for seconds in ([0, 0, 100], [0, 4000, 4001]):
+        clock = iter(seconds)
+        site = sources.Site(server[0], lambda clock=clock: float(next(clock)))  # type: ignore[misc]
+        with pytest.raises(sources.SourceError, match="too slowly"):
+            site.read("x")
+    assert sources.Site(server[0]).read("x") == b"x" * 1000
+
+
+@pytest.mark.parametrize(
+    "source", ["http://[::1", "http://127.0.0.1:1/a b", "http://", "https://a:zz/", "http://a:0/", "a\0b"]
+)
+def test_what_is_no_address_is_told(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line, as a mistake of who wrote it."""
+    status, _, problem = said(capsys, source)
+    assert (status, problem.count("\n")) == (2, 1) and "this is no address" in problem
+
+
+@pytest.mark.parametrize("limit", ["_FILES", "_EDITIONS", "_LARGEST"])
+def test_a_site_without_an_end_is_left(
+    folder: Path, limit: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More files, more editions of a month, or a larger file than any town has."""
+    monkeypatch.setattr(sources, limit, 0)
+    status, _, problem = said(capsys, folder, "--all")
+    assert (status, problem.count("\n")) == (1, 1)
+
+
+def test_no_terminal_obeys_a_table(
+    folder: Path, published: Publication, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the tables say is shown with its control characters made harmless."""
+    row, copy = row_of(rows_of(published)), tmp_path / "site"
+    shutil.copytree(folder, copy)
+    table, whole = copy / "donnees/releases-2026-11.csv", ",".join(row.values())
+    mine = whole.replace(f",{row['estimate']},", ",\x1b[2J\x1b[32mCONFORME,", 1)
+    assert whole in table.read_text() and mine != whole
+    table.write_text(table.read_text().replace(whole, mine))
+    status, french, _ = said(capsys, code_of(row), "--site", copy)
+    assert status == 1 and "?[2J?[32mCONFORME" in french and "\x1b" not in french
 
 
 @pytest.mark.parametrize(
@@ -1225,6 +1317,31 @@ def test_a_server_in_trouble_is_no_finding(capsys: pytest.CaptureFixture[str]) -
         lambda site: (site / "donnees/journal/centre.txt").write_text("no key"),
         lambda site: (site / "donnees/messages/index.json").write_text(
             json.dumps({"files": [{"path": "donnees/messages/2026-99-99.cose", "messages": 1, "octets": 1}]})
+        ),
+        *(
+            lambda site, text=text: (site / "donnees/messages/index.json").write_text(text)
+            for text in ("[" * 100_000, '{"files":[{"path":"x","messages":Infinity,"octets":1}]}', "[]", "null")
+        ),
+        *(
+            lambda site, text=text: (site / "donnees/editions.json").write_text(text)
+            for text in ("[" * 100_000, "[]", '{"months":3}', "x")
+        ),
+        *(
+            lambda site, text=text: (site / "donnees/releases-2026-11.csv").write_text(text)
+            for text in (
+                "start_utc,stream\n\0,\0\n",
+                "stream,node,start_utc,end_utc,indicator\nplaza/footfall\n",
+                "stream\n" + "a" * 200_000,
+            )
+        ),
+        lambda site: (site / "donnees/annotations.csv").write_text("cose_base64\n" + "a" * 200_000),
+        lambda site: pipe_at(site / "donnees/releases-2026-11.csv"),
+        lambda site: (
+            (site / "donnees/journal/checkpoint.txt").unlink(),
+            (site / "donnees/journal/checkpoint.txt").symlink_to("/dev/zero"),
+        ),
+        lambda site: (site / "donnees/messages/index.json").write_text(
+            (site / "donnees/messages/index.json").read_text().replace("2026-11-25.cose", "9999-12-31.cose")
         ),
         lambda site: (site / "donnees/journal/checkpoint.txt").unlink(),
         lambda site: (site / "donnees/messages/2026-11-23.cose").unlink(),
@@ -1247,6 +1364,36 @@ def test_whatever_is_wrong_with_the_files_there_is_no_traceback(
     status, french, problem = said(capsys, copy)
     assert status in (1, 2)
     assert problem.count("\n") == 1 or "NON CONFORME" in french
+
+
+def pipe_at(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("text", ["Infinity", "1e99", "9" * 30, "-1", "[" * 100_000])
+def test_whatever_is_wrong_with_an_export_there_is_no_traceback(
+    town: Town, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line."""
+    town.export(tmp_path / "export")
+    nodes = tmp_path / "export" / "nodes.jsonl"
+    nodes.write_text(re.sub(r'"end_s": ?[0-9]+', f'"end_s":{text}', nodes.read_text(), count=1))
+    status, _, problem = said(capsys, tmp_path / "export")
+    assert (status, problem.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{{"centre":"{0}","size":Infinity}}', '{{"centre":"{0}","size":-3,"root":""}}']
+)
+def test_a_memory_that_is_none_is_told(
+    folder: Path, town: Town, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever stands in the file; and what is no file is not read at all."""
+    (tmp_path / "memory.json").write_text(text.format(town.public.hex()))
+    for memory in (tmp_path / "memory.json", Path("/dev/zero")):
+        status, _, problem = said(capsys, folder, "--remember", memory)
+        assert (status, problem.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("key", ["00", "00" * 32, "no key"])
