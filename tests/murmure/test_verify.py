@@ -526,6 +526,7 @@ SERVED: dict[str, tuple[str, Attack]] = {
         "account_spend",
         edited("spend", streams=[{"stream": "plaza/x", "policy": 0, "nodes": {"1h": [900, 0, 9]}}]),
     ),
+    "a day is none": ("entry", edited("spend", day="9999-12-31")),
     "any number may be missing": ("entry", edited("spend", without=[[1, 10**18]])),
     "a day is dropped": ("hole", lambda published, town: replace(published, days=published.days[1:])),
     "a file cannot be read": (
@@ -1128,6 +1129,21 @@ def test_the_command_names_what_is_wrong(
     assert json.loads(told)["days"] == ["2026-11-25"]
 
 
+def test_the_command_says_what_it_has_not_checked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How estimates come about, what is no CSV, and a place of which the tables say nothing at all."""
+    copy = tmp_path / "site"
+    shutil.copytree(folder, copy)
+    table = copy / "donnees/releases-2026-11.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if ",alley," not in line))
+    status, french, _ = said(capsys, copy, "--all")
+    assert status == 0 and "aucune ligne de tableau pour ces lieux : alley." in french
+    assert "Non vérifié : le calcul des estimations" in french and "Parquet" in french
+    assert json.loads(said(capsys, copy, "--all", "--json")[1])["untold"] == ["alley"]
+
+
 def test_the_command_remembers_a_log(
     folder: Path, town: Town, published: Publication, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1274,6 +1290,8 @@ def test_a_server_that_drips_is_left(server: tuple[str, list[bytes]]) -> None:
         site = sources.Site(server[0], lambda clock=clock: float(next(clock)))  # type: ignore[misc]
         with pytest.raises(sources.SourceError, match="too slowly"):
             site.read("x")
+    assert sources.Site(server[0]).read("x") == b"x" * 1000
+    server[1][:] = [GOOD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * 1000)]
     assert sources.Site(server[0]).read("x") == b"x" * 1000
 
 
