@@ -171,12 +171,14 @@ def _is_taken(link: Path) -> bool:
 
 
 def _bytes_in(port: serial.Serial, for_s: float) -> int:
-    """Reads for a while; as pyserial has it, bytes that another took are an error."""
+    """Looks every 50 ms for what has come, so that whoever waits for it is quicker, however busy the machine is. As
+    pyserial has it, bytes that another took are an error."""
     port.reset_input_buffer()
     got, until_s = 0, time.monotonic() + for_s
     while time.monotonic() < until_s:
+        time.sleep(0.05)
         try:
-            got += len(port.read(9))
+            got += len(port.read(port.in_waiting))
         except serial.SerialException as error:
             assert "multiple access on port" in str(error)
     return got
