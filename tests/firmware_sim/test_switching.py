@@ -24,7 +24,7 @@ from murmure_firmware_sim.scenario import read_device_scenario
 Make = Callable[..., dict[str, Any]]
 START_MS = 1_794_600_000_000
 README = Path(__file__).parents[2] / "firmware-sim" / "README.md"
-PATIENCE_S = 10
+PATIENCE_S = 40
 REQUEST = bytes.fromhex("01 03 00 00 00 01 84 0a")
 
 
