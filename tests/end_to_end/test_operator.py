@@ -368,5 +368,5 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     copy("18")
     for log in ("murmure-ingest", "murmure-ingest@2"):
         server.until(f"journalctl --lines 1 --unit {log}", lambda said: "connected" in said)
-    assert "murmure_broker_connected 1.0" in server.run("curl --silent http://127.0.0.1:9872/metrics")
+    server.until("curl --silent http://127.0.0.1:9872/metrics", lambda said: "murmure_broker_connected 1.0" in said)
     assert list(page) == done
