@@ -300,7 +300,7 @@ def _deciding(path: Path, table: dict[str, Any]) -> DecidingConfig:
 
 def _epsilon(path: Path, key: str, value: object) -> Decimal:
     """Returns a ceiling, which no release lets be above its own floor."""
-    if type(value) not in (int, float) or not 0 < value <= FLOOR_EPSILON:  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= FLOOR_EPSILON:
         mend = f"write an epsilon above 0 and up to {FLOOR_EPSILON}, such as 3.0"
         raise ConfigError(str(path), key, f"{value!r} does not do", mend)
     return Decimal(str(value))
