@@ -248,9 +248,9 @@ def _weights(arc: Ring) -> tuple[float, ...]:
     """Returns what Douglas and Peucker would keep each point of an arc for: a point has no more weight than the one at
     which its part of the arc was cut out."""
     found = [inf] * len(arc)
-    todo = [(0, len(arc) - 1, inf)]
-    while todo:
-        first, last, most = todo.pop()
+    parts = [(0, len(arc) - 1, inf)]
+    while parts:
+        first, last, most = parts.pop()
         (ax, ay), (bx, by) = arc[first], arc[last]
         dx, dy = bx - ax, by - ay
         length = dx * dx + dy * dy
@@ -263,7 +263,7 @@ def _weights(arc: Ring) -> tuple[float, ...]:
                 farthest, at = away, number
         if at:
             found[at] = most = min(most, farthest)
-            todo += [(first, at, most), (at, last, most)]
+            parts += [(first, at, most), (at, last, most)]
     return tuple(found)
 
 
