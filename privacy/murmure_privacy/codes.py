@@ -7,6 +7,7 @@ a day in a town of fifty gateways: then it leads to both.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 
 from murmure_privacy.window import utc
@@ -20,10 +21,14 @@ _DAY_S = 86_400
 
 def code(stream: str, node: str, start_s: int, end_s: int, indicator: str) -> str:
     """Returns the code of a figure, in two groups. `indicator`: the name that it has in the tables."""
-    digest = int.from_bytes(sha256(f"{stream} {node} {utc(start_s)} {indicator}".encode()).digest()[:4], "big") >> 2
-    value = ((end_s - 1) // _DAY_S - _FIRST_DAY) << 30 | digest
-    letters = "".join(_LETTERS[value >> shift & 31] for shift in range(40, -1, -5))
-    return _shown(letters + _check(letters))
+    begin, day, weighed = _begin(start_s), *_of_day((end_s - 1) // _DAY_S)
+    digest = int.from_bytes(sha256(f"{stream} {node} {begin} {indicator}".encode()).digest()[:4], "big") >> 2
+    # Of pages and tables of a town there are a million in a build: written out, in a quarter of the time of a loop.
+    a, b, c = digest >> 25, digest >> 20 & 31, digest >> 15 & 31
+    d, e, f = digest >> 10 & 31, digest >> 5 & 31, digest & 31
+    check = weighed + 7 * a + 9 * b + 11 * c + 13 * d + 15 * e + 17 * f & 31
+    told = _LETTERS
+    return f"{day}{told[a]}{told[b]}-{told[c]}{told[d]}{told[e]}{told[f]}{told[check]}"
 
 
 def read(text: str) -> tuple[str, int]:
@@ -38,10 +43,25 @@ def read(text: str) -> tuple[str, int]:
     return _shown(letters), day + _FIRST_DAY
 
 
+_begin = lru_cache(maxsize=4096)(utc)
+
+
+@lru_cache(maxsize=1024)
+def _of_day(day: int) -> tuple[str, int]:
+    """Returns the three letters of a day (since 1970, UTC), and what they give to the check."""
+    value = day - _FIRST_DAY
+    letters = "".join(_LETTERS[value >> shift & 31] for shift in (10, 5, 0))
+    return letters, _weighed(letters)
+
+
 def _shown(letters: str) -> str:
     return f"{letters[:5]}-{letters[5:]}"
 
 
 def _check(letters: str) -> str:
-    """Odd weights: no other letter in one place gives the same."""
-    return _LETTERS[sum((2 * place + 1) * _LETTERS.index(letter) for place, letter in enumerate(letters)) % 32]
+    return _LETTERS[_weighed(letters) % 32]
+
+
+def _weighed(letters: str) -> int:
+    """Odd weights: no other letter in one place gives the same rest by 32."""
+    return sum((2 * place + 1) * _LETTERS.index(letter) for place, letter in enumerate(letters))
