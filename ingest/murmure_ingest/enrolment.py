@@ -407,9 +407,9 @@ class Door:
     def _register(
         self, enrolment: Enrolment, slot: Slot, now_s: int
     ) -> tuple[list[tuple[str, int, int, int]], list[tuple[str, str, int, int]]]:
-        """Writes the line of the register, ends the gateway that is replaced, and returns what the site has spent and
-        which nodes of it are closed before their end: all in one transaction. A line that is there already must be
-        this gateway's own."""
+        """Writes the line of the register and ends the gateway that is replaced, in one transaction. Then returns what
+        the site has spent and which nodes of it are closed before their end. A line that is there already must be this
+        gateway's own."""
         archive = self._open_archive()
         try:
             with archive.transaction():
@@ -427,7 +427,10 @@ class Door:
                         if old is not None:
                             archive.enrol(replace(old, status="revoked"))
                     archive.enrol(enrolment)
-                # Of whoever was there, replaced or revoked before. Clocks may differ by as much as the intake allows.
+            # Whoever was there, replaced or revoked before, can add nothing from that commit on: what they left is read
+            # as of one later instant, and nobody waits meanwhile. Opening what a thief had put aside may take minutes.
+            with archive.reading():
+                # Clocks may differ by as much as the intake allows.
                 closed = archive.closed_after(slot.site, now_s - AHEAD_S, _LINES)
                 streams = [stream for port in slot.ports for stream in dict(port.streams).values()]
                 return spent_before(archive, slot.site, now_s, streams), closed

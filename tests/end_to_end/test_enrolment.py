@@ -369,6 +369,34 @@ def test_what_was_spent_is_told_after_the_forerunner_can_spend_no_more(
     db.close()
 
 
+def test_nobody_waits_while_what_lies_aside_is_read(
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The register is written and let go before anything is opened: another process may write, and finds the forerunner
+    revoked. What it writes then belongs to a later instant than everything that is told."""
+    enrol(centre.offer().text, centre.address, tmp_path / "old")
+    now_s = int(NOW.timestamp())
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.0)
+    real, met = Archive.charges, []
+
+    def charges(self: Archive, site: str, from_s: int, also: Any = ()) -> Iterator[tuple[str, int, int, int]]:
+        before = self.unkept_until(site)
+        beside = Archive.open(centre.config.archive)
+        with beside.transaction():
+            met.append({line.gateway: line.status for line in beside.enrolments()})
+            beside.note_unkept("gw-plaza", now_s)
+        assert beside.unkept_until(site) != before
+        beside.close()
+        yield from real(self, site, from_s, also)
+
+    monkeypatch.setattr(Archive, "charges", charges)
+    enrol(centre.offer("gw-new", replaces="gw-plaza").text, centre.address, tmp_path / "new")
+    assert met == [{"gw-plaza": "revoked", "gw-new": "active"}]
+    db = GatewayDb.open(tmp_path / "new" / "data" / "gateway.db")
+    assert db.ledger.spent_rho_micro("plaza/footfall", now_s - 1, now_s) == 0
+    db.close()
+
+
 def test_a_ledger_that_has_lived_is_not_given_to_another_id(centre: Any, tmp_path: Path) -> None:
     """gateway.toml is lost and the data are there: enrolling is refused, and nothing of the ledger is touched."""
     enrol(centre.offer().text, centre.address, tmp_path / "gw")
