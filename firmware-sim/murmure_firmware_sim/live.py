@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -52,9 +53,13 @@ class LiveDevice:
         self._second = start_ms // MS_PER_S
         self._line_free_ms = float(start_ms)
         self._number = itertools.count()
-        # Bytes due: (time, order, bytes). Spontaneous frames apart, since a command may change those to come.
-        self._frames: list[tuple[float, int, bytes]] = []
-        self._answers: list[tuple[float, int, bytes]] = []
+        # What waits for the line: (when it begins, order, bytes, when it ends). Spontaneous frames apart, since a
+        # command may change those to come.
+        self._frames: list[tuple[float, int, bytes, float]] = []
+        self._answers: list[tuple[float, int, bytes, float]] = []
+        self._spoken_ms = float(start_ms)
+        # What is on the line: (when it has arrived, bytes). One after the other: nothing comes in the midst of it.
+        self._line: deque[tuple[float, bytes]] = deque()
 
     def stop(self) -> None:
         """Makes `run` return soon; safe in a signal handler."""
@@ -87,17 +92,12 @@ class LiveDevice:
 
     def _plan_frames(self, after_ms: float) -> None:
         for said, time_ms in self._device.frames_of(self._second):
-            if time_ms > after_ms:
-                self._spread(self._frames, said, time_ms)
+            if time_ms > max(after_ms, self._spoken_ms):
+                begins_ms = time_ms - self._on_line_ms(said)
+                heapq.heappush(self._frames, (begins_ms, next(self._number), said, time_ms))
 
-    def _spread(self, queue: list[tuple[float, int, bytes]], said: bytes, time_ms: float) -> None:
-        if self._speed != 1:
-            heapq.heappush(queue, (time_ms, next(self._number), said))
-            return
-        byte_ms = _BITS_PER_BYTE * MS_PER_S / self._device.baud
-        for index in range(len(said)):
-            due_ms = time_ms - (len(said) - 1 - index) * byte_ms
-            heapq.heappush(queue, (due_ms, next(self._number), said[index : index + 1]))
+    def _on_line_ms(self, said: bytes) -> float:
+        return len(said) * _BITS_PER_BYTE * MS_PER_S / self._device.baud
 
     def _hear(self, now_ms: float) -> None:
         data = self._port.read()
@@ -106,20 +106,35 @@ class LiveDevice:
         if not self._device.usb:
             data = resampled(data, self._port.client_baud(), self._device.baud)
         for said, time_ms in self._device.receive(data, int(now_ms)):
-            # Behind what is on the line already, at its own pace.
-            starts_ms = max(float(time_ms), self._line_free_ms)
-            self._line_free_ms = starts_ms + len(said) * _BITS_PER_BYTE * MS_PER_S / self._device.baud
-            self._spread(self._answers, said, self._line_free_ms)
+            heapq.heappush(self._answers, (time_ms, next(self._number), said, time_ms + self._on_line_ms(said)))
         self._frames.clear()
         self._plan_frames(now_ms)
 
+    def _take_up(self, now_ms: float) -> None:
+        """Puts on the line what has waited longest for it, if anything is to begin by now."""
+        waiting = [queue for queue in (self._answers, self._frames) if queue and queue[0][0] <= now_ms]
+        if not waiting:
+            return
+        queue = min(waiting, key=lambda queue: queue[0][0])
+        begins_ms, _, said, ends_ms = heapq.heappop(queue)
+        if queue is self._frames:
+            self._spoken_ms = ends_ms
+        begins_ms = max(begins_ms, self._line_free_ms)
+        self._line_free_ms = begins_ms + self._on_line_ms(said)
+        if self._speed != 1:
+            self._line.append((self._line_free_ms, said))
+            return
+        byte_ms = _BITS_PER_BYTE * MS_PER_S / self._device.baud
+        self._line.extend((begins_ms + (at + 1) * byte_ms, said[at : at + 1]) for at in range(len(said)))
+
     def _say(self, now_ms: float) -> None:
         said = b""
-        for queue in (self._answers, self._frames):
-            while queue and queue[0][0] <= now_ms:
-                said += heapq.heappop(queue)[2]
-            if said and queue is self._answers and queue:
-                break  # nothing comes between the bytes of an answer
+        while True:
+            if not self._line:
+                self._take_up(now_ms)
+            if not self._line or self._line[0][0] > now_ms:
+                break
+            said += self._line.popleft()[1]
         if said and self._port.heard():
             heard_baud = self._device.baud if self._device.usb else self._port.client_baud()
             self._port.write(resampled(said, self._device.baud, heard_baud))
@@ -139,7 +154,8 @@ class LiveDevice:
         self._pulled = pulled
 
     def _wait(self) -> None:
-        due = [queue[0][0] for queue in (self._answers, self._frames) if queue]
+        waiting = (self._line,) if self._line else (self._answers, self._frames)
+        due = [queue[0][0] for queue in waiting if queue]
         due.append((self._second + 1) * MS_PER_S)
         wait_s = min((min(due) - self._now_ms()) / MS_PER_S / self._speed, _LONGEST_WAIT_S)
         if wait_s > 0 and not self._port.wait(wait_s):

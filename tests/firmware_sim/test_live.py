@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 import serial
 from murmure_firmware_sim.devices import DEVICES
+from murmure_firmware_sim.devices.sds011 import Sds011
 from murmure_firmware_sim.errors import SimError
+from murmure_firmware_sim.faults import FaultyDevice
+from murmure_firmware_sim.live import LiveDevice
 from murmure_firmware_sim.scenario import check_settings
+from murmure_firmware_sim.steady import Steady
 
 SimDevice = Callable[..., Path]
 HEADER = "timestamp_utc,site,metric,value,unit\n"
@@ -33,6 +37,56 @@ def test_frames_come_at_their_rate_and_bytes_at_the_lines_pace(sim_device: SimDe
             port.read(9)
             spans_s.append(time.monotonic() - before_s)
         assert 0.006 < max(spans_s) < 0.5
+
+
+class Wire:
+    """A port without a terminal, on a clock of its own: `command` is written to it `at_ms`, `said` is what it says."""
+
+    master = -1
+
+    def __init__(self, command: bytes, at_ms: float) -> None:
+        self.now_s, self.said = 0.0, b""
+        self._command, self._at_s = command, at_ms / 1000
+
+    def read(self) -> bytes:
+        if self.now_s < self._at_s:
+            return b""
+        command, self._command = self._command, b""
+        return command
+
+    def write(self, data: bytes) -> None:
+        self.said += data
+
+    def wait(self, seconds: float) -> bool:
+        self.now_s += max(seconds, 1e-5)
+        return True
+
+    def client_baud(self) -> int:
+        return 9600
+
+    def heard(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("at_ms", range(440, 520, 2))
+def test_nothing_comes_in_the_midst_of_a_frame_or_an_answer(at_ms: int) -> None:
+    """The sensor has one wire: whenever it is asked, the measurement of that second and the answer are both whole."""
+    wire = Wire(bytes.fromhex("aab407000000000000000000000000ffff05ab"), at_ms)
+    device = FaultyDevice(Sds011(Steady((123, 261), 0, 1)), (), 0, 0)
+
+    def end_in_time() -> tuple[()]:
+        if wire.now_s >= 0.99:
+            live.stop()
+        return ()
+
+    live = LiveDevice(device, wire, 0, 1, lambda: wire.now_s, lambda _: None, end_in_time)  # type: ignore[arg-type]
+    live.run()
+    frames = [wire.said[at : at + 10] for at in range(0, len(wire.said), 10)]
+    assert sorted(frame[1] for frame in frames) == [0xC0, 0xC5], wire.said.hex()
+    assert all(frame[0] == 0xAA and frame[9] == 0xAB and frame[8] == sum(frame[2:8]) & 0xFF for frame in frames)
 
 
 def test_bytes_are_lost_while_nobody_listens(sim_device: SimDevice) -> None:
