@@ -3,14 +3,14 @@
 Positions are put on a fine grid of whole numbers (equirectangular projection, north up), so that what nearly meets does
 meet. A border that two neighbourhoods share is one arc between two junctions; each arc is simplified once
 (Douglas and Peucker) and used from both sides. The picture is hidden from screen readers and from the keyboard: the
-list beside it says all that it shows, and leads to the same pages.
+list beside it says all that it shows, and leads to the same pages. Text browsers leave its letters out, too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from math import cos, hypot, inf, radians
@@ -30,7 +30,7 @@ BIG = 43
 _SIZES: Mapping[str, int] = {"big": BIG, "mid": 26, "fine": 15}
 """Heights of letters in units of the grid, as the sheet has them: the first can be read on a telephone, the others are
 shown where the picture is wider, and there the sheet makes the first no larger than is pleasant."""
-_LABEL_OCTETS, _LINK_OCTETS, _FRAME_OCTETS = 48, 46, 1200
+_LABEL_OCTETS, _LINK_OCTETS, _FRAME_OCTETS = 48, 60, 1200
 _MOST = 0.75  # of the cells have room for letters that are worth having
 _ROWS = 12  # heights at which room for a text is looked for
 _LETTER, _LINE = 0.62, 1.1  # width of a letter, on average, and height of a line, in heights of a letter
@@ -76,6 +76,15 @@ class Map:
 
     svg: str
     numbered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """Lines of text around x, each at its height. `kind`: one of _SIZES, "" where the group around it says so."""
+
+    kind: str
+    x: int
+    lines: Sequence[tuple[int, str]]
 
 
 def load(path: Path, slugs: Sequence[str]) -> tuple[Area, ...]:
@@ -279,7 +288,7 @@ def draw(areas: Sequence[Area], cells: Sequence[Cell]) -> Map:
             break
     numbered = not all(_room(rings[cell.slug], BIG, _lines(cell, False))[0] for cell in cells)
     labels = _labels(cells, rings, numbered)
-    shapes = " ".join(  # a text browser shows the words of a picture: let them not run together
+    shapes = "".join(
         _shapes(state, [cell for cell in cells if cell.state == state], paths, labels, linked) for state in STATES
     )
     patterns = "".join(
@@ -294,27 +303,36 @@ def draw(areas: Sequence[Area], cells: Sequence[Cell]) -> Map:
 
 
 def _shapes(
-    state: str, cells: Sequence[Cell], paths: Mapping[str, str], labels: Mapping[str, str], linked: bool
+    state: str, cells: Sequence[Cell], paths: Mapping[str, str], labels: Mapping[str, _Label], linked: bool
 ) -> str:
     """Returns the grounds and labels of the cells of a state: each a link of its own where they are few."""
     if not cells:
         return ""
     if linked:
-        inner = " ".join(
-            f'<a href="{escape(cell.href)}" tabindex="-1"><path d="{paths[cell.slug]}"/>{labels.get(cell.slug, "")}</a>'
+        inner = "".join(
+            f'<a href="{escape(cell.href)}" tabindex="-1"><path d="{paths[cell.slug]}"/>'
+            f"{_texts(labels[cell.slug]) if cell.slug in labels else ''}</a>"
             for cell in cells
         )
     else:
         inner = f'<path d="{"".join(paths[cell.slug] for cell in cells)}"/>'
-        inner += "".join(labels.get(cell.slug, "") for cell in cells)
+        for kind in _SIZES:
+            found = [label for cell in cells if (label := labels.get(cell.slug)) and label.kind == kind]
+            texts = "".join(_texts(replace(label, kind="")) for label in found)
+            inner += f'<g class="{kind}">{texts}</g>' if texts else ""
     fill = f' fill="url(#map-{state})"' if state in _PATTERNS else ""
     return f'<g class="{state}"{fill} fill-rule="evenodd">{inner}</g>'
 
 
-def _labels(cells: Sequence[Cell], rings: Mapping[str, Sequence[Ring]], numbered: bool) -> dict[str, str]:
+def _texts(label: _Label) -> str:
+    kind = f'class="{label.kind}" ' if label.kind else ""
+    return "".join(f'<text {kind}x="{label.x}" y="{y}">{_letters(line)}</text>' for y, line in label.lines)
+
+
+def _labels(cells: Sequence[Cell], rings: Mapping[str, Sequence[Ring]], numbered: bool) -> dict[str, _Label]:
     """Returns the names or the numbers: in letters for which most cells have room, smaller ones in the others."""
     left = {cell.slug: _lines(cell, numbered) for cell in cells}
-    found: dict[str, str] = {}
+    found: dict[str, _Label] = {}
     for kind, letter in _SIZES.items():
         rooms = {slug: _room(rings[slug], letter, lines) for slug, lines in left.items()}
         fitting = {slug: (x, y) for slug, (fits, x, y) in rooms.items() if fits}
@@ -324,10 +342,7 @@ def _labels(cells: Sequence[Cell], rings: Mapping[str, Sequence[Ring]], numbered
             lines = left.pop(slug)
             step = round(letter * _LINE)
             top = y - step * (len(lines) - 1) // 2
-            found[slug] = " ".join(
-                f'<text class="{kind}" x="{x}" y="{top + step * number}">{escape(line)}</text>'
-                for number, line in enumerate(lines)
-            )
+            found[slug] = _Label(kind, x, [(top + step * number, line) for number, line in enumerate(lines)])
     return found
 
 
@@ -340,6 +355,12 @@ def _lines(cell: Cell, numbered: bool) -> tuple[str, ...]:
     """Returns what stands in a cell: its number and sign, or its name and below it the sign."""
     said = sign(cell.state)
     return (f"{cell.number}{said}",) if numbered else (cell.name, said) if said else (cell.name,)
+
+
+def _letters(line: str) -> str:
+    """Returns a line of a picture. In SVG a CDATA section is text; text browsers take it for a comment and leave out the
+    letters of a picture that they cannot draw, which the list has anyway. A line that could end it early is escaped."""
+    return escape(line) if set(line) & set("<>&") else f"<![CDATA[{line}]]>"
 
 
 def _path(ring: Ring) -> str:
