@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from murmure_privacy.policy import Policy
     from murmure_privacy.street import Street
 
+_WAYS = {"looser": "a loosening", "tighter": "a tightening", "same": "no change for residents"}
 _SPANS = {"1d": "one day", "1w": "a week", "30d": "30 days", "1y": "a year"}
 
 
@@ -34,9 +35,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "check",
         help="say whether a policy is complete, and what it will cost and show",
         description=(
-            "Checks a policy file: every key, the noise of every node, the largest message. With --after also what a\n"
-            "gateway withholds until it can take over from the policy in force: a tighter one that is sent early is a\n"
-            "pause."
+            "Checks a policy file: every key, the noise of every node, the largest message. With --after also whether\n"
+            "it loosens the policy in force, what it then needs (two roles, seven days, the ceiling), and what a\n"
+            "gateway withholds until it can take over: a tighter one that is sent early is a pause."
         ),
         epilog=(
             "example: murmure policy check policy.toml\n"
@@ -79,7 +80,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
             "--after",
             type=Path,
             metavar="OLDER",
-            help="the policy in force: say what is withheld between it and this one",
+            help="the policy in force: say what this one loosens, needs and withholds",
         )
 
 
@@ -92,16 +93,18 @@ def _read(file: Path) -> bytes:
         raise ConfigError(str(file), "file", error.strerror or str(error), "give a readable policy") from error
 
 
-def _withheld(args: argparse.Namespace, made: Plan) -> tuple[list[dict[str, Any]], list[str]]:
-    """Returns what is withheld from now on where this policy comes after the one in force: for programs, in words."""
-    from murmure_privacy import change, policy
+def _after(args: argparse.Namespace, made: Plan) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Returns what follows where this policy comes after the one in force, what it changes and what is withheld from
+    now on: for programs; what it changes and takes in words; and warnings."""
+    from murmure_privacy import change, policy, policy_words
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.plan import plan
     from murmure_privacy.window import utc
 
     if args.after is None:
         early = made.policy.valid_from > datetime.now(UTC).date()
-        return [], ["where a policy is in force: --after OLDER says what this one withholds before it begins"] * early
+        advice = "where a policy is in force: --after OLDER says what this one loosens, and withholds before it begins"
+        return {"change": None, "withheld": []}, [], [advice] * early
     older = plan(policy.parse(_read(args.after), str(args.after)), str(args.after))
     was, now = older.policy, made.policy
     if was.site != now.site:
@@ -126,7 +129,11 @@ def _withheld(args: argparse.Namespace, made: Plan) -> tuple[list[dict[str, Any]
         }
         for hold in holds
     ]
-    return found, [change.warning(hold, older.calendar) for hold in holds]
+    found_change = policy_words.change(older, made)
+    head = f"after policy {was.version} it is {_WAYS[found_change.direction]}:"
+    told = [head, *(f"  {line}" for line in policy_words.told(found_change, "en"))]
+    warnings = [change.warning(hold, older.calendar) for hold in holds]
+    return {"change": found_change.document(), "withheld": found}, told, warnings
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -146,7 +153,7 @@ def _check(args: argparse.Namespace) -> int:
         raise ConfigError(
             source, "stream", f"the largest message has {largest} bytes of {MESSAGE_LIMIT}", "drop a node"
         )
-    withheld, withholding = _withheld(args, made)
+    follows, told, withholding = _after(args, made)
     site = preview.site_price(made)
     too_much = site["rho_micro"] > FLOOR.rho_micro
     warnings = [*preview.dates(parsed, datetime.now(UTC).date()), *[BELOW_THE_FLOOR["en"]] * too_much, *withholding]
@@ -179,7 +186,7 @@ def _check(args: argparse.Namespace) -> int:
                     "streams": streams,
                     "site": site,
                     "largest_message": largest,
-                    "withheld": withheld,
+                    **follows,
                     "warnings": warnings,
                 }
             )
@@ -192,8 +199,8 @@ def _check(args: argparse.Namespace) -> int:
             what = f"{node['node']:>7}  {node['indicator']:<9}"
             print(f"    {what}  sigma {node['sigma']:>14,g} {node['unit']:<5}  {node['rho_micro']} micro-rho")
     print(f"  all streams together: epsilon {site['epsilon']:g}; largest message {largest} of {MESSAGE_LIMIT} bytes")
-    for warning in warnings:
-        print(f"  warning: {warning}")
+    for line in (*told, *(f"warning: {warning}" for warning in warnings)):
+        print(f"  {line}")
     return 0
 
 
@@ -204,7 +211,8 @@ def _preview(args: argparse.Namespace) -> int:
     source = str(args.policy)
     policy, targets = preview.read(_read(args.policy), source)
     found = preview.preview(policy, source, _streets(args, policy), datetime.now(UTC).date())
-    found["withheld"], withholding = _withheld(args, plan(policy, source))
+    follows, told, withholding = _after(args, plan(policy, source))
+    found |= follows
     found["warnings"] += withholding
     for stream in found["streams"]:
         target = targets.get(stream["id"])
@@ -212,7 +220,7 @@ def _preview(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found))
     else:
-        print("\n".join(_sheet(policy, found)))
+        print("\n".join(_sheet(policy, found, told)))
     return 0
 
 
@@ -245,8 +253,8 @@ def _streets(args: argparse.Namespace, policy: Policy) -> list[Street]:
     return found
 
 
-def _sheet(policy: Policy, found: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the lines of the preview that a steward reads."""
+def _sheet(policy: Policy, found: Mapping[str, Any], change: Iterable[str]) -> Iterator[str]:
+    """Yields the lines of the preview that a steward reads; `change`: those of what it changes."""
     yield f"Policy {policy.version} of {policy.site}, {policy.valid_from} to {policy.valid_until}"
     for stream, planned in zip(found["streams"], policy.streams, strict=True):
         kind, size = planned.protects
@@ -272,6 +280,7 @@ def _sheet(policy: Policy, found: Mapping[str, Any]) -> Iterator[str]:
     site = found["site"]
     yield ""
     yield f"All streams together: epsilon {site['epsilon']:g}, delta {site['delta']:g}"
+    yield from change
     yield from (f"warning: {warning}" for warning in found["warnings"])
 
 

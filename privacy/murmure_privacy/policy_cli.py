@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from murmure_privacy.plan import Plan
@@ -173,61 +173,22 @@ def _policy(file: Path) -> Plan:
 
 def _diff(args: argparse.Namespace) -> int:
     from murmure_privacy import policy_words as words
-    from murmure_privacy.decide import FLOOR, compare
     from murmure_privacy.errors import ConfigError
 
     old, new = _policy(args.old), _policy(args.new)
     if old.policy.site != new.policy.site:
         mend = f"give a policy of {old.policy.site!r}"
         raise ConfigError(str(args.new), "site", f"{new.policy.site!r} is not {old.policy.site!r}", mend)
-    found = compare(old, new)
-    way = words.direction(found)
-    costs = {"was": _costs(old), "now": _costs(new)}
-    refused: list[dict[words.Lang, str]] = []
-    if new.policy.version <= old.policy.version:
-        refused.append(words.older(old.policy.version))
-    if way == "looser" and costs["now"] > FLOOR.rho_micro:
-        refused.append(words.BELOW_THE_FLOOR)
+    change = words.change(old, new)
     if args.json:
-        document: dict[str, Any] = {
+        document = {
             "site": new.policy.site,
-            "versions": [old.policy.version, new.policy.version],
+            "versions": list(change.versions),
             "policies": [f"sha256:{made.policy.hash.hex()}" for made in (old, new)],
-            "direction": way,
-            "needs": {
-                "signatures": 2 if way == "looser" else 1,
-                "roles": 2 if way == "looser" else 1,
-                "days": words.NOTICE_DAYS if way == "looser" else 0,
-            },
-            "rho_micro": costs,
-            "refused": refused,
-            "differences": [
-                {
-                    "stream": one.stream,
-                    "what": one.what,
-                    "at": one.at,
-                    "way": one.way,
-                    "was": one.was,
-                    "now": one.now,
-                    **{lang: words.said(one, lang) for lang in words.LANGS},
-                }
-                for one in found
-            ],
+            **change.document(),
         }
         print(json.dumps(document, ensure_ascii=False))
         return 0
     lang: words.Lang = args.lang or words.language()
-    colon = " :" if lang == "fr" else ":"
-    print(f"{new.policy.site}, {old.policy.version} → {new.policy.version}")
-    for heading in ("looser", "unlike", "tighter", "same"):
-        of_it = [words.said(one, lang) for one in found if one.way == heading]
-        if of_it:
-            print(f"{words.HEADS[lang][heading]}{colon}")
-            print("\n".join(f"  - {line}" for line in of_it))
-    print(words.needs(found, lang))
-    print("\n".join(one[lang] for one in refused), end="\n" * bool(refused))
+    print("\n".join([f"{new.policy.site}, {old.policy.version} → {new.policy.version}", *words.told(change, lang)]))
     return 0
-
-
-def _costs(made: Plan) -> int:
-    return sum(stream.rho_micro for stream in made.streams.values())

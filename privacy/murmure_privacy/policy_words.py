@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import Any, Literal
 
-from murmure_privacy.decide import NOTICE_S, Difference, Way, loosens
+from murmure_privacy import accountant
+from murmure_privacy.decide import FLOOR, NOTICE_S, Difference, Way, compare, loosens
+from murmure_privacy.plan import Plan
+from murmure_privacy.policy import DEFAULT_DELTA
 
 Lang = Literal["fr", "en"]
 LANGS: tuple[Lang, ...] = ("fr", "en")
@@ -157,6 +162,11 @@ DIRECTIONS: dict[Lang, dict[str, str]] = {
     },
 }
 
+_CEILING: dict[Lang, str] = {
+    "fr": "Ses flux coûtent ensemble ε {epsilon} (δ {delta}) ; le plafond fixé à l'enrôlement doit le permettre.",
+    "en": "Its streams cost epsilon {epsilon} together (delta {delta}); the ceiling set at the site's enrolment must "
+    "allow it.",
+}
 BELOW_THE_FLOOR: dict[Lang, str] = {
     "fr": "Toute passerelle la refuserait : ses flux coûtent plus que le logiciel ne permet ; baissez un epsilon.",
     "en": "Every gateway would refuse it: its streams cost more together than this software allows; lower an epsilon.",
@@ -187,6 +197,69 @@ def direction(differences: Sequence[Difference]) -> Literal["looser", "tighter",
 def needs(differences: Sequence[Difference], lang: Lang) -> str:
     """Returns what a change takes, in a sentence or two. Of a gateway that was enrolled with roles: the signatures."""
     return _NEEDS[lang][direction(differences)]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From one policy of a site to another: what differs, and what each costs, its streams together, in micro-rho."""
+
+    differences: tuple[Difference, ...]
+    versions: tuple[int, int]
+    was_rho_micro: int
+    now_rho_micro: int
+
+    @property
+    def direction(self) -> Literal["looser", "tighter", "same"]:
+        """Returns which way it goes, all in all."""
+        return direction(self.differences)
+
+    def needs(self, lang: Lang) -> list[str]:
+        """Returns what it takes, a sentence or two each: signatures and notice, and for a loosening the ceiling."""
+        said = [needs(self.differences, lang)]
+        if self.direction == "looser":
+            epsilon = accountant.epsilon(Decimal(self.now_rho_micro) / accountant.MICRO, DEFAULT_DELTA)
+            shown = f"{epsilon.normalize(Context(prec=3, rounding=ROUND_CEILING)):f}"
+            said.append(_CEILING[lang].format(epsilon=shown, delta=f"{DEFAULT_DELTA:.0e}"))
+        return said
+
+    def refused(self) -> list[dict[Lang, str]]:
+        """Returns why every gateway would refuse the newer one, whoever signs."""
+        was, now = self.versions
+        found = [older(was)] if now <= was else []
+        if self.direction == "looser" and self.now_rho_micro > FLOOR.rho_micro:
+            found.append(BELOW_THE_FLOOR)
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """Returns it for programs, sentences in both languages."""
+        looser = self.direction == "looser"
+        return {
+            "direction": self.direction,
+            "needs": {"signatures": 1 + looser, "roles": 1 + looser, "days": NOTICE_DAYS if looser else 0},
+            "rho_micro": {"was": self.was_rho_micro, "now": self.now_rho_micro},
+            "refused": self.refused(),
+            "differences": [
+                {"stream": one.stream, "what": one.what, "at": one.at, "way": one.way, "was": one.was, "now": one.now}
+                | {lang: said(one, lang) for lang in LANGS}
+                for one in self.differences
+            ],
+        }
+
+
+def change(old: Plan, new: Plan) -> Change:
+    """Returns what differs between two policies of a site."""
+    costs = (sum(stream.rho_micro for stream in made.streams.values()) for made in (old, new))
+    return Change(compare(old, new), (old.policy.version, new.policy.version), *costs)
+
+
+def told(made: Change, lang: Lang) -> list[str]:
+    """Returns a change in lines: what becomes looser, what tighter, what that takes, and why it would be refused."""
+    lines = []
+    for heading in ("looser", "unlike", "tighter", "same"):
+        of_it = [said(one, lang) for one in made.differences if one.way == heading]
+        if of_it:
+            lines += [HEADS[lang][heading] + (" :" if lang == "fr" else ":"), *(f"  - {line}" for line in of_it)]
+    return [*lines, *made.needs(lang), *(one[lang] for one in made.refused())]
 
 
 def said(one: Difference, lang: Lang) -> str:

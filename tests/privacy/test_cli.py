@@ -291,6 +291,45 @@ def test_a_histogram_without_an_edge_at_65_db_has_no_share_over_it(
         assert ("share_over_65_db" in capsys.readouterr().out) is there
 
 
+@pytest.mark.parametrize(
+    ("swap", "way", "needs", "said"),
+    [
+        (("epsilon = 1.0", "epsilon = 1.4"), "looser", (2, 2, 7), "after policy 1 it is a loosening:"),
+        (("epsilon = 1.0", "epsilon = 0.4"), "tighter", (1, 1, 0), "after policy 1 it is a tightening:"),
+        (("reason = ", "# reason\nreason = "), "same", (1, 1, 0), "after policy 1 it is no change for residents:"),
+    ],
+)
+def test_which_way_a_policy_goes_is_said_with_what_that_needs(
+    check: Callable[..., int],
+    preview: Callable[..., int],
+    policy_text: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    swap: tuple[str, str],
+    way: str,
+    needs: tuple[int, int, int],
+    said: str,
+) -> None:
+    """`--after` the policy in force: a loosening is called one, with two roles, seven days and the ceiling; what no
+    gateway would take is said, too. Without `--after` nothing is said of it."""
+    older = tmp_path / "older.toml"
+    older.write_text(policy_text("footfall"))
+    newer = policy_text("footfall", swap=(("version = 1", "version = 2"), swap))
+    for command in (check, preview):
+        assert command(newer, "--after", str(older), "--json") == 0
+        change = json.loads(capsys.readouterr().out)["change"]
+        assert (change["direction"], tuple(change["needs"].values())) == (way, needs) and change["refused"] == []
+        assert command(newer, "--after", str(older)) == 0
+        text = capsys.readouterr().out
+        assert said in text and ("ε = 1.4 instead of 1.0" in text) == (way == "looser")
+        assert ("two signatures of different roles, and 7 days of notice" in text) == (way == "looser")
+        assert ("cost epsilon 1.4 together (delta 1e-6); the ceiling" in text) == (way == "looser")
+        assert command(newer, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["change"] is None
+    assert check(newer.replace("epsilon = 1.4", "epsilon = 11"), "--after", str(older)) == 0
+    assert ("Every gateway would refuse it" in capsys.readouterr().out) == (way == "looser")
+
+
 def test_what_a_tighter_policy_withholds_until_it_begins_is_said(
     check: Callable[..., int],
     preview: Callable[..., int],
@@ -320,7 +359,7 @@ def test_what_a_tighter_policy_withholds_until_it_begins_is_said(
         assert "warning: plaza/noise: policy 2 protects better than 1: published now, it is withheld (paused)" in line
         assert command(newer) == 0
         assert capsys.readouterr().out.endswith(
-            "where a policy is in force: --after OLDER says what this one withholds before it begins\n"
+            "where a policy is in force: --after OLDER says what this one loosens, and withholds before it begins\n"
         )
         assert command(newer.replace("tail = 12", "tail = 11"), "--after", str(older), "--json") == 0
         assert json.loads(capsys.readouterr().out)["withheld"] == []
