@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from murmure_privacy.decide import FLOOR
+from murmure_privacy.errors import ConfigError
+
 from murmure_edge import clock
-from murmure_edge.config import GatewayConfig, PortConfig
+from murmure_edge.config import GatewayConfig, PortConfig, load_trust
 from murmure_edge.doctor.findings import Finding
 from murmure_edge.doctor.machine import Account, Machine, SerialPort
 
@@ -62,6 +65,7 @@ def everything(place: Place) -> Iterator[Finding]:
         ("privacy", [*privacy(place)]),
     ):
         yield from found or [Finding(f"{group}.ok", about=_about_ok(place, group, listed))]
+    yield from trust(place)
 
 
 def _about_ok(place: Place, group: str, listed: Sequence[SerialPort]) -> dict[str, str | int | float]:
@@ -71,6 +75,19 @@ def _about_ok(place: Place, group: str, listed: Sequence[SerialPort]) -> dict[st
         rtc = clock.rtc_ms(place.machine.at(clock.RTC_TIME))
         return {"rtc": "-" if rtc is None else f"{(rtc - place.wall_ms()) / 1000:+.0f} s"}
     return {}
+
+
+def trust(place: Place) -> Iterator[Finding]:
+    """Whether a policy that loosens has to wait here: in a `trust.toml` from before there was a ceiling it has not. A
+    file that cannot be read says nothing; `sense` does not start with it, and says why."""
+    if place.config is None:
+        return
+    try:
+        pinned = load_trust(place.config)
+    except ConfigError:
+        return
+    about: dict[str, str | int | float] = {"path": str(place.config.trust), "most": FLOOR.rho_micro}
+    yield Finding("trust.ok" if pinned.ceiling is not None else "trust.no_ceiling", about=about)
 
 
 # --- 1 and 2: which ports there are, and whether their names hold ----------------------------------------------------

@@ -94,6 +94,10 @@ def _sds011(talk: Talk, found: Found) -> None:
         return reply[4] if reply else None
 
     working = setting(sds011.SLEEP_WORK)
+    if working is None:
+        # Silence may be sleep, or one answer that got lost: awake, it speaks by itself or answers the second question.
+        spoke = talk.listen(_USUAL_LISTEN_MS, lambda frame: frame[1] == sds011.MEASUREMENT)
+        working = _AWAKE if spoke else setting(sds011.SLEEP_WORK)
     if not working:
         talk.ask(sds011.make_command(sds011.SLEEP_WORK, 1, _AWAKE))
         # Asleep it may answer nothing but this: then it is its answer to the next question that tells.

@@ -17,6 +17,14 @@ _GATEWAY = (
     'send_data = "send"',
     'trust = "trust.toml"',
 )
+TRUST = (
+    'gateway = "gw-x"',
+    'quartier = "centre"',
+    'site = "plaza"',
+    f'centre = "{"a" * 64}"',
+    f'stewards = ["{"b" * 64}"]',
+    "signatures_required = 1",
+)
 _HEAD = """\
 # Le docteur · The doctor
 
@@ -98,6 +106,8 @@ def _exercise(entry: Entry) -> Iterator[str]:
             yield 'streams = { noise = "plaza/noise" }'
         yield "END"
         ask = f"--config gateway.toml {ask}"
+    if "trust" in exercise:
+        yield from ("cat > trust.toml << END", *TRUST, *filter(None, [exercise["trust"]]), "END")
     yield f"murmure edge doctor {ask}".rstrip()
     yield "```\n"
 

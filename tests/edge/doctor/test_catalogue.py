@@ -12,7 +12,7 @@ from murmure_edge.doctor.page import page
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = re.compile(r"\{(\w+)\}")
-CODE = re.compile(r'"((?:port|ports|rights|uart|sensor|modbus|clock|power|storage|privacy|sense|config)\.\w+)"')
+CODE = re.compile(r'"((?:port|ports|rights|uart|sensor|modbus|clock|power|storage|privacy|trust|sense|config)\.\w+)"')
 
 
 @pytest.mark.parametrize("code", catalogue())

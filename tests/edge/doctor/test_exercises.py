@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from murmure_edge.doctor.findings import Entry, catalogue
+from murmure_edge.doctor.page import TRUST
 
 ENTRIES = catalogue()
 WITH_SENSOR = [code for code, entry in ENTRIES.items() if "sim" in entry.exercise]
@@ -71,6 +72,8 @@ def test_a_fault_of_a_machine_gives_its_own_sentence(code: str, clinic: Any) -> 
     ask = f"--root {machine.root} {entry.exercise['ask']}"
     if "config" in entry.exercise:
         path = entry.exercise["config"]
+        if "trust" in entry.exercise:
+            (clinic.folder / "trust.toml").write_text("\n".join([*TRUST, entry.exercise["trust"]]))
         ask += f" --config {clinic.gateway(*([('noise', 'nsrt_mk3', path)] if path else []))}"
     assert code in clinic.findings(ask)
 
