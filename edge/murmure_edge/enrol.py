@@ -395,6 +395,11 @@ def require_own(certificate_pem: str, authority_pem: str, keys: Keys) -> int:
     return int(certificate.not_valid_before_utc.timestamp())
 
 
+def certificate_end_s(certificate_pem: str) -> int:
+    """Returns when a certificate (PEM) ends (UTC seconds). Raises ValueError for what is none."""
+    return int(x509.load_pem_x509_certificate(certificate_pem.encode("ascii")).not_valid_after_utc.timestamp())
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(value)

@@ -19,7 +19,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -437,6 +437,27 @@ def policies_of(connection: sqlite3.Connection) -> list[StoredPolicy]:
     return [StoredPolicy(*row) for row in rows]
 
 
+def inspected(path: Path) -> str | None:
+    """Looks whether a file reads as it was written, as `GatewayDb.open` does, in a copy in memory; the file stays as it
+    is. Returns how receipts have shown that it is an older copy, None if none has. Raises OSError if it is not there or
+    may not be read, LedgerDamaged, or MurmureError if it cannot be opened."""
+    where, lock = str(path), path.with_name(path.name + ".lock")
+    if path.stat().st_size and not _is_sqlite(path):
+        raise LedgerDamaged(_damaged(where, "it is no database"))
+    log = path.with_name(path.name + "-wal")
+    # Whoever reads a file with a log writes beside it. Without one, that is after `sense` has ended, it need not.
+    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True)) as file:
+            file.backup(copy)
+    except sqlite3.DatabaseError as error:
+        copy.close()
+        raise _translated(where, error) from error
+    with closing(GatewayDb(copy, where, has_past=lock.exists() and lock.read_bytes()[:1] == _BORN)) as db:
+        return db.told().older_copy
+
+
 def _is_sqlite(path: Path) -> bool:
     """Asked before anything is made beside the file: a mistyped path must change nothing."""
     with path.open("rb") as file:
@@ -450,6 +471,8 @@ def _translated(where: str, error: sqlite3.DatabaseError | UnicodeDecodeError) -
         return DiskFull(f"{where}: no room on the disk; nothing is lost while there is power, make room")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return MurmureError(f"{where}: {error}; stop what else uses it, or mend its rights, and start again")
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM):  # what was committed is whole: a new start may do
+        return MurmureError(f"{where}: {error}; start again, and replace the card if this comes back")
     return LedgerDamaged(_damaged(where, str(error)))
 
 

@@ -1,6 +1,7 @@
 """What can go wrong in the kernel; each class says what its reader does about it.
 
-`exit_status` is what the command line ends with: 1 the operation failed, 2 usage or configuration is wrong.
+`exit_status` is what the command line ends with: 1 the operation failed, 2 usage or configuration is wrong, or a file
+that no second try finds mended: whoever starts programs again by itself need not try.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class AlreadyReleased(PrivacyError):
 
 
 class LedgerDamaged(PrivacyError):
-    """The ledger does not read as it was written: stop and publish nothing."""
+    """The ledger does not read as it was written: stop and publish nothing, until a person has come."""
+
+    exit_status = 2
 
 
 class MechanismError(PrivacyError):

@@ -7,15 +7,18 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from murmure_privacy.decide import FLOOR
-from murmure_privacy.errors import ConfigError
+from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
 
 from murmure_edge import clock
 from murmure_edge.config import GatewayConfig, PortConfig, load_trust
 from murmure_edge.doctor.findings import Finding
 from murmure_edge.doctor.machine import Account, Machine, SerialPort
+from murmure_edge.enrol import certificate_end_s
+from murmure_edge.gateway_db import inspected
 
 SERVICE_USER, SENSE_UNIT = "murmure-sense", "murmure-sense.service"
 _BARE = re.compile(r"/dev/tty(USB|ACM)\d+")
@@ -35,6 +38,9 @@ _OFTEN = 3  # a sensor that was plugged in by hand leaves a line or two
 _TRACES = ("*.trace", "*.spy", "trace.txt", "core", "core.[0-9]*")
 _MOST_NAMED = 3
 _AUDIO_CLASS = "01"
+_ONLY_LISTENS = ("gps", "fm")
+
+_RENEW_BEFORE_MS = 90 * 86_400_000  # a gateway is visited a few times a year
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,11 @@ def everything(place: Place) -> Iterator[Finding]:
         ("clock", [*time(place)]),
         ("power", [*power(place)]),
         ("storage", [*storage(place)]),
-        ("privacy", [*privacy(place)]),
+        ("privacy", [*radios(place), *privacy(place)]),
     ):
         yield from found or [Finding(f"{group}.ok", about=_about_ok(place, group, listed))]
     yield from trust(place)
+    yield from certificate(place)
 
 
 def _about_ok(place: Place, group: str, listed: Sequence[SerialPort]) -> dict[str, str | int | float]:
@@ -88,6 +95,40 @@ def trust(place: Place) -> Iterator[Finding]:
         return
     about: dict[str, str | int | float] = {"path": str(place.config.trust), "most": FLOOR.rho_micro}
     yield Finding("trust.ok" if pinned.ceiling is not None else "trust.no_ceiling", about=about)
+
+
+def certificate(place: Place) -> Iterator[Finding]:
+    """For how long the broker will still let `send` in. A file that this user may not read says nothing here."""
+    broker = place.config.broker if place.config is not None else None
+    if place.config is None or broker is None or broker.tls is None:
+        return
+    about: dict[str, str | int | float] = {"path": str(broker.tls.certificate), "gateway": place.config.gateway}
+    try:
+        until_ms = 1000 * certificate_end_s(broker.tls.certificate.read_text("ascii"))
+    except PermissionError:
+        return
+    except (OSError, ValueError):
+        yield Finding("certificate.unreadable", about=about)
+        return
+    about["day"] = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%d")
+    left_ms = until_ms - place.wall_ms()
+    state = "ended" if left_ms <= 0 else "ends" if left_ms < _RENEW_BEFORE_MS else "ok"
+    yield Finding(f"certificate.{state}", about=about)
+
+
+def ledger(data: Path) -> Iterator[Finding]:
+    """Whether `gateway.db`, which nobody may have open, reads as it was written: `sense` does not start with another.
+    A gateway that never ran has none, and one that this user may not read says nothing here."""
+    path = data / "gateway.db"
+    about: dict[str, str | int | float] = {"path": str(path)}
+    try:
+        older_copy = inspected(path)
+    except LedgerDamaged:
+        yield Finding("ledger.damaged", about=about)
+        return
+    except (OSError, MurmureError):
+        return
+    yield Finding("ledger.ok" if older_copy is None else "ledger.older_copy", about=about)
 
 
 # --- 1 and 2: which ports there are, and whether their names hold ----------------------------------------------------
@@ -293,6 +334,30 @@ def _wear(machine: Machine, disk: str) -> Iterator[Finding]:
 
 
 # --- 10: privacy -----------------------------------------------------------------------------------------------------
+
+
+def radios(place: Place) -> Iterator[Finding]:
+    """What could send or be seen on the air in a white zone, where a town was promised that nothing is."""
+    machine = place.machine
+    if place.config is None or not place.config.white_zone:
+        return
+    switches = [machine.there(folder) for folder in machine.glob("sys/class/rfkill/*")]
+    names = [
+        f"{kind} {machine.text(f'{at}/name') or Path(at).name}"
+        for at in switches
+        if (kind := machine.text(f"{at}/type") or "?") not in _ONLY_LISTENS and _is_on(machine, at)
+    ]
+    if not switches:  # a kernel without such switches
+        names = [f"wlan {path.parent.name}" for path in machine.glob("sys/class/net/*/phy80211")]
+        names += [f"bluetooth {path.name}" for path in machine.glob("sys/class/bluetooth/hci*")]
+    if names:
+        yield Finding("privacy.radio", about={"radios": ", ".join(names)})
+
+
+def _is_on(machine: Machine, switch: str) -> bool:
+    """Returns whether neither a program nor a button has switched a radio off."""
+    blocked = [machine.number(f"{switch}/{lock}") for lock in ("soft", "hard")]
+    return not any(blocked) if None not in blocked else machine.number(f"{switch}/state") == 1
 
 
 def privacy(place: Place) -> Iterator[Finding]:

@@ -135,6 +135,8 @@ class Doctor:
         report.findings += checks.everything(place)
         if self._config is None and not self._wish.port:
             report.findings.append(Finding("config.none"))
+        if self._sense is False and self._config is not None:
+            report.findings += checks.ledger(self._config.data)
         if self._sense is None:
             report.findings.append(Finding("sense.unknown"))
         elif self._sense and not self._wish.port:

@@ -111,6 +111,7 @@ class Sds011:
         self.told = Told()
         self._scanner = self.scanner(self.counters)
         self._cache: dict[bytes, tuple[int, int]] = {}
+        self._answered: set[int] = set()
 
     @staticmethod
     def scanner(counters: Counters) -> FrameScanner:
@@ -124,12 +125,16 @@ class Sds011:
 
     def opening(self) -> Iterator[bytes]:
         """Wake, then stream, then work without pauses: a previous program may have left it asleep. Then each is read
-        back, and who it is."""
+        back, and who it is. Where it answers at all, an answer that is missing was spoiled, and is asked for again."""
         for what, (value, _) in SETTINGS.items():
             yield make_command(what, 1, value)
-        for what in SETTINGS:
+        self._answered.clear()
+        questions = (*SETTINGS, FIRMWARE)
+        for what in questions:
             yield make_command(what)
-        yield make_command(FIRMWARE)
+        for what in questions:
+            if self._answered and what not in self._answered:
+                yield make_command(what)
 
     def feed(self, data: bytes, now_ms: int) -> Sequence[Decoded]:
         """See Driver.feed; values in tenths of ug/m3."""
@@ -154,6 +159,8 @@ class Sds011:
     def _hear(self, reply: bytes) -> None:
         what, is_set, value = reply[2], reply[3], reply[4]
         self.told.identity["device_id"] = reply[6:8].hex()
+        if what == FIRMWARE or not is_set:
+            self._answered.add(what)
         if what == FIRMWARE:
             self.told.identity["firmware"] = f"20{is_set:02}-{value:02}-{reply[5]:02}"
         elif what in SETTINGS and not is_set:

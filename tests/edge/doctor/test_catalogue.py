@@ -12,7 +12,8 @@ from murmure_edge.doctor.page import page
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = re.compile(r"\{(\w+)\}")
-CODE = re.compile(r'"((?:port|ports|rights|uart|sensor|modbus|clock|power|storage|privacy|trust|sense|config)\.\w+)"')
+GROUPS = "port|ports|rights|uart|sensor|modbus|clock|power|storage|privacy|trust|certificate|ledger|sense|config"
+CODE = re.compile(rf"\"((?:{GROUPS})\.\w+)\"")
 
 
 @pytest.mark.parametrize("code", catalogue())
@@ -42,6 +43,7 @@ def test_every_code_is_used_and_every_code_that_is_used_has_its_words() -> None:
     said |= {f"sensor.{plausibility.FLOOR}", "sense.ok", "sense.absent", "sense.denied", "sense.stalled"}
     said |= {"sense.wrong_device", "sense.degraded"}
     said |= {f"{group}.ok" for group in ("ports", "clock", "power", "storage", "privacy")}
+    said |= {f"certificate.{state}" for state in ("ok", "ends", "ended")}
     assert said == set(catalogue())
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from murmure_edge import clock
 from murmure_edge.config import PortConfig, load
 from murmure_edge.doctor import checks
 from murmure_edge.doctor.machine import Machine
+from murmure_edge.gateway_db import GatewayDb, Told
 
 NOW_MS = 1_795_000_000_000
 USERS = {
@@ -180,6 +188,134 @@ def test_swap_on_a_disk(clinic: Any, swaps: str, unit: str, cgroup: bool, codes:
     if cgroup:
         files |= {"sys/fs/cgroup/cgroup.controllers": "memory"}
     assert _codes(checks.privacy(_place(clinic.machine(files)))) == codes
+
+
+def _radio(number: int, **says: str) -> dict[str, str]:
+    return {f"sys/class/rfkill/rfkill{number}/{name}": text for name, text in says.items()}
+
+
+WIFI = {"type": "wlan", "name": "phy0"}
+
+
+@pytest.mark.parametrize(
+    ("files", "radios"),
+    [
+        ({}, None),
+        (_radio(0, **WIFI, soft="0", hard="0"), "wlan phy0"),
+        (_radio(0, **WIFI, soft="1", hard="0"), None),
+        (_radio(0, **WIFI, soft="0", hard="1"), None),
+        (_radio(0, **WIFI, state="1") | _radio(1, type="bluetooth", name="hci0", state="2"), "wlan phy0"),
+        (_radio(3, type="bluetooth", name="hci0", soft="0", hard="0", state="1"), "bluetooth hci0"),
+        (_radio(0, type="wwan", soft="0", hard="0"), "wwan rfkill0"),
+        (_radio(0, type="gps", name="gps0", soft="0", hard="0"), None),
+        ({"sys/class/net/wlan0/phy80211/x": "", "sys/class/bluetooth/hci0/x": ""}, "wlan wlan0, bluetooth hci0"),
+        (_radio(0, **WIFI, soft="1", hard="0") | {"sys/class/net/wlan0/phy80211/x": ""}, None),
+    ],
+)
+def test_a_white_zone_is_told_of_each_radio_that_is_on(clinic: Any, files: dict[str, str], radios: str | None) -> None:
+    """Neither switched off by a program nor by a button; what only listens is none. With a broker it is no white zone,
+    and before the enrolment nobody knows."""
+    white, wired = load(clinic.gateway()), load(clinic.gateway(more='[broker]\nhost = "127.0.0.1"\n'))
+    machine = clinic.machine(files)
+    found = list(checks.radios(_place(machine, config=white)))
+    assert [(finding.code, finding.about["radios"]) for finding in found] == (
+        [("privacy.radio", radios)] if radios else []
+    )
+    assert _codes(checks.radios(_place(machine, config=wired))) == _codes(checks.radios(_place(machine))) == []
+
+
+DAY_MS = 86_400_000
+
+
+def _certificate(until_ms: int) -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gw-x")])
+    until = datetime.fromtimestamp(until_ms / 1000, UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(until - timedelta(days=1095)).not_valid_after(until)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return (private + made.sign(key, hashes.SHA256()).public_bytes(pem)).decode()
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "code"),
+    [
+        (0, "certificate.ended"),
+        (1000, "certificate.ends"),
+        (90 * DAY_MS - 1000, "certificate.ends"),
+        (90 * DAY_MS, "certificate.ok"),
+        (None, "certificate.unreadable"),
+    ],
+)
+def test_a_certificate_is_renewed_in_time(clinic: Any, left_ms: int | None, code: str) -> None:
+    """Three months before its end, which is two visits; from the file as an enrolment leaves it, key and certificate in
+    one. A gateway without a broker, or with a plain line, has none."""
+    file = clinic.folder / "gateway.key"
+    if left_ms is not None:
+        file.write_text(_certificate(NOW_MS + left_ms))
+    line = f'[broker]\nhost = "127.0.0.1"\nauthority = "a.crt"\ncertificate = "{file}"\nkey = "{file}"\n'
+    (found,) = checks.certificate(_place(clinic.machine({}), config=load(clinic.gateway(more=line))))
+    assert found.code == code
+    assert all("gw-x" in found.texts(language)[1] for language in ("fr", "en")) == (code != "certificate.ok")
+    for more in ("", '[broker]\nhost = "127.0.0.1"\n'):
+        assert _codes(checks.certificate(_place(clinic.machine({}), config=load(clinic.gateway(more=more))))) == []
+
+
+def _spoiled(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:4196] = bytes(100)
+    path.write_bytes(data)
+
+
+def _older(path: Path) -> None:
+    with closing(GatewayDb.open(path)) as db:
+        db.remember(Told(0, "the centre has message 9"))
+
+
+def _emptied(path: Path) -> None:
+    for left in path.parent.glob("gateway.db*"):
+        if left.suffix != ".lock":
+            left.unlink()
+    path.touch()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda path: None, "ledger.ok"),
+        (_spoiled, "ledger.damaged"),
+        (lambda path: path.write_bytes(b"x" * 5000), "ledger.damaged"),
+        (_emptied, "ledger.damaged"),
+        (_older, "ledger.older_copy"),
+    ],
+)
+def test_a_ledger_is_read_as_sense_would_read_it(clinic: Any, spoil: Callable[[Path], None], code: str) -> None:
+    """What keeps `sense` down is said with what to do; looking changes no byte, and makes no file."""
+    path = clinic.folder / "data" / "gateway.db"
+    GatewayDb.open(path).close()
+    spoil(path)
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    assert _codes(checks.ledger(path.parent)) == [code]
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+    assert code in clinic.findings(f"--root {clinic.machine({}).root} --config {clinic.gateway()}")
+
+
+def test_what_a_power_cut_left_in_the_log_counts(tmp_path: Path) -> None:
+    """The newest commits stand beside the file until the next start: without them an older copy would pass."""
+    there, cut = tmp_path / "gateway.db", tmp_path / "cut"
+    cut.mkdir()
+    with closing(GatewayDb.open(there)) as db:
+        db.remember(Told(0, "the centre has message 9"))
+        for file in tmp_path.glob("gateway.db*"):
+            (cut / file.name).write_bytes(file.read_bytes())
+    assert (cut / "gateway.db-wal").stat().st_size > 0
+    assert _codes(checks.ledger(cut)) == ["ledger.older_copy"]
+
+
+def test_a_gateway_that_never_ran_has_no_ledger_yet(tmp_path: Path) -> None:
+    """Nothing is said of it, and none is made."""
+    assert list(checks.ledger(tmp_path)) == [] and not list(tmp_path.iterdir())
 
 
 def test_files_of_a_gateway_that_look_like_recordings(clinic: Any) -> None:

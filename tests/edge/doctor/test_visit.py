@@ -80,6 +80,32 @@ def _is_asleep(link: Path) -> bool:
     return b"\xaa\xc5\x06\x00\x00" in _asked(link, SDS_IS_IT_ASLEEP)
 
 
+class Lossy(SerialLink):
+    """A line on which the answer to the first question is lost."""
+
+    asked = False
+
+    def __init__(self, path: str, baud: int, stop: threading.Event) -> None:
+        super().__init__(path, baud, stop)
+        self._deaf_until_ms = 0
+
+    def write(self, data: bytes, answer_by_ms: int) -> None:
+        if data == SDS_IS_IT_ASLEEP and not Lossy.asked:
+            Lossy.asked, self._deaf_until_ms = True, answer_by_ms
+        super().write(data, answer_by_ms)
+
+    def read(self, deadline_ms: int) -> tuple[bytes, int]:
+        data, now_ms = super().read(deadline_ms)
+        return (b"", now_ms) if now_ms < self._deaf_until_ms else (data, now_ms)
+
+
+def test_a_lost_answer_puts_no_sensor_to_sleep(clinic: Any) -> None:
+    """One that speaks is awake, whatever became of its answer: it is neither called asleep nor left so."""
+    link = clinic.start("sds011")
+    assert "sensor.ok" in clinic.findings(f"--port {link} --device sds011", make_link=Lossy)
+    assert Lossy.asked and not _is_asleep(link)
+
+
 @pytest.mark.long
 def test_a_sensor_is_left_as_it_was_found_unless_told_to_mend(clinic: Any) -> None:
     """One that slept sleeps, one that spoke speaks, a radar's Bluetooth stays on; with --fix --yes it is otherwise."""

@@ -655,7 +655,7 @@ def test_after_a_sync_that_failed_nothing_more_is_published(
     gateway = [sys.executable, "-c", GATEWAY_DAY, str(path), str(policy), str(MIDNIGHT_S), gateway_secret.hex()]
     done = subprocess.run([program, *fault, *gateway], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert f"LedgerDamaged: {path}: damaged (disk I/O error); nothing is published" in done.stderr
+    assert f"MurmureError: {path}: disk I/O error; start again, and replace the card" in done.stderr
     handed_over = {int(line.split()[0]): bytes.fromhex(line.split()[1]) for line in done.stdout.splitlines()[1:]}
     assert 0 < len(handed_over) < 25
     db = GatewayDb.open(path)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from murmure_edge.config import load
+from murmure_edge.gateway_db import DiskFull
+from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
 
 EDGE = Path(__file__).resolve().parents[3] / "edge"
 SYSTEMD = EDGE / "systemd"
@@ -61,7 +63,23 @@ def test_the_two_units_divide_the_powers():
     assert sense["LimitMEMLOCK"] == ["infinity"]
     for unit in (sense, send):
         assert unit["Type"] == ["notify"] and int(unit["WatchdogSec"][0]) >= 60 and unit["Restart"] == ["always"]
+        assert unit["RestartPreventExitStatus"] == ["2"]
     assert sense["User"] != send["User"]
+
+
+@pytest.mark.parametrize(
+    ("error", "stays_down"),
+    [
+        (LedgerDamaged("gateway.db: damaged"), True),
+        (ConfigError("gateway.toml", "port", "no sensor", "write one"), True),
+        (DiskFull("gateway.db: no room"), False),
+        (MurmureError("gateway.db: disk I/O error"), False),
+    ],
+)
+def test_a_unit_is_not_started_again_for_what_only_a_person_mends(error: MurmureError, stays_down: bool):
+    """A damaged ledger, an older copy or a wrong file would fail every five seconds for ever: it waits for a person, or
+    the next boot. What may pass by itself is tried again."""
+    assert (str(error.exit_status) in directives("murmure-sense")["RestartPreventExitStatus"]) == stays_down
 
 
 @pytest.mark.systemd
