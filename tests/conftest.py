@@ -173,13 +173,22 @@ class Victoria:
         return body
 
     def samples(self) -> dict[tuple[str, str, str, str, str, int], list[float]]:
-        """Returns every value of every sample of ours, by (metric, site, stream, node, indicator, second)."""
+        """Returns every value of every figure of ours, by (metric, site, stream, node, indicator, second)."""
+        return self._exported("node", "indicator")
+
+    def marks(self) -> dict[tuple[str, str, str, str, str, int], list[float]]:
+        """Returns every value of what stewards have said, by (metric, site, stream, number, cause, second)."""
+        return self._exported("number", "cause")
+
+    def _exported(self, *tags: str) -> dict[tuple[str, str, str, str, str, int], list[float]]:
         self.get("/internal/force_flush")
         found: dict[tuple[str, str, str, str, str, int], list[float]] = {}
         for line in self.get('/api/v1/export?match[]={__name__=~"murmure_.*"}').splitlines():
             series = json.loads(line)
             labels = dict(series["metric"])
-            key = tuple(labels.pop(name) for name in ("__name__", "site", "stream", "node", "indicator"))
+            if labels["__name__"].startswith("murmure_annotation_") != ("cause" in tags):
+                continue
+            key = tuple(labels.pop(name) for name in ("__name__", "site", "stream", *tags))
             assert labels == {}, labels
             for at_ms, value in zip(series["timestamps"], series["values"], strict=True):
                 assert at_ms % 1000 == 0

@@ -19,6 +19,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as mc
 from grafana_foundation_sdk.models import dashboard as md
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from murmure_privacy.annotation import CAUSES
+
+from murmure_dashboards.wording import language
 
 LANGUAGES = ("fr", "en")
 SOURCE = mc.DataSourceRef(type_val="prometheus", uid="${source}")
@@ -76,9 +79,11 @@ _WORDS_FR = {
         "La bande contient le vrai chiffre 95 fois sur 100 ; elle vient quand le jour (avec des semaines : la semaine) "
         "est fini."
     ),
-    "Periods that were marked as faulty stand on the pages, not here.": (
-        "Les périodes marquées comme faussées se lisent sur les pages, pas ici."
+    "Periods marked as faulty": "Périodes marquées comme faussées",
+    "What was wrong, as stewards signed it; their sentence stands on the pages.": (
+        "Ce qui n'allait pas, comme les responsables l'ont signé ; leur phrase se lit sur les pages."
     ),
+    "no.": "n°",
     "footfall": "passages",
     "noise": "bruit",
     "air": "air",
@@ -188,6 +193,9 @@ def figures(say: Language) -> bd.Dashboard:
     made.with_variable(nodes.current(md.VariableOption(text="1h", value="1h")))
     of_stream = 'label_values({__name__=~"murmure_.+_estimate",stream="$stream"}, indicator)'
     made.with_variable(_choice("indicator", say("Indicator"), of_stream))
+    made.annotation(_marks(say))
+    for panel in _marked(say):
+        made.with_panel(panel)
     for measurement, unit in MEASUREMENTS.items():
         queries = [
             (_figure(measurement, field), say(name))
@@ -202,8 +210,6 @@ def figures(say: Language) -> bd.Dashboard:
         graph = _graph(f"{title} ({say(unit)})", queries, "none")
         graph.description(
             say("The band holds the true figure 95 times in 100; it comes when the day (with weeks: the week) is over.")
-            + " "
-            + say("Periods that were marked as faulty stand on the pages, not here.")
         ).interval("15m").span_nulls(True)
         _as_band(graph, say("high"), say("low"))
         made.with_panel(graph.span(_HALF))
@@ -340,6 +346,57 @@ def _ports(say: Language) -> statetimeline.Panel:
         .span(_FULL)
         .height(10)
     )
+
+
+def _marks(say: Language) -> bd.AnnotationQuery:
+    """The periods that stewards have marked, laid over each graph; Grafana joins instants that are a minute apart."""
+    return (
+        bd.AnnotationQuery()
+        .name(say("Periods marked as faulty"))
+        .datasource(SOURCE)
+        .icon_color(_ORANGE)
+        .expr(_in_force('last_over_time(murmure_annotation_faulty{stream="$stream"}[50y])'))
+        .step("1m")
+        .title_format(say("Periods marked as faulty"))
+        .text_format(f"{say('no.')} {{{{number}}}}")
+        .tag_keys("cause")
+    )
+
+
+def _marked(say: Language) -> tuple[statetimeline.Panel, table.Panel]:
+    """What was wrong when, and its table: the mirror has the cause as a label, the timeline wants it as a number.
+    However long an interval is, a mark of a quarter-hour within it is seen."""
+    asked = " or ".join(
+        f'{number} * last_over_time(murmure_annotation_faulty{{stream="$stream",cause="{cause}"}}[50y])'
+        for number, cause in enumerate(CAUSES, 1)
+    )
+    expression = f"max by (number) (max_over_time(({_in_force(f'({asked})')})[$__interval:15m]))"
+    public = language(say.code)  # the words of the pages
+    words = {
+        str(number): md.ValueMappingResult(text=public(f"cause.{cause}"), color=_ORANGE, index=number)
+        for number, cause in enumerate(CAUSES, 1)
+    }
+    title, queries = say("Periods marked as faulty"), [(expression, f"{say('no.')} {{{{number}}}}")]
+    mapped: Any = [md.ValueMap(options=words)]
+    timeline = (
+        statetimeline.Panel()
+        .title(title)
+        .description(say("What was wrong, as stewards signed it; their sentence stands on the pages."))
+        .datasource(SOURCE)
+        .mappings(mapped)
+        .with_target(_query(*queries[0], 0, instant=False))
+        .interval("15m")
+        .span(_HALF)
+        .height(5)
+    )
+    beside = _table(f"{title}, {say('as a table')}", queries, "none", instant=False)
+    return timeline, beside.mappings(mapped).interval("15m").span(_HALF).height(5)
+
+
+def _in_force(marks: str) -> str:
+    """The marks that nobody has taken back. A sample stands until the next, however far away: but VictoriaMetrics
+    answers nothing at all to who looks back beyond 1970."""
+    return f'{marks} > 0 unless last_over_time(murmure_annotation_withdrawn{{stream="$stream"}}[50y])'
 
 
 def _as_band(graph: timeseries.Panel, high: str, low: str) -> None:

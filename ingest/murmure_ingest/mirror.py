@@ -3,11 +3,13 @@
 VictoriaMetrics keeps any of the values that one sample was given, not the last (seen in version 1.79.5: of two, either;
 later ones keep the greatest). So nothing is sent that might be sent otherwise later: what left the gateway, `value` and
 `sigma`, at once; what comes from all nodes of a period together, `estimate` and its interval, once the gateway has
-nothing more to say of that period. Sending twice is then harmless, and every doubt is settled by sending again.
+nothing more to say of that period. Sending twice is then harmless, and every doubt is settled by sending again. So too
+what stewards say of a period: its begin and its end when they mark it, and one sample more when they take that back.
 
-How far the database has got is kept in `mirror.db`: which messages it has, and which periods still wait for their end.
-An acknowledged batch counts as kept after `SETTLED_S` in which the database ran without a break. Until then the place
-in the file is the one before it, and from there everything is sent again when the database, or the mirror, starts anew.
+How far the database has got is kept in `mirror.db`: which messages it has, which periods still wait for their end, and
+which of the stewards' notes it has. An acknowledged batch counts as kept after `SETTLED_S` in which the database ran
+without a break. Until then the place in the file is the one before it, and from there everything is sent again when the
+database, or the mirror, starts anew.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +26,8 @@ from threading import Event
 from typing import Protocol
 from urllib.parse import quote
 
+from murmure_privacy import wire
+from murmure_privacy.annotation import Annotation
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.estimate import Series
 from murmure_privacy.policies import Rules
@@ -32,7 +36,7 @@ from murmure_privacy.release import Outcome, Release
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
 
-from murmure_ingest.archive import Archive
+from murmure_ingest.archive import Archive, StoredAnnotation
 
 SETTLED_S = 30.0  # VictoriaMetrics is seen to lose the last seven seconds
 MESSAGES = 2000  # of one batch
@@ -40,6 +44,7 @@ _LINES = 5000  # of one request
 _LOOK_S = 1.0  # how often the archive is asked for news
 _RETRY_S = (1.0, 60.0)
 _TELL_S = 10.0
+MARKS = "murmure_annotation"
 _MEASUREMENTS = {"count": "murmure_footfall", "level": "murmure_noise", "mean": "murmure_air"}
 
 _SCHEMA = """
@@ -48,6 +53,7 @@ CREATE TABLE IF NOT EXISTS late (message INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS periods (
   stream TEXT NOT NULL, start_s INTEGER NOT NULL, end_s INTEGER NOT NULL, PRIMARY KEY (stream, start_s, end_s)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notes (hash BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 """
 
 Say = Callable[[str], None]
@@ -79,12 +85,14 @@ class MirrorError(MurmureError):
 @dataclass(slots=True)
 class _Place:
     """How far a database has got: the last message in the order of filing and the archive's running hash there, those
-    messages before it that were filed after they had waited, and the periods whose estimates are not sent yet."""
+    messages before it that were filed after they had waited, the periods whose estimates are not sent yet, and the
+    SHA-256 of the stewards' notes that are."""
 
     message: int = 0
     head: bytes = b""
     late: set[int] = field(default_factory=set)
     periods: set[Period] = field(default_factory=set)
+    notes: set[bytes] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +106,16 @@ class _Batch:
     late: frozenset[int]
     begun: frozenset[Period]
     ended: frozenset[Period]
+    notes: frozenset[bytes]
 
     def changes(self, place: _Place) -> bool:
-        return self.message != place.message or bool(self.late or self.begun or self.ended)
+        return self.message != place.message or bool(self.late or self.begun or self.ended or self.notes)
 
     def apply(self, place: _Place) -> None:
         place.message, place.head = self.message, self.head
         place.late |= self.late
         place.periods = (place.periods | self.begun) - self.ended
+        place.notes |= self.notes
 
 
 class Cursor:
@@ -136,7 +146,7 @@ class Cursor:
     def forget(self) -> None:
         """Begins from nothing."""
         with self._transaction():
-            for table in ("place", "late", "periods"):
+            for table in ("place", "late", "periods", "notes"):
                 self._db.execute(f"DELETE FROM {table}")
 
     def load(self, archive: Archive) -> _Place:
@@ -145,12 +155,13 @@ class Cursor:
         with self._explained():
             row = self._db.execute("SELECT message, head FROM place WHERE target = ?", (self._target,)).fetchone()
             late = {row for (row,) in self._db.execute("SELECT message FROM late")}
+            notes = {note_hash for (note_hash,) in self._db.execute("SELECT hash FROM notes")}
             periods = {
                 (stream, Window(start_s, end_s))
                 for stream, start_s, end_s in self._db.execute("SELECT stream, start_s, end_s FROM periods")
             }
         if row is not None and (row[0] == 0 or row[1] == _head_at(archive, row[0])):
-            return _Place(row[0], row[1], late, periods)
+            return _Place(row[0], row[1], late, periods, notes)
         self.forget()
         return _Place()
 
@@ -164,6 +175,7 @@ class Cursor:
                     (self._target, batch.message, batch.head),
                 )
                 self._db.executemany("INSERT OR IGNORE INTO late VALUES (?)", [(row,) for row in batch.late])
+                self._db.executemany("INSERT OR IGNORE INTO notes VALUES (?)", [(note,) for note in batch.notes])
                 self._db.executemany("INSERT OR IGNORE INTO periods VALUES (?, ?, ?)", _rows(batch.begun))
                 self._db.executemany(
                     "DELETE FROM periods WHERE stream = ? AND start_s = ? AND end_s = ?", _rows(batch.ended)
@@ -370,6 +382,10 @@ class Mirror:
                 continue
             ended.add((stream, window))
             lines += self._estimates(stream, wide, outcomes, levels)
+        notes = {wire.digest(row[3]): row[0] for row in self._archive.annotation_rows()}
+        new = notes.keys() - place.notes
+        for site in sorted({notes[note] for note in new}):
+            lines += _marks(self._archive.annotations(site), new)
         return _Batch(
             lines=list(dict.fromkeys(lines)),
             message=message,
@@ -378,6 +394,7 @@ class Mirror:
             late=frozenset(late),
             begun=frozenset(begun),
             ended=frozenset(ended),
+            notes=frozenset(new),
         )
 
     def _period(self, stream: str, outcomes: Sequence[Outcome], at_s: int) -> Window:
@@ -438,6 +455,23 @@ def _line(
     if text:
         tags = f"site={_site(stream)},stream={stream},node={level},indicator={indicator}"
         yield f"{_MEASUREMENTS[QUANTITIES[quantity].kind]},{tags} {text} {start_s}"
+
+
+def _marks(notes: Sequence[StoredAnnotation], new: Collection[bytes]) -> Iterator[str]:
+    """What the new ones among a site's notes say. A mark is 1 from where it begins and 0 where it ends; what takes it
+    back stands beside its begin. Causes are words of a closed list, and need no escaping."""
+    marks = {stored.note.number: stored.note for stored in notes if isinstance(stored.note, Annotation)}
+    for stored in notes:
+        if wire.digest(stored.sealed) not in new:
+            continue
+        note = stored.note
+        mark = note if isinstance(note, Annotation) else marks[note.withdraws]
+        tags = f"{MARKS},site={mark.site},stream={mark.stream},number={mark.number},cause={mark.cause}"
+        if note is mark:
+            yield f"{tags} faulty=1 {mark.from_s}"
+            yield f"{tags} faulty=0 {mark.to_s}"
+        else:
+            yield f"{tags} withdrawn=1 {mark.from_s}"
 
 
 def _fields(line: str) -> int:

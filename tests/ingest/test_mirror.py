@@ -27,13 +27,16 @@ from urllib.request import Request, urlopen
 import pytest
 from murmure_dashboards import opendata
 from murmure_dashboards.views import view
+from murmure_ingest.annotations import publish_annotation
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import MirrorConfig
 from murmure_ingest.embedded_broker import free_port
 from murmure_ingest.gateways import publish_policy
 from murmure_ingest.influx import Database, read_token
 from murmure_ingest.intake import Stored
-from murmure_ingest.mirror import Cursor, DatabaseError, Mirror, MirrorError
+from murmure_ingest.mirror import MARKS, Cursor, DatabaseError, Mirror, MirrorError
+from murmure_privacy import wire
+from murmure_privacy.annotation import Annotation, Note, Withdrawal
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.policies import Rules
 from murmure_privacy.release import Noised, Outcome, Release
@@ -57,6 +60,24 @@ indicators = {{ histogram = 2, mean = 5, energy = 3 }}
 bounds_db = [35, 80]
 """
 Samples = dict[tuple[str, str, str, str, str, int], list[float]]
+AT_S = MIDNIGHT_S + 8 * 3600
+SCAFFOLD = Annotation(
+    "plaza", 1, AT_S + 7200, "Un échafaudage.", "plaza/footfall", AT_S, AT_S + 1800, "obstructed", "Scaffolding."
+)
+ELSEWHERE = replace(SCAFFOLD, site="quai", stream="quai/noise", cause="works")
+BACK = Withdrawal("plaza", 2, AT_S + 7200, "Il était ailleurs.", 1)
+AGAIN = replace(SCAFFOLD, number=3, from_s=AT_S + 900, to_s=AT_S + 3600, cause="other")
+MARKED: Samples = {
+    ("murmure_annotation_faulty", "plaza", "plaza/footfall", "1", "obstructed", AT_S): [1.0],
+    ("murmure_annotation_faulty", "plaza", "plaza/footfall", "1", "obstructed", AT_S + 1800): [0.0],
+    ("murmure_annotation_faulty", "quai", "quai/noise", "1", "works", AT_S): [1.0],
+    ("murmure_annotation_faulty", "quai", "quai/noise", "1", "works", AT_S + 1800): [0.0],
+}
+TAKEN_BACK = MARKED | {
+    ("murmure_annotation_withdrawn", "plaza", "plaza/footfall", "1", "obstructed", AT_S): [1.0],
+    ("murmure_annotation_faulty", "plaza", "plaza/footfall", "3", "other", AT_S + 900): [1.0],
+    ("murmure_annotation_faulty", "plaza", "plaza/footfall", "3", "other", AT_S + 3600): [0.0],
+}
 
 
 def varied(outcome: Outcome, dice: random.Random) -> Outcome:
@@ -99,6 +120,12 @@ class Town:
         for at in range(0, len(arrivals), 100):
             words = self.centre.intake.accept_many(arrivals[at : at + 100])
             assert all(isinstance(word, Stored) for word in words)
+
+    def say(self, *notes: Note) -> None:
+        """What stewards sign, and the centre publishes."""
+        for note in notes:
+            sealed = wire.seal_annotation(note, [("s", self.centre.steward[0])])
+            publish_annotation(self.centre.archive, sealed, "note.cose", note.issued_s)
 
     def expected(self, complete_s: int) -> Samples:
         """What the open data say, of which before an instant everything is final, after it only what left a gateway."""
@@ -206,8 +233,54 @@ def test_grafana_finds_every_figure_of_a_finished_day(town: Town, victoria: Any,
     ]
 
 
-def filled(query: str, stream: str, indicator: str) -> str:
-    chosen = {"$stream": stream, "$node": "1h", "$indicator": indicator, "$__interval": "15m"}
+@pytest.mark.victoria
+def test_grafana_shows_what_stewards_have_marked_until_they_take_it_back(
+    town: Town, victoria: Any, database: Database
+) -> None:
+    """Over the graphs and in a timeline, each from its first instant to its last, on its own stream alone; within a
+    long interval the shortest mark is seen. A kill of the database and a rebuild leave the same samples."""
+    town.file(town.sealed(96))
+    town.say(SCAFFOLD, ELSEWHERE)
+    board = json.loads((GRAFANA / "figures.fr.json").read_text("utf-8"))
+    (over,) = (each["expr"] for each in board["annotations"]["list"])
+    timeline, beside = (panel for panel in board["panels"] if panel["title"].startswith("Périodes marquées"))
+    (asked,) = {query["expr"] for panel in (timeline, beside) for query in panel["targets"]}
+    words = [
+        {int(n): each["text"] for n, each in p["fieldConfig"]["defaults"]["mappings"][0]["options"].items()}
+        for p in (timeline, beside)
+    ]
+
+    def shown(query: str, stream: str, interval: str, step_s: int) -> dict[str, dict[int, float]]:
+        victoria.get("/internal/force_flush")
+        text = filled(query, stream, "crossings", interval)
+        asked = urlencode({"query": text, "start": MIDNIGHT_S, "end": MIDNIGHT_S + DAY_S - 1, "step": step_s})
+        series = json.loads(victoria.get(f"/api/v1/query_range?{asked}"))["data"]["result"]
+        return {one["metric"]["number"]: {int(at): float(value) for at, value in one["values"]} for one in series}
+
+    with town.mirror(database) as mirror:
+        caught_up(mirror)
+        assert victoria.marks() == MARKED
+        assert shown(over, "plaza/footfall", "1m", 60) == {"1": dict.fromkeys(range(AT_S, AT_S + 1800, 60), 1.0)}
+        assert shown(over, "plaza/noise", "1m", 60) == {}
+        ((number, states),) = shown(asked, "plaza/footfall", "15m", QUARTER_S).items()
+        assert (number, list(states)) == ("1", [AT_S, AT_S + QUARTER_S])
+        assert {words[0][int(value)] for value in states.values()} == {"capteur masqué"} and words[0] == words[1]
+        assert shown(asked, "plaza/footfall", "6h", 21_600) != {}
+        town.say(BACK, AGAIN)
+        victoria.kill()
+        victoria.start()
+        caught_up(mirror)
+    assert victoria.marks() == TAKEN_BACK
+    assert shown(over, "plaza/footfall", "1m", 60) == {"3": dict.fromkeys(range(AT_S + 900, AT_S + 3600, 60), 1.0)}
+    assert set(shown(asked, "plaza/footfall", "15m", QUARTER_S)) == {"3"}
+    (town.centre.config.data_dir / "mirror.db").unlink()
+    with town.mirror(database) as mirror:
+        caught_up(mirror)
+    assert victoria.marks() == TAKEN_BACK
+
+
+def filled(query: str, stream: str, indicator: str, interval: str = "15m") -> str:
+    chosen = {"$stream": stream, "$node": "1h", "$indicator": indicator, "$__interval": interval}
     for name, text in chosen.items():
         query = query.replace(name, text)
     assert "$" not in query
@@ -298,6 +371,10 @@ def test_kills_of_either_side_while_writing_leave_no_hole(
         for at in range(0, len(part), 20):
             town.file(part[at : at + 20])
             time.sleep(0.02)
+        if number == 0:
+            town.say(SCAFFOLD, ELSEWHERE)
+        if number == kills - 1:
+            town.say(BACK, AGAIN)
         time.sleep(town.dice.uniform(0, 3))
         if number % 3 != 1:
             victoria.kill()
@@ -308,12 +385,13 @@ def test_kills_of_either_side_while_writing_leave_no_hole(
             victoria.start()
     expected = town.expected(MIDNIGHT_S + days * DAY_S)
     for _ in range(300):
-        if len(victoria.samples()) >= len(expected):
+        if len(victoria.samples()) >= len(expected) and len(victoria.marks()) >= len(TAKEN_BACK):
             break
         time.sleep(0.4)
     status, out, err = mirror.end()
     assert (status, json.loads(out or "{}").get("messages", 0) > 0) == (0, True), err
     assert victoria.samples() == expected, err
+    assert victoria.marks() == TAKEN_BACK, err
 
 
 @pytest.mark.victoria
@@ -357,12 +435,21 @@ class Recorded:
 
     def samples(self) -> Samples:
         """As VictoriaMetrics would export it, but with every value that was ever sent."""
+        return self._sent(lambda measurement: measurement != MARKS, "node", "indicator")
+
+    def marks(self) -> Samples:
+        """So too, of what stewards have said."""
+        return self._sent(lambda measurement: measurement == MARKS, "number", "cause")
+
+    def _sent(self, wanted: Callable[[str], bool], *also: str) -> Samples:
         found: Samples = {}
         for line in self.lines:
             series, fields, at = line.split(" ")
             measurement, *tags = series.split(",")
+            if not wanted(measurement):
+                continue
             names = dict(tag.split("=") for tag in tags)
-            assert list(names) == ["site", "stream", "node", "indicator"]
+            assert list(names) == ["site", "stream", *also]
             for name, value in (one.split("=") for one in fields.split(",")):
                 values = found.setdefault((f"{measurement}_{name}", *names.values(), int(at)), [])  # type: ignore[arg-type]
                 if float(value) not in values:
@@ -465,6 +552,39 @@ def test_what_was_filed_after_it_had_waited_is_mirrored(
         caught_up(mirror)
     assert recorded.samples() == town.expected(MIDNIGHT_S + DAY_S)
     assert mirror.samples == sum(map(len, recorded.samples().values()))
+
+
+def test_what_stewards_say_is_sent_once_and_never_otherwise(town: Town, recorded: Recorded) -> None:
+    """A mark, and later the word that takes it back: each adds samples and changes none, beside figures that stay as
+    they are. A database that has them for good is not told again; another one, or a new run of it, is told all."""
+    town.file(town.sealed(40))
+    with town.mirror(recorded, clock=lambda: recorded.now) as mirror:
+        caught_up(mirror)
+        figures = recorded.samples()
+        town.say(SCAFFOLD, ELSEWHERE)
+        caught_up(mirror)
+        assert recorded.marks() == MARKED
+        recorded.now = 31.0
+        mirror.step()
+        assert mirror.kept
+        sent = len(recorded.lines)
+        town.say(BACK, AGAIN)
+        caught_up(mirror)
+        assert (recorded.marks(), recorded.samples()) == (TAKEN_BACK, figures)
+        assert len(recorded.lines) == sent + 3
+        recorded.which = "2"
+        caught_up(mirror)
+        assert len(recorded.lines) == sent + 6
+        recorded.now = 62.0
+        mirror.step()
+    with town.mirror(recorded) as mirror:
+        caught_up(mirror)
+        assert len(recorded.lines) == sent + 6
+        mirror._cursor.forget()
+        mirror._begin()
+        caught_up(mirror)
+    assert (recorded.marks(), recorded.samples()) == (TAKEN_BACK, figures)
+    assert len(recorded.lines) > 2 * sent
 
 
 def test_the_place_moves_on_when_the_database_ran_long_enough(town: Town, recorded: Recorded) -> None:
