@@ -18,17 +18,23 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description=(
             "Serves the page /gestion/scenarios on this machine: who is protected, which margin is wanted, three\n"
             "scenarios on one week that is made up or recorded, the draft of each public page, and a proposal to\n"
-            "download. It reads no sensor, no gateway and no archive, spends nothing and publishes nothing. Give with\n"
-            "--readings only a recording that is public."
+            "download; /gestion/lieu adds up the streams of a whole site. It reads no sensor, no gateway and no\n"
+            "archive, spends nothing and publishes nothing. Give with --readings only a recording that is public."
         ),
         epilog=(
-            "example: murmure policy studio\nexample: murmure policy studio --policy policy.toml --readings street.csv"
+            "example: murmure policy studio\n"
+            "example: murmure policy studio --policy policy.toml --readings street.csv\n"
+            "example: murmure policy studio --policy plaza.toml --policy market.toml"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     studio.add_argument("--port", type=int, default=DEFAULT_PORT, metavar="N", help="port (default 8082)")
     studio.add_argument(
-        "--policy", type=Path, metavar="FILE", help="where to begin; else with three streams of a square"
+        "--policy",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="where to begin; repeat for several sites (else three streams of a square)",
     )
     studio.add_argument("--readings", type=Path, metavar="FILE", help="a public recording to try on (CSV, also gzip)")
     studio.add_argument("--site", metavar="SITE", help="the site in the recording, if it has several")
@@ -55,13 +61,20 @@ def _studio(args: argparse.Namespace) -> int:
             f"{args.host} can be reached from other machines, and the page asks nobody who they are",
             "leave it out, or add --open-to-others",
         )
-    desk = begin(args.policy, args.readings, args.site, DiscreteGaussian())
+    files: list[Path | None] = args.policy or [None]
+    if args.readings is not None and len(files) > 1:
+        raise ConfigError("policy studio", "--readings", "beside several policies", "give the policy of its site alone")
+    desks = [begin(file, args.readings, args.site, DiscreteGaussian()) for file in files]
+    sites = [desk.base.site for desk in desks]
+    for file, site in zip(files, sites, strict=True):
+        if sites.count(site) > 1:
+            raise ConfigError(str(file), "site", f"{site!r} has two policies here", "give one policy for each site")
 
     def end(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     with tempfile.TemporaryDirectory(prefix="murmure-studio-") as folder:
-        studio = Studio(desk, Path(folder))
+        studio = Studio(desks, Path(folder))
         try:
             server = StudioServer(studio, args.port, args.host, args.open_to_others)
         except (OSError, OverflowError) as error:

@@ -455,10 +455,19 @@ def habit_rho_micro(made: StreamPlan, days: int) -> int:
 
 def ladder(made: StreamPlan) -> list[dict[str, Any]]:
     """Returns the prices of habits: 1, 2, 4 and 10 units on each day of a day, a week, thirty days and a year."""
+    return _ladder([made], made.stream.delta)
+
+
+def site_ladder(made: Plan) -> list[dict[str, Any]]:
+    """Returns the prices of habits of somebody who is in every stream of a site, so many units in each."""
+    return _ladder([*made.streams.values()], max(stream.delta for stream in made.policy.streams))
+
+
+def _ladder(streams: Sequence[StreamPlan], delta: Decimal) -> list[dict[str, Any]]:
     rungs = [
         rung
         for span, days in accountant.SPAN_DAYS.items()
-        for rung in accountant.ladder(habit_rho_micro(made, days), made.stream.delta, span_days={span: 1})
+        for rung in accountant.ladder(sum(habit_rho_micro(made, days) for made in streams), delta, span_days={span: 1})
     ]
     return [
         {
@@ -480,8 +489,16 @@ def _cap(made: StreamPlan) -> dict[str, Any] | None:
         "span": cap.span,
         "epsilon": float(cap.epsilon),
         "rho_micro": limit,
-        "days": min(cap.days, limit // (cap.units_per_day**2 * made.rho_micro)),
+        "days": cap_days(made),
     }
+
+
+def cap_days(made: StreamPlan) -> int | None:
+    """Returns how many days fit under a stream's cap within its span, None without a cap."""
+    cap, limit = made.stream.cap, made.cap_rho_micro
+    if cap is None or limit is None:
+        return None
+    return min(cap.days, limit // (cap.units_per_day**2 * made.rho_micro))
 
 
 def _warnings(policy: Policy, made: Plan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -24,16 +25,17 @@ import pytest
 from murmure.cli import main
 from murmure.studio import answers, draft, page, week
 from murmure.studio.desk import DRAWS, Desk, begin, deployments
-from murmure.studio.form import DETAIL, LETTERS, read_form, scenario, weighted
+from murmure.studio.form import DETAIL, LETTERS, REFUSALS, Unmet, scenario, weighted
 from murmure.studio.server import Answer, Studio, StudioServer, is_loopback
-from murmure_dashboards.wording import language
+from murmure_dashboards import pages
+from murmure_dashboards.wording import LANGUAGES, language
 from murmure_edge import replay
 from murmure_privacy import accountant
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import parse
-from murmure_privacy.preview import habit_rho_micro, standard_errors
+from murmure_privacy.preview import habit_rho_micro, site_price, standard_errors
 from murmure_privacy.release import Release
 from murmure_privacy.window import Calendar, utc
 
@@ -57,8 +59,12 @@ FIELDS = """() => [...document.querySelectorAll('input:not([type=hidden]), selec
 COUNTS = {"partir": "marge", "a": "40", "b": "15", "c": "8", "plafond": ""}
 LEVELS = {"serie": "plaza/noise", "noeud": "night", "a": "0,5", "b": "1", "c": "2", "plafond": "30", "lieux": "2"}
 FAULTY = {"a": "beaucoup", "passages": "0", "seuil": "-3", "garder": "b"}
+SITE = {"a1": "0,5", "b1": "1", "c1": "", "limite": "2", "lieux": "2"}
+FAULTY_SITE = {"a1": "much", "b1": "", "b2": "", "b3": "", "garder": "b"}
 FRENCH, ENGLISH = page.PATH, f"en/{page.PATH}"
 PAGES = {
+    "site": f"{page.WHOLE}?{urlencode(SITE)}",
+    "faulty-site": f"en/{page.WHOLE}?{urlencode(FAULTY_SITE)}",
     "counts": f"{FRENCH}?{urlencode(COUNTS)}",
     "levels": f"{ENGLISH}?{urlencode(LEVELS)}",
     "faulty": f"{FRENCH}?{urlencode(FAULTY)}",
@@ -84,7 +90,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A studio that begins with the example policy."""
     desk = begin(EXAMPLE, None, None, DiscreteGaussian())
-    studio = Studio(desk, tmp_path_factory.mktemp("drafts"))
+    studio = Studio([desk], tmp_path_factory.mktemp("drafts"))
     with StudioServer(studio, 0, "127.0.0.1", anywhere=False) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -114,7 +120,13 @@ def opened(browser: Browser, served: Served) -> Iterator[Any]:
 
 LONG = pytest.mark.long  # a week of a sound meter is many readings
 IN_LONG = [("counts", "dark"), ("levels", "light"), ("levels", "dark")]
-SCHEMES = [("counts", "light"), ("faulty", "dark"), *(pytest.param(*one, marks=LONG) for one in IN_LONG)]
+SCHEMES = [
+    ("counts", "light"),
+    ("faulty", "dark"),
+    ("site", "light"),
+    ("faulty-site", "dark"),
+    *(pytest.param(*one, marks=LONG) for one in IN_LONG),
+]
 
 
 @pytest.mark.browser
@@ -140,12 +152,13 @@ def test_our_own_checks_find_nothing(opened: Any, name: str, scheme: str) -> Non
 
 
 @pytest.mark.browser
-def test_every_field_has_its_name_its_size_and_its_ring(opened: Any) -> None:
+@pytest.mark.parametrize("name", ["counts", "site"])
+def test_every_field_has_its_name_its_size_and_its_ring(opened: Any, name: str) -> None:
     """Each field has a label, is large enough to be touched, and shows that the keyboard is there."""
-    one = opened("counts", width=320)
+    one = opened(name, width=320)
     one.keyboard.press("Tab")  # the keyboard is at work
     found = one.evaluate(FIELDS)
-    assert len(found) > 20
+    assert len(found) > 18
     assert [what for what, size, *_ in found if size < LEAST["target"]] == []
     assert [what for what, _, style, width, _ in found if style != "solid" or width < 2] == []
     assert [what for what, *_, named in found if not named] == []
@@ -306,6 +319,130 @@ def test_a_week_costs_what_was_typed(served: Served) -> None:
         assert habit_rho_micro(plan(dearer).streams["plaza/footfall"], 7) > limit
 
 
+# The whole site
+
+
+def test_a_site_costs_what_policy_preview_says(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of each scenario: the sum over the streams is that of the proposal, which has the streams with an epsilon and no
+    others; each margin is the preview's; n sites cost n times its rho; the ceiling and the ladder are of the sum."""
+    html = served.text(f"en/{page.WHOLE}?{urlencode(SITE)}")
+    streams, together, ladder = cells(html, "series"), cells(html, "ensemble"), cells(html, "habitudes")
+    cards = re.findall(r"<article>(.*?)</article>", html, re.DOTALL)
+    base = served.desk.base.streams
+    for column, letter in enumerate(LETTERS, 1):
+        more = {"decision": "D", "raison": "R", "garder": letter}
+        answer = served.get(f"{page.WHOLE}?{urlencode({**SITE, **more})}")
+        assert "attachment" in answer.fields["Content-Disposition"]
+        file = tmp_path / f"{letter}.toml"
+        file.write_bytes(answer.content)
+        assert main(["policy", "check", str(file)]) == 0
+        capsys.readouterr()
+        made = plan(parse(answer.content, "proposal"))
+        factor = {"a": Decimal("0.5"), "b": Decimal(1), "c": Decimal(2)}[letter]
+        assert [(stream.id, stream.epsilon) for stream in made.policy.streams] == [
+            (one.id, one.epsilon * factor) for number, one in enumerate(base) if number or letter != "c"
+        ]
+        price = site_price(made)
+        rho, delta = price["rho_micro"], Decimal(str(price["delta"]))
+        assert rho == sum(one.rho_micro for one in made.streams.values())
+        said = [row[column].split(" ")[0].rstrip(":").replace(",", "") for row in (*together, *ladder)]
+        for text, micro in zip(said[:2], (rho, 2 * rho), strict=False):
+            assert float(text) == pytest.approx(float(accountant.epsilon(Decimal(micro) / 10**6, delta)), rel=0.01)
+        for text, (days, units) in zip(said[2:], [(d, n) for d in (1, 7, 30, 365) for n in (1, 2, 4, 10)], strict=True):
+            micro = units**2 * sum(habit_rho_micro(one, days) for one in made.streams.values())
+            assert float(text) == pytest.approx(float(accountant.epsilon(Decimal(micro) / 10**6, delta)), rel=0.01)
+        under = rho <= accountant.rho_micro(Decimal(2), Decimal("0.000001"))
+        assert ("under the site's ceiling" in unescape(cards[column - 1]).replace("’", "'")) == under
+        assert "72 against 28" not in cards[column - 1] or letter == "a"
+        margins = {row[0]: row[column] for row in streams}
+        for one in base:
+            name = f"{language('en')(f'quantity.{one.quantity.name}')} ({one.id})"
+            if one.id not in made.streams:
+                assert {text for head, text in margins.items() if one.id in head} == {"not measured"}
+                continue
+            for (level, indicator), error in standard_errors(made.streams[one.id]).items():
+                if indicator in ("crossings", "mean"):
+                    head = f"{name}: margin, {language('en')(f'studio.node_{level}')}"
+                    assert told(float(f"{1.96 * error:.6g}"))[:5] in margins[head]
+    assert "not measured" in html and "above the site" in html
+
+
+def test_the_whole_site_and_one_of_its_series_lead_to_each_other(served: Served) -> None:
+    """With the same three epsilons: there and back gives the address that one came from."""
+    html = served.text(PAGES["counts"])
+    [link] = re.findall(r'href="(lieu[^"]*)"', html)
+    there = served.text(f"gestion/{unescape(link)}")
+    known = served.desk.form(COUNTS).asked
+    assert known
+    epsilons = [str(shown.made.stream.epsilon) for shown in served.desk.look(known).shown]
+    typed = [re.search(rf'id="f-{letter}1"[^>]* value="([^"]*)"', there) for letter in LETTERS]
+    assert [float(found[1]) for found in typed if found] == [float(one) for one in epsilons]
+    back = re.findall(r'<th scope="row"><a href="(scenarios[^"]*)"', there)
+    assert len(back) == len(served.desk.base.streams)
+    query = dict(pair.split("=") for pair in unescape(back[0]).partition("?")[2].split("&"))
+    assert [float(query[letter]) for letter in LETTERS] == [float(one) for one in epsilons]
+
+
+def wide_policy(site: str, count: int) -> bytes:
+    """A policy of so many counters."""
+    head, footfall = EXAMPLE.read_bytes().decode().split("[[stream]]")[:2]
+    streams = [footfall.replace("plaza/footfall", f"plaza/door-{number}") for number in range(count)]
+    return "[[stream]]".join((head, *streams)).replace("plaza", site).encode()
+
+
+def test_a_large_site_stays_within_what_a_page_may_hold() -> None:
+    """At most 430 elements, as the public pages, with a dozen capped streams; with few each level has its margin."""
+    for count, rows in ((4, 4 * 6), (12, 12)):
+        desk = Desk(parse(wide_policy("plaza", count), "wide"), 2, {}, DiscreteGaussian())
+        html = Studio([desk], Path("nowhere")).answer(f"/{page.WHOLE}").content.decode()
+        assert len(cells(html, "series")) == rows
+        assert len(re.findall(r"<\w", html)) <= pages.MOST_ELEMENTS
+
+
+def test_several_policies_are_open_side_by_side() -> None:
+    """Each site has its own address; somebody who passes all of them pays the sum; a site that is not open is said."""
+    texts = [wide_policy(site, count) for site, count in (("plaza", 1), ("market", 2))]
+    desks = [Desk(parse(text, "given"), 2, {}, DiscreteGaussian()) for text in texts]
+    studio = Studio(desks, Path("nowhere"))
+    first, second = (studio.answer(f"/en/{page.WHOLE}{query}").content.decode() for query in ("", "?regle=market"))
+    assert "plaza/door-0" in first and "market/" not in first.replace('value="market"', "")
+    assert "market/door-1" in second and "plaza/door" not in second
+    rho = sum(one.rho_micro for desk in desks for one in desk.planned.streams.values())
+    for html in (first, second):
+        row = cells(html, "ensemble")[-1]
+        assert float(row[2].split(" ")[0]) == pytest.approx(
+            float(accountant.epsilon(Decimal(rho) / 10**6, Decimal("1e-6"))), rel=0.01
+        )
+    wrong = studio.answer(f"/en/{page.WHOLE}?regle=elsewhere").content.decode()
+    assert 'id="e-regle"' in wrong and "Choose one of the answers offered." in wrong
+    kept = re.findall(r'name="regle" value="market"', second)
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "said"),
+    [
+        ({"a1": "much"}, "a1", "Write a number"),
+        ({"b2": "101"}, "b2", "between 0.001 and 100"),
+        ({"c1": "", "c2": "", "c3": ""}, "c1", "Write at least one ε"),
+        ({"a2": "0.001"}, "a2", "too little budget"),
+        ({"limite": "11"}, "limite", "between 0.001 and 10"),
+        ({"garder": "a"}, "decision", "required"),
+    ],
+)
+def test_a_mistake_of_a_site_stands_beside_its_field(
+    served: Served, query: dict[str, str], field: str, said: str
+) -> None:
+    """In words, tied to the field, which keeps what was typed."""
+    html = served.text(f"en/{page.WHOLE}?{urlencode(query)}")
+    [words] = re.findall(rf'<strong class="wrong" id="e-{field}">(.*?)</strong>', html)
+    assert said in unescape(words) and 'id="ensemble"' not in html
+    shown = re.search(rf'<input id="f-{field}"[^>]* value="([^"]*)"', html)
+    assert shown and unescape(shown[1]) == query.get(field, "")
+
+
 # The week and its draws are those of a gateway
 
 
@@ -393,6 +530,8 @@ def test_a_recording_is_tried_on_its_weekdays(tmp_path: Path) -> None:
         (["--host", "192.0.2.1"], "--open-to-others"),
         (["--policy", "nowhere.toml"], "give a readable policy"),
         (["--site", "x"], "name the recording too"),
+        (["--policy", str(EXAMPLE), "--policy", str(EXAMPLE)], "give one policy for each site"),
+        (["--policy", "a", "--policy", "b", "--readings", "c"], "give the policy of its site alone"),
         (["--port", "99999"], "name a free port"),
     ],
 )
@@ -467,6 +606,116 @@ def test_a_mistake_stands_beside_its_field(served: Served, query: dict[str, str]
         assert shown and unescape(shown[1]) == typed
 
 
+# What the kernel refuses reaches the page in the page's language
+
+OF_THE_FILE = {
+    *("begins with a byte order mark", "no policy in it", "a format this version does not know", " is not a name"),
+    *("earlier than valid_from", "more than ten years after valid_from", " streams", "[stream] in single brackets"),
+    *("not TOML: 11", "not a table", "solved by `policy preview` and `policy new` only, never signed"),
+    *(" is not SITE/NAME", " is unknown", " is no small probability", "empty", " does not divide a quarter-hour"),
+    *(" uses ", " is no pair of whole numbers", " is not within 0 and  ", " is not below ", "unknown key"),
+    *(" does not hold whole bins of 5 dB", "missing", " is not ", "empty, too long or not printable"),
+    *("has a time of day", " is not of this time", " is no finite number", " is not between  and ", " stands twice"),
+    *("not UTF-8 at byte 1", "is for the whole policy", "is none of , ", "does not nest with , ", "a count has none"),
+    *(" has one indicator only", "the sum of  would not fit 64 bits", "does not stand on a line of its own"),
+    *("is not a node and an error_95", "is no node of the stream", "is no positive number", "stands beside epsilon"),
+}
+"""What is refused of the file with which the studio begins, or by the form itself before: what is typed cannot bring it
+about. As it is written out in the sources."""
+OF_A_NODE = {" is not above ", " is too large"}  # of weights, which the slider moves; the key is not written out
+REACHED = {
+    "margin": ({"b": "0.01"}, ""),
+    "no_mean": ({"serie": "plaza/noise", "partir": "marge"}, "indicators = { histogram = 6 }"),
+    "tiny": ({"a": "0.001", "partir": "epsilon"}, ""),
+    "cap": ({"plafond": "0.001"}, ""),
+    "noise": ({"serie": "plaza/noise", "secondes": "3600", "jusqua": "140", "a": "0.1"}, ""),
+    "timezone": (
+        {"garder": "a", "decision": "D", "raison": "R", "debut": "2015-01-01", "fin": "2016-01-01"},
+        'timezone = "Asia/Pyongyang"',
+    ),
+    "long": ({"garder": "a", "decision": "𝛅" * 1000, "raison": "𝛅" * 1000}, "long"),
+    "weight": ({"detail": "3"}, 'nodes = { "15min" = 900000, "1h" = 900000 }'),
+}
+"""By sentence: what to type for it, and a line of the policy to begin with."""
+
+
+def based_on(line: str) -> Desk:
+    """A desk that begins with the example, one of its lines another."""
+    text = EXAMPLE.read_text("utf-8")
+    if line == "long":
+        text = re.sub(r"(?m) *#.*$", "", wide_policy("plaza" * 8, 32).decode())
+    elif line:
+        text = re.sub(rf"(?m)^{re.escape(line.split(' ')[0])} .*$", line, text)
+    return Desk(parse(text.encode(), "base"), 2, {}, DiscreteGaussian())
+
+
+@pytest.mark.parametrize("key", [refusal.key for refusal in REFUSALS])
+def test_each_refusal_of_the_kernel_is_said_in_the_language_of_the_page(key: str) -> None:
+    """Every entry of REFUSALS can be met, and has its own sentence in French and English beside a field that the page
+    has; what the program says in English stands nowhere."""
+    query, line = REACHED[key]
+    desk = based_on(line)
+    form = desk.form(query)
+    assert form.asked, form.mistakes
+    with pytest.raises(Unmet) as met:
+        scenario(form.asked, desk.base, form.save or next(one for one in LETTERS if one in query or one == "c"))
+    assert met.value.mistake.key == f"studio.error_{key}"
+    cause = met.value.__cause__
+    assert isinstance(cause, ConfigError)
+    for code in LANGUAGES:
+        html = unescape(page.render(form.with_mistake(met.value), None, desk.base, ("animee",), {}, code).decode())
+        [words] = re.findall(rf'<strong class="wrong" id="e-{met.value.field}">(.*?)</strong>', html)
+        assert words == page.said(language(code), met.value.mistake)
+        assert cause.problem not in html and cause.mend not in html
+    assert language("fr").texts[f"studio.error_{key}"] != language("en").texts[f"studio.error_{key}"]
+
+
+def test_no_refusal_of_the_kernel_is_without_a_sentence() -> None:
+    """Every place in the kernel that refuses a policy, read from its sources: either its words are among REFUSALS, or
+    only another file can bring it about. A new refusal has to be put in one of the two."""
+    never, told = set(), set()
+    for module in ("policy", "plan", "preview"):
+        tree = ast.parse((ROOT / "privacy" / "murmure_privacy" / f"{module}.py").read_text("utf-8"))
+        for call in ast.walk(tree):
+            name = getattr(call.func, "id", getattr(call.func, "attr", "")) if isinstance(call, ast.Call) else ""
+            if not isinstance(call, ast.Call) or name not in ("ConfigError", "fail") or len(call.args) < 3:
+                continue
+            key, problem = map(literal, call.args[-3:-1])
+            if not problem and key in ("", "line 2"):
+                continue  # hands on what another place refuses
+            met = [one.key for one in REFUSALS if one.said in f"{key}: {problem}"]
+            if met or problem in OF_A_NODE:
+                told.add(met[0] if met else "weight")
+                never |= {problem} & OF_THE_FILE  # of the file itself, as well: " bytes" is not
+            else:
+                never.add(problem)
+    assert never - OF_THE_FILE == set(), "put each into OF_THE_FILE, or a sentence for it among REFUSALS"
+    assert OF_THE_FILE - never == set() and told == {one.key for one in REFUSALS}
+
+
+def literal(node: ast.AST) -> str:
+    """What is written out in an expression."""
+    return "".join(str(one.value) for one in ast.walk(node) if isinstance(one, ast.Constant))
+
+
+def test_refusals_beside_the_page_are_in_both_languages(served: Served) -> None:
+    """An address that is none, or too long, a draft that cannot be, another method, another name."""
+    draft_of_nothing = f"{page.DRAFTS}/{urlencode({**COUNTS, 'b': 'x', 'lettre': 'b'})}/x"
+    told = {404: served.get("nowhere"), 414: served.get("x" * 9000)}
+    assert served.get(draft_of_nothing).content == told[404].content
+    url = urlsplit(served.url)
+    assert url.hostname
+    connection = HTTPConnection(url.hostname, url.port, timeout=60)
+    for status, method, fields in ((405, "POST", {}), (421, "GET", {"Host": "attacker.example"})):
+        connection.request(method, f"/{FRENCH}", headers=fields)
+        answer = connection.getresponse()
+        told[status] = Answer(answer.status, dict(answer.headers), answer.read())  # type: ignore[arg-type]
+        connection.close()
+    for status, one in told.items():
+        assert int(one.status) == status and "charset=utf-8" in {**one.fields}["Content-Type"].lower()
+        assert one.content.decode().splitlines() == [language(code)(f"studio.status_{status}") for code in LANGUAGES]
+
+
 def test_rubbish_gets_an_answer(served: Served) -> None:
     """Whatever the address: an answer, never a traceback; too long a one is refused; only GET and HEAD are served."""
     for path in (
@@ -530,7 +779,7 @@ def test_what_no_gateway_takes_is_said() -> None:
     """Where the streams of the place are together above the floor of this release, the card of the scenario says so."""
     head, *_, air = EXAMPLE.read_bytes().split(b"[[stream]]")  # the cheapest to draw
     base = parse(head + b"[[stream]]" + air, "example")
-    studio = Studio(Desk(base, 2, {}, DiscreteGaussian()), Path("nowhere"))
+    studio = Studio([Desk(base, 2, {}, DiscreteGaussian())], Path("nowhere"))
     query = urlencode({"partir": "epsilon", "a": "1", "b": "9", "c": "11", "plafond": "", "noeud": "1d"})
     html = studio.answer(f"/{ENGLISH}?{query}").content.decode()
     cards = re.findall(r"<article>(.*?)</article>", html, re.DOTALL)
@@ -603,11 +852,8 @@ def test_a_recording_of_nothing_that_is_measured_is_one_line(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="co2"):
         begin(EXAMPLE, file, None, DiscreteGaussian())
     file.write_text("timestamp_utc,site,metric,value,unit\n2025-06-04T10:00:00Z,x,pedestrians,4,1\n")
-    desk = begin(EXAMPLE, file, None, DiscreteGaussian())
-    form = read_form({}, desk.base, desk.streets, 2)
-    assert form.asked
     with pytest.raises(ConfigError, match="no whole day"):
-        desk.look(form.asked)
+        begin(EXAMPLE, file, None, DiscreteGaussian())
 
 
 def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:

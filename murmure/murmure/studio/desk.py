@@ -109,9 +109,10 @@ class Desk:
         readings: Mapping[str, Recording],
         mechanism: Mechanism,
     ) -> None:
-        self.base, self._version, self.readings = base, version, readings
+        self.base, self.version, self.readings = base, version, readings
         self._mechanism = mechanism
-        self._calendar = plan(base).calendar
+        self.planned = plan(base)
+        self._calendar = self.planned.calendar
         self.monday_s = week.monday_from(self._calendar, self._calendar.midnight(base.valid_from))
         self.streets = {
             one.id: ((week.RECORDED,) if one.id in readings else ()) + week.INVENTED for one in base.streams
@@ -119,9 +120,9 @@ class Desk:
         self._known: dict[tuple[Hashable, ...], Any] = {}
         self._lock = threading.Lock()
 
-    def form(self, query: Mapping[str, str]) -> Form:
+    def form(self, query: Mapping[str, str]) -> Form[Asked]:
         """Returns the form of an address."""
-        return read_form(query, self.base, self.streets, self._version)
+        return read_form(query, self.base, self.streets, self.version)
 
     def look(self, asked: Asked) -> Look:
         """Returns the answer to a question. Raises Unmet for a scenario that makes no policy."""
@@ -307,4 +308,7 @@ def begin(policy_file: Path | None, readings: Path | None, site: str | None, mec
         raise ConfigError("policy studio", "--site", "without --readings", "name the recording too")
     if nothing is not None and not found:
         raise nothing
-    return Desk(base, version, found, mechanism)
+    desk = Desk(base, version, found, mechanism)
+    for rows in found.values():
+        week.recorded(rows, desk.planned.calendar, desk.monday_s)  # says now what is wrong with it, not on the page
+    return desk

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from typing import Generic, TypeVar
 
 from murmure_privacy import accountant
 from murmure_privacy.errors import ConfigError
@@ -21,10 +22,37 @@ LETTERS = ("a", "b", "c")
 DETAIL = range(-3, 4)
 """Positions of the slider between exact details and exact totals; 0 leaves the weights of the policy."""
 
+RULE = "regle"
+"""The field that says which of the policies that a studio has open is looked at, by its site."""
+
 WEEK_DAYS = 7
 _NUMBER = re.compile(r"\d{1,9}([.,]\d{1,6})?")
 _WHO = ("passage", "jour", "semaine")
 _FROM = ("marge", "epsilon")
+_A = TypeVar("_A")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the kernel may refuse of a scenario. `said`: a part of its key and problem; `field`: beside which the page
+    says so, "" for that of the scenario; `key`: the sentence `studio.error_…`."""
+
+    said: str
+    field: str
+    key: str
+
+
+REFUSALS = (
+    Refusal("takes an epsilon above", "", "margin"),
+    Refusal("only as means", "", "no_mean"),
+    Refusal("less than a micro-rho", "", "tiny"),
+    Refusal("no day fits", "plafond", "cap"),
+    Refusal("the noise on", "secondes", "noise"),
+    Refusal("timezone", "debut", "timezone"),
+    Refusal("file: ", "raison", "long"),
+    Refusal("nodes.", "detail", "weight"),
+)
+"""All of it that a form can bring about where the policy it begins with is complete; the first that fits is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +92,21 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Form(Generic[_A]):
     """`typed`: what stands in each field, what was typed or what the studio proposes. `asked` is None where there are
     mistakes. `save`: the letter of the scenario that is to be kept as a proposal, "" for none."""
 
     typed: Mapping[str, str]
     mistakes: Mapping[str, Mistake]
-    asked: Asked | None
+    asked: _A | None
     save: str
 
-    def with_mistake(self, unmet: Unmet) -> Form:
+    def with_mistake(self, unmet: Unmet) -> Form[_A]:
         """Returns the same form with what a scenario lacks said beside its field."""
         return replace(self, mistakes={**self.mistakes, unmet.field: unmet.mistake}, asked=None)
 
 
-class _Fields:
+class Fields:
     """The fields as they are read; collects what is wrong."""
 
     def __init__(self, typed: Mapping[str, str]) -> None:
@@ -134,7 +162,9 @@ class _Fields:
         return date(2099, 12, 31)
 
 
-def read_form(query: Mapping[str, str], base: Policy, streets: Mapping[str, Iterable[str]], version: int) -> Form:
+def read_form(
+    query: Mapping[str, str], base: Policy, streets: Mapping[str, Iterable[str]], version: int
+) -> Form[Asked]:
     """Returns what an address asks. `base`: the policy that the studio begins with; `streets`: by stream the weeks that
     can be tried, the one proposed first; `version`: of a proposal. Unknown parameters are left out; a mistake keeps
     what was typed."""
@@ -143,7 +173,8 @@ def read_form(query: Mapping[str, str], base: Policy, streets: Mapping[str, Iter
     stream = base.stream(chosen) or base.streams[0]
     known = list(streets[stream.id])
     typed = {name: query.get(name, default) for name, default in _defaults(base, stream, known[0], version).items()}
-    fields = _Fields(typed)
+    fields = Fields(typed)
+    fields.choice(RULE, [base.site])
     if chosen not in ids:
         fields.wrong("serie", "choice")
     counts = stream.quantity.kind == "count"
@@ -169,7 +200,7 @@ def read_form(query: Mapping[str, str], base: Policy, streets: Mapping[str, Iter
     save = query.get("garder", "")
     if save not in LETTERS:
         save = ""
-    head = _head(fields, base, bool(save))
+    above = head(fields, base, bool(save))
     threshold = fields.number("seuil", Decimal("0.1"), Decimal(1_000_000)) if typed["seuil"].strip() else None
     asked = Asked(
         stream=replace(stream, protects=protects, up_to=up_to, nodes=weighted(stream.nodes, detail), cap=cap),
@@ -181,29 +212,43 @@ def read_form(query: Mapping[str, str], base: Policy, streets: Mapping[str, Iter
         street=fields.choice("semaine", known),
         threshold=threshold,
         places=fields.whole("lieux", 1, 1000),
-        head=head,
+        head=above,
     )
     return Form(typed, fields.mistakes, None if fields.mistakes else asked, save)
 
 
+def usual_level(stream: StreamPolicy) -> str:
+    """Returns the level whose margin is told first: hours of counts, nights or days of others."""
+    levels = [level for level, _ in stream.nodes]
+    first = ("1h",) if stream.quantity.kind == "count" else ("night", "1d")
+    return next((level for level in first if level in levels), levels[0])
+
+
 def _defaults(base: Policy, stream: StreamPolicy, street: str, version: int) -> dict[str, str]:
     counts = stream.quantity.kind == "count"
-    levels = [level for level, _ in stream.nodes]
     size = stream.protects[1]
     return {
+        RULE: base.site,
         "serie": stream.id,
         "qui": "jour" if counts and size > 1 else "passage",
         "passages": str(size if counts and size > 1 else 4),
         "secondes": str(size),
         "jusqua": "" if stream.up_to is None else str(stream.up_to // stream.quantity.per_unit),
         "partir": "marge" if counts else "epsilon",
-        "noeud": next((level for level in (("1h",) if counts else ("night", "1d")) if level in levels), levels[0]),
+        "noeud": usual_level(stream),
         **dict(zip(LETTERS, ("30", "15", "8") if counts else ("0.5", "1", "2"), strict=True)),
         "detail": "0",
         "semaine": street,
         "seuil": "",
         "lieux": "3",
         "plafond": "" if stream.cap is None else draft.plain(stream.cap.epsilon),
+        **head_defaults(base, version),
+    }
+
+
+def head_defaults(base: Policy, version: int) -> dict[str, str]:
+    """Returns what the fields of a proposal hold before anybody types: see `head`."""
+    return {
         "decision": "",
         "raison": "",
         "version": str(version),
@@ -212,25 +257,25 @@ def _defaults(base: Policy, stream: StreamPolicy, street: str, version: int) -> 
     }
 
 
-def _head(fields: _Fields, base: Policy, save: bool) -> draft.Head:
+def head(fields: Fields, base: Policy, save: bool) -> draft.Head:
     """Returns what stands above the streams: of the form where it is to be kept, of the base before."""
-    head = draft.head_of(base)
+    found = draft.head_of(base)
     if not save:
-        return head
-    head = replace(
-        head,
+        return found
+    found = replace(
+        found,
         version=fields.whole("version", 1, 1 << 31),
         decision=fields.text("decision"),
         reason=fields.text("raison"),
         valid_from=fields.day("debut"),
         valid_until=fields.day("fin"),
     )
-    days = (head.valid_until - head.valid_from).days
+    days = (found.valid_until - found.valid_from).days
     if days < 0:
         fields.wrong("fin", "order")
     elif days > 3660:
         fields.wrong("fin", "ten_years")
-    return head
+    return found
 
 
 def weighted(nodes: tuple[tuple[str, Decimal], ...], detail: int) -> tuple[tuple[str, Decimal], ...]:
@@ -274,18 +319,15 @@ def scenario(asked: Asked, base: Policy, letter: str, detail: int | None = None)
         policy, _ = read(_file(asked.head, base, stream, line), letter.upper())
         plan(policy, letter.upper())
     except ConfigError as error:
-        said = f"{error.key}: {error.problem}; {error.mend}"
-        for field, words, key in (
-            ("", "takes an epsilon above", "margin"),
-            ("", "only as means", "no_mean"),
-            ("", "less than a micro-rho", "tiny"),
-            ("plafond", "no day fits", "cap"),
-            ("", "", "refused"),
-        ):
-            if words in said:
-                mistake = Mistake(f"studio.error_{key}", {"most": LARGEST_EPSILON, "said": said})
-                raise Unmet(field or letter, mistake) from error
+        raise Unmet(*mistake_of(error, letter)) from error
     return Scenario(letter, value, policy)
+
+
+def mistake_of(error: ConfigError, own: str) -> tuple[str, Mistake]:
+    """Returns the field and the mistake of what the kernel refused; `own`: the field of the scenario."""
+    said = f"{error.key}: {error.problem}"
+    found = next((one for one in REFUSALS if one.said in said), Refusal("", "", "refused"))
+    return found.field or own, Mistake(f"studio.error_{found.key}", {"most": LARGEST_EPSILON})
 
 
 def _file(head: draft.Head, base: Policy, stream: StreamPolicy, line: str) -> bytes:

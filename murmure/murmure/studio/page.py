@@ -19,15 +19,18 @@ from murmure_privacy.levels import WIDEST_MARGIN_DB
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import ORDINARY_QUARTERS, PARTS, Calendar
 
+from murmure.studio import draft
 from murmure.studio.answers import APART, Month, matched
 from murmure.studio.desk import DRAWS, Look, Shown, deployments
-from murmure.studio.form import LETTERS, Form, Mistake
+from murmure.studio.form import LETTERS, RULE, Asked, Form, Mistake
+from murmure.studio.whole import field
 
 PATH = "gestion/scenarios"
+WHOLE = "gestion/lieu"
 DRAFTS = "gestion/brouillon"
 DRAFT_QUARTIER = "essai"
 MOST_MONTHS = 24
-_UNITS = {"1": "", "dB": f"{FIXED}dB", "ug/m3": f"{FIXED}µg/m³"}
+UNITS = {"1": "", "dB": f"{FIXED}dB", "ug/m3": f"{FIXED}µg/m³"}
 _HIDDEN = ("histogram_s", "energy_mean")  # of no use to a reader: levels are read off them
 _USE_OF_COUNT = 0.5  # of the usual value, beyond which a margin leaves nothing to read
 
@@ -62,10 +65,16 @@ class Card:
 
 
 def render(
-    form: Form, look: Look | None, base: Policy, weeks: Sequence[str], query: Mapping[str, str], code: str
+    form: Form[Asked],
+    look: Look | None,
+    base: Policy,
+    weeks: Sequence[str],
+    query: Mapping[str, str],
+    code: str,
+    policies: Sequence[str] = (),
 ) -> bytes:
     """Returns the page of an address in one language. `look` is None where the form has mistakes; `weeks`: those that
-    can be tried on; `query`: the address as it was read."""
+    can be tried on; `query`: the address as it was read; `policies`: the sites of those that the studio has open."""
     say = language(code)
     kept = {name: value for name, value in query.items() if name in form.typed}
     stream = base.stream(form.typed["serie"]) or base.streams[0]
@@ -73,14 +82,15 @@ def render(
         "scenarios.html",
         say,
         f"{PATH}?{urlencode(kept)}" if kept else PATH,
-        _city(say, base),
+        city(say, base),
         home=PATH,
+        policies=policies,
         title=say("studio.title", site=base.site),
         action=PATH.rpartition("/")[2],
         quantity=say(f"quantity.{stream.quantity.name}"),
         kind=stream.quantity.kind,
         typed=form.typed,
-        wrong={name: _said(say, mistake) for name, mistake in form.mistakes.items()},
+        wrong={name: said(say, mistake) for name, mistake in form.mistakes.items()},
         series=[(one.id, f"{say(f'quantity.{one.quantity.name}')} ({one.id})") for one in base.streams],
         levels=[(level, say(f"studio.node_{level}")) for level, _ in stream.nodes],
         weeks=[(name, say(f"studio.week_{name}_{stream.quantity.kind}")) for name in weeks],
@@ -90,11 +100,13 @@ def render(
     )
 
 
-def _city(say: Language, base: Policy) -> City:
+def city(say: Language, base: Policy) -> City:
+    """Returns what stands at the head and foot of the studio's pages."""
     return City(say("studio.brand"), base.timezone, say("studio.help"), simulated=False, quartier=(), site=())
 
 
-def _said(say: Language, mistake: Mistake) -> str:
+def said(say: Language, mistake: Mistake) -> str:
+    """Returns a mistake in words."""
     shown = {
         name: say.number(value) if isinstance(value, (int, Decimal)) else value
         for name, value in mistake.places.items()
@@ -140,7 +152,7 @@ class _Told:
         say, size = self._say, self._stream.protects[1]
         lines = [say.counted(f"studio.example_{self._kind}", size, size=say.number(size))]
         middle = self._look.shown[1]
-        lines.append(say("studio.odds_example", guess=_of_hundred(middle.right)))
+        lines.append(say("studio.odds_example", guess=of_hundred(middle.right)))
         lines.append(say(f"studio.left_{self._kind}"))
         if self._stream.up_to is not None:
             limit = say.number(self._stream.up_to // self._stream.quantity.per_unit)
@@ -158,17 +170,17 @@ class _Told:
     def _card(self, shown: Shown, scale: Axis | None) -> Card:
         say, made = self._say, shown.made
         letter = shown.scenario.letter
-        epsilon = _epsilon(say, made.stream.epsilon)
+        epsilon = told_epsilon(say, made.stream.epsilon)
         lines = []
         if self._look.asked.who == "semaine":
             week = next(rung for rung in shown.sheet["ladder"] if (rung["span"], rung["units"]) == ("1w", 1))
-            lines.append(say("studio.of_week", week=_epsilon(say, week["epsilon"]), day=epsilon))
+            lines.append(say("studio.of_week", week=told_epsilon(say, week["epsilon"]), day=epsilon))
         node = self._look.asked.node
         if node in shown.margins:
             unit = self._unit()
             where = say(f"studio.in_{node}")
             lines.append(say("studio.margin", margin=self._about(shown.margins[node]) + unit, where=where))
-        guess = _of_hundred(shown.right)
+        guess = of_hundred(shown.right)
         lines.append(say("studio.odds", right=guess, rest=100 - guess))
         if shown.site["rho_micro"] > FLOOR.rho_micro:
             lines.append(say("studio.floor", most=FLOOR_EPSILON))
@@ -290,12 +302,12 @@ class _Told:
         say = self._say
         for key, sign in (("at_most_db", "≤"), ("at_least_db", "≥")):
             if row.get(key) is not None:
-                return Cell(f"{sign}{FIXED}{say.number(row[key])}{_UNITS['dB']}")
+                return Cell(f"{sign}{FIXED}{say.number(row[key])}{UNITS['dB']}")
         if row["error_95"] is None:
             return Cell(say("studio.grey_none"), grey=True)
-        shown = f"±{FIXED}{_short(say, row['error_95'])}{_UNITS.get(row['unit'], '')}"
+        shown = f"±{FIXED}{three_digits(say, row['error_95'])}{UNITS.get(row['unit'], '')}"
         if row["indicator"].startswith("share_"):
-            shown = say("studio.points", number=_short(say, 100 * row["error_95"]))
+            shown = say("studio.points", number=three_digits(say, 100 * row["error_95"]))
         reason = self._too_wide(row)
         return Cell(say("studio.grey", margin=shown, why=reason), grey=True) if reason else Cell(shown)
 
@@ -412,14 +424,8 @@ class _Told:
             units = say.counted(f"studio.units_{self._kind}", rung["units"], number=rung["units"])
             head = say("studio.habit", units=units, span=say(f"privacy.span_{rung['span']}"))
             rungs = [shown.sheet["ladder"][place] for shown in self._look.shown]
-            rows.append((Cell(head), *(Cell(self._price(one["epsilon"], one["odds"], delta)) for one in rungs)))
+            rows.append((Cell(head), *(Cell(price(say, one["epsilon"], one["odds"], delta)) for one in rungs)))
         return self._table(say("studio.ladder_caption"), say("studio.habit_column"), rows)
-
-    def _price(self, epsilon: float, odds: float | None, delta: Decimal) -> str:
-        if odds is None:
-            return self._say("studio.no_promise", epsilon=_epsilon(self._say, epsilon))
-        guess = _of_hundred(accountant.right_guesses(Decimal(str(epsilon)), delta))
-        return self._say("studio.price", epsilon=_epsilon(self._say, epsilon), guess=guess)
 
     @property
     def together(self) -> Table:
@@ -428,7 +434,7 @@ class _Told:
         delta = max(one.delta for one in shown[0].scenario.policy.streams)
 
         def row(head: str, epsilons: Iterable[float | Decimal]) -> tuple[Cell, ...]:
-            return (Cell(head), *(Cell(self._price(float(e), _odds(e, delta), delta)) for e in epsilons))
+            return (Cell(head), *(Cell(price(say, float(e), odds_of(e, delta), delta)) for e in epsilons))
 
         rows = [
             row(say("studio.this_series"), [one.made.stream.epsilon for one in shown]),
@@ -439,6 +445,18 @@ class _Told:
             row(say.counted("studio.places", places, number=places), [one.passed for one in shown]),
         ]
         return self._table(say("studio.together_caption"), say("studio.together_column"), rows)
+
+    @property
+    def whole(self) -> str:
+        """Returns the address of the whole site with these three settings, its other streams as they are."""
+        policies = [shown.scenario.policy for shown in self._look.shown]
+        values = {
+            field(shown.scenario.letter, number): draft.plain(stream.epsilon)
+            for shown, policy in zip(self._look.shown, policies, strict=True)
+            for number, stream in enumerate(policy.streams, 1)
+        }
+        rule = {RULE: self._query[RULE]} if RULE in self._query else {}
+        return f"{WHOLE.rpartition('/')[2]}?{urlencode({**rule, **values, 'lieux': self._look.asked.places})}"
 
     # The cap
 
@@ -474,10 +492,10 @@ class _Told:
         return (Cell(self._say(key)), *(Cell(text) for text in cells))
 
     def _unit(self) -> str:
-        return _UNITS[self._stream.quantity.unit]
+        return UNITS[self._stream.quantity.unit]
 
     def _margin(self, margin: float) -> str:
-        return f"±{FIXED}{_short(self._say, margin)}"
+        return f"±{FIXED}{three_digits(self._say, margin)}"
 
     def _about(self, margin: float) -> str:
         """Returns a margin as people say it: two digits, rounded up."""
@@ -489,22 +507,33 @@ class _Told:
         return self._say.number(Decimal(value).quantize(step))
 
 
-def _of_hundred(share: Decimal) -> int:
+def price(say: Language, epsilon: float, odds: float | None, delta: Decimal) -> str:
+    """Returns what something costs, and how often of 100 one then guesses right; `odds`: None where nothing is
+    promised."""
+    if odds is None:
+        return say("studio.no_promise", epsilon=told_epsilon(say, epsilon))
+    guess = of_hundred(accountant.right_guesses(Decimal(str(epsilon)), delta))
+    return say("studio.price", epsilon=told_epsilon(say, epsilon), guess=guess)
+
+
+def of_hundred(share: Decimal) -> int:
+    """Returns a share in hundredths, rounded up."""
     return min(100, int((share * 100).to_integral_value(ROUND_CEILING)))
 
 
-def _odds(epsilon: float | Decimal, delta: Decimal) -> float | None:
+def odds_of(epsilon: float | Decimal, delta: Decimal) -> float | None:
+    """Returns the odds at an epsilon, None where nothing is promised."""
     found = accountant.odds(Decimal(str(epsilon)), delta)
     return None if found is None else float(found)
 
 
-def _epsilon(say: Language, epsilon: float | Decimal) -> str:
+def told_epsilon(say: Language, epsilon: float | Decimal) -> str:
     """Returns three digits, never below what it costs."""
     exact = Decimal(str(epsilon)).normalize(Context(prec=3, rounding=ROUND_CEILING))
     return say.number(_plain(exact))
 
 
-def _short(say: Language, value: float) -> str:
+def three_digits(say: Language, value: float) -> str:
     """Returns three digits, as `policy preview` prints them."""
     return say.number(
         Decimal(f"{value:,.0f}".replace(",", "")) if abs(value) >= 1000 else Decimal(f"{Decimal(f'{value:.3g}'):f}")

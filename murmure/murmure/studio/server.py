@@ -6,7 +6,7 @@ import ipaddress
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +16,11 @@ from urllib.parse import parse_qsl, urlsplit
 from murmure_dashboards import pages
 from murmure_dashboards.server import HEADERS, TYPES
 from murmure_dashboards.wording import LANGUAGES, language
+from murmure_privacy.policy import Policy
 
-from murmure.studio import page, public, week
+from murmure.studio import page, public, week, whole, whole_page
 from murmure.studio.desk import Desk
-from murmure.studio.form import LETTERS, Form, Unmet, parse_query
+from murmure.studio.form import LETTERS, RULE, Unmet, parse_query
 
 MOST_OCTETS = 8192  # of an address
 _DRAFTS_KEPT = 6
@@ -42,10 +43,10 @@ class Answer:
 
 
 class Studio:
-    """The answers of one desk. `folder`: where drafts are kept while it runs."""
+    """The answers of one desk for each site. `folder`: where drafts are kept while it runs."""
 
-    def __init__(self, desk: Desk, folder: Path) -> None:
-        self._desk, self._folder = desk, folder
+    def __init__(self, desks: Sequence[Desk], folder: Path) -> None:
+        self._desks, self._folder = {desk.base.site: desk for desk in desks}, folder
         self._drafts: dict[str, Path] = {}
         self._lock = threading.Lock()
 
@@ -56,8 +57,9 @@ class Studio:
             return _plain(HTTPStatus.REQUEST_URI_TOO_LONG)
         path = parts.path.removeprefix("/")
         for code in LANGUAGES:
-            if path == pages.address(code, page.PATH):
-                return self._scenarios(parse_query(parse_qsl(parts.query, keep_blank_values=True)), code)
+            for place, answer in ((page.PATH, self._scenarios), (page.WHOLE, self._whole)):
+                if path == pages.address(code, place):
+                    return answer(parse_query(parse_qsl(parts.query, keep_blank_values=True)), code)
         if path in ("", "gestion", "gestion/"):
             return Answer(HTTPStatus.SEE_OTHER, {"Location": f"/{page.PATH}"}, b"")
         if path.startswith("static/") and path.removeprefix("static/") in pages.STUDIO_STATIC:
@@ -66,25 +68,39 @@ class Studio:
             return self._draft(path.removeprefix(f"{page.DRAFTS}/"))
         return _plain(HTTPStatus.NOT_FOUND)
 
-    def _scenarios(self, query: Mapping[str, str], code: str) -> Answer:
-        form, look = self._desk.form(query), None
+    def _desk(self, query: dict[str, str]) -> Desk:
+        """Returns the desk that an address asks for; one of a site that is not open here gets the first, and a mistake
+        beside the field, which the page has where there are several."""
+        if len(self._desks) == 1:
+            query.pop(RULE, None)
+        first = next(iter(self._desks))
+        return self._desks[query[RULE] if query.get(RULE) in self._desks else first]
+
+    def _scenarios(self, query: dict[str, str], code: str) -> Answer:
+        desk = self._desk(query)
+        form, look = desk.form(query), None
         if form.asked is not None:
             try:
                 if form.save:
-                    return self._saved(form)
-                look = self._desk.look(form.asked)
+                    return _saved(desk.proposal(form.asked, form.save))
+                look = desk.look(form.asked)
             except Unmet as error:
                 form = form.with_mistake(error)
-        weeks = self._desk.streets.get(form.typed["serie"], week.INVENTED)
-        content = page.render(form, look, self._desk.base, weeks, query, code)
-        return Answer(HTTPStatus.OK, {"Content-Type": _HTML}, content)
+        weeks = desk.streets.get(form.typed["serie"], week.INVENTED)
+        return _html(page.render(form, look, desk.base, weeks, query, code, tuple(self._desks)))
 
-    def _saved(self, form: Form) -> Answer:
-        assert form.asked is not None
-        policy = self._desk.proposal(form.asked, form.save)
-        name = f"policy-{policy.site}-{policy.version}.toml"
-        fields = {"Content-Type": "application/toml", "Content-Disposition": f'attachment; filename="{name}"'}
-        return Answer(HTTPStatus.OK, fields, policy.text)
+    def _whole(self, query: dict[str, str], code: str) -> Answer:
+        desk = self._desk(query)
+        form, told = whole.read_whole(query, desk.base, desk.version), None
+        if form.asked is not None:
+            try:
+                if form.save:
+                    return _saved(whole.proposal(form.asked, desk.base, form.save).policy)
+                others = [other.planned for other in self._desks.values() if other is not desk]
+                told = whole.look(form.asked, desk.base, others)
+            except Unmet as error:
+                form = form.with_mistake(error)
+        return _html(whole_page.render(form, told, desk.base, query, code, tuple(self._desks)))
 
     def _draft(self, rest: str) -> Answer:
         """A file of the draft site: the first part of the path is a scenario's address."""
@@ -104,13 +120,14 @@ class Studio:
     def _built(self, key: str) -> Path | None:
         query = parse_query(parse_qsl(key, keep_blank_values=True))
         letter = query.get("lettre", "")
-        form = self._desk.form({name: value for name, value in query.items() if name != "garder"})
+        desk = self._desk(query)
+        form = desk.form({name: value for name, value in query.items() if name != "garder"})
         if form.asked is None or letter not in LETTERS:
             return None
         with self._lock:
             if key not in self._drafts:
                 try:
-                    look = self._desk.look(form.asked)
+                    look = desk.look(form.asked)
                     shown = look.shown[LETTERS.index(letter)]
                     self._drafts[key] = public.draft(
                         shown.scenario.policy,
@@ -120,7 +137,7 @@ class Studio:
                         Path(tempfile.mkdtemp(dir=self._folder)),
                         look.week.window.end_s,
                     )
-                except Unmet:
+                except (Unmet, public.NoDraft):
                     return None
                 for old in list(self._drafts)[:-_DRAFTS_KEPT]:
                     shutil.rmtree(self._drafts.pop(old).parent, ignore_errors=True)
@@ -132,13 +149,25 @@ def _words() -> dict[str, str]:
     return {name: say(f"studio.draft_{name}") for name in ("city", "quartier", "owner", "help")}
 
 
+def _html(content: bytes) -> Answer:
+    return Answer(HTTPStatus.OK, {"Content-Type": _HTML}, content)
+
+
+def _saved(policy: Policy) -> Answer:
+    name = f"policy-{policy.site}-{policy.version}.toml"
+    fields = {"Content-Type": "application/toml", "Content-Disposition": f'attachment; filename="{name}"'}
+    return Answer(HTTPStatus.OK, fields, policy.text)
+
+
 def _file(name: str, content: bytes) -> Answer:
     kind = TYPES.get(Path(name).suffix, "image/svg+xml" if name.endswith(".svg") else "application/octet-stream")
     return Answer(HTTPStatus.OK, {"Content-Type": kind}, content)
 
 
 def _plain(status: HTTPStatus) -> Answer:
-    return Answer(status, {"Content-Type": TYPES[".txt"]}, f"{status.value} {status.phrase}\n".encode())
+    """Returns a refusal in both languages: who asks for no page has chosen none."""
+    told = (language(code)(f"studio.status_{status.value}") for code in LANGUAGES)
+    return Answer(status, {"Content-Type": TYPES[".txt"]}, "".join(f"{line}\n" for line in told).encode())
 
 
 def is_loopback(host: str) -> bool:
