@@ -22,7 +22,8 @@ from murmure_privacy import log, wire
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.release import Message, Outcome, Release
 from murmure_privacy.sources import Site
-from murmure_privacy.verify import DAY_S, verify
+from murmure_privacy.publication import DAY_S
+from murmure_privacy.verify import verify
 from murmure_privacy.window import Calendar, utc
 
 ROOT = Path(__file__).resolve().parent.parent

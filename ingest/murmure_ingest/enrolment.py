@@ -426,7 +426,7 @@ class Door:
                         old = archive.enrolment(slot.replaces)
                         if old is not None:
                             archive.enrol(replace(old, status="revoked"))
-                    archive.enrol(enrolment)
+                    archive.enrol(enrolment, slot.pinned.logged)
             # Whoever was there, replaced or revoked before, can add nothing from that commit on: what they left is read
             # as of one later instant, and nobody waits meanwhile. Opening what a thief had put aside may take minutes.
             with archive.reading():

@@ -159,7 +159,7 @@ def enrol_local(
     enrolment = Enrolment(gateway, quartier, site, public, tuple(dict.fromkeys(stewards)), signatures_required)
     (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated, pinned), "utf-8")
     with archive.transaction():
-        enrolment = archive.enrol(enrolment)
+        enrolment = archive.enrol(enrolment, pinned.logged)
     for sealed in policies:
         publish_policy(archive, sealed, deciding=config.deciding)
     return enrolment
@@ -236,6 +236,11 @@ class Pinned:
     roles: tuple[str, ...] = ()
     ceiling_rho_micro: int = FLOOR.rho_micro
     policy_version: int = 0
+
+    @property
+    def logged(self) -> dict[str, object]:
+        """Returns what the log says of it."""
+        return {**({"roles": list(self.roles)} if self.roles else {}), "ceiling_rho_micro": self.ceiling_rho_micro}
 
 
 def pinned_now(

@@ -9,7 +9,7 @@ entries for what an archive already holds.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from murmure_privacy import log, wire
@@ -39,8 +39,9 @@ def checkpoint(db: sqlite3.Connection) -> Checkpoint:
     return Checkpoint(entries, log.root_by_peaks(entries, lambda place: _peak(db, place)))
 
 
-def enrolled(db: sqlite3.Connection, line: int) -> None:
-    """Writes that a line of the register was added: who may speak from now on, with which key, or who may no more."""
+def enrolled(db: sqlite3.Connection, line: int, pinned: Mapping[str, object] | None = None) -> None:
+    """Writes that a line of the register was added: who may speak from now on, with which key, or who may no more.
+    `pinned`: by what a new gateway judges policies, which is in the log alone, for anybody to judge by afterwards."""
     gateway, quartier, site, key, stewards, required, status = db.execute(
         "SELECT gateway, quartier, site, record_key, stewards, signatures_required, status FROM enrolments "
         "WHERE id = ?",
@@ -58,6 +59,7 @@ def enrolled(db: sqlite3.Connection, line: int) -> None:
         "record_key": key.hex(),
         "stewards": [stewards[at : at + 32].hex() for at in range(0, len(stewards), 32)],
         "signatures_required": required,
+        **(pinned or {}),
     }
     _append(db, "enrolment", gateway, line, fields)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
 import errno
-import io
 import json
 import re
 import stat
@@ -21,7 +19,8 @@ from urllib.request import Request, urlopen
 
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
-from murmure_privacy.verify import DAY_S, LAST_DAY, Day, Publication, plain
+from murmure_privacy.findings import plain
+from murmure_privacy.publication import DAY_S, LAST_DAY, Day, Publication, rows_of
 from murmure_privacy.window import parse_utc
 
 _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
@@ -124,7 +123,7 @@ class Site:
             raise SourceError(f"{self.source}: {_MESSAGES}index.json: cannot be read; try later") from error
         entries = self._lines([path for path, _, _ in files if _ENTRIES_FILE.fullmatch(path)])
         named = {policy: self.read(f"donnees/politiques/{policy}.cose") for policy in _policies(entries)}
-        notes = _read_csv(self.read("donnees/annotations.csv") or b"")
+        notes = rows_of(self.read("donnees/annotations.csv") or b"")
         closing = [
             sealed for path, _, _ in files if _CLOSING_FILE.fullmatch(path) for sealed in _apart(self.read(path) or b"")
         ]
@@ -143,6 +142,7 @@ class Site:
             days=days,
             rows=self._rows,
             months=self._months(),
+            read=self.read,
         )
 
     def _lines(self, paths: Sequence[str]) -> list[bytes]:
@@ -159,7 +159,7 @@ class Site:
         if edition > _EDITIONS:
             raise SourceError(f"{self.source}: {month} has more editions than months since; look at the address")
         data = self.read(f"donnees/releases-{month}{'' if edition == 1 else f'.{edition}'}.csv")
-        return None if data is None else _read_csv(data)
+        return None if data is None else rows_of(data)
 
     def _months(self) -> list[str]:
         """Returns the months that are said to have tables, or that have some in a folder."""
@@ -250,14 +250,6 @@ def _unzipped(data: bytes) -> bytes:
     if not stream.eof:
         raise ValueError("it is cut off, or too large")
     return found
-
-
-def _read_csv(data: bytes) -> Iterator[dict[str, str]]:
-    """Yields the rows of a table up to where it is none: what cannot be read is a row without anything."""
-    try:
-        yield from csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
-    except csv.Error:
-        yield {}
 
 
 def _apart(data: bytes) -> list[bytes]:

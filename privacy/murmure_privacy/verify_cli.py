@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from murmure_privacy.findings import Report
     from murmure_privacy.log import Checkpoint
+    from murmure_privacy.publication import Publication
     from murmure_privacy.sources import Site
-    from murmure_privacy.verify import Match, Publication, Report
+    from murmure_privacy.verify import Match
 
 _AT_ONCE = 20_000_000  # bytes of messages that are read unless all are asked for: a week of 50 gateways, a year of one
 _LANGUAGES = ("fr", "en")
@@ -34,7 +37,8 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
             "has the noise that it claims, and stands in the tables as its gateway signed it. With the short code of\n"
             "a figure instead of SOURCE, shows what was signed for it.\n\n"
             "Believes only the key of the centre: compare it once with one that you know, and give it with --key.\n"
-            "With --remember FILE, a later run sees whether the log has shrunk or forked."
+            "With --remember FILE, a later run sees whether the log has shrunk or forked; with --seen SIZE:ROOT,\n"
+            "whether it still begins as somebody once noted it down from the page Vie privée."
         ),
         epilog=(
             "example: murmure verify https://capteurs.example.org\n"
@@ -49,6 +53,13 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     verify.add_argument(
         "--remember", type=Path, metavar="FILE", help="compare the log with this file, and keep it there"
     )
+    verify.add_argument(
+        "--seen",
+        action="append",
+        default=[],
+        metavar="SIZE:ROOT",
+        help="a checkpoint that was noted down, here or elsewhere: number of entries, colon, root in base64",
+    )
     verify.add_argument("--days", type=int, metavar="N", help="read the messages of the newest N days one by one")
     verify.add_argument("--all", action="store_true", help="read the messages of all days one by one")
     verify.add_argument("--lang", choices=_LANGUAGES, default="fr", help="language of the answer (default: fr)")
@@ -59,7 +70,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _verify(args: argparse.Namespace) -> int:
     from murmure_privacy import codes
     from murmure_privacy.errors import ConfigError
-    from murmure_privacy.verify import plain
+    from murmure_privacy.findings import plain
     from murmure_privacy.verify_words import FINDINGS, SENTENCES
 
     place = _LANGUAGES.index(args.lang)
@@ -107,10 +118,11 @@ def _key(text: str) -> bytes:
 
 
 def _everything(args: argparse.Namespace, published: Publication, site: Site | None, say: Say) -> int:
-    from murmure_privacy.verify import days_of, verify
+    from murmure_privacy.publication import days_of
+    from murmure_privacy.verify import verify
 
     days = None if args.all or args.days is None else days_of(published)[: max(0, args.days)]
-    known = _remembered(args.remember, published.centre)
+    known = [*_remembered(args.remember, published.centre), *map(_seen, args.seen)]
     report = verify(published, days, known, _progress, None if args.all or args.days is not None else _AT_ONCE)
     if args.remember is not None and not report.findings:
         _remember(args.remember, published.centre, report.checkpoint)
@@ -130,10 +142,9 @@ def _progress(done: int, total: int) -> None:
 
 
 def _date(day: int) -> str:
-    from murmure_privacy.verify import DAY_S
-    from murmure_privacy.window import utc
+    from murmure_privacy.publication import date_of
 
-    return utc(day * DAY_S)[:10]
+    return date_of(day)
 
 
 def _told(report: Report) -> dict[str, Any]:
@@ -146,7 +157,13 @@ def _told(report: Report) -> dict[str, Any]:
         "messages": report.messages,
         "nodes": report.nodes,
         "rows": report.rows,
+        "computed": report.computed,
+        "beside": report.beside,
+        "sums": report.sums,
+        "columnar": report.columnar,
         "untold": report.untold,
+        "unpinned": report.unpinned,
+        "alone": report.alone,
         "findings": [{"kind": one.kind, "where": one.where} for one in report.findings],
         "left_out": report.left_out,
     }
@@ -154,7 +171,7 @@ def _told(report: Report) -> dict[str, Any]:
 
 def _lines(args: argparse.Namespace, published: Publication, report: Report, say: Say) -> Iterator[str]:
     signed = say("pinned") if args.key else say("unpinned", key=published.centre.hex()[:16])
-    from murmure_privacy.verify import days_of
+    from murmure_privacy.publication import days_of
 
     yield say("log", size=report.checkpoint.size, signed=signed)
     yield say("checked", **_told(report))
@@ -162,7 +179,16 @@ def _lines(args: argparse.Namespace, published: Publication, report: Report, say
         every, days = len(days_of(published)), sorted(map(_date, report.days))
         more = "" if len(days) == every else say("more")
         yield say("days", days=len(days), all=every, first=days[0], last=days[-1], more=more).rstrip()
-    yield say("unread") if published.rows is not None else say("no_rows")
+    if published.rows is None:
+        yield say("no_rows")
+    else:
+        yield say("beside", **_told(report))
+        yield say("no_columnar") if report.columnar is None else say("columnar", columnar=report.columnar)
+        yield say("unread")
+    if report.unpinned:
+        yield say("unjudged", count=len(report.unpinned))
+    if report.alone:
+        yield say("alone", policies=", ".join(report.alone))
     if report.untold:
         yield say("untold", sites=", ".join(report.untold))
     yield from _verdict(report, say)
@@ -179,13 +205,29 @@ def _verdict(report: Report, say: Say) -> Iterator[str]:
         yield say("left_out", count=report.left_out)
 
 
-def _remembered(file: Path | None, centre: bytes) -> Checkpoint | None:
-    """Returns the checkpoint that a file remembers, None where there is no file yet."""
+def _seen(text: str) -> Checkpoint:
+    """Returns a checkpoint as somebody noted it down."""
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.log import Checkpoint
+
+    size, _, root = text.partition(":")
+    try:
+        known = Checkpoint(int(size), base64.b64decode(root, validate=True))
+    except ValueError:
+        known = Checkpoint(-1, b"")
+    if known.size < 0 or len(known.root) != 32:
+        mend = "write the number of entries, a colon, and the root as it stands on the page, 44 signs"
+        raise ConfigError("verify", "--seen", f"{text[:80]!a} is no checkpoint", mend)
+    return known
+
+
+def _remembered(file: Path | None, centre: bytes) -> list[Checkpoint]:
+    """Returns the checkpoint that a file remembers, nothing where there is no file yet."""
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.log import Checkpoint
 
     if file is None or not file.exists():
-        return None
+        return []
     try:
         if not file.is_file():
             raise OSError("no file")
@@ -199,7 +241,7 @@ def _remembered(file: Path | None, centre: bytes) -> Checkpoint | None:
     if key != centre:
         problem = "it remembers the log of another key"
         raise ConfigError(str(file), "--remember", problem, "ask the town why its key changed, or name another file")
-    return known
+    return [known]
 
 
 def _remember(file: Path, centre: bytes, here: Checkpoint) -> None:
@@ -233,7 +275,7 @@ def _one(args: argparse.Namespace, published: Publication, code: str, say: Say) 
 
 def _shown(match: Match) -> dict[str, Any]:
     from murmure_privacy.release import Withheld
-    from murmure_privacy.verify import figures
+    from murmure_privacy.verify_tables import figures
     from murmure_privacy.window import utc
 
     node = match.outcome.node
@@ -253,6 +295,7 @@ def _shown(match: Match) -> dict[str, Any]:
         "policy": f"sha256:{node.policy.hex()}",
         "row": None if match.row is None else dict(match.row),
         "differs": match.differs,
+        "computed": match.computed,
     }
 
 
@@ -269,3 +312,5 @@ def _figure(match: Match, code: str, published: Publication, say: Say) -> Iterat
         yield say("differs", what=say(match.differs))
     else:
         yield say("no_rows") if published.rows is None else say("same")
+        if match.computed:
+            yield say("computed")

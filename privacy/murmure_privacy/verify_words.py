@@ -45,6 +45,22 @@ FINDINGS: Words = {
         "une règle plus large a servi avant la fin des sept jours d'annonce",
         "a looser policy was used before its seven days of notice were over",
     ),
+    "policy_undecided": (
+        "un boîtier suit une règle qui ne nomme aucune décision",
+        "a gateway uses a policy that names no decision",
+    ),
+    "policy_roles": (
+        "un boîtier suit une règle plus large que trop peu de rôles différents ont signée",
+        "a gateway uses a looser policy that too few different roles have signed",
+    ),
+    "policy_ceiling": (
+        "un boîtier suit une règle plus large que le plafond fixé à son inscription",
+        "a gateway uses a policy above the ceiling that was set at its enrolment",
+    ),
+    "policy_floor": (
+        "un boîtier suit une règle qui protège moins que ce que ce logiciel admet",
+        "a gateway uses a policy that protects less than this software lends itself to",
+    ),
     "annotation_missing": ("une annotation du journal n'est pas publiée", "an annotation of the log is not published"),
     "annotation_unlogged": ("une annotation n'est pas au journal", "an annotation is not in the log"),
     "annotation_signature": (
@@ -76,6 +92,10 @@ FINDINGS: Words = {
     "policy_over": ("une mesure suit une règle déjà remplacée", "a figure follows a policy that was replaced"),
     "duplicate": ("une même mesure est publiée deux fois", "one figure is published twice"),
     "overspent": ("plus de mesures que la règle n'en permet", "more figures than the policy allows"),
+    "cap": (
+        "sur une période, plus de dépense que le plafond de la règle",
+        "over a span, more was spent than the cap of the policy",
+    ),
     "reused_noise": (
         "un même bruit a servi plusieurs fois : des totaux sont l'exacte somme de leurs parties",
         "one noise was used several times: totals are the very sum of their parts",
@@ -90,6 +110,27 @@ FINDINGS: Words = {
     "row_estimate": (
         "l'estimation ou sa marge ne peut pas venir de ce qui est signé",
         "the estimate or its interval cannot come from what was signed",
+    ),
+    "row_computed": (
+        "l'estimation ou sa marge n'est pas celle que donnent toutes les mesures signées (écrit / recalculé)",
+        "the estimate or its interval is not what all signed figures give (as written / computed anew)",
+    ),
+    "sum_wrong": (
+        "un fichier de données manque, ou n'a pas l'empreinte que le site en donne",
+        "a file of data is missing, or has not the sum that the site tells of it",
+    ),
+    "columnar_wrong": (
+        "un fichier Parquet n'a pas les lignes de son tableau CSV",
+        "a Parquet file has not the rows of its CSV file",
+    ),
+    "quartier_row": (
+        "le fichier d'un quartier dit autre chose que les tableaux du mois",
+        "the file of a neighbourhood says something else than the tables of the month",
+    ),
+    "code_wrong": ("un code ne mène pas à sa mesure", "a code does not lead to its figure"),
+    "ledger_wrong": (
+        "le registre des dépenses ne dit pas ce que les mesures ont coûté",
+        "the ledger does not say what the figures have cost",
     ),
     "row_value": ("le tableau dit un autre nombre que le boîtier", "the tables say another number than the gateway"),
     "row_sigma": ("le tableau dit une autre précision", "the tables say another noise or cost"),
@@ -122,11 +163,35 @@ SENTENCES: Words = {
         "Messages read one by one: {days} days of {all}, from {first} to {last}. {more}",
     ),
     "more": ("Pour tous : --all.", "For all of them: --all."),
+    "beside": (
+        "Recalculé : {computed} estimations et leurs marges. Comparé aux tableaux : {beside} lignes des fichiers par "
+        "quartier, des codes et du registre ; {sums} empreintes de fichiers.",
+        "Computed anew: {computed} estimates and their intervals. Compared with the tables: {beside} rows of the files "
+        "by neighbourhood, of the codes and of the ledger; {sums} sums of files.",
+    ),
+    "columnar": (
+        "Fichiers Parquet : {columnar} lignes comparées à celles des fichiers CSV.",
+        "Parquet files: {columnar} rows compared with those of the CSV files.",
+    ),
+    "no_columnar": (
+        "Fichiers Parquet : leurs empreintes seulement (leurs lignes demandent pyarrow, qui n'est pas installé).",
+        "Parquet files: their sums alone (their rows take pyarrow, which is not installed).",
+    ),
     "unread": (
-        "Non vérifié : le calcul des estimations et de leurs marges (seulement si elles sont possibles), les fichiers "
-        "Parquet, les pages et les fichiers par quartier.",
-        "Not checked: how estimates and their intervals are computed (only whether they are possible), the Parquet "
-        "files, the pages and the files by neighbourhood.",
+        "Non vérifié : les pages, et les estimations dont la journée ou la semaine n'est pas relue en entier "
+        "(seulement si elles sont possibles).",
+        "Not checked: the pages, and estimates of which not the whole day or week was read (only whether they are "
+        "possible).",
+    ),
+    "unjudged": (
+        "Non jugé : combien de rôles doivent signer une règle plus large, et jusqu'où, pour {count} boîtiers dont le "
+        "journal ne le dit pas.",
+        "Not judged: how many roles have to sign a looser policy, and up to where, for {count} gateways of which the "
+        "log does not say it.",
+    ),
+    "alone": (
+        "ATTENTION : règles plus larges qu'une seule clé a signées : {policies}.",
+        "CAUTION: looser policies that one key alone has signed: {policies}.",
     ),
     "untold": (
         "ATTENTION : aucune ligne de tableau pour ces lieux : {sites}.",
@@ -135,6 +200,10 @@ SENTENCES: Words = {
     "right": ("CONFORME : tout est comme signé.", "CONFORMING: everything is as signed."),
     "wrong": ("NON CONFORME : {count} constats.", "NOT CONFORMING: {count} findings."),
     "left_out": ("… et {count} autres.", "… and {count} more."),
+    "computed": (
+        "Estimation recalculée à partir de toutes les mesures signées : la même.",
+        "Estimate computed anew from all signed figures: the same.",
+    ),
     "remembered": ("Retenu dans {file} pour la prochaine fois.", "Remembered in {file} for the next time."),
     "no_match": (
         "Aucune mesure du {day} n'a ce code.",

@@ -48,8 +48,9 @@ def test_one_code_makes_a_complete_gateway(centre: Any, tmp_path: Path) -> None:
     assert config.broker is not None and config.broker.port == 18883
     assert trust.stewards == (centre.steward[1],) and config.ports[0].device == "tfluna"
     archive = centre.archive()
-    line = archive.enrolment("gw-plaza")
+    line, told = archive.enrolment("gw-plaza"), json.loads(next(archive.log_entries()))
     archive.close()
+    assert trust.ceiling is not None and told["ceiling_rho_micro"] == trust.ceiling.rho_micro
     assert line is not None and line.record_key == wire.public_key(load_record_key(config.data / "record.key"))
     assert centre.claims.words("gw-plaza") == done.words
     assert not (config.data / "enrolment.json").exists()

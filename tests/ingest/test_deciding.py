@@ -64,6 +64,18 @@ def test_roles_and_ceiling_are_pinned_at_the_enrolment(murmure: Murmure) -> None
         trust = edge.load_trust(edge.load(Path(site) / "gateway.toml"))
         assert trust.ceiling == Ceiling(rho_micro(Decimal(epsilon), Decimal("1e-6")), 1, 2)
         assert [trust.roles_of([key]) for key in trust.stewards] == [{"steward"}, {"dpo"}]
+        entry = logged(site)
+        assert (entry["roles"], entry["ceiling_rho_micro"]) == (
+            ["steward", "dpo"],
+            rho_micro(Decimal(epsilon), Decimal("1e-6")),
+        )
+
+
+def logged(site: str) -> dict[str, Any]:
+    """Returns what the log says of the last gateway of a site."""
+    with closing(Archive.open(Path("centre/archive.db"))) as archive:
+        entries: list[dict[str, Any]] = [json.loads(entry) for entry in archive.log_entries()]
+    return [entry for entry in entries if entry["kind"] == "enrolment" and entry["site"] == site][-1]
 
 
 def test_a_gateway_begins_with_no_policy_that_was_old_when_it_was_enrolled(murmure: Murmure, policy_text: Any) -> None:
@@ -121,6 +133,7 @@ def test_without_a_table_all_stewards_count_alike_and_the_floor_is_the_ceiling(m
     assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
     trust = edge.load_trust(edge.load(Path("plaza/gateway.toml")))
     assert trust.roles == () and trust.ceiling == Ceiling(FLOOR.rho_micro, 1, 1)
+    assert "roles" not in logged("plaza") and logged("plaza")["ceiling_rho_micro"] == FLOOR.rho_micro
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,9 @@ from murmure_ingest.archive.rows import Enrolment
 class Register(Database):
     """Lines are added and never changed; the newest of a gateway holds."""
 
-    def enrol(self, enrolment: Enrolment) -> Enrolment:
-        """Adds a line to the register (within a transaction) and returns it with its id."""
+    def enrol(self, enrolment: Enrolment, pinned: Mapping[str, object] | None = None) -> Enrolment:
+        """Adds a line to the register (within a transaction) and returns it with its id. `pinned`: what the log says
+        besides of a new gateway."""
         e = enrolment
         cursor = self._db.execute(
             "INSERT INTO enrolments (gateway, quartier, site, record_key, stewards, signatures_required, status) "
@@ -24,7 +25,7 @@ class Register(Database):
         )
         self._remembered.enrolments.pop(enrolment.gateway, None)
         self._remembered.sites = None
-        logbook.enrolled(self._db, cursor.lastrowid or 0)
+        logbook.enrolled(self._db, cursor.lastrowid or 0, pinned)
         return replace(enrolment, id=cursor.lastrowid or 0)
 
     def enrolment(self, gateway: str) -> Enrolment | None:

@@ -1,0 +1,53 @@
+"""The rows of a Parquet file, for who has pyarrow: it is none of the packages that a check needs. The only file of the
+kernel that knows it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from murmure_privacy.window import parse_utc
+
+_ROWS = 10_000  # that are held as objects at once
+
+Reader = Callable[[bytes], Iterator[dict[str, Any]]]
+
+
+@lru_cache(maxsize=1)
+def reader() -> Reader | None:
+    """Returns what yields the rows of a Parquet file, and raises ValueError for what is none; None where pyarrow is not
+    installed."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        return None
+
+    def rows(data: bytes) -> Iterator[dict[str, Any]]:
+        try:
+            for batch in parquet.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=_ROWS):
+                yield from batch.to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"{error}") from error
+
+    return rows
+
+
+def same(row: Mapping[str, Any], text: Mapping[str, str]) -> bool:
+    """Returns whether a row with types says what the cells of a CSV file say: an empty cell is nothing, an instant is
+    UTC. Raises ValueError for a cell that is no number or instant where the other is one."""
+    return row.keys() == text.keys() and all(_same(row[name], cell) for name, cell in text.items())
+
+
+def _same(value: object, cell: str | None) -> bool:
+    if value is None or not cell:
+        return value is None and not cell
+    if isinstance(value, datetime):
+        return value == datetime.fromtimestamp(parse_utc(cell), UTC)
+    if isinstance(value, int | float):
+        return value == float(cell)
+    return value == cell

@@ -1,0 +1,83 @@
+"""What a town has published of its figures, as bytes, for anybody to check (`murmure_privacy.verify`)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from murmure_privacy import log
+from murmure_privacy.window import parse_utc, utc
+
+DAY_S = 86_400
+LAST_DAY = 73_049  # 2170-01-01: whatever is dated later is rubbish
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The sealed messages with a node that ends on one day (since 1970, UTC). `read` may raise WireError."""
+
+    day: int
+    messages: int
+    octets: int
+    read: Callable[[], Sequence[bytes]]
+
+
+def _nothing(_path: str) -> bytes | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published, as bytes. `policies`: sealed, by the SHA-256 of their text; `annotations`: sealed; `closing`:
+    the last message of each account; `rows`: the rows of the tables of a month such as `2026-11`, by the number of
+    their edition, from 1; it returns None for an edition that is not there, and is None where a source has no tables.
+    `months`: those that are said to have tables. `read`: any other file by its path below the root, None where there is
+    none."""
+
+    note: bytes
+    centre: bytes
+    entries: Sequence[bytes]
+    policies: Mapping[bytes, bytes]
+    annotations: Sequence[bytes]
+    closing: Sequence[bytes]
+    days: Sequence[Day]
+    rows: Callable[[str, int], Iterable[Mapping[str, str]] | None] | None
+    months: Sequence[str] = ()
+    read: Callable[[str], bytes | None] = _nothing
+
+
+def days_of(published: Publication) -> list[int]:
+    """Returns the days that have messages or, by the log, an account, the newest first: whoever serves the files can
+    leave out a file, but not an entry."""
+    found = {day.day for day in published.days}
+    for entry in published.entries:
+        try:
+            told = log.read_entry(entry)
+            if told["kind"] == "spend":
+                found.add(day_of(told["day"]))
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError):
+            continue
+    return sorted(found, reverse=True)
+
+
+def day_of(date: str) -> int:
+    """Returns a day such as `2026-11-23` since 1970 (UTC). Raises ValueError."""
+    day = parse_utc(f"{date}T00:00:00Z") // DAY_S
+    if not 0 <= day < LAST_DAY:
+        raise ValueError(f"{date} is no day of ours")
+    return day
+
+
+def date_of(day: int) -> str:
+    """Returns the date of a day since 1970 (UTC)."""
+    return utc(day * DAY_S)[:10]
+
+
+def rows_of(data: bytes) -> Iterator[dict[str, str]]:
+    """Yields the rows of a CSV file up to where it is none: what cannot be read is a row without anything."""
+    try:
+        yield from csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
+    except csv.Error:
+        yield {}

@@ -1,0 +1,121 @@
+"""Last part of a check: files that say again what the tables say are no other than these, and as their sums say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from hashlib import sha256
+from itertools import zip_longest
+
+from murmure_privacy import codes, columnar
+from murmure_privacy.publication import DAY_S, Publication, rows_of
+from murmure_privacy.verify_log import Book
+from murmure_privacy.verify_tables import Tables
+from murmure_privacy.window import parse_utc
+
+FOLDER = "donnees/"
+SUMS, EDITIONS = f"{FOLDER}SHA256SUMS", f"{FOLDER}editions.json"
+_BESIDE = ("jour", "semaine", "codes", "codes-annee")
+
+
+class Files:
+    """The files beside the tables: sums, Parquet, and those of each neighbourhood of the log."""
+
+    def __init__(self, published: Publication, book: Book, tables: Tables) -> None:
+        self.report = book.report
+        self._read, self._published, self._book, self._tables = published.read, published, book, tables
+
+    def sums(self) -> None:
+        """Every file of the months that were read has the SHA-256 that the site tells of it, and its Parquet twin the
+        same rows, where pyarrow can read them."""
+        expected = self._expected()
+        self.report.columnar = 0 if columnar.reader() is not None else None
+        for month in self._tables.months:
+            for name, digests in sorted(expected.items()):
+                if not name.startswith(f"releases-{month}."):
+                    continue
+                data = self._read(f"{FOLDER}{name}")
+                if data is None or digests != {sha256(data).hexdigest()}:
+                    self.report.add("sum_wrong", name)
+                    continue
+                self.report.sums += 1
+                if name.endswith(".parquet") and not self._same_rows(name, data):
+                    self.report.add("columnar_wrong", name)
+
+    def _expected(self) -> dict[str, set[str]]:
+        """Returns the sums of files by their names: of closed ones by SHA256SUMS, of all by `editions.json`."""
+        found: dict[str, set[str]] = {}
+        for line in (self._read(SUMS) or b"").decode("utf-8", "replace").splitlines():
+            digest, _, name = line.partition("  ")
+            found.setdefault(name, set()).add(digest)
+        try:
+            for month, editions in json.loads(self._read(EDITIONS) or b"{}").get("months", {}).items():
+                for one in editions:
+                    stem = f"releases-{month}{'' if one['number'] == 1 else '.' + str(one['number'])}"
+                    found.setdefault(f"{stem}.csv", set()).add(str(one["sha256"]))
+                    found.setdefault(f"{stem}.parquet", set()).add(str(one["columnar_sha256"]))
+        except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+            self.report.add("sum_wrong", EDITIONS.removeprefix(FOLDER))
+        return found
+
+    def _same_rows(self, name: str, data: bytes) -> bool:
+        """Returns whether a Parquet file has the rows of its CSV file, one for one, or those of the days that are over
+        while the month is open; True where nobody can read it."""
+        read = columnar.reader()
+        twin = self._read(f"{FOLDER}{name.removesuffix('.parquet')}.csv")
+        if read is None:
+            return True
+        try:
+            until_s = self._until_s(name)
+            held = (row for row in rows_of(twin or b"") if until_s is None or parse_utc(row["start_utc"]) < until_s)
+            for row, other in zip_longest(read(data), held):
+                if row is None or other is None or not columnar.same(row, other):
+                    return False
+                self.report.columnar = (self.report.columnar or 0) + 1
+        except (ValueError, LookupError, AttributeError, TypeError):
+            return False
+        return True
+
+    def _until_s(self, name: str) -> int | None:
+        """Returns before when the rows of a Parquet file begin, None for one that has all: `editions.json` says it."""
+        month, _, number = name.removeprefix("releases-").removesuffix(".parquet").partition(".")
+        for one in json.loads(self._read(EDITIONS) or b"{}").get("months", {}).get(month, ()):
+            if one["number"] == int(number or 1) and one["closed_s"] is None:
+                found = one.get("columnar_until_s")
+                return int(found) if found is not None else None
+        return None
+
+    def quartiers(self, unread: Collection[int]) -> None:
+        """Each row of a neighbourhood's day and week, and each of its codes, is a row of the tables, and a code leads
+        to the figure beside which it stands."""
+        for slug in sorted({gateway.quartier for gateway in self._book.gateways.values()}):
+            for what in _BESIDE:
+                name = f"{slug}-{what}.csv"
+                for row in self._rows(name):
+                    try:
+                        kind = self._objection(row, unread)
+                    except (KeyError, ValueError, AttributeError, OverflowError):
+                        self.report.add("quartier_row", name)
+                        continue
+                    if kind is not None:
+                        where = f"{row['stream']} {row['node']} {row['start_utc']} {row['indicator']}"
+                        self.report.add(kind, f"{name}: {where}")
+
+    def _objection(self, row: Mapping[str, str], unread: Collection[int]) -> str | None:
+        """Returns what is wrong with a row: one of KINDS, None for nothing, or where nobody read its day, which the row
+        names, or its code. Raises KeyError, ValueError, AttributeError, OverflowError for what is no row."""
+        key = row["stream"], row["node"], parse_utc(row["start_utc"]), row["indicator"]
+        table = self._tables.rows.get(key)
+        ends = row.get("end_utc") or (table or {}).get("end_utc", "")
+        end_s = parse_utc(ends) if ends else None
+        if table is None and (codes.read(row["code"])[1] if end_s is None else (end_s - 1) // DAY_S) in unread:
+            return None
+        self.report.beside += 1
+        if "code" in row and end_s is not None and row["code"] != codes.code(*key[:3], end_s, key[3]):
+            return "code_wrong"
+        same = table is not None and all(table.get(name) == told for name, told in row.items() if name != "code")
+        return None if same else "quartier_row"
+
+    def _rows(self, name: str) -> Iterator[Mapping[str, str]]:
+        if self._published.rows is not None:
+            yield from rows_of(self._read(f"{FOLDER}{name}") or b"")

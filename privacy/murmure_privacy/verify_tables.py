@@ -1,0 +1,247 @@
+"""Fourth part of a check: every row of the tables is as a gateway has signed it, and each estimate is what all signed
+nodes give together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
+from math import inf
+
+from murmure_privacy.estimate import Figure, Series
+from murmure_privacy.levels import EXCEEDED, SHARE_OVER, decibels
+from murmure_privacy.publication import DAY_S, Publication
+from murmure_privacy.published import divisor, number, printed_name, printed_values, protects
+from murmure_privacy.release import Node, Outcome, Release
+from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
+from murmure_privacy.verify_log import Book
+from murmure_privacy.verify_messages import Heard
+from murmure_privacy.window import Window, parse_utc, utc
+
+_NOT_ALWAYS = ("laeq_db", SHARE_OVER)
+"""Read off where that can be done alone: no level of an energy that noise made negative, no share without a bin."""
+_SIGMAS, _ROUNDED = 8.0, 2e-6
+_ARITHMETIC = 1e-12
+"""How much, of its size, an estimate may differ by the order in which another machine added."""
+_AFTER_ALL_S = 1 << 62
+
+Key = tuple[str, str, int]
+"""Stream, level and begin (seconds UTC) of a node."""
+Cell = tuple[str, str, int, str]
+"""Those of a node, and an indicator of it."""
+
+
+class Tables:
+    """The tables of a publication. `rows`: those of the newest edition of each month about days that were read, by node
+    and indicator; `differs`: what of such a row is not as it was signed, one of KINDS; `computed`: those whose estimate
+    was computed anew; `months`: those that were read."""
+
+    def __init__(self, published: Publication, book: Book, heard: Heard) -> None:
+        self.report = book.report
+        self.rows: dict[Cell, Mapping[str, str]] = {}
+        self.differs: dict[Cell, str] = {}
+        self.computed: set[Cell] = set()
+        self.months: list[str] = []
+        self._published, self._book, self._heard = published, book, heard
+
+    def read(self, unread: Collection[int]) -> None:
+        """Every row of the tables about the days that were looked at is as a gateway has signed it, once an edition;
+        in the newest edition none is missing. `unread`: days that were not looked at; rows of all others are."""
+        read = self._published.rows
+        if read is None:
+            return
+        days = set(self.report.days)
+        wanted = {key: one for key, (_, _, one) in self._heard.nodes.items() if (one.node.end_s - 1) // DAY_S in days}
+        months = {utc(at_s + shift)[:7] for _, _, at_s in wanted for shift in (-14 * 3600, 14 * 3600)}
+        self.months = sorted(months.union(() if unread else self._published.months))
+        for month in self.months:
+            newest: dict[Cell, Mapping[str, str]] = {}
+            number = 1
+            while (rows := read(month, number)) is not None:
+                newest, number = self._edition(month, rows, wanted, unread), number + 1
+            self.rows |= newest
+        told = {self._site(key[:3]) for key in self.rows}
+        if wanted and not told:
+            self.report.add("row_missing", " ".join(sorted(months)))
+            return
+        self._compute(unread)
+        for key, outcome in sorted(wanted.items(), key=_first):
+            if self._site(key) not in told:
+                self.report.untold = sorted({*self.report.untold, self._site(key)})
+                continue
+            for indicator in figures(outcome):
+                if indicator not in _NOT_ALWAYS and (*key, indicator) not in self.rows:
+                    self.report.add("row_missing", f"{key[0]} {key[1]} {utc(key[2])} {indicator}")
+
+    def _edition(
+        self,
+        month: str,
+        rows: Iterable[Mapping[str, str]],
+        wanted: Mapping[Key, Outcome],
+        unread: Collection[int],
+    ) -> dict[Cell, Mapping[str, str]]:
+        """Judges the rows of one edition, but for those of unread days; returns those of figures that were signed."""
+        found: dict[Cell, Mapping[str, str]] = {}
+        for row in rows:
+            try:
+                node = row["stream"], row["node"], parse_utc(row["start_utc"])
+                ends, indicator = (parse_utc(row["end_utc"]) - 1) // DAY_S, row["indicator"]
+            except (KeyError, ValueError, AttributeError, OverflowError):
+                self.report.add("row_unsigned", month)
+                continue
+            outcome = wanted.get(node)
+            if outcome is None and ends in unread:
+                continue
+            self.report.rows += 1
+            key = *node, indicator
+            kind = "row_unsigned" if outcome is None else self.objection(row, outcome)
+            if key in found:
+                kind = "row_twice"
+            if kind is not None:
+                self.report.add(kind, f"{row['stream']} {row['node']} {row['start_utc']} {indicator}")
+            if outcome is not None:
+                found[key] = row
+                self.differs.pop(key, None)
+                self.differs |= {} if kind is None else {key: kind}
+        return found
+
+    def _site(self, key: Key) -> str:
+        return self._book.gateways[self._heard.nodes[key][0]].site
+
+    def _compute(self, unread: Collection[int]) -> None:
+        """Each estimate, with its interval, is the one that the signed nodes of its whole period give, those that stand
+        in the tables; figures that are read off others are there where they can be. An older edition was made of fewer
+        nodes, and nobody knows of which."""
+        streams: dict[str, list[Outcome]] = defaultdict(list)
+        for key in sorted({key[:3] for key in self.rows}):
+            streams[key[0]].append(self._heard.nodes[key][2])
+        for stream, outcomes in streams.items():
+            if stream in self._heard.astray:  # it was named, and who knows what comes of it
+                continue
+            policy = self._book.policies.get(outcomes[0].node.policy)
+            series = Series(outcomes, policy.plan.calendar.timezone if policy else "UTC")
+            due = {
+                (stream, one.level, one.start_s, one.indicator): one
+                for one in (*series.figures(_AFTER_ALL_S), *series.bins(_AFTER_ALL_S))
+            }
+            for outcome in outcomes:
+                node = outcome.node
+                if isinstance(outcome, Release) and self._heard.whole(stream, Window(node.start_s, node.end_s), unread):
+                    for indicator in figures(outcome):
+                        cell = *node.key, indicator
+                        self._compare(cell, due.get(cell))
+
+    def _compare(self, key: Cell, figure: Figure | None) -> None:
+        row, where = self.rows.get(key), f"{key[0]} {key[1]} {utc(key[2])} {key[3]}"
+        if row is None or key in self.differs:
+            if row is None and figure is not None and key[3] in _NOT_ALWAYS:
+                self.report.add("row_missing", where)
+            return
+        self.report.computed += 1
+        self.computed.add(key)
+        due: list[float | None] = [None] * 3
+        if figure is not None:
+            due = [None if figure.bound else figure.estimate, figure.low, figure.high]
+        said = [row["estimate"], row["ci95_low"], row["ci95_high"]]
+        if figure is None or not all(map(_same, said, due)):
+            self.differs[key] = "row_computed"
+            told, anew = (" ".join(one or "-" for one in ends) for ends in (said, map(number, due)))
+            self.report.add("row_computed", f"{where}: {told} / {anew}")
+
+    def objection(self, row: Mapping[str, str], outcome: Outcome) -> str | None:
+        """Returns what of a row of the tables is not as a gateway has signed it, None if all is: one of KINDS."""
+        node, known, released = outcome.node, figures(outcome), isinstance(outcome, Release)
+        indicator, policy = row["indicator"], self._book.policies.get(node.policy)
+        if indicator not in known:
+            return "row_unsigned"
+        reason = "" if isinstance(outcome, Release) else outcome.reason
+        if (row.get("status"), row.get("reason")) != ("released" if released else "withheld", reason):
+            return "row_reason"
+        if row.get("policy") != f"sha256:{node.policy.hex()}":
+            return "row_policy"
+        value, sigma, rho = known[indicator]
+        if row.get("value") != value:
+            return "row_value"
+        if (row.get("sigma"), row.get("rho_micro")) != (sigma, rho):
+            return "row_sigma"
+        part = None if policy is None else policy.plan.policy.stream(node.stream)
+        told = {
+            "start_utc": utc(node.start_s),
+            "end_utc": utc(node.end_s),
+            "site": self._site(node.key),
+            "quantity": node.quantity,
+            "unit": _unit(node, indicator),
+            "mechanism": "discrete_gaussian" if released else "",
+            "epsilon": str(part.epsilon) if part else "",
+            "delta": f"{part.delta:f}" if part else "",
+            "protects": protects(part) if part else "",
+        }
+        if any(row.get(name) != text for name, text in told.items()):
+            return "row_column"
+        return None if _plausible(row, value, sigma, released) else "row_estimate"
+
+
+def _unit(node: Node, indicator: str) -> str:
+    """Returns the unit of a figure of the tables."""
+    if indicator.startswith("histogram_s_"):
+        return "s"
+    if indicator in ("energy_mean", SHARE_OVER):
+        return "1"
+    return "dB" if indicator in EXCEEDED else QUANTITIES[node.quantity].unit
+
+
+def _plausible(row: Mapping[str, str], value: str, sigma: str, released: bool) -> bool:
+    """Returns whether state, estimate and interval may be what all nodes together give: whether they are is computed
+    where all nodes are known. An estimate from all nodes is nearer to the truth than the release, whose own noise is
+    hardly ever 6 sigma."""
+    texts = [row.get(name) for name in ("estimate", "ci95_low", "ci95_high")]
+    if not released:
+        return [*texts, row.get("state")] == [""] * 4
+    try:
+        estimate, low, high = (float(text) if text else None for text in texts)
+    except ValueError:
+        return False
+    ends = -inf if low is None else low, inf if high is None else high
+    if row.get("state") not in ("provisional", "final") or not ends[0] <= ends[1]:
+        return False
+    if row["indicator"] in EXCEEDED:
+        if low is None or high is None:  # no estimate, but a bound
+            return estimate is None
+        return estimate is not None and abs(estimate - (low + high) / 2) <= _ROUNDED
+    if estimate is None or high is None or (low is None and row["indicator"] != "laeq_db"):
+        return False
+    if not ends[0] - _ROUNDED <= estimate <= high + _ROUNDED:
+        return False
+    return not sigma or abs(estimate - float(value)) <= _SIGMAS * float(sigma) + _ROUNDED
+
+
+def figures(outcome: Outcome) -> dict[str, tuple[str, str, str]]:
+    """Returns value, sigma and micro-rho of a node as the tables have them, by indicator; no value for what is read off
+    a histogram, and none at all for what was withheld."""
+    node = outcome.node
+    found: dict[str, tuple[str, str, str]] = {}
+    for noised in outcome.noised if isinstance(outcome, Release) else ():
+        name, values = printed_name(node, noised.indicator), printed_values(node, noised)
+        sigma, rho = number(noised.sigma_milli / 1000 / divisor(node, noised.indicator)), str(noised.rho_micro)
+        if noised.indicator == "histogram":
+            edges = [edge / 10 for edge in histogram_edges_tenths(*node.bounds)]
+            bins = zip(pairwise(edges), values, strict=True)
+            found |= {f"{name}_{low:g}_{high:g}_db": (number(value), sigma, rho) for (low, high), value in bins}
+            found |= dict.fromkeys((*EXCEEDED, SHARE_OVER), ("", "", rho))
+            continue
+        found[name] = number(values[0]), sigma, rho
+        if noised.indicator == "energy":
+            found["laeq_db"] = number(decibels(noised.integers[0] / divisor(node, "energy"))), "", rho
+    return found or {QUANTITIES[node.quantity].printed: ("", "", "")}
+
+
+def _same(text: str, due: float | None) -> bool:
+    """Returns whether a cell says a number, but for the last of its six decimals."""
+    if not text or due is None:
+        return not text and due is None
+    return abs(float(text) - due) <= _ROUNDED + _ARITHMETIC * abs(due)
+
+
+def _first(pair: tuple[Key, Outcome]) -> Key:
+    return pair[0]
