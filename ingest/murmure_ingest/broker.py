@@ -177,6 +177,9 @@ def prepare(
     names = _names(config, settings)
     owner, notes = _owner(settings)
     _require(settings)
+    if program is not None:
+        for key, path in (("data_dir", config.data_dir), ("--config", config.source), ("program", program)):
+            _require_plain(key, str(Path(path).resolve()))
     if config.enrolment is not None and not config.enrolment.broker_host and config.broker.host in _ALWAYS:
         notes.append(
             f"gateways that enrol would look for the broker at {config.broker.host}: under [enrolment] in "
@@ -329,8 +332,14 @@ def _require(settings: Settings) -> None:
     for key, value, high in (("--port", settings.port, 65535), ("--workers", settings.workers, 8)):
         if not 1 <= value <= high:
             raise ConfigError("broker init", key, f"{value} does not do", f"write a whole number from 1 to {high}")
-    if re.search(r'[\s"\\#%$]', settings.folder):
-        raise ConfigError("broker init", "DIR", f"{settings.folder!r} has blanks or signs", "choose a plain name")
+    _require_plain("DIR", settings.folder)
+
+
+def _require_plain(key: str, path: str) -> None:
+    """Raises ConfigError for a path that mosquitto, systemd or a shell would not read as one word."""
+    if re.search(r"[^\w/.+-]", path):
+        mend = "choose a path of letters, digits and . _ + -"
+        raise ConfigError("broker init", key, f"{path!r} has blanks or signs", mend)
 
 
 def _owner(settings: Settings) -> tuple[pwd.struct_passwd, list[str]]:

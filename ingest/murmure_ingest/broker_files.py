@@ -130,6 +130,10 @@ Restart=always
 RestartSec=2
 UMask=0077
 LimitNOFILE=65536
+# mosquitto bounds neither subscriptions nor retained topics of one client: whoever has a gateway's key can fill it, and
+# must not fill the machine.
+MemoryMax=50%
+MemorySwapMax=0
 TasksMax=16
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 PrivateUsers=yes

@@ -351,6 +351,27 @@ def test_row_09_what_is_too_large_ends_the_connection(port: int, peer: Join, ing
     assert after(ingest, b, "gw-b", b"row 9 is over") == []
 
 
+def test_what_a_gateway_has_heaped_up_goes_with_the_state(lab: Lab, peer: Join) -> None:
+    """Nothing bounds how much one gateway has retained, in quartiers that do not exist. A restart brings it back; it
+    goes with `mosquitto.db`, as the manual says."""
+    heard = []
+    with lab.mosquitto() as running:
+        state = lab.folder / f"changed-{running.port}" / "state" / "mosquitto.db"
+        a = peer(running.port, "gw-a")
+        for number in range(30):
+            a.client.publish(f"murmure/v1/nowhere-{number}/gw-a/release", bytes(18_000), qos=1, retain=True)
+        until(lambda: len(a.answers) == 30, "not all were answered")
+        assert set(a.answers) == {"No matching subscribers"}
+        for forgets in (False, True):
+            running.stop()
+            if forgets:
+                state.unlink()
+            running.start()
+            ingest = peer(running.port, "ingest").listen("murmure/v1/+/+/release")
+            heard.append(len(after(ingest, peer(running.port, "gw-b"), "gw-b", b"that was all")))
+    assert heard == [30, 0]
+
+
 @pytest.mark.parametrize(("whose", "delivered"), [("gw-b", False), ("gw-a", True)])
 def test_row_10_a_last_will_has_no_more_rights(
     port: int, peer: Join, ingest: Peer, whose: str, delivered: bool

@@ -356,6 +356,10 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     server.until("murmure-centre gateway list", lambda said: "revoked" in said)
     server.until(f"tail -n 1 {gateway}", lambda said: "connected" not in said)
 
+    # 13: the broker forgets, and is told again by the centre.
+    copy("13")
+    server.until("systemctl is-active mosquitto", lambda said: said.strip() == "active")
+
     # 15 and 16: what was refused; and everything from the backup.
     assert "stored" in copy("15")
     server.run("systemctl start murmure-backup")

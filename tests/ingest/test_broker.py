@@ -232,6 +232,7 @@ def test_a_damaged_table_of_certificates_is_one_line(tmp_path: Path) -> None:
         ({"workers": 9}, "--workers: 9 does not do; write a whole number from 1 to 8"),
         ({"user": "nobody-here"}, "--user: "),
         ({"folder": "a folder"}, "DIR: 'a folder' has blanks or signs"),
+        ({"folder": "/var/lib/it's;reboot"}, "has blanks or signs; choose a path of letters"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -239,6 +240,17 @@ def test_a_mistake_is_one_line(tmp_path: Path, changes: dict[str, Any], says: st
     with pytest.raises(ConfigError) as caught:
         prepared(tmp_path, **changes)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["data_dir", "--config", "program"])
+def test_what_systemd_would_read_as_two_words_is_one_line(tmp_path: Path, key: str) -> None:
+    """The units name the centre's folder, its settings and the program: none may have blanks or signs."""
+    asked = {"data_dir": "centre", "--config": "ingest.toml", "program": "murmure"}
+    paths = {name: str(tmp_path / path) + " %h" * (name == key) for name, path in asked.items()}
+    config = IngestConfig(Path(paths["data_dir"]), source=paths["--config"])
+    with pytest.raises(ConfigError, match=f"{key}: .* has blanks or signs"):
+        broker.prepare(config, broker.Settings(str(tmp_path / "broker"), user=ME), [], NOW, program=paths["program"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -381,6 +393,7 @@ def test_the_units_are_hardened(tmp_path: Path, unit: str) -> None:
     settings = broker.Settings(str(tmp_path / "broker"), user=ME)
     broker.prepare(IngestConfig(tmp_path / "centre"), settings, [], NOW, program="/bin/true")
     shutil.copytree(tmp_path / "broker" / "systemd", tmp_path / "units")
+    assert "MemoryMax=" in (tmp_path / "units" / "mosquitto.service.d" / "murmure.conf").read_text()
     bare = tmp_path / "units" / "mosquitto.service"
     bare.write_text("[Service]\nType=notify\nExecStart=/usr/sbin/mosquitto -c /etc/mosquitto/mosquitto.conf\n")
     exposed = ["systemd-analyze", "security", "--offline=true", "--threshold=15", str(tmp_path / "units" / unit)]
