@@ -10,30 +10,32 @@ from functools import lru_cache
 from murmure_privacy.policies import Rules
 from murmure_privacy.window import Calendar, Window
 
-from murmure_dashboards import opendata, spending
+from murmure_dashboards import codes, opendata, spending
 from murmure_dashboards.packed import content_of, segment
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import LATE_S, NodeReader, StreamInfo, view
 
 KIND = "rows"
-_HEAD = struct.Struct("<QI")  # from when on nothing of it changes, and how long the ledger's lines are
+_HEAD = struct.Struct("<QIII")  # from when on nothing of it changes; how long the ledger, what is shown, the codes are
 _DAYS_HELD = 1024
-_BIN = b"histogram_s_"
+_BIN = "histogram_s_"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One civil day of one stream. `packed`: its rows in the file of the month, as `packed.segment` gives them.
-    `ledger`: its lines of ledger.jsonl."""
+    """One civil day of one stream. `packed`: its rows in the file of the month, as `packed.segment` gives them;
+    `shown`: those without the bins of histograms, as they are in the files of a neighbourhood, and `codes`: the short
+    codes of these, given alike. `ledger`: its lines of ledger.jsonl."""
 
     packed: bytes
     ledger: bytes
+    shown: bytes = b""
+    codes: bytes = b""
 
     @property
     def rows(self) -> bytes:
-        """Returns its rows without those of the bins of histograms, as they are in the file of a neighbourhood."""
-        lines = content_of(self.packed).splitlines(keepends=True)
-        return b"".join(line for line in lines if not line.split(b",", 7)[6].startswith(_BIN))
+        """Returns its rows as they are in the file of a neighbourhood."""
+        return content_of(self.shown)
 
 
 class Blocks:
@@ -51,13 +53,21 @@ class Blocks:
             if day.start_s < self._now_s:
                 yield self._of_day(info, day)
 
+    def on(self, info: StreamInfo, day: Window) -> Block:
+        """Returns one civil day."""
+        return self._of_day(info, day)
+
     def _block(self, info: StreamInfo, day: Window) -> Block:
         begin = Window(day.start_s, day.start_s + 1)
         kept = self._store.read(KIND, info.stream, begin).get(day.start_s) if self._store else None
         if kept is not None and len(kept) >= _HEAD.size:
-            until_s, length = _HEAD.unpack_from(kept)
+            until_s, ledger, shown, coded = _HEAD.unpack_from(kept)
             if until_s + LATE_S <= self._now_s:
-                return Block(kept[_HEAD.size + length :], kept[_HEAD.size : _HEAD.size + length])
+                parts, at = [], _HEAD.size
+                for length in (ledger, shown, coded):
+                    parts.append(kept[at : at + length])
+                    at += length
+                return Block(kept[at:], *parts)
         return self._made(info, day)
 
     def _made(self, info: StreamInfo, day: Window) -> Block:
@@ -66,7 +76,10 @@ class Blocks:
         one = view(self._archive, rules, (), info, day, self._calendar, now_s)
         over = [outcome for outcome in seen if outcome.node.end_s <= now_s]
         lines = spending.lines(info.site, info.stream, over, day, rules, self._calendar)
-        block = Block(segment(opendata.lines(opendata.rows(one, rules, bins=True))), b"".join(lines))
+        told = list(opendata.rows(one, rules, bins=True))
+        shown = [row for row in told if not row[6].startswith(_BIN)]
+        coded = codes.table(shown).partition(b"\r\n")[2]
+        block = Block(segment(opendata.lines(told)), b"".join(lines), segment(opendata.lines(shown)), segment(coded))
         # A policy that the archive lacks may come, and no node with it.
         known = all(rules.of(outcome.node.policy) for outcome in seen if outcome.node.policy)
         if self._store and known and one.whole.end_s + LATE_S <= now_s:
@@ -75,6 +88,7 @@ class Blocks:
                 max([one.whole.end_s, *(outcome.node.end_s for outcome in seen)]),
             )
             if of.end_s <= now_s:
-                head = _HEAD.pack(of.end_s, len(block.ledger))
-                self._store.keep(KIND, info.stream, day.start_s, of, head + block.ledger + block.packed)
+                parts = (block.ledger, block.shown, block.codes)
+                head = _HEAD.pack(of.end_s, *map(len, parts))
+                self._store.keep(KIND, info.stream, day.start_s, of, b"".join((head, *parts, block.packed)))
         return block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.config import City, Quartier
 from murmure_dashboards.days import Days
 from murmure_dashboards.facts import Fact, of_day
+from murmure_dashboards.kept import Kept
 from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
 from murmure_dashboards.pdf import Press
@@ -33,7 +35,8 @@ class Build:
     the size of every file that was made before the maker's turn, by its path; `heaviest`: of these the longest French
     page of each kind. `links`: where the foot of each page leads. `press`: prints sheets of paper; without one there
     are none. `store`: what builds before worked out of finished days; without one, everything is worked out. `only`:
-    the neighbourhoods whose pages are made here, where others are made by another process; `streams` are theirs."""
+    the neighbourhoods whose pages are made here, where others are made by another process; `streams` are theirs.
+    `kept`: what the build before has written; without it, everything is written."""
 
     archive: ArchiveReader
     city: City
@@ -52,6 +55,18 @@ class Build:
     press: Press | None = None
     store: Store | None = None
     only: Collection[str] | None = None
+    kept: Kept | None = None
+
+    def unless_kept(
+        self, group: str, of: object | None, made: Iterable[tuple[str, bytes]]
+    ) -> Iterable[tuple[str, bytes]]:
+        """Returns what `made` gives, or nothing where the build before made it of the same. `of`: what it is made of
+        besides city, limits and links, said whole by its `repr`; None for what changes with every instant."""
+        return made if self.kept is None or of is None else self.kept.files(group, (self._common, of), made)
+
+    @cached_property
+    def _common(self) -> str:
+        return hashlib.sha256(repr((self.city, self.thresholds, self.links)).encode()).hexdigest()
 
     @property
     def quartiers(self) -> Sequence[Quartier]:
@@ -103,6 +118,11 @@ class Build:
         notes = [one.note for one in self.archive.annotations() if one.note.issued_s <= self.now_s]
         streams = list({info.site: info.stream for info in reversed(self.streams)}.values())
         return Arrivals.of(self.archive, streams, Window(self.week.start_s, self.now_s), notes)
+
+    @cached_property
+    def coded(self) -> bool:
+        """Returns whether figures have codes: only a log that the centre has signed can be checked."""
+        return self.archive.signed_checkpoint() is not None
 
     @cached_property
     def thresholds(self) -> Sequence[limits.Threshold]:

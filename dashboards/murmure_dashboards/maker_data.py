@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from murmure_privacy.release import Outcome
@@ -11,9 +12,10 @@ from murmure_dashboards import catalogue, months, opendata, parquet
 from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.catalogue import Catalogue, File
 from murmure_dashboards.maker import Build, Maker
-from murmure_dashboards.months import FOLDER, Edition, Month, Shelf
-from murmure_dashboards.packed import joined, segment
+from murmure_dashboards.months import FOLDER, Edition, Month, Rows, Shelf
+from murmure_dashboards.packed import joined, segment, stored
 from murmure_dashboards.pages import Link
+from murmure_dashboards.store import version
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
 POLICIES = f"{FOLDER}politiques/"
@@ -33,15 +35,27 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     streams, everywhere = [info.stream for info in infos], [info.stream for info in ctx.streams]
     now = months.since(ctx.archive, everywhere, ctx.calendar, ctx.now_s, before)
 
-    def table(window: Window, row: int | None, at_s: int) -> bytes:
+    spent_in: dict[int, list[bytes]] = {}
+
+    def table(window: Window, row: int | None, at_s: int) -> Rows:
         blocks = ctx.blocks
         if row is not None:
             blocks = Blocks(_AsOf(ctx.archive, row), ctx.rules, ctx.calendar, at_s, None)
-        days = [block.packed for info in infos for block in blocks.of(info, window) if block.packed]
-        return joined([_HEADER, *days]) if days else b""
+        days = [day for day in ctx.calendar.days(window) if day.start_s < at_s]
+        until_s = max([window.start_s, *(day.end_s for day in days if day.end_s <= at_s)])
+        found = [(day, blocks.on(info, day)) for info in infos for day in days]
+        if row is None:
+            spent_in[window.start_s] = [block.ledger for _, block in found]
+        packed = [block.packed for _, block in found if block.packed]
+        over = [block.packed for day, block in found if day.end_s <= until_s]
+        name = ctx.calendar.civil_day(window.start_s).strftime("%Y-%m")
+        made_by = version(), parquet.edition(), *(catalogue.about(ctx.city, name, number) for number in (1, 2))
+        of = hashlib.sha256(b"".join((repr((made_by, until_s)).encode(), *over))).hexdigest()
+        return Rows(joined([_HEADER, *packed]) if packed else b"", lambda: joined([_HEADER, *over]), until_s, of)
 
     def columnar(month: str, number: int, content: bytes) -> bytes:
-        return parquet.table(catalogue.columns("releases"), content, catalogue.about(ctx.city, month, number))
+        made = parquet.table(catalogue.columns("releases"), content, catalogue.about(ctx.city, month, number))
+        return stored(made)
 
     found: list[Month] = []
     ledger: list[bytes] = []
@@ -57,9 +71,10 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
         if month.kept and month.name in before.spent:
             ledger.append(before.spent[month.name])
             continue
-        window = Window(month.window.start_s, min(month.window.end_s, ctx.now_s))
-        for info in infos:
-            ledger += [block.ledger for block in ctx.blocks.of(info, window)]
+        if month.window.start_s in spent_in:
+            ledger += spent_in[month.window.start_s]
+        else:
+            ledger += [block.ledger for info in infos for block in ctx.blocks.of(info, month.window)]
     spent = b"".join(ledger)
     ctx.ledger.extend(spent.splitlines())
     yield months.LEDGER, spent

@@ -57,7 +57,9 @@ class Closing:
 @dataclass(frozen=True, slots=True)
 class Edition:
     """One file of a month, as CSV and as Parquet. `closed_s`: the 8th on which it was closed, with the rows that the
-    archive had by then; None while it can still change, and then `row` is 0. `columnar_…`: of the Parquet file."""
+    archive had by then; None while it can still change, and then `row` is 0. `columnar_…`: of the Parquet file. While
+    it can still change, it holds the rows that begin before `columnar_until_s`, the last midnight, and `columnar_of`
+    says what it was made of."""
 
     month: str
     number: int
@@ -67,6 +69,8 @@ class Edition:
     sha256: str
     columnar_octets: int
     columnar_sha256: str
+    columnar_of: str = ""
+    columnar_until_s: int | None = None
 
     @property
     def path(self) -> str:
@@ -77,6 +81,17 @@ class Edition:
     def columnar(self) -> str:
         """Returns the place of the Parquet file below the site's root."""
         return f"{self.path.removesuffix('.csv')}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a month. `table`: all of them as a CSV file, b"" for none; `over`: makes that of the days that are
+    over, which begin before `until_s`; `of`: says whether these are still the same."""
+
+    table: bytes
+    over: Callable[[], bytes]
+    until_s: int
+    of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +110,14 @@ class Month:
 class Shelf:
     """What the site before had: how far the archive had come (the last row, and how many messages were filed after they
     had waited), the last row before each 8th, the months of which all files are closed and whole, the ledger by month.
-    """
+    `twins`: of the editions that can still change those whose Parquet file is whole, by its path."""
 
     seen: int = 0
     amended: int = 0
     closings: Mapping[str, int] = field(default_factory=dict)
     editions: Mapping[str, tuple[Edition, ...]] = field(default_factory=dict)
     spent: Mapping[str, bytes] = field(default_factory=dict)
+    twins: Mapping[str, Edition] = field(default_factory=dict)
 
 
 NOTHING = Shelf()
@@ -116,13 +132,17 @@ def shelf(out: Path) -> Shelf:
         if told["format"] != _FORMAT:
             return Shelf()
         found: dict[str, tuple[Edition, ...]] = {}
+        twins: dict[str, Edition] = {}
         for month, editions in told["months"].items():
             read = tuple(Edition(month=month, **edition) for edition in editions)
             if all(one.closed_s is not None and _whole(out, one) for one in read):
                 found[month] = read
+            twins |= {
+                one.columnar: one for one in read if one.columnar_of and _stands(out, one.columnar, one.columnar_sha256)
+            }
         ledger = (out / LEDGER).read_bytes()
         spent = _by_month(ledger) if _digest(ledger) == told["ledger"] else {}
-        return Shelf(told["seen"], told["amended"], told["closings"], found, spent)
+        return Shelf(told["seen"], told["amended"], told["closings"], found, spent, twins)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Shelf()
 
@@ -135,11 +155,13 @@ def _by_month(ledger: bytes) -> dict[str, bytes]:
 
 
 def _whole(out: Path, edition: Edition) -> bool:
+    files = ((edition.path, edition.sha256), (edition.columnar, edition.columnar_sha256))
+    return all(_stands(out, path, digest) for path, digest in files)
+
+
+def _stands(out: Path, path: str, digest: str) -> bool:
     try:
-        return all(
-            _digest((out / path).read_bytes()) == digest and (out / f"{path}.gz").is_file()
-            for path, digest in ((edition.path, edition.sha256), (edition.columnar, edition.columnar_sha256))
-        )
+        return _digest((out / path).read_bytes()) == digest and (out / f"{path}.gz").is_file()
     except OSError:
         return False
 
@@ -191,7 +213,7 @@ def since(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, n
     closings = {name: before.closings[name] for name in map(date.isoformat, days) if name in before.closings}
     closings |= {day.isoformat(): row - 1 for day, row in zip(unknown, first, strict=True) if row is not None}
     seen = archive.newest_row() if later is None else later - 1
-    return Shelf(seen, len(archive.filed_late()), closings, before.editions)
+    return Shelf(seen, len(archive.filed_late()), closings, before.editions, twins=before.twins)
 
 
 def written(
@@ -201,13 +223,13 @@ def written(
     now_s: int,
     before: Shelf,
     shelf_now: Shelf,
-    table: Callable[[Window, int | None, int], bytes],
+    table: Callable[[Window, int | None, int], Rows],
     columnar: Callable[[str, int, bytes], bytes],
 ) -> Iterator[Month]:
     """Yields every month that has a node of these streams, oldest first.
 
-    `before`, `shelf_now`: as `shelf` and then `since` return them. `table`: the file of a month as the archive was at a
-    row (None: as it is), at an instant. `columnar`: the same as Parquet, of the month, the edition's number and its
+    `before`, `shelf_now`: as `shelf` and then `since` return them. `table`: the rows of a month as the archive was at a
+    row (None: as it is), at an instant. `columnar`: a CSV file as Parquet, of the month, the edition's number and the
     file.
     """
     closings = [
@@ -222,9 +244,11 @@ def written(
         wide = _wide(calendar, window)
         kept = before.editions.get(name, ())
         untouched = since_then and not any(end_s > wide.start_s and at_s < wide.end_s for at_s, end_s in told)
-        if not (kept and untouched) and archive.rows_after(0, streams, window.start_s, window.end_s):
+        if not (kept and untouched) and any(
+            archive.rows_after(0, (stream,), window.start_s, window.end_s) for stream in streams
+        ):
             month = Month(name, window, (), {})
-            yield from _renewed(archive, streams, calendar, now_s, kept, closings, month, table, columnar)
+            yield from _renewed(archive, streams, calendar, now_s, kept, closings, month, before, table, columnar)
         elif kept:  # also where the archive has lost the month: what was closed is not taken away
             yield Month(name, window, kept, {}, kept=True)
 
@@ -237,7 +261,8 @@ def _renewed(
     kept: Sequence[Edition],
     closings: Sequence[Closing],
     month: Month,
-    table: Callable[[Window, int | None, int], bytes],
+    before: Shelf,
+    table: Callable[[Window, int | None, int], Rows],
     columnar: Callable[[str, int, bytes], bytes],
 ) -> Iterator[Month]:
     """Yields a month for which something has come, or that is open."""
@@ -248,16 +273,23 @@ def _renewed(
         if same:
             editions.append(same)
             continue
-        content = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
-        digest = _digest(content)
+        rows = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
+        content, digest = rows.table, _digest(rows.table)
         if not content or (editions and editions[-1].sha256 == digest):
             continue  # nothing begins in it, or what came changed nothing
         row, closed_s = (cut.row, cut.at_s) if cut else (0, None)
         number = len(editions) + 1
-        twin = columnar(month.name, number, content)
-        one = Edition(month.name, number, row, closed_s, len(content), digest, len(twin), _digest(twin))
-        editions.append(one)
-        contents |= {one.path: content, one.columnar: twin}
+        one = Edition(month.name, number, row, closed_s, len(content), digest, 0, "")
+        if cut is None:
+            one = replace(one, columnar_of=rows.of, columnar_until_s=rows.until_s)
+        contents[one.path] = content
+        same_twin = None if cut else before.twins.get(one.columnar)
+        if same_twin is not None and same_twin.columnar_of == rows.of:
+            octets, twin_digest = same_twin.columnar_octets, same_twin.columnar_sha256
+        else:
+            twin = contents[one.columnar] = columnar(month.name, number, content if cut else rows.over())
+            octets, twin_digest = len(twin), _digest(twin)
+        editions.append(replace(one, columnar_octets=octets, columnar_sha256=twin_digest))
     if editions:
         yield replace(month, editions=tuple(editions), contents=contents)
 

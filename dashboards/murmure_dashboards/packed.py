@@ -34,6 +34,13 @@ def _gzip(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
+def stored(content: bytes) -> Packed:
+    """Returns a content that compresses no more, with a gzip file that holds it as it is."""
+    found = Packed(content)
+    found.gz = gzip.compress(content, compresslevel=0, mtime=0)
+    return found
+
+
 def segment(content: bytes) -> bytes:
     """Returns a content as deflate blocks that may stand between others."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -42,7 +49,7 @@ def segment(content: bytes) -> bytes:
 
 def content_of(packed: bytes) -> bytes:
     """Returns what a segment was made of. Raises zlib.error."""
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed)
+    return packed and zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed)
 
 
 def joined(segments: Iterable[bytes]) -> Packed:

@@ -5,8 +5,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 
 from murmure_dashboards.catalogue import Column
+
+
+def edition() -> str:
+    """Returns what the bytes of a file depend on besides its content: the version of pyarrow."""
+    return metadata.version("pyarrow")
 
 
 def table(columns: Sequence[Column], content: bytes, about: Mapping[str, str]) -> bytes:

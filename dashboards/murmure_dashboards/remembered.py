@@ -1,9 +1,9 @@
 """The nodes of days that are over, each signed message opened once and not at every build.
 
 Opening what was signed is most of what a page costs, and a week is asked for by many: pages, bulletins, open data, what
-is usual. So the nodes of a stream that touch one civil day are kept in the store beside the site as they were opened,
-until the archive has a message more for that day. This is no index of the archive's: whoever builds the site has
-checked each signature once, and whoever can write its store can write its pages.
+is usual. So the nodes of a stream that touch one civil day, or an hour of today, are kept in the store beside the site
+as they were opened, until the archive has a message more for that day or hour. This is no index of the archive's:
+whoever builds the site has checked each signature once, and whoever can write its store can write its pages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from murmure_privacy.window import Calendar, Window
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import LATE_S, ArchiveReader
 
-KIND = "nodes"
+KIND, OF_TODAY = "nodes", "hours"
+_HOUR_S = 3600
 _DAYS_HELD = 2048
 _QUICK = 1  # level of zlib
 
@@ -32,7 +33,7 @@ class _Remembered:
 
     def __init__(self, archive: ArchiveReader, store: Store, calendar: Calendar, now_s: int) -> None:
         self._archive, self._store, self._calendar, self._now_s = archive, store, calendar, now_s
-        self._of_day = lru_cache(maxsize=_DAYS_HELD)(self._nodes)
+        self._of_piece = lru_cache(maxsize=_DAYS_HELD)(self._nodes)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._archive, name)
@@ -44,22 +45,31 @@ class _Remembered:
         found: list[Outcome] = []
         beyond: Sequence[Outcome] = ()
         at_s = from_s
-        while (day := self._calendar.day(at_s)).end_s <= min(to_s, self._now_s - LATE_S):
-            ended, beyond = self._of_day(stream, day)
+        while (piece := self._piece(at_s)).end_s <= min(to_s, self._now_s - LATE_S):
+            ended, beyond = self._of_piece(stream, piece)
             found += [one for one in ended if one.node.end_s > from_s] if at_s == from_s else ended
-            at_s = day.end_s
+            at_s = piece.end_s
         if at_s < to_s:
             beyond = [one for one in self._archive.outcomes(stream, at_s, to_s) if one.node.end_s > at_s]
         return [*found, *beyond]
 
+    def _piece(self, at_s: int) -> Window:
+        """Returns the day of an instant, its hour since midnight where the day is not over."""
+        day = self._calendar.day(at_s)
+        if day.end_s <= self._now_s - LATE_S:
+            return day
+        start_s = at_s - (at_s - day.start_s) % _HOUR_S
+        return Window(start_s, min(start_s + _HOUR_S, day.end_s))
+
     def _nodes(self, stream: str, day: Window) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
-        """Returns the nodes that ended on a day, and those that had begun and ended later."""
-        kept = self._store.read(KIND, stream, Window(day.start_s, day.start_s + 1)).get(day.start_s)
+        """Returns the nodes that ended on a day, or in an hour, and those that had begun and ended later."""
+        kind = KIND if day.end_s - day.start_s > _HOUR_S else OF_TODAY
+        kept = self._store.read(kind, stream, Window(day.start_s, day.start_s + 1)).get(day.start_s)
         nodes = _read(kept) if kept is not None else None
         if nodes is None:
             nodes = self._archive.outcomes(stream, day.start_s, day.end_s)
             from_s = min((one.node.start_s for one in nodes), default=day.start_s)
-            self._store.keep(KIND, stream, day.start_s, Window(min(from_s, day.start_s), day.end_s), _written(nodes))
+            self._store.keep(kind, stream, day.start_s, Window(min(from_s, day.start_s), day.end_s), _written(nodes))
         ended = bisect_right(nodes, day.end_s, key=lambda one: one.node.end_s)
         return nodes[:ended], nodes[ended:]
 

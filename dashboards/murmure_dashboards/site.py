@@ -7,7 +7,6 @@ who has just followed the link still finds every file.
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import os
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from io import StringIO
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -44,8 +43,9 @@ from murmure_dashboards import (
     remembered,
 )
 from murmure_dashboards.config import City
+from murmure_dashboards.kept import Kept
 from murmure_dashboards.maker import Build, Maker
-from murmure_dashboards.packed import compressed
+from murmure_dashboards.packed import compressed, joined, segment
 from murmure_dashboards.pdf import Press
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import ArchiveReader
@@ -121,6 +121,25 @@ class _Made:
             write(self.folder / name, data)
             self.files, self.total = self.files + 1, self.total + len(data)
 
+    def link(self, before: Path, path: str) -> int:
+        """Links a file of the site before, and its compressed twin; returns its size."""
+        assert self.folder is not None, "whoever only renders links nothing"
+        self.pages += path.endswith(".html")
+        for name in (path, f"{path}.gz"):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(before / name, self.folder / name)
+            self.files, self.total = self.files + 1, self.total + (self.folder / name).stat().st_size
+        return (self.folder / path).stat().st_size
+
+    def kept(self, before: Path, store: Store, now_s: int) -> Kept:
+        """Returns what gives the files of the site before that are the same now."""
+
+        def take(path: str, content: bytes) -> None:
+            self.link(before, path)
+            self.note(path, content)
+
+        return Kept(before, store, now_s, take)
+
     def add(self, other: _Made) -> None:
         """Takes down what another process wrote of later neighbourhoods."""
         self.octets |= other.octets
@@ -136,9 +155,11 @@ class _Made:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What another process makes: what belongs to some neighbourhoods. `place`: where the store is."""
+    """What another process makes: what belongs to some neighbourhoods. `place`: where the store is; `before`: the site
+    of the build before."""
 
     place: Path
+    before: Path
     city: City
     now_s: int
     only: Collection[str]
@@ -180,15 +201,8 @@ def build(
     listed = {site.id for site in city.site}
     with beside(out) as folder:
         before, journal_before = months.shelf(out), journal.shelf(out)
-        made = _Made(folder)
-
-        def keep(path: str) -> int:
-            for name in (path, f"{path}.gz"):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                os.link(out / name, folder / name)
-                made.files, made.total = made.files + 1, made.total + (folder / name).stat().st_size
-            return (folder / path).stat().st_size
-
+        made, site = _Made(folder), out.resolve()  # the link may lead elsewhere before a worker follows it
+        keep = partial(made.link, site)
         place = out.with_name(f"{out.name}.store")
         with closing(Store.open(place, archive, city.timezone)) as store, ExitStack() as stack:
             share = None
@@ -197,12 +211,14 @@ def build(
                 slugs = [quartier.slug for quartier in city.quartier]
                 size = -(-len(slugs) // crew.workers) or 1
                 parts = [slugs[at : at + size] for at in range(0, len(slugs), size)]
-                share = _Share(pool, crew.reopen, [_Order(place, city, now_s, part, folder) for part in parts])
+                share = _Share(pool, crew.reopen, [_Order(place, site, city, now_s, part, folder) for part in parts])
+            kept = made.kept(site, store, now_s)
             for path, content in _rendered(
-                archive, city, now_s, before, keep, press, store, journal_before, made, share
+                archive, city, now_s, before, keep, press, store, journal_before, made, share, kept
             ):
                 made.write(path, content)
             store.forget((remembered.KIND, blocks.KIND), now_s - KEPT_DAYS * 86_400)
+            store.forget((remembered.OF_TODAY,), now_s - WEEK_DAYS * 86_400)
     return BuildReport(
         pages=made.pages,
         files=made.files,
@@ -269,10 +285,11 @@ def _rendered(
     journal_before: journal.Shelf,
     made: _Made,
     share: _Share | None,
+    kept_pages: Kept | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yields what `render` does, without what others make of neighbourhoods (`share`), which is taken down in `made` as
     well."""
-    ctx, annotations = _given(archive, city, now_s, press, store or Store(None), made)
+    ctx, annotations = _given(archive, city, now_s, press, store or Store(None), made, kept=kept_pages)
 
     def kept(path: str) -> None:
         made.octets[path] = keep(path)
@@ -311,6 +328,7 @@ def _given(
     store: Store,
     made: _Made,
     only: Collection[str] | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Build, bytes]:
     """Returns what makers are given, of these neighbourhoods or of all, and the file of annotations."""
     calendar = Calendar(city.timezone)
@@ -346,21 +364,23 @@ def _given(
         press=press,
         store=store,
         only=only,
+        kept=kept,
     )
     return ctx, annotations
 
 
 def _values(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the files of each neighbourhood with the values of its day and of its week, and the codes of these."""
+    signed = ctx.archive.signed_checkpoint() is not None
+    table, coded = segment(opendata.table(())), segment(codes.table(()))
     for quartier in ctx.quartiers:
         sites = [site.id for site in ctx.city.sites_of(quartier.slug)]
         infos = [info for site in sites for info in ctx.streams if info.site == site]
         for week, window in ((False, ctx.today), (True, ctx.week)):
-            rows = b"".join(block.rows for info in infos for block in ctx.blocks.of(info, window))
-            yield opendata.quartier_file(quartier.slug, week), opendata.table(()) + rows
-        if ctx.archive.signed_checkpoint() is not None:
-            told = csv.reader(StringIO(rows.decode(), newline=""))
-            yield codes.file(quartier.slug), codes.table(map(tuple, told))
+            blocks = [block for info in infos for block in ctx.blocks.of(info, window)]
+            yield opendata.quartier_file(quartier.slug, week), joined([table, *(block.shown for block in blocks)])
+        if signed:
+            yield codes.file(quartier.slug), joined([coded, *(block.codes for block in blocks)])
 
 
 def _of_quartiers(ctx: Build) -> Iterator[tuple[str, bytes]]:
@@ -375,7 +395,8 @@ def _part(order: _Order, reopen: Callable[[], ArchiveReader], known: dict[str, i
     its own."""
     made = _Made(order.folder, dict(known or {}))
     with closing(Store(order.place)) as store:
-        ctx, _ = _given(reopen(), order.city, order.now_s, None, store, made, order.only)
+        kept = made.kept(order.before, store, order.now_s)
+        ctx, _ = _given(reopen(), order.city, order.now_s, None, store, made, order.only, kept)
         for path, content in _values(ctx) if known is None else _of_quartiers(ctx):
             made.note(path, content)
             made.write(path, content)

@@ -124,7 +124,7 @@ class Store:
         row, late = archive.newest_row(), archive.filed_late()
         before = self._db.execute("SELECT told FROM stamp").fetchone()
         told = json.loads(before[0]) if before else {}
-        made = {"format": _FORMAT, "made": _version(), "timezone": timezone}
+        made = {"format": _FORMAT, "made": version(), "timezone": timezone}
         known = {key: told.get(key) for key in made} == made
         if known and told["row"] <= row and told["head"] == _head(archive, told["row"]):
             waited = sorted(late - set(told["late"]))
@@ -194,7 +194,7 @@ def _remove(path: Path) -> None:
 
 
 @cache
-def _version() -> str:
+def version() -> str:
     """Returns the sum of all that figures are made with."""
     digest = hashlib.sha256()
     for package in _PACKAGES:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from murmure_dashboards import blocks as blocks_module
-from murmure_dashboards import opendata
+from murmure_dashboards import codes, opendata
 from murmure_dashboards.blocks import Block, Blocks
 from murmure_dashboards.packed import compressed, content_of, joined, segment
 from murmure_dashboards.store import Store
@@ -127,4 +126,14 @@ def test_rows_have_the_columns_of_the_contract(archive: Any, streets: SimpleName
             assert len(row) == len(opendata.HEADER)
         assert b"histogram_s_" not in block.rows
     assert any(b"histogram_s_" in content_of(block.packed) for block in made(archive, streets, None))
-    assert replace(Block(b"", b""), packed=segment(b"")).rows == b""
+    assert Block(b"", b"").rows == b""
+
+
+def test_each_row_that_is_shown_has_its_code(archive: Any, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """In the same order, whether it was kept or is made now."""
+    for _ in range(2):
+        store = Store.open(tmp_path / "store", archive, "Europe/Paris")
+        for block in made(archive, streets, store):
+            shown = map(tuple, csv.reader(block.rows.decode().splitlines()))
+            assert codes.table(()) + content_of(block.codes) == codes.table(shown)
+        store.close()

@@ -384,6 +384,29 @@ def test_a_closed_file_is_not_written_again(town: Town, city: City, tmp_path: Pa
     assert "releases-2026-08.csv" in data(out)
 
 
+def test_the_parquet_file_of_an_open_month_is_made_once_a_day(town: Town, city: City, tmp_path: Path) -> None:
+    """It holds the days that are over: today it is linked, unless it is damaged or something comes late for a day that
+    it holds; and a site that is built from nothing has the same."""
+    out, name = tmp_path / "site", "donnees/releases-2026-09.parquet"
+    town.days(date(2026, 9, 1), date(2026, 9, 4), "plaza", "station")
+    town.days(date(2026, 9, 5), date(2026, 9, 6), "plaza", away=("station",))
+    build(town.archive, city, out, noon(date(2026, 9, 6)))
+    held = (out / name).stat()
+    table = (out / "donnees/releases-2026-09.csv").read_bytes()
+    build(town.archive, city, out, noon(date(2026, 9, 6)) + 6 * 3600)
+    assert (out / "donnees/releases-2026-09.csv").read_bytes() != table
+    assert (out / name).stat().st_ino == held.st_ino
+    (out.resolve() / name).write_bytes(b"damaged")
+    build(town.archive, city, out, noon(date(2026, 9, 6)) + 6 * 3600)
+    assert (out / name).stat().st_size == held.st_size
+    town.files("station")
+    build(town.archive, city, out, noon(date(2026, 9, 6)) + 7 * 3600)
+    assert (out / name).stat().st_size != held.st_size
+    build(town.archive, city, tmp_path / "again", noon(date(2026, 9, 6)) + 7 * 3600)
+    assert data(out) == data(tmp_path / "again")
+    assert (out / f"{name}.gz").read_bytes() == (tmp_path / "again" / f"{name}.gz").read_bytes()
+
+
 def test_a_month_waits_for_what_was_put_aside(town: Town, city: City, tmp_path: Path) -> None:
     """A message that waits for a word may still come into the month: it stays open until the word is said, and is then
     closed as it would have been."""

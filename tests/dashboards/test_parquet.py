@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,10 +23,14 @@ TYPES = {
 
 
 @pytest.fixture(scope="module")
-def month(site: Path) -> tuple[list[dict[str, str]], bytes]:
-    """The rows of the month as text, and its Parquet file."""
+def month(site: Path, streets: SimpleNamespace) -> tuple[list[dict[str, str]], bytes]:
+    """The rows of the days of the month that are over as text, and its Parquet file."""
+    midnight = utc(streets.PARIS.day(streets.NOW_S).start_s)
     with (site / "donnees/releases-2026-11.csv").open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines)), (site / "donnees/releases-2026-11.parquet").read_bytes()
+        rows = list(csv.DictReader(lines))
+    over = [row for row in rows if row["start_utc"] < midnight]
+    assert len(over) < len(rows), "today is in the CSV file alone"
+    return over, (site / "donnees/releases-2026-11.parquet").read_bytes()
 
 
 def differing(rows: list[dict[str, str]], content: bytes) -> list[tuple[int, str]]:
@@ -91,6 +96,12 @@ def test_the_same_csv_gives_the_same_bytes(site: Path) -> None:
     about = {"title": "un"}
     once = parquet.table(COLUMNS, content, about)
     assert once == parquet.table(COLUMNS, content, about) != parquet.table(COLUMNS, content, {"title": "deux"})
+
+
+def test_a_month_of_which_no_day_is_over_has_its_columns() -> None:
+    """On the first of a month: no row, and every column with its type."""
+    schema = pq.read_table(io.BytesIO(parquet.table(COLUMNS, opendata.table(()), {}))).schema
+    assert {field.name: field.type for field in schema} == {column.name: TYPES[column.kind] for column in COLUMNS}
 
 
 def test_a_cell_that_is_not_of_its_type_is_refused() -> None:

@@ -87,6 +87,22 @@ def test_a_day_that_is_over_is_opened_once(street: Any, streets: SimpleNamespace
         assert sum(from_s < midnight_s for _, from_s, _ in watched.asked) == opened
 
 
+def test_an_hour_of_today_is_opened_once(street: Any, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """The next build asks the archive for what came since the last hour that is over."""
+    today, now_s = streets.PARIS.day(streets.NOW_S - 1), streets.NOW_S
+    for opened in (15, 0):
+        watched = Watched(street)
+        known, store = reader(watched, tmp_path / "store", streets)
+        for stream in STREAMS:
+            assert known.outcomes(stream, today.start_s, today.end_s) == street.outcomes(
+                stream, today.start_s, today.end_s
+            )
+        store.close()
+        asked = [from_s for stream, from_s, _ in watched.asked if stream == STREAMS[0]]
+        assert sum(from_s < now_s - 900 for from_s in asked) == opened
+        assert max(asked) == now_s - 900
+
+
 def test_what_comes_late_is_not_missed(street: Any, streets: SimpleNamespace, tmp_path: Path) -> None:
     """A gateway delivers a node of a day that a build before has read: the next build has it."""
     week, late = streets.week_of(streets.NOW_S), streets.Street()

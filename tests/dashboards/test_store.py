@@ -166,7 +166,7 @@ def test_another_archive_another_timezone_another_murmure_begin_anew(
     assert left(path, short) == []
     filled(path, centre)
     assert left(path, centre) == ALL
-    monkeypatch.setattr(store_module, "_version", lambda: "another")
+    monkeypatch.setattr(store_module, "version", lambda: "another")
     assert left(path, centre) == []
 
 

@@ -1,0 +1,117 @@
+"""Pages that would be made of the same as in the build before are not made again: the files are linked.
+
+What a group of files is made of is summed up by whoever makes them (`of`), besides what all files are made with: this
+package, the city, its limits and links. The sum stands in the store beside the site, with those of the files. A file
+that is not what its sum says is made again; without the store, all of them are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from murmure_privacy.window import Window
+
+from murmure_dashboards import days as days_of
+from murmure_dashboards.days import Days
+from murmure_dashboards.packed import compressed
+from murmure_dashboards.store import Store, version
+from murmure_dashboards.views import LATE_S, StreamInfo
+
+KIND = "pages"
+_LATEST_S = 9 * 86_400  # a day is final with its week
+_EVER = Window(0, 1 << 40)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The site before, and what is known of its files. `take`: links a file with its twin into the new site, and takes
+    it down."""
+
+    before: Path
+    store: Store
+    now_s: int
+    take: Callable[[str, bytes], None]
+
+    def files(self, group: str, of: object, made: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+        """Yields what `made` gives, or nothing where the site before has it: those files are linked. `of`: what they
+        are made of; its `repr` says all of it. `group`: names them for ever."""
+        told = hashlib.sha256(repr((_made_with(), of)).encode()).hexdigest()
+        found = self._unchanged(group, told)
+        if found is not None:
+            for path, content in found:
+                self.take(path, content)
+            return
+        sums = {}
+        for path, content in made:
+            sums[path] = _sum(content, compressed(content))
+            yield path, content
+        row = json.dumps({"of": told, "now_s": self.now_s, "files": sums}).encode()
+        self.store.keep(KIND, group, 0, _EVER, row)
+
+    def _unchanged(self, group: str, told: str) -> list[tuple[str, bytes]] | None:
+        row = self.store.read(KIND, group, Window(0, 1)).get(0)
+        known = json.loads(row) if row is not None else {}
+        # What is over by now need not have been over at an earlier instant.
+        if known.get("of") != told or known["now_s"] > self.now_s:
+            return None
+        found = []
+        for path, held in known["files"].items():
+            try:
+                content, twin = ((self.before / name).read_bytes() for name in (path, f"{path}.gz"))
+            except OSError:
+                return None
+            if _sum(content, twin) != held:
+                return None
+            found.append((path, content))
+        return found
+
+
+def sum_of_days(days: Days, info: StreamInfo, window: Window) -> str | None:
+    """Returns the sum of all that is kept of the days of a stream in a window of whole days, None while one of them
+    can still change."""
+    calendar, now_s = days.calendar, days.now_s
+    began_s = days.archive.began_s(info.stream)
+    first_s = window.end_s if began_s is None else max(window.start_s, calendar.day(began_s - 1).start_s)
+    held = sorted(days.store.read(days_of.KIND, info.stream, Window(min(first_s, window.end_s), window.end_s)).items())
+    if len(held) != (calendar.civil_day(window.end_s) - calendar.civil_day(first_s)).days:
+        return None
+    digest = hashlib.sha256(b"%d" % first_s)
+    for start_s, value in held:
+        if start_s >= window.end_s - _LATEST_S:
+            of, until_s, *_ = json.loads(value)
+            if max(of[1], until_s) + LATE_S > now_s:
+                return None
+        digest.update(b"%d %d " % (start_s, len(value)) + value)
+    return digest.hexdigest()
+
+
+def _sum(content: bytes, twin: bytes) -> str:
+    return hashlib.sha256(b"%d " % len(content) + content + twin).hexdigest()
+
+
+@cache
+def _made_with() -> str:
+    """Returns the sum of all that pages are made with, whatever they tell."""
+    digest = hashlib.sha256(repr((version(), sys.version, zlib.ZLIB_RUNTIME_VERSION)).encode())
+    digest.update(metadata.version("jinja2").encode())
+    for content in _contents(resources.files("murmure_dashboards")):
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _contents(folder: Traversable) -> Iterator[bytes]:
+    """Yields templates, catalogues and other texts, each with its name; `version` has the code."""
+    for one in sorted(folder.iterdir(), key=lambda one: one.name):
+        if one.is_dir() and one.name != "__pycache__":
+            yield from _contents(one)
+        elif one.is_file() and not one.name.endswith((".py", ".pyc")):
+            yield one.name.encode() + b"\0" + one.read_bytes()
