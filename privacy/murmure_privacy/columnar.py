@@ -12,7 +12,8 @@ from typing import Any
 
 from murmure_privacy.window import parse_utc
 
-_ROWS = 10_000  # that are held as objects at once
+_ROWS = 10_000  # that are decoded at once
+_LARGEST = 1 << 30
 
 Reader = Callable[[bytes], Iterator[dict[str, Any]]]
 
@@ -29,8 +30,14 @@ def reader() -> Reader | None:
 
     def rows(data: bytes) -> Iterator[dict[str, Any]]:
         try:
-            for batch in parquet.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=_ROWS):
-                yield from batch.to_pylist()
+            file = parquet.ParquetFile(io.BytesIO(data))
+            groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+            if sum(group.total_byte_size for group in groups) > _LARGEST:
+                raise ValueError("too large")
+            for batch in file.iter_batches(batch_size=_ROWS):
+                names = batch.schema.names
+                for cells in zip(*batch.columns, strict=True):  # one row at a time: one long text may stand in all
+                    yield dict(zip(names, (cell.as_py() for cell in cells), strict=True))
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{error}") from error
 

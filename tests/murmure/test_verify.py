@@ -408,6 +408,8 @@ def cell(name: str, text: str) -> Callable[[bytes], bytes]:
     return made
 
 
+LINE = '{"stream":"plaza/footfall","policy":null,"start_utc":"%sT00:00:00Z","end_utc":"%sT23:00:00Z","nodes":[]}'
+ROW = "code,stream,node,start_utc,indicator\nx,plaza/footfall,1h,%sT00:00:00Z,crossings\n"
 CODES = ("code", "start_utc", "end_utc", "stream", "node", "indicator", "value", "estimate", "unit", "status")
 TABLE, TWIN, LEDGER = "donnees/releases-2026-11.csv", "donnees/releases-2026-11.parquet", "donnees/ledger.jsonl"
 
@@ -1443,6 +1445,12 @@ def test_without_pyarrow_parquet_files_are_checked_by_their_sums(
         columnar.reader.cache_clear()
 
 
+def test_a_parquet_file_that_swells_is_left(published: Publication, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is unpacked."""
+    monkeypatch.setattr(columnar, "_LARGEST", 1000)
+    assert kinds(verify(published)) == {"columnar_wrong"}
+
+
 @pytest.mark.parametrize(("wide", "days"), [(False, 2), (True, 3)])
 def test_a_code_leads_to_all_days_that_its_estimate_is_made_of(
     small: Town, tmp_path: Path, wide: bool, days: int
@@ -1725,6 +1733,16 @@ def test_no_terminal_obeys_a_table(
             )
         ),
         lambda site: (site / "donnees/annotations.csv").write_text("cose_base64\n" + "a" * 200_000),
+        *(
+            lambda site, text=text: (site / LEDGER).write_text(text)
+            for text in ("[" * 100_000, "null", '{"stream":{}}', LINE % ("9999-12-31", "9999-12-31"))
+        ),
+        *(
+            lambda site, text=text: (site / "donnees/centre-codes.csv").write_text(text)
+            for text in ("code,stream\n\0,\0\n", "code\n" + "a" * 200_000, ROW % "9999-12-31")
+        ),
+        lambda site: (site / TWIN).write_bytes(b"PAR1" * 9),
+        lambda site: pipe_at(site / TWIN),
         lambda site: pipe_at(site / "donnees/releases-2026-11.csv"),
         lambda site: (
             (site / "donnees/journal/checkpoint.txt").unlink(),
