@@ -49,7 +49,8 @@ class Answerer:
         elif "usual" in others:
             said.append(self._listed("brief.some", [name for name, place in places if place == "usual"]))
         elif not any(said):
-            said.append(self.say("brief.unknown"))
+            faulty = all(fact.faulty for _, fact in facts if fact)
+            said.append(self.say("usual.faulty" if faulty else "brief.unknown"))
         said.append(self._air([fact for _, fact in facts if fact]))
         holes = [name for name, fact in facts if fact is None or fact.coverage < 1]
         said.append(self._listed("brief.holes", holes) or self.say("brief.whole"))

@@ -358,8 +358,8 @@ def _lines(cell: Cell, numbered: bool) -> tuple[str, ...]:
 
 
 def _letters(line: str) -> str:
-    """Returns a line of a picture. In SVG a CDATA section is text; text browsers take it for a comment and leave out the
-    letters of a picture that they cannot draw, which the list has anyway. A line that could end it early is escaped."""
+    """Returns a line of a picture. In SVG a CDATA section is text; text browsers take it for a comment and leave out
+    letters whose places they cannot show. A line that could end it early is escaped."""
     return escape(line) if set(line) & set("<>&") else f"<![CDATA[{line}]]>"
 
 

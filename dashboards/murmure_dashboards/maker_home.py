@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from murmure_privacy.window import Window
 
 from murmure_dashboards import citymap, months
 from murmure_dashboards.answers import Answerer
@@ -14,18 +17,21 @@ from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.pages import link_elements
 from murmure_dashboards.paging import parts
 from murmure_dashboards.story import Teller
+from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
 _HOME_ELEMENTS = 378
 MONTHS_SHOWN = 2
 MOST_TOLD = 60  # neighbourhoods; of more, a page only names them and says their state
 NAMES_A_PAGE = 150
+MOST_REASONS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A neighbourhood in the list beside the map. `number`: the one that the map shows, "" where it shows names.
-    `brief`: the answer in short; `state`: what the map shows, in words; `places`: of each site its name and its lines.
+    `brief`: the answer in short; `state`: what the map shows, in words, and why where there is no figure; `places`: of
+    each site its name and its lines.
     """
 
     quartier: Quartier
@@ -76,21 +82,23 @@ def _home(
     city, day, zone, say = ctx.city, ctx.today, ctx.calendar.zone, answerer.say
     period = "day" if ctx.now_s >= day.end_s else "so_far"
     short = len(city.quartier) > MOST_TOLD
+    reasons = {slug: _reason(ctx, say, slug, state) for slug, state in states.items()}
     listed = [
         Listed(
             quartier,
             say("map.number", number=number) if drawn and drawn.numbered else "",
             answerer.brief(known[quartier.slug]),
-            say(f"map.{states[quartier.slug]}"),
+            _because(say, say(f"map.{states[quartier.slug]}"), reasons[quartier.slug]),
             () if short else _places(ctx, Teller(say, often=False), quartier, period),
         )
         for number, quartier in enumerate(city.quartier, 1)
     ]
     counts = {state: list(states.values()).count(state) for state in citymap.STATES}
     legend = [
-        (state, citymap.sign(state), say.counted("map.line", count, words=say(f"map.{state}"), number=count))
+        (state, citymap.sign(state), say.counted("map.line", count, words=say(f"map.{state}"), number=count) + why)
         for state, count in counts.items()
         if count
+        for why in [_shared(say, [reasons[slug] for slug, of in states.items() if of == state])]
     ]
     elements = (
         5
@@ -136,7 +144,7 @@ def _places(
             [
                 (
                     teller.say(f"quantity.{view.quantity.name}"),
-                    *teller.key(view, day, period),
+                    *_figure(teller, view, day, period),
                     teller.silence(view, day),
                     teller.faults(view),
                 )
@@ -145,6 +153,53 @@ def _places(
         )
         for site in ctx.city.sites_of(quartier.slug)
     ]
+
+
+def _figure(teller: Teller, view: StreamView, day: Window, period: str) -> tuple[str, str]:
+    """Returns the number of a stream and the rest of its sentence: why there is none, where there is none."""
+    number, detail = teller.key(view, day, period)
+    return (number, detail) if detail else (teller.say("absent.number"), _why(teller.say, view, day))
+
+
+def _why(say: Language, view: StreamView, day: Window) -> str:
+    """Returns why a stream has no figure of a day, as its last interval has it."""
+    slots = view.slots(day)
+    state = next((slot.state for slot in reversed(slots) if slot.missing), slots[-1].state)
+    return say(f"absent.{state}" if f"absent.{state}" in say.texts else f"state.{state}")
+
+
+def _reason(ctx: Build, say: Language, slug: str, state: str) -> str:
+    """Returns why the map shows no figure of a neighbourhood, or why it compares none that stewards marked as faulty;
+    "" where the state says all."""
+    sites, day = ctx.city.sites_of(slug), ctx.today
+    views = [view for site in sites for view in ctx.of_today.get(site.id, ())]
+    facts = [fact for view in views if (fact := ctx.facts.get(view.stream))]
+    if state == "cannot" and all(fact.faulty for fact in facts):
+        marks = [mark for view in views for mark in view.marks if mark.to_s > day.start_s and mark.from_s < day.end_s]
+        said = [say("absent.faulty", cause=say(f"cause.{mark.cause}")) for mark in marks]
+    elif state == "none":
+        said = [_why(say, view, day) for view in views] or [say("absent.no_stream" if sites else "absent.no_site")]
+    else:
+        said = []
+    return f" {say('number.and')} ".join(dict.fromkeys(said))
+
+
+def _because(say: Language, state: str, reason: str) -> str:
+    return say("absent.because", state=state, reason=reason) if reason else state
+
+
+def _shared(say: Language, reasons: Sequence[str]) -> str:
+    """Returns the reasons of all neighbourhoods of a state, the most frequent first, with how many have each."""
+    found = Counter(filter(None, reasons)).most_common()
+    if not found:
+        return ""
+    if found == [(found[0][0], len(reasons))]:
+        return say("absent.all", reason=found[0][0])
+    shown = [say("absent.some", reason=reason, number=count) for reason, count in found[:MOST_REASONS]]
+    rest = sum(count for _, count in found[MOST_REASONS:])
+    return say(
+        "absent.all", reason=say("key.apart").join([*shown, *([say("absent.rest", number=rest)] if rest else [])])
+    )
 
 
 def _next_s(ctx: Build) -> int | None:

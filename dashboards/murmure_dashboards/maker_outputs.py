@@ -9,11 +9,12 @@ from murmure_dashboards.bulletin import STYLE, bulletin, style
 from murmure_dashboards.feed import feed
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.pages import Link, address
+from murmure_dashboards.paging import parts
 from murmure_dashboards.spoken import message, telephone
 from murmure_dashboards.wording import LANGUAGES, language
 
 FOLLOW = "suivre/"
-_MOST_WITH_FEEDS = 60  # neighbourhoods; with more, their bulletins lead to the feeds
+QUARTIERS_A_PAGE = 50
 
 
 def outputs(ctx: Build) -> Iterator[tuple[str, bytes]]:
@@ -41,12 +42,13 @@ def outputs(ctx: Build) -> Iterator[tuple[str, bytes]]:
 
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
-    """Yields the page that leads to the outputs."""
+    """Yields the pages that lead to the outputs."""
     for code in LANGUAGES:
         say = language(code)
         title = say("bulletin.page_title", city=ctx.city.city)
-        feeds = len(ctx.city.quartier) <= _MOST_WITH_FEEDS
-        yield ctx.page("follow.html", say, FOLLOW, title=title, feeds=feeds)
+        for part in parts(FOLLOW, ctx.city.quartier, QUARTIERS_A_PAGE):
+            numbered = say("register.numbered", number=part.number, of=len(part.of)) if part.number > 1 else ""
+            yield ctx.page("follow.html", say, part.path, title=f"{title}{numbered}", part=part)
 
 
 OUTPUTS = Maker(outputs)

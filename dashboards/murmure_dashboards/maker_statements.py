@@ -1,12 +1,14 @@
-"""What the site says of itself: its method, how accessible it is, and what it weighs, measured from the build."""
+"""What the site says of itself: easy to read, its method, how accessible it is, and what it weighs, measured."""
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
+
+from murmure_privacy.stream import QUANTITIES
 
 from murmure_dashboards import months
 from murmure_dashboards.cannot import proofs
@@ -14,10 +16,27 @@ from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.pages import Link, static
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
-METHOD, ACCESS, FOOTPRINT = "methode/", "accessibilite/", "empreinte/"
+EASY, METHOD, ACCESS, FOOTPRINT = "facile/", "methode/", "accessibilite/", "empreinte/"
 CONFORMITY = "not_audited"
 """The only state there is until people have audited the site: no test by a machine may say more."""
 _OF_EACH = ("quartiers", "capteurs", "vie-privee", "c")  # folders with a page for each of something
+_KINDS = ("count", "level", "mean")
+# The sentences of the easy-to-read page, by section; one that begins with a kind stands there where it is measured.
+_EASY: Mapping[str, Sequence[str]] = {
+    "measure": ("1", "2", "level", "mean", "count_1", "count_2", "3", "4", "5", "6"),
+    "not": ("count_1", "count_2", "count_3", "level_1", "level_2", "mean_1"),
+    "protect": tuple(map(str, range(1, 12))),
+    "decide": tuple(map(str, range(1, 7))),
+    "ask": tuple(map(str, range(1, 8))),
+    "see": ("1", "2"),
+    "checked": tuple(map(str, range(1, 7))),
+}
+_EASY_LINKS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "protect": (("protect_link", "vie-privee/"),),
+    "decide": (("decide_link", "capteurs/"),),
+    "ask": (("ask_link", "demandes/formulaire/"),),
+    "see": (("see_link", ""), ("see_paper", "suivre/")),
+}
 _SECTIONS = {"figures": 5, "margins": 4, "levels": 3, "missing": 3, "privacy": 6}  # sentences of the method
 
 
@@ -37,12 +56,49 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     heavy = [_weighed(name, page) for name, page in sorted(ctx.heaviest.items())]
     for code in LANGUAGES:
         say = language(code)
+        yield _easy(ctx, say)
         yield _method(ctx, say)
         yield _access(ctx, say)
         yield _footprint(ctx, say, heavy)
 
 
-MAKER = Maker(files, (Link("method.link", METHOD), Link("access.link", ACCESS), Link("footprint.link", FOOTPRINT)))
+MAKER = Maker(
+    files,
+    (
+        Link("easy.link", EASY),
+        Link("method.link", METHOD),
+        Link("access.link", ACCESS),
+        Link("footprint.link", FOOTPRINT),
+    ),
+)
+
+
+def _easy(ctx: Build, say: Language) -> tuple[str, bytes]:
+    """The easy-to-read page: of what this town measures, and of nothing else."""
+    kinds = {QUANTITIES[info.quantity].kind for info in ctx.streams}
+    days, help_in_french = ctx.city.answer_days, say.code != LANGUAGES[0]
+    answered = say("easy.ask_no_days") if days is None else say("easy.ask_days", days=say.number(days))
+    sections = []
+    for section, parts in _EASY.items():
+        told = [
+            (say(f"easy.{section}_{part}"), False)
+            for part in parts
+            if part.partition("_")[0] in kinds or not part.startswith(_KINDS)
+        ]
+        if section == "ask":
+            told[5:5] = [(say.typeset(ctx.city.help), help_in_french)]
+            told.append((answered, False))
+        if told:
+            links = [(say(f"easy.{key}"), path) for key, path in _EASY_LINKS.get(section, ())]
+            sections.append((section, say(f"easy.{section}_head"), told, links))
+    return ctx.page(
+        "easy.html",
+        say,
+        EASY,
+        title=say("easy.page_title", city=ctx.city.city),
+        intro=[say(f"easy.intro_{number}") for number in (1, 2)],
+        sections=sections,
+    )
 
 
 def _method(ctx: Build, say: Language) -> tuple[str, bytes]:

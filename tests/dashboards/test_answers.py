@@ -65,7 +65,11 @@ WHOLE = "Tous les capteurs ont répondu."
         ((fact(coverage=0.9),), f"Tout est comme d’habitude. {BELOW} Il manque des mesures : série 1."),
         ((fact(), None), f"Comme d’habitude : série 1. {BELOW} Il manque des mesures : série 2."),
         ((fact(averaging=""),), f"Tout est comme d’habitude. {WHOLE}"),
-        ((fact(faulty=True, usual=None),), f"Trop tôt pour dire si c’est comme d’habitude. {WHOLE}"),
+        ((fact(faulty=True, usual=None),), f"La mesure est faussée : on ne la compare à rien. {WHOLE}"),
+        (
+            (fact(faulty=True, usual=None), fact(EARLY)),
+            f"Trop tôt pour dire si c’est comme d’habitude. {BELOW} {WHOLE}",
+        ),
         ((None, None), "Aucun chiffre pour cette journée."),
         ((), ""),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pypdf
 import pytest
+from murmure_dashboards import maker_outputs
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
+from murmure_dashboards.maker import Build
+from murmure_dashboards.pages import MOST_ELEMENTS
 from murmure_dashboards.pdf import Press
 from murmure_privacy.annotation import Annotation
 
@@ -174,6 +177,24 @@ def test_every_output_is_two_links_away(site: Path) -> None:
             assert f"quartiers/{slug}/bulletin.html" in list_of_all and f"quartiers/{slug}/atom.xml" in list_of_all
             sheet = (site / start / f"quartiers/{slug}/bulletin.html").read_text(encoding="utf-8")
             assert all(f'href="{name}"' in sheet for name in ("telephone.txt", "message.txt", "bulletin-grand.html"))
+
+
+def test_every_output_of_a_large_town_is_listed_once(given: Callable[..., Build], streets: Any, city: City) -> None:
+    """Bulletin and feed of each of 130 neighbourhoods, page by page, in both languages; each page within its budget."""
+    quartiers = tuple(replace(city.quartier[0], slug=f"q{n}", name=f"Quartier {n}") for n in range(1, 131))
+    links = [link for maker in site_module.MAKERS for link in maker.links]
+    ctx = replace(given(streets.Street(), replace(city, quartier=quartiers, site=(), request=())), links=links)
+    made = {path: page.decode() for path, page in maker_outputs.MAKER.files(ctx)}
+    for start in ("", "en/"):
+        paths = [f"{start}suivre/{below}index.html" for below in ("", "liste/2/", "liste/3/")]
+        assert [path for path in made if path.startswith("en/") == bool(start)] == paths
+        for name in ("bulletin.html", "atom.xml"):
+            told = [slug for path in paths for slug in re.findall(rf"quartiers/([^/]+)/{name}", made[path])]
+            assert told == [quartier.slug for quartier in quartiers]
+        assert len({re.findall("<title>(.*?)</title>", made[path])[0] for path in paths}) == 3
+        for path in paths:
+            assert all(f'suivre/{below}"' in made[path] for below in ("", "liste/2/", "liste/3/"))
+            assert len(re.findall("<[a-z]", made[path])) <= MOST_ELEMENTS
 
 
 def test_an_empty_archive_makes_a_sheet_that_says_so(streets: SimpleNamespace, city: City) -> None:

@@ -364,7 +364,10 @@ def test_the_list_says_what_the_map_shows(site: Path, city: City) -> None:
     text = (site / "index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
     assert text.index("<figcaption>") < text.index('<svg class="map"') < text.index('<ul class="quartiers">')
     said = dict(re.findall(r'<li class="of-(\w+)"><span aria-hidden="true">[^<]*</span> ([^<]*)</li>', text))
-    assert said == {"cannot": "on ne peut pas conclure : 2 quartiers", "none": "pas de mesure : 1 quartier"}
+    assert said == {
+        "cannot": "on ne peut pas conclure : 2 quartiers",
+        "none": "pas de mesure : 1 quartier (pas encore de capteur)",
+    }
     assert text.count('" tabindex="-1"><path') == len(city.quartier)
     assert 'aria-hidden="true" focusable="false"' in text
 

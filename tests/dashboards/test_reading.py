@@ -1,4 +1,6 @@
-"""French that is read once: short sentences, no word that hides how sure a figure is or plays the judge."""
+"""French that is read once: short sentences, no word that hides how sure a figure is or plays the judge.
+
+And a page that is easy to read, in both languages: one short idea a sentence, short words."""
 
 from __future__ import annotations
 
@@ -10,16 +12,27 @@ from statistics import mean
 from typing import Any
 
 import pytest
+from murmure_dashboards.wording import LANGUAGES
 
 MOST_WORDS, MOST_ON_AVERAGE = 20, 14
 FRENCH = resources.files("murmure_dashboards").joinpath("locale", "fr")
 # Of the pages of operators nothing is asked here.
 FILES = sorted(file.name for file in FRENCH.iterdir() if file.name.endswith(".toml") and file.name != "operations.toml")
 FORMULA = "method.privacy_3"  # its signs are no words
+# Of the easy-to-read page. LIX is words a sentence and, of a hundred words, those of more than six letters: below 25 it
+# is a book for children (C. H. Björnsson, Läsbarhet, 1968).
+EASY_WORDS, EASY_ON_AVERAGE, EASY_LETTERS, EASY_LIX = 11, 8, 10, 25
+# Longer ones that say what nothing shorter does.
+EASY_LONG = {
+    "fr": {"intellectuel", "responsables", "protection"},
+    "en": {"intellectual", "disability", "neighbourhood", "protection"},
+}
+# What folds two ideas into a sentence, or a word that is not said aloud.
+FOLDED = re.compile(r"[;()/%±–]|\b(dont|lequel|laquelle|afin|ainsi|cependant|whose|which|thus|however|e\.g|etc)\b")
 FORBIDDEN = re.compile(r"\b(environ|à peu près|approximativement|infraction|hors-la-loi)\b", re.IGNORECASE)
 
 
-def texts(file: str) -> Iterator[tuple[str, str]]:
+def texts(file: str, code: str = "fr") -> Iterator[tuple[str, str]]:
     """Yields key and text of what one file of the catalogue says."""
 
     def flat(table: Mapping[str, Any], head: str) -> Iterator[tuple[str, str]]:
@@ -29,7 +42,8 @@ def texts(file: str) -> Iterator[tuple[str, str]]:
             elif isinstance(value, str):
                 yield f"{head}{key}", value
 
-    yield from flat(tomllib.loads(FRENCH.joinpath(file).read_text(encoding="utf-8")), "")
+    folder = resources.files("murmure_dashboards").joinpath("locale", code)
+    yield from flat(tomllib.loads(folder.joinpath(file).read_text(encoding="utf-8")), "")
 
 
 def sentences(text: str) -> list[str]:
@@ -66,3 +80,49 @@ def test_sentences_and_words_are_counted_as_people_do() -> None:
     assert words("Voilà : c'est tout !") == 3 and words("de {low} à {high} dB – {what}") == 6
     assert words("un " * 21) > MOST_WORDS
     assert FORBIDDEN.search("Environ 12 passages") and not FORBIDDEN.search("les environs, l'environnement")
+
+
+def hard(code: str, text: str) -> str:
+    """Returns what makes a text of the easy-to-read page hard, "" for nothing."""
+    for sentence in sentences(text):
+        if words(sentence) > EASY_WORDS:
+            return "long sentence"
+        if FOLDED.search(sentence):
+            return "two ideas"
+        found = (word for word in spoken(sentence) if len(word) > EASY_LETTERS and word.lower() not in EASY_LONG[code])
+        if any(found):
+            return "long word"
+    return ""
+
+
+def spoken(text: str) -> list[str]:
+    """Returns the words of a text, without what is filled in."""
+    return re.findall(r"[^\W\d_]+", re.sub(r"\{[^}]*}", "", text))
+
+
+def lix(told: list[str]) -> float:
+    """Returns how hard texts are to read."""
+    every = [word for text in told for word in spoken(text)]
+    count = sum(len(sentences(text)) for text in told)
+    return len(every) / count + 100 * sum(len(word) > 6 for word in every) / len(every)
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_the_easy_page_is_easy(code: str) -> None:
+    """One short idea a sentence, one sentence a line, no long word but a few; as easy as a book for children."""
+    told = {key: text for key, text in texts("easy.toml", code) if not key.endswith("title")}
+    assert {key: why for key, text in told.items() if (why := hard(code, text))} == {}
+    assert [key for key, text in told.items() if len(sentences(text)) > 1] == []
+    lines = [text for text in told.values() if text.endswith((".", "?"))]
+    assert len(lines) >= 40 and mean(words(line) for line in lines) <= EASY_ON_AVERAGE
+    assert lix(lines) < EASY_LIX
+
+
+def test_what_is_hard_to_read_is_found() -> None:
+    """Broken twins of sentences, and texts of the other pages, which are harder."""
+    assert hard("fr", "La boîte oublie le reste.") == hard("en", "The box forgets the rest.") == ""
+    assert hard("fr", "La boîte " + "et la boîte " * 4 + "oublient.") == "long sentence"
+    assert hard("fr", "Une règle, dont la date compte.") == hard("fr", "La boîte (grise).") == "two ideas"
+    assert hard("fr", "La confidentialité compte.") == hard("en", "Differential noise.") == "long word"
+    method = [text for key, text in texts("statements.toml") if key.startswith("method.figures_")]
+    assert lix(method) > EASY_LIX and any(hard("fr", text) for text in method)

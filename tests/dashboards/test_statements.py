@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import html
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from murmure_dashboards import maker_statements, pages
-from murmure_dashboards.wording import language
+from murmure_dashboards.cannot import proofs
+from murmure_dashboards.config import City
+from murmure_dashboards.maker import Build
+from murmure_dashboards.wording import LANGUAGES, language
 
 
 def everything(site: Path) -> list[Path]:
@@ -40,7 +47,7 @@ def test_the_footprint_is_measured_on_the_pages(site: Path) -> None:
     kinds: dict[str, list[Path]] = {}
     for page in everything(site):
         kind = maker_statements.kind(page.relative_to(site.resolve()).as_posix())
-        if kind is not None and kind not in ("methode/", "accessibilite/", "empreinte/"):
+        if kind is not None and kind not in ("facile/", "methode/", "accessibilite/", "empreinte/"):
             kinds.setdefault(kind, []).append(page)
     assert {row[0] for row in rows} == set(kinds) and len(rows) >= 11
     for name, weight, elements, requests in rows:
@@ -50,6 +57,57 @@ def test_the_footprint_is_measured_on_the_pages(site: Path) -> None:
         assert weight == str(-(-octets // 1000)), name
         assert int(elements) == len(re.findall(r"<[a-z]", markup)), name
         assert int(requests) == 1 + len(re.findall(r'<link rel="(?:stylesheet|icon)"|\ssrc=', markup)) <= 3
+
+
+# Which line of what the sensors cannot know, with its tests, bears each line that the easy-to-read page says of it.
+BORNE = {
+    "count_1": "footfall_who",
+    "count_2": "footfall_who",
+    "count_3": "footfall_who",
+    "level_1": "noise_said",
+    "level_2": "noise_said",
+    "mean_1": "air_source",
+}
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_the_easy_page_says_all_that_it_has_to_and_claims_no_reader(site: Path, code: str) -> None:
+    """What is measured, what not, who decides, how to ask, each with a picture that the words repeat; that nobody
+    concerned has read it yet, and no logo."""
+    say = language(code)
+    text = (site / pages.address(code, "facile/index.html")).read_text(encoding="utf-8")
+    for key, sentence in say.texts.items():
+        if key.startswith("easy.") and "{" not in sentence and not key.endswith("no_days"):
+            assert f">{html.escape(say.typeset(sentence))}<" in text, key
+    assert say("easy.checked_3") in text and say("easy.checked_4") in text
+    sections = re.findall(r"(?s)<section>\n(.*?)</section>", text)
+    assert len(sections) == 7
+    for section in sections:
+        assert section.startswith('<svg class="picture" viewBox="0 0 64 64" aria-hidden="true" focusable="false"><')
+        assert "<text" not in section and "<h2>" in section
+    assert "<img" not in text and "inclusion-europe" not in text.lower()
+    assert f'href="{"../" * (2 - (code == "fr"))}{pages.address(code, "demandes/formulaire/")}"' in text
+    assert "tél. 01 00 00 00 00" in text and "30 " in text.partition("formulaire")[0]
+
+
+def test_every_line_of_the_easy_page_on_what_sensors_cannot_know_is_borne_by_tests() -> None:
+    """It says no more than the page of a place does."""
+    said = {key.removeprefix("easy.not_") for key in language("fr").texts if key.startswith("easy.not_")} - {"head"}
+    assert said == BORNE.keys() and set(BORNE.values()) <= proofs().keys()
+
+
+def test_the_easy_page_speaks_of_what_the_town_measures(given: Callable[..., Build], streets: Any, city: City) -> None:
+    """Of nothing that no sensor measures, and of no deadline that the town has not set."""
+    street = streets.Street()
+    streets.add(street, "plaza", streets.week_of(streets.NOW_S), streams=("noise",))
+    for archive, kinds in ((street, {"level"}), (streets.Street(), set[str]())):
+        made = dict(maker_statements.files(given(archive, replace(city, answer_days=None))))
+        text = made["facile/index.html"].decode()
+        for kind in ("count", "level", "mean"):
+            lines = [key for key in language("fr").texts if re.fullmatch(rf"easy\.(measure|not)_{kind}(_\d)?", key)]
+            assert lines and {language("fr")(key) in text for key in lines} == {kind in kinds}
+        assert (language("fr")("easy.not_head") in text) == bool(kinds)
+        assert language("fr")("easy.ask_no_days") in text
 
 
 def test_nobody_claims_an_audit_that_has_not_been(site: Path) -> None:
@@ -66,7 +124,5 @@ def test_nobody_claims_an_audit_that_has_not_been(site: Path) -> None:
 
 def test_the_method_names_every_proof(site: Path) -> None:
     """Each line of what the sensors cannot know stands there with its tests."""
-    from murmure_dashboards.cannot import proofs
-
     text = (site / "methode" / "index.html").read_text(encoding="utf-8")
     assert all(test in text for tests in proofs().values() for test in tests)
