@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import shutil
 import subprocess
@@ -229,6 +230,27 @@ def test_pages_are_as_light_as_the_public_ones(drawn: Path) -> None:
         assert sum(len(gzip.compress(one)) for one in sent) < MOST_OCTETS, path
         assert len(re.findall(rb'<link rel="(?:stylesheet|icon)"', html)) <= MOST_REQUESTS
         assert b"<script" not in html and b"http" not in html.replace(b"http-equiv", b"")
+
+
+def test_html_validate_finds_nothing(drawn: Path, tmp_path: Path) -> None:
+    """No rule that its authors recommend is broken, in either language; a copy with a fault is refused by name."""
+    judges = Path(sys.prefix) / "pages-judges" / "node_modules"
+    assert judges.is_dir(), "no pages-judges in the environment: make install"
+    pages = sorted(drawn.resolve().rglob("*.html"))
+    assert len(pages) == 8
+    old, new = '<section class="wide" tabindex', '<div class="wide" role="region" tabindex'
+    text = (drawn / INDEX / "index.html").read_text("utf-8")
+    assert text.count(old) >= 3
+    twin = tmp_path / "twin.html"
+    twin.write_text(text.replace(old, new).replace("</table>\n</section>", "</table>\n</div>"), "utf-8")
+    node = (f"{sys.prefix}/bin/node", f"{judges}/html-validate/bin/html-validate.mjs")
+    command = [*node, "--config", f"{Path(__file__).parent}/html-validate.mjs", "--formatter", "json"]
+    with (tmp_path / "said").open("w+", encoding="utf-8") as out:
+        subprocess.run([*command, *map(str, pages), str(twin)], stdout=out, timeout=600, check=False)
+        out.seek(0)
+        said = json.load(out)
+    found = {one["filePath"]: {message["ruleId"] for message in one["messages"]} for one in said}
+    assert {path: rules for path, rules in found.items() if rules} == {str(twin): {"prefer-native-element"}}
 
 
 def test_a_large_fleet_is_cut_with_a_word(
