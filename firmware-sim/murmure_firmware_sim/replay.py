@@ -35,6 +35,9 @@ _WANTED: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 _MS_PER_MINUTE = S_PER_MINUTE * MS_PER_S
 _MOST_TENTHS = {NOISE: 65_534, AIR: 9_999}
+_YEARS = range(1970, 2100)
+_MOST_COUNTED = 1_000_000
+_LONGEST_STEP_MS = 7 * 86_400_000  # rows further apart are no series: there is a hole between
 
 DayTable = list[tuple[int, int, int]]
 """(source start, source end, shown from), all ms UTC: the recording's [start, end) is played from the third on."""
@@ -184,22 +187,30 @@ _FOOTFALL_METRICS = frozenset(metric for group in _WANTED[FOOTFALL] for metric i
 def load(file: Path) -> dict[tuple[str, str], Rows]:
     """Reads a recording: (site, metric) to its rows, by time.
 
-    Raises SimError naming the file, the line and the mend for a wrong header, time or value.
+    A row that stands there twice counts once. Raises SimError naming the file, the line and the mend for a wrong
+    header, time or value, and for two rows of one instant that differ.
     """
-    times: dict[tuple[str, str], array[int]] = {}
-    values: dict[tuple[str, str], array[float]] = {}
+    rows: dict[tuple[str, str], dict[int, float]] = {}
     instants: dict[str, int] = {}
     try:
-        with gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="") as text:
+        with file.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+        opener = gzip.open if zipped else open
+        with opener(file, "rt", encoding="utf-8-sig", newline="") as text:
             lines = csv.reader(text)
             if next(lines, None) != _HEADER:
                 raise SimError(str(file), "line 1", "the header is another", f"write {','.join(_HEADER)}")
-            for number, line in enumerate(lines, 2):
+            for line in lines:
+                if not line:
+                    continue
+                number = lines.line_num
                 try:
                     stamp, site, metric, value_text, _ = line
                     instant = instants.get(stamp)
                     if instant is None:
                         instant = instants[stamp] = parse_instant_ms(stamp)
+                    if not value_text.isascii() or "_" in value_text:  # which Python would read
+                        raise ValueError(value_text)
                     value = float(value_text)
                 except ValueError:
                     raise SimError(
@@ -207,16 +218,20 @@ def load(file: Path) -> dict[tuple[str, str], Rows]:
                     ) from None
                 if not math.isfinite(value):
                     raise SimError(str(file), f"line {number}", "the value is not finite", "leave the row out")
-                key = (site, metric)
-                if key not in times:
-                    times[key], values[key] = array("q"), array("d")
-                times[key].append(instant)
-                values[key].append(value)
+                if metric in _FOOTFALL_METRICS and not 0 <= value <= _MOST_COUNTED:
+                    mend = f"write how many passed, 0 to {_MOST_COUNTED}, or leave the row out"
+                    raise SimError(str(file), f"line {number}", f"the value {value:g} is no count", mend)
+                held = rows.setdefault((site, metric), {})
+                if held.setdefault(instant, value) != value:
+                    problem = "another row has the same instant and another value"
+                    raise SimError(str(file), f"line {number}", problem, "leave one of the two out")
     except OSError as error:
         raise SimError(str(file), "file", error.strerror or str(error), "name a recording") from None
-    except (EOFError, zlib.error, UnicodeDecodeError, csv.Error):
+    except UnicodeDecodeError:
+        raise SimError(str(file), "bytes", "are not UTF-8 text", "save it as UTF-8") from None
+    except (EOFError, zlib.error, csv.Error):
         raise SimError(str(file), "bytes", "is no CSV or gzip'd CSV", "name a recording") from None
-    return {key: _by_time(times[key], values[key]) for key in times}
+    return {key: _by_time(held) for key, held in rows.items()}
 
 
 def parse_instant_ms(stamp: str) -> int:
@@ -224,15 +239,18 @@ def parse_instant_ms(stamp: str) -> int:
     if not stamp.endswith("Z"):
         raise ValueError(stamp)
     # In integers from the epoch: a float of seconds would put some milliseconds one too low.
-    since = datetime.fromisoformat(stamp).astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    instant = datetime.fromisoformat(stamp)
+    if instant.year not in _YEARS:
+        raise ValueError(stamp)
+    since = instant.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return since // timedelta(milliseconds=1)
 
 
-def _by_time(times: array[int], values: array[float]) -> Rows:
-    order = sorted(range(len(times)), key=times.__getitem__)
-    sorted_ms = array("q", [times[i] for i in order])
-    steps = [after - before for before, after in pairwise(sorted_ms) if after > before]
-    return Rows(sorted_ms, array("d", [values[i] for i in order]), median_low(steps) if steps else 3_600_000)
+def _by_time(held: dict[int, float]) -> Rows:
+    times_ms = array("q", sorted(held))
+    steps = [after - before for before, after in pairwise(times_ms)]
+    step_ms = min(median_low(steps), _LONGEST_STEP_MS) if steps else 3_600_000
+    return Rows(times_ms, array("d", [held[time_ms] for time_ms in times_ms]), step_ms)
 
 
 def find_series(directory: Path, quantity: str) -> list[Series]:

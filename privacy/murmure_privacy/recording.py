@@ -26,6 +26,7 @@ _BATCH_MS = 3_600_000
 _NAMED_MS = {"laeq_1s": 1000, "laeq_1min": 60_000, "laeq_1h": 3_600_000}
 _YEARS = range(1970, 2100)
 _LARGEST = Decimal(1_000_000)
+_LONGEST_STEP_MS = 7 * 86_400_000  # rows further apart than the coarsest node are no series: there is a hole between
 
 
 class NoMetric(ConfigError):
@@ -57,12 +58,14 @@ def read(path: Path, stream: StreamPolicy, site: str | None, metric: str | None)
     """Returns the rows of `path` that feed `stream`.
 
     `site` may be left out if the file has one; `metric` names one where the quantity's own choice is not wanted.
-    Raises ConfigError naming file, key and the mend; NoMetric where the site has no metric of the stream's quantity.
+    A row that stands there twice counts once. Raises ConfigError naming file, key and the mend, also for two rows of
+    one instant that differ and for a count that nobody can have counted; NoMetric where the site has no metric of the
+    stream's quantity.
     """
     where = str(path)
-    by_site: dict[str, dict[str, list[tuple[int, Decimal]]]] = {}
-    for instant_ms, row_site, row_metric, value in _rows(path):
-        by_site.setdefault(row_site, {}).setdefault(row_metric, []).append((instant_ms, value))
+    by_site: dict[str, dict[str, list[tuple[int, Decimal, int]]]] = {}
+    for number, instant_ms, row_site, row_metric, value in _rows(path):
+        by_site.setdefault(row_site, {}).setdefault(row_metric, []).append((instant_ms, value, number))
     if not by_site:
         raise ConfigError(where, "file", "no rows", "give a recording with rows")
     if site is None:
@@ -77,15 +80,29 @@ def read(path: Path, stream: StreamPolicy, site: str | None, metric: str | None)
     metrics = _choose(where, stream, found, metric)
     summed: dict[int, Decimal] = {}
     for name in metrics:
-        for instant_ms, value in found[name]:
-            summed[instant_ms] = summed.get(instant_ms, Decimal(0)) + value if len(metrics) > 1 else value
+        for instant_ms, value in _once(where, found[name], counting=stream.quantity.kind == "count").items():
+            summed[instant_ms] = summed.get(instant_ms, Decimal(0)) + value
     rows = [(instant_ms, _integer(value, stream)) for instant_ms, value in sorted(summed.items())]
     steps = [after - before for (before, _), (after, _) in pairwise(rows)]
     step_ms = median_low(steps) if steps else _NAMED_MS.get(metrics[0], stream.cadence_ms)
+    step_ms = min(step_ms, _LONGEST_STEP_MS)
     return Recording(site, rows, step_ms, metrics, tuple(sorted(set(found) - set(metrics))))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str, Decimal]]:
+def _once(where: str, rows: list[tuple[int, Decimal, int]], counting: bool) -> dict[int, Decimal]:
+    """Returns each instant's value. Two files in one, or a clock put back, would else be counted twice."""
+    values: dict[int, Decimal] = {}
+    for instant_ms, value, number in rows:
+        if counting and not 0 <= value <= _LARGEST:
+            mend = f"write how many passed, 0 to {_LARGEST}, or leave the row out"
+            raise ConfigError(where, f"line {number}", f"the value {value:g} is no count", mend)
+        if values.setdefault(instant_ms, value) != value:
+            mend = "leave one of the two out"
+            raise ConfigError(where, f"line {number}", "another row has the same instant and another value", mend)
+    return values
+
+
+def _rows(path: Path) -> Iterator[tuple[int, int, str, str, Decimal]]:
     where = str(path)
     try:
         with path.open("rb") as raw:
@@ -96,18 +113,21 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, Decimal]]:
                 header = next(lines, [])
                 if header != HEADER:
                     raise ConfigError(where, "line 1", "not the header of a recording", f"write {','.join(HEADER)}")
-                for number, line in enumerate(lines, 2):
-                    if not line:
-                        continue
-                    yield _row(where, number, line)
+                for line in lines:
+                    if line:
+                        yield _row(where, lines.line_num, line)
     except OSError as error:
         raise ConfigError(where, "file", error.strerror or str(error), "give a readable recording") from error
-    except (EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(where, "file", "is not UTF-8 text", "save it as UTF-8") from error
+    except (EOFError, csv.Error, zlib.error) as error:
         raise ConfigError(where, "file", f"cannot be read: {error}", "give a whole CSV or gzip file") from error
 
 
-def _row(where: str, number: int, line: list[str]) -> tuple[int, str, str, Decimal]:
+def _row(where: str, number: int, line: list[str]) -> tuple[int, int, str, str, Decimal]:
     try:
+        if line == HEADER:
+            raise ValueError("a second header, as of two recordings in one file")
         if len(line) != len(HEADER):
             raise ValueError(f"{len(line)} columns where there are {len(HEADER)}")
         text, site, metric, value, _ = line
@@ -118,9 +138,7 @@ def _row(where: str, number: int, line: list[str]) -> tuple[int, str, str, Decim
             raise ValueError(f"value {value!r} is not a number")
         if instant.year not in _YEARS:
             raise ValueError(f"the year {instant.year} is not one of a recording")
-        figure = Decimal(value)
-        # Only keeps absurd numbers from being held; clamping to the policy's bounds comes with the windows.
-        return round(instant.timestamp() * 1000), site, metric, max(-_LARGEST, min(_LARGEST, figure))
+        return number, round(instant.timestamp() * 1000), site, metric, Decimal(value)
     except ValueError as error:
         raise ConfigError(
             where, f"line {number}", f"{error}", "write TIME with Z, site, metric, value, unit"
@@ -146,6 +164,8 @@ def _choose(where: str, stream: StreamPolicy, found: Mapping[str, object], metri
 
 
 def _integer(value: Decimal, stream: StreamPolicy) -> int:
+    # Only keeps absurd numbers from being held; clamping to the policy's bounds comes with the windows.
+    value = max(-_LARGEST, min(_LARGEST, value))
     return int((value * stream.quantity.per_unit).to_integral_value())
 
 

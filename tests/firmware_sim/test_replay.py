@@ -182,7 +182,17 @@ def test_instants_are_exact_to_the_millisecond() -> None:
         (HEADER.encode() + b"2026-11-14T00:00:00Z,here,in,many,u\n", "line 2"),
         (HEADER.encode() + b"2026-11-14T00:00:00,here,in,1,u\n", "line 2"),
         (HEADER.encode() + b"2026-11-14T00:00:00Z,here,in,nan,u\n", "line 2"),
-        (b"\xff\xfe\x00", "no CSV"),
+        (b"\xff\xfe\x00", "bytes: are not UTF-8 text; save it as UTF-8"),
+        (HEADER.encode() + b"\n2026-11-14T00:00:00Z,here,in,x,u\n", "line 3"),
+        (HEADER.encode() + b"2026-11-14T00:00:00Z,here,in,1_0,u\n", "line 2"),
+        (HEADER.encode() + b"0001-01-01T00:00:00Z,here,in,1,u\n", "line 2"),
+        (HEADER.encode() + b"9999-12-31T23:59:59Z,here,in,1,u\n", "line 2"),
+        (HEADER.encode() + b"2026-11-14T00:00:00Z,here,in,-1,u\n", "line 2: the value -1 is no count"),
+        (HEADER.encode() + b"2026-11-14T00:00:00Z,here,in,1e7,u\n", "line 2: the value 1e.07 is no count"),
+        (
+            HEADER.encode() + b"2026-11-14T00:00:00Z,here,in,1,u\n2026-11-14T00:00:00Z,here,in,2,u\n",
+            "line 3: another row has the same instant and another value; leave one of the two out",
+        ),
     ],
 )
 def test_wrong_recording_is_one_line_with_the_place_and_the_mend(tmp_path: Path, content: bytes, said: str) -> None:
@@ -193,6 +203,24 @@ def test_wrong_recording_is_one_line_with_the_place_and_the_mend(tmp_path: Path,
         load(file)
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_how_a_recording_was_saved_changes_no_count(tmp_path: Path) -> None:
+    """Line ends, byte order mark, blank lines, zipped under any name; rows that stand there twice are played once."""
+    file = tmp_path / "r.csv"
+    rows = "".join(f"{stamp(T0_MS + m * 300_000)},here,{name},{m + 1},u\n" for m in range(6) for name in ("in", "out"))
+    text = HEADER + rows
+    for content in (
+        text.encode(),
+        text.replace("\n", "\r\n").encode(),
+        text.encode("utf-8-sig"),
+        text.replace("\n", "\n\n").encode(),
+        (text + rows).encode(),
+        gzip.compress(text.encode()),
+    ):
+        file.write_bytes(content)
+        load.cache_clear()
+        assert counted(Replay(Series(file, "here", ("in", "out"))), MINUTE, 30) == 42
 
 
 def test_cut_gzip_is_one_line(tmp_path: Path) -> None:

@@ -32,7 +32,13 @@ GOOD = f"{HEADER}\n2026-03-01T23:00:00Z,gate,pedestrians,1,u\n".encode()
         (GOOD + b"9999-12-31T23:59:59Z,gate,pedestrians,1,u\n", "line 3: the year 9999 is not one of a recording; "),
         (GOOD + b"0001-01-01T00:00:00Z,gate,pedestrians,1,u\n", "line 3: the year 1 is not one of a recording; "),
         (GOOD + b"2026-03-01T23:05:00Z,gate,pedestrians\n", "line 3: "),
-        (GOOD + b"\xff\xfe,gate,pedestrians,1,u\n", "file: cannot be read: "),
+        (GOOD + b"\xff\xfe,gate,pedestrians,1,u\n", "file: is not UTF-8 text; save it as UTF-8"),
+        (GOOD.decode().encode("utf-16"), "file: is not UTF-8 text; "),
+        (GOOD + GOOD, "line 3: a second header, as of two recordings in one file; "),
+        (GOOD + GOOD.splitlines()[1].replace(b",1,", b",2,"), "line 3: another row has the same instant and another "),
+        (GOOD + b"2026-03-01T23:05:00Z,gate,pedestrians,-1,u\n", "line 3: the value -1 is no count; write how many "),
+        (GOOD + b"2026-03-01T23:05:00Z,gate,pedestrians,1000001,u\n", "line 3: the value 1000001 is no count; "),
+        (GOOD + b'"2026-03-01\nT",gate,pedestrians,1,u\nx\n', "line 4: time without Z; "),
         (GOOD + b"\0", "line 3: "),
         (gzip.compress(GOOD)[:-9], "file: "),
         (gzip.compress(GOOD * 50)[:40] + b"\xff" * 40, "file: "),
@@ -49,6 +55,48 @@ def test_a_bad_recording_is_refused_with_one_line(tmp_path: Path, write_policy: 
     assert f"readings.csv: {said}" in str(caught.value)
     assert caught.value.exit_status == 2
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\n\n") + "\n\n",
+        lambda text: "\n".join([HEADER, *reversed(text.splitlines()[1:])]),
+        lambda text: text + "".join(text.splitlines(keepends=True)[1:]),
+        lambda text: text.rstrip("\n"),
+        lambda text: "".join('"' + line.replace(",", '","') + '"\n' for line in text.splitlines()),
+    ],
+    ids=["crlf", "bom", "blank lines", "backwards", "every row twice", "no last line end", "quoted"],
+)
+def test_how_a_recording_was_saved_changes_no_figure(
+    tmp_path: Path, write_policy: Write, change: Callable[[str], str]
+) -> None:
+    """In particular a row that stands there twice, as where two files overlap, is not counted twice: not alone, and not
+    where two directions are added."""
+    [stream] = write_policy("footfall").streams
+    file = tmp_path / "readings.csv"
+    for names in (("pedestrians",), ("in", "out")):
+        rows = [f"2026-03-01T23:{at:02}:00Z,gate,{name},{at},u\n" for name in names for at in range(0, 60, 5)]
+        text = f"{HEADER}\n" + "".join(rows)
+        file.write_text(text)
+        plain = recording.read(file, stream, None, None)
+        file.write_text(change(text), newline="")
+        assert recording.read(file, stream, None, None) == plain
+        assert sum(value for _, value in plain.rows) == 330 * len(names)
+
+
+def test_two_rows_years_apart_are_no_level_in_between(tmp_path: Path, write_policy: Write) -> None:
+    """What is held is held for a week and a half at the most, however long the pause that the two rows leave."""
+    [stream] = write_policy("noise").streams
+    file = tmp_path / "readings.csv"
+    file.write_text(f"{HEADER}\n" + "".join(f"20{y}-03-01T23:00:00Z,gate,laeq_1s,50,u\n" for y in (24, 26)))
+    recorded = recording.read(file, stream, None, None)
+    week_ms = 7 * 86_400_000
+    assert recorded.end_ms - recorded.rows[-1][0] == recorded.step_ms == week_ms
+    held = sum(len(batch) for _, batch in recording.batches(recorded, stream))
+    assert held * stream.cadence_ms <= (1.5 + 1) * week_ms + 2 * stream.cadence_ms
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
