@@ -104,7 +104,7 @@ class Build:
     @cached_property
     def facts(self) -> Mapping[str, Fact]:
         """Returns what is known of today, by stream; one without a figure is not there."""
-        past = Past(self.archive, self.rules, self.marks, self.calendar, self.now_s)
+        past = Past(self.archive, self.rules, self.marks, self.calendar, self.now_s, self.store)
         return {
             view.stream: fact
             for site in self.city.site

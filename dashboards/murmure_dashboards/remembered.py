@@ -1,4 +1,4 @@
-"""The nodes of days that are over, each signed message opened once and not at every build.
+"""The nodes of days that are over, each signed message opened once and not at every build, and their figures.
 
 Opening what was signed is most of what a page costs, and a week is asked for by many: pages, bulletins, open data, what
 is usual. So the nodes of a stream that touch one civil day, or an hour of today, are kept in the store beside the site
@@ -12,20 +12,30 @@ import marshal
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import cast
 
 from murmure_privacy import wire
+from murmure_privacy.estimate import Figure
+from murmure_privacy.frozen import quick
 from murmure_privacy.release import Message, Outcome
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards.store import Store
-from murmure_dashboards.views import LATE_S, ArchiveReader
+from murmure_dashboards.views import LATE_S, ArchiveReader, figures
 
-KIND, OF_TODAY = "nodes", "hours"
+KIND, OF_TODAY, FIGURES = "nodes", "hours", "figures"
 _HOUR_S = 3600
 _DAYS_HELD = 2048
 _QUICK = 1  # level of zlib
+
+
+_Estimated = tuple[tuple[list[str], int], Sequence[Figure]]
+"""The levels of a stream and how many nodes a period has, and the figures of these."""
+_figure = quick(Figure)
+_told = attrgetter(*(field.name for field in fields(Figure)))
 
 
 class _Remembered:
@@ -33,6 +43,7 @@ class _Remembered:
 
     def __init__(self, archive: ArchiveReader, store: Store, calendar: Calendar, now_s: int) -> None:
         self._archive, self._store, self._calendar, self._now_s = archive, store, calendar, now_s
+        self._estimated: dict[tuple[str, int], _Estimated] = {}
         self._of_piece = lru_cache(maxsize=_DAYS_HELD)(self._nodes)
 
     def __getattr__(self, name: str) -> object:
@@ -52,6 +63,29 @@ class _Remembered:
         if at_s < to_s:
             beyond = [one for one in self._archive.outcomes(stream, at_s, to_s) if one.node.end_s > at_s]
         return [*found, *beyond]
+
+    def figures_of(
+        self, stream: str, period: Window, levels: frozenset[str], outcomes: Sequence[Outcome]
+    ) -> Sequence[Figure]:
+        """Returns the final figures of a period that is over, estimated once."""
+        asked = sorted(levels), len(outcomes)
+        found = self._estimated.get((stream, period.start_s))
+        if found is None or found[0] != asked:
+            kept = self._store.read(FIGURES, stream, Window(period.start_s, period.start_s + 1)).get(period.start_s)
+            found = _read_figures(kept) if kept is not None else None
+        if found is None or found[0] != asked:
+            made = figures(tuple(outcomes), self._calendar.timezone, levels, True)
+            found = asked, made
+            ends = [(one.node.start_s, one.node.end_s) for one in outcomes]
+            of = Window(
+                min([period.start_s, *(start_s for start_s, _ in ends)]),
+                max([period.end_s, *(end_s for _, end_s in ends)]),
+            )
+            self._store.keep(FIGURES, stream, period.start_s, of, _written_figures(asked, made))
+        if len(self._estimated) >= _DAYS_HELD:
+            self._estimated.clear()
+        self._estimated[stream, period.start_s] = found
+        return found[1]
 
     def _piece(self, at_s: int) -> Window:
         """Returns the day of an instant, its hour since midnight where the day is not over."""
@@ -90,3 +124,15 @@ def _read(value: bytes) -> Sequence[Outcome] | None:
     except (ValueError, EOFError, TypeError, zlib.error):
         return None
     return said.outcomes if isinstance(said, Message) else None
+
+
+def _written_figures(asked: tuple[list[str], int], made: Sequence[Figure]) -> bytes:
+    return zlib.compress(marshal.dumps((asked, [_told(one) for one in made])), _QUICK)
+
+
+def _read_figures(value: bytes) -> _Estimated | None:
+    try:
+        asked, told = marshal.loads(zlib.decompress(value))
+        return asked, [_figure(*one) for one in told]
+    except (ValueError, EOFError, TypeError, zlib.error):
+        return None

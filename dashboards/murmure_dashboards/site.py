@@ -41,6 +41,7 @@ from murmure_dashboards import (
     opendata,
     pages,
     remembered,
+    usual,
 )
 from murmure_dashboards.config import City
 from murmure_dashboards.kept import Kept
@@ -53,6 +54,8 @@ from murmure_dashboards.views import ArchiveReader
 WEEK_DAYS = 7
 KEPT_DAYS = 70
 """For how long nodes and rows stay in the store: a month, and the weeks that tell what is usual."""
+FIGURE_DAYS = 15
+"""For how long the figures of each node do: a week, and the week that one of its days may belong to."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
@@ -217,8 +220,8 @@ def build(
                 archive, city, now_s, before, keep, press, store, journal_before, made, share, kept
             ):
                 made.write(path, content)
-            store.forget((remembered.KIND, blocks.KIND), now_s - KEPT_DAYS * 86_400)
-            store.forget((remembered.OF_TODAY,), now_s - WEEK_DAYS * 86_400)
+            store.forget((remembered.KIND, blocks.KIND, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
+            store.forget((remembered.OF_TODAY, remembered.FIGURES), now_s - FIGURE_DAYS * 86_400)
     return BuildReport(
         pages=made.pages,
         files=made.files,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from murmure_privacy.annotation import Annotation, Note
 from murmure_privacy.estimate import Figure, Series
@@ -64,6 +64,17 @@ class NodeReader(Protocol):
 
     def outcomes(self, stream: str, from_s: int, to_s: int) -> Sequence[Outcome]:
         """Returns the nodes of a stream that intersect `[from_s, to_s)`."""
+        ...
+
+
+@runtime_checkable
+class Estimator(NodeReader, Protocol):
+    """Whoever has the figures of the nodes of streams as well."""
+
+    def figures_of(
+        self, stream: str, period: Window, levels: frozenset[str], outcomes: Sequence[Outcome]
+    ) -> Sequence[Figure]:
+        """Returns the final figures of all nodes of a period of a stream."""
         ...
 
 
@@ -259,13 +270,13 @@ def view(
         if outcome.node.covered_from_s in wide and outcome.node.end_s <= now_s:
             periods.setdefault(calendar.period(levels, outcome.node.covered_from_s).start_s, []).append(outcome)
     nodes = tuple(outcome for _, members in sorted(periods.items()) for outcome in members)
-    known = [
-        figure
-        for start_s, members in sorted(periods.items())
-        for figure in _figures(
-            tuple(members), calendar.timezone, levels, calendar.period(levels, start_s).end_s <= now_s
-        )
-    ]
+    known: list[Figure] = []
+    for start_s, members in sorted(periods.items()):
+        period = calendar.period(levels, start_s)
+        if isinstance(archive, Estimator) and period.end_s + LATE_S <= now_s:
+            known += archive.figures_of(info.stream, period, levels, members)
+        else:
+            known += figures(tuple(members), calendar.timezone, levels, period.end_s <= now_s)
     quantity = QUANTITIES[info.quantity]
     outcomes = tuple(outcome for outcome in nodes if outcome.node.start_s in window)
     return StreamView(
@@ -330,6 +341,7 @@ def _first_s(rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar
 
 
 @lru_cache(maxsize=1024)
-def _figures(outcomes: tuple[Outcome, ...], timezone: str, levels: frozenset[str], over: bool) -> tuple[Figure, ...]:
-    """Periods are independent, and one that has not changed since the last page is not estimated again."""
+def figures(outcomes: tuple[Outcome, ...], timezone: str, levels: frozenset[str], over: bool) -> tuple[Figure, ...]:
+    """Returns the figures of a period. Periods are independent, and one that has not changed since the last page is not
+    estimated again."""
     return tuple(Series(outcomes, timezone, levels).figures(_AFTER_ALL_S if over else 0))

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from murmure_dashboards import remembered as remembered_module
+from murmure_dashboards import views as views_module
 from murmure_dashboards.remembered import remembered
 from murmure_dashboards.store import Store
-from murmure_dashboards.views import ArchiveReader
+from murmure_dashboards.views import ArchiveReader, view
+from murmure_privacy.policies import Rules
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import Window
 
@@ -101,6 +103,52 @@ def test_an_hour_of_today_is_opened_once(street: Any, streets: SimpleNamespace, 
         asked = [from_s for stream, from_s, _ in watched.asked if stream == STREAMS[0]]
         assert sum(from_s < now_s - 900 for from_s in asked) == opened
         assert max(asked) == now_s - 900
+
+
+def test_the_figures_of_what_is_over_are_estimated_once(
+    street: Any, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of the archive, to the last bit and in the same order; the next build estimates what is not over
+    alone."""
+    week, rules, real = streets.week_of(streets.NOW_S), Rules(street), views_module.figures
+    calls: list[int] = []
+
+    def watched(outcomes: Any, *others: Any) -> Any:
+        calls.append(outcomes[0].node.start_s)
+        return real(outcomes, *others)
+
+    expected = [view(street, rules, (), info, week, streets.PARIS, streets.NOW_S) for info in street.infos]
+    monkeypatch.setattr(remembered_module, "figures", watched)
+    for first in (True, False):
+        known, store = reader(street, tmp_path / "store", streets)
+        for info, one in zip(street.infos, expected, strict=True):
+            found = view(known, rules, (), info, week, streets.PARIS, streets.NOW_S)
+            assert (found.figures, found.scalar, found.withheld) == (one.figures, one.scalar, one.withheld)
+        store.close()
+        assert bool(calls) == first
+        calls.clear()
+
+
+@pytest.mark.parametrize("rubbish", [b"", zlib.compress(marshal.dumps(7)), zlib.compress(marshal.dumps((7, [(1,)])))])
+def test_figures_that_cannot_be_read_are_estimated_again(
+    street: Any, streets: SimpleNamespace, tmp_path: Path, rubbish: bytes
+) -> None:
+    """As are those of other levels, or of fewer nodes."""
+    info, rules = street.infos[0], Rules(street)
+    week, day = streets.week_of(streets.NOW_S), streets.PARIS.day(streets.NOW_S - 6 * 86_400)
+    expected = view(street, rules, (), info, week, streets.PARIS, streets.NOW_S).figures
+    known, store = reader(street, tmp_path / "store", streets)
+    for start_s in (week.start_s, day.start_s, streets.PARIS.period(("1w",), week.start_s).start_s):
+        store.keep(remembered_module.FIGURES, info.stream, start_s, day, rubbish)
+    assert view(known, rules, (), info, week, streets.PARIS, streets.NOW_S).figures == expected
+    few = expected[:1]
+    store.keep(
+        *(remembered_module.FIGURES, info.stream, streets.PARIS.period(("1w",), week.start_s).start_s, day),
+        remembered_module._written_figures((["1h"], 1), few),
+    )
+    again = remembered(street, store, streets.PARIS, streets.NOW_S)
+    assert view(again, rules, (), info, week, streets.PARIS, streets.NOW_S).figures == expected
+    store.close()
 
 
 def test_what_comes_late_is_not_missed(street: Any, streets: SimpleNamespace, tmp_path: Path) -> None:

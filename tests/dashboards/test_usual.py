@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import City
 from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.limits import load
+from murmure_dashboards.store import Store
 from murmure_dashboards.usual import STUDENT_95, WEEKS, Past, Usual, expected
 from murmure_dashboards.views import view
 from murmure_dashboards.wording import language
@@ -57,6 +59,29 @@ def known(
     found = of_day(seen, city.site[0], Past(street, Rules(street), marks, streets.PARIS, at_s))
     assert found is not None
     return found
+
+
+def test_what_a_day_gave_until_each_quarter_hour_is_kept(
+    streets: SimpleNamespace, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first store, from the one that was written and without any, the same; days before are opened once."""
+    street, day = weeks(streets, [1.0, 1.1, 0.9, 1.05, 1.0, 1.2, 1.0]), streets.PARIS.day(streets.NOW_S)
+    asked: list[int] = []
+    monkeypatch.setattr(
+        street, "outcomes", lambda stream, a, b, real=street.outcomes: asked.append(a) or real(stream, a, b)
+    )
+    for info in street.infos:
+        for at_s in (day.start_s + 9 * 3600, streets.NOW_S, streets.NOW_S + 900, day.end_s):
+            seen = view(street, Rules(street), (), info, day, streets.PARIS, at_s)
+            expected_fact = of_day(seen, city.site[0], Past(street, Rules(street), (), streets.PARIS, at_s))
+            assert expected_fact is not None and expected_fact.usual is not None and expected_fact.usual.low is not None
+            for _ in range(2):
+                store = Store.open(tmp_path / "store", street, "Europe/Paris")
+                asked.clear()
+                past = Past(street, Rules(street), (), streets.PARIS, at_s, store)
+                assert of_day(seen, city.site[0], past) == expected_fact
+                store.close()
+            assert all(from_s < day.start_s - 45 * DAY_S for from_s in asked), "before the street was measured"
 
 
 def said(streets: SimpleNamespace, fact: Fact, code: str = "fr") -> str:
