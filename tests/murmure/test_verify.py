@@ -1237,6 +1237,30 @@ def test_a_cap_that_is_passed_is_named(
     assert kinds(verify(published)) == set()
 
 
+def test_a_cap_counts_what_was_spent_under_the_policy_before(small: Town, tmp_path: Path) -> None:
+    """The first day had no cap, and accuses nobody; the second is one too many beside it."""
+    capped, gateway = with_cap(small, 1, "1.1"), small.gateways["gw-plaza"]
+    small.publish(capped, PUBLISHED_S)
+    with small.archive.transaction():
+        for number in range(2 * QUARTERS + 4):
+            gateway.policy = capped if number >= QUARTERS - 4 else policy("plaza")
+            small.say("gw-plaza", MONDAY_S + (number + 1) * 900)
+    (found,) = verify(small.export(tmp_path / "export")).findings
+    assert found.kind == "cap" and found.where.startswith("plaza 2: plaza/footfall 2026-11-23: ")
+
+
+def test_a_policy_under_which_nothing_was_released_harms_nobody(tmp_path: Path, releases: ModuleType) -> None:
+    """One role has signed it, and two should have: its gateway withheld everything."""
+
+    def withheld(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+        return tuple(Withheld(replace(one.node, present=3), "sensor_absent") for one in outcomes)
+
+    town = Town(tmp_path, releases, withheld).live(QUARTERS + 4)
+    published = town.export(tmp_path / "export")
+    town.archive.close()
+    assert kinds(verify(edited("enrolment", 0, roles=["steward"])(published, town))) == set()
+
+
 @pytest.mark.parametrize(("epsilon", "found"), [("1.3", {"cap"}), ("2.0", set[str]())])
 def test_the_days_of_a_cap_may_begin_in_the_morning(small: Town, tmp_path: Path, epsilon: str, found: set[str]) -> None:
     """A stream with parts of the day: their charges exclude each other, and a night counts in the day before."""
@@ -1443,6 +1467,41 @@ def test_without_pyarrow_parquet_files_are_checked_by_their_sums(
         assert "leurs empreintes seulement" in said(capsys, folder)[1]
     finally:
         columnar.reader.cache_clear()
+
+
+def test_the_parquet_file_of_an_open_month_has_the_days_that_are_over(published: Publication, town: Town) -> None:
+    """As the list of editions says; that of a closed month has all of them."""
+    until_s = MONDAY_S + DAY_S
+    shown = with_twin(lambda rows: keep(rows, lambda row: parse_utc(row["start_utc"]) < until_s))(published, town)
+    for told, found in (
+        ({}, {"columnar_wrong"}),
+        ({"closed_s": None, "columnar_until_s": until_s}, set()),
+        ({"closed_s": None, "columnar_until_s": None}, {"columnar_wrong"}),
+        ({"closed_s": None, "columnar_until_s": until_s + 7200}, {"columnar_wrong"}),
+    ):
+        state = json.loads(shown.read(months.STATE) or b"")
+        state["months"]["2026-11"][0] |= told
+        files = {months.STATE: json.dumps(state).encode()}
+        report = verify(replace(shown, read=lambda path, files=files: files.get(path, shown.read(path))))  # type: ignore[misc]
+        assert kinds(report) == found
+        assert 0 < (report.columnar or 0) < report.rows
+
+
+def test_a_level_of_a_negative_energy_is_named(small: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be read off nowhere, whatever the tables say."""
+    drawn = small.drawn
+
+    def negative(node: Node, noised: Noised) -> Noised:
+        return replace(noised, integers=(-5,)) if noised.indicator == "energy" else drawn(node, noised)
+
+    monkeypatch.setattr(small, "drawn", negative)
+    published = sources.Site(str(small.live().site(tmp_path / "site"))).published()
+    rows = rows_of(published)
+    assert verify(published).findings == [] and not any(row["indicator"] == "laeq_db" for row in rows)
+    level = {"indicator": "laeq_db", "value": "", "sigma": "", "unit": "dB"}
+    invented = {**row_of(rows, indicator="energy_mean"), **level, "estimate": "50", "ci95_low": "", "ci95_high": "60"}
+    shown = with_rows(lambda rows: rows.append(invented))(replace(published, read=lambda path: None), small)
+    assert kinds(verify(shown)) == {"row_computed"}
 
 
 def test_a_parquet_file_that_swells_is_left(published: Publication, monkeypatch: pytest.MonkeyPatch) -> None:
