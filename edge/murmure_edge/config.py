@@ -140,7 +140,7 @@ class Trust:
         if self.ceiling_rho_micro is None:
             return None
         roles = 2 if self.roles else self.signatures_required
-        return Ceiling(self.ceiling_rho_micro, self.signatures_required, roles)
+        return Ceiling(self.ceiling_rho_micro, self.signatures_required, roles, self.policy_version)
 
     def roles_of(self, keys: Iterable[bytes]) -> frozenset[str]:
         """Returns the roles of these stewards."""

@@ -146,6 +146,8 @@ def enrol_local(
     """
     require_slot(archive, gateway, site, quartier, stewards, signatures_required)
     pinned = pinned_now(archive, config.deciding, site, stewards, now)
+    filed = [PolicyRules(_unsealed(sealed, "policy"), "policy").version for sealed in policies]
+    pinned = replace(pinned, policy_version=max((pinned.policy_version, *filed)))
     secret, public = wire.new_key()
     data = folder / "data"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -381,7 +383,7 @@ def verdicts(
         roles = deciding.roles_of(keys) if tell_apart else tuple(key.hex() for key in keys)
         takes = loosening_takes(deciding, line.stewards, line.signatures_required)
         most = deciding.ceiling_rho_micro(line.site)
-        ceiling = Ceiling(most, line.signatures_required, takes)
+        ceiling = Ceiling(most, line.signatures_required, takes, policy_version=0)  # asked for a site's first only
         signed = Signed(rules.plan, len(keys), frozenset(roles))
         found.append((line.gateway, decide(current, signed, ceiling, FLOOR, None, 0)))
     return found

@@ -95,7 +95,8 @@ def _publish(args: argparse.Namespace) -> int:
     print(f"version {policy.version} of {policy.site} is published: sha256:{policy.hash.hex()}")
     if waits:
         days = NOTICE_S // 86_400
-        print(f"it loosens: gateways let it hold {days} days after they first see it ({', '.join(waits)})")
+        why = "it loosens" if policy.version > 1 and len(archive.policies(policy.site)) > 1 else "it is no version 1"
+        print(f"{why}: gateways let it hold {days} days after they first see it ({', '.join(waits)})")
     return 0
 
 

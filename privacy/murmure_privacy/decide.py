@@ -7,6 +7,7 @@ is tighter in ten respects and looser in one is a loosening.
 - A tightening, or what changes nothing, needs one signature and acts at once: nobody is kept from protecting better.
 - A loosening needs signatures of two different roles, seven days after it became known, and stays under the ceiling
   that was set at the site's enrolment and under the floor of protection that is compiled into this release.
+- The first policy needs what a loosening needs, but waits only if it is newer than what the site had at the enrolment.
 
 A gateway judges with what it has: the newest policy that it took, the keys that were pinned at its enrolment, and its
 own clock. A centre that is taken over can withhold policies and delay them, and nothing else. Pure: nothing is read or
@@ -55,11 +56,18 @@ FLOOR = Floor(accountant.rho_micro(Decimal(FLOOR_EPSILON), DEFAULT_DELTA), Decim
 class Ceiling:
     """What was set at a site's enrolment. `rho_micro`: the most that one unit in each of its streams may cost together.
     `signatures`: how many keys must have signed any policy; `roles`: of how many different roles those must be that
-    signed a loosening, or the first policy."""
+    signed a loosening, or the first policy. `policy_version`: of the newest policy that the site had then, 0 for none;
+    None where nobody noted it."""
 
     rho_micro: int
     signatures: int = 1
     roles: int = 2
+    policy_version: int | None = None
+
+    def knew(self, version: int) -> bool:
+        """Returns whether a first policy is not newer than the enrolment: the site's policy of then, or the very first
+        of a site that had none. Another one may loosen what was never seen here."""
+        return self.policy_version is None or version <= max(1, self.policy_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +275,7 @@ def decide(
     refusal = _too_loose(candidate, ceiling, floor, first=current is None)
     if refusal is not None:
         return refusal
-    if current is None:
+    if current is None and ceiling.knew(policy.version):
         return Accept()
     until_s = (now_s if log is None else log.published_s) + NOTICE_S
     return Accept() if until_s <= now_s else HoldUntil(until_s)

@@ -62,7 +62,7 @@ def test_roles_and_ceiling_are_pinned_at_the_enrolment(murmure: Murmure) -> None
     for site, epsilon in (("plaza", 3), ("gare", 1)):
         assert murmure(ENROL.format(site=site, keys=KEYS))[0] == 0
         trust = edge.load_trust(edge.load(Path(site) / "gateway.toml"))
-        assert trust.ceiling == Ceiling(rho_micro(Decimal(epsilon), Decimal("1e-6")), 1, 2)
+        assert trust.ceiling == Ceiling(rho_micro(Decimal(epsilon), Decimal("1e-6")), 1, 2, policy_version=0)
         assert [trust.roles_of([key]) for key in trust.stewards] == [{"steward"}, {"dpo"}]
         entry = logged(site)
         assert (entry["roles"], entry["ceiling_rho_micro"]) == (
@@ -83,10 +83,15 @@ def test_a_gateway_begins_with_no_policy_that_was_old_when_it_was_enrolled(murmu
     assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
     assert edge.load_trust(edge.load(Path("plaza/gateway.toml"))).policy_version == 0
     text = signed(murmure, policy_text("plaza", 4), "four", "steward", "dpo")
-    assert murmure(f"policy publish {text}")[0] == 0
+    status, out, _ = murmure(f"policy publish {text}")
+    assert status == 0 and "it is no version 1: gateways let it hold 7 days" in out
     line = ENROL.format(site="plaza", keys=KEYS).replace("gw-plaza", "gw-two").replace("--local plaza", "--local two")
     assert murmure(line)[0] == 0
     assert edge.load_trust(edge.load(Path("two/gateway.toml"))).policy_version == 4
+    line = ENROL.format(site="market", keys=KEYS)
+    text = signed(murmure, policy_text("market", 6), "six", "steward", "dpo")
+    assert murmure(f"{line} --policy {text}")[0] == 0  # filed with the enrolment: it holds at once
+    assert edge.load_trust(edge.load(Path("market/gateway.toml"))).policy_version == 6
 
 
 def enrolled_in_a_notice(murmure: Murmure, policy_text: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -132,7 +137,7 @@ def test_without_a_table_all_stewards_count_alike_and_the_floor_is_the_ceiling(m
     Path("ingest.toml").write_text('data_dir = "centre"\n')
     assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
     trust = edge.load_trust(edge.load(Path("plaza/gateway.toml")))
-    assert trust.roles == () and trust.ceiling == Ceiling(FLOOR.rho_micro, 1, 1)
+    assert trust.roles == () and trust.ceiling == Ceiling(FLOOR.rho_micro, 1, 1, policy_version=0)
     assert "roles" not in logged("plaza") and logged("plaza")["ceiling_rho_micro"] == FLOOR.rho_micro
 
 

@@ -260,12 +260,19 @@ def test_no_ceiling_goes_below_the_floor_of_the_release(write_policy: Write) -> 
         assert ruled(was, signed(wide), endless, since_s=0) == verdict
 
 
-def test_the_first_policy_needs_two_roles_and_waits_for_nothing(write_policy: Write) -> None:
-    """All of it is new; but nothing was promised before, and the ceiling was set for it. Its version may be any."""
+def test_the_first_policy_needs_two_roles_and_waits_only_if_it_is_newer_than_the_enrolment(write_policy: Write) -> None:
+    """All of it is new; but the ceiling was set for it. Where it is noted what the site had at the enrolment, a newer
+    one waits like any that loosens, since what lies between was never seen; else its version may be any."""
     first = write_policy("footfall")
     assert ruled(None, signed(first)) == "accept" == ruled(None, signed(replace(first, version=7)))
     assert ruled(None, signed(first, 1, frozenset({"steward"}))) == "roles"
     assert ruled(None, signed(first, 1, frozenset({"key"})), Ceiling(HIGH.rho_micro, 1, 1)) == "accept"
+    enrolled = {known: replace(HIGH, policy_version=known) for known in (0, 1, 6, 7)}
+    for known, version, at_once in ((0, 1, True), (0, 2, False), (1, 1, True), (6, 7, False), (7, 7, True)):
+        verdict = ruled(None, signed(replace(first, version=version)), enrolled[known])
+        assert verdict == ("accept" if at_once else HoldUntil(NOW_S + NOTICE_S)), (known, version)
+    newer = signed(replace(first, version=7))
+    assert ruled(None, newer, enrolled[6], since_s=NOW_S - NOTICE_S) == "accept"
     nobody = decide(None, signed(first, 1, frozenset()), HIGH, FLOOR, None, NOW_S)
     assert isinstance(nobody, Refuse) and "the first policy" in nobody.detail and "by nobody" in nobody.detail
 
@@ -346,7 +353,7 @@ CONTENTS = (
     Content("huge", (("a", "9", True),)),
 )
 ALONE, BOTH = (1, frozenset({"steward"})), (2, TWO)
-CEILING = Ceiling(rho_micro(Decimal(3), Decimal("1e-6")))
+CEILING = Ceiling(rho_micro(Decimal(3), Decimal("1e-6")), policy_version=1)
 WAITS_S = (3 * DAY_S, 4 * DAY_S, 7 * DAY_S)
 
 
@@ -379,19 +386,19 @@ class State:
 
 
 def sequences(top: Policy, length: int, contents: tuple[Content, ...]) -> Iterator[str]:
-    """Plays every sequence of policies and waits of that length; yields what went wrong."""
+    """Plays every sequence of policies and waits of that length; yields what went wrong. It begins under version 1, or
+    enrolled while version 1 was the site's newest and not told of any; that one is then the only one of its number."""
     make = partial(built, top.streams[0], top)
     words = list(product(contents, (ALONE, BOTH), (-1, 0, 1, 2)))
-    states = [State(Docket(make(BASE, 1)), NOW_S)]
+    states = [State(Docket(make(BASE, 1)), NOW_S), State(Docket(), NOW_S, version=0)]
     for _ in range(length):
         following: dict[object, State] = {}
         for state in states:
             moves = [replace(state, now_s=state.now_s + wait_s) for wait_s in WAITS_S]
             newest = state.docket.newest
-            assert newest is not None
             for content, (count, roles), grows in words:
-                version = newest.policy.version + grows
-                if version < 1:
+                version = (1 if newest is None else newest.policy.version) + grows
+                if version < 1 or (version == 1 and newest is None and content is not BASE):
                     continue
                 docket, verdict = hear(
                     state.docket, Signed(make(content, version), count, roles), CEILING, FLOOR, state.now_s
@@ -489,6 +496,7 @@ def all_together(patch: pytest.MonkeyPatch) -> None:
 
 TWINS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "no notice": at_once,
+    "whoever is enrolled takes any first policy": judging(lambda a, b, c: (a, b, replace(c, policy_version=None))),
     "a log that was dated back is believed": dated_back,
     "one role is enough": judging(lambda a, b, c: (a, b, replace(c, roles=1))),
     "no ceiling": judging(lambda a, b, c: (a, b, replace(c, rho_micro=FLOOR.rho_micro))),

@@ -256,6 +256,38 @@ def test_a_fresh_gateway_begins_with_no_policy_that_was_old_at_its_enrolment(
         assert gateway.versions() == versions
 
 
+@pytest.mark.parametrize(
+    ("enrolled_with", "first", "waits"), [(0, 1, False), (0, 2, True), (3, 3, False), (3, 4, True)]
+)
+def test_a_fresh_gateway_waits_for_a_first_policy_that_is_newer_than_its_enrolment(
+    turned: Callable[..., Any],
+    enrolled: Any,
+    write_policy: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    enrolled_with: int,
+    first: int,
+    waits: bool,
+) -> None:
+    """It may loosen what was published meanwhile, and was never seen here: seven days, lived, also across a restart."""
+    trust = enrolled.folder / "trust.toml"
+    trust.write_text(trust.read_text() + f"policy_version = {enrolled_with}\n")
+    monkeypatch.setattr(Ruled, "tell", lambda *_, **__: "")
+    gateway = Ruled(turned, enrolled, write_policy)
+    monkeypatch.undo()
+    gateway.tell(first)
+    gateway.until(gateway.now_s + 1)
+    assert gateway.versions() == ([] if waits else [first])
+    if waits:
+        assert "loosens, and may hold from" in gateway.turned.said[-1]
+        heard_s = gateway.now_s
+        gateway.until(heard_s + DAY_S)
+        gateway.restart()
+        gateway.until(heard_s + 7 * DAY_S - STEP_S)
+        assert gateway.versions() == []
+        gateway.until(heard_s + 7 * DAY_S + STEP_S)
+        assert gateway.versions() == [first]
+
+
 def test_a_policy_that_cannot_be_kept_waits_as_well_and_then_silences(ruled: Ruled) -> None:
     """Its sensors are judged when it would hold; from then on nothing is published, also after a restart, until one
     comes that can be kept; that one is judged beside it, not beside what was before."""

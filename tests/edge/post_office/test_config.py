@@ -247,10 +247,10 @@ def test_whom_a_gateway_believes_in_which_role_is_pinned(gateway):
     two = TRUST.replace(f'["{PUBLIC}"]', f'["{PUBLIC}", "{OTHER}"]') + "ceiling_rho_micro = 5000\n"
     gateway.config.trust.write_text(two)
     trust = load_trust(gateway.config)
-    assert trust.ceiling == Ceiling(5000, 1, 1) and trust.roles_of(trust.stewards) == {PUBLIC, OTHER}
+    assert trust.ceiling == Ceiling(5000, 1, 1, policy_version=0) and trust.roles_of(trust.stewards) == {PUBLIC, OTHER}
     gateway.config.trust.write_text(two + 'roles = ["steward", "dpo"]\n')
     trust = load_trust(gateway.config)
-    assert trust.ceiling == Ceiling(5000, 1, 2)
+    assert trust.ceiling == Ceiling(5000, 1, 2, policy_version=0)
     assert trust.roles_of(trust.stewards[1:]) == {"dpo"} and trust.roles_of(()) == set()
 
 
