@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import chain, pairwise
@@ -13,6 +14,7 @@ from murmure_privacy.release import Node
 from murmure_privacy.window import PARTS, Calendar, Window
 
 _FOR_EVER_S = 1 << 62
+_SHORTEST_DAY_S = 23 * 3600
 
 Charge = tuple[int, int, int]
 """Begin and end (seconds UTC) of what a node has observed, and its micro-rho."""
@@ -55,7 +57,7 @@ class Budgets:
         """Yields an instant and what was too much there: the spending of that instant against the largest budget of the
         policies that hold then, and the days up to it against their caps. `charges` come by their begin."""
         spells = list(self._spells[stream].values())
-        capped = [(spell, _Tank(spell)) for spell in spells if spell.plan.cap_rho_micro is not None]
+        capped = [(s, Tank(s.plan, s.calendar)) for s in spells if s.plan.cap_rho_micro is not None]
         for from_s, to_s, spent in spending(charges):
             budget = max((s.plan.rho_micro for s in spells if s.from_s <= from_s < s.until_s), default=0)
             if spent > budget:
@@ -63,8 +65,8 @@ class Budgets:
             for _, tank in capped:
                 tank.add(from_s, to_s, spent)
         for spell, tank in capped:
-            for at_s, total in tank.full():
-                yield at_s, f"{total} micro-rho in {tank.days} days, above the cap of {spell.plan.cap_rho_micro}"
+            for at_s, total in tank.full(spell.from_s, spell.until_s):
+                yield at_s, f"{total} micro-rho in {tank.days} days, above the cap of {tank.limit_rho_micro}"
 
 
 def spending(charges: Iterable[Charge]) -> Iterator[Charge]:
@@ -103,28 +105,49 @@ def first_excess(
     return None
 
 
-class _Tank:
-    """A policy's cap against the largest spend of each civil day (contract 6)."""
+class Tank:
+    """The largest spend of each civil day of a stream, against the cap of one policy (contract 6). `since_s`: what
+    ended before is not told to it."""
 
-    def __init__(self, spell: _Spell) -> None:
-        cap = spell.plan.stream.cap
-        assert cap is not None
-        self._spell, self.days, self._squared = spell, cap.days, cap.units_per_day**2
-        self._parts = not {node.level for node in spell.plan.nodes}.isdisjoint(PARTS)
-        self._largest: dict[int, tuple[Window, int]] = {}  # by civil day: its largest spend
+    def __init__(self, plan: StreamPlan, calendar: Calendar, since_s: int = 0) -> None:
+        self.since_s = since_s
+        cap, limit = plan.stream.cap, plan.cap_rho_micro
+        assert cap is not None and limit is not None
+        self._calendar, self.days, self._squared, self.limit_rho_micro = calendar, cap.days, cap.units_per_day**2, limit
+        self._parts = not {node.level for node in plan.nodes}.isdisjoint(PARTS)
+        self._largest: dict[int, tuple[Window, int]] = {}  # by civil day
+
+    def copy(self) -> Tank:
+        """Returns one to which can be added without a change to this one."""
+        made = copy(self)
+        made._largest = dict(self._largest)
+        return made
+
+    def fits_always(self, most_rho_micro: int, span_s: int) -> bool:
+        """Returns whether no day can be too much as long as none costs more than that, all within a span of time."""
+        days = min(self.days, span_s // _SHORTEST_DAY_S + 2)
+        return self._squared * days * most_rho_micro <= self.limit_rho_micro
 
     def add(self, from_s: int, to_s: int, spent: int) -> None:
         """Counts what was spent at every instant of a span."""
-        calendar = self._spell.calendar
         while from_s < to_s:
-            day = calendar.period(PARTS if self._parts else (), from_s)
-            number = calendar.civil_day(day.start_s).toordinal()
+            day = self._day(from_s)
+            number = self._calendar.civil_day(day.start_s).toordinal()
             self._largest[number] = (day, max(spent, self._largest.get(number, (day, 0))[1]))
             from_s = day.end_s
 
-    def full(self) -> Iterator[tuple[int, int]]:
-        """Yields the begin of each day under the policy that was too much, and what its span has cost by then."""
-        limit = self._spell.plan.cap_rho_micro or 0
+    def charge(self, charges: Sequence[Charge], spent: Callable[[int, int], int]) -> None:
+        """Counts new charges beside what is charged already, `spent` as in `first_excess`."""
+        edges = sorted({at_s for begin_s, end_s, _ in charges for at_s in (begin_s, end_s)})
+        for from_s, until_s in pairwise(edges):
+            new = sum(rho for begin_s, end_s, rho in charges if begin_s <= from_s < end_s)
+            while new and from_s < until_s:
+                to_s = min(until_s, self._day(from_s).end_s)
+                self.add(from_s, to_s, new + spent(from_s, to_s))
+                from_s = to_s
+
+    def full(self, from_s: int, until_s: int) -> Iterator[tuple[int, int]]:
+        """Yields the begin of each day within a span that was too much, and what the days up to it have cost."""
         span: deque[tuple[int, int]] = deque()
         total = 0
         for number, (day, spent) in sorted(self._largest.items()):
@@ -132,6 +155,8 @@ class _Tank:
             total += spent
             while span[0][0] <= number - self.days:
                 total -= span.popleft()[1]
-            holds = day.start_s < self._spell.until_s and self._spell.from_s < day.end_s
-            if holds and self._squared * total > limit:
+            if day.start_s < until_s and from_s < day.end_s and self._squared * total > self.limit_rho_micro:
                 yield day.start_s, self._squared * total
+
+    def _day(self, at_s: int) -> Window:
+        return self._calendar.period(PARTS if self._parts else (), at_s)

@@ -29,6 +29,9 @@ for its next gateway (`enrolment.spent_before`).
 A Conflict contradicts what is filed: its number belongs to other bytes, or a node of it has its release. The first
 stays, the second is evidence.
 
+Beyond the cap of its policy a stream's day is refused like whatever its policy does not allow (`over_cap`): an honest
+gateway withholds it.
+
 A chain that broke, one number for two messages, or two releases of one node: two cards speak with one key, of which one
 was cloned, or restored from a backup. Which of them stands at the site nobody here can know, so that nothing new of
 either is filed any more.
@@ -49,12 +52,13 @@ from murmure_privacy.errors import WireError
 from murmure_privacy.frozen import quick
 from murmure_privacy.plan import Plan
 from murmure_privacy.release import Health, Message, Release, Withheld
-from murmure_privacy.succession import Uses
+from murmure_privacy.succession import Key, Use, Uses
 from murmure_privacy.window import utc
 
 from murmure_ingest import rotation
 from murmure_ingest.archive import Enrolment, StoredHealth, Unfiled, charge_of
-from murmure_ingest.budgets import first_excess
+from murmure_ingest.budgets import Charge, Tank, first_excess, spending
+from murmure_ingest.logbook import DAY_S
 from murmure_ingest.opener import open_by
 from murmure_ingest.rules import Rules
 from murmure_ingest.store import Filing
@@ -79,6 +83,7 @@ REASONS = (
     "aside_full",
     "not_in_policy",
     "node_conflict",
+    "over_cap",
     "stale_health",
 )
 """Every word that a Refused or a Conflict can carry, in the order of the checks. All down to `wrong_topic` strangers
@@ -100,9 +105,11 @@ BOOTS = 3
 """How often a gateway may have started since its newest message, whatever its clock says: it may be behind."""
 
 _Objection = tuple[str, str, Fate]
+_Span = tuple[bytes, int, int]  # a policy, and from when until when a stream is released under it
 _REFUSED: Fate = "refused"
 _CLONED: _Objection = "cloned", "two cards have spoken with its key; enrol the gateway anew", "quarantined"
 _EARLY: _Objection = "too_early", "it speaks of a time that has not come; this clock may be behind", "counted"
+_UNKEPT = ("not_in_policy", "over_cap")
 _ELSEWHERE = "quartier or site is not the registered one"
 
 
@@ -197,6 +204,17 @@ class Kept:
 Keep = Callable[[Sequence[Kept]], None]
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """What waits of a gateway for policies, when it was looked at last: its newest message, the line of the register
+    that held, the policies that nobody knew, and whether one waits for its time."""
+
+    row: int
+    line: int
+    wanted: set[bytes]
+    early: bool = False
+
+
 class Intake:
     """The door of the archive. `rules_of` gives the rules of a policy by its SHA-256, None for an unknown one; `now_s`
     the seconds since 1970; `keep` takes the bytes of what was refused, before the commit, and must not raise; of
@@ -217,6 +235,8 @@ class Intake:
         self._most_unfiled = most_unfiled
         self._latest_s = 0.0  # of what may be spoken in this batch
         self.left_early = False  # of what `reconsider` has looked at last, something waits for its time
+        self._tanks: dict[Key, Tank] = {}  # by stream and policy, with what the message that is judged would add
+        self._waiting: dict[str, _Waiting] = {}  # by gateway
 
     def accept(self, topic: str | None, payload: bytes) -> Word:
         """Judges and files one message, durably. Raises ArchiveError if the archive could not keep it."""
@@ -350,8 +370,7 @@ class Intake:
             self._archive.put(message, sealed, enrolment, "refused", reason)
             self._note_unkept(gateway)
             return _told(message, ("aside_full", f"{reason}: no more of its gateway is put aside", _REFUSED))
-        unkept = reason == "not_in_policy" or (reason == "node_conflict" and not self._keep_second(message, sealed))
-        if unkept:
+        if reason in _UNKEPT or (reason == "node_conflict" and not self._keep_second(message, sealed)):
             self._note_unkept(gateway)
         self._archive.put(message, sealed, enrolment, fate, reason)
         return _told(message, refusal)
@@ -420,15 +439,24 @@ class Intake:
         if len(set(keys)) < len(keys) or self._archive.taken(message.outcomes):
             return "node_conflict", "a node of it has its release already", _REFUSED
         excess = self._excess(message)
-        return None if excess is None else ("not_in_policy", excess, _REFUSED)
+        if excess is not None:
+            return "not_in_policy", excess, _REFUSED
+        excess = self._over_cap(message)
+        return None if excess is None else ("over_cap", excess, _REFUSED)
+
+    def _beside(self, message: Message) -> list[Use]:
+        """Returns how other gateways of the site have used its policies."""
+        gateways = self._archive.gateways_of(message.site)
+        if len(gateways) < 2:
+            return []
+        return [use for other in gateways if other != message.gateway for use in self._archive.uses(other)]
 
     def _excess(self, message: Message) -> str | None:
         """Returns what a message would spend too much beside other gateways of its site, None if nothing. Its own
         policies leave a gateway no node to do so with."""
-        gateways = self._archive.gateways_of(message.site)
-        if len(gateways) < 2:
+        beside = self._beside(message)
+        if not beside:
             return None
-        beside = [use for other in gateways if other != message.gateway for use in self._archive.uses(other)]
         released = [outcome for outcome in message.outcomes if isinstance(outcome, Release)]
         shared = {
             use.stream
@@ -438,11 +466,11 @@ class Intake:
         }
         for stream in sorted(shared):
             own = [outcome for outcome in released if outcome.node.stream == stream]
-            spans = [(one.node.policy, one.node.covered_from_s, one.node.end_s) for one in own]
-            uses = [use for use in (*beside, *self._archive.uses(message.gateway)) if use.stream == stream]
-            spans += [(use.policy, use.since_s, use.until_s) for use in uses if use.until_s]
+            spans = _spans(
+                own, [use for use in (*beside, *self._archive.uses(message.gateway)) if use.stream == stream]
+            )
             excess = first_excess(
-                [(one.node.covered_from_s, one.node.end_s, charge_of(one)) for one in own],
+                _charges(own),
                 [(begin_s, end_s, self._plan_of(of).streams[stream].rho_micro) for of, begin_s, end_s in spans],
                 partial(self._archive.largest_spend, stream),
             )
@@ -450,6 +478,60 @@ class Intake:
                 at_s, cost, budget = excess
                 return f"{stream}: with other gateways of its site, {cost} micro-rho of {budget} at {utc(at_s)}"
         return None
+
+    def _over_cap(self, message: Message) -> str | None:
+        """Returns what a message would spend beyond the cap of a policy of its site, None if nothing. Days are looked
+        at only where a tank can be full at all, and remembered while one gateway alone has spoken for the site."""
+        self._tanks = {}
+        beside, known = self._beside(message), self._archive.uses(message.gateway)
+        policies = {use.policy for use in (*known, *beside)} | {outcome.node.policy for outcome in message.outcomes}
+        if not any(self._capped(policy) for policy in policies):
+            return None
+        notes = {} if beside else self._archive.notes(message.gateway)
+        released = [outcome for outcome in message.outcomes if isinstance(outcome, Release)]
+        for stream in sorted({outcome.node.stream for outcome in released}):
+            own = [outcome for outcome in released if outcome.node.stream == stream]
+            spans = _spans(own, [use for use in (*known, *beside) if use.stream == stream])
+            for policy in sorted({of for of, _, _ in spans}):
+                held = [span for span in spans if span[0] == policy]
+                from_s, until_s = min(begin_s for _, begin_s, _ in held), max(end_s for _, _, end_s in held)
+                tank = self._filled(stream, policy, own, spans, notes.get((stream, policy)))
+                from_s = max(from_s, min(one.node.covered_from_s for one in own))  # what was before is not its doing
+                over = next(tank.full(from_s, until_s), None) if tank else None
+                if tank and over:
+                    return f"{stream}: {over[1]} micro-rho in {tank.days} days, its cap is {tank.limit_rho_micro}"
+        return None
+
+    def _filled(
+        self,
+        stream: str,
+        policy: bytes,
+        own: Sequence[Release],
+        spans: Sequence[tuple[bytes, int, int]],
+        known: Tank | None,
+    ) -> Tank | None:
+        """Returns the tank of a policy's cap with what a message would add; None without a cap, or if none of the
+        policies that the stream has had can fill it in the time that it has spoken."""
+        plan = self._plan_of(policy)
+        cap = plan.streams[stream].stream.cap
+        if cap is None:
+            return None
+        since_s = min(one.node.covered_from_s for one in own) - (cap.days + 1) * DAY_S
+        if known is None or known.since_s > since_s:
+            known = Tank(plan.streams[stream], plan.calendar, since_s)
+            most = max(self._plan_of(of).streams[stream].rho_micro for of, _, _ in spans)
+            if known.fits_always(most, max(end_s for _, _, end_s in spans) - min(begin_s for _, begin_s, _ in spans)):
+                return None
+            for span in spending(self._archive.charged(stream, since_s)):
+                known.add(*span)
+        tank = known.copy()
+        tank.charge(_charges(own), partial(self._archive.largest_spend, stream))
+        self._tanks[stream, policy] = tank
+        return tank
+
+    def _capped(self, policy: bytes) -> bool:
+        rules = self._rules_of(policy)
+        return rules is not None and rules.capped
 
     def _plan_of(self, policy: bytes) -> Plan:
         rules = self._rules_of(policy)
@@ -460,25 +542,34 @@ class Intake:
         return Uses(self._plan_of, self._archive.uses(gateway))
 
     def _note_uses(self, message: Message, uses: Uses) -> None:
-        """Keeps how the gateway uses its policies, once a message is filed."""
+        """Keeps how the gateway uses its policies, and what it has spent of their caps, once a message is filed."""
         for use in uses.add(message):
             self._archive.put_use(message.gateway, use)
+        if self._tanks and len(self._archive.gateways_of(message.site)) < 2:
+            self._archive.notes(message.gateway).update(self._tanks)
 
     def reconsider(self) -> list[Word]:
-        """Judges again, in one commit, what waits for a policy that may have been published since, as if it came today:
-        of a gateway that was revoked meanwhile nothing more is filed, of one that was cloned it goes on waiting, and
-        what speaks of a time that has not come waits for it: `left_early` says if any does.
+        """Judges again, in one commit, what waits for a policy that was published since, as if it came today: of a
+        gateway that was revoked meanwhile nothing more is filed, of one that was cloned it goes on waiting, and what
+        speaks of a time that has not come waits for it: `left_early` says if any does. What was looked at before, and
+        whose policies are unknown still and whose gateway has the same line in the register, is not opened again.
 
         Returns a word for each message that does not wait any longer. Raises ArchiveWaits if others write for long.
         """
         self.left_early = False
-        if not self._archive.quarantined("unknown_policy"):
+        if not self._concerned():
             return []
         self._latest_s = self._now_s() + AHEAD_S
         words: list[Word] = []
         with self._archive.transaction():
             # Asked again: whoever shares the archive hears of a policy at the same time, and may have been here first.
-            for stored in self._archive.quarantined("unknown_policy"):
+            concerned = self._concerned()
+            waiting = {gateway: self._looked_at(gateway, row) for gateway, row in concerned.items()}
+            for stored in self._archive.quarantined("unknown_policy", concerned):
+                if stored.id <= concerned[stored.gateway]:
+                    continue
+                looked = waiting[stored.gateway]
+                looked.row = max(looked.row, stored.id)
                 enrolment = self._archive.enrolment_line(stored.enrolment)
                 if enrolment is None or stored.sealed is None:  # pragma: no cover - foreign key and CHECK forbid it
                     continue
@@ -495,9 +586,46 @@ class Intake:
                         self._keep_second(message, stored.sealed)
                     self._archive.amend(stored, message, "refused", reason)
                     words.append(_told(message, objection))
-                self.left_early = self.left_early or objection == _EARLY
+                looked.early = looked.early or objection == _EARLY
+                named = {outcome.node.policy for outcome in message.outcomes}
+                looked.wanted.update(policy for policy in named if self._rules_of(policy) is None)
             self._count(words)
+        self._waiting.update(waiting)
+        self.left_early = any(looked.early for looked in waiting.values())
         return words
+
+    def _concerned(self) -> dict[str, int]:
+        """Returns the gateways of which a message waits that may be judged otherwise than when it was looked at last,
+        and the row up to which it is not one of theirs."""
+        found: dict[str, int] = {}
+        for gateway, newest in self._archive.waiters("unknown_policy").items():
+            looked = self._waiting.get(gateway)
+            if looked is None or looked.early or looked.line != self._line(gateway) or self._knows(looked.wanted):
+                found[gateway] = 0
+            elif newest > looked.row:
+                found[gateway] = looked.row
+        return found
+
+    def _knows(self, policies: Iterable[bytes]) -> bool:
+        return any(self._rules_of(policy) is not None for policy in policies)
+
+    def _looked_at(self, gateway: str, row: int) -> _Waiting:
+        """Returns what is known of what waits of a gateway up to a row, to be added to."""
+        return _Waiting(row, self._line(gateway), set(self._waiting[gateway].wanted) if row else set())
+
+    def _line(self, gateway: str) -> int:
+        enrolment = self._archive.enrolment(gateway)
+        return enrolment.id if enrolment else 0
+
+
+def _charges(released: Iterable[Release]) -> list[Charge]:
+    return [(one.node.covered_from_s, one.node.end_s, charge_of(one)) for one in released]
+
+
+def _spans(released: Iterable[Release], uses: Iterable[Use]) -> list[_Span]:
+    """Returns from when until when policies are released under: by these nodes, and as it is known."""
+    new = [(one.node.policy, one.node.covered_from_s, one.node.end_s) for one in released]
+    return new + [(use.policy, use.since_s, use.until_s) for use in uses if use.until_s]
 
 
 def _misplaced(opened: Opened, enrolment: Enrolment) -> tuple[str, str] | None:

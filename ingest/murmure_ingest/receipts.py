@@ -22,7 +22,6 @@ def receipt(archive: Answers, enrolment: Enrolment, secret: bytes) -> bytes:
     the archive's running hash, and how far the log has come.
     """
     totals = archive.totals(enrolment.gateway)
-    newest = archive.newest_policy(enrolment.site)
     return wire.seal_receipt(
         Receipt(
             gateway=enrolment.gateway,
@@ -31,7 +30,7 @@ def receipt(archive: Answers, enrolment: Enrolment, secret: bytes) -> bytes:
             settled_hash=totals.settled_hash,
             exceptions=tuple(archive.exceptions(enrolment.gateway, totals.settled_seq)),
             charged_rho_micro=totals.charged_rho_micro,
-            policy_version=newest.version if newest else 0,
+            policy_version=archive.newest_version(enrolment.site),
             checkpoint=log.for_receipt(archive.head(), archive.log_checkpoint()),
             again=tuple(archive.missing(enrolment.gateway)),
         ),
@@ -65,10 +64,14 @@ def write_secret(path: Path, secret: bytes) -> None:
         raise ConfigError(
             str(path), "key", "the file exists already", "choose another name; keys are not replaced"
         ) from error
-    with os.fdopen(handle, "w") as file:
-        file.write(secret.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secret.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink()  # half of a key would be taken for one
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def centre_key(data_dir: Path) -> bytes:

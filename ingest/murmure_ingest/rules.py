@@ -26,6 +26,10 @@ class Rules(Protocol):
     def plan(self) -> Plan:
         """Its noise scales."""
 
+    @property
+    def capped(self) -> bool:
+        """Whether a stream of it has a cap."""
+
     def check(self, outcome: Outcome) -> str | None:
         """Returns None if the policy allows this outcome, else one line saying what it does not allow."""
 
@@ -38,6 +42,7 @@ class PolicyRules:
         self.plan = plan(policy)
         self.site = policy.site
         self.version = policy.version
+        self.capped = any(stream.cap_rho_micro is not None for stream in self.plan.streams.values())
         self._auditor = Auditor(self.plan, self.plan.calendar)
 
     def check(self, outcome: Outcome) -> str | None:

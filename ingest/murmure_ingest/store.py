@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.release import Message, Outcome
@@ -73,6 +73,9 @@ class Policies(Protocol):
     def newest_policy(self, site: str) -> StoredPolicy | None:
         """Returns the policy of a site with the highest version."""
 
+    def newest_version(self, site: str) -> int:
+        """Returns that version, 0 without any."""
+
 
 class Filing(Register, Protocol):
     """Batch in: everything within one `transaction` is durable when it ends, or was never there."""
@@ -98,6 +101,14 @@ class Filing(Register, Protocol):
     def largest_spend(self, stream: str, from_s: int, until_s: int) -> int:
         """Returns the most micro-rho that filed nodes cost at any instant of `[from_s, until_s)`."""
 
+    def charged(self, stream: str, since_s: int = 0) -> Iterable[tuple[int, int, int]]:
+        """Returns begin, end and micro-rho of every charged node that is filed of a stream and ends after an instant,
+        by begin."""
+
+    def notes(self, gateway: str) -> dict[tuple[str, bytes], Any]:
+        """Returns where a judge may keep, from message to message, what it has worked out of those that are filed of a
+        gateway. A store may forget it at any time, and must as soon as another message of it is filed by others."""
+
     def cloned(self, gateway: str) -> bool:
         """Returns whether two cards have spoken with the gateway's key."""
 
@@ -115,8 +126,11 @@ class Filing(Register, Protocol):
     def unfiled(self, gateway: str) -> Unfiled:
         """Returns how many messages are settled of a gateway and not filed, and how many bytes of them are kept."""
 
-    def quarantined(self, reason: str) -> list[StoredMessage]:
-        """Returns the messages that wait for a mend of `reason`, by gateway and number."""
+    def waiters(self, reason: str) -> dict[str, int]:
+        """Returns the gateways of which messages wait for a mend of `reason`, and a number that grows with each."""
+
+    def quarantined(self, reason: str, gateways: Iterable[str] | None = None) -> list[StoredMessage]:
+        """Returns the messages (of some gateways) that wait for a mend of `reason`, by gateway and number."""
 
     def amend(self, stored: StoredMessage, message: Message, disposition: Disposition, reason: str = "") -> None:
         """Gives a message that waits its last word."""

@@ -2,7 +2,7 @@
 
 paho's own thread reads the network and puts what arrives on one queue; the thread that calls `run` hands it to the
 processes that open it (openers.py), judges, commits, acknowledges and answers. Receipts wait until nothing else does,
-at most five seconds: one then settles all that a gateway has sent meanwhile. An acknowledgement belongs to a
+at most fifteen seconds: one then settles all that a gateway has sent meanwhile. An acknowledgement belongs to a
 connection: after a reconnection the broker delivers the unacknowledged again, the archive answers Duplicate, and what
 was queued from the old connection is not acknowledged on the new one.
 """
@@ -45,7 +45,7 @@ from murmure_ingest.store import Register, Store
 
 RELEASES = "murmure/v1/+/+/release"
 _WATCH_S = 1.0
-_RECEIPT_WAIT_S = 5.0
+_RECEIPT_WAIT_S = 15.0  # at a full queue; each costs what it costs to file two messages
 _RECEIPTS_A_TURN = 200
 _OPENED_TOGETHER = 50  # messages that go from process to process in one piece
 _OPENED_AHEAD = 1.5  # batches that each process has before it, so that it has work as long as one is filed

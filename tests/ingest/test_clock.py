@@ -256,7 +256,10 @@ class Ageless(RuleBook):
             return None
         check = rules.check
         return SimpleNamespace(
-            site=rules.site, plan=rules.plan, check=lambda one: None if isinstance(one, Withheld) else check(one)
+            site=rules.site,
+            plan=rules.plan,
+            capped=False,
+            check=lambda one: None if isinstance(one, Withheld) else check(one),
         )
 
 

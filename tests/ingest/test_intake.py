@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -549,11 +550,15 @@ class Remembering(Overtaken):
     """Broken on purpose: what waits is what it was before the transaction."""
 
     _found: list[StoredMessage] | None = None
+    _of: dict[str, int] | None = None
 
-    def quarantined(self, reason: str) -> list[StoredMessage]:
-        if self._found is None:
-            self._found = super().quarantined(reason)
-        return self._found
+    def waiters(self, reason: str) -> dict[str, int]:
+        if self._of is None:
+            self._of, self._found = super().waiters(reason), super().quarantined(reason)
+        return self._of
+
+    def quarantined(self, reason: str, gateways: Iterable[str] | None = None) -> list[StoredMessage]:
+        return self._found or []
 
 
 def overtaken(centre: Any, kind: type[Overtaken]) -> list[Word]:
@@ -579,6 +584,69 @@ def test_a_centre_that_looks_what_waits_before_its_turn_is_found_out(centre: Any
     """The twin files a second time what is filed, and the archive stops it."""
     with pytest.raises(ArchiveError):
         overtaken(centre, Remembering)
+
+
+class Restless(Intake):
+    """Broken on purpose: it opens all that waits, whatever has changed."""
+
+    def _concerned(self) -> dict[str, int]:
+        return dict.fromkeys(super()._concerned() or self._archive.waiters("unknown_policy"), 0)
+
+
+class Deaf(Intake):
+    """Broken on purpose: it does not hear of the register."""
+
+    def _line(self, gateway: str) -> int:
+        return 0
+
+
+def opened_by(centre: Any, kind: type[Intake], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str]]]:
+    """Two sites wait with three messages each. Returns how many messages each look opens, and its words: a first look,
+    one when nothing has changed, one after a fourth message, after a policy of one site, after the other's revocation,
+    and a last one."""
+    first, second = (centre.gateway(f"gw-{n}", f"site-{n}", published=False) for n in range(2))
+    histories = [gateway.history(4) for gateway in (first, second)]
+    intake = kind(centre.archive, centre.intake._rules_of, lambda: centre.now_s)
+    intake.accept_many([*histories[0][:3], *histories[1][:3]])
+    count = Counter[str]()
+    really = wire.open_message
+
+    def counting(sealed: bytes, public: bytes) -> Any:
+        count["opened"] += 1
+        return really(sealed, public)
+
+    monkeypatch.setattr(wire, "open_message", counting)
+    found = []
+    for change in (
+        lambda: None,
+        lambda: None,
+        lambda: intake.accept_many(histories[0][3:]),
+        lambda: gateways.publish_policy(centre.archive, centre.signed(second.policy)),
+        lambda: gateways.revoke(centre.archive, first.name),
+        lambda: None,
+    ):
+        change()
+        count.clear()
+        words = intake.reconsider()
+        found.append((count["opened"], [getattr(word, "reason", "filed") for word in words]))
+    monkeypatch.undo()
+    return found
+
+
+LOOKS = [(6, []), (0, []), (1, []), (3, ["filed"] * 3), (4, ["revoked_gateway"] * 4), (0, [])]
+
+
+def test_only_what_a_change_can_concern_is_opened_again(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what another site waits for, nor what was looked at since."""
+    assert opened_by(centre, Intake, monkeypatch) == LOOKS
+
+
+@pytest.mark.parametrize("kind", [Restless, Deaf])
+def test_intakes_that_open_too_much_or_too_little_are_found_out(
+    centre: Any, monkeypatch: pytest.MonkeyPatch, kind: type[Intake]
+) -> None:
+    """The twins: one opens other sites' messages again, the other leaves those of a revoked gateway waiting."""
+    assert opened_by(centre, kind, monkeypatch) != LOOKS
 
 
 def test_a_centre_that_another_keeps_from_its_turn_tries_again(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,11 +255,14 @@ def what_waits_gets_its_last_word(opener: Opener, gateway: Any) -> None:
     assert store.exceptions(gateway.name, 9) == [(1, "quarantined"), (2, "quarantined"), (3, "refused")]
     assert store.outcomes("plaza/footfall", 0, 1 << 40) == []
     first, second = store.quarantined("unknown_policy")
+    assert store.quarantined("unknown_policy", [gateway.name, "gw-other"]) == [first, second]
+    assert store.quarantined("unknown_policy", ["gw-other"]) == []
+    assert store.waiters("unknown_policy") == {gateway.name: second.id} and store.waiters("chain_broken") == {}
     assert (first.seq, first.sealed) == (1, gateway.sealed[0])
     with store.transaction():
         store.amend(first, opened(gateway, 1)[0], "filed")
         store.amend(second, opened(gateway, 2)[0], "refused", "not_in_policy")
-    assert store.quarantined("unknown_policy") == []
+    assert store.quarantined("unknown_policy") == [] and store.waiters("unknown_policy") == {}
     assert store.exceptions(gateway.name, 9) == [(2, "refused"), (3, "refused")]
     assert [o.node.start_s for o in store.outcomes("plaza/footfall", 0, 1 << 40)] == [MONDAY_S]
     third = store.find(gateway.name, 3)

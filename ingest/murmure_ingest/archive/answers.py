@@ -19,20 +19,21 @@ class Answers(Filing):
 
     def totals(self, gateway: str) -> Totals:
         """Returns how far a gateway is settled, and what was charged by its filed nodes."""
-        row = self._row("SELECT settled_seq, charged_rho_micro FROM totals WHERE gateway = ?", gateway)
-        if row is None:
-            return Totals(0, bytes(32), 0)
-        settled = self.find(gateway, row[0])
-        return Totals(row[0], settled.hash if settled else bytes(32), row[1])
+        row = self._row(
+            "SELECT t.settled_seq, coalesce(m.hash, zeroblob(32)), t.charged_rho_micro FROM totals t "
+            "LEFT JOIN messages m ON m.gateway = t.gateway AND m.seq = t.settled_seq WHERE t.gateway = ?",
+            gateway,
+        )
+        return Totals(*row) if row else Totals(0, bytes(32), 0)
 
     def missing(self, gateway: str) -> list[tuple[int, int]]:
         """Returns the (first, last) numbers that are not there although later ones are, as many ranges as a receipt
         carries, the oldest first."""
-        settled = self.totals(gateway).settled_seq
         rows = self._rows(
-            "SELECT before + 1, seq - 1 FROM (SELECT seq, lag(seq, 1, ?) OVER (ORDER BY seq) AS before FROM messages "
-            "WHERE gateway = ? AND seq > ?) WHERE seq > before + 1 ORDER BY seq LIMIT ?",
-            *(settled, gateway, settled, wire.AGAIN_LIMIT),
+            "SELECT before + 1, seq - 1 FROM (SELECT m.seq AS seq, lag(m.seq, 1, t.settled_seq) OVER (ORDER BY m.seq) "
+            "AS before FROM totals t JOIN messages m ON m.gateway = t.gateway AND m.seq > t.settled_seq "
+            "WHERE t.gateway = ?) WHERE seq > before + 1 ORDER BY seq LIMIT ?",
+            *(gateway, wire.AGAIN_LIMIT),
         )
         return [(first, last) for first, last in rows]
 

@@ -31,12 +31,13 @@ _BUSY_TIMEOUT_S = 10.0
 @dataclass(slots=True)
 class Standing:
     """What the next message of a gateway is judged by. `last`: the one with the highest number so far. `uses`: of the
-    policies of its site, by stream and policy."""
+    policies of its site, by stream and policy. `notes`: see `Filing.notes`."""
 
     last: StoredMessage | None
     settled_seq: int
     cloned: bool
     uses: dict[Key, Use]
+    notes: dict[Key, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 from murmure_privacy import wire
 from murmure_privacy.frozen import quick
@@ -13,6 +13,7 @@ from murmure_privacy.succession import Use
 
 from murmure_ingest import logbook
 from murmure_ingest.archive.database import Database, Standing
+from murmure_ingest.archive.errors import explained
 from murmure_ingest.archive.rows import (
     FIRST_HEAD,
     Disposition,
@@ -40,6 +41,10 @@ MESSAGE_COLUMNS = (
     " m.nodes, m.enrolment, m.head, m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id"
 )
 
+_WAITS = (  # the first condition is that of the index of what is put aside, which without it nothing would be found by
+    "m.disposition <> 'filed' AND m.disposition = 'quarantined' AND m.reason = ? AND a.message IS NULL "
+    "AND m.sealed <> x''"
+)
 
 _stored = quick(StoredMessage)
 
@@ -121,6 +126,21 @@ class Filing(Database):
             )[0][0]
         )
 
+    def notes(self, gateway: str) -> dict[tuple[str, bytes], Any]:
+        """Returns where a judge may keep, from message to message, what it has worked out of those that are filed of a
+        gateway (within a transaction). It is gone as soon as that may be no longer so."""
+        return self._standing(gateway).notes
+
+    def charged(self, stream: str, since_s: int = 0) -> Iterator[tuple[int, int, int]]:
+        """Yields begin, end and micro-rho of every charged node that is filed of a stream and ends after an instant, by
+        begin."""
+        with explained(self.path):
+            yield from self._db.execute(
+                "SELECT covered_from_s, end_s, rho_micro FROM nodes WHERE stream = ? AND end_s > ? AND rho_micro > 0 "
+                "ORDER BY covered_from_s",
+                (stream, since_s),
+            )
+
     def uses(self, gateway: str) -> list[Use]:
         """Returns how a gateway has used the policies of its site, by its filed messages."""
         return list(self._standing(gateway).uses.values()) if self._writing else self._kept_uses(gateway)
@@ -142,14 +162,24 @@ class Filing(Database):
             *(use.first_seq, use.shown_s, use.until_s, use.last_seq),
         )
 
-    def quarantined(self, reason: str) -> list[StoredMessage]:
-        """Returns the messages that still wait for a mend of `reason`, by gateway and sequence number."""
-        rows = self._rows(
-            f"SELECT {MESSAGE_COLUMNS} WHERE m.disposition = 'quarantined' AND m.reason = ? AND a.message IS NULL "
-            "AND m.sealed <> x'' ORDER BY m.gateway, m.seq",
-            reason,
+    def waiters(self, reason: str) -> dict[str, int]:
+        """Returns the gateways of which messages still wait for a mend of `reason`, and the row of the newest."""
+        return dict(
+            self._rows(
+                "SELECT m.gateway, max(m.id) FROM messages m LEFT JOIN amendments a ON a.message = m.id "
+                f"WHERE {_WAITS} GROUP BY m.gateway",
+                reason,
+            )
         )
-        return [StoredMessage(*row) for row in rows]
+
+    def quarantined(self, reason: str, gateways: Iterable[str] | None = None) -> list[StoredMessage]:
+        """Returns the messages (of some gateways) that still wait for a mend of `reason`, by gateway and sequence
+        number."""
+        if gateways is None:
+            rows = self._rows(f"SELECT {MESSAGE_COLUMNS} WHERE {_WAITS} ORDER BY m.gateway, m.seq", reason)
+            return [StoredMessage(*row) for row in rows]
+        query = f"SELECT {MESSAGE_COLUMNS} WHERE {_WAITS} AND m.gateway = ? ORDER BY m.seq"
+        return [StoredMessage(*row) for gateway in sorted(gateways) for row in self._rows(query, reason, gateway)]
 
     def put(
         self, message: Message, sealed: bytes, enrolment: Enrolment, disposition: Disposition, reason: str = ""

@@ -110,7 +110,8 @@ class Order(Series):
         wanted = set(streams)
         waiting = self._rows(
             "SELECT m.id FROM messages m LEFT JOIN amendments a ON a.message = m.id "
-            "WHERE m.disposition = 'quarantined' AND a.message IS NULL AND m.sealed <> x'' AND m.id <= ?",
+            "WHERE m.disposition <> 'filed' AND m.disposition = 'quarantined' AND a.message IS NULL "
+            "AND m.sealed <> x'' AND m.id <= ?",
             row,
         )
         return any(

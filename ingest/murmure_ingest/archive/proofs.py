@@ -39,15 +39,6 @@ class Proofs(Database):
         with explained(self.path):
             yield from self._db.execute("SELECT gateway, seq, hash, sealed FROM conflicts ORDER BY id")
 
-    def charged(self, stream: str) -> Iterator[tuple[int, int, int]]:
-        """Yields begin, end and micro-rho of every charged node that is filed of a stream, by begin."""
-        with explained(self.path):
-            yield from self._db.execute(
-                "SELECT covered_from_s, end_s, rho_micro FROM nodes WHERE stream = ? AND rho_micro > 0 "
-                "ORDER BY covered_from_s",
-                (stream,),
-            )
-
     def node_row(self, key: tuple[str, str, int]) -> tuple[tuple[Any, ...], Scale | None] | None:
         """Returns the index row of a node, as `index_row` makes it from its outcome, and its scale, None for one that
         cannot be read."""

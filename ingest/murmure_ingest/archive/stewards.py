@@ -46,6 +46,10 @@ class Stewards(Register):
         )
         return StoredPolicy(*row) if row else None
 
+    def newest_version(self, site: str) -> int:
+        """Returns the highest version of a site's policies, 0 without any."""
+        return int(self._rows("SELECT coalesce(max(version), 0) FROM policies WHERE site = ?", site)[0][0])
+
     def policy_versions(self) -> dict[str, list[bytes]]:
         """Returns by site the hashes of its policies, the newest version first."""
         found: dict[str, list[bytes]] = {}

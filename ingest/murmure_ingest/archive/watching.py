@@ -31,7 +31,7 @@ class Watching(Database):
             "duplicates": counters.get("duplicates", 0),
             "messages": self._rows("SELECT count(*) FROM messages")[0][0],
             "quarantined": self._rows(
-                "SELECT count(*) FROM messages m WHERE disposition = 'quarantined' "
+                "SELECT count(*) FROM messages m WHERE disposition <> 'filed' AND disposition = 'quarantined' "
                 "AND NOT EXISTS (SELECT 1 FROM amendments WHERE message = m.id)"
             )[0][0],
             "conflicts": self._rows("SELECT count(*) FROM conflicts")[0][0],
@@ -72,7 +72,7 @@ class Watching(Database):
         """Returns by reason how many messages are quarantined."""
         return dict(
             self._rows(
-                "SELECT reason, count(*) FROM messages m WHERE disposition = 'quarantined' "
+                "SELECT reason, count(*) FROM messages m WHERE disposition <> 'filed' AND disposition = 'quarantined' "
                 "AND NOT EXISTS (SELECT 1 FROM amendments WHERE message = m.id) GROUP BY reason ORDER BY reason"
             )
         )
