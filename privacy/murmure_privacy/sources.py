@@ -34,6 +34,7 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _HASH = re.compile(rb'"hash":"([0-9a-f]{64})"')
 _ENTRIES_FILE = re.compile(_JOURNAL + r"entries-[0-9]+\.jsonl")
 _CLOSING_FILE = re.compile(_JOURNAL + r"days-[0-9]{4}-[0-9]{2}\.cose")
+_TABLE_FILE = re.compile(r"donnees/releases-[0-9.-]+\.csv")
 _MESSAGES_FILE = re.compile(_MESSAGES + r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.cose")
 
 
@@ -53,6 +54,7 @@ class Site:
         self.source = source.rstrip("/")
         self.octets = 0
         self._clock, self._begun_s = clock, clock()
+        self._table = "", b""
         try:
             address = urlsplit(source)
             self._remote = address.scheme in ("http", "https")
@@ -63,8 +65,14 @@ class Site:
             raise ConfigError(plain(source), "SOURCE", "this is no address", "write it as https://name/path")
 
     def read(self, path: str) -> bytes | None:
-        """Returns a file below the root, None where there is none. Raises SourceError."""
-        return self._fetched(path) if self._remote else self._opened(path)
+        """Returns a file below the root, None where there is none. The table that was read last is held, since it is
+        asked for again: for its sum, and beside its Parquet file. Raises SourceError."""
+        if self._table[0] == path:
+            return self._table[1]
+        data = self._fetched(path) if self._remote else self._opened(path)
+        if data is not None and _TABLE_FILE.fullmatch(path):
+            self._table = path, data
+        return data
 
     def _opened(self, path: str) -> bytes | None:
         try:

@@ -1721,6 +1721,17 @@ def test_a_server_in_trouble_is_no_finding(
     assert told in problem and problem.strip().isprintable()
 
 
+def test_a_table_is_fetched_once(server: tuple[str, list[bytes]]) -> None:
+    """For its rows, its sum and its Parquet twin; any other file each time that it is asked for."""
+    server[1].append(GOOD + b"\r\none")
+    site = sources.Site(server[0])
+    first = site.read("donnees/releases-2026-11.csv"), site.read("donnees/ledger.jsonl")
+    server[1][:] = [GOOD + b"\r\ntwo"]
+    assert first == (b"one", b"one") and site.octets == 6
+    assert (site.read("donnees/releases-2026-11.csv"), site.read("donnees/ledger.jsonl")) == (b"one", b"two")
+    assert (site.read("donnees/releases-2026-12.2.csv"), site.octets) == (b"two", 12)
+
+
 def test_a_server_that_drips_is_left(server: tuple[str, list[bytes]]) -> None:
     """Each file has to come faster than anybody would wait for it, and all of them within an hour."""
     server[1].append(GOOD + b"\r\n" + b"x" * 1000)
