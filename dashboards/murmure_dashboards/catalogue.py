@@ -449,6 +449,7 @@ class Catalogue:
         name, address = self.licence
         said = [
             language(code)("opendata.licence", licence=name, publisher=self.publisher, city=self.city.city)
+            + (f" {language(code)('opendata.alike')}" if self.city.licence == "ODbL-1.0" else "")
             for code in LANGUAGES
         ]
         return ("\n\n".join([*said, f"{self.city.licence} {address}"]) + "\n").encode()

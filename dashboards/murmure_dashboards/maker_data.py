@@ -131,7 +131,7 @@ def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) 
         say,
         FOLDER,
         title=say("data.page_title", city=ctx.city.city),
-        licence=say("data.licence", licence=told.licence[0]),
+        licence=say(f"data.licence_{ctx.city.licence}", licence=told.licence[0]),
         licence_path=catalogue.LICENCE,
         editions=[(one, _name(ctx, say, one), _about(ctx, say, one), _columnar(ctx, say, one)) for one in newest],
         sums=months.SUMS,

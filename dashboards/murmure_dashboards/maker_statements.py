@@ -37,7 +37,8 @@ _EASY_LINKS: Mapping[str, Sequence[tuple[str, str]]] = {
     "ask": (("ask_link", "demandes/formulaire/"),),
     "see": (("see_link", ""), ("see_paper", "suivre/")),
 }
-_SECTIONS = {"figures": 5, "margins": 4, "levels": 3, "missing": 3, "privacy": 6}  # sentences of the method
+_SECTIONS = {"figures": 5, "margins": 4, "levels": 3, "missing": 3}  # sentences of the method
+_FORMULAS = 6
 
 
 def kind(path: str) -> str | None:
@@ -112,6 +113,7 @@ def _method(ctx: Build, say: Language) -> tuple[str, bytes]:
             (say(f"method.{name}_head"), [say(f"method.{name}_{number}") for number in range(1, count + 1)])
             for name, count in _SECTIONS.items()
         ],
+        formulas=[say(f"method.privacy_{number}") for number in range(1, _FORMULAS + 1)],
         proofs=[(say(f"cannot.{key}", **bounds).partition(".")[0], tests) for key, tests in proofs().items()],
         ledger=months.LEDGER,
     )

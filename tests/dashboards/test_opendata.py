@@ -6,14 +6,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pypdf
 import pytest
-from murmure_dashboards import opendata
+from murmure_dashboards import maker_data, opendata
+from murmure_dashboards.config import City
+from murmure_dashboards.maker import Build
 from murmure_privacy.release import Release
 from murmure_privacy.window import utc
 
@@ -139,3 +142,19 @@ def test_every_published_file_says_its_licence(printed: Mapping[str, bytes]) -> 
     assert "donnees/annotations.csv" not in unlicensed(printed)
     bare = {**printed, "donnees/LICENCE.txt": b"Tous droits"}
     assert f"donnees/{opendata.quartier_file('centre', False).rpartition('/')[2]}" in unlicensed(bare)
+
+
+@pytest.mark.parametrize(("licence", "alike"), [("etalab-2.0", False), ("ODbL-1.0", True)])
+def test_what_a_licence_asks_is_said_and_nothing_else(
+    given: Callable[..., Build], archive: Any, city: City, licence: str, alike: bool
+) -> None:
+    """On the page and beside the files: a database made of ours keeps its licence only where that is asked."""
+    ctx = replace(given(archive, replace(city, licence=licence)), octets={opendata.ANNOTATIONS: 99})
+    made = dict(maker_data.files(ctx))
+    for path, words in (
+        ("donnees/index.html", "garde la même licence"),
+        ("en/donnees/index.html", "keeps the same licence"),
+        ("donnees/LICENCE.txt", "garde la même licence"),
+        ("donnees/LICENCE.txt", "keeps the same licence"),
+    ):
+        assert (words in made[path].decode()) == alike, path
