@@ -136,6 +136,7 @@ def bulletin(
             nothing=say("page.no_stream" if ctx.city.sites_of(quartier.slug) else "page.no_site"),
             less=len(lines) < len(found),
             drawn=any(line.chart for line in lines),
+            coded=any(one.code for one in found),
             help=cut(ctx.city.help, _LONGEST_HELP),
             at=ctx.city.address.partition("//")[2].rstrip("/")[:_LONGEST_ADDRESS],
         )

@@ -21,14 +21,15 @@ from murmure_dashboards.facts import Fact
 from murmure_dashboards.limits import Threshold, Verdict, applying, coming, verdict
 from murmure_dashboards.sensors import own_error
 from murmure_dashboards.story import MOST_MARKS, Story, Teller, Told, among_the_highest, holes, steps
-from murmure_dashboards.stretch import TOO_WIDE, Stretch
+from murmure_dashboards.stretch import TOO_WIDE, Change, Stretch
 from murmure_dashboards.usual import LEAST_COVERAGE, LEAST_WEEKS
 from murmure_dashboards.views import Amount, Slot
-from murmure_dashboards.wording import FIXED, Language
+from murmure_dashboards.wording import FIXED, Language, rounded
 
 MOST_NAMED = 3
 """How many days a sentence names; more are counted."""
 Span = Literal["month", "year"]
+_KINDS = {"crossings": "footfall", "laeq_db": "laeq"}
 _TICKS: dict[Span, int] = {"month": 6, "year": 4}
 
 
@@ -97,7 +98,7 @@ class Chronicler(Teller):
         told = one.as_amount(level, one.days) if level and level.publishable else None
         amount = told or one.per_day(one.days)
         limits = self._noise_beside(one, site) if one.quantity.kind == "level" else self._year_beside(one, amount)
-        answers = [[self._from(one, site, amount)], *limits]
+        answers = [[self._from(one, site, amount)], self._change(one, site), *limits]
         return self._told(one, site, name, "year", "lden_db" if told else one.indicator, amount, answers)
 
     def usual(self, one: Stretch) -> str:
@@ -234,6 +235,38 @@ class Chronicler(Teller):
             usual=None,
         )
         return self._answerer(one).margin(fact)
+
+    def _change(self, one: Stretch, site: Site) -> list[str]:
+        """How the year stands beside the one before: more or less only where neither the noise of both years nor what
+        the device may have been wrong by in each can have made the difference."""
+        say, change = self.say, one.change
+        if change is None:
+            return []
+        least = say.least_share(LEAST_COVERAGE)
+        if not change.months:
+            return [say("before.none", least=least)]
+        fall, rise = _device(one, site, change)
+        if change.low > rise:
+            told = "above"
+        elif change.high < -fall:
+            told = "below"
+        else:
+            told = "cannot_device" if change.low > 0 or change.high < 0 else "cannot"
+        compared = say.counted("before.months", len(change.months), number=len(change.months), least=least)
+        return [compared, self._difference(one, change), say(f"before.{told}")]
+
+    def _difference(self, one: Stretch, change: Change) -> str:
+        """Returns a difference with its interval, as finely as this bears; without a number where its sign is not
+        known."""
+        say, name = self.say, one.quantity.name
+        of = say(f"before.{_KINDS.get(one.indicator, 'mean')}")
+        r = rounded(change.estimate, change.low, change.high, finest=0 if name == "footfall" else -1)
+        if change.low <= 0 <= change.high:
+            less = say.counted(f"unit.{name}", float(abs(r.low)), number=say.number(abs(r.low)))
+            return say("before.between", less=less, more=say.number(abs(r.high)), of=of)
+        number = say.counted(f"unit.{name}", float(abs(r.estimate)), number=say.number(abs(r.estimate)))
+        low, high = (say.number(end) for end in sorted((abs(r.low), abs(r.high))))
+        return say(f"before.{'more' if change.low > 0 else 'less'}", number=number, low=low, high=high, of=of)
 
     def _answerer(self, one: Stretch) -> Answerer:
         on = one.calendar.civil_day(one.window.end_s - 1)
@@ -415,6 +448,17 @@ class Chronicler(Teller):
 
     def _when(self, view: Told, mark: Annotation) -> str:
         return self._at_length(view, mark)
+
+
+def _device(one: Stretch, site: Site, change: Change) -> tuple[float, float]:
+    """Returns how large a fall and a rise from year to year the device alone can make: a counter by what it may miss in
+    the year with less of it, any other by being wrong to one side in one year, to the other in the next."""
+    if one.quantity.kind == "count":
+        device = next((sensor.device for sensor in site.sensor if sensor.stream == one.stream), "")
+        missed = known.street if (known := off(device)) else 0.0
+        return change.now * missed / (1 - missed), change.before * missed / (1 - missed)
+    both = own_error(one.quantity.name, change.now) + own_error(one.quantity.name, change.before)
+    return both, both
 
 
 def groups_of(one: Stretch, span: Span) -> list[tuple[Day, ...]]:

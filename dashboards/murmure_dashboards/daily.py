@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from murmure_privacy.window import Window
 
+from murmure_dashboards import codes
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.facts import Fact, of_day
@@ -24,7 +25,8 @@ class Said:
     """One stream on one day, in one language. `label`: the quantity; `number` with its unit; `interval`: in brackets,
     "" where there is no number; `detail`: the brackets and over what; `notes`: how long the sensor was silent, what
     stewards marked as faulty, why there is no figure. `told`: whether there is a number;
-    `faulty`: whether stewards marked some of the day."""
+    `faulty`: whether stewards marked some of the day; `code`: the short code of the day's figure, "" where there is
+    none, or where it comes from several nodes."""
 
     site: Site
     stream: str
@@ -36,6 +38,7 @@ class Said:
     notes: str
     told: bool
     faulty: bool
+    code: str
 
 
 def days_over(ctx: Build) -> list[Window]:
@@ -90,6 +93,7 @@ def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Sai
                 notes=" ".join(filter(None, notes)),
                 told=told,
                 faulty=bool(marks),
+                code=codes.of_day(view, day) if told and ctx.coded else "",
             )
         )
     return found
@@ -97,7 +101,7 @@ def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Sai
 
 def known(ctx: Build, views: Mapping[str, Sequence[StreamView]]) -> dict[str, Fact | None]:
     """Returns what is known of each stream on a day. `views`: the streams over that day alone, by site."""
-    past = Past(ctx.archive, ctx.rules, ctx.marks, ctx.calendar, ctx.now_s)
+    past = Past(ctx.archive, ctx.rules, ctx.marks, ctx.calendar, ctx.now_s, ctx.store)
     return {view.stream: of_day(view, site, past) for site in ctx.city.site for view in views.get(site.id, ())}
 
 

@@ -18,6 +18,7 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import PARTS, Calendar, Window
 
+from murmure_dashboards.codes import day_lines
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import LATE_S, ArchiveReader, StreamInfo, view
 
@@ -33,7 +34,8 @@ class Day:
     nothing is. `policy`: the hash of the newest one that its nodes name, b"" for none. `covered`: what was observed.
     `amount` is the total or mean of that in the quantity's own indicator, `energy` the mean energy of a level; both
     begin so that they are as long as what they cover. `fills`: what silent moments count as. `parts`: mean energies of
-    the day, of the evening and of the night that ends on it, each where all of it was observed."""
+    the day, of the evening and of the night that ends on it, each where all of it was observed. `codes`: a line for the
+    short code of each node that together make the amount."""
 
     span: Window
     of: Window
@@ -47,6 +49,7 @@ class Day:
     amount: Figure | None = None
     energy: Figure | None = None
     parts: tuple[Figure, ...] = ()
+    codes: str = ""
 
     @property
     def covered_s(self) -> int:
@@ -149,6 +152,7 @@ def worked_out(
             for part, node in parts
             if series.observed(_ENERGY, node) == [node] and (figure := series.over(_ENERGY, [node], now_s))
         ),
+        codes=day_lines(seen, of) if amount else "",
     )
     return day, seen.whole
 
@@ -173,7 +177,7 @@ def _written(day: Day) -> bytes:
     told.append([[one.start_s, one.end_s] for one in day.covered])
     told.append(day.fills)
     told += [_figure(one) if one else None for one in (day.amount, day.energy)]
-    told.append([_figure(one) for one in day.parts])
+    told += [[_figure(one) for one in day.parts], day.codes]
     return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -187,7 +191,7 @@ def _figure(one: Figure) -> list[Any]:
 def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
     """Returns a day that was written, or None where it was written otherwise."""
     try:
-        of, until_s, first_s, state, hole, policy, covered, fills, amount, energy, parts = json.loads(value)
+        of, until_s, first_s, state, hole, policy, covered, fills, amount, energy, parts, codes = json.loads(value)
         return _day(
             span,
             _window(*of),
@@ -201,6 +205,7 @@ def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
             _drawn(info, amount) if amount else None,
             _drawn(info, energy) if energy else None,
             tuple(_drawn(info, one) for one in parts),
+            codes,
         )
     except (ValueError, TypeError):
         return None

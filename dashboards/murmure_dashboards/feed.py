@@ -95,6 +95,8 @@ def feed(ctx: Build, say: Language, quartier: Quartier, said: Mapping[Window, li
 
 def _sentence(say: Language, one: Said) -> str:
     figure = f"{one.number} {one.detail}".strip()
+    if one.code:
+        figure = f"{figure}, {say('codes.one', code=one.code)}"
     return " ".join(filter(None, (say("feed.figure", label=one.label, figure=figure), capital(one.notes))))
 
 

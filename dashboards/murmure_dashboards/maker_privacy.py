@@ -114,6 +114,7 @@ def _overview(
             ledger=months.LEDGER,
             checkpoint=checkpoint,
             journal=journal.CHECKPOINT,
+            centre=journal.CENTRE,
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+from murmure_privacy.release import Withheld
 from murmure_privacy.window import Window
 
 from murmure_dashboards import codes as codes_of
@@ -13,6 +14,7 @@ from murmure_dashboards.answers import Answerer
 from murmure_dashboards.bulletin import sheets
 from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
 from murmure_dashboards.config import Quartier, Site
+from murmure_dashboards.kept import sum_of_days
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
 from murmure_dashboards.pages import MOST_ELEMENTS, link_elements
@@ -20,6 +22,7 @@ from murmure_dashboards.promises import promises
 from murmure_dashboards.story import MOST_MARKS, MOST_ROWS, Story, Teller
 from murmure_dashboards.stretch import MONTH_DAYS, Stretch, stretch
 from murmure_dashboards.usual import WEEKS
+from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
 LEAST_ROWS = 2
@@ -28,12 +31,13 @@ MOST_JOINT = 24
 SPANS: Mapping[Span, str] = {"month": "mois/", "year": "annee/"}
 PERIODS = (("page.today", ""), ("page.week", "semaine/"), ("page.of_month", "mois/"), ("page.of_year", "annee/"))
 _BEFORE_S = (WEEKS * 7 + 1) * 86_400  # what is usual on the first day of a span
+_STOPPED = ("no_policy", "expired", "paused", "cap")
 # What the page of a month or of a year is made of: around everything, a site with its tables, a stream.
-_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 48, 20, 40
+_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 52, 20, 40
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
-_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 66, 7, 37, 40, 3.1
+_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 67, 7, 38, 41, 3.08
 # Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
 _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
@@ -41,40 +45,83 @@ _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the pages of each neighbourhood in each language."""
     for quartier in ctx.quartiers:
-        long = _long(ctx, quartier)
+        long = _long(ctx, quartier, ("week",))
         for code in LANGUAGES:
             for week in (False, True):
                 yield _neighbourhood(ctx, language(code), quartier, week, long)
-            for span in SPANS:
-                yield _of_span(ctx, language(code), quartier, span, long)
+        yield from ctx.unless_kept(f"long {quartier.slug}", _made_of(ctx, quartier), _spans(ctx, quartier))
+
+
+def _spans(ctx: Build, quartier: Quartier) -> Iterator[tuple[str, bytes]]:
+    """Yields the pages of the month and of the year, and the codes of what they are made of."""
+    long = _long(ctx, quartier, SPANS)
+    if ctx.coded:
+        codes = codes_of.year_table(day.codes for one in long.streams["year"] for day in one.days)
+        long = replace(long, codes=len(codes))
+        yield codes_of.year_file(quartier.slug), codes
+    for code in LANGUAGES:
+        for span in SPANS:
+            yield _of_span(ctx, language(code), quartier, span, long)
+
+
+def _made_of(ctx: Build, quartier: Quartier) -> object | None:
+    """Returns all that these follow from, None while some of it can still change without a node."""
+    sites = [site.id for site in ctx.city.sites_of(quartier.slug)]
+    infos = [info for info in ctx.streams if info.site in sites]
+    windows = _windows(ctx)
+    whole = Window(min(window.start_s for window in windows.values()), windows["year"].end_s)
+    days = [(info.stream, info.quantity, sum_of_days(ctx.days, info, whole)) for info in infos]
+    if any(found is None for _, _, found in days):
+        return None
+    marks = [mark for mark in ctx.marks if mark.stream in {info.stream for info in infos}]
+    policies = [policy.hash for site in sites for policy in ctx.archive.policies(site)]
+    return quartier.slug, windows, days, marks, marks and ctx.octets[ANNOTATIONS], policies, ctx.coded
 
 
 @dataclass(frozen=True, slots=True)
 class _Long:
-    """The streams of a neighbourhood over spans of days that are over, by the name of the span."""
+    """The streams of a neighbourhood over spans of days that are over, by the name of the span. `codes`: the size of
+    the file with the codes of the days, 0 where there is none."""
 
     windows: Mapping[str, Window]
     streams: Mapping[str, Sequence[Stretch]]
+    codes: int = 0
 
 
 MAKER = Maker(files, apart=True)
 
 
-def _long(ctx: Build, quartier: Quartier) -> _Long:
+def _windows(ctx: Build) -> Mapping[str, Window]:
+    """Returns the days that are over of each span, and the year before."""
     end_s = ctx.today.end_s if ctx.now_s >= ctx.today.end_s else ctx.today.start_s
     last = ctx.calendar.civil_day(end_s)
-    windows = {
+    return {
         "week": Window(min(ctx.week.start_s, end_s), end_s),
         "month": Window(ctx.calendar.midnight(last - timedelta(days=MONTH_DAYS)), end_s),
         "year": Window(ctx.calendar.midnight(_year_before(last)), end_s),
+        "year before": Window(
+            ctx.calendar.midnight(_year_before(_year_before(last))), ctx.calendar.midnight(_year_before(last))
+        ),
     }
+
+
+def _long(ctx: Build, quartier: Quartier, spans: Collection[str]) -> _Long:
+    windows = _windows(ctx)
+    year, year_before = windows["year"], windows["year before"]
     sites = {site.id for site in ctx.city.sites_of(quartier.slug)}
-    found: dict[str, list[Stretch]] = {span: [] for span in windows}
+    first_s = min(ctx.calendar.day(windows[span].start_s - _BEFORE_S).start_s for span in spans)
+    known_from = Window(max(year.start_s, first_s), year.end_s)
+    found: dict[str, list[Stretch]] = {span: [] for span in spans}
     for info in ctx.streams:
         if info.site in sites:
-            days = ctx.days.of(info, windows["year"])
-            for span, window in windows.items():
+            days = ctx.days.of(info, known_from)
+            began_s = ctx.archive.began_s(info.stream)
+            told = "year" in spans and began_s is not None and began_s < year_before.end_s
+            before = ctx.days.of(info, year_before) if told else ()
+            for span in spans:
+                window = windows[span]
                 known = [day for day in days if day.span.start_s >= window.start_s - _BEFORE_S]
+                known = [*before, *known] if span == "year" else known
                 made = stretch(info, known, window, ctx.rules, ctx.marks, ctx.calendar, ctx.now_s, span == "year")
                 found[span].append(made)
     return _Long(windows, found)
@@ -87,7 +134,7 @@ def _year_before(day: date) -> date:
 
 def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _Long) -> tuple[str, bytes]:
     """Returns the page of a month or of a year."""
-    zone, window, shown = ctx.calendar.zone, long.windows[span], long.streams[span]
+    window, shown = long.windows[span], long.streams[span]
     sites = ctx.city.sites_of(quartier.slug)
     marks = [min(MOST_MARKS, len(one.marks)) for one in shown if one.marks]
     full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in marks) if marks else 0
@@ -120,10 +167,12 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
             "page.long_span",
             first=say.civil(ctx.calendar.civil_day(window.start_s)),
             last=ends,
-            hour=say.clock(ctx.now_s, zone),
         ),
-        state=say(f"page.{span}_state"),
+        state=" ".join([say(f"page.{span}_state"), *([say("page.next_day")] if shown else [])]),
         places=places,
+        codes=codes_of.year_file(quartier.slug) if long.codes else "",
+        codes_size=say.size(long.codes),
+        levels=span == "year" and any(one.quantity.kind == "level" for one in shown),
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
         if any(story.marks for _, stories, _ in places for story in stories)
         else None,
@@ -151,7 +200,7 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
     if marks and rows < LEAST_ROWS:
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
         rows, brief = table_rows(len(sites), len(shown), week, foot + short), True
-    teller = Teller(say, rows, brief)
+    teller = Teller(say, rows, brief, coded=ctx.coded)
     chronicler = Chronicler(say, thresholds=ctx.thresholds)
     answerer = Answerer(say, ctx.thresholds, zone, ctx.calendar.civil_day(window.end_s - 1))
     places: list[tuple[Site, list[Story]]] = []
@@ -189,7 +238,9 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         periods=PERIODS,
         period="semaine/" if week else "",
         written=written,
-        state=say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"),
+        state=" ".join(
+            [say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"), *_fresh(ctx, say, shown)]
+        ),
         places=places,
         cannot=[say(f"cannot.{key}") for kind, key in _FIRST if any(view.quantity.kind == kind for view in shown)],
         promises=promises(say, [(site, view) for site in sites for view in views.get(site.id, ())]),
@@ -202,6 +253,37 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         if any(story.marks for _, stories in places for story in stories)
         else None,
     )
+
+
+def _fresh(ctx: Build, say: Language, views: Sequence[StreamView]) -> Iterator[str]:
+    """Yields until when there are figures, and after when the next can be there: no promise, since gateways and centre
+    may stand still."""
+    ends_s = [figure.end_s for one in views for figure in one.scalar.values()]
+    if not ends_s:
+        return
+    zone, last_s = ctx.calendar.zone, max(ends_s)
+    until = say.hour(last_s, zone, midnight_is_24=True)
+    if last_s > ctx.today.start_s:
+        yield say("page.fresh", until=until)
+    else:
+        yield say("page.fresh_on", day=say.date(last_s - 1, zone), until=until)
+    due = [end_s for one in views for end_s in _due(ctx, one)]
+    if due:
+        yield say("page.next", hour=say.clock(min(due), zone))
+
+
+def _due(ctx: Build, one: StreamView) -> Iterator[int]:
+    """Yields when the nodes that are open now end, where the signed policy still holds then and nobody has paused
+    it."""
+    last = max(one.outcomes, key=lambda outcome: outcome.node.end_s, default=None)
+    if one.rule is None or (isinstance(last, Withheld) and last.reason in _STOPPED):
+        return
+    policy, stream = one.rule
+    until_s = ctx.calendar.midnight(policy.valid_until + timedelta(days=1))
+    for level in dict(stream.nodes):
+        end_s = ctx.calendar.node(level, ctx.now_s).end_s
+        if end_s <= until_s:
+            yield end_s
 
 
 def table_rows(sites: int, streams: int, week: bool, others: int = 0) -> int:

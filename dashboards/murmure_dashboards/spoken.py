@@ -41,18 +41,19 @@ def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None, f
     several = len(daily.places(found)) > 1
     phone = ctx.city.phone if len(ctx.city.phone) <= _LONGEST_PHONE else ""
     for count in range(len(found), 0, -1):
-        parts = [*head, *_pieces(say, found[:count], several)]
-        if any(one.told for one in found[:count]):
-            parts.append(say("message.often"))
-        if count < len(found) and phone:
-            parts.append(say("message.more", phone=phone))
-        text = _gsm_7(" ".join(parts))
-        if len(text) <= MOST_LETTERS:
-            break
+        for coded in (True, False):  # a figure more goes before the codes of the others
+            parts = [*head, *_pieces(say, found[:count], several, coded)]
+            if any(one.told for one in found[:count]):
+                parts.append(say("message.often"))
+            if count < len(found) and phone:
+                parts.append(say("message.more", phone=phone))
+            text = _gsm_7(" ".join(parts))
+            if len(text) <= MOST_LETTERS:
+                return text
     return text
 
 
-def _pieces(say: Language, found: Sequence[Said], several: bool) -> list[str]:
+def _pieces(say: Language, found: Sequence[Said], several: bool, coded: bool) -> list[str]:
     pieces: list[str] = []
     for site, of_place in daily.places(found):
         if several:
@@ -62,7 +63,7 @@ def _pieces(say: Language, found: Sequence[Said], several: bool) -> list[str]:
             figure = _THOUSANDS.sub("", " ".join(filter(None, (one.number, daily.without_often(say, one.interval)))))
             key = "message.none_footfall" if one.quantity == "footfall" and not one.told else f"message.{one.quantity}"
             said = [say(key, figure=figure), *([say("message.faulty")] if one.faulty else [])]
-            pieces.append(f"{', '.join(said)}.")
+            pieces.append(f"{', '.join([*said, *([one.code] if coded and one.code else [])])}.")
     return pieces
 
 

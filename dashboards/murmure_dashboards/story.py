@@ -16,6 +16,7 @@ from murmure_privacy.stream import Quantity
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards.charts import Chart, Step, Table, Tick, draw
+from murmure_dashboards.codes import Nodes, code_of
 from murmure_dashboards.facts import daily_levels, day_level, shown_level
 from murmure_dashboards.views import Amount, Slot, StreamView
 from murmure_dashboards.wording import FIXED, Language
@@ -61,7 +62,7 @@ class Story:
     """One stream on one page. `number` and `detail` are one sentence; `answers` say whether it is
     as usual, below the limits and how sure; `notes` are sentences of their own; `marks` are
     the faulty periods that figures of the page contain, `more` says how many were left out. There is no chart where
-    there is nothing to draw."""
+    there is nothing to draw. `codes`: the short codes of what is shown, a line for each row of the table."""
 
     heading: str
     number: str
@@ -71,18 +72,21 @@ class Story:
     more: str
     notes: tuple[str, ...]
     chart: Chart | None
+    codes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Teller:
     """Tells streams in one language. `place` is the public name of the stream's site; `name` is unique on the page;
     `most_rows` is how long a table may be there; `brief`: faulty periods without the stewards' sentences; `often`:
-    whether each interval says how often it holds, or the page once for all."""
+    whether each interval says how often it holds, or the page once for all; `coded`: whether figures have their codes,
+    by which anybody can check them once the log is signed."""
 
     say: Language
     most_rows: int = MOST_ROWS
     brief: bool = False
     often: bool = True
+    coded: bool = False
 
     def today(self, view: StreamView, place: str, name: str, answers: Sequence[str] = ()) -> Story:
         """Returns the story of the one day that the view spans."""
@@ -102,6 +106,7 @@ class Teller:
         title = self._title(view, slots)
         caption = self.say("table.caption_hours", title=self._measured(view, title))
         rows, hours = self._rows(view, slots)
+        codes = self._codes(view, day, "day" if over else "so_far", [(row[0], span, "") for span, row in rows if span])
         if hours:
             caption = f"{caption} {self.say('table.blocks', hours=hours)}"
         chart = draw(
@@ -112,7 +117,7 @@ class Teller:
             table=Table(
                 caption,
                 (self.say("table.hour"), self.say(f"quantity.{view.quantity.name}")),
-                rows,
+                tuple(row for _, row in rows),
             ),
             steps=steps(slots),
             gaps=[hole for _, hole in holes(slots)],
@@ -122,7 +127,7 @@ class Teller:
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        return self._story(view, slots, number, detail, notes, chart, answers)
+        return self._story(view, slots, number, detail, notes, chart, answers, codes)
 
     def week(self, view: StreamView, place: str, name: str, answers: Sequence[str] = ()) -> Story:
         """Returns the story of several whole days: a table of days, a chart of hours."""
@@ -147,6 +152,12 @@ class Teller:
         if view.quantity.kind == "level":
             header.append(self.say("laeq.column", name=_laeq_name(view)))
             rows = [(*row, self.laeq(view, day)) for row, day in zip(rows, days, strict=True)]
+        codes = self._codes(
+            view,
+            window,
+            "week",
+            [(row[0], day, self._level_code(view, day)) for row, day in zip(rows, days, strict=True)],
+        )
         span = f"{self.say.day(window.start_s, zone)} – {self.say.date(window.end_s - 1, zone)}"
         chart = draw(
             title=self.say("chart.titled", title=title, place=place, span=span),
@@ -172,7 +183,7 @@ class Teller:
             from_zero=view.quantity.kind != "level",
             name=name,
         )
-        return self._story(view, slots, number, detail, notes, chart, answers)
+        return self._story(view, slots, number, detail, notes, chart, answers, codes)
 
     def _story(
         self,
@@ -183,6 +194,7 @@ class Teller:
         notes: Sequence[str],
         chart: Chart,
         answers: Sequence[str] = (),
+        codes: str = "",
     ) -> Story:
         # The first interval may begin before the page does, and its figure with it.
         marks = [mark for mark in view.marks if mark.to_s > slots[0].start_s and mark.from_s < view.window.end_s]
@@ -195,7 +207,30 @@ class Teller:
             more=" ".join(self._others(marks)),
             notes=tuple(notes),
             chart=chart if detail else None,
+            codes=codes,
         )
+
+    def _codes(self, view: StreamView, span: Window, period: str, rows: Sequence[tuple[str, Window, str]]) -> str:
+        """Returns the codes of a page's figures, a line each: of the number of its period, then of the rows of its
+        table, each after the name of the first. `rows`: the name of each, what it is about, and the code of its level,
+        "" for none."""
+        if not self.coded or not view.scalar:
+            return ""
+        nodes = Nodes.of(view)
+        lines = [(name, nodes.codes(of), level) for name, of, level in rows]
+        listed = [code for _, codes, _ in lines for code in codes]
+        level = shown_level(view, span) if period == "day" else None
+        whole = [code_of(level)] if level is not None else nodes.codes(span)
+        told = [(self.say(f"codes.{period}"), [self.say("codes.all")] if whole == listed else whole)]
+        for name, codes, level_code in lines:
+            told.append((name, [*codes, *([f"LAeq {level_code}"] if level_code else [])]))
+        widest = max(len(name) for name, codes in told if codes)
+        between = "\n" + " " * (widest + 2)  # a line is broken here, and not within a code
+        return "\n".join(f"{name:{widest}}  {between.join(codes)}" for name, codes in told if codes)
+
+    def _level_code(self, view: StreamView, day: Window) -> str:
+        level = shown_level(view, day)
+        return code_of(level) if level is not None and self.coded else ""
 
     def _marks(self, view: Told, marks: Sequence[Annotation]) -> tuple[Mark, ...]:
         if self.brief and marks:
@@ -328,29 +363,32 @@ class Teller:
         name = self.say(f"quantity.{view.quantity.name}")
         return self.say(f"chart.{each}_{self._family(view)}", quantity=name)
 
-    def _rows(self, view: StreamView, slots: Sequence[Slot]) -> tuple[tuple[tuple[str, str], ...], int]:
-        """Returns the rows of a day, and of how many hours each is: 0 where each slot has its own. Where so many do
-        not fit, all of the day is there in longer steps, not a part of it."""
+    def _rows(
+        self, view: StreamView, slots: Sequence[Slot]
+    ) -> tuple[Sequence[tuple[Window | None, tuple[str, str]]], int]:
+        """Returns the rows of a day with what of it the figure of each is about, and of how many hours each is: 0 where
+        each slot has its own. Where so many do not fit, all of the day is there in longer steps, not a part of it."""
         zone, day = view.calendar.zone, view.window
         told = [slot for slot in slots if slot.state != "awaited"]
         if len(told) <= self.most_rows:
-            spans: list[tuple[Window, str]] = []
+            spans: list[tuple[Window, Window | None, str]] = []
             for slot in told:
                 span, said = Window(slot.start_s, slot.end_s), self._cell(view, slot)
-                figure = slot.amount is not None and slot.amount.publishable
-                if spans and not figure and spans[-1] == (Window(spans[-1][0].start_s, span.start_s), said):
+                of = Window(slot.covered_from_s, slot.end_s) if slot.amount and slot.amount.publishable else None
+                if spans and of is None and spans[-1] == (Window(spans[-1][0].start_s, span.start_s), None, said):
                     span = Window(spans.pop()[0].start_s, span.end_s)  # nobody wants to hear the same hour after hour
-                spans.append((span, said))
-            return tuple((self.say.hours(*_span(span), zone), said) for span, said in spans), 0
+                spans.append((span, of, said))
+            return [(of, (self.say.hours(*_span(span), zone), said)) for span, of, said in spans], 0
         hours = next(n for n in BLOCK_HOURS if -(-(day.end_s - day.start_s) // (n * 3600)) <= self.most_rows)
-        rows = []
+        rows: list[tuple[Window | None, tuple[str, str]]] = []
         for start_s in range(day.start_s, told[-1].end_s, hours * 3600):
             block = Window(start_s, min(start_s + hours * 3600, told[-1].end_s))
             amount = view.amount(block)
             reason = next((s for s in told if s.missing and s.end_s > block.start_s), told[0])
             slot = replace(reason, amount=None) if amount is None else Slot(*_span(block), "figure", start_s, amount)
-            rows.append((self.say.hours(*_span(block), zone), self._day_cell(view, slot)))
-        return tuple(rows), hours
+            of = block if amount is not None and amount.publishable else None
+            rows.append((of, (self.say.hours(*_span(block), zone), self._day_cell(view, slot))))
+        return rows, hours
 
     def _without(self, slot: Slot) -> str:
         """Returns why an interval has no value, as a table says it."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from itertools import groupby
+from math import sqrt
+from typing import Literal
 
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure, equivalent_level, lden, night_level
@@ -22,6 +25,25 @@ from murmure_dashboards.views import Amount, Slot, StreamInfo, faulty, marks_of
 MONTH_DAYS = 30
 TOO_WIDE = "wide"
 """The state of an interval whose level has no lower end: nothing is left beside the noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a year differs from the one before, over those `months` of the year (1 to 12) of which both were measured for
+    long enough; where there are none, all else is 0. `now` and `before`: the means of a day, each month with the days
+    that it has in the year; `low` to `high` is where their difference lies 19 times out of 20, by the noise and the
+    silent moments of both years."""
+
+    months: tuple[int, ...]
+    now: float
+    before: float
+    low: float
+    high: float
+
+    @property
+    def estimate(self) -> float:
+        """Returns the difference."""
+        return self.now - self.before
 
 
 @dataclass(frozen=True)
@@ -166,6 +188,57 @@ class Stretch:
                 found.append((day, usual.place(amount.low, amount.high)))
         return tuple(found)
 
+    @cached_property
+    def change(self) -> Change | None:
+        """Returns how the window, a year, differs from the year before it; None where nothing was measured then. A
+        month is compared with the same dates a year earlier; the 29th of February has none. Counts are those of days
+        wholly observed; marked days, and those measured between other bounds than the last, count as not measured.
+
+        Noise is independent from node to node and adds up by its squares; what silent moments leave open may lie on the
+        same side every day, and adds up as it is."""
+        if not any(day.amount for day in self.before):
+            return None
+        last = next((day for day in reversed(self.days) if day.amount), None)
+        pairs: dict[int, list[tuple[Day, Day]]] = {}
+        for day in self.days:
+            on = self.calendar.civil_day(day.span.start_s)
+            then = None if (on.month, on.day) == (2, 29) else self._on(on.replace(year=on.year - 1))
+            if then is not None:
+                pairs.setdefault(on.month, []).append((day, then))
+        compared: list[tuple[int, int, Amount, Amount]] = []
+        for month, days in pairs.items():
+            now, before = (self._month([pair[side] for pair in days], last) for side in (0, 1))
+            if now is not None and before is not None:
+                compared.append((month, len(days), now, before))
+        of = sum(count for _, count, _, _ in compared) or 1
+        weighed = [(count / of, now, before) for _, count, now, before in compared]
+        noise = sqrt(sum(w * w * (now.margin**2 + before.margin**2) for w, now, before in weighed))
+        mean_now = sum(w * now.estimate for w, now, _ in weighed)
+        mean_before = sum(w * before.estimate for w, _, before in weighed)
+        down = sum(w * (_beyond(now, "low") + _beyond(before, "high")) for w, now, before in weighed)
+        up = sum(w * (_beyond(now, "high") + _beyond(before, "low")) for w, now, before in weighed)
+        middle = mean_now - mean_before
+        months = tuple(sorted(month for month, _, _, _ in compared))
+        return Change(months, mean_now, mean_before, middle - noise - down, middle + noise + up)
+
+    def _on(self, day: date) -> Day | None:
+        return self._by_start.get(self.calendar.midnight(day))
+
+    def _month(self, days: Sequence[Day], like: Day | None) -> Amount | None:
+        """Returns the mean of a day over those of a month that can be compared, None where these are too few."""
+        bounds = self.clamps.get(like.policy) if like else None
+        held = [
+            day
+            for day in days
+            if day.amount and day.over(self.now_s) and self.clamps.get(day.policy) == bounds and not self.faulty(day.of)
+            if day.whole or self.quantity.kind != "count"
+        ]
+        if sum(day.covered_s for day in held) < LEAST_COVERAGE * sum(day.length_s for day in days):
+            return None
+        counted = self.quantity.kind == "count"
+        found = self._per_day(held) if counted else self.as_amount(self.figure(held), held)
+        return found if found is not None and found.publishable else None
+
     def usual(self, day: Day) -> Usual | None:
         """Returns what the same weekday of the eight weeks before leads to expect of a day; None where the day itself
         cannot be compared: faulty, not final, or with holes. Readings that are held otherwise make another mean."""
@@ -207,6 +280,12 @@ class Stretch:
             publishable=figure.publishable,
             faulty_s=sum(part.end_s - part.start_s for span in spans for part in self.faulty(span)),
         )
+
+
+def _beyond(amount: Amount, side: Literal["low", "high"]) -> float:
+    """Returns how much farther than the noise alone an interval reaches to one side."""
+    reach = amount.estimate - amount.low if side == "low" else amount.high - amount.estimate
+    return max(0.0, reach - amount.margin)
 
 
 def by_month(days: Sequence[Day], calendar: Calendar) -> list[tuple[Day, ...]]:

@@ -34,13 +34,14 @@ from murmure_dashboards.site import build, render
 from murmure_privacy import policy as policies
 from murmure_privacy.aggregate import energy
 from murmure_privacy.annotation import Note
+from murmure_privacy.log import EMPTY_ROOT, Checkpoint, seal_checkpoint
 from murmure_privacy.plan import StreamPlan, plan
 from murmure_privacy.policies import Rules
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.stream import histogram_edges_tenths
 from murmure_privacy.window import QUARTER_S, Calendar, Window
-from murmure_privacy.wire import seal_annotation, seal_policy
+from murmure_privacy.wire import public_key, seal_annotation, seal_policy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -121,8 +122,9 @@ class Unlogged:
 
     log: Sequence[bytes] = ()
 
-    def signed_checkpoint(self) -> None:
+    def signed_checkpoint(self) -> tuple[int, bytes, bytes] | None:
         """Returns that there is none: nothing else is asked then."""
+        return None
 
     def log_entries(self, up_to: int | None = None) -> Iterator[bytes]:
         """Yields the entries of the log."""
@@ -139,7 +141,8 @@ class Unlogged:
 
 
 class Street(Unlogged):
-    """An archive in memory, with the truth beside it: `exact[stream, level, start_s]` in printed units."""
+    """An archive in memory, with the truth beside it: `exact[stream, level, start_s]` in printed units.
+    The centre has signed its log, so that figures have codes; of messages there is none."""
 
     def __init__(self) -> None:
         self.infos: list[Info] = []
@@ -147,6 +150,18 @@ class Street(Unlogged):
         self.signed: dict[bytes, bytes] = {}
         self.exact: dict[tuple[str, str, int], float] = {}
         self.notes: list[Noted] = []
+
+    def signed_checkpoint(self) -> tuple[int, bytes, bytes] | None:
+        """Returns the signed checkpoint of a log without an entry."""
+        return 0, public_key(STEWARD), seal_checkpoint(Checkpoint(0, EMPTY_ROOT), STEWARD)
+
+    def days_with_nodes(self, row: int) -> list[int]:
+        """Returns no day."""
+        return []
+
+    def sealed_on(self, day: int, row: int) -> list[bytes]:
+        """Returns no message."""
+        return []
 
     def streams(self) -> Sequence[Info]:
         """Returns the streams."""

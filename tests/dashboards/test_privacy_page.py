@@ -180,5 +180,7 @@ def test_the_root_of_the_log_stands_where_anybody_can_note_it(
     signed.signed_checkpoint = lambda: (1234, b"", note)
     page = dict(maker_privacy.files(given(signed, city)))["vie-privee/index.html"].decode()
     assert "<code>wceEF+xpP04u4XTFQmUTKlqsgtoqFa3SO8Fd/1JHmk4=</code>" in page and "1\u202f234 lignes" in page
-    assert 'href="../donnees/journal/checkpoint.txt"' in page
-    assert "checkpoint" not in dict(maker_privacy.files(given(archive, city)))["vie-privee/index.html"].decode()
+    assert 'href="../donnees/journal/checkpoint.txt"' in page and 'id="verifier"' in page
+    signed.signed_checkpoint = lambda: None
+    unsigned = dict(maker_privacy.files(given(signed, city)))["vie-privee/index.html"].decode()
+    assert "checkpoint" not in unsigned and "murmure verify" not in unsigned
