@@ -214,7 +214,7 @@ def walk(on: Walk) -> None:
         on.until("the policy at the gateway", lambda: list(folder.glob("gw/**/inbox/*policy*")))
     timeline = folder / "gw" / "timeline"
     timeline.mkdir(mode=0o700)
-    beam = {"name": "beam", "link": f"{folder}/gw/ports/beam", "device": "tfluna"}
+    beam: dict[str, object] = {"name": "beam", "link": f"{folder}/gw/ports/beam", "device": "tfluna"}
     beam["source"] = {"kind": "street", "seed": 11, "profile": "plaza"}
     (folder / "scenario.json").write_text(
         json.dumps(

@@ -629,6 +629,30 @@ def test_a_cap_of_weeks_says_what_a_habit_costs(write_policy: Write) -> None:
     assert warning.endswith(f"over 1y epsilon {epsilon:.3g}") and epsilon > 40
 
 
+def test_habits_in_every_stream_of_a_site_add_up(write_policy: Write) -> None:
+    """Each rung of a site is that of its streams' sums, at the largest delta; days under a cap are of the one that has
+    it, and never more than its span."""
+    cap = ("crossings = 1 }", 'crossings = 1 }\ncap = { units_per_day = 1, span = "1y", epsilon = 5 }')
+    made = plan(write_policy("footfall", "noise", swap=(cap, ('"6h" = 1, "1d" = 1', '"6h" = 1, "1d" = 1, "1w" = 1'))))
+    delta = max(one.delta for one in made.policy.streams)
+    days = {"1d": 1, "1w": 7, "30d": 30, "1y": 365}
+    rungs = preview.site_ladder(made)
+    assert [(rung["span"], rung["units"]) for rung in rungs] == list(itertools.product(days, (1, 2, 4, 10)))
+    for rung in rungs:
+        together = sum(preview.habit_rho_micro(one, days[rung["span"]]) for one in made.streams.values())
+        exact = accountant.epsilon(Decimal(rung["units"] ** 2 * together) / accountant.MICRO, delta)
+        assert rung["epsilon"] == pytest.approx(float(exact), rel=1e-5) and rung["epsilon"] >= float(exact) * (
+            1 - 1e-12
+        )
+        assert (rung["odds"] is None) == (exact >= -delta.ln())
+    for one in made.streams.values():
+        fits = preview.cap_days(one)
+        assert (fits is None) == (one.stream.cap is None)
+        if fits is not None:
+            limit = accountant.rho_micro(Decimal(5), one.stream.delta)
+            assert 0 < fits * one.rho_micro <= limit < (fits + 1) * one.rho_micro
+
+
 def test_a_plan_too_long_for_a_message_is_warned_about(write_policy: Write) -> None:
     """What `check` refuses for its length is previewed with a warning."""
     streams = [
