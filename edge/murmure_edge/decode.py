@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 
 from murmure_privacy.errors import ConfigError
@@ -59,13 +60,14 @@ def until_stopped(fd: int) -> Iterator[bytes]:
 
 
 def from_hex(chunks: Iterable[bytes], file: str) -> Iterator[bytes]:
-    """Yields the bytes that hexadecimal text means; blanks and line ends may stand anywhere.
+    """Yields the bytes that hexadecimal text means; blanks and line ends may stand anywhere, and an editor's byte order
+    mark before all.
 
     Raises ConfigError naming `file` at the first character that is neither, and for half a byte at the end.
     """
-    half = b""
+    half, mark = b"", BOM_UTF8
     for chunk in chunks:
-        digits = half + b"".join(chunk.split())
+        digits, mark = half + b"".join(chunk.removeprefix(mark).split()), b""
         if not HEX_DIGITS.issuperset(digits):
             wrong = next(digit for digit in digits if digit not in HEX_DIGITS)
             raise ConfigError(

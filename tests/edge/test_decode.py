@@ -131,6 +131,7 @@ def test_hexadecimal_text_may_be_cut_anywhere() -> None:
     """Blanks, line ends and pieces of an odd number of digits change nothing."""
     text = b"AA c0\nd4 0"
     assert b"".join(from_hex([text, b"4", b" 3a"], "f")) == bytes.fromhex("aac0d4043a")
+    assert b"".join(from_hex([b"\xef\xbb\xbfaa\r\n", b"c0\r\n"], "f")) == b"\xaa\xc0"
 
 
 @pytest.mark.parametrize("text", [b"aa zz", b"aa c", b"\xff\xfe", "aa é".encode(), b"0xaa"])
