@@ -20,9 +20,9 @@ from pathlib import Path
 
 from murmure_privacy import log, wire
 from murmure_privacy.log import Checkpoint
+from murmure_privacy.publication import DAY_S
 from murmure_privacy.release import Message, Outcome, Release
 from murmure_privacy.sources import Site
-from murmure_privacy.publication import DAY_S
 from murmure_privacy.verify import verify
 from murmure_privacy.window import Calendar, utc
 
@@ -137,7 +137,8 @@ def main() -> int:
         publish(folder, args.days)
         began, cpu = time.perf_counter(), time.process_time()
         site = Site(str(folder))
-        report = verify(site.published(), days=range(FIRST_DAY + args.days - READ_DAYS, FIRST_DAY + args.days))
+        published = replace(site.published(), rows=None)
+        report = verify(published, days=range(FIRST_DAY + args.days - READ_DAYS, FIRST_DAY + args.days))
         wall, used = time.perf_counter() - began, time.process_time() - cpu
         assert not report.findings, report.findings[:3]
         assert report.accounts == GATEWAYS * args.days
