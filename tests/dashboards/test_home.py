@@ -42,7 +42,7 @@ def pages(given: Callable[..., Build], streets: Any, city: City, monkeypatch: py
             if reason == "no_site":
                 continue
             sites.append(
-                replace(city.site[0], id=f"s-{slug}", quartier=slug, name=f"Lieu {slug}", code=None, sensor=())
+                replace(city.site[0], id=f"s-{slug}", quartier=slug, name=f"Lieu {slug}", code="", sensor=())
             )
             if reason == "no_stream":
                 continue
