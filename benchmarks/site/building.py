@@ -8,13 +8,18 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from murmure_dashboards import kept
+from murmure_dashboards.store import Store
 from murmure_privacy.window import utc
 
 from .town import NOW_S, Town, close_once_more
 
+AFTERWARDS_S = 60
+"""When every page is made again: nothing has come, but each page of today says another minute."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -40,7 +45,9 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     out = folder / "site"
     found = {"from nothing": build(town.archive, town.city, out, NOW_S)}
     # What is unfinished is worked out again, what is finished is taken from the store; every page is made anew.
-    found["rendered again"] = build(town.archive, town.city, out, NOW_S, profile)
+    with closing(Store(folder / "site.store")) as store:
+        store.forget((kept.KIND,), kept.EVER.end_s + 1)
+    found["rendered again"] = build(town.archive, town.city, out, NOW_S + AFTERWARDS_S, profile)
     found["a quarter-hour later"] = build(later, town.city, out, then_s)
     return found
 

@@ -28,7 +28,7 @@ from murmure_dashboards.views import LATE_S, StreamInfo
 
 KIND = "pages"
 _LATEST_S = 9 * 86_400  # a day is final with its week
-_EVER = Window(0, 1 << 40)
+EVER = Window(0, 1 << 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Kept:
             sums[path] = _sum(content, compressed(content))
             yield path, content
         row = json.dumps({"of": told, "now_s": self.now_s, "files": sums}).encode()
-        self.store.keep(KIND, group, 0, _EVER, row)
+        self.store.keep(KIND, group, 0, EVER, row)
 
     def _unchanged(self, group: str, told: str) -> list[tuple[str, bytes]] | None:
         row = self.store.read(KIND, group, Window(0, 1)).get(0)
