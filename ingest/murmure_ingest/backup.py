@@ -58,6 +58,11 @@ def back_up(config: IngestConfig, folder: Path, now: datetime, *, keep: int, key
     """
     if not config.archive.is_file():
         raise ConfigError(str(config.archive), "archive", "there is no such file", "give the ingest.toml of a centre")
+    try:
+        config.archive.open("rb").close()
+    except OSError as error:
+        mend = "run it as the user of the centre (murmure-centre)"
+        raise ConfigError(str(config.archive), "archive", error.strerror or str(error), mend) from error
     if not folder.is_dir():
         # Making it would put the backup onto the very disk that may die, if the other one is not mounted.
         raise ConfigError(str(folder), "DIR", "there is no such folder", "mount its disk, or create it")

@@ -97,6 +97,9 @@ def settings_of(data_dir: Path) -> Settings | None:
         return Settings(**{**found, "names": tuple(found["names"])})
     except FileNotFoundError:
         return None
+    except OSError as error:
+        path, mend = data_dir / _SETTINGS, "run as the user of the centre, or let it read this file"
+        raise ConfigError(str(path), "file", error.strerror or str(error), mend) from error
     except (ValueError, TypeError, KeyError) as error:
         path = data_dir / _SETTINGS
         raise ConfigError(str(path), "file", "cannot be read", "remove it and run 'murmure broker init DIR'") from error

@@ -168,13 +168,19 @@ def _json(parser: argparse.ArgumentParser, text: str = "one JSON document on std
     parser.add_argument("--json", action="store_true", help=text)
 
 
-def _opened(args: argparse.Namespace) -> tuple[IngestConfig, Archive]:
+def _opened(args: argparse.Namespace, *, exists: bool = False) -> tuple[IngestConfig, Archive]:
+    """Returns the settings and the archive, which is made if need be, unless it must exist."""
     from pathlib import Path
+
+    from murmure_privacy.errors import ConfigError
 
     from murmure_ingest.archive import Archive
     from murmure_ingest.config import load
 
     config = load(Path(args.config))
+    if exists and not config.archive.exists():
+        mend = "see whether the path is right; the first 'murmure gateway enrol' or 'ingest run' makes an archive"
+        raise ConfigError(config.source, "data_dir", f"there is no {config.archive}", mend)
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return config, Archive.open(config.archive)
 
@@ -304,6 +310,7 @@ def _enrol(args: argparse.Namespace) -> int:
         simulated=args.simulated,
         now=utc_now(),
     )
+    archive.close()
     _say_who_loosens(config, stewards, args.signatures)
     print(f"{gateway} is registered; start it with: murmure edge run --config {folder / 'gateway.toml'}")
     return 0
@@ -412,7 +419,7 @@ def _list(args: argparse.Namespace) -> int:
     from murmure_ingest.enrolment import Claims, utc_now
     from murmure_ingest.gateways import loosening_takes
 
-    config, archive = _opened(args)
+    config, archive = _opened(args, exists=True)
     claims = Claims(config.data_dir)
     reports = {report.gateway: report for report in archive.health()}
     certificates = {certificate.name: certificate for certificate in issued(config.data_dir)}  # the newest holds
@@ -481,18 +488,25 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
+    import sys
+
     from murmure_ingest.broker import turn_away
-    from murmure_ingest.enrolment import Claims, utc_now
+    from murmure_ingest.enrolment import Claims, ClaimsError, utc_now
     from murmure_ingest.gateways import revoke
 
     config, archive = _opened(args)
-    claims = Claims(config.data_dir)
-    cancelled = claims.cancel(args.gateway)
-    claims.close()
+    try:
+        claims = Claims(config.data_dir)
+        cancelled = claims.cancel(args.gateway)
+        claims.close()
+    except ClaimsError as error:
+        print(f"murmure: {error}; going on without it", file=sys.stderr)
+        cancelled = False
     if cancelled and archive.enrolment(args.gateway) is None:
         print(f"{args.gateway} is not expected any more: its claim code is worth nothing")
         return 0
     revoke(archive, args.gateway)
+    archive.close()
     print(f"{args.gateway} is revoked: nothing it sends is filed from now on")
     for line in turn_away(config, args.gateway, utc_now()):
         print(line)

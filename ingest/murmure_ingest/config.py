@@ -199,6 +199,9 @@ def load(path: Path) -> IngestConfig:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(str(path), "file", "there is no such file", "copy ingest.example.toml and edit it") from error
+    except OSError as error:
+        mend = "name a file that this user may read, such as /etc/murmure/ingest.toml"
+        raise ConfigError(str(path), "file", error.strerror or str(error), mend) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "file", f"not TOML ({error})", "compare with ingest.example.toml") from error
     _only(

@@ -74,6 +74,10 @@ class Refusal(MurmureError):
     """The centre does not enrol this: one line for the technician."""
 
 
+class ClaimsError(MurmureError):
+    """The claims cannot be read or written; the archive is not concerned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """What a gateway will be when it comes. `replaces`: the gateway whose right to speak ends then. `rotates`: it is
@@ -95,38 +99,42 @@ class Claims:
     """The claims of one centre, in `claims.db` of its data folder."""
 
     def __init__(self, data_dir: Path) -> None:
-        path = data_dir / "claims.db"
-        path.touch(mode=0o600)
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE_S)
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA secure_delete = ON")
-        self._db.executescript(_SCHEMA)
+        self._path = data_dir / "claims.db"
         self._lock = threading.Lock()
+        try:
+            self._path.touch(mode=0o600)
+        except OSError as error:
+            raise ClaimsError(f"{self._path}: claims: {error.strerror}; see who may write there") from error
+        with self._explained():
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE_S)
+        try:
+            with self._explained():
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA secure_delete = ON")
+                self._db.execute(_SCHEMA)
+        except ClaimsError:
+            self._db.close()
+            raise
 
     def put(self, claim: Claim, slot: Slot, now_s: int) -> None:
         """Keeps a claim for a gateway. It has one at a time: an older one ends."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM claims WHERE gateway = ?", (slot.gateway,))
-            self._db.execute(
+        with self._writing() as db:
+            db.execute("DELETE FROM claims WHERE gateway = ?", (slot.gateway,))
+            db.execute(
                 "INSERT INTO claims (name, gateway, key, until_s, slot) VALUES (?, ?, ?, ?, ?)",
                 (claim.name, slot.gateway, claim.key, now_s + HOLDS_S, _slot_text(slot)),
             )
-            self._db.execute("COMMIT")
 
     def find(self, name: str) -> tuple[bytes, int, Slot, bytes | None, bytes | None] | None:
         """Returns key, end, slot, and the request and answer that bound the claim, or None."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT key, until_s, slot, request, answer FROM claims WHERE name = ?", (name,)
-            ).fetchone()
-        return None if row is None else (row[0], row[1], _slot(row[2]), row[3], row[4])
+        rows = self._rows("SELECT key, until_s, slot, request, answer FROM claims WHERE name = ?", name)
+        return None if not rows else (rows[0][0], rows[0][1], _slot(rows[0][2]), rows[0][3], rows[0][4])
 
     def bind(self, name: str, request: bytes, earlier: bytes | None = None) -> bool:
         """Binds a claim to the request that uses it. Returns whether it was free, bound to the same one, or to the
         `earlier` one, in whose place this one comes."""
-        with self._lock:
-            cursor = self._db.execute(
+        with self._writing() as db:
+            cursor = db.execute(
                 "UPDATE claims SET request = ? WHERE name = ? AND (request IS NULL OR request IN (?, ?))",
                 (request, name, request, earlier),
             )
@@ -134,32 +142,57 @@ class Claims:
 
     def answered(self, name: str, answer: bytes, words: str) -> None:
         """Keeps the answer of a claim that is registered: it is the same for ever."""
-        with self._lock:
-            self._db.execute("UPDATE claims SET answer = ?, words = ? WHERE name = ?", (answer, words, name))
+        with self._writing() as db:
+            db.execute("UPDATE claims SET answer = ?, words = ? WHERE name = ?", (answer, words, name))
 
     def cancel(self, gateway: str) -> bool:
         """Ends a gateway's claim, used or not. Returns whether there was one."""
-        with self._lock:
-            return self._db.execute("DELETE FROM claims WHERE gateway = ?", (gateway,)).rowcount > 0
+        with self._writing() as db:
+            return db.execute("DELETE FROM claims WHERE gateway = ?", (gateway,)).rowcount > 0
 
     def words(self, gateway: str) -> str | None:
         """Returns the six words of a gateway's enrolment, None if it has not come."""
-        with self._lock:
-            row = self._db.execute("SELECT words FROM claims WHERE gateway = ?", (gateway,)).fetchone()
-        return None if row is None else row[0]
+        rows = self._rows("SELECT words FROM claims WHERE gateway = ?", gateway)
+        return None if not rows else rows[0][0]
 
     def expected(self) -> list[tuple[Slot, int]]:
         """Returns the gateways that may still come, and until when (seconds since 1970)."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT slot, until_s FROM claims WHERE request IS NULL ORDER BY gateway"
-            ).fetchall()
+        rows = self._rows("SELECT slot, until_s FROM claims WHERE request IS NULL ORDER BY gateway")
         return [(_slot(text), until_s) for text, until_s in rows]
 
     def forget(self, now_s: int) -> None:
         """Drops what nobody can use any more, keys first of all."""
-        with self._lock:
-            self._db.execute("DELETE FROM claims WHERE until_s <= ?", (now_s,))
+        with self._writing() as db:
+            db.execute("DELETE FROM claims WHERE until_s <= ?", (now_s,))
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock, self._explained():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Everything inside is kept together, durably, or not at all."""
+        with self._lock, self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                mend = "remove it, and make the offers that nobody has used anew ('murmure gateway enrol')"
+            else:
+                mend = "make room, or see who may read and write there, and try again"
+            raise ClaimsError(f"{self._path}: claims: {error}; {mend}") from error
 
     def close(self) -> None:
         """Closes the file."""
@@ -534,8 +567,14 @@ def enrolment_open(
     if config.enrolment is None:
         yield
         return
-    claims = Claims(config.data_dir)
-    claims.forget(int(utc_now().timestamp()))
+    try:
+        claims = Claims(config.data_dir)
+        claims.forget(int(utc_now().timestamp()))
+    except ClaimsError as error:
+        # What gateways send is filed all the same.
+        say(f"{error}; until the centre is started again, no gateway can enrol")
+        yield
+        return
     door = Door(config, claims, open_archive, utc_now, say)
     server = EnrolmentServer(config.enrolment.host, config.enrolment.port, door)
     server.start()

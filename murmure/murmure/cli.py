@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -30,6 +31,14 @@ class Parser(argparse.ArgumentParser):
         """Ends with status 2. Subcommands inherit this class, and with it their own name in the line."""
         name = self.prog.removeprefix("murmure").strip() or "command line"
         self.exit(2, f"murmure: {name}: {message}; see '{self.prog} --help'\n")
+
+
+_MENDS = {
+    errno.EACCES: "; see who may read and write it, and as whom you run this",
+    errno.EROFS: "; the disk is read-only: mend it, and mount it for writing",
+    errno.ENOSPC: "; make room there",
+    errno.EFBIG: "; a limit on the size of files is set: lift it, or make room",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -66,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"murmure: {error.name}: is not installed here; this command runs at the centre", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"murmure: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        mend = _MENDS.get(error.errno or 0, "")
+        print(f"murmure: {error.filename or 'system'}: {error.strerror or error}{mend}", file=sys.stderr)
         return 1
     except Exception as error:
         exit_status = getattr(error, "exit_status", None)

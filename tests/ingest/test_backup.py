@@ -169,6 +169,20 @@ def test_what_cannot_be_a_backup_is_refused_in_one_line(centre: Any, disk: Path,
         restore(disk, elsewhere(tmp_path / "new"))
 
 
+def test_an_archive_that_this_user_may_not_read_is_named(
+    centre: Any, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the archive that is told, not the backups' folder, and as whom to run it."""
+
+    def denied(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(ConfigError, match=r"archive\.db: archive: Permission denied; run it as the user of the centre"):
+        back_up(centre.config, disk, NOW, keep=7)
+    assert list(disk.iterdir()) == []
+
+
 def test_a_full_disk_leaves_no_half_backup(centre: Any, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, and the folder as it was."""
 

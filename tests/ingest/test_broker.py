@@ -327,6 +327,22 @@ def test_a_list_that_ends_soon_raises_an_alarm(tmp_path: Path, days: float | Non
     assert said == ([alarm] if alarm else [])
 
 
+def test_settings_of_a_broker_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    """Who looks after the revocation list is told, and goes on looking."""
+    (tmp_path / "broker.json").mkdir()
+    with pytest.raises(ConfigError, match=r"broker\.json: file: Is a directory; run as the user of the centre"):
+        broker.settings_of(tmp_path)
+    said: list[str] = []
+    stop = Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        stop.set()
+
+    broker.watch_crl(tmp_path, lambda: NOW, stop, say)
+    assert stop.wait(10) and "Is a directory" in said[0]
+
+
 def test_a_centre_without_a_broker_of_its_own_raises_no_alarm(tmp_path: Path) -> None:
     """Nothing was prepared, nothing can end; a list that is not there has no days."""
     assert broker.crl_alarm(tmp_path, NOW) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -176,6 +177,41 @@ def test_a_mistake_is_one_line(murmure: Murmure, line: str, status: int, start: 
     was, said, error = murmure(line)
     assert (was, said, error.count("\n")) == (status, "", 1)
     assert error.startswith(start)
+
+
+def test_a_list_of_nowhere_makes_no_centre(murmure: Murmure, tmp_path: Path) -> None:
+    """A wrong data_dir is told, and not taken for a centre that has no gateway yet."""
+    status, said, error = murmure("gateway list")
+    assert (status, said, error.count("\n")) == (2, "", 1)
+    assert "data_dir: there is no centre/archive.db; see whether the path is right" in error
+    assert not (tmp_path / "centre").exists()
+
+
+def test_claims_that_cannot_be_read_keep_nobody_in(murmure: Murmure, centre: Any) -> None:
+    """A damaged claims.db is one line with its mend, and a gateway is revoked all the same."""
+    centre.gateway()
+    damaged = centre.config.data_dir / "claims.db"
+    damaged.write_bytes(b"no database" * 100)
+    config = f"--config {centre.config.source}"
+    status, said, error = murmure(f"gateway list {config}")
+    assert (status, said, error.count("\n"), "claims: file is not a database; remove it" in error) == (1, "", 1, True)
+    status, said, error = murmure(f"gateway revoke gw-plaza {config}")
+    assert (status, "gw-plaza is revoked" in said, error.count("\n")) == (0, True, 1)
+    assert [line.status for line in centre.archive.enrolments()] == ["revoked"]
+    damaged.unlink()
+    damaged.mkdir()
+    assert "claims: unable to open database file; make room, or see who may" in murmure(f"gateway list {config}")[2]
+
+
+def test_half_a_key_is_not_left_behind(murmure: Murmure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The disk is full while a key is written: one line that says where, and the same command again makes it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        status, said, error = murmure("policy key --out steward.key")
+    assert (status, said) == (1, "")
+    assert error == "murmure: steward.key: No space left on device; make room there\n"
+    assert not (tmp_path / "steward.key").exists()
+    assert murmure("policy key --out steward.key")[0] == 0
 
 
 def test_commands_can_be_mounted_alone() -> None:

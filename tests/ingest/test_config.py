@@ -80,6 +80,12 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         load(tmp_path / "none.toml")
 
 
+def test_settings_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    """A folder in their place, or a file of somebody else: one line with the mend."""
+    with pytest.raises(ConfigError, match=f"{tmp_path}: file: Is a directory; name a file that this user may read"):
+        load(tmp_path)
+
+
 def test_a_mirror_is_named_by_the_address_of_its_database(tmp_path: Path) -> None:
     """Only `url` must be given; the example shows the defaults of the rest, and without the table there is none."""
     path = tmp_path / "ingest.toml"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from murmure_ingest.enrolment import Claims, Slot, spent_before
+from murmure_ingest.config import EnrolmentConfig
+from murmure_ingest.enrolment import Claims, Slot, enrolment_open, spent_before
 from murmure_privacy.enrolment import HOLDS_S, Claim
 
 DAY_S = 86_400
@@ -64,6 +66,17 @@ def test_what_is_carried_is_never_less_than_what_was_spent(charges: list[tuple[s
         covered = [(a, b) for name, a, b, _ in carried if name == stream]
         for at_s in (begin_s, end_s - 1):
             assert any(a <= at_s < b for a, b in covered)
+
+
+def test_a_door_without_its_claims_stays_shut_and_keeps_nobody_waiting(centre: Any) -> None:
+    """What gateways send is filed though claims.db is damaged; the log has one line with the mend."""
+    config = replace(centre.config, enrolment=EnrolmentConfig("127.0.0.1", 0))
+    (config.data_dir / "claims.db").write_bytes(b"no database" * 100)
+    said: list[str] = []
+    with enrolment_open(config, lambda: centre.archive, said.append):
+        pass
+    ((line),) = said
+    assert "claims: file is not a database; remove it, and make the offers" in line and "no gateway can enrol" in line
 
 
 def test_days_that_are_alike_stand_together(centre: Any) -> None:
