@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -176,6 +176,8 @@ class StreamView:
     marks: tuple[Annotation, ...]
     calendar: Calendar
     now_s: int
+    _amounts: dict[Window, Amount | None] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _slots: dict[Window, tuple[Slot, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def faulty(self, span: Window) -> tuple[Window, ...]:
         """Returns what of a span stewards marked as faulty: apart from each other, in order."""
@@ -188,8 +190,14 @@ class StreamView:
     def amount(self, window: Window) -> Amount | None:
         """Returns the total or mean of what was observed in the window, or None where nothing was.
 
-        All nodes together give the best estimate of it; a part for which nothing was released is left out.
+        All nodes together give the best estimate of it; a part for which nothing was released is left out. Pages,
+        feeds and paper ask for the same ones, in each language.
         """
+        if window not in self._amounts:
+            self._amounts[window] = self._of(window)
+        return self._amounts[window]
+
+    def _of(self, window: Window) -> Amount | None:
         name = self.quantity.printed
         spans = self.series.observed(name, window)
         figure = self.series.over(name, spans, self.now_s)
@@ -198,6 +206,11 @@ class StreamView:
 
     def slots(self, window: Window) -> tuple[Slot, ...]:
         """Returns the window cut at the finest level of hours or coarser that the stream publishes."""
+        if window not in self._slots:
+            self._slots[window] = self._cut(window)
+        return self._slots[window]
+
+    def _cut(self, window: Window) -> tuple[Slot, ...]:
         found = {level for level, _ in (*self.scalar, *self.withheld)}
         level = next((level for level in LEVELS[1:] if level in found), "1h")
         parts = [part for part in PARTS if part in found] if level in PARTS else [level]

@@ -61,10 +61,11 @@ class Language:
         self.short_days: tuple[str, ...] = tuple(texts["calendar"]["short_days"])
         self.short_months: tuple[str, ...] = tuple(texts["calendar"]["short_months"])
         self.texts = dict(_flat(texts))
+        self._set = {key: self.typeset(text) for key, text in self.texts.items()}
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence under this key with its places filled. A key that is missing is a KeyError."""
-        return self.typeset(self.texts[key]).format(**values)
+        return self._set[key].format(**values)
 
     def counted(self, key: str, count: float, **values: object) -> str:
         """Returns the sentence in the singular (`key_one`) or plural (`key_other`) that this language wants."""

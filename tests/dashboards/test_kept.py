@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,7 +136,7 @@ def test_another_murmure_makes_all_again(
 
 def test_the_sum_of_what_pages_are_made_with_is_that_of_every_file() -> None:
     """A template, a catalogue and a table of limits are among them."""
-    held = b"".join(kept_module._contents(kept_module.resources.files("murmure_dashboards")))
-    folder = Path(str(kept_module.resources.files("murmure_dashboards")))
+    package = resources.files("murmure_dashboards")
+    held, folder = b"".join(kept_module._contents(package)), Path(str(package))
     for name in ("templates/long.html", "locale/fr/long.toml", "thresholds.toml", "static/murmure.css"):
         assert (folder / name).read_bytes() in held

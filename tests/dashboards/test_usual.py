@@ -67,9 +67,13 @@ def test_what_a_day_gave_until_each_quarter_hour_is_kept(
     """From the first store, from the one that was written and without any, the same; days before are opened once."""
     street, day = weeks(streets, [1.0, 1.1, 0.9, 1.05, 1.0, 1.2, 1.0]), streets.PARIS.day(streets.NOW_S)
     asked: list[int] = []
-    monkeypatch.setattr(
-        street, "outcomes", lambda stream, a, b, real=street.outcomes: asked.append(a) or real(stream, a, b)
-    )
+    real = street.outcomes
+
+    def watched(stream: str, from_s: int, to_s: int) -> Any:
+        asked.append(from_s)
+        return real(stream, from_s, to_s)
+
+    monkeypatch.setattr(street, "outcomes", watched)
     for info in street.infos:
         for at_s in (day.start_s + 9 * 3600, streets.NOW_S, streets.NOW_S + 900, day.end_s):
             seen = view(street, Rules(street), (), info, day, streets.PARIS, at_s)
