@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -734,9 +735,14 @@ def test_a_damaged_place_is_one_line_with_its_mend(town: Town, recorded: Recorde
 # --- against Debian's InfluxDB, a judge of the lines alone ----------------------------------------------------------
 
 
+def basic(who: str) -> str:
+    return f"Basic {b64encode(who.encode()).decode()}"
+
+
 class Influx:
     """Debian's InfluxDB 1.6. It reads the same lines as its successors, but at another address: a version before 1.8
-    knows nothing of `/api/v2/write`. What is asked there of `url` is asked of it under its own name."""
+    knows nothing of `/api/v2/write`. What is asked there of `url` is asked of it under its own name, and a token
+    `USER:PASSWORD` is what 1.8 takes it for. It lets in nobody without one."""
 
     def __init__(self, folder: Path) -> None:
         port, backup = free_port(), free_port()
@@ -744,6 +750,7 @@ class Influx:
         (folder / "influx.conf").write_text(
             f'reporting-disabled = true\nbind-address = "127.0.0.1:{backup}"\n[meta]\ndir = "{folder}/meta"\n'
             f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[http]\nbind-address = "127.0.0.1:{port}"\n'
+            "auth-enabled = true\n"
         )
         with (folder / "influx.log").open("wb") as log:
             words = ["influxd", "-config", str(folder / "influx.conf")]
@@ -756,6 +763,8 @@ class Influx:
                 where = urlencode({"db": words["bucket"][0], "precision": words["precision"][0]})
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {"Content-Encoding": self.headers["Content-Encoding"]}
+                if token := self.headers.get("Authorization", "").partition("Token ")[2]:
+                    headers["Authorization"] = basic(token)
                 self.answer(Request(f"{own}/write?{where}", body, headers, method="POST"))
 
             def do_GET(self) -> None:
@@ -781,7 +790,8 @@ class Influx:
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Returns the series of an answer; times are seconds."""
         body = urlencode({"q": query, "db": "murmure", "epoch": "s"}).encode()
-        with urlopen(Request(f"{self._own}/query", body), timeout=20) as answer:
+        asked = Request(f"{self._own}/query", body, {"Authorization": basic("admin:secret")})
+        with urlopen(asked, timeout=20) as answer:
             series: list[dict[str, Any]] = json.load(answer)["results"][0].get("series", [])
         return series
 
@@ -810,12 +820,35 @@ def influx(tmp_path: Path) -> Iterator[Influx]:
     database = Influx(tmp_path)
     for _ in range(600):
         try:
-            database.ask("CREATE DATABASE murmure")
+            database.ask("CREATE USER admin WITH PASSWORD 'secret' WITH ALL PRIVILEGES")
             break
         except OSError:
             time.sleep(0.1)
+    for statement in ("DATABASE murmure", "USER mirror WITH PASSWORD 'm'", "USER reader WITH PASSWORD 'r'"):
+        database.ask(f"CREATE {statement}")
+    database.ask("GRANT WRITE ON murmure TO mirror")
+    database.ask("GRANT READ ON murmure TO reader")
     yield database
     database.stop()
+
+
+@pytest.mark.influx
+def test_influxdb_itself_says_who_may_not_write(influx: Influx) -> None:
+    """Without a token, with a wrong one, one that may only read, to a place that is not there: each its own line."""
+    line = ["murmure_footfall,site=plaza value=1 1793602800"]
+    for token, bucket, said in (
+        ("", "murmure", "status 401: it does not know the token: look at mirror.token_file"),
+        ("mirror:wrong", "murmure", "status 401: it does not know the token: look at mirror.token_file"),
+        ("reader:r", "murmure", "status 403: the token may not write there: look at mirror.token_file, org and bucket"),
+        ("mirror:m", "nowhere", "status 40[34]: .* look at mirror"),
+    ):
+        config = MirrorConfig(influx.url, bucket=bucket)
+        with closing(Database(config, token)) as database, pytest.raises(DatabaseError, match=said) as refused:
+            database.write(line)
+        assert "\n" not in str(refused.value)
+    with closing(Database(MirrorConfig(influx.url), "mirror:m")) as database:
+        database.write(line)
+    assert influx.ask("SELECT * FROM murmure_footfall")[0]["values"] == [[1793602800, "plaza", 1]]
 
 
 @pytest.mark.long
@@ -824,11 +857,14 @@ def test_influxdb_itself_reads_every_line(town: Town, influx: Influx) -> None:
     """What its own parser made of the lines is the open data, sample by sample; what is sent again changes nothing."""
     town.file(town.sealed(96 + 30))
     for _ in range(2):
-        with closing(Database(MirrorConfig(influx.url), "")) as database, town.mirror(database) as mirror:
+        with closing(Database(MirrorConfig(influx.url), "mirror:m")) as database, town.mirror(database) as mirror:
             caught_up(mirror)
         (town.centre.config.data_dir / "mirror.db").unlink()
         assert influx.samples() == town.expected(MIDNIGHT_S + DAY_S)
-    with closing(Database(MirrorConfig(influx.url), "")) as database, pytest.raises(DatabaseError, match="status 400"):
+    with (
+        closing(Database(MirrorConfig(influx.url), "mirror:m")) as database,
+        pytest.raises(DatabaseError, match="status 400"),
+    ):
         database.write(["murmure_footfall,site=plaza value=x 1"])
 
 
