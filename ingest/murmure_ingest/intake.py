@@ -423,8 +423,11 @@ class Intake:
         return self._content_objection(message, uses)
 
     def _content_objection(self, message: Message, uses: Uses) -> _Objection | None:
+        rules, policy = None, b""
         for outcome in message.outcomes:
-            rules = self._rules_of(outcome.node.policy)
+            if outcome.node.policy != policy:
+                policy = outcome.node.policy
+                rules = self._rules_of(policy)
             if rules is None:
                 return "unknown_policy", "the policy it names was never published here", "quarantined"
             if rules.site != message.site:

@@ -55,8 +55,12 @@ def packed(outcome: Outcome) -> bytes | None:
     """Returns the integers of a release as the index holds them, None for what was withheld."""
     if not isinstance(outcome, Release):
         return None
-    integers = [integer for one in outcome.noised for integer in one.integers]
-    bits = max(max(integers), ~min(integers)).bit_length()
+    if len(outcome.noised) == 1 and len(outcome.noised[0].integers) == 1:  # a count, a mean: what there is most of
+        integers: tuple[int, ...] = outcome.noised[0].integers
+        bits = max(integers[0], ~integers[0]).bit_length()
+    else:
+        integers = tuple([integer for one in outcome.noised for integer in one.integers])
+        bits = max(max(integers), ~min(integers)).bit_length()
     size = 1 if bits < 8 else 2 if bits < 16 else 4 if bits < 32 else 8
     return _struct(len(integers), size).pack(*integers)
 
