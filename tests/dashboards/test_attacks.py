@@ -147,7 +147,11 @@ class Structure(HTMLParser):
         self.odd.append(f"comment {data}")
 
     def unknown_decl(self, data: str) -> None:
-        self.odd.append(f"declaration {data}")
+        # In the letters of a picture it is text; with a sign that could end it early, it is not ours.
+        if self.lasttag == "text" and re.fullmatch(r"CDATA\[[^][<>&]*", data):
+            self.text.append(data.removeprefix("CDATA["))
+        else:
+            self.odd.append(f"declaration {data}")
 
 
 def alive_in_page(text: str, known: set[tuple[str, ...]]) -> list[str]:
