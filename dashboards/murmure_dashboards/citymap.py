@@ -360,7 +360,7 @@ def _lines(cell: Cell, numbered: bool) -> tuple[str, ...]:
 def _letters(line: str) -> str:
     """Returns a line of a picture. In SVG a CDATA section is text; text browsers take it for a comment and leave out
     letters whose places they cannot show. A line that could end it early is escaped."""
-    return escape(line) if set(line) & set("<>&") else f"<![CDATA[{line}]]>"
+    return escape(line) if set(line) & set("<>&[]") else f"<![CDATA[{line}]]>"
 
 
 def _path(ring: Ring) -> str:
