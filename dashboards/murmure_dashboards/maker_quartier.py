@@ -33,7 +33,7 @@ PERIODS = (("page.today", ""), ("page.week", "semaine/"), ("page.of_month", "moi
 _BEFORE_S = (WEEKS * 7 + 1) * 86_400  # what is usual on the first day of a span
 _STOPPED = ("no_policy", "expired", "paused", "cap")
 # What the page of a month or of a year is made of: around everything, a site with its tables, a stream.
-_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 52, 20, 40
+_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 52, 20, 41
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
@@ -200,7 +200,8 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
     if marks and rows < LEAST_ROWS:
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
         rows, brief = table_rows(len(sites), len(shown), week, foot + short), True
-    teller = Teller(say, rows, brief, coded=ctx.coded)
+    # Where there is no room even for a table's second row, the codes are left to their file.
+    teller = Teller(say, rows, brief, coded=ctx.coded and not (brief and rows < LEAST_ROWS))
     chronicler = Chronicler(say, thresholds=ctx.thresholds)
     answerer = Answerer(say, ctx.thresholds, zone, ctx.calendar.civil_day(window.end_s - 1))
     places: list[tuple[Site, list[Story]]] = []
@@ -248,6 +249,7 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         csv=csv,
         csv_size=say.size(ctx.octets[csv]),
         codes=codes if codes in ctx.octets else "",
+        codes_say=say("codes.what" if teller.coded else "codes.file"),
         codes_size=say.size(ctx.octets.get(codes, 0)),
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
         if any(story.marks for _, stories in places for story in stories)
