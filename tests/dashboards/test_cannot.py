@@ -114,7 +114,12 @@ def test_what_leaves_a_gateway_has_no_place_for_anything_else() -> None:
 
 @pytest.mark.parametrize("code", ["fr", "en"])
 def test_no_page_says_that_a_norm_is_kept_or_broken(code: str) -> None:
-    """No sentence of any page calls a measured level legal or illegal; the statement on accessibility is of a site."""
+    """No sentence of any page calls a measured level legal or illegal; the statement on accessibility is of a
+    site, and `murmure verify` answers of what was signed."""
     words = re.compile(r"infraction|illégal|légal\b|conforme|violat|illegal|unlawful|complian", re.IGNORECASE)
     said = {key for key, text in language(code).texts.items() if words.search(text)}
-    assert {key for key in said if not key.startswith("access.")} <= {"page.accessibility", "register.legal_basis"}
+    assert {key for key in said if not key.startswith("access.")} <= {
+        "page.accessibility",
+        "privacy.verify_answer",
+        "register.legal_basis",
+    }

@@ -41,9 +41,7 @@ def pages(given: Callable[..., Build], streets: Any, city: City, monkeypatch: py
         for slug, reason in reasons.items():
             if reason == "no_site":
                 continue
-            sites.append(
-                replace(city.site[0], id=f"s-{slug}", quartier=slug, name=f"Lieu {slug}", code="", sensor=())
-            )
+            sites.append(replace(city.site[0], id=f"s-{slug}", quartier=slug, name=f"Lieu {slug}", code="", sensor=()))
             if reason == "no_stream":
                 continue
             silent = (Window(today.start_s, today.end_s),) if reason == "gap" else ()
