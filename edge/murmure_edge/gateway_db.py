@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -85,6 +86,11 @@ CARRIED = "carried"
 _DAY_S = 86_400
 _connect = partial(sqlite3.connect, isolation_level=None)
 _DROPPED = 64  # at most so many old messages with a new one: on a full disk a commit must stay small
+_IN_USE = (
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY),
+)
+_PASSING = sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
 
 
@@ -140,7 +146,7 @@ class GatewayDb:
             # The quick check would not compare an index with its table, and the gate asks an index what is spent.
             verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise LedgerDamaged(_damaged(where, verdict))
+                raise _judged(where, verdict)
             if has_past and connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'head'").fetchone() is None:
                 raise LedgerDamaged(_damaged(where, "its tables are gone"))
             connection.executescript(_SCHEMA)
@@ -469,11 +475,25 @@ def _translated(where: str, error: sqlite3.DatabaseError | UnicodeDecodeError) -
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python raises some of its own
     if code == sqlite3.SQLITE_FULL:
         return DiskFull(f"{where}: no room on the disk; nothing is lost while there is power, make room")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+    if code in _IN_USE:
         return MurmureError(f"{where}: {error}; stop what else uses it, or mend its rights, and start again")
-    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM):  # what was committed is whole: a new start may do
-        return MurmureError(f"{where}: {error}; start again, and replace the card if this comes back")
+    if code in _PASSING:
+        return _once_more(where, str(error))
     return LedgerDamaged(_damaged(where, str(error)))
+
+
+def _judged(where: str, verdict: str) -> MurmureError:
+    """Returns what a verdict of the integrity check means that is not ok: it tells of a page that could not be read in
+    words, as of one that is wrong. A freelist's it names without a code, and after it has looked at its number."""
+    unread = re.search(r"unable to get the page\. error code=(\d+)|failed to get page", verdict)
+    if unread and (unread[1] is None or int(unread[1]) & 0xFF in _PASSING):
+        return _once_more(where, verdict)
+    return LedgerDamaged(_damaged(where, verdict))
+
+
+def _once_more(where: str, what: str) -> MurmureError:
+    """Returns an error after which what was committed is whole: a new start may do."""
+    return MurmureError(f"{where}: {_one_line(what)}; start again, and replace the card if this comes back")
 
 
 def _mark(*fields: object) -> bytes:
@@ -481,7 +501,9 @@ def _mark(*fields: object) -> bytes:
 
 
 def _damaged(where: str, what: str) -> str:
-    one_line = "".join(c if c.isprintable() else " " for c in what)  # SQLite quotes what is damaged
-    return (
-        f"{where}: damaged ({one_line}); nothing is published: keep the card for inspection and enrol the gateway anew"
-    )
+    mend = "nothing is published: keep the card for inspection and enrol the gateway anew"
+    return f"{where}: damaged ({_one_line(what)}); {mend}"
+
+
+def _one_line(what: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in what)  # SQLite quotes what is damaged

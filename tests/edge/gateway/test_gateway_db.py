@@ -161,6 +161,57 @@ def test_a_file_that_somebody_else_writes_to_stops_with_one_line(lived: Path) ->
     db.close()
 
 
+class Judging(sqlite3.Connection):
+    """A connection whose integrity check says, or raises, what it is told."""
+
+    verdict: str | sqlite3.DatabaseError = "ok"
+
+    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        if "integrity_check" not in sql:
+            return super().execute(sql, *rest)
+        if isinstance(self.verdict, sqlite3.DatabaseError):
+            raise self.verdict
+        return super().execute("SELECT ?", (self.verdict,))
+
+
+def judging(verdict: str | int) -> Callable[[Path], Judging]:
+    """Returns what connects so; a number: a code of SQLite that it raises."""
+
+    def connect(path: Path) -> Judging:
+        connection = sqlite3.connect(path, isolation_level=None, factory=Judging)
+        connection.verdict = verdict if isinstance(verdict, str) else sqlite3.OperationalError("so")
+        if isinstance(connection.verdict, sqlite3.Error) and isinstance(verdict, int):
+            connection.verdict.sqlite_errorcode = verdict
+        return connection
+
+    return connect
+
+
+@pytest.mark.parametrize(
+    ("verdict", "damaged"),
+    [
+        ("*** in database main ***\nPage 11: unable to get the page. error code=8458", False),
+        ("*** in database main ***\nTree 3 page 7: unable to get the page. error code=7", False),
+        ("*** in database main ***\nPage 7: unable to get the page. error code=266", False),
+        ("*** in database main ***\nFreelist: failed to get page 12", False),
+        ("*** in database main ***\nPage 11: unable to get the page. error code=11", True),
+        ("*** in database main ***\nPage 11: btreeInitPage() returns error code 10", True),
+        ("row 10 missing from index charges_by_end", True),
+        *((code, False) for code in (sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT)),
+        *((code, False) for code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY_RECOVERY)),
+        *((code, True) for code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)),
+    ],
+)
+def test_a_page_that_was_not_read_is_no_damage(lived: Path, verdict: str | int, damaged: bool) -> None:
+    """It ends with status 1, and systemd starts again; damage ends with 2, and stays down until somebody looks."""
+    with pytest.raises(MurmureError) as caught:
+        GatewayDb.open(lived, judging(verdict))
+    assert isinstance(caught.value, LedgerDamaged) == damaged
+    assert caught.value.exit_status == (2 if damaged else 1)
+    assert "\n" not in str(caught.value)
+    GatewayDb.open(lived).close()
+
+
 def test_each_start_is_counted(path: Path) -> None:
     """The boot count grows by one with every opening, and a replay in memory has none."""
     for boot in (1, 2, 3):
@@ -525,6 +576,23 @@ def test_a_start_on_a_full_disk_says_so(small_disk: Path) -> None:
     for _ in range(2):
         with pytest.raises(MurmureError, match=r"no room on the disk|cannot be opened"):
             GatewayDb.open(small_disk / "gateway.db")
+
+
+READ_ERRORS = 3, 4, 6, 8, 12
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize("when", READ_ERRORS)
+def test_one_read_that_fails_at_the_start_is_tried_again(lived: Path, when: int) -> None:
+    """Whichever page it was of, and however SQLite tells of it."""
+    program = shutil.which("strace")
+    assert program is not None
+    fault = ["-f", "-o", "/dev/null", "-P", str(lived), "-e", f"inject=pread64:error=EIO:when={when}"]
+    start = "from pathlib import Path; from murmure_edge import gateway_db; gateway_db.GatewayDb.open(Path({!r}))"
+    command = [program, *fault, sys.executable, "-c", start.format(str(lived))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert f"MurmureError: {lived}: " in done.stderr and "start again, and replace the card" in done.stderr
+    GatewayDb.open(lived).close()
 
 
 # --- the power -------------------------------------------------------------------------------------------------------
