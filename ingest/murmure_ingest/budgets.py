@@ -19,6 +19,9 @@ _SHORTEST_DAY_S = 23 * 3600
 Charge = tuple[int, int, int]
 """Begin and end (seconds UTC) of what a node has observed, and its micro-rho."""
 
+Charged = tuple[int, int]
+"""An instant (seconds UTC), and what is spent at it, in micro-rho."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Spell:
@@ -115,7 +118,8 @@ class Tank:
         assert cap is not None and limit is not None
         self._calendar, self.days, self._squared, self.limit_rho_micro = calendar, cap.days, cap.units_per_day**2, limit
         self._parts = not {node.level for node in plan.nodes}.isdisjoint(PARTS)
-        self._largest: dict[int, tuple[Window, int]] = {}  # by civil day
+        # By civil day: from which instant on it has cost how much, rising.
+        self._largest: dict[int, tuple[Window, tuple[Charged, ...]]] = {}
 
     def copy(self) -> Tank:
         """Returns one to which can be added without a change to this one."""
@@ -133,7 +137,10 @@ class Tank:
         while from_s < to_s:
             day = self._day(from_s)
             number = self._calendar.civil_day(day.start_s).toordinal()
-            self._largest[number] = (day, max(spent, self._largest.get(number, (day, 0))[1]))
+            _, steps = self._largest.get(number, (day, ()))
+            if not any(at_s <= from_s and had >= spent for at_s, had in steps):
+                beside = [(at_s, had) for at_s, had in steps if at_s < from_s or had > spent]
+                self._largest[number] = day, tuple(sorted([*beside, (from_s, spent)]))
             from_s = day.end_s
 
     def charge(self, charges: Sequence[Charge], spent: Callable[[int, int], int]) -> None:
@@ -147,10 +154,14 @@ class Tank:
                 from_s = to_s
 
     def full(self, from_s: int, until_s: int) -> Iterator[tuple[int, int]]:
-        """Yields the begin of each day within a span that was too much, and what the days up to it have cost."""
+        """Yields the begin of each day within a span that was too much, and what the days up to it have cost. What came
+        after the span, on its last day too, is no longer spent under the policy of this cap."""
         span: deque[tuple[int, int]] = deque()
         total = 0
-        for number, (day, spent) in sorted(self._largest.items()):
+        for number, (day, steps) in sorted(self._largest.items()):
+            spent = (
+                max((had for at_s, had in steps if at_s < until_s), default=0) if day.end_s > until_s else steps[-1][1]
+            )
             span.append((number, spent))
             total += spent
             while span[0][0] <= number - self.days:

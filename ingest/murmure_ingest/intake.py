@@ -484,13 +484,13 @@ class Intake:
 
     def _over_cap(self, message: Message) -> str | None:
         """Returns what a message would spend beyond the cap of a policy of its site, None if nothing. Days are looked
-        at only where a tank can be full at all, and remembered while one gateway alone has spoken for the site."""
+        at only where a tank can be full at all, and once: what is filed, by whichever gateway, is added to them."""
         self._tanks = {}
         beside, known = self._beside(message), self._archive.uses(message.gateway)
         policies = {use.policy for use in (*known, *beside)} | {outcome.node.policy for outcome in message.outcomes}
         if not any(self._capped(policy) for policy in policies):
             return None
-        notes = {} if beside else self._archive.notes(message.gateway)
+        notes = self._archive.notes(message.site)
         released = [outcome for outcome in message.outcomes if isinstance(outcome, Release)]
         for stream in sorted({outcome.node.stream for outcome in released}):
             own = [outcome for outcome in released if outcome.node.stream == stream]
@@ -498,8 +498,10 @@ class Intake:
             for policy in sorted({of for of, _, _ in spans}):
                 held = [span for span in spans if span[0] == policy]
                 from_s, until_s = min(begin_s for _, begin_s, _ in held), max(end_s for _, _, end_s in held)
-                tank = self._filled(stream, policy, own, spans, notes.get((stream, policy)))
                 from_s = max(from_s, min(one.node.covered_from_s for one in own))  # what was before is not its doing
+                if from_s >= until_s:  # what comes after a policy spends nothing of its cap
+                    continue
+                tank = self._filled(stream, policy, own, spans, notes)
                 over = next(tank.full(from_s, until_s), None) if tank else None
                 if tank and over:
                     return f"{stream}: {over[1]} micro-rho in {tank.days} days, its cap is {tank.limit_rho_micro}"
@@ -511,7 +513,7 @@ class Intake:
         policy: bytes,
         own: Sequence[Release],
         spans: Sequence[tuple[bytes, int, int]],
-        known: Tank | None,
+        notes: dict[Key, Tank],
     ) -> Tank | None:
         """Returns the tank of a policy's cap with what a message would add; None without a cap, or if none of the
         policies that the stream has had can fill it in the time that it has spoken."""
@@ -519,14 +521,17 @@ class Intake:
         cap = plan.streams[stream].stream.cap
         if cap is None:
             return None
-        since_s = min(one.node.covered_from_s for one in own) - (cap.days + 1) * DAY_S
-        if known is None or known.since_s > since_s:
+        first_s, known = min(one.node.covered_from_s for one in own), notes.get((stream, policy))
+        if known is None or known.since_s > first_s - (cap.days + 1) * DAY_S:
+            # From a fixed day on: whoever signs ever earlier nodes has days looked at once in a span, not each time.
+            since_s = first_s - first_s % (cap.days * DAY_S) - (cap.days + 1) * DAY_S
             known = Tank(plan.streams[stream], plan.calendar, since_s)
             most = max(self._plan_of(of).streams[stream].rho_micro for of, _, _ in spans)
             if known.fits_always(most, max(end_s for _, _, end_s in spans) - min(begin_s for _, begin_s, _ in spans)):
                 return None
             for span in spending(self._archive.charged(stream, since_s)):
                 known.add(*span)
+            notes[stream, policy] = known  # a refusal changes nothing of it
         tank = known.copy()
         tank.charge(_charges(own), partial(self._archive.largest_spend, stream))
         self._tanks[stream, policy] = tank
@@ -545,11 +550,15 @@ class Intake:
         return Uses(self._plan_of, self._archive.uses(gateway))
 
     def _note_uses(self, message: Message, uses: Uses) -> None:
-        """Keeps how the gateway uses its policies, and what it has spent of their caps, once a message is filed."""
+        """Keeps how the gateway uses its policies, and what its site spent of their caps, once a message is filed."""
         for use in uses.add(message):
             self._archive.put_use(message.gateway, use)
-        if self._tanks and len(self._archive.gateways_of(message.site)) < 2:
-            self._archive.notes(message.gateway).update(self._tanks)
+        notes = self._archive.notes(message.site)
+        if notes:
+            released = {outcome.node.stream for outcome in message.outcomes if isinstance(outcome, Release)}
+            for key in [key for key in notes if key[0] in released]:
+                del notes[key]  # of a policy that was over: it does not know this message
+            notes.update(self._tanks)
 
     def reconsider(self) -> list[Word]:
         """Judges again, in one commit, what waits for a policy that was published since, as if it came today: of a

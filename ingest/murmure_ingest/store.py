@@ -105,9 +105,9 @@ class Filing(Register, Protocol):
         """Returns begin, end and micro-rho of every charged node that is filed of a stream and ends after an instant,
         by begin."""
 
-    def notes(self, gateway: str) -> dict[tuple[str, bytes], Any]:
+    def notes(self, site: str) -> dict[tuple[str, bytes], Any]:
         """Returns where a judge may keep, from message to message, what it has worked out of those that are filed of a
-        gateway. A store may forget it at any time, and must as soon as another message of it is filed by others."""
+        site. A store may forget it at any time, and must as soon as another message of it is filed by others."""
 
     def cloned(self, gateway: str) -> bool:
         """Returns whether two cards have spoken with the gateway's key."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from murmure_privacy.plan import StreamPlan
@@ -173,19 +173,25 @@ def _at_least(
 def _excesses(
     policy: Ruled,
     part: StreamPlan,
-    charges: Iterable[tuple[bytes, Charge]],
-    least: Iterable[tuple[bytes, Charge]],
+    charges: Sequence[tuple[bytes, Charge]],
+    least: Sequence[tuple[bytes, Charge]],
 ) -> Iterator[tuple[int, int]]:
     """Yields each day (since 1970, UTC, of its begin) with a charge under a policy that is too much, and what its span
-    has cost by then, in order. `charges`: of the nodes that were read; `least`: what was spent at some instants."""
+    has cost by then, in order. `charges`: of the nodes that were read; `least`: what was spent at some instants. What
+    comes after the last charge under the policy, on the same day too, spends nothing of its cap."""
     assert part.stream.cap is not None and part.cap_rho_micro is not None
     dates, levels = policy.plan.calendar, [node.level for node in part.nodes if node.level != "1w"]
     mine: dict[int, int] = {}
+    ends_s = max(
+        (until_s for under, (_, until_s, rho) in chain(charges, least) if rho and under == policy.plan.policy.hash),
+        default=0,
+    )
 
     def by_day(told: Iterable[tuple[bytes, Charge]]) -> dict[int, int]:
         found: dict[int, list[Charge]] = defaultdict(list)
         for under, (from_s, until_s, rho) in told:
             at_s = from_s
+            until_s = min(until_s, ends_s)
             while rho and at_s < until_s:
                 day = dates.period(levels, at_s)
                 number = dates.civil_day(day.start_s).toordinal()

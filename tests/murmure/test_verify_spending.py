@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -25,7 +27,7 @@ CHANGE = Window(PARIS.midnight(date(2026, 10, 23)), PARIS.midnight(date(2026, 10
 
 POLICY = """policy = 1
 site = "plaza"
-version = 1
+version = {version}
 timezone = "Europe/Paris"
 decision = "D"
 reason = "R."
@@ -36,16 +38,17 @@ valid_until = 2027-09-30
 id = "plaza/footfall"
 quantity = "footfall"
 protects = {{ crossings = 1 }}
-epsilon = 1.0
+epsilon = {each}
 nodes = {{ {nodes} }}
 cap = {{ units_per_day = 1, span = "{span}", epsilon = {epsilon} }}
 """
 
 
-def ruled(levels: tuple[str, ...], span: str, epsilon: str) -> Ruled:
+def ruled(levels: Iterable[str], span: str, epsilon: str, version: int = 1, each: str = "1.0") -> Ruled:
     nodes = ", ".join(f'"{level}" = 1' for level in levels)
-    made = plan(parse(POLICY.format(nodes=nodes, span=span, epsilon=epsilon).encode(), "test"))
-    return Ruled("plaza", 1, made, Auditor(made, made.calendar), b"", None, 0)
+    text = POLICY.format(nodes=nodes, span=span, epsilon=epsilon, version=version, each=each)
+    made = plan(parse(text.encode(), "test"))
+    return Ruled("plaza", version, made, Auditor(made, made.calendar), b"", None, 0)
 
 
 @st.composite
@@ -110,6 +113,45 @@ def test_the_days_that_are_too_much_are_those_that_the_centre_finds(case: tuple[
     ordered = sorted(charge for _, charge in told)
     found = {at_s // DAY_S for at_s, what in budgets.excesses(STREAM, ordered) if "above the cap" in what}
     assert set(days(policy, told, [])) == found
+
+
+@given(spent(), st.integers(0, 480), st.sampled_from(["0.5", "1.0", "2.0"]), st.sampled_from(["2.0", "3.0", "9.0"]))
+def test_a_policy_that_was_followed_is_judged_as_the_centre_judges_it(
+    case: tuple[Ruled, list[Node]], quarters: int, each: str, cap: str
+) -> None:
+    """A gateway speaks until an instant, its successor from then on under another policy."""
+    first, nodes = case
+    handover_s = CHANGE.start_s + QUARTER_S * quarters
+    second = ruled([node.level for node in first.plan.streams[STREAM].nodes], "1w", cap, 2, each)
+    before = [node for node in nodes if node.end_s <= handover_s]
+    after = [
+        replace(node, covered_from_s=max(node.covered_from_s, handover_s), policy=second.plan.policy.hash)
+        for node in nodes
+        if node.end_s > handover_s
+    ]
+    told = charges(first, before) + charges(second, after)
+    for judged in (first, second):
+        budgets = Budgets()
+        for node in before + after:
+            if node.policy == judged.plan.policy.hash:
+                budgets.note(node, judged.plan)
+        ordered = sorted(charge for _, charge in told)
+        found = {at_s // DAY_S for at_s, what in budgets.excesses(STREAM, ordered) if "above the cap" in what}
+        assert set(days(judged, told, [])) == found
+
+
+def test_the_day_of_a_handover_is_not_held_against_the_first_policy() -> None:
+    """What came after its last node is its successor's; as much before that would be too much."""
+    policy = ruled(("6h",), "1w", "1.0")
+    cap = policy.plan.streams[STREAM].cap_rho_micro
+    assert cap is not None
+    own, noon_s = policy.plan.policy.hash, CHANGE.start_s + 12 * 3600
+    until_noon = own, (CHANGE.start_s, noon_s, 1)
+    later = b"another", (noon_s, noon_s + 3600, cap + 1)
+    assert days(policy, [until_noon, later], []) == {}
+    assert days(policy, [until_noon], [later]) == {}
+    sooner = b"another", (noon_s - 1, noon_s + 3600, cap)
+    assert days(policy, [until_noon, sooner], []) == {CHANGE.start_s // DAY_S: cap + 1}
 
 
 @given(spent())

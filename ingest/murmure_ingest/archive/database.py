@@ -31,13 +31,12 @@ _BUSY_TIMEOUT_S = 10.0
 @dataclass(slots=True)
 class Standing:
     """What the next message of a gateway is judged by. `last`: the one with the highest number so far. `uses`: of the
-    policies of its site, by stream and policy. `notes`: see `Filing.notes`."""
+    policies of its site, by stream and policy."""
 
     last: StoredMessage | None
     settled_seq: int
     cloned: bool
     uses: dict[Key, Use]
-    notes: dict[Key, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,6 +58,7 @@ class Remembered:
     enrolments: dict[str, Enrolment | None] = field(default_factory=dict)
     sites: dict[str, list[str]] | None = None  # every gateway that the register has had for each
     standings: dict[str, Standing] = field(default_factory=dict)
+    notes: dict[str, dict[Key, Any]] = field(default_factory=dict)  # by site: see `Filing.notes`
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
     unfiled: dict[str, Unfiled] = field(default_factory=dict)
     scales: dict[Scale, int] = field(default_factory=dict)
@@ -234,7 +234,11 @@ class Database:
             self._remembered = Remembered(signs=signs)
             return
         # A centre beside this one has filed what its own gateways said.
-        for (gateway,) in self._rows("SELECT DISTINCT gateway FROM messages WHERE id > ?", known.newest[0]):
+        for gateway, site in self._rows(
+            "SELECT DISTINCT m.gateway, e.site FROM messages m JOIN enrolments e ON e.id = m.enrolment WHERE m.id > ?",
+            known.newest[0],
+        ):
+            known.notes.pop(site, None)
             known.standings.pop(gateway, None)
             known.unfiled.pop(gateway, None)
         known.newest = None

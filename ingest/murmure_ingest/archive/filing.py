@@ -126,10 +126,10 @@ class Filing(Database):
             )[0][0]
         )
 
-    def notes(self, gateway: str) -> dict[tuple[str, bytes], Any]:
+    def notes(self, site: str) -> dict[tuple[str, bytes], Any]:
         """Returns where a judge may keep, from message to message, what it has worked out of those that are filed of a
-        gateway (within a transaction). It is gone as soon as that may be no longer so."""
-        return self._standing(gateway).notes
+        site (within a transaction). It is gone as soon as others have filed one."""
+        return self._remembered.notes.setdefault(site, {})
 
     def charged(self, stream: str, since_s: int = 0) -> Iterator[tuple[int, int, int]]:
         """Yields begin, end and micro-rho of every charged node that is filed of a stream and ends after an instant, by
