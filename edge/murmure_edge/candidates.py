@@ -104,12 +104,13 @@ class Candidates:
             self._unbelieved = (*self._unbelieved[1 - _UNBELIEVED :], (policy, sealed))
             self._say(f"policy {policy.version}: is not believed ({verdict.reason}): {verdict.detail}")
             return
+        why = "is newer than this enrolment" if self._docket.newest is None else "loosens"
         self._mark(now_s)
         self._db.note_candidate(Candidate(policy.version, now_s, sealed))
         self._docket = docket
         if isinstance(verdict, HoldUntil):
             day = datetime.fromtimestamp(verdict.until_s, UTC)
-            self._say(f"policy {policy.version}: loosens, and may hold from {day:%Y-%m-%d %H:%M} UTC on")
+            self._say(f"policy {policy.version}: {why}, and may hold from {day:%Y-%m-%d %H:%M} UTC on")
         self._go_on(ceiling, now_s)
         # One that came before its turn was judged beside an older one.
         after = [each for each in self._unbelieved if each[0].version > policy.version]

@@ -273,12 +273,13 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _enrol(args: argparse.Namespace) -> int:
+    import sys
     from pathlib import Path
 
     from murmure_privacy.errors import ConfigError
 
     from murmure_ingest.enrolment import Claims, require_unspent, utc_now
-    from murmure_ingest.gateways import enrol_local, new_gateway_id, parse_port, parse_public_key
+    from murmure_ingest.gateways import enrol_local, new_gateway_id, parse_port, parse_public_key, pinned_versions
 
     ports = [parse_port(text) for text in args.port]
     stewards = [parse_public_key(text) for text in args.steward]
@@ -310,8 +311,16 @@ def _enrol(args: argparse.Namespace) -> int:
         simulated=args.simulated,
         now=utc_now(),
     )
-    archive.close()
     _say_who_loosens(config, stewards, args.signatures)
+    _say_what_is_refused(archive, config, args.site, stewards, args.signatures)
+    newest = archive.newest_version(args.site)
+    if newest > pinned_versions(archive)[gateway]:
+        print(
+            f"murmure: gateway enrol: --policy: site {args.site} has a policy already, so that this gateway lets "
+            f"version {newest} hold seven days after it first sees it",
+            file=sys.stderr,
+        )
+    archive.close()
     print(f"{gateway} is registered; start it with: murmure edge run --config {folder / 'gateway.toml'}")
     return 0
 
@@ -328,6 +337,21 @@ def _say_who_loosens(config: IngestConfig, stewards: list[bytes], signatures: in
             "name two keys and give them roles under [deciding.roles] in ingest.toml, or require two --signatures",
             file=sys.stderr,
         )
+
+
+def _say_what_is_refused(
+    archive: Archive, config: IngestConfig, site: str, stewards: list[bytes], signatures: int
+) -> None:
+    """Says on stderr if the gateway that was just enrolled would refuse the site's newest policy: where another one
+    serves the site, it is not enrolled."""
+    import sys
+
+    from murmure_ingest.gateways import Pinned, first_refused, require_roles
+
+    pinned = Pinned(require_roles(config.deciding, stewards), config.deciding.ceiling_rho_micro(site))
+    problem = first_refused(archive, site, stewards, signatures, pinned)
+    if problem is not None:
+        print(f"murmure: gateway enrol: {problem}: it holds there seven days after it came", file=sys.stderr)
 
 
 def _offer(
@@ -352,12 +376,13 @@ def _offer(
         tuple(ports),
         args.simulated,
         args.replaces,
-        pinned=pinned_now(archive, config.deciding, args.site, stewards, now),
+        pinned=pinned_now(archive, config.deciding, args.site, stewards, args.signatures, now),
     )
     claims = Claims(config.data_dir)
     claim = offer(archive, config, claims, slot, now)
     claims.close()
     _say_who_loosens(config, stewards, args.signatures)
+    _say_what_is_refused(archive, config, args.site, stewards, args.signatures)
     _show_claim(claim, slot, now, door, args.json)
     return 0
 

@@ -45,7 +45,17 @@ from murmure_ingest.archive import Archive, Enrolment
 from murmure_ingest.broker import turn_away
 from murmure_ingest.certificates import Authority, enrolment_door, holds_key
 from murmure_ingest.config import EnrolmentConfig, IngestConfig
-from murmure_ingest.gateways import Pinned, Port, RegisterError, ports_toml, require_slot, trust_toml
+from murmure_ingest.gateways import (
+    Pinned,
+    Port,
+    RegisterError,
+    begin,
+    notice_until_s,
+    pinned_versions,
+    ports_toml,
+    require_slot,
+    trust_toml,
+)
 from murmure_ingest.intake import AHEAD_S
 from murmure_ingest.receipts import centre_key
 from murmure_ingest.rotation import file_rotation, require_changeable
@@ -358,6 +368,8 @@ class Door:
             raise used
         if slot.rotates:
             self._rotate(slot.gateway, record_key, fields)  # before the code is bound: no other gateway can spend it
+        else:
+            slot = replace(slot, pinned=self._pinned(slot, now))
         certificate = self._authority.issue(str(fields.get("csr")), slot.gateway, now)
         if not self._claims.bind(fields["claim"], request, bound):
             raise used
@@ -436,6 +448,20 @@ class Door:
         if not holds_key(key, signature, self.fingerprint + canonical(fields)):
             raise Refusal("enrolment: the gateway does not show that its record key is its own; update the gateway")
         return key
+
+    def _pinned(self, slot: Slot, now: datetime) -> Pinned:
+        """Returns what the gateway is told to judge by: with the site's newest policy of its first contact, as the log
+        has it after a cut line. What loosens and was published since the offer waits."""
+        archive = self._open_archive()
+        try:
+            told = pinned_versions(archive).get(slot.gateway)
+            if told is not None:
+                return replace(slot.pinned, policy_version=told)
+            if now.timestamp() < notice_until_s(archive, slot.site):
+                return slot.pinned
+            return begin(archive, slot.site, slot.stewards, slot.signatures_required, slot.pinned)
+        finally:
+            archive.close()
 
     def _register(
         self, enrolment: Enrolment, slot: Slot, now_s: int

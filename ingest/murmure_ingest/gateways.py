@@ -30,6 +30,7 @@ from murmure_privacy.decide import (
     loosens,
 )
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
+from murmure_privacy.plan import Plan
 from murmure_privacy.window import parse_utc, utc
 
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
@@ -139,32 +140,45 @@ def enrol_local(
 ) -> Enrolment:
     """Makes a gateway on this machine and registers it: both halves of an enrolment.
 
-    Writes into `folder` `gateway.toml`, `trust.toml` and `data/record.key` (0600), files the sealed `policies` as
-    `publish_policy` does, and returns the line of the register. Where the broker speaks TLS, `send` gets a certificate
-    that begins at `now`. Raises ConfigError for bad names and existing files, RegisterError if the id was ever given
-    away.
+    Writes into `folder` `gateway.toml`, `trust.toml` and `data/record.key` (0600), files the sealed `policies` of its
+    site as `publish_policy` does, and returns the line of the register. Where the broker speaks TLS, `send` gets a
+    certificate that begins at `now`. Raises ConfigError for bad names and existing files, RegisterError if the id was
+    ever given away; nothing is written if a policy is refused.
     """
     require_slot(archive, gateway, site, quartier, stewards, signatures_required)
-    pinned = pinned_now(archive, config.deciding, site, stewards, now)
-    filed = [PolicyRules(_unsealed(sealed, "policy"), "policy").version for sealed in policies]
-    pinned = replace(pinned, policy_version=max((pinned.policy_version, *filed)))
+    pinned = pinned_now(archive, config.deciding, site, stewards, signatures_required, now)
+    first = [_of_site(sealed, site) for sealed in policies]
+    if pinned.policy_version == 0:  # what comes to a site that has a policy may loosen it, and has to wait
+        pinned = replace(pinned, policy_version=max(first, default=0))
+    if config.broker.tls is not None and now is None:
+        raise ValueError("a certificate begins at an instant: give `now`")
     secret, public = wire.new_key()
-    data = folder / "data"
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_secret(data / "record.key", secret)
-    if config.broker.tls is not None:
-        if now is None:
-            raise ValueError("a certificate begins at an instant: give `now`")
-        _certify(config.data_dir, folder / _SEND_DATA, gateway, now)
-    centre = wire.public_key(centre_key(config.data_dir))
-    (folder / "gateway.toml").write_text(gateway_toml(gateway, config, ports), "utf-8")
     enrolment = Enrolment(gateway, quartier, site, public, tuple(dict.fromkeys(stewards)), signatures_required)
-    (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated, pinned), "utf-8")
     with archive.transaction():
         enrolment = archive.enrol(enrolment, pinned.logged)
-    for sealed in policies:
-        publish_policy(archive, sealed, deciding=config.deciding)
+        for sealed in policies:
+            _file_policy(archive, sealed, "policy", None if now is None else int(now.timestamp()), config.deciding)
+        problem = first_refused(archive, site, stewards, signatures_required, pinned)
+        if policies and problem is not None:
+            raise RegisterError(problem)
+        data = folder / "data"
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_secret(data / "record.key", secret)
+        if config.broker.tls is not None and now is not None:
+            _certify(config.data_dir, folder / _SEND_DATA, gateway, now)
+        centre = wire.public_key(centre_key(config.data_dir))
+        (folder / "gateway.toml").write_text(gateway_toml(gateway, config, ports), "utf-8")
+        (folder / "trust.toml").write_text(trust_toml(enrolment, centre, simulated, pinned), "utf-8")
     return enrolment
+
+
+def _of_site(sealed: bytes, site: str) -> int:
+    """Returns the version of a sealed policy. Raises ConfigError if it is none, or one of another site."""
+    rules = PolicyRules(_unsealed(sealed, "policy"), "policy")
+    if rules.site != site:
+        mend = f"give one of {site!r}, and this one to 'murmure policy publish'"
+        raise ConfigError("gateway enrol", "--policy", f"it is for {rules.site!r}, not {site!r}", mend)
+    return rules.version
 
 
 def _certify(data_dir: Path, folder: Path, gateway: str, now: datetime) -> None:
@@ -242,23 +256,67 @@ class Pinned:
     @property
     def logged(self) -> dict[str, object]:
         """Returns what the log says of it."""
-        return {**({"roles": list(self.roles)} if self.roles else {}), "ceiling_rho_micro": self.ceiling_rho_micro}
+        roles = {"roles": list(self.roles)} if self.roles else {}
+        return {**roles, "ceiling_rho_micro": self.ceiling_rho_micro, "policy_version": self.policy_version}
 
 
 def pinned_now(
-    archive: Archive, deciding: DecidingConfig, site: str, stewards: Sequence[bytes], now: datetime | None
+    archive: Archive,
+    deciding: DecidingConfig,
+    site: str,
+    stewards: Sequence[bytes],
+    signatures_required: int,
+    now: datetime | None,
 ) -> Pinned:
     """Returns what an enrolment pins at this instant; None where nobody asks the time. Raises ConfigError, and
-    RegisterError while the site's newest policy is in its notice: a new gateway takes its first policy at once."""
-    newest = archive.newest_policy(site)
+    RegisterError while the site's newest policy is in its notice, since a new gateway takes its first policy at once,
+    or if a new gateway would refuse it: see `begin`."""
     until_s = notice_until_s(archive, site)
     if now is not None and now.timestamp() < until_s:
         raise RegisterError(
             f"site {site}: a policy that loosens is in its notice until {utc(until_s)}, and a new gateway would take "
             "it at once; enrol it then"
         )
-    version = 0 if newest is None else newest.version
-    return Pinned(require_roles(deciding, stewards), deciding.ceiling_rho_micro(site), version)
+    pinned = Pinned(require_roles(deciding, stewards), deciding.ceiling_rho_micro(site))
+    return begin(archive, site, stewards, signatures_required, pinned)
+
+
+def begin(archive: Archive, site: str, stewards: Sequence[bytes], signatures_required: int, pinned: Pinned) -> Pinned:
+    """Returns what is pinned with the site's newest policy as the one to begin with. Raises RegisterError if the new
+    gateway would refuse that one, since it takes none before it, and would wait seven days for the next. Where no
+    gateway serves the site, nobody could publish the next: there it is no error."""
+    problem = first_refused(archive, site, stewards, signatures_required, pinned)
+    if problem is not None and any(line.site == site and line.status == "active" for line in archive.enrolments()):
+        raise RegisterError(f"{problem}, and enrol it then")
+    return replace(pinned, policy_version=archive.newest_version(site))
+
+
+def first_refused(
+    archive: Archive, site: str, stewards: Sequence[bytes], signatures_required: int, pinned: Pinned
+) -> str | None:
+    """Returns why a gateway with these pins would refuse the site's newest policy as its first, with the mend."""
+    newest = archive.newest_policy(site)
+    if newest is None:
+        return None
+    verdict = _verdict(newest.sealed, PolicyRules(newest.toml).plan, None, stewards, signatures_required, pinned)
+    if not isinstance(verdict, Refuse):
+        return None
+    return (
+        f"site {site}: a new gateway would refuse version {newest.version}, the newest, as its first policy "
+        f"({verdict.reason}: {verdict.detail.partition(': ')[0]}) and takes no older one; publish version = "
+        f"{newest.version + 1} that it would take"
+    )
+
+
+def _verdict(
+    sealed: bytes, made: Plan, current: Plan | None, stewards: Sequence[bytes], required: int, pinned: Pinned
+) -> Verdict:
+    """Returns what a gateway with these pins makes of a policy beside the current one, as it comes."""
+    keys = wire.policy_signers(sealed, dict.fromkeys(stewards))
+    roles = dict(zip(dict.fromkeys(stewards), pinned.roles, strict=False)) or {key: key.hex() for key in keys}
+    ceiling = Ceiling(pinned.ceiling_rho_micro, required, 2 if pinned.roles else required, pinned.policy_version)
+    signed = Signed(made, len(keys), frozenset(roles[key] for key in keys if roles[key]))
+    return decide(current, signed, ceiling, FLOOR, None, 0)
 
 
 def notice_until_s(archive: Archive, site: str) -> int:
@@ -339,8 +397,16 @@ def publish_policy(
 
     Every active gateway of the site must find enough signatures of its stewards on it, of the roles that `deciding`
     gives them, and the policy must be one that may follow the newest: see `murmure_privacy.decide`. The same policy
-    again is no error. `now_s`: the instant that the log gives for it. Raises RegisterError or ConfigError.
+    again is no error, unless somebody else has signed it meanwhile: the log stands for the signatures too. `now_s`: the
+    instant that the log gives for it. Raises RegisterError or ConfigError.
     """
+    with archive.transaction():
+        return _file_policy(archive, sealed, source, now_s, deciding or DecidingConfig())
+
+
+def _file_policy(
+    archive: Archive, sealed: bytes, source: str, now_s: int | None, deciding: DecidingConfig
+) -> StoredPolicy:
     toml = _unsealed(sealed, source)
     rules = PolicyRules(toml, source)
     gateways = [e for e in archive.enrolments() if e.site == rules.site and e.status == "active"]
@@ -355,38 +421,52 @@ def publish_policy(
                 "let its stewards sign it with 'murmure policy sign'"
             ) from error
     policy = StoredPolicy(wire.digest(toml), rules.site, rules.version, toml, sealed)
-    if archive.policy(policy.hash) is not None:
-        return policy
-    for name, verdict in verdicts(archive, sealed, deciding or DecidingConfig(), source):
+    known = next((one for one in archive.policies(rules.site) if one.hash == policy.hash), None)
+    if known is not None:
+        stewards = dict.fromkeys(key for gateway in gateways for key in gateway.stewards)
+        if set(wire.policy_signers(sealed, stewards)) - set(wire.policy_signers(known.sealed, stewards)):
+            raise RegisterError(
+                f"{source}: signatures: version {rules.version} of {rules.site} is published already with fewer of "
+                f"them, and what is published stays as it is; write version = {archive.newest_version(rules.site) + 1} "
+                "and let all of them sign that"
+            )
+        return known
+    for name, verdict in verdicts(archive, sealed, deciding, source):
         if isinstance(verdict, Refuse):
             problem, _, mend = verdict.detail.partition(": ")
             raise RegisterError(f"{source}: {verdict.reason}: {name} would not believe it: {problem}; {mend}")
-    with archive.transaction():
-        archive.put_policy(policy, now_s)
+    archive.put_policy(policy, now_s)
     return policy
 
 
 def verdicts(
-    archive: Archive, sealed: bytes, deciding: DecidingConfig, source: str = "policy"
+    archive: Archive, sealed: bytes, deciding: DecidingConfig, source: str = "policy", *, first: bool = False
 ) -> list[tuple[str, Verdict]]:
     """Returns what each active gateway of a policy's site makes of it if it has the newest one there is, as far as the
-    centre knows what was pinned at its enrolment. Raises ConfigError for what is no policy."""
+    centre knows what was pinned at its enrolment. `first`: what it makes of it if it took none before, of those that
+    have shown no node yet. Raises ConfigError for what is no policy."""
     rules = PolicyRules(_unsealed(sealed, source), source)
-    newest = archive.newest_policy(rules.site)
+    newest = None if first else archive.newest_policy(rules.site)
     current = None if newest is None else PolicyRules(newest.toml).plan
+    begun_with = pinned_versions(archive)
     found = []
     for line in archive.enrolments():
         if line.site != rules.site or line.status != "active":
             continue
-        keys = wire.policy_signers(sealed, line.stewards)
-        tell_apart = bool(deciding.roles_of(line.stewards))
-        roles = deciding.roles_of(keys) if tell_apart else tuple(key.hex() for key in keys)
-        takes = loosening_takes(deciding, line.stewards, line.signatures_required)
-        most = deciding.ceiling_rho_micro(line.site)
-        ceiling = Ceiling(most, line.signatures_required, takes, policy_version=0)  # asked for a site's first only
-        signed = Signed(rules.plan, len(keys), frozenset(roles))
-        found.append((line.gateway, decide(current, signed, ceiling, FLOOR, None, 0)))
+        if first and (line.gateway not in begun_with or archive.uses(line.gateway)):
+            continue
+        told_apart = bool(deciding.roles_of(line.stewards))
+        roles = tuple(deciding.roles.get(key, "") for key in line.stewards) if told_apart else ()
+        pinned = Pinned(roles, deciding.ceiling_rho_micro(line.site), begun_with.get(line.gateway, 0))
+        word = _verdict(sealed, rules.plan, current, line.stewards, line.signatures_required, pinned)
+        found.append((line.gateway, word))
     return found
+
+
+def pinned_versions(archive: Archive) -> dict[str, int]:
+    """Returns, by gateway, which policy was the newest of its site at its enrolment, where the log says it."""
+    entries = (json.loads(entry) for _, kind, _, _, entry, _ in archive.log_rows() if kind == "enrolment")
+    return {one["gateway"]: one["policy_version"] for one in entries if "policy_version" in one}
 
 
 def policies_for(archive: Store, line: Enrolment) -> list[StoredPolicy]:

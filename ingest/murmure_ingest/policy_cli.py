@@ -82,7 +82,7 @@ def _sign(args: argparse.Namespace) -> int:
 def _publish(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from murmure_privacy.decide import NOTICE_S, HoldUntil
+    from murmure_privacy.decide import NOTICE_S, Accept, HoldUntil
 
     from murmure_ingest.enrolment import utc_now
     from murmure_ingest.gateways import publish_policy, verdicts
@@ -90,6 +90,7 @@ def _publish(args: argparse.Namespace) -> int:
     config, archive = _opened(args)
     sealed = Path(args.policy).read_bytes()
     words = verdicts(archive, sealed, config.deciding, args.policy)
+    first = verdicts(archive, sealed, config.deciding, args.policy, first=True)
     waits = [gateway for gateway, word in words if isinstance(word, HoldUntil)]
     policy = publish_policy(archive, sealed, args.policy, int(utc_now().timestamp()), config.deciding)
     print(f"version {policy.version} of {policy.site} is published: sha256:{policy.hash.hex()}")
@@ -97,6 +98,16 @@ def _publish(args: argparse.Namespace) -> int:
         days = NOTICE_S // 86_400
         why = "it loosens" if policy.version > 1 and len(archive.policies(policy.site)) > 1 else "it is no version 1"
         print(f"{why}: gateways let it hold {days} days after they first see it ({', '.join(waits)})")
+    for gateway, word in first:
+        if isinstance(word, HoldUntil) and gateway not in waits:
+            what = f"is newer than its enrolment, and holds there {NOTICE_S // 86_400} days after it first sees it"
+            mend = "enrol it anew to begin sooner"
+        elif not isinstance(word, HoldUntil | Accept):
+            what = f"is not taken ({word.reason}: {word.detail.partition(': ')[0]})"
+            mend = f"publish version = {policy.version + 1} that it takes, and enrol it anew"
+        else:
+            continue
+        print(f"{gateway} has shown no figure: if it has no policy yet, this one {what}; {mend}")
     return 0
 
 

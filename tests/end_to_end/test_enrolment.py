@@ -26,7 +26,7 @@ from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
 from murmure_ingest.archive import Archive, database
 from murmure_ingest.certificates import enrolment_door
 from murmure_ingest.enrolment import receive
-from murmure_ingest.gateways import RegisterError, revoke
+from murmure_ingest.gateways import Pinned, RegisterError, pinned_versions, publish_policy, revoke
 from murmure_privacy import enrolment, wire
 from murmure_privacy.enrolment import Claim, ClaimError, canonical, proof
 from murmure_privacy.errors import ConfigError
@@ -145,6 +145,104 @@ def test_a_power_cut_between_claim_and_register_is_made_good(
     assert centre.registered() == []
     enrol(claim.text, centre.address, tmp_path / "gw")
     assert centre.registered() == ["gw-plaza"]
+
+
+POLICY = """policy = 1
+site = "plaza"
+version = {version}
+timezone = "Europe/Paris"
+decision = "D 1"
+reason = "R"
+valid_from = 2026-11-01
+valid_until = 2027-11-30
+
+[[stream]]
+id = "plaza/footfall"
+quantity = "footfall"
+protects = {{ crossings = 1 }}
+epsilon = {epsilon}
+nodes = {{ "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }}
+"""
+
+
+def publish(centre: Any, version: int, epsilon: str, *others: bytes) -> None:
+    """Publishes a policy of the site, signed by the centre's steward and others."""
+    signers = [(f"s{number}", secret) for number, secret in enumerate((centre.steward[0], *others))]
+    archive = centre.archive()
+    sealed = wire.seal_policy(POLICY.format(version=version, epsilon=epsilon).encode(), signers)
+    publish_policy(archive, sealed, now_s=int(centre.now[0].timestamp()))
+    archive.close()
+
+
+def pinned(folder: Path) -> int:
+    return load_trust(load(folder / "gateway.toml")).policy_version
+
+
+def pinned_after(centre: Any, folder: Path) -> list[int]:
+    """Returns which version a gateway is told of whose code was offered at version 1: after a tightening, and after a
+    loosening, that was published before it came."""
+    enrol(centre.offer("gw-first").text, centre.address, folder / "first")
+    publish(centre, 1, "1")
+    found = []
+    for version, epsilon in ((2, "0.5"), (3, "0.9")):
+        claim = centre.offer(f"gw-{version}", pinned=Pinned(policy_version=version - 1))
+        publish(centre, version, epsilon)
+        enrol(claim.text, centre.address, folder / str(version))
+        found.append(pinned(folder / str(version)))
+    return found
+
+
+def test_a_gateway_begins_with_the_newest_policy_of_its_first_contact(centre: Any, tmp_path: Path) -> None:
+    """One that tightened after the offer holds at once; one that loosened is in its notice, and waits there too."""
+    assert pinned_after(centre, tmp_path) == [2, 2]
+
+
+@pytest.mark.parametrize("forgotten", ["first contact", "notice"])
+def test_a_door_that_pins_at_another_instant_is_caught(
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
+) -> None:
+    """One twin pins what was the newest at the offer, the other does not ask whether that is in its notice."""
+    if forgotten == "first contact":
+        monkeypatch.setattr(centre.door, "_pinned", lambda slot, now: slot.pinned)
+    else:
+        monkeypatch.setattr("murmure_ingest.enrolment.notice_until_s", lambda *_: 0)
+    assert pinned_after(centre, tmp_path) == ([1, 2] if forgotten == "first contact" else [2, 3])
+
+
+def test_what_was_pinned_before_the_line_was_cut_stays(
+    centre: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log says it already: a policy that is published before the gateway asks again changes nothing of it."""
+    enrol(centre.offer("gw-first").text, centre.address, tmp_path / "first")
+    publish(centre, 1, "1")
+    claim = centre.offer()
+
+    def dies(*_: object) -> None:
+        raise EOFError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(centre.door, "_answered", dies)
+        with pytest.raises(edge.EnrolError):
+            enrol(claim.text, centre.address, tmp_path / "gw")
+    publish(centre, 2, "0.5")
+    enrol(claim.text, centre.address, tmp_path / "gw")
+    archive = centre.archive()
+    assert pinned(tmp_path / "gw") == pinned_versions(archive)["gw-plaza"] == 1
+    archive.close()
+
+
+def test_the_door_is_shut_to_a_gateway_that_would_refuse_the_newest_policy(centre: Any, tmp_path: Path) -> None:
+    """Its stewards sign too little of what the site has: the next version opens it, with the same code."""
+    enrol(centre.offer("gw-first").text, centre.address, tmp_path / "first")
+    second = wire.new_key()
+    claim = centre.offer(stewards=(centre.steward[1], second[1]), signatures_required=2)
+    publish(centre, 1, "1")
+    with pytest.raises(edge.EnrolError, match=r"would refuse version 1, the newest, .* publish version = 2 that"):
+        enrol(claim.text, centre.address, tmp_path / "gw")
+    assert centre.registered() == ["gw-first"]
+    publish(centre, 2, "1", second[0])
+    enrol(claim.text, centre.address, tmp_path / "gw")
+    assert pinned(tmp_path / "gw") == 2
 
 
 @pytest.mark.parametrize(("after", "ends_well"), [(timedelta(hours=71.99), True), (timedelta(hours=72), False)])

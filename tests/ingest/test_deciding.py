@@ -7,20 +7,24 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from murmure.cli import main
 from murmure_edge import config as edge
+from murmure_edge.inbox import Refused, decide_policy
 from murmure_ingest import config, enrolment, gateways
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import DecidingConfig
 from murmure_ingest.gateways import Pinned, RegisterError, require_roles
 from murmure_privacy import wire
 from murmure_privacy.accountant import rho_micro
-from murmure_privacy.decide import FLOOR, Ceiling
+from murmure_privacy.decide import FLOOR, Accept, Ceiling, Docket, HoldUntil, Signed, Verdict, hear
 from murmure_privacy.errors import ConfigError
+from murmure_privacy.plan import plan
+from murmure_privacy.policy import parse
 
 Murmure = Callable[..., tuple[int, str, str]]
 
@@ -130,6 +134,145 @@ def test_a_centre_that_enrols_into_a_notice_is_caught(
     """The twin does not ask what was published when."""
     monkeypatch.setattr(gateways, "notice_until_s", lambda *_: 0)
     assert enrolled_in_a_notice(murmure, policy_text, monkeypatch) == [0, 0, 1]
+
+
+ANOTHER = f"gateway enrol --local two --gateway gw-two --site plaza --quartier centre {KEYS}"
+
+
+def tightened_by_one(murmure: Murmure, policy_text: Any) -> str:
+    """Publishes version 1, signed by both, and version 2, tighter and signed by the steward alone. Returns what the
+    second said."""
+    assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
+    one = signed(murmure, policy_text("plaza"), "one", "steward", "dpo")
+    assert murmure(f"policy publish {one}")[0] == 0
+    status, said, _ = murmure(
+        f"policy publish {signed(murmure, policy_text('plaza', 2, epsilon='0.5'), 'two', 'steward')}"
+    )
+    assert status == 0
+    return said
+
+
+def first_word(folder: str, *names: str) -> list[Verdict | Refused]:
+    """Returns what a gateway, that has seen nothing, makes of each policy."""
+    trust = edge.load_trust(edge.load(Path(folder) / "gateway.toml"))
+    assert trust.ceiling is not None
+    found: list[Verdict | Refused] = []
+    for name in names:
+        sealed = Path(f"{name}.cose").read_bytes()
+        word = decide_policy(sealed, trust, None, trust.policy_version)
+        if isinstance(word, Refused):
+            found.append(word)
+            continue
+        keys = wire.policy_signers(sealed, trust.stewards)
+        made = plan(parse(wire.policy_bytes(sealed), name))
+        heard = Signed(made, len(keys), trust.roles_of(keys))
+        found.append(hear(Docket(), heard, trust.ceiling, FLOOR, 0)[1])
+    return found
+
+
+def test_no_gateway_is_enrolled_to_a_policy_that_it_would_refuse(murmure: Murmure, policy_text: Any) -> None:
+    """The newest tightens and is signed by one role, which is no first policy; a signature that is added later is not
+    taken for one that was published; the next version, signed by both, lets the gateway begin at once."""
+    assert "if it has no policy yet, this one is not taken (roles: " in tightened_by_one(murmure, policy_text)
+    status, _, error = murmure(ANOTHER)
+    assert status == 1 and "would refuse version 2, the newest, as its first policy (roles: " in error
+    assert error.endswith("publish version = 3 that it would take, and enrol it then\n") and not Path("two").exists()
+    assert murmure("policy sign two.toml --key dpo.key --out two.cose")[0] == 0
+    status, said, error = murmure("policy publish two.cose")
+    assert status == 1 and said == "" and "write version = 3 and let all of them sign that" in error
+    assert murmure(ANOTHER)[0] == 1
+    three = signed(murmure, policy_text("plaza", 3, epsilon="0.5"), "three", "steward", "dpo")
+    assert murmure(f"policy publish {three}")[0] == 0 and murmure(ANOTHER)[0] == 0
+    (word,) = first_word("two", "three")
+    assert word == Accept()
+
+
+def test_a_centre_that_enrols_whoever_asks_is_caught(
+    murmure: Murmure, policy_text: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin does not ask: its gateway believes neither the old policy nor the newest."""
+    tightened_by_one(murmure, policy_text)
+    monkeypatch.setattr(gateways, "first_refused", lambda *_: None)
+    assert murmure(ANOTHER)[0] == 0
+    assert [word.reason for word in first_word("two", "one", "two")] == ["old_policy", "roles"]  # type: ignore[union-attr]
+
+
+def test_where_nobody_could_publish_the_next_version_a_gateway_is_enrolled_and_told(
+    murmure: Murmure, policy_text: Any
+) -> None:
+    """A policy needs a gateway that serves its site."""
+    tightened_by_one(murmure, policy_text)
+    assert murmure("gateway revoke gw-plaza")[0] == 0
+    status, _, error = murmure(ANOTHER)
+    assert status == 0 and error.endswith(
+        "publish version = 3 that it would take: it holds there seven days after it came\n"
+    )
+
+
+def test_a_policy_given_with_the_enrolment_is_judged_before_anything_is_written(
+    murmure: Murmure, policy_text: Any
+) -> None:
+    """One of another site, one above the ceiling, and a first one of one role: no folder, no line, no policy."""
+    line = ENROL.format(site="market", keys=KEYS)
+    for text, name, roles, why in (
+        (policy_text("plaza", 6), "other", ("steward", "dpo"), "--policy: it is for 'plaza', not 'market'"),
+        (policy_text("market", 7, epsilon="9"), "high", ("steward", "dpo"), "ceiling: gw-market would not believe it"),
+        (policy_text("market", 7), "alone", ("steward",), "roles: gw-market would not believe it"),
+    ):
+        status, _, error = murmure(f"{line} --policy {signed(murmure, text, name, *roles)}")
+        assert status != 0 and why in error and error.count("\n") == 1 and not Path("market").exists()
+    with closing(Archive.open(Path("centre/archive.db"))) as archive:
+        assert (archive.enrolments(), archive.policies(), list(archive.log_rows())) == ([], [], [])
+    one = signed(murmure, policy_text("market"), "one", "steward", "dpo")
+    assert murmure(f"{line} --policy {one}")[0] == 0 and first_word("market", "one") == [Accept()]
+
+
+def test_a_tightening_of_one_role_given_with_the_enrolment_is_no_first_policy(
+    murmure: Murmure, policy_text: Any
+) -> None:
+    """The other gateway would take it; this one begins with it, and would not."""
+    assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
+    one = signed(murmure, policy_text("plaza"), "one", "steward", "dpo")
+    assert murmure(f"policy publish {one}")[0] == 0
+    two = signed(murmure, policy_text("plaza", 2, epsilon="0.5"), "two", "steward")
+    status, _, error = murmure(f"{ANOTHER} --policy {two}")
+    assert status == 1 and "publish version = 3 that it would take" in error and not Path("two").exists()
+    with closing(Archive.open(Path("centre/archive.db"))) as archive:
+        assert archive.newest_version("plaza") == 1
+
+
+def test_a_loosening_given_with_the_enrolment_waits_like_any(murmure: Murmure, policy_text: Any) -> None:
+    """The site has a policy: what comes with the gateway is no older than its enrolment, and is in its notice."""
+    assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
+    one = signed(murmure, policy_text("plaza", epsilon="0.5"), "one", "steward", "dpo")
+    assert murmure(f"policy publish {one}")[0] == 0
+    seven = signed(murmure, policy_text("plaza", 7), "seven", "steward", "dpo")
+    status, _, error = murmure(f"{ANOTHER} --policy {seven}")
+    assert status == 0 and "lets version 7 hold seven days after it first sees it" in error
+    assert edge.load_trust(edge.load(Path("two/gateway.toml"))).policy_version == 1
+    assert [type(word) for word in first_word("two", "one", "seven")] == [Accept, HoldUntil]
+    assert "in its notice until 2026-11-10T09:00:00Z" in murmure(ANOTHER.replace("two", "three"))[2]
+
+
+def test_who_publishes_is_told_which_gateway_would_wait_for_it_as_its_first(
+    murmure: Murmure, policy_text: Any, centre: Any
+) -> None:
+    """A tightening that comes after the enrolment; those that have shown a figure have begun, and are not named."""
+    assert murmure(ENROL.format(site="plaza", keys=KEYS))[0] == 0
+    for version, epsilon in ((1, "1"), (2, "0.5")):
+        text = policy_text("plaza", version, epsilon=epsilon)
+        status, said, _ = murmure(f"policy publish {signed(murmure, text, f'v{version}', 'steward', 'dpo')}")
+        assert status == 0 and said.count("\n") == version
+    assert said.splitlines()[1].startswith(
+        "gw-plaza has shown no figure: if it has no policy yet, this one is newer than"
+    )
+    gateway = centre.gateway("gw-gare", "gare")
+    tight = centre.signed(policy_text("gare", 2, epsilon="0.5"))
+    asked = partial(gateways.verdicts, centre.archive, tight, DecidingConfig(), first=True)
+    assert [type(word) for _, word in asked()] == [HoldUntil]
+    for topic, sealed in gateway.history(4):
+        centre.accept(topic, sealed)
+    assert asked() == []
 
 
 def test_without_a_table_all_stewards_count_alike_and_the_floor_is_the_ceiling(murmure: Murmure) -> None:

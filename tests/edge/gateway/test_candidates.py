@@ -278,7 +278,7 @@ def test_a_fresh_gateway_waits_for_a_first_policy_that_is_newer_than_its_enrolme
     gateway.until(gateway.now_s + 1)
     assert gateway.versions() == ([] if waits else [first])
     if waits:
-        assert "loosens, and may hold from" in gateway.turned.said[-1]
+        assert "is newer than this enrolment, and may hold from" in gateway.turned.said[-1]
         heard_s = gateway.now_s
         gateway.until(heard_s + DAY_S)
         gateway.restart()
