@@ -24,6 +24,7 @@ from murmure_privacy.publication import DAY_S, LAST_DAY, Day, Publication, rows_
 from murmure_privacy.window import parse_utc
 
 _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
+_CHECKPOINT, _EDITIONS_FILE = f"{_JOURNAL}checkpoint.txt", "donnees/editions.json"
 _TIMEOUT_S = 30.0
 _LARGEST = 1 << 30
 _PACKED_LIMIT = 1 << 28
@@ -55,6 +56,7 @@ class Site:
         self.octets = 0
         self._clock, self._begun_s = clock, clock()
         self._table = "", b""
+        self._begun_with: tuple[bytes | None, ...] = ()
         try:
             address = urlsplit(source)
             self._remote = address.scheme in ("http", "https")
@@ -79,7 +81,7 @@ class Site:
             packed = Path(self.source, f"{path}.gz")
             data = _regular(Path(self.source, path)).read_bytes()
             self.octets += packed.stat().st_size if packed.is_file() else len(data)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # no file can have a name that is no text
             return None
         except OSError as error:
             raise SourceError(f"{error.filename or path}: {error.strerror or error}; see who may read it") from error
@@ -117,8 +119,9 @@ class Site:
 
     def published(self) -> Publication:
         """Returns what this site publishes. Raises ConfigError if it is no site with a log, SourceError."""
-        note, centre = self.read(f"{_JOURNAL}checkpoint.txt"), self.read(f"{_JOURNAL}centre.txt")
-        index = self.read(f"{_MESSAGES}index.json")
+        self._table = "", b""
+        self._begun_with = note, editions = self._marks()
+        centre, index = self.read(f"{_JOURNAL}centre.txt"), self.read(f"{_MESSAGES}index.json")
         if note is None or centre is None or index is None:
             mend = "give the folder or the address of a site, or an archive that 'murmure ingest export' wrote"
             raise ConfigError(self.source, "SOURCE", "no log is published there", mend)
@@ -149,9 +152,18 @@ class Site:
             closing=closing,
             days=days,
             rows=self._rows,
-            months=self._months(),
+            months=self._months(editions),
             read=self.read,
         )
+
+    def moved(self) -> bool:
+        """Returns whether the site was published anew since `published` began: what was read may be of both. Raises
+        SourceError."""
+        return self._marks() != self._begun_with
+
+    def _marks(self) -> tuple[bytes | None, bytes | None]:
+        """Returns what every build that shows something new writes anew: the end of the log, and the editions."""
+        return self.read(_CHECKPOINT), self.read(_EDITIONS_FILE)
 
     def _lines(self, paths: Sequence[str]) -> list[bytes]:
         return [line for path in sorted(paths) for line in (self.read(path) or b"").split(b"\n") if line]
@@ -169,12 +181,12 @@ class Site:
         data = self.read(f"donnees/releases-{month}{'' if edition == 1 else f'.{edition}'}.csv")
         return None if data is None else rows_of(data)
 
-    def _months(self) -> list[str]:
+    def _months(self, editions: bytes | None) -> list[str]:
         """Returns the months that are said to have tables, or that have some in a folder."""
         try:
-            told = set(json.loads(self.read("donnees/editions.json") or b"{}").get("months", ()))
+            told = set(json.loads(editions or b"{}").get("months", ()))
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise SourceError(f"{self.source}: donnees/editions.json: cannot be read; try later") from error
+            raise SourceError(f"{self.source}: {_EDITIONS_FILE}: cannot be read; try later") from error
         here = () if self._remote else Path(self.source, "donnees").glob("releases-*.csv")
         told.update(file.name.removeprefix("releases-")[:7] for file in here)
         return sorted(month for month in told if _MONTH.fullmatch(month))

@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,22 +88,46 @@ def _verify(args: argparse.Namespace) -> int:
             raise ConfigError("verify", "SOURCE", f"{error}", "look at its ten letters and figures again") from error
     if code is not None and args.site is None:
         raise ConfigError("verify", "--site", "the code does not say where it was published", "name its site")
-    published, site = _publication(args.site if code else args.source)
-    if args.key is not None and _key(args.key) != published.centre:
-        problem = f"the site publishes another key, {published.centre.hex()}"
-        raise ConfigError("verify", "--key", problem, "ask the town which one is right, and trust nothing until then")
-    if code is not None:
-        return _one(args, published, code, say)
-    return _everything(args, published, site, say)
+    return _everything(args, say) if code is None else _one(args, code, say)
 
 
-def _publication(source: str) -> tuple[Publication, Site | None]:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A check of a source. `matches`: what a code leads to, None without one; `moved`: the site was published anew
+    during this check, and during the one before, and what was found may be the difference of two builds."""
+
+    published: Publication
+    site: Site | None
+    report: Report
+    matches: list[Match] | None
+    moved: bool = False
+
+    @property
+    def right(self) -> bool:
+        """Returns whether all of it is as it was promised."""
+        there = self.matches is None or (bool(self.matches) and not any(match.differs for match in self.matches))
+        return there and not self.report.findings
+
+
+def _checked(
+    args: argparse.Namespace, source: str, check: Callable[[Publication], tuple[Report, list[Match] | None]]
+) -> _Checked:
+    """Returns a check of a source; another one, from the start, if the site was published anew meanwhile and something
+    is not right."""
     from murmure_privacy import sources
+    from murmure_privacy.errors import ConfigError
 
-    if sources.is_archive(source):
-        return sources.archive(Path(source)), None
-    site = sources.Site(source, time.monotonic)
-    return site.published(), site
+    site = None if sources.is_archive(source) else sources.Site(source, time.monotonic)
+    for _ in range(2):
+        published = sources.archive(Path(source)) if site is None else site.published()
+        if args.key is not None and _key(args.key) != published.centre:
+            problem = f"the site publishes another key, {published.centre.hex()}"
+            mend = "ask the town which one is right, and trust nothing until then"
+            raise ConfigError("verify", "--key", problem, mend)
+        found = _Checked(published, site, *check(published))
+        if found.right or site is None or not site.moved():
+            return found
+    return replace(found, moved=True)
 
 
 def _key(text: str) -> bytes:
@@ -117,23 +142,29 @@ def _key(text: str) -> bytes:
     return key
 
 
-def _everything(args: argparse.Namespace, published: Publication, site: Site | None, say: Say) -> int:
+def _everything(args: argparse.Namespace, say: Say) -> int:
     from murmure_privacy.publication import days_of
     from murmure_privacy.verify import verify
 
-    days = None if args.all or args.days is None else days_of(published)[: max(0, args.days)]
-    known = [*_remembered(args.remember, published.centre), *map(_seen, args.seen)]
-    report = verify(published, days, known, _progress, None if args.all or args.days is not None else _AT_ONCE)
-    if args.remember is not None and not report.findings:
-        _remember(args.remember, published.centre, report.checkpoint)
+    def check(published: Publication) -> tuple[Report, None]:
+        days = None if args.all or args.days is None else days_of(published)[: max(0, args.days)]
+        known = [*_remembered(args.remember, published.centre), *map(_seen, args.seen)]
+        most = None if args.all or args.days is not None else _AT_ONCE
+        return verify(published, days, known, _progress, most), None
+
+    found = _checked(args, args.source, check)
+    if args.remember is not None and found.right:
+        _remember(args.remember, found.published.centre, found.report.checkpoint)
     if args.json:
-        octets = site.octets if site is not None else None
-        print(json.dumps({**_told(report), "days": list(map(_date, report.days)), "octets": octets}))
-        return int(bool(report.findings))
-    print("\n".join(_lines(args, published, report, say)))
-    if args.remember is not None and not report.findings:
-        print(say("remembered", file=args.remember))
-    return int(bool(report.findings))
+        octets = found.site.octets if found.site is not None else None
+        print(json.dumps({**_told(found), "days": list(map(_date, found.report.days)), "octets": octets}))
+    elif found.moved:
+        print(say("moved"))
+    else:
+        print("\n".join(_lines(args, found, say)))
+        if args.remember is not None and found.right:
+            print(say("remembered", file=args.remember))
+    return int(not found.right)
 
 
 def _progress(done: int, total: int) -> None:
@@ -147,9 +178,11 @@ def _date(day: int) -> str:
     return date_of(day)
 
 
-def _told(report: Report) -> dict[str, Any]:
+def _told(found: _Checked) -> dict[str, Any]:
+    report = found.report
     return {
-        "conforming": not report.findings,
+        "conforming": found.right,
+        "moved": found.moved,
         "log": {"size": report.checkpoint.size, "root": report.checkpoint.root.hex()},
         "policies": report.policies,
         "annotations": report.annotations,
@@ -164,17 +197,18 @@ def _told(report: Report) -> dict[str, Any]:
         "untold": report.untold,
         "unpinned": report.unpinned,
         "alone": report.alone,
-        "findings": [{"kind": one.kind, "where": one.where} for one in report.findings],
-        "left_out": report.left_out,
+        "findings": [{"kind": one.kind, "where": one.where} for one in report.findings if not found.moved],
+        "left_out": 0 if found.moved else report.left_out,
     }
 
 
-def _lines(args: argparse.Namespace, published: Publication, report: Report, say: Say) -> Iterator[str]:
+def _lines(args: argparse.Namespace, found: _Checked, say: Say) -> Iterator[str]:
+    published, report = found.published, found.report
     signed = say("pinned") if args.key else say("unpinned", key=published.centre.hex()[:16])
     from murmure_privacy.publication import days_of
 
     yield say("log", size=report.checkpoint.size, signed=signed)
-    yield say("checked", **_told(report))
+    yield say("checked", **_told(found))
     if report.days:
         every, days = len(days_of(published)), sorted(map(_date, report.days))
         more = "" if len(days) == every else say("more")
@@ -182,7 +216,7 @@ def _lines(args: argparse.Namespace, published: Publication, report: Report, say
     if published.rows is None:
         yield say("no_rows")
     else:
-        yield say("beside", **_told(report))
+        yield say("beside", **_told(found))
         yield say("no_columnar") if report.columnar is None else say("columnar", columnar=report.columnar)
         yield say("unread")
     if report.unpinned:
@@ -254,23 +288,26 @@ def _remember(file: Path, centre: bytes, here: Checkpoint) -> None:
         raise MurmureError(f"{file}: {error.strerror or error}; name a file that can be written") from error
 
 
-def _one(args: argparse.Namespace, published: Publication, code: str, say: Say) -> int:
+def _one(args: argparse.Namespace, code: str, say: Say) -> int:
     from murmure_privacy import codes
     from murmure_privacy.verify import find
 
-    report, matches = find(published, code, _progress)
-    right = bool(matches) and not report.findings and not any(match.differs for match in matches)
+    found = _checked(args, args.site, lambda published: find(published, code, _progress))
+    matches = found.matches or []
     if args.json:
-        shown = [_shown(match) for match in matches]
-        print(json.dumps({**_told(report), "conforming": right, "code": code, "figures": shown}))
-        return int(not right)
+        shown = [] if found.moved else [_shown(match) for match in matches]
+        print(json.dumps({**_told(found), "code": code, "figures": shown}))
+        return int(not found.right)
+    if found.moved:
+        print(say("moved"))
+        return 1
     if not matches:
         print(say("no_match", day=_date(codes.read(code)[1])))
     for match in matches:
-        print("\n".join(_figure(match, code, published, say)))
-    if report.findings:
-        print("\n".join(_verdict(report, say)))
-    return int(not right)
+        print("\n".join(_figure(match, code, found.published, say)))
+    if found.report.findings:
+        print("\n".join(_verdict(found.report, say)))
+    return int(not found.right)
 
 
 def _shown(match: Match) -> dict[str, Any]:
@@ -307,7 +344,8 @@ def _figure(match: Match, code: str, published: Publication, say: Say) -> Iterat
     else:
         yield say("signed", rho=told["rho_micro"], **told)
     if match.row is not None:
-        yield say("row", value=match.row["value"] or say("none"), estimate=match.row["estimate"] or say("none"))
+        value, estimate = (match.row.get(name) or say("none") for name in ("value", "estimate"))
+        yield say("row", value=value, estimate=estimate)
     if match.differs is not None:
         yield say("differs", what=say(match.differs))
     else:

@@ -21,6 +21,8 @@ from murmure_privacy.window import Window, parse_utc, utc
 
 _NOT_ALWAYS = ("laeq_db", SHARE_OVER)
 """Read off where that can be done alone: no level of an energy that noise made negative, no share without a bin."""
+_COLUMNS = "value", "estimate", "ci95_low", "ci95_high", "state", "status", "reason", "policy", "sigma", "rho_micro"
+"""Of a row, beside those that say which it is, and those of which only one text is right."""
 _SIGMAS, _ROUNDED = 8.0, 2e-6
 _ARITHMETIC = 1e-12
 """How much, of its size, an estimate may differ by the order in which another machine added."""
@@ -35,7 +37,7 @@ Cell = tuple[str, str, int, str]
 class Tables:
     """The tables of a publication. `rows`: those of the newest edition of each month about days that were read, by node
     and indicator; `differs`: what of such a row is not as it was signed, one of KINDS; `computed`: those whose estimate
-    was computed anew; `months`: those that were read."""
+    was computed anew; `months`: those that were read; `editions`: how many each of them has."""
 
     def __init__(self, published: Publication, book: Book, heard: Heard) -> None:
         self.report = book.report
@@ -43,6 +45,7 @@ class Tables:
         self.differs: dict[Cell, str] = {}
         self.computed: set[Cell] = set()
         self.months: list[str] = []
+        self.editions: dict[str, int] = {}
         self._published, self._book, self._heard = published, book, heard
 
     def read(self, unread: Collection[int]) -> None:
@@ -60,6 +63,7 @@ class Tables:
             number = 1
             while (rows := read(month, number)) is not None:
                 newest, number = self._edition(month, rows, wanted, unread), number + 1
+            self.editions[month] = number - 1
             self.rows |= newest
         told = {self._site(key[:3]) for key in self.rows}
         if wanted and not told:
@@ -155,6 +159,8 @@ class Tables:
         indicator, policy = row["indicator"], self._book.policies.get(node.policy)
         if indicator not in known:
             return "row_unsigned"
+        if any(row.get(name) is None for name in _COLUMNS):
+            return "row_column"
         reason = "" if isinstance(outcome, Release) else outcome.reason
         if (row.get("status"), row.get("reason")) != ("released" if released else "withheld", reason):
             return "row_reason"

@@ -116,8 +116,8 @@ FINDINGS: Words = {
         "the estimate or its interval is not what all signed figures give (as written / computed anew)",
     ),
     "sum_wrong": (
-        "un fichier de données manque, ou n'a pas l'empreinte que le site en donne",
-        "a file of data is missing, or has not the sum that the site tells of it",
+        "un fichier de données manque, ou n'a pas l'empreinte que le site doit en donner",
+        "a file of data is missing, or has not the sum that the site has to tell of it",
     ),
     "columnar_wrong": (
         "un fichier Parquet n'a pas les lignes de son tableau CSV",
@@ -199,6 +199,10 @@ SENTENCES: Words = {
     ),
     "right": ("CONFORME : tout est comme signé.", "CONFORMING: everything is as signed."),
     "wrong": ("NON CONFORME : {count} constats.", "NOT CONFORMING: {count} findings."),
+    "moved": (
+        "PAS DE RÉPONSE : le site a été publié à nouveau pendant la vérification ; recommencez.",
+        "NO ANSWER: the site was published anew meanwhile; check again.",
+    ),
     "left_out": ("… et {count} autres.", "… and {count} more."),
     "computed": (
         "Estimation recalculée à partir de toutes les mesures signées : la même.",

@@ -188,8 +188,8 @@ class Town:
         transfer.export(self.archive, folder)
         return sources.archive(folder)
 
-    def site(self, out: Path) -> Path:
-        """Writes what a site publishes of figures and proofs."""
+    def site(self, out: Path, without: str = "") -> Path:
+        """Writes what a site publishes of figures, but of one place, and of proofs."""
         self.archive.sign_log(self.centre)
         files = dict(journal.files(self.archive, journal.NOTHING, lambda path: None))
         for one in self.archive.policies():
@@ -201,7 +201,8 @@ class Town:
         rules, calendar = Rules(self.archive), Calendar("Europe/Paris")
         month = Window(calendar.midnight(date(2026, 11, 1)), calendar.midnight(date(2026, 12, 1)))
         now_s = MONDAY_S + 3 * DAY_S
-        views = [view(self.archive, rules, (), info, month, calendar, now_s) for info in self.archive.streams()]
+        infos = [info for info in self.archive.streams() if info.site != without]
+        views = [view(self.archive, rules, (), info, month, calendar, now_s) for info in infos]
         table = opendata.table(row for one in views for row in opendata.rows(one, rules, bins=True))
         twin = parquet.table(catalogue.columns("releases"), table, {})
         sums = hashlib.sha256(table).hexdigest(), hashlib.sha256(twin).hexdigest()
@@ -364,6 +365,13 @@ def keep(rows: list[dict[str, str]], wanted: Callable[[dict[str, str]], bool]) -
     rows[:] = [row for row in rows if wanted(row)]
 
 
+def column_gone(name: str, rows: list[dict[str, str]]) -> None:
+    """Of a level too, of which there may be a bound and no estimate."""
+    for row in [row_of(rows, indicator=indicator) for indicator in ("crossings", "l50_db")]:
+        row.update(ci95_low="")
+        del row[name]
+
+
 def altered(rows: list[dict[str, str]], of: str = "released", indicator: str = "", **changes: str) -> None:
     row_of(rows, of, indicator).update(changes)
 
@@ -429,6 +437,13 @@ def with_twin(make: Callable[[list[dict[str, Any]]], None]) -> Attack:
         return replace(published, read=lambda path: files.get(path, published.read(path)))
 
     return attack
+
+
+def without_sums(published: Publication, town: Town) -> Publication:
+    """No file has a sum, and no month an edition."""
+    state = json.loads(published.read(months.STATE) or b"") | {"months": {}}
+    files = {months.SUMS: b"", months.STATE: json.dumps(state).encode()}
+    return replace(published, read=lambda path: files.get(path, published.read(path)))
 
 
 def replaced(old: bytes, new: bytes, line: bytes) -> bytes:
@@ -619,7 +634,11 @@ SERVED: dict[str, tuple[str, Attack]] = {
         "row_column",
         with_rows(lambda rows: altered(rows, end_utc="2026-12-24T00:00:00Z")),
     ),
-    "a column is not there": ("row_column", with_rows(lambda rows: row_of(rows).__delitem__("unit"))),
+    **{
+        f"a column is not there: {name}": ("row_column", with_rows(partial(column_gone, name)))
+        for name in opendata.HEADER
+        if name not in ("start_utc", "end_utc", "stream", "node", "indicator")
+    },
     **{
         f"an estimate is {changes}": (
             "row_estimate",
@@ -656,6 +675,12 @@ SERVED: dict[str, tuple[str, Attack]] = {
     "the list of editions is rubbish": (
         "sum_wrong",
         with_file(months.STATE, lambda data: b'{"months":{"2026-11":[{}]}}'),
+    ),
+    "the list of editions is deep": ("sum_wrong", with_file(months.STATE, lambda data: b"[" * 100_000)),
+    "no file has a sum": ("sum_wrong", without_sums),
+    "a Parquet file has another value and no sum": (
+        "columnar_wrong",
+        lambda published, town: without_sums(with_twin(partial(altered, value="1"))(published, town), town),
     ),
     "a Parquet file has another value": ("columnar_wrong", with_twin(partial(altered, value="1"))),
     "a Parquet file has an older begin": (
@@ -1302,7 +1327,7 @@ def test_the_newest_edition_has_all_rows(published: Publication) -> None:
     """An older one lacks what came late, and is judged row by row; a newer one lacks nothing."""
     rows = rows_of(published)
     for editions, found in (
-        ([rows[9:], rows], set()),
+        ([rows[9:], rows], set[str]()),
         ([rows, rows], set()),
         ([rows, rows[9:]], {"row_missing"}),
         ([[{**rows[0], "unit": "x"}, *rows[1:]], rows], {"row_column"}),
@@ -1314,13 +1339,17 @@ def test_the_newest_edition_has_all_rows(published: Publication) -> None:
                 editions[edition - 1] if month == "2026-11" and edition <= len(editions) else None
             ),
         )
-        assert kinds(verify(shown)) == found
+        report = verify(shown)
+        assert kinds(report) == found | {"sum_wrong"}
+        ends = ".csv", ".parquet", ".2.csv", ".2.parquet"
+        assert {one.where for one in report.findings if one.kind == "sum_wrong"} == {
+            f"releases-2026-11{end}" for end in ends
+        }
 
 
-def test_a_stream_without_a_page_has_no_rows(published: Publication, town: Town) -> None:
+def test_a_stream_without_a_page_has_no_rows(town: Town, tmp_path: Path) -> None:
     """The tables are of the sites that the town has described; the messages of others are checked all the same."""
-    alone = replace(published, read=lambda path: None)
-    report = verify(with_rows(lambda rows: keep(rows, lambda row: row["site"] != "alley"))(alone, town))
+    report = verify(sources.Site(str(town.site(tmp_path / "site", without="alley"))).published())
     assert (kinds(report), report.untold) == (set(), ["alley"])
 
 
@@ -1436,23 +1465,14 @@ def test_the_command_names_what_is_wrong(
 
 
 def test_the_command_says_what_it_has_not_checked(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """How estimates come about, what is no CSV, and a place of which the tables say nothing at all."""
-    copy = tmp_path / "site"
-    shutil.copytree(folder, copy)
-    table = copy / "donnees/releases-2026-11.csv"
-    lines = table.read_text().splitlines(keepends=True)
-    table.write_text("".join(line for line in lines if ",alley," not in line))
-    for path in ("SHA256SUMS", "editions.json", "ledger.jsonl", "centre-semaine.csv", "centre-codes.csv"):
-        (copy / "donnees" / path).unlink()
-    (copy / YEAR_FILE).unlink()
-    jour = copy / "donnees/centre-jour.csv"
-    jour.write_text("".join(line for line in jour.read_text().splitlines(keepends=True) if ",alley," not in line))
-    status, french, _ = said(capsys, copy, "--all")
+    site = town.site(tmp_path / "site", without="alley")
+    status, french, _ = said(capsys, site, "--all")
     assert status == 0 and "aucune ligne de tableau pour ces lieux : alley." in french
-    assert "Non vérifié : les pages" in french and "Fichiers Parquet : 0 lignes" in french
-    assert json.loads(said(capsys, copy, "--all", "--json")[1])["untold"] == ["alley"]
+    assert "Non vérifié : les pages" in french
+    assert json.loads(said(capsys, site, "--all", "--json")[1])["untold"] == ["alley"]
 
 
 def test_without_pyarrow_parquet_files_are_checked_by_their_sums(
@@ -1478,13 +1498,31 @@ def test_the_parquet_file_of_an_open_month_has_the_days_that_are_over(published:
         ({"closed_s": None, "columnar_until_s": until_s}, set()),
         ({"closed_s": None, "columnar_until_s": None}, {"columnar_wrong"}),
         ({"closed_s": None, "columnar_until_s": until_s + 7200}, {"columnar_wrong"}),
+        ({"closed_s": None, "columnar_until_s": float("inf")}, {"columnar_wrong"}),
     ):
         state = json.loads(shown.read(months.STATE) or b"")
         state["months"]["2026-11"][0] |= told
         files = {months.STATE: json.dumps(state).encode()}
         report = verify(replace(shown, read=lambda path, files=files: files.get(path, shown.read(path))))  # type: ignore[misc]
         assert kinds(report) == found
-        assert 0 < (report.columnar or 0) < report.rows
+        assert (report.columnar or 0) < report.rows and (report.columnar or found)
+
+
+def test_a_check_that_goes_by_the_sums_that_are_told_is_found(
+    published: Publication, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: whoever serves the files leaves the sums out, and nothing is compared."""
+    kind, attack = SERVED["a Parquet file has another value and no sum"]
+    attacked = attack(published, town)
+    assert kinds(verify(attacked)) == {kind, "sum_wrong"}
+    read = verify_tables.Tables.read
+
+    def blind(self: verify_tables.Tables, unread: set[int]) -> None:
+        read(self, unread)
+        self.editions.clear()
+
+    monkeypatch.setattr(verify_tables.Tables, "read", blind)
+    assert verify(attacked).findings == []
 
 
 def test_a_level_of_a_negative_energy_is_named(small: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1501,7 +1539,7 @@ def test_a_level_of_a_negative_energy_is_named(small: Town, tmp_path: Path, monk
     level = {"indicator": "laeq_db", "value": "", "sigma": "", "unit": "dB"}
     invented = {**row_of(rows, indicator="energy_mean"), **level, "estimate": "50", "ci95_low": "", "ci95_high": "60"}
     shown = with_rows(lambda rows: rows.append(invented))(replace(published, read=lambda path: None), small)
-    assert kinds(verify(shown)) == {"row_computed"}
+    assert kinds(verify(shown)) == {"row_computed", "sum_wrong"}
 
 
 def test_a_parquet_file_that_swells_is_left(published: Publication, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1802,6 +1840,7 @@ def test_no_terminal_obeys_a_table(
                 "stream\n" + "a" * 200_000,
             )
         ),
+        lambda site: (site / months.SUMS).write_text("x  releases-2026-11.\0\n"),
         lambda site: (site / "donnees/annotations.csv").write_text("cose_base64\n" + "a" * 200_000),
         *(
             lambda site, text=text: (site / LEDGER).write_text(text)
@@ -1842,6 +1881,107 @@ def test_whatever_is_wrong_with_the_files_there_is_no_traceback(
     status, french, problem = said(capsys, copy)
     assert status in (1, 2)
     assert problem.count("\n") == 1 or "NON CONFORME" in french
+
+
+@pytest.mark.parametrize("name", ["estimate", "value", "ci95_low", "state", "unit"])
+def test_a_table_without_a_column_is_no_traceback(
+    folder: Path, published: Publication, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither of a check of everything nor of one code."""
+    copy, rows = tmp_path / "site", rows_of(published)
+    shutil.copytree(folder, copy)
+    code = code_of(row_of(rows, indicator="l50_db"))
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, [one for one in opendata.HEADER if one != name], extrasaction="ignore")
+    table.writeheader()
+    table.writerows({**row, "ci95_low": ""} for row in rows)
+    (copy / TABLE).write_text(text.getvalue(), newline="")
+    status, french, _ = said(capsys, copy)
+    assert status == 1 and FINDINGS["row_column"][0] in french
+    status, french, _ = said(capsys, code, "--site", copy)
+    assert status == 1 and f"DIFFÉRENCE : {FINDINGS['row_column'][0]}" in french
+
+
+# --- a site that is published anew meanwhile -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory, releases: ModuleType) -> Iterator[list[Path]]:
+    """A site as it was at three instants of a day and the next; all of them conform."""
+    town = Town(tmp_path_factory.mktemp("growing"), releases)
+    folders = []
+    for begin, quarters in ((0, 94), (94, 6), (100, 4)):
+        town.live(quarters, begin)
+        folders.append(town.site(tmp_path_factory.mktemp("build")))
+    yield folders
+    town.archive.close()
+
+
+def rebuilt(monkeypatch: pytest.MonkeyPatch, at: Mapping[int, Path]) -> list[int]:
+    """Another build is there from one reading of a file on, by its number. Returns how many there were."""
+    read, count = sources.Site.read, [0]
+
+    def reading(self: sources.Site, path: str) -> bytes | None:
+        self.source = str(at.get(count[0], self.source))
+        count[0] += 1
+        return read(self, path)
+
+    monkeypatch.setattr(sources.Site, "read", reading)
+    return count
+
+
+READINGS = 22
+"""How many files a check of one of these sites reads, some of them twice."""
+
+
+@pytest.mark.parametrize("at", [1, 2, 5, 9, 12, 15, 18, READINGS - 1])
+def test_a_site_that_is_published_anew_meanwhile_is_read_again(
+    builds: list[Path], at: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever file was the last of the old one; the twin that never looks whether it was accuses an honest town."""
+    count = rebuilt(monkeypatch, {at: builds[1]})
+    status, french, _ = said(capsys, builds[0], "--all")
+    assert status == 0 and french.splitlines()[-1] == SENTENCES["right"][0]
+    assert count[0] > READINGS
+    monkeypatch.setattr(sources.Site, "moved", lambda self: False)
+    count[0] = 0
+    assert said(capsys, builds[0], "--all")[0] == 1
+
+
+def test_a_site_that_is_never_twice_the_same_is_no_finding(
+    builds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence, and exit 1: nobody knows. Nothing is remembered of it."""
+    at, memory = {12: builds[1], READINGS + 14: builds[2]}, tmp_path / "memory.json"
+    count = rebuilt(monkeypatch, at)
+    for language, sentence in zip(("fr", "en"), SENTENCES["moved"], strict=True):
+        count[0] = 0
+        assert said(capsys, builds[0], "--lang", language, "--remember", memory) == (1, f"{sentence}\n", "")
+    count[0] = 0
+    told = json.loads(said(capsys, builds[0], "--json")[1])
+    assert (told["moved"], told["conforming"], told["findings"], told["left_out"]) == (True, False, [], 0)
+    assert not memory.exists()
+    code = code_of(row_of(rows_of(sources.Site(str(builds[0])).published())))
+    count[0] = 0
+    assert said(capsys, code, "--site", builds[0]) == (1, f"{SENTENCES['moved'][0]}\n", "")
+    count[0] = 0
+    told = json.loads(said(capsys, code, "--site", builds[0], "--json")[1])
+    assert (told["moved"], told["conforming"], told["figures"]) == (True, False, [])
+
+
+def test_what_is_wrong_with_a_new_build_is_named(
+    builds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read again, and accused of what it says; a site that is as it should be is read once."""
+    copy = tmp_path / "site"
+    shutil.copytree(builds[1], copy)
+    (copy / TABLE).write_text((copy / TABLE).read_text().replace("sensor_absent", "", 1), newline="")
+    count = rebuilt(monkeypatch, {12: copy})
+    status, told, _ = said(capsys, builds[0], "--json")
+    assert status == 1 and "row_reason" in {one["kind"] for one in json.loads(told)["findings"]}
+    assert count[0] > 2 * READINGS
+    count[0] = READINGS
+    assert said(capsys, builds[0])[0] == 0 and count[0] == 2 * READINGS
 
 
 def pipe_at(path: Path) -> None:
