@@ -86,6 +86,8 @@ def _easy(ctx: Build, say: Language) -> tuple[str, bytes]:
             for part in parts
             if part.partition("_")[0] in kinds or not part.startswith(_KINDS)
         ]
+        if section == "measure" and not kinds:
+            told = [(say("easy.measure_none"), False)]
         if section == "ask":
             told[5:5] = [(say.typeset(ctx.city.help), help_in_french)]
             told.append((answered, False))

@@ -116,8 +116,12 @@ def test_what_leaves_a_gateway_has_no_place_for_anything_else() -> None:
 def test_no_page_says_that_a_norm_is_kept_or_broken(code: str) -> None:
     """No sentence of any page calls a measured level legal or illegal; the statement on accessibility is of a
     site, and `murmure verify` answers of what was signed."""
-    words = re.compile(r"infraction|illégal|légal\b|conforme|violat|illegal|unlawful|complian", re.IGNORECASE)
-    said = {key for key, text in language(code).texts.items() if words.search(text)}
+    words = re.compile(r"infraction|illégal|légal\b|conform(?!ém)|violat|illegal|unlawful|complian", re.IGNORECASE)
+    texts = language(code).texts
+    said = {key for key, text in texts.items() if words.search(text)}
+    answer = {"fr": "« conforme »", "en": "“conforming”"}[code]
+    before, quoted, after = texts["privacy.verify_answer"].partition(answer)
+    assert quoted and not words.search(before + after), "the quoted answer is the only such word in that sentence"
     assert {key for key in said if not key.startswith("access.")} <= {
         "page.accessibility",
         "privacy.verify_answer",

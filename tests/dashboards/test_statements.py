@@ -15,7 +15,12 @@ from murmure_dashboards import maker_statements, pages
 from murmure_dashboards.cannot import proofs
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
+from murmure_dashboards.story import Teller
+from murmure_dashboards.views import view
 from murmure_dashboards.wording import LANGUAGES, language
+from murmure_privacy.policies import Rules
+from murmure_privacy.release import Withheld
+from murmure_privacy.window import Window
 
 
 def everything(site: Path) -> list[Path]:
@@ -77,7 +82,7 @@ def test_the_easy_page_says_all_that_it_has_to_and_claims_no_reader(site: Path, 
     say = language(code)
     text = (site / pages.address(code, "facile/index.html")).read_text(encoding="utf-8")
     for key, sentence in say.texts.items():
-        if key.startswith("easy.") and "{" not in sentence and not key.endswith("no_days"):
+        if key.startswith("easy.") and "{" not in sentence and not key.endswith(("no_days", "measure_none")):
             assert f">{html.escape(say.typeset(sentence))}<" in text, key
     assert say("easy.checked_3") in text and say("easy.checked_4") in text
     sections = re.findall(r"(?s)<section>\n(.*?)</section>", text)
@@ -108,6 +113,36 @@ def test_the_easy_page_speaks_of_what_the_town_measures(given: Callable[..., Bui
             assert lines and {language("fr")(key) in text for key in lines} == {kind in kinds}
         assert (language("fr")("easy.not_head") in text) == bool(kinds)
         assert language("fr")("easy.ask_no_days") in text
+        lines = [key for key in language("fr").texts if re.fullmatch(r"easy\.measure_\d", key)]
+        assert lines and {language("fr")(key) in text for key in lines} == {bool(kinds)}
+        assert (html.escape(language("fr")("easy.measure_none")) in text) == (not kinds)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kept"),
+    [
+        ("fr", "Un jour garde le chiffre de ses heures mesurées ; la page dit combien.", "6 h sur 24 h"),
+        ("en", "A day keeps the figure of its measured hours; the page says how many.", "6 h of 24 h"),
+    ],
+)
+def test_a_day_keeps_the_figure_of_its_measured_hours(streets: Any, code: str, said: str, kept: str) -> None:
+    """As the method says: hours in which the sensor was silent have no figure; their day, of which the gateway has
+    withheld its own sum, has that of its other hours, and the page of the week says how many."""
+    window, street = streets.week_of(streets.NOW_S), streets.Street()
+    day = streets.PARIS.day(streets.NOW_S - 2 * 86_400)
+    gone = Window(day.start_s, day.start_s + 18 * 3600)
+    streets.add(street, "plaza", window, mute={"footfall": (gone,)}, streams=("footfall",))
+    withheld = [one.node for one in street.nodes["plaza/footfall"] if isinstance(one, Withheld)]
+    assert [node.start_s for node in withheld if node.level == "1d"] == [day.start_s]
+    [info] = street.streams()
+    seen = view(street, Rules(street), (), info, window, streets.PARIS, streets.NOW_S)
+    assert {slot.amount for slot in seen.slots(gone)} == {None}
+    chart = Teller(language(code)).week(seen, "Ici", "c0").chart
+    assert chart is not None
+    days = [row[1].replace("\u00a0", " ") for row in chart.table.rows]
+    [partial] = [told for told in days if told.endswith(f", {kept}")]
+    assert re.match(r"\d+ \(", partial)
+    assert language(code)("method.missing_2").replace("\u202f", " ").endswith(said)
 
 
 def test_nobody_claims_an_audit_that_has_not_been(site: Path) -> None:

@@ -31,9 +31,10 @@ from murmure_dashboards import pages
 from murmure_dashboards.wording import LANGUAGES, language
 from murmure_edge import replay
 from murmure_privacy import accountant
+from murmure_privacy.decide import FLOOR, Accept, Ceiling, Signed, decide
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.mechanism import DiscreteGaussian
-from murmure_privacy.plan import plan
+from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.preview import habit_rho_micro, site_price, standard_errors
 from murmure_privacy.release import Release
@@ -61,6 +62,8 @@ LEVELS = {"serie": "plaza/noise", "noeud": "night", "a": "0,5", "b": "1", "c": "
 FAULTY = {"a": "beaucoup", "passages": "0", "seuil": "-3", "garder": "b"}
 SITE = {"a1": "0,5", "b1": "1", "c1": "", "limite": "2", "lieux": "2"}
 FAULTY_SITE = {"a1": "much", "b1": "", "b2": "", "b3": "", "garder": "b"}
+BOTH = frozenset({"mayor", "clerk"})
+CEILING = Ceiling(FLOOR.rho_micro)
 FRENCH, ENGLISH = page.PATH, f"en/{page.PATH}"
 PAGES = {
     "site": f"{page.WHOLE}?{urlencode(SITE)}",
@@ -371,18 +374,52 @@ def test_a_site_costs_what_policy_preview_says(
 
 def test_the_whole_site_and_one_of_its_series_lead_to_each_other(served: Served) -> None:
     """With the same three epsilons: there and back gives the address that one came from."""
-    html = served.text(PAGES["counts"])
+    query = {"serie": "plaza/pm2_5", "partir": "marge", "a": "0.6", "b": "0.3", "c": "0.2", "noeud": "1d"}
+    html = served.text(f"{FRENCH}?{urlencode(query)}")
     [link] = re.findall(r'href="(lieu[^"]*)"', html)
     there = served.text(f"gestion/{unescape(link)}")
-    known = served.desk.form(COUNTS).asked
+    known = served.desk.form(query).asked
     assert known
     epsilons = [str(shown.made.stream.epsilon) for shown in served.desk.look(known).shown]
-    typed = [re.search(rf'id="f-{letter}1"[^>]* value="([^"]*)"', there) for letter in LETTERS]
+    typed = [re.search(rf'id="f-{letter}3"[^>]* value="([^"]*)"', there) for letter in LETTERS]
     assert [float(found[1]) for found in typed if found] == [float(one) for one in epsilons]
     back = re.findall(r'<th scope="row"><a href="(scenarios[^"]*)"', there)
     assert len(back) == len(served.desk.base.streams)
-    query = dict(pair.split("=") for pair in unescape(back[0]).partition("?")[2].split("&"))
+    query = dict(pair.split("=") for pair in unescape(back[2]).partition("?")[2].split("&"))
     assert [float(query[letter]) for letter in LETTERS] == [float(one) for one in epsilons]
+
+
+ONE_COUNT = {"partir": "epsilon", "a": "0.5", "b": "1", "c": "2"}
+ONE_MEAN = {**ONE_COUNT, "noeud": "1d"}
+
+
+@pytest.mark.parametrize(
+    ("part", "query", "linked"),
+    [
+        (1, ONE_COUNT, True),
+        (1, {**ONE_COUNT, "qui": "jour", "passages": "20"}, False),
+        (3, ONE_MEAN, True),
+        (3, {**ONE_MEAN, "secondes": "40"}, False),
+        (3, {**ONE_MEAN, "jusqua": "45"}, False),
+        (3, {**ONE_MEAN, "detail": "2"}, False),
+        (3, {**ONE_MEAN, "plafond": "30"}, False),
+    ],
+)
+def test_the_whole_site_keeps_the_policy_that_led_there(part: int, query: dict[str, str], linked: bool) -> None:
+    """What a scenario's page saves and what the page of the site saves that it leads to are one file; where that page
+    would take something from the base that the scenario has changed, nothing leads to it, and why is said."""
+    text = EXAMPLE.read_bytes().split(b"[[stream]]")
+    short = re.sub(rb'"15min" = 1, "1h" = 1, ', b"", text[part])  # the cheaper to draw
+    base = parse(b"[[stream]]".join((text[0], short)), "example")
+    studio = Studio([Desk(base, 2, {}, DiscreteGaussian())], Path("nowhere"))
+    html = studio.answer(f"/{FRENCH}?{urlencode(query)}").content.decode()
+    links = re.findall(r'href="(lieu[^"]*)"', html)
+    assert (len(links) == 1, language("fr")("studio.whole_no_link") in html) == (linked, not linked)
+    keep = urlencode({"decision": "D", "raison": "R", "garder": "b"})
+    ways = [f"{FRENCH}?{urlencode(query)}", *(f"gestion/{unescape(link)}" for link in links)]
+    saved = [studio.answer(f"/{way}&{keep}") for way in ways]
+    assert all("attachment" in answer.fields["Content-Disposition"] for answer in saved)
+    assert len({answer.content for answer in saved}) == 1
 
 
 def wide_policy(site: str, count: int) -> bytes:
@@ -776,14 +813,49 @@ def test_the_draft_is_the_public_page_with_the_figures_of_the_first_draw(served:
 
 
 def test_what_no_gateway_takes_is_said() -> None:
-    """Where the streams of the place are together above the floor of this release, the card of the scenario says so."""
+    """Where the streams of the place are together above the floor of this release, the card of the scenario says so on
+    both pages, with the exception of `decide`: a tightening is taken there too."""
     head, *_, air = EXAMPLE.read_bytes().split(b"[[stream]]")  # the cheapest to draw
     base = parse(head + b"[[stream]]" + air, "example")
     studio = Studio([Desk(base, 2, {}, DiscreteGaussian())], Path("nowhere"))
     query = urlencode({"partir": "epsilon", "a": "1", "b": "9", "c": "11", "plafond": "", "noeud": "1d"})
     html = studio.answer(f"/{ENGLISH}?{query}").content.decode()
     cards = re.findall(r"<article>(.*?)</article>", html, re.DOTALL)
-    assert ["No gateway takes this policy" in card for card in cards] == [False, False, True]
+    said = language("en")("studio.floor", most=10, delta="0.000001")
+    assert [said in card for card in cards] == [False, False, True]
+    html = studio.answer(f"/en/{page.WHOLE}?a1=1&b1=9&c1=11").content.decode()
+    assert [said in card for card in re.findall(r"<article>(.*?)</article>", html, re.DOTALL)] == [False, False, True]
+
+    def planned(epsilon: str, version: int) -> Plan:
+        return plan(replace(base, version=version, streams=(replace(base.streams[0], epsilon=Decimal(epsilon)),)))
+
+    taken = {  # the newer costs 11, above the floor, and loosens or tightens what holds
+        was: isinstance(decide(planned(was, 1), Signed(planned("11", 2), 2, BOTH), CEILING, FLOOR, None, 0), Accept)
+        for was in ("1", "20")
+    }
+    assert taken == {"1": False, "20": True} and "unless it protects better" in said
+
+
+@pytest.mark.parametrize(("delta", "refused"), [("0.000001", False), ("0.00001", False), ("0.0001", True)])
+def test_a_site_is_compared_at_the_delta_of_the_ceiling(delta: str, refused: bool) -> None:
+    """Where the streams have another delta than the ceiling, the card says the epsilon at both; where it is above that
+    of the floor, that no gateway takes a loosening to it."""
+    head, *_, air = EXAMPLE.read_bytes().split(b"[[stream]]")
+    base = parse(head + b"[[stream]]" + air, "example")
+    base = replace(base, streams=(replace(base.streams[0], delta=Decimal(delta)),))
+    studio = Studio([Desk(base, 2, {}, DiscreteGaussian())], Path("nowhere"))
+    html = unescape(studio.answer(f"/en/{page.WHOLE}?a1=0.5&b1=2&c1=4&limite=3").content.decode()).replace("’", "'")
+    cards = re.findall(r"<article>(.*?)</article>", html, re.DOTALL)
+    for card, typed in zip(cards, ("0.5", "2", "4"), strict=True):
+        made = plan(replace(base, streams=(replace(base.streams[0], epsilon=Decimal(typed)),)))
+        compared = accountant.epsilon(Decimal(site_price(made)["rho_micro"]) / accountant.MICRO, Decimal("0.000001"))
+        told = re.search(r"told at δ = ([\d.]+)\. At δ = 0\.000001, that of the site is ([\d.]+)\.", card)
+        assert (told is None) == (delta == "0.000001")
+        if told:
+            assert told[1] == delta and float(told[2]) == pytest.approx(float(compared), rel=0.01)
+        key = "under" if compared <= 3 else "above"
+        assert f"{key} the site's ceiling, ε = 3 at δ = 0.000001" in card
+        assert ("The δ of a series of the place is above 0.00001:" in card) == refused
 
 
 def test_the_slider_moves_weights_by_powers_and_keeps_the_middle() -> None:

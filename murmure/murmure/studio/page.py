@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,7 +16,7 @@ from murmure_dashboards.wording import FIXED, Language, capital, language
 from murmure_privacy import accountant
 from murmure_privacy.decide import FLOOR, FLOOR_EPSILON
 from murmure_privacy.levels import WIDEST_MARGIN_DB
-from murmure_privacy.policy import Policy
+from murmure_privacy.policy import DEFAULT_DELTA, Policy
 from murmure_privacy.window import ORDINARY_QUARTERS, PARTS, Calendar
 
 from murmure.studio import draft
@@ -95,7 +95,7 @@ def render(
         levels=[(level, say(f"studio.node_{level}")) for level, _ in stream.nodes],
         weeks=[(name, say(f"studio.week_{name}_{stream.quantity.kind}")) for name in weeks],
         letters=LETTERS,
-        told=_Told(say, look, kept) if look else None,
+        told=_Told(say, look, base, kept) if look else None,
         elsewhere=_elsewhere(say),
     )
 
@@ -132,8 +132,8 @@ def _elsewhere(say: Language) -> Table:
 class _Told:
     """A look in one language: sentences, tables and pictures, as the template asks for them."""
 
-    def __init__(self, say: Language, look: Look, query: Mapping[str, str]) -> None:
-        self._say, self._look, self._query = say, look, query
+    def __init__(self, say: Language, look: Look, base: Policy, query: Mapping[str, str]) -> None:
+        self._say, self._look, self._base, self._query = say, look, base, query
         self._stream = look.asked.stream
         self._kind = self._stream.quantity.kind
         self._calendar = Calendar(look.shown[0].scenario.policy.timezone)
@@ -182,8 +182,7 @@ class _Told:
             lines.append(say("studio.margin", margin=self._about(shown.margins[node]) + unit, where=where))
         guess = of_hundred(shown.right)
         lines.append(say("studio.odds", right=guess, rest=100 - guess))
-        if shown.site["rho_micro"] > FLOOR.rho_micro:
-            lines.append(say("studio.floor", most=FLOOR_EPSILON))
+        lines += below_the_floor(say, shown.site)
         chart = self._chart(shown, scale) if scale else None
         return Card(
             letter, say("studio.card", letter=letter.upper(), epsilon=epsilon), tuple(lines), chart, self._draft(letter)
@@ -448,7 +447,11 @@ class _Told:
 
     @property
     def whole(self) -> str:
-        """Returns the address of the whole site with these three settings, its other streams as they are."""
+        """Returns the address of the whole site with these three settings, its other streams as they are; "" where it
+        would be another policy, since that page takes from the base all but the epsilons."""
+        own = self._base.stream(self._stream.id)
+        if own is None or replace(self._stream, epsilon=own.epsilon) != own:
+            return ""
         policies = [shown.scenario.policy for shown in self._look.shown]
         values = {
             field(shown.scenario.letter, number): draft.plain(stream.epsilon)
@@ -505,6 +508,14 @@ class _Told:
     def _number(self, value: float) -> str:
         step = Decimal(1) if self._kind == "count" else Decimal("0.1")
         return self._say.number(Decimal(value).quantize(step))
+
+
+def below_the_floor(say: Language, site: Mapping[str, Any]) -> Iterator[str]:
+    """Yields why no gateway takes a site at this price (see `site_price`), unless it tightens what holds there."""
+    if site["rho_micro"] > FLOOR.rho_micro:
+        yield say("studio.floor", most=FLOOR_EPSILON, delta=say.number(DEFAULT_DELTA))
+    if Decimal(str(site["delta"])) > FLOOR.delta:
+        yield say("studio.floor_delta", most=say.number(FLOOR.delta))
 
 
 def price(say: Language, epsilon: float, odds: float | None, delta: Decimal) -> str:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from murmure_privacy import accountant
-from murmure_privacy.decide import FLOOR, FLOOR_EPSILON
+from murmure_privacy.decide import FLOOR_EPSILON
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.levels import NORMAL_95
 from murmure_privacy.plan import Plan, plan
@@ -52,11 +52,6 @@ class Together:
     right: Decimal
     ladder: Sequence[Mapping[str, Any]]
     under: bool | None
-
-    @property
-    def too_much(self) -> bool:
-        """Returns whether no gateway takes it, whoever signs."""
-        return bool(self.price["rho_micro"] > FLOOR.rho_micro)
 
 
 def field(letter: str, number: int) -> str:

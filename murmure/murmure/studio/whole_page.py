@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from murmure_dashboards import pages
 from murmure_dashboards.wording import FIXED, Language, language
-from murmure_privacy.decide import FLOOR_EPSILON
+from murmure_privacy import accountant
 from murmure_privacy.levels import WIDEST_MARGIN_DB
-from murmure_privacy.policy import Policy, StreamPolicy
+from murmure_privacy.policy import DEFAULT_DELTA, Policy, StreamPolicy
 
 from murmure.studio import draft, page
 from murmure.studio.form import LETTERS, RULE, Form, usual_level
@@ -86,11 +86,15 @@ class _Told:
             lines = [say("studio.whole_nothing")]
         passed = page.told_epsilon(say, one.passed)
         lines.append(say.counted("studio.whole_passed", places, number=say.number(places), epsilon=passed))
+        compared = say.number(DEFAULT_DELTA)
+        if delta != DEFAULT_DELTA:
+            exact = accountant.epsilon(Decimal(one.price["rho_micro"]) / accountant.MICRO, DEFAULT_DELTA)
+            own = say.number(delta)
+            lines.append(say("studio.whole_delta", own=own, delta=compared, epsilon=page.told_epsilon(say, exact)))
         if one.under is not None and self._asked.ceiling is not None:
             key = "studio.ceiling_under" if one.under else "studio.ceiling_over"
-            lines.append(say(key, most=say.number(self._asked.ceiling)))
-        if one.too_much:
-            lines.append(say("studio.floor", most=FLOOR_EPSILON))
+            lines.append(say(key, most=say.number(self._asked.ceiling), delta=compared))
+        lines += page.below_the_floor(say, one.price)
         head = say.counted("studio.whole_card", count, letter=one.letter.upper(), epsilon=epsilon, number=count)
         return Card(one.letter, head, tuple(lines), None, "")
 
