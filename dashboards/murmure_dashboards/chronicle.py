@@ -259,14 +259,14 @@ class Chronicler(Teller):
         """Returns a difference with its interval, as finely as this bears; without a number where its sign is not
         known."""
         say, name = self.say, one.quantity.name
-        of = say(f"before.{_KINDS.get(one.indicator, 'mean')}")
+        kind = _KINDS.get(one.indicator, "mean")
         r = rounded(change.estimate, change.low, change.high, finest=0 if name == "footfall" else -1)
         if change.low <= 0 <= change.high:
             less = say.counted(f"unit.{name}", float(abs(r.low)), number=say.number(abs(r.low)))
-            return say("before.between", less=less, more=say.number(abs(r.high)), of=of)
+            return say(f"before.between_{kind}", less=less, more=say.number(abs(r.high)))
         number = say.counted(f"unit.{name}", float(abs(r.estimate)), number=say.number(abs(r.estimate)))
         low, high = (say.number(end) for end in sorted((abs(r.low), abs(r.high))))
-        return say(f"before.{'more' if change.low > 0 else 'less'}", number=number, low=low, high=high, of=of)
+        return say(f"before.{'more' if change.low > 0 else 'less'}_{kind}", number=number, low=low, high=high)
 
     def _answerer(self, one: Stretch) -> Answerer:
         on = one.calendar.civil_day(one.window.end_s - 1)

@@ -100,7 +100,8 @@ def _sum(content: bytes, twin: bytes) -> str:
 
 @cache
 def _made_with() -> str:
-    """Returns the sum of all that pages are made with, whatever they tell."""
+    """Returns the sum of all that pages are made with, whatever they tell; with other rules of the timezone, the store
+    has no sum of the site before."""
     digest = hashlib.sha256(repr((version(), sys.version, zlib.ZLIB_RUNTIME_VERSION)).encode())
     digest.update(metadata.version("jinja2").encode())
     for content in _contents(resources.files("murmure_dashboards")):

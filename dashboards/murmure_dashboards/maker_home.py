@@ -11,6 +11,7 @@ from murmure_privacy.window import Window
 from murmure_dashboards import citymap, months
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier
+from murmure_dashboards.due import due
 from murmure_dashboards.facts import Fact
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS
@@ -107,7 +108,7 @@ def _home(
     )
     date = say.date(day.start_s, zone)
     next_s = _next_s(ctx)
-    coming = f" {say('page.home_next', hour=say.clock(next_s, zone))}" if next_s is not None else ""
+    coming = f" {say('page.next', hour=say.clock(next_s, zone))}" if next_s is not None else ""
     for part in parts("", listed, NAMES_A_PAGE if short else len(listed)):
         title = say("page.home_title", city=city.city, date=date)
         yield ctx.page(
@@ -203,10 +204,8 @@ def _shared(say: Language, reasons: Sequence[str]) -> str:
 
 
 def _next_s(ctx: Build) -> int | None:
-    """Returns when the next figure can be there (seconds UTC), None where no rule says so."""
-    rules = {view.rule[1] for views in ctx.of_today.values() for view in views if view.rule}
-    levels = {level for part in rules for level, _ in part.nodes}
-    return min((ctx.calendar.node(level, ctx.now_s).end_s for level in levels), default=None)
+    """Returns when the next figure can be there (seconds UTC), None where nothing is expected."""
+    return min((end_s for views in ctx.of_today.values() for view in views for end_s in due(view)), default=None)
 
 
 def _map(ctx: Build, states: Mapping[str, str]) -> citymap.Map | None:

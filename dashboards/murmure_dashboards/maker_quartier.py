@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from murmure_privacy.release import Withheld
 from murmure_privacy.window import Window
 
 from murmure_dashboards import codes as codes_of
@@ -14,6 +13,7 @@ from murmure_dashboards.answers import Answerer
 from murmure_dashboards.bulletin import sheets
 from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
 from murmure_dashboards.config import Quartier, Site
+from murmure_dashboards.due import due, next_day
 from murmure_dashboards.kept import sum_of_days
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
@@ -31,7 +31,6 @@ MOST_JOINT = 24
 SPANS: Mapping[Span, str] = {"month": "mois/", "year": "annee/"}
 PERIODS = (("page.today", ""), ("page.week", "semaine/"), ("page.of_month", "mois/"), ("page.of_year", "annee/"))
 _BEFORE_S = (WEEKS * 7 + 1) * 86_400  # what is usual on the first day of a span
-_STOPPED = ("no_policy", "expired", "paused", "cap")
 # What the page of a month or of a year is made of: around everything, a site with its tables, a stream.
 _LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 52, 20, 41
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
@@ -64,8 +63,8 @@ def _spans(ctx: Build, quartier: Quartier) -> Iterator[tuple[str, bytes]]:
             yield _of_span(ctx, language(code), quartier, span, long)
 
 
-def _made_of(ctx: Build, quartier: Quartier) -> object | None:
-    """Returns all that these follow from, None while some of it can still change without a node."""
+def _made_of(ctx: Build, quartier: Quartier) -> Mapping[str, object] | None:
+    """Returns all that these follow from, by name, None while some of it can still change without a node."""
     sites = [site.id for site in ctx.city.sites_of(quartier.slug)]
     infos = [info for info in ctx.streams if info.site in sites]
     windows = _windows(ctx)
@@ -75,7 +74,27 @@ def _made_of(ctx: Build, quartier: Quartier) -> object | None:
         return None
     marks = [mark for mark in ctx.marks if mark.stream in {info.stream for info in infos}]
     policies = [policy.hash for site in sites for policy in ctx.archive.policies(site)]
-    return quartier.slug, windows, days, marks, marks and ctx.octets[ANNOTATIONS], policies, ctx.coded
+    return {
+        "windows": windows,
+        "days": days,
+        "marks": marks,
+        "octets": marks and ctx.octets[ANNOTATIONS],
+        "policies": policies,
+        "coded": ctx.coded,
+        "next day": _next_day(ctx, quartier),
+    }
+
+
+def _next_day(ctx: Build, quartier: Quartier) -> bool:
+    """Returns whether any stream of a neighbourhood is to have figures of the day after those that are over."""
+    last = ctx.calendar.day(_windows(ctx)["year"].end_s - 1)
+    views = {one.stream: one for site in ctx.city.sites_of(quartier.slug) for one in ctx.of_today.get(site.id, ())}
+    return any(
+        next_day(views[info.stream], day, ctx.rules)
+        for info in ctx.streams
+        if info.stream in views
+        for day in ctx.days.of(info, last)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +187,7 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
             first=say.civil(ctx.calendar.civil_day(window.start_s)),
             last=ends,
         ),
-        state=" ".join([say(f"page.{span}_state"), *([say("page.next_day")] if shown else [])]),
+        state=" ".join([say(f"page.{span}_state"), *([say("page.next_day")] if _next_day(ctx, quartier) else [])]),
         places=places,
         codes=codes_of.year_file(quartier.slug) if long.codes else "",
         codes_size=say.size(long.codes),
@@ -260,32 +279,17 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
 def _fresh(ctx: Build, say: Language, views: Sequence[StreamView]) -> Iterator[str]:
     """Yields until when there are figures, and after when the next can be there: no promise, since gateways and centre
     may stand still."""
-    ends_s = [figure.end_s for one in views for figure in one.scalar.values()]
-    if not ends_s:
-        return
-    zone, last_s = ctx.calendar.zone, max(ends_s)
-    until = say.hour(last_s, zone, midnight_is_24=True)
-    if last_s > ctx.today.start_s:
-        yield say("page.fresh", until=until)
-    else:
-        yield say("page.fresh_on", day=say.date(last_s - 1, zone), until=until)
-    due = [end_s for one in views for end_s in _due(ctx, one)]
-    if due:
-        yield say("page.next", hour=say.clock(min(due), zone))
-
-
-def _due(ctx: Build, one: StreamView) -> Iterator[int]:
-    """Yields when the nodes that are open now end, where the signed policy still holds then and nobody has paused
-    it."""
-    last = max(one.outcomes, key=lambda outcome: outcome.node.end_s, default=None)
-    if one.rule is None or (isinstance(last, Withheld) and last.reason in _STOPPED):
-        return
-    policy, stream = one.rule
-    until_s = ctx.calendar.midnight(policy.valid_until + timedelta(days=1))
-    for level in dict(stream.nodes):
-        end_s = ctx.calendar.node(level, ctx.now_s).end_s
-        if end_s <= until_s:
-            yield end_s
+    zone = ctx.calendar.zone
+    last_s = max((figure.end_s for one in views for figure in one.scalar.values()), default=None)
+    if last_s is not None:
+        until = say.hour(last_s, zone, midnight_is_24=True)
+        if last_s > ctx.today.start_s:
+            yield say("page.fresh", until=until)
+        else:
+            yield say("page.fresh_on", day=say.date(last_s - 1, zone), until=until)
+    next_s = min((end_s for one in views for end_s in due(one)), default=None)
+    if next_s is not None:
+        yield say("page.next", hour=say.clock(next_s, zone))
 
 
 def table_rows(sites: int, streams: int, week: bool, others: int = 0) -> int:

@@ -5,8 +5,8 @@ changes no byte of the site, only the time that the next build takes. A row is w
 of one stream that intersect `[from_s, to_s)`, once nothing more was to come for them in ordinary life. It is valid as
 long as no such node has come since: the file remembers how far the archive had come, by the row of the last message
 and the running sum over all of them, and by the messages that had waited before they were filed. What has come since
-takes the rows that it touches with it; another archive, another timezone or another version of Murmure takes all. A
-row that is not what its own sum says is not there, and a file that is no store is made anew.
+takes the rows that it touches with it; another archive, another timezone, other rules of it or another version of
+Murmure takes all. A row that is not what its own sum says is not there, and a file that is no store is made anew.
 
 Not in a row may be what changes without a node: annotations, `city.toml`, catalogues, whatever depends on the instant.
 
@@ -20,8 +20,11 @@ import hashlib
 import json
 import sqlite3
 import zlib
+import zoneinfo
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, Self
@@ -124,7 +127,7 @@ class Store:
         row, late = archive.newest_row(), archive.filed_late()
         before = self._db.execute("SELECT told FROM stamp").fetchone()
         told = json.loads(before[0]) if before else {}
-        made = {"format": _FORMAT, "made": version(), "timezone": timezone}
+        made = {"format": _FORMAT, "made": version(), "timezone": timezone, "rules": zone_sum(timezone)}
         known = {key: told.get(key) for key in made} == made
         if known and told["row"] <= row and told["head"] == _head(archive, told["row"]):
             waited = sorted(late - set(told["late"]))
@@ -191,6 +194,15 @@ def _sum(kind: str, stream: str, start_s: int, from_s: int, to_s: int, value: by
 def _remove(path: Path) -> None:
     for name in (path, path.with_name(f"{path.name}-journal")):
         name.unlink(missing_ok=True)
+
+
+def zone_sum(timezone: str) -> str:
+    """Returns the sum of the rules of a timezone, of the file that `zoneinfo` reads: the system's, else tzdata's."""
+    files: list[Traversable] = [Path(folder, timezone) for folder in zoneinfo.TZPATH]
+    if find_spec("tzdata"):
+        files.append(resources.files("tzdata").joinpath("zoneinfo", timezone))
+    content = next((file.read_bytes() for file in files if file.is_file()), b"")
+    return hashlib.sha256(content).hexdigest()
 
 
 @cache

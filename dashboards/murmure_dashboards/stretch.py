@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from itertools import groupby
-from math import sqrt
+from math import hypot, log10, sqrt
 from typing import Literal
 
 from murmure_privacy.annotation import Annotation
@@ -23,6 +23,7 @@ from murmure_dashboards.usual import LEAST_COVERAGE, Place, Usual, expected, sam
 from murmure_dashboards.views import Amount, Slot, StreamInfo, faulty, marks_of
 
 MONTH_DAYS = 30
+_SIDES: tuple[Literal["low", "high"], ...] = ("low", "high")
 TOO_WIDE = "wide"
 """The state of an interval whose level has no lower end: nothing is left beside the noise."""
 
@@ -194,8 +195,9 @@ class Stretch:
         month is compared with the same dates a year earlier; the 29th of February has none. Counts are those of days
         wholly observed; marked days, and those measured between other bounds than the last, count as not measured.
 
-        Noise is independent from node to node and adds up by its squares; what silent moments leave open may lie on the
-        same side every day, and adds up as it is."""
+        Levels are weighed as energies, and each year is turned into dB once. Noise is independent from node to node and
+        adds up by its squares, also between the two years, each end's own (Zou and Donner 2008, where an interval is
+        not even); what silent moments leave open may lie on the same side every day, and adds up as it is."""
         if not any(day.amount for day in self.before):
             return None
         last = next((day for day in reversed(self.days) if day.amount), None)
@@ -207,25 +209,28 @@ class Stretch:
                 pairs.setdefault(on.month, []).append((day, then))
         compared: list[tuple[int, int, Amount, Amount]] = []
         for month, days in pairs.items():
-            now, before = (self._month([pair[side] for pair in days], last) for side in (0, 1))
-            if now is not None and before is not None:
-                compared.append((month, len(days), now, before))
-        of = sum(count for _, count, _, _ in compared) or 1
-        weighed = [(count / of, now, before) for _, count, now, before in compared]
-        noise = sqrt(sum(w * w * (now.margin**2 + before.margin**2) for w, now, before in weighed))
-        mean_now = sum(w * now.estimate for w, now, _ in weighed)
-        mean_before = sum(w * before.estimate for w, _, before in weighed)
-        down = sum(w * (_beyond(now, "low") + _beyond(before, "high")) for w, now, before in weighed)
-        up = sum(w * (_beyond(now, "high") + _beyond(before, "low")) for w, now, before in weighed)
-        middle = mean_now - mean_before
+            of_now, of_before = (self._month([pair[side] for pair in days], last) for side in (0, 1))
+            if of_now is not None and of_before is not None:
+                compared.append((month, len(days), of_now, of_before))
+        if not compared:
+            return Change((), 0.0, 0.0, 0.0, 0.0)
+        weights = [count / sum(count for _, count, _, _ in compared) for _, count, _, _ in compared]
+        now, before = (
+            _weighed(weights, amounts, self.indicator == "laeq_db")
+            for amounts in ([amount for _, _, amount, _ in compared], [amount for _, _, _, amount in compared])
+        )
+        middle = now.middle - before.middle
+        low = middle - hypot(now.noise_down, before.noise_up) - now.down - before.up
+        high = middle + hypot(now.noise_up, before.noise_down) + now.up + before.down
         months = tuple(sorted(month for month, _, _, _ in compared))
-        return Change(months, mean_now, mean_before, middle - noise - down, middle + noise + up)
+        return Change(months, now.middle, before.middle, low, high)
 
     def _on(self, day: date) -> Day | None:
         return self._by_start.get(self.calendar.midnight(day))
 
     def _month(self, days: Sequence[Day], like: Day | None) -> Amount | None:
-        """Returns the mean of a day over those of a month that can be compared, None where these are too few."""
+        """Returns the mean of a day over those of a month that can be compared, None where these are too few: the mean
+        energy where LAeq is told."""
         bounds = self.clamps.get(like.policy) if like else None
         held = [
             day
@@ -237,7 +242,10 @@ class Stretch:
             return None
         counted = self.quantity.kind == "count"
         found = self._per_day(held) if counted else self.as_amount(self.figure(held), held)
-        return found if found is not None and found.publishable else None
+        if found is None or not found.publishable:
+            return None
+        energy = self.indicator == "laeq_db"
+        return self.as_amount(together([day.energy for day in held]), held) if energy else found
 
     def usual(self, day: Day) -> Usual | None:
         """Returns what the same weekday of the eight weeks before leads to expect of a day; None where the day itself
@@ -280,6 +288,28 @@ class Stretch:
             publishable=figure.publishable,
             faulty_s=sum(part.end_s - part.start_s for span in spans for part in self.faulty(span)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """A year, and how far its interval reaches: what noise makes of it, and what silent moments add."""
+
+    middle: float
+    noise_down: float
+    noise_up: float
+    down: float
+    up: float
+
+
+def _weighed(weights: Sequence[float], amounts: Sequence[Amount], as_level: bool) -> _Mean:
+    """Returns the mean of months. `as_level`: in dB, of mean energies whose intervals all lie above zero."""
+    parts = list(zip(weights, amounts, strict=True))
+    middle = sum(w * one.estimate for w, one in parts)
+    noise = sqrt(sum((w * one.margin) ** 2 for w, one in parts))
+    down, up = (sum(w * _beyond(one, side) for w, one in parts) for side in _SIDES)
+    ends = (middle - noise - down, middle - noise, middle, middle + noise, middle + noise + up)
+    low, noise_low, level, noise_high, high = (10 * log10(end) for end in ends) if as_level else ends
+    return _Mean(level, level - noise_low, noise_high - level, noise_low - low, high - noise_high)
 
 
 def _beyond(amount: Amount, side: Literal["low", "high"]) -> float:

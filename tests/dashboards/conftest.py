@@ -142,7 +142,8 @@ class Unlogged:
 
 class Street(Unlogged):
     """An archive in memory, with the truth beside it: `exact[stream, level, start_s]` in printed units.
-    The centre has signed its log, so that figures have codes; of messages there is none."""
+    The centre has signed its log, so that figures have codes; of messages there is none. `late`: the rows of nodes that
+    came after later ones, by their key."""
 
     def __init__(self) -> None:
         self.infos: list[Info] = []
@@ -150,6 +151,7 @@ class Street(Unlogged):
         self.signed: dict[bytes, bytes] = {}
         self.exact: dict[tuple[str, str, int], float] = {}
         self.notes: list[Noted] = []
+        self.late: dict[tuple[str, str, int], int] = {}
 
     def signed_checkpoint(self) -> tuple[int, bytes, bytes] | None:
         """Returns the signed checkpoint of a log without an entry."""
@@ -199,21 +201,24 @@ class Street(Unlogged):
         """Returns whether a node that ends then or later is there: its gateway sends in order."""
         return any(one.node.end_s >= at_s for one in self.nodes.get(stream, []))
 
-    # In the order in which it ends, everything comes: the row of a node is its end.
+    # In the order in which it ends, everything comes, but for what is late: the row of a node is its end.
+
+    def _row(self, one: Outcome) -> int:
+        return self.late.get(one.node.key, one.node.end_s)
 
     def newest_row(self) -> int:
         """Returns the last row."""
-        return max((one.node.end_s for nodes in self.nodes.values() for one in nodes), default=0)
+        return max((self._row(one) for nodes in self.nodes.values() for one in nodes), default=0)
 
     def head_at(self, row: int) -> bytes | None:
         """Returns a sum over all nodes up to a row."""
-        ends = sorted((one.node.key, one.node.end_s) for nodes in self.nodes.values() for one in nodes)
-        return hashlib.sha256(repr([key for key, end_s in ends if end_s <= row]).encode()).digest()
+        rows = sorted((one.node.key, self._row(one)) for nodes in self.nodes.values() for one in nodes)
+        return hashlib.sha256(repr([key for key, at in rows if at <= row]).encode()).digest()
 
     def told_by(self, row: int) -> Iterator[tuple[str, int, int]]:
         """Yields the nodes of a row."""
         for stream, nodes in self.nodes.items():
-            yield from ((stream, one.node.start_s, one.node.end_s) for one in nodes if one.node.end_s == row)
+            yield from ((stream, one.node.start_s, one.node.end_s) for one in nodes if self._row(one) == row)
 
     def began_s(self, stream: str) -> int | None:
         """Returns when the first node ends."""
@@ -226,18 +231,18 @@ class Street(Unlogged):
 
     def outcomes_by(self, row: int, stream: str, from_s: int, to_s: int) -> list[Outcome]:
         """Returns the nodes up to a row that intersect an interval."""
-        return [one for one in self.outcomes(stream, from_s, to_s) if one.node.end_s <= row]
+        return [one for one in self.outcomes(stream, from_s, to_s) if self._row(one) <= row]
 
     def rows_after(self, row: int, streams: Sequence[str], from_s: int, to_s: int) -> list[int]:
         """Returns the rows beyond one of nodes that intersect an interval."""
         return sorted(
-            {one.node.end_s for name in streams for one in self.outcomes(name, from_s, to_s) if one.node.end_s > row}
+            {self._row(one) for name in streams for one in self.outcomes(name, from_s, to_s) if self._row(one) > row}
         )
 
     def told_after(self, row: int) -> Iterator[tuple[str, int, int]]:
         """Yields stream, begin and end of the nodes beyond a row."""
         for stream, nodes in self.nodes.items():
-            yield from ((stream, one.node.start_s, one.node.end_s) for one in nodes if one.node.end_s > row)
+            yield from ((stream, one.node.start_s, one.node.end_s) for one in nodes if self._row(one) > row)
 
     def delivered(self, row: int, streams: Sequence[str], since_s: int, end_s: int) -> bool:
         """Returns that nobody is late."""

@@ -375,7 +375,7 @@ def test_the_list_says_what_the_map_shows(site: Path, city: City) -> None:
 def test_the_home_page_says_when_the_next_figures_come(site: Path) -> None:
     """At the end of the shortest period that a rule has."""
     text = (site / "index.html").read_text(encoding="utf-8").replace("\u00a0", " ")
-    assert "page écrite à 15 h 15. Prochains chiffres après 15 h 30." in text
+    assert "page écrite à 15 h 15. Les prochains chiffres sont attendus après 15 h 30, si" in text
 
 
 @pytest.mark.browser

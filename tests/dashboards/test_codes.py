@@ -224,6 +224,6 @@ def test_pages_say_what_a_code_is_for_and_how_to_check(signed: Path) -> None:
 def test_pages_say_until_when_figures_came_and_when_the_next_may(signed: Path) -> None:
     """And that this hangs on gateways and centre."""
     day = text_of(signed, DAY).replace("\u00a0", " ").replace("\u202f", " ")
-    assert "Chiffres reçus jusqu’à 14 h 15. Les suivants sont attendus après 14 h 30, si les boîtiers" in day
+    assert "Chiffres reçus jusqu’à 14 h 15. Les prochains chiffres sont attendus après 14 h 30, si les boîtiers" in day
     month = text_of(signed, "quartiers/centre/mois/index.html")
     assert "Le jour suivant est attendu après minuit" in month

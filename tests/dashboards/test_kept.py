@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -13,9 +14,15 @@ import pytest
 from murmure_dashboards import kept as kept_module
 from murmure_dashboards import maker_quartier
 from murmure_dashboards import site as site_module
+from murmure_dashboards import store as store_module
 from murmure_dashboards.config import City
+from murmure_dashboards.maker import Build
+from murmure_dashboards.opendata import ANNOTATIONS
+from murmure_dashboards.pages import Link
 from murmure_dashboards.site import build
+from murmure_privacy import policy as policies
 from murmure_privacy.annotation import Annotation
+from murmure_privacy.release import Withheld
 
 LONG = [f"{root}quartiers/centre/{span}/index.html" for root in ("", "en/") for span in ("mois", "annee")]
 
@@ -31,7 +38,7 @@ def quartiers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def street(archive: Any, streets: SimpleNamespace) -> Any:
     """An archive of which something can come late."""
     made = streets.Street()
-    made.__dict__.update(archive.__dict__ | {"nodes": dict(archive.nodes)})
+    made.__dict__.update(archive.__dict__ | {"nodes": dict(archive.nodes), "late": {}})
     return made
 
 
@@ -69,12 +76,19 @@ def test_a_quarter_hour_later_the_month_and_the_year_are_linked(
     assert linked(out, street, city, now_s, tmp_path / "three") == set(), "an earlier instant knows less"
 
 
-def _late(street: Any, city: City, streets: SimpleNamespace) -> City:
-    """A node of the day before yesterday was missing, and is there."""
+def _node(street: Any, streets: SimpleNamespace) -> Any:
+    """Takes a node of the day before yesterday away, and returns it."""
     nodes = street.nodes["plaza/footfall"]
     missing = next(one for one in nodes if one.node.start_s > streets.NOW_S - 2 * 86_400)
     street.nodes["plaza/footfall"] = [one for one in nodes if one is not missing]
-    return city
+    return missing
+
+
+def _comes_late(street: Any, one: Any) -> None:
+    """It comes after all others, as the archive's next row."""
+    street.late[one.node.key] = street.newest_row() + 1
+    nodes = [*street.nodes["plaza/footfall"], one]
+    street.nodes["plaza/footfall"] = sorted(nodes, key=lambda outcome: outcome.node.end_s)
 
 
 def _marked(street: Any, city: City, streets: SimpleNamespace) -> City:
@@ -98,15 +112,154 @@ def _renamed(street: Any, city: City, streets: SimpleNamespace) -> City:
     return replace(city, help="Mairie, 02 00 00 00 00")
 
 
-@pytest.mark.parametrize("change", [_late, _marked, _renamed])
+def _ruled(street: Any, city: City, streets: SimpleNamespace) -> City:
+    (text,) = (one for one in street.signed.values() if b'"plaza"' in one)
+    street.signed = street.signed | _signed(text.replace(b"version = 7", b"version = 8"))
+    return city
+
+
+def _signed(text: bytes) -> dict[bytes, bytes]:
+    return {policies.parse(text, "test").hash: text}
+
+
+@pytest.mark.parametrize("change", [_marked, _renamed, _ruled])
 def test_what_has_changed_is_written_anew(
     street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, change: Callable[..., City]
 ) -> None:
-    """Annotations, late nodes, the town's own words."""
+    """Annotations, the town's own words, a new policy."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
     build(street, city, out, now_s)
     changed = change(street, city, streets)
     assert linked(out, street, changed, now_s + 900, tmp_path / "again") == set()
+
+
+def test_a_late_node_is_on_the_month_and_the_year(
+    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+) -> None:
+    """It has a later row than all others: what the store has of the pages stays, and is not theirs any more."""
+    out, now_s, one = tmp_path / "site", streets.NOW_S - 900, _node(street, streets)
+    build(street, city, out, now_s)
+    _comes_late(street, one)
+    assert linked(out, street, city, now_s + 900, tmp_path / "again") == set()
+
+
+def test_a_key_without_the_days_is_found_out(
+    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: pages without what came late would be linked."""
+    sums = kept_module.sum_of_days
+    monkeypatch.setattr(maker_quartier, "sum_of_days", lambda *of: sums(*of) and "x")
+    with pytest.raises(AssertionError):
+        test_a_late_node_is_on_the_month_and_the_year(street, city, streets, tmp_path)
+
+
+Pair = Callable[[Build, SimpleNamespace], tuple[Build, Build]]
+
+
+def _days(ctx: Build, streets: SimpleNamespace) -> tuple[Build, Build]:
+    without: Any = copy(ctx.archive)
+    without.nodes = dict(without.nodes)
+    _node(without, streets)
+    return replace(ctx, archive=without), ctx
+
+
+def _windows(ctx: Build, streets: SimpleNamespace) -> tuple[Build, Build]:
+    """Of a neighbourhood where nothing is measured, the dates alone."""
+    nothing = replace(ctx, streams=())
+    tomorrow = streets.PARIS.day(ctx.today.end_s)
+    return nothing, replace(nothing, now_s=ctx.now_s + 86_400, today=tomorrow)
+
+
+def _marks(ctx: Build, streets: SimpleNamespace) -> tuple[Build, Build]:
+    """The same size, said otherwise."""
+    when = streets.PARIS.day(streets.NOW_S - 2 * 86_400)
+    mark = Annotation("plaza", 1, when.end_s, "Une bâche.", "plaza/noise", when.start_s, when.end_s, "obstructed")
+    return replace(ctx, marks=(mark,)), replace(ctx, marks=(replace(mark, sentence="Une caisse"),))
+
+
+def _octets(ctx: Build, streets: SimpleNamespace) -> tuple[Build, Build]:
+    """Another place was annotated: the file whose size the page tells is larger."""
+    marked, _ = _marks(ctx, streets)
+    return marked, replace(marked, octets={ANNOTATIONS: 9999})
+
+
+def _policies(ctx: Build, streets: SimpleNamespace) -> tuple[Build, Build]:
+    ruled = copy(ctx.archive)
+    _ruled(ruled, ctx.city, streets)
+    return ctx, replace(ctx, archive=ruled)
+
+
+def _coded(ctx: Build, streets: SimpleNamespace) -> tuple[Build, Build]:
+    """The first checkpoint of the log."""
+    unsigned: Any = copy(ctx.archive)
+    unsigned.signed_checkpoint = lambda: None
+    return replace(ctx, archive=unsigned), ctx
+
+
+def _paused(ctx: Build, streets: SimpleNamespace) -> tuple[Build, Build]:
+    """The last nodes of today are not released any more."""
+    paused: Any = copy(ctx.archive)
+    paused.nodes = {
+        stream: [one if one.node.end_s <= ctx.now_s - 7200 else Withheld(one.node, "paused") for one in nodes]
+        for stream, nodes in paused.nodes.items()
+    }
+    return ctx, replace(ctx, archive=paused)
+
+
+KEY: Mapping[str, Pair] = {
+    "windows": _windows,
+    "days": _days,
+    "marks": _marks,
+    "octets": _octets,
+    "policies": _policies,
+    "coded": _coded,
+    "next day": _paused,
+}
+
+
+@pytest.fixture
+def ctx(street: Any, city: City, given: Callable[..., Build]) -> Build:
+    """One build of the neighbourhood."""
+    return replace(given(street, city), octets={ANNOTATIONS: 99})
+
+
+def key(ctx: Build) -> Mapping[str, object]:
+    maker_quartier._long(ctx, ctx.quartiers[0], maker_quartier.SPANS)  # as the pages do, which works the days out
+    made = maker_quartier._made_of(ctx, ctx.quartiers[0])
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("name", KEY)
+def test_each_element_of_the_key_is_needed(ctx: Build, streets: SimpleNamespace, name: str) -> None:
+    """Whatever changes changes one of them, and no other would tell: without it, the page of before would be linked."""
+    before, after = (key(one) for one in KEY[name](ctx, streets))
+    assert [element for element in before if repr(before[element]) != repr(after[element])] == [name]
+    assert before.keys() == KEY.keys()
+
+
+def test_limits_links_and_the_town_are_in_the_key_of_all(ctx: Build, tmp_path: Path) -> None:
+    """A limit that changes in the same file, a new page that each foot leads to, the town's name."""
+    limits = tmp_path / "limits.toml"
+    own = resources.files("murmure_dashboards").joinpath("thresholds.toml").read_text(encoding="utf-8")
+    limits.write_text(own, encoding="utf-8")
+    town = replace(ctx, city=replace(ctx.city, thresholds=limits))
+    told = [town._common]
+    limits.write_text(own.replace("value = 68", "value = 67"), encoding="utf-8")
+    told.append(replace(town)._common)
+    told.append(replace(town, links=(Link("page.privacy", "vie-privee/"),))._common)
+    told.append(replace(town, city=replace(town.city, city="Ailleurs"))._common)
+    assert len(set(told)) == 4
+
+
+def test_other_rules_of_the_timezone_make_all_again(
+    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same name: the sums of the pages are not in the store any more."""
+    out, now_s = tmp_path / "site", streets.NOW_S - 900
+    build(street, city, out, now_s)
+    monkeypatch.setattr(store_module, "zone_sum", lambda timezone: "other rules")
+    assert linked(out, street, city, now_s, tmp_path / "again") == set()
 
 
 @pytest.mark.parametrize("name", [LONG[0], f"{LONG[1]}.gz"])

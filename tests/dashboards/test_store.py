@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import zoneinfo
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -168,6 +170,36 @@ def test_another_archive_another_timezone_another_murmure_begin_anew(
     assert left(path, centre) == ALL
     monkeypatch.setattr(store_module, "version", lambda: "another")
     assert left(path, centre) == []
+
+
+def test_other_rules_of_the_timezone_begin_anew(centre: Centre, tmp_path: Path) -> None:
+    """Of the same name: where the clocks are not changed any more, days end at other instants. The system's file counts
+    before that of the package, as for `zoneinfo`."""
+    path, own = tmp_path / "store", zoneinfo.TZPATH
+    zones = [tmp_path / name / "Europe" / "Paris" for name in ("before", "after")]
+    for zone, rules in zip(zones, (b"rules", b"other rules"), strict=True):
+        zone.parent.mkdir(parents=True)
+        zone.write_bytes(rules)
+    try:
+        zoneinfo.reset_tzpath([str(zones[0].parents[1])])
+        filled(path, centre)
+        assert left(path, centre) == ALL
+        zoneinfo.reset_tzpath([str(zones[1].parents[1]), str(zones[0].parents[1])])
+        assert left(path, centre) == []
+        zoneinfo.reset_tzpath([])
+        nowhere = store_module.zone_sum("Europe/Nowhere")
+        assert (store_module.zone_sum("Europe/Paris") == nowhere) == (find_spec("tzdata") is None)
+    finally:
+        zoneinfo.reset_tzpath(own)
+
+
+def test_a_store_that_did_not_look_at_the_rules_is_found_out(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: days of before would stay."""
+    monkeypatch.setattr(store_module, "zone_sum", lambda timezone: timezone)
+    with pytest.raises(AssertionError):
+        test_other_rules_of_the_timezone_begin_anew(centre, tmp_path)
 
 
 def test_a_row_that_is_not_what_its_sum_says_is_not_there(centre: Centre, tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import cache
-from math import sqrt
+from math import log10, sqrt
 from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from murmure_dashboards import stretch as stretch_module
 from murmure_dashboards.chronicle import Chronicler
 from murmure_dashboards.config import City
 from murmure_dashboards.days import Day
@@ -54,6 +57,15 @@ readings = { cadence_ms = 1000, tail = 2 }
 epsilon = 1.0
 nodes = { "1h" = 1, "1d" = 24 }
 bounds = [0, 100]
+
+[[stream]]
+id = "plaza/noise"
+quantity = "noise"
+protects = { seconds = 15 }
+readings = { cadence_ms = 1000, tail = 2 }
+epsilon = 1.0
+nodes = { "1h" = 1, "1d" = 24 }
+bounds_db = [35, 85]
 """
 OTHER = POLICY.replace(b"version = 1\n", b"version = 2\n").replace(b"[0, 100]", b"[0, 200]")
 RULES = SimpleNamespace(of={one.hash: one for one in (policies.parse(t, "test") for t in (POLICY, OTHER))}.get)
@@ -80,6 +92,37 @@ def day_of(span: Window, quantity: str, value: float, share: float = 1.0, beyond
         covered=(covered,) if share else (),
         amount=figure if share else None,
     )
+
+
+def level_of(span: Window, db: float, noise: float = 0.0, share: float = 0.02, beyond: float = 0.0) -> Day:
+    """Returns a day of a level. `noise`: what was drawn, in errors; `share`: how large an error is beside the energy;
+    `beyond`: how much farther than its noise the interval goes upward, as a share as well."""
+    exact = 10 ** (db / 10)
+    error = share * exact
+    value = exact + noise * error
+    ends = value, error, value - 1.959964 * error, value + 1.959964 * error + beyond * exact
+    about = ("plaza/noise", "noise", "1d", span.start_s, span.end_s, span.start_s)
+    energy = Figure(*about, "energy_mean", "", None, None, *ends, "final", 0.1 if beyond else 0.0, None)
+    # The arithmetic mean of the readings, which says nothing of LAeq.
+    amount = Figure(*about, "level_db_mean", "dB", None, None, 50.0, 0.2, 49.6, 50.4, "final", 0.0, None)
+    found = day_of(span, "pm2_5", 0.0)
+    return replace(found, amount=amount, energy=energy)
+
+
+def levels(now: Callable[[date], Any], before: Callable[[date], Any]) -> Stretch:
+    """Returns a level whose days are what is said of them: what `level_of` takes, None for a day without figure."""
+    days = [
+        level_of(span, **said) if (said := of(on)) is not None else gap(span, "pm2_5")
+        for of, spans in ((before, SPANS[0]), (now, SPANS[1]))
+        for span, on in spans
+    ]
+    info = SimpleNamespace(site="plaza", stream="plaza/noise", quantity="noise")
+    return stretch(info, days, YEAR, RULES, (), PARIS, NOW_S, True)  # type: ignore[arg-type]
+
+
+def leq(of: Callable[[date], float], spans: Sequence[tuple[Window, date]]) -> float:
+    """Returns the level of the mean energy of all days, written out here once more."""
+    return 10 * log10(fmean(10 ** (of(on) / 10) for _, on in spans))
 
 
 @cache
@@ -230,7 +273,7 @@ def test_there_are_three_states(city: City, now: float, device: str, said: str) 
 def test_dust_is_compared_with_the_error_of_the_sensor_in_both_years(city: City) -> None:
     """± 10 µg/m³ in each year: a rise of 12 shows nothing of the street, one of 30 does; both have their margin."""
     rise = sentence(told(flat(32.0), flat(20.0), "pm2_5"), city)
-    assert "12,0 µg/m³ de plus en moyenne (entre" in rise and "on ne peut pas conclure" in rise
+    assert "La moyenne est plus haute de 12,0 µg/m³ (entre" in rise and "on ne peut pas conclure" in rise
     assert "C'est au-dessus de l'année d'avant" in sentence(told(flat(60.0), flat(20.0), "pm2_5"), city)
 
 
@@ -242,8 +285,9 @@ def test_both_languages_say_how_many_months_and_between_what(city: City) -> None
         "C'est entre 1 passage de moins et 3 de plus par jour, avec les marges des deux années. "
         "On ne peut pas conclure."
     ) in sentence(one, city)
-    assert "It is between 1 crossing less and 3 more a day, with the margins of both years. Nothing can be" in sentence(
-        one, city, "en"
+    assert (
+        "That is between 1 crossing fewer and 3 more a day, with the margins of both years. Nothing can be"
+        in sentence(one, city, "en")
     )
 
 
@@ -267,3 +311,102 @@ def test_a_level_too_uncertain_to_be_shown_is_not_compared(monkeypatch: pytest.M
     monkeypatch.setattr(Stretch, "as_amount", vague)
     assert change(one).months == ()
     assert fmean([change(one).low, change(one).high, change(one).estimate]) == 0
+
+
+MONTHS = st.lists(st.floats(40, 80), min_size=12, max_size=12)
+
+
+def _is_the_level_of_both_years(now: Sequence[float], before: Sequence[float]) -> None:
+    found = change(levels(lambda on: {"db": now[on.month - 1]}, lambda on: {"db": before[on.month - 1]}))
+    years = [leq(lambda on, of=of: of[on.month - 1], spans) for of, spans in ((now, SPANS[1]), (before, SPANS[0]))]  # type: ignore[misc]
+    assert (found.now, found.before) == pytest.approx(tuple(years))
+    assert found.low < found.estimate < found.high
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(now=MONTHS, before=MONTHS)
+@example(now=[62.0] * 12, before=[80.0 if month == 7 else 55.0 for month in range(1, 13)])
+def test_levels_are_compared_by_the_energy_of_the_year(now: list[float], before: list[float]) -> None:
+    """One loud month makes a loud year: a mean of the months' decibels would tell a rise where the level fell."""
+    _is_the_level_of_both_years(now, before)
+
+
+def test_a_mean_of_decibels_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin: July at 80 dB and else 55, against 62 all year, is a fall of 7.4 dB and not a rise of 4.9."""
+    weighed, july = stretch_module._weighed, [80.0 if month == 7 else 55.0 for month in range(1, 13)]
+
+    def decibels(weights: Sequence[float], amounts: Sequence[Amount], as_level: bool) -> Any:
+        return weighed(weights, [replace(one, estimate=10 * log10(one.estimate)) for one in amounts], False)
+
+    assert change(levels(flat_level(62.0), lambda on: {"db": july[on.month - 1]})).estimate == pytest.approx(
+        -7.4, abs=0.1
+    )
+    monkeypatch.setattr(stretch_module, "_weighed", decibels)
+    with pytest.raises(AssertionError):
+        _is_the_level_of_both_years([62.0] * 12, july)
+
+
+def flat_level(db: float, **more: Any) -> Callable[[date], Any]:
+    return lambda on: {"db": db, **more}
+
+
+def test_the_interval_of_levels_holds_as_often_as_it_says() -> None:
+    """Energies that scatter by their noise alone, by 60 % a day and 11 % a month: the true difference of the levels
+    lies in the interval 95 times out of 100."""
+    draw, held = random.Random(20261127), 0
+    for _ in range(TRIALS):
+        years = [
+            lambda on, of=of: {"db": of[on.month], "noise": draw.gauss(0, 1), "share": 0.6} if on.month in of else None
+            for of in ({2: 60.0, 5: 66.0, 6: 62.0}, {2: 61.0, 5: 58.0, 6: 58.0})
+        ]
+        found = change(levels(*years))
+        now, before = (
+            10 * log10((28 * 10**a + 31 * 10**b + 30 * 10**c) / 89) for a, b, c in ((6.0, 6.6, 6.2), (6.1, 5.8, 5.8))
+        )
+        assert found.months == (2, 5, 6)
+        held += found.low <= now - before <= found.high
+    assert LEAST * TRIALS <= held <= MOST * TRIALS
+
+
+def test_silent_moments_of_levels_lie_on_their_side() -> None:
+    """This year's may have been louder than what they count as, and so may the difference be larger; last year's the
+    other way round."""
+    plain, now, before = (
+        change(levels(flat_level(62.0, beyond=up), flat_level(60.0, beyond=down)))
+        for up, down in ((0, 0), (0.1, 0), (0, 0.1))
+    )
+    wider = 10 * log10(1.1)
+    assert (now.low, now.high) == pytest.approx((plain.low, plain.high + wider), abs=0.01)
+    assert (before.low, before.high) == pytest.approx((plain.low - wider, plain.high), abs=0.01)
+
+
+def test_every_indicator_has_a_sentence_of_its_own(city: City) -> None:
+    """More, less and between, of LAeq, of a mean and of a count, in both languages."""
+    wide = {"share": 0.6}
+    laeq = [
+        levels(flat_level(db, **more), flat_level(60.0, **more)) for db, more in ((64.1, {}), (57.1, {}), (60, wide))
+    ]
+    mean = [told(flat(value), flat(40.0), "pm2_5") for value in (52.0, 25.0, 40.0)]
+    count = [told(flat(value), flat(1000.0)) for value in (1100.0, 900.0, 1000.0)]
+    said = {
+        "fr": (
+            ("Le LAeq est plus haut de 4,1 dB (entre ", "Le LAeq est plus bas de 2,9 dB (entre "),
+            ("Le LAeq est entre 0,4 dB plus bas et 0,4 plus haut, avec les marges des deux années."),
+            ("La moyenne est plus haute de 12,0 µg/m³ (entre ", "La moyenne est plus basse de 15,0 µg/m³ (entre "),
+            ("La moyenne est entre 1,8 µg/m³ plus basse et 1,8 plus haute, avec les marges des deux années."),
+            ("C'est 100 passages de plus par jour (entre ", "C'est 100 passages de moins par jour (entre "),
+            ("C'est entre 2 passages de moins et 2 de plus par jour, avec les marges des deux années."),
+        ),
+        "en": (
+            ("LAeq is higher by 4.1 dB (between ", "LAeq is lower by 2.9 dB (between "),
+            ("LAeq is between 0.4 dB lower and 0.4 higher, with the margins of both years."),
+            ("The mean is higher by 12.0 µg/m³ (between ", "The mean is lower by 15.0 µg/m³ (between "),
+            ("The mean is between 1.8 µg/m³ lower and 1.8 higher, with the margins of both years."),
+            ("That is 100 crossings more a day (between ", "That is 100 crossings fewer a day (between "),
+            ("That is between 2 crossings fewer and 2 more a day, with the margins of both years."),
+        ),
+    }
+    for code, words in said.items():
+        wanted = [one for group in words for one in ((group,) if isinstance(group, str) else group)]
+        for one, text in zip([*laeq, *mean, *count], wanted, strict=True):
+            assert text in sentence(one, city, code)
