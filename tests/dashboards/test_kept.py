@@ -15,7 +15,7 @@ from murmure_dashboards import kept as kept_module
 from murmure_dashboards import maker_quartier
 from murmure_dashboards import site as site_module
 from murmure_dashboards import store as store_module
-from murmure_dashboards.config import City
+from murmure_dashboards.config import City, Quartier
 from murmure_dashboards.maker import Build
 from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.pages import Link
@@ -236,6 +236,21 @@ def test_each_element_of_the_key_is_needed(ctx: Build, streets: SimpleNamespace,
     before, after = (key(one) for one in KEY[name](ctx, streets))
     assert [element for element in before if repr(before[element]) != repr(after[element])] == [name]
     assert before.keys() == KEY.keys()
+
+
+@pytest.mark.parametrize("name", KEY)
+def test_a_key_without_an_element_is_found_out(
+    ctx: Build, streets: SimpleNamespace, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twins."""
+    made = maker_quartier._made_of
+
+    def without(of: Build, quartier: Quartier) -> Mapping[str, object]:
+        return {element: said for element, said in (made(of, quartier) or {}).items() if element != name}
+
+    monkeypatch.setattr(maker_quartier, "_made_of", without)
+    with pytest.raises(AssertionError):
+        test_each_element_of_the_key_is_needed(ctx, streets, name)
 
 
 def test_limits_links_and_the_town_are_in_the_key_of_all(ctx: Build, tmp_path: Path) -> None:
