@@ -169,7 +169,9 @@ def test_the_codes_of_a_row_make_its_figure(signed: Path, page: str) -> None:
         assert [name for name, _ in told] == figured
         if story.startswith("Passages"):
             for name, found in told:
-                printed = re.sub(r"\s", "", re.match(r"[\d\s]+", rows[name])[0])  # type: ignore[index]
+                number = re.match(r"[\d\s]+", rows[name])
+                assert number, rows[name]
+                printed = re.sub(r"\s", "", number[0])
                 step = 10 ** (len(printed) - len(printed.rstrip("0")))
                 together = sum(estimates[code] for code in found.split())
                 assert abs(together - int(printed)) <= step / 2 + 1e-6, (name, printed, together)

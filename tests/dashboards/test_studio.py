@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from html import unescape
+from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -746,7 +747,7 @@ def test_refusals_beside_the_page_are_in_both_languages(served: Served) -> None:
     for status, method, fields in ((405, "POST", {}), (421, "GET", {"Host": "attacker.example"})):
         connection.request(method, f"/{FRENCH}", headers=fields)
         answer = connection.getresponse()
-        told[status] = Answer(answer.status, dict(answer.headers), answer.read())  # type: ignore[arg-type]
+        told[status] = Answer(HTTPStatus(answer.status), dict(answer.getheaders()), answer.read())
         connection.close()
     for status, one in told.items():
         assert int(one.status) == status and "charset=utf-8" in {**one.fields}["Content-Type"].lower()

@@ -68,7 +68,7 @@ nodes = { "1h" = 1, "1d" = 24 }
 bounds_db = [35, 85]
 """
 OTHER = POLICY.replace(b"version = 1\n", b"version = 2\n").replace(b"[0, 100]", b"[0, 200]")
-RULES = SimpleNamespace(of={one.hash: one for one in (policies.parse(t, "test") for t in (POLICY, OTHER))}.get)
+RULES: Any = SimpleNamespace(of={one.hash: one for one in (policies.parse(t, "test") for t in (POLICY, OTHER))}.get)
 HASHES = [policies.parse(text, "test").hash for text in (POLICY, OTHER)]
 NAMES = {"footfall": "crossings", "pm2_5": "pm2_5_ug_m3"}
 ERROR = 12.0
@@ -116,8 +116,8 @@ def levels(now: Callable[[date], Any], before: Callable[[date], Any]) -> Stretch
         for of, spans in ((before, SPANS[0]), (now, SPANS[1]))
         for span, on in spans
     ]
-    info = SimpleNamespace(site="plaza", stream="plaza/noise", quantity="noise")
-    return stretch(info, days, YEAR, RULES, (), PARIS, NOW_S, True)  # type: ignore[arg-type]
+    info: Any = SimpleNamespace(site="plaza", stream="plaza/noise", quantity="noise")
+    return stretch(info, days, YEAR, RULES, (), PARIS, NOW_S, True)
 
 
 def leq(of: Callable[[date], float], spans: Sequence[tuple[Window, date]]) -> float:
@@ -139,8 +139,8 @@ def told(
         for span, on in of:
             one = said(on)
             days.append(gap(span, quantity) if one is None else day_of(span, quantity, **one))
-    info = SimpleNamespace(site="plaza", stream=f"plaza/{quantity}", quantity=quantity)
-    return stretch(info, days, YEAR, RULES, marks, PARIS, NOW_S, True)  # type: ignore[arg-type]
+    info: Any = SimpleNamespace(site="plaza", stream=f"plaza/{quantity}", quantity=quantity)
+    return stretch(info, days, YEAR, RULES, marks, PARIS, NOW_S, True)
 
 
 def flat(value: float, **more: Any) -> Callable[[date], Any]:
@@ -246,8 +246,8 @@ def test_the_29th_of_february_has_no_year_before() -> None:
         for span in PARIS.days(Window(PARIS.midnight(date(2026, 3, 1)), leap.end_s))
         if (on := PARIS.civil_day(span.start_s))
     ]
-    info = SimpleNamespace(site="plaza", stream="plaza/footfall", quantity="footfall")
-    one = stretch(info, days, leap, RULES, (), PARIS, leap.end_s + 86_400, True)  # type: ignore[arg-type]
+    info: Any = SimpleNamespace(site="plaza", stream="plaza/footfall", quantity="footfall")
+    one = stretch(info, days, leap, RULES, (), PARIS, leap.end_s + 86_400, True)
     assert change(one).months == tuple(range(1, 13)) and change(one).estimate == pytest.approx(0)
 
 
