@@ -555,7 +555,7 @@ def printed(archive: Street, city: City, tmp_path_factory: pytest.TempPathFactor
 def address(site: Path) -> Iterator[str]:
     """Where the site is served."""
     with serve(site, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

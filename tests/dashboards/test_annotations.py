@@ -336,7 +336,7 @@ def served(marked_archive: Any, city: City, tmp_path_factory: pytest.TempPathFac
     out: Path = tmp_path_factory.mktemp("marked") / "site"
     build(marked_archive, city, out, NOW_S)
     with serve(out, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

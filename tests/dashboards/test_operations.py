@@ -305,7 +305,7 @@ def test_it_is_kept_fresh_and_served(
             return str(re.findall(r"État du ([^.]+)\.", answer.read().decode())[0])
 
     with kept_fresh(fleet, city, out, lambda: next(instants), lambda _: None), serve(out, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         first = written()
         for _ in range(400):
@@ -389,7 +389,7 @@ def test_the_command_serves_the_page_until_stopped(fleet: Path, tmp_path: Path) 
 @pytest.fixture(scope="session")
 def drawn_address(drawn: Path) -> Iterator[str]:
     with serve(drawn, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

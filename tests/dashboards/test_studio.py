@@ -96,7 +96,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     desk = begin(EXAMPLE, None, None, DiscreteGaussian())
     studio = Studio([desk], tmp_path_factory.mktemp("drafts"))
     with StudioServer(studio, 0, "127.0.0.1", anywhere=False) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield Served(desk, studio, f"http://127.0.0.1:{server.server_address[1]}")
         server.shutdown()

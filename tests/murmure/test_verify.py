@@ -1699,7 +1699,7 @@ def test_an_archive_that_nobody_signed_is_told(tmp_path: Path, capsys: pytest.Ca
 def test_the_command_reads_a_site_by_its_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Over HTTP, packed where there is a packed twin, with what came over the line."""
     server = serve(folder, 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
     try:
         status, told, _ = said(capsys, address, "--json")
@@ -1738,7 +1738,7 @@ def server() -> Iterator[tuple[str, list[bytes]]]:
             """Says nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Same) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", answer
         server.shutdown()
 
