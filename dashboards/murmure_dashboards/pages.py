@@ -33,12 +33,16 @@ def template(name: str) -> bytes:
 
 STATIC = ("murmure.css", "murmure.svg")
 OPERATIONS_STATIC = (*STATIC, "operations.css")
-STUDIO_STATIC = (*STATIC, "studio.css")
-_STYLES = {
-    name: hashlib.sha256(static(name)).hexdigest()[:8]
-    for name in {*OPERATIONS_STATIC, *STUDIO_STATIC}
-    if name.endswith(".css")
-}
+STUDIO_SHEET = "studio.css"
+
+
+def studio_sheet() -> bytes:
+    """Returns the sheet of the studio's pages: that of all pages, then what is theirs alone. A page asks for one."""
+    return static("murmure.css") + static(STUDIO_SHEET)
+
+
+_STYLES = {name: hashlib.sha256(static(name)).hexdigest()[:8] for name in OPERATIONS_STATIC if name.endswith(".css")}
+_STYLES[STUDIO_SHEET] = hashlib.sha256(studio_sheet()).hexdigest()[:8]
 
 
 def address(code: str, path: str) -> str:

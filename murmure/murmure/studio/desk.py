@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from murmure_privacy.window import QUARTER_S
 
 from murmure.studio import answers, week
 from murmure.studio.answers import Message, Month, Point
-from murmure.studio.form import DETAIL, LETTERS, Asked, Form, Scenario, Unmet, read_form, scenario
+from murmure.studio.form import DETAIL, LETTERS, Asked, Form, Scenario, Unmet, read_form, scenario, usual_level
 from murmure.studio.week import Week
 
 DRAWS = 5
@@ -65,7 +66,8 @@ class Look:
     """The answer to one question. `points` and `days`: the exact figures of the week, of the intervals of which a page
     tells and of its days; `usual`: what is counted in a quarter-hour of it; `like`: the street of the preview that is
     like it. `slider`: for each position the margin at each level, at the epsilon or the margin of scenario B; `shares`:
-    what each level then gets of the budget."""
+    what each level then gets of the budget. `beside`: of each other stream of the site, the margin at the level that is
+    told first, as the policy has it that the studio begins with; None where it depends on the street."""
 
     asked: Asked
     week: Week
@@ -77,6 +79,7 @@ class Look:
     shown: tuple[Shown, ...]
     slider: tuple[tuple[int, Mapping[str, float]], ...]
     shares: Mapping[str, float]
+    beside: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,13 @@ class Desk:
             shown=tuple(shown),
             slider=tuple(self._slider(asked, indicator)) if indicator else (),
             shares={node.level: node.rho_micro / middle.rho_micro for node in middle.nodes},
+            beside={
+                name: self._kept(("margin", name), partial(_margin, made)) for name, made in self._others(stream_id)
+            },
         )
+
+    def _others(self, stream_id: str) -> list[tuple[str, StreamPlan]]:
+        return [(name, made) for name, made in self.planned.streams.items() if name != stream_id]
 
     def _shown(
         self,
@@ -266,6 +275,11 @@ class Desk:
                 del self._known[old]
             self._known[key] = make()
         return self._known[key]
+
+
+def _margin(made: StreamPlan) -> float | None:
+    error = standard_errors(made).get((usual_level(made.stream), answers.own_indicator(made) or ""))
+    return None if error is None else NORMAL_95 * error
 
 
 def _measured(stream: StreamPolicy) -> StreamPolicy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
@@ -16,20 +16,23 @@ from murmure_dashboards.wording import FIXED, Language, capital, language
 from murmure_privacy import accountant
 from murmure_privacy.decide import FLOOR, FLOOR_EPSILON
 from murmure_privacy.levels import WIDEST_MARGIN_DB
-from murmure_privacy.policy import DEFAULT_DELTA, Policy
+from murmure_privacy.policy import DEFAULT_DELTA, Policy, StreamPolicy
 from murmure_privacy.window import ORDINARY_QUARTERS, PARTS, Calendar
 
 from murmure.studio import draft
-from murmure.studio.answers import APART, Month, matched
+from murmure.studio.answers import APART, matched
 from murmure.studio.desk import DRAWS, Look, Shown, deployments
-from murmure.studio.form import LETTERS, RULE, Asked, Form, Mistake
+from murmure.studio.form import LETTERS, RULE, Asked, Form, Mistake, usual_level
 from murmure.studio.whole import field
 
 PATH = "gestion/scenarios"
 WHOLE = "gestion/lieu"
+NUMBERS = "gestion/chiffres"
 DRAFTS = "gestion/brouillon"
 DRAFT_QUARTIER = "essai"
-MOST_MONTHS = 24
+MOST_SERIES = 6
+"""So many series of a site stand on the page of one of them; the page of the whole site has all."""
+
 UNITS = {"1": "", "dB": f"{FIXED}dB", "ug/m3": f"{FIXED}µg/m³"}
 _HIDDEN = ("histogram_s", "energy_mean")  # of no use to a reader: levels are read off them
 _USE_OF_COUNT = 0.5  # of the usual value, beyond which a margin leaves nothing to read
@@ -37,11 +40,13 @@ _USE_OF_COUNT = 0.5  # of the usual value, beyond which a margin leaves nothing 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a table; `grey` where what it says would not be shown, `link` to where it can be read."""
+    """One cell of a table; `grey` where what it says would not be shown, `link` to where it can be read, `span`: of so
+    many columns."""
 
     text: str
     grey: bool = False
     link: str = ""
+    span: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,15 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What somebody else has chosen, and where that can be read."""
+
+    text: str
+    source: str
+    link: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +105,12 @@ def render(
         kind=stream.quantity.kind,
         typed=form.typed,
         wrong={name: said(say, mistake) for name, mistake in form.mistakes.items()},
-        series=[(one.id, f"{say(f'quantity.{one.quantity.name}')} ({one.id})") for one in base.streams],
+        series=[(one.id, named(say, one)) for one in base.streams],
         levels=[(level, say(f"studio.node_{level}")) for level, _ in stream.nodes],
         weeks=[(name, say(f"studio.week_{name}_{stream.quantity.kind}")) for name in weeks],
         letters=LETTERS,
-        told=_Told(say, look, base, kept) if look else None,
+        site=base.site,
+        told=Told(say, look, base, kept) if look else None,
         elsewhere=_elsewhere(say),
     )
 
@@ -114,22 +129,27 @@ def said(say: Language, mistake: Mistake) -> str:
     return say(mistake.key, **shown)
 
 
-def _elsewhere(say: Language) -> Table:
-    return Table(
-        say("studio.elsewhere_caption"),
-        tuple(say(f"studio.elsewhere_{column}") for column in ("what", "epsilon", "source")),
-        tuple(
-            (
-                Cell(say(f"studio.elsewhere_{one.id}", year=one.year)),
-                Cell(say.number(one.epsilon)),
-                Cell(say("studio.elsewhere_read", source=one.source, day=say.civil(one.read)), link=one.address),
-            )
-            for one in deployments()
-        ),
-    )
+def named(say: Language, stream: StreamPolicy) -> str:
+    """Returns what a stream measures, with its id."""
+    return f"{capital(say(f'quantity.{stream.quantity.name}'))} ({stream.id})"
 
 
-class _Told:
+def _elsewhere(say: Language) -> list[Elsewhere]:
+    return [
+        Elsewhere(
+            say(
+                "studio.elsewhere_line",
+                what=say(f"studio.elsewhere_{one.id}", year=one.year),
+                epsilon=say.number(one.epsilon),
+            ),
+            say("studio.elsewhere_read", source=one.source, day=say.civil(one.read)),
+            one.address,
+        )
+        for one in deployments()
+    ]
+
+
+class Told:
     """A look in one language: sentences, tables and pictures, as the template asks for them."""
 
     def __init__(self, say: Language, look: Look, base: Policy, query: Mapping[str, str]) -> None:
@@ -137,6 +157,21 @@ class _Told:
         self._stream = look.asked.stream
         self._kind = self._stream.quantity.kind
         self._calendar = Calendar(look.shown[0].scenario.policy.timezone)
+
+    @property
+    def series(self) -> str:
+        """Returns of what the pictures and the margins are."""
+        return named(self._say, self._stream)
+
+    @property
+    def numbers(self) -> str:
+        """Returns the address of the numbers behind this page."""
+        return _with(NUMBERS, self._query)
+
+    @property
+    def pictured(self) -> bool:
+        """Returns whether there are pictures, and so numbers behind them."""
+        return bool(self._look.points)
 
     # Who is protected
 
@@ -184,9 +219,12 @@ class _Told:
         lines.append(say("studio.odds", right=guess, rest=100 - guess))
         lines += below_the_floor(say, shown.site)
         chart = self._chart(shown, scale) if scale else None
-        return Card(
-            letter, say("studio.card", letter=letter.upper(), epsilon=epsilon), tuple(lines), chart, self._draft(letter)
-        )
+        return Card(letter, self.card_head(shown), tuple(lines), chart, self._draft(letter))
+
+    def card_head(self, shown: Shown) -> str:
+        """Returns the letter of a scenario and its epsilon."""
+        epsilon = told_epsilon(self._say, shown.made.stream.epsilon)
+        return self._say("studio.card", letter=shown.scenario.letter.upper(), epsilon=epsilon)
 
     def _draft(self, letter: str) -> str:
         key = quote(urlencode({**self._query, "lettre": letter}), safe="=&%+")
@@ -229,11 +267,13 @@ class _Told:
             inside=share,
         )
         return charts.draw(
-            title=say(f"studio.chart_{self._kind}", node=say(f"studio.node_{level}"), draws=DRAWS),
+            title=say(
+                f"studio.chart_{self._kind}", series=self._stream.id, node=say(f"studio.node_{level}"), draws=DRAWS
+            ),
             finding=say("studio.finding", inside=share),
             unit=say(f"unit.of_{self._stream.quantity.name}"),
             description=description,
-            table=self._days(shown),
+            table=charts.Table("", (), ()),  # stands on the page of the numbers
             steps=steps,
             gaps=(),
             faulty=(),
@@ -245,57 +285,24 @@ class _Told:
             draws=draws,
         )
 
-    def _days(self, shown: Shown) -> charts.Table:
-        """The numbers behind a picture: a row a day (or night), and hours where a stream has no such node."""
-        say = self._say
-        points = self._look.days or self._look.points[:MOST_MONTHS]
-        level = points[0].level
-        rows = []
-        for point in points:
-            drawn = [p.value for draw in shown.draws for p in draw if (p.level, p.start_s) == (level, point.start_s)]
-            between = (
-                say("number.less_than", amount="?")
-                if not drawn
-                else f"{self._number(min(drawn))} – {self._number(max(drawn))}"
-            )
-            rows.append(
-                (
-                    say.day(point.start_s, self._calendar.zone),
-                    self._number(point.value),
-                    self._margin(shown.margins[point.level]),
-                    between,
-                )
-            )
-        columns = tuple(say(f"studio.days_{column}") for column in ("day", "true", "margin", "draws"))
-        caption = say(
-            "studio.days_caption", node=say(f"studio.node_{level}"), unit=say(f"unit.of_{self._stream.quantity.name}")
-        )
-        return charts.Table(caption, columns, tuple(rows))
-
     # Every figure
 
     @property
-    def figures(self) -> list[Table]:
-        """Returns the margin of each figure of the page: of those that hold anywhere, and of those that depend on the
-        street."""
-        say = self._say
-        sheets = [shown.sheet["nodes"] for shown in self._look.shown]
-        found = []
-        for at, caption in ((None, say("studio.figures_caption")), (self._look.like, self._of_street())):
-            rows = []
-            for place, row in enumerate(sheets[0]):
-                if row["at"] != at or row["indicator"] in _HIDDEN:
-                    continue
-                name = say(f"studio.figure_{row['indicator']}")
-                head = say("studio.figure", name=name, node=say(f"studio.node_{row['node']}"))
-                rows.append((Cell(head), *(self._figure(sheet[place]) for sheet in sheets)))
-            if rows:
-                found.append(self._table(caption, say("studio.figure_column"), rows))
-        return found
+    def figures(self) -> Table | None:
+        """Returns the margins of the figure that the pictures show, None where the policy leaves it out."""
+        own = self._look.shown[0].made.stream.quantity.printed
+        return self._figures(self._say("studio.figures_caption"), lambda row: row["indicator"] == own)
 
-    def _of_street(self) -> str:
-        key = {"busy street": "animee", "quiet street": "calme"}.get(self._look.like, "fichier")
-        return self._say("studio.figures_street", street=self._say(f"studio.week_{key}_{self._kind}"))
+    def _figures(self, caption: str, wanted: Callable[[Mapping[str, Any]], bool]) -> Table | None:
+        say, rows = self._say, []
+        sheets = [shown.sheet["nodes"] for shown in self._look.shown]
+        for place, row in enumerate(sheets[0]):
+            if row["indicator"] in _HIDDEN or not wanted(row):
+                continue
+            name = say(f"studio.figure_{row['indicator']}")
+            head = say("studio.figure", name=name, node=say(f"studio.node_{row['node']}"))
+            rows.append((Cell(head), *(self._figure(sheet[place]) for sheet in sheets)))
+        return self._table(caption, say("studio.figure_column"), rows) if rows else None
 
     def _figure(self, row: Mapping[str, Any]) -> Cell:
         say = self._say
@@ -324,25 +331,6 @@ class _Told:
     def _usual(self, level: str) -> float:
         """Returns the mean count of a node of the week that was tried."""
         return self._look.usual * ORDINARY_QUARTERS[level]
-
-    # Details or totals
-
-    @property
-    def slider(self) -> Table | None:
-        """Returns what each position of the slider does to the margins, at scenario B."""
-        if not self._look.slider:
-            return None
-        say, now = self._say, self._look.asked.detail
-        levels = list(self._look.slider[0][1])
-        rows = [
-            (
-                Cell(say("studio.slider_now" if detail == now else "studio.slider_at", number=say.number(detail))),
-                *(Cell(self._margin(margins[level])) for level in levels),
-            )
-            for detail, margins in self._look.slider
-        ]
-        columns = (say("studio.slider_position"), *(say(f"studio.node_{level}") for level in levels))
-        return Table(say("studio.slider_caption"), columns, tuple(rows))
 
     @property
     def shares(self) -> str:
@@ -416,19 +404,49 @@ class _Told:
 
     @property
     def ladder(self) -> Table:
-        """Returns what habits cost, and how often one then guesses right."""
+        """Returns what habits cost, and how often one then guesses right: a row a span, the scenarios in each cell."""
         say, delta = self._say, self._stream.delta
+        rungs = self._look.shown[0].sheet["ladder"]
+        places = {(rung["span"], rung["units"]): place for place, rung in enumerate(rungs)}
+        spans, units = (list(dict.fromkeys(rung[key] for rung in rungs)) for key in ("span", "units"))
+        heads = [say.counted(f"studio.units_{self._kind}", number, number=number) for number in units]
         rows = []
-        for place, rung in enumerate(self._look.shown[0].sheet["ladder"]):
-            units = say.counted(f"studio.units_{self._kind}", rung["units"], number=rung["units"])
-            head = say("studio.habit", units=units, span=say(f"privacy.span_{rung['span']}"))
-            rungs = [shown.sheet["ladder"][place] for shown in self._look.shown]
-            rows.append((Cell(head), *(Cell(price(say, one["epsilon"], one["odds"], delta)) for one in rungs)))
-        return self._table(say("studio.ladder_caption"), say("studio.habit_column"), rows)
+        for span in spans:
+            cells = []
+            for number in units:
+                ladders = [shown.sheet["ladder"][places[span, number]] for shown in self._look.shown]
+                prices = (price(say, one["epsilon"], one["odds"], delta, "studio.no_guess") for one in ladders)
+                cells.append(Cell(_each(say, prices)))
+            rows.append((Cell(capital(say(f"privacy.span_{span}"))), *cells))
+        return Table(say("studio.ladder_caption"), (say("studio.habit_column"), *heads), tuple(rows))
+
+    def _margins(self) -> Iterator[tuple[Cell, ...]]:
+        """Yields a line for each stream of the site with its margin at the node that is told first."""
+        say, streams = self._say, self._look.shown[0].scenario.policy.streams
+        for stream in streams[:MOST_SERIES]:
+            level = usual_level(stream)
+            head = Cell(say("studio.whole_row", name=named(say, stream), what=say(f"studio.margin_{level}")))
+            if stream.id == self._stream.id:
+                yield head, *(self._beside(stream, shown.margins.get(level)) for shown in self._look.shown)
+            else:
+                yield head, replace(self._beside(stream, self._look.beside[stream.id]), span=len(LETTERS))
+        more = len(streams) - MOST_SERIES
+        if more > 0:
+            said = say.counted("studio.site_more", more, number=more)
+            yield Cell(said), Cell(say("studio.site_more_where"), span=len(LETTERS))
+
+    def _beside(self, stream: StreamPolicy, margin: float | None) -> Cell:
+        say = self._say
+        if stream.paused:
+            return Cell(say("studio.site_paused"), grey=True)
+        if margin is None:
+            return Cell(say("studio.whole_no_margin"), grey=True)
+        return margin_cell(say, stream, margin)
 
     @property
     def together(self) -> Table:
-        """Returns the sum over the streams of the site, and over the places that one person passes."""
+        """Returns the margin of each stream of the site, and the sum of their prices, also over the places that one
+        person passes."""
         say, shown, places = self._say, self._look.shown, self._look.asked.places
         delta = max(one.delta for one in shown[0].scenario.policy.streams)
 
@@ -436,6 +454,7 @@ class _Told:
             return (Cell(head), *(Cell(price(say, float(e), odds_of(e, delta), delta)) for e in epsilons))
 
         rows = [
+            *self._margins(),
             row(say("studio.this_series"), [one.made.stream.epsilon for one in shown]),
             row(
                 say("studio.whole_site", count=len(shown[0].scenario.policy.streams)),
@@ -443,7 +462,7 @@ class _Told:
             ),
             row(say.counted("studio.places", places, number=places), [one.passed for one in shown]),
         ]
-        return self._table(say("studio.together_caption"), say("studio.together_column"), rows)
+        return self._table(say("studio.site_caption"), say("studio.together_column"), rows)
 
     @property
     def whole(self) -> str:
@@ -459,32 +478,22 @@ class _Told:
             for number, stream in enumerate(policy.streams, 1)
         }
         rule = {RULE: self._query[RULE]} if RULE in self._query else {}
-        return f"{WHOLE.rpartition('/')[2]}?{urlencode({**rule, **values, 'lieux': self._look.asked.places})}"
+        return _with(WHOLE, {**rule, **values, "lieux": self._look.asked.places})
 
     # The cap
 
     @property
-    def cap(self) -> tuple[str, Table] | None:
-        """Returns what happens when a yearly cap is reached, and its calendar; None without one."""
+    def cap(self) -> str:
+        """Returns what happens when a yearly cap is reached; "" without one."""
         say, shown = self._say, self._look.shown
         if not shown[0].months:
-            return None
-        rows = []
-        for place, month in enumerate(shown[0].months[:MOST_MONTHS]):
-            name = f"{say.months[month.first.month - 1]} {month.first.year}"
-            rows.append((Cell(capital(name)), *(self._month(one.months[place]) for one in shown)))
-        table = self._table(say("studio.cap_caption"), say("studio.cap_column"), rows)
+            return ""
         days = [one.sheet["cap"]["days"] for one in shown]
         fits = ", ".join(
             say("studio.fit", letter=one.scenario.letter.upper(), number=say.number(count))
             for one, count in zip(shown, days, strict=True)
         )
-        return say("studio.cap", fits=fits), table
-
-    def _month(self, month: Month) -> Cell:
-        if not month.withheld:
-            return Cell(self._say("studio.cap_all"))
-        return Cell(self._say("studio.cap_some", published=month.published, withheld=month.withheld), grey=True)
+        return say("studio.cap", fits=fits)
 
     # Numbers
 
@@ -518,11 +527,11 @@ def below_the_floor(say: Language, site: Mapping[str, Any]) -> Iterator[str]:
         yield say("studio.floor_delta", most=say.number(FLOOR.delta))
 
 
-def price(say: Language, epsilon: float, odds: float | None, delta: Decimal) -> str:
+def price(say: Language, epsilon: float, odds: float | None, delta: Decimal, nothing: str = "studio.no_promise") -> str:
     """Returns what something costs, and how often of 100 one then guesses right; `odds`: None where nothing is
-    promised."""
+    promised, and then it is said with `nothing`."""
     if odds is None:
-        return say("studio.no_promise", epsilon=told_epsilon(say, epsilon))
+        return say(nothing, epsilon=told_epsilon(say, epsilon))
     guess = of_hundred(accountant.right_guesses(Decimal(str(epsilon)), delta))
     return say("studio.price", epsilon=told_epsilon(say, epsilon), guess=guess)
 
@@ -549,6 +558,26 @@ def three_digits(say: Language, value: float) -> str:
     return say.number(
         Decimal(f"{value:,.0f}".replace(",", "")) if abs(value) >= 1000 else Decimal(f"{Decimal(f'{value:.3g}'):f}")
     )
+
+
+def margin_cell(say: Language, stream: StreamPolicy, margin: float) -> Cell:
+    """Returns a margin in the stream's unit, grey with the reason where a page would not show the figure."""
+    shown = f"±{FIXED}{three_digits(say, margin)}{UNITS[stream.quantity.unit]}"
+    if stream.quantity.kind == "level" and margin > WIDEST_MARGIN_DB:
+        return Cell(say("studio.grey", margin=shown, why=say("studio.grey_db")), grey=True)
+    return Cell(shown)
+
+
+def _with(path: str, query: Mapping[str, object]) -> str:
+    """Returns the address of a page beside this one."""
+    name = path.rpartition("/")[2]
+    return f"{name}?{urlencode(query)}" if query else name
+
+
+def _each(say: Language, texts: Iterable[str]) -> str:
+    """Returns what the three scenarios say, a line each; the sheet keeps the lines."""
+    said = (say("studio.each", letter=letter.upper(), text=text) for letter, text in zip(LETTERS, texts, strict=True))
+    return "\n".join(said)
 
 
 def _plain(value: Decimal) -> Decimal:

@@ -14,17 +14,19 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from murmure_dashboards import pages
+from murmure_dashboards.packed import compressed
 from murmure_dashboards.server import HEADERS, TYPES
 from murmure_dashboards.wording import LANGUAGES, language
 from murmure_privacy.policy import Policy
 
-from murmure.studio import page, public, week, whole, whole_page
+from murmure.studio import numbers_page, page, public, week, whole, whole_page
 from murmure.studio.desk import Desk
 from murmure.studio.form import LETTERS, RULE, Unmet, parse_query
 
 MOST_OCTETS = 8192  # of an address
 _DRAFTS_KEPT = 6
 _HTML = TYPES[".html"]
+_ICON = "murmure.svg"
 _FIELDS = {
     **HEADERS,
     # As on the public site, but that the one form may be sent, to this very machine.
@@ -49,6 +51,7 @@ class Studio:
         self._desks, self._folder = {desk.base.site: desk for desk in desks}, folder
         self._drafts: dict[str, Path] = {}
         self._lock = threading.Lock()
+        self._pages = {page.PATH: self._scenarios, page.NUMBERS: self._numbers, page.WHOLE: self._whole}
 
     def answer(self, target: str) -> Answer:
         """Returns what stands at an address, path and query as a browser sends them."""
@@ -57,13 +60,15 @@ class Studio:
             return _plain(HTTPStatus.REQUEST_URI_TOO_LONG)
         path = parts.path.removeprefix("/")
         for code in LANGUAGES:
-            for place, answer in ((page.PATH, self._scenarios), (page.WHOLE, self._whole)):
+            for place, answer in self._pages.items():
                 if path == pages.address(code, place):
                     return answer(parse_query(parse_qsl(parts.query, keep_blank_values=True)), code)
         if path in ("", "gestion", "gestion/"):
             return Answer(HTTPStatus.SEE_OTHER, {"Location": f"/{page.PATH}"}, b"")
-        if path.startswith("static/") and path.removeprefix("static/") in pages.STUDIO_STATIC:
-            return _file(path, pages.static(path.removeprefix("static/")))
+        if path == f"static/{pages.STUDIO_SHEET}":
+            return _file(path, pages.studio_sheet())
+        if path == f"static/{_ICON}":
+            return _file(path, pages.static(_ICON))
         if path.startswith(f"{page.DRAFTS}/"):
             return self._draft(path.removeprefix(f"{page.DRAFTS}/"))
         return _plain(HTTPStatus.NOT_FOUND)
@@ -88,6 +93,17 @@ class Studio:
                 form = form.with_mistake(error)
         weeks = desk.streets.get(form.typed["serie"], week.INVENTED)
         return _html(page.render(form, look, desk.base, weeks, query, code, tuple(self._desks)))
+
+    def _numbers(self, query: dict[str, str], code: str) -> Answer:
+        desk = self._desk(query)
+        query.pop("garder", None)
+        form, look = desk.form(query), None
+        if form.asked is not None:
+            try:
+                look = desk.look(form.asked)
+            except Unmet as error:
+                form = form.with_mistake(error)
+        return _html(numbers_page.render(form, look, desk.base, query, code))
 
     def _whole(self, query: dict[str, str], code: str) -> Answer:
         desk = self._desk(query)
@@ -223,9 +239,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer, more: Mapping[str, str], body: bool) -> None:
         self.send_response(answer.status)
-        fields = {**_FIELDS, **answer.fields, **more, "Content-Length": str(len(answer.content))}
+        content, fields = answer.content, {**_FIELDS, **answer.fields, "Vary": "Accept-Encoding", **more}
+        if content and "gzip" in self.headers.get("Accept-Encoding", ""):
+            content, fields["Content-Encoding"] = compressed(content), "gzip"  # as light as the page says of itself
+        fields["Content-Length"] = str(len(content))
         for name, value in fields.items():
             self.send_header(name, value)
         self.end_headers()
         if body:
-            self.wfile.write(answer.content)
+            self.wfile.write(content)

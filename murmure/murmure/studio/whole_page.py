@@ -7,9 +7,8 @@ from decimal import Decimal
 from urllib.parse import urlencode
 
 from murmure_dashboards import pages
-from murmure_dashboards.wording import FIXED, Language, language
+from murmure_dashboards.wording import Language, language
 from murmure_privacy import accountant
-from murmure_privacy.levels import WIDEST_MARGIN_DB
 from murmure_privacy.policy import DEFAULT_DELTA, Policy, StreamPolicy
 
 from murmure.studio import draft, page
@@ -45,16 +44,12 @@ def render(
         typed=form.typed,
         wrong={name: page.said(say, mistake) for name, mistake in form.mistakes.items()},
         series=[
-            (_named(say, stream), [(field(letter, number), letter) for letter in LETTERS])
+            (page.named(say, stream), [(field(letter, number), letter) for letter in LETTERS])
             for number, stream in enumerate(base.streams, 1)
         ],
         letters=LETTERS,
         told=_Told(say, form.asked, told, base, policies) if form.asked and told else None,
     )
-
-
-def _named(say: Language, stream: StreamPolicy) -> str:
-    return f"{say(f'quantity.{stream.quantity.name}')} ({stream.id})"
 
 
 def _joined(rows: Sequence[Sequence[Cell]]) -> list[Cell]:
@@ -104,7 +99,7 @@ class _Told:
         say, rows = self._say, []
         many = len(self._base.streams) > _ROWS_EACH
         for number, stream in enumerate(self._base.streams, 1):
-            name = _named(say, stream)
+            name = page.named(say, stream)
             chosen = [epsilons[number - 1] for epsilons in self._asked.epsilons]
             of_it = [(say("studio.whole_epsilon"), [self._epsilon(epsilon) for epsilon in chosen])]
             for level in [usual_level(stream)] if many else [level for level, _ in stream.nodes]:
@@ -140,11 +135,7 @@ class _Told:
             return Cell(self._say("studio.whole_not"), grey=True)
         if level not in margins:
             return Cell(self._say("studio.whole_no_margin"), grey=True)
-        unit = page.UNITS[stream.quantity.unit]
-        shown = f"±{FIXED}{page.three_digits(self._say, margins[level])}{unit}"
-        if stream.quantity.kind == "level" and margins[level] > WIDEST_MARGIN_DB:
-            return Cell(self._say("studio.grey", margin=shown, why=self._say("studio.grey_db")), grey=True)
-        return Cell(shown)
+        return page.margin_cell(self._say, stream, margins[level])
 
     def _cap(self, one: Together, stream: StreamPolicy) -> Cell:
         days = one.cap_days.get(stream.id)
@@ -185,7 +176,7 @@ class _Told:
                 own = one.ladder[place]
                 cells.append(Cell(page.price(say, own["epsilon"], own["odds"], Decimal(str(one.price["delta"])))))
             rows.append((Cell(head), *cells))
-        return self._table(say("studio.ladder_caption"), say("studio.habit_column"), rows)
+        return self._table(say("studio.whole_ladder_caption"), say("studio.habit_column"), rows)
 
     def _table(self, caption: str, head: str, rows: Sequence[tuple[Cell, ...]]) -> Table:
         return Table(caption, (head, *(letter.upper() for letter in LETTERS)), tuple(rows))
