@@ -46,7 +46,7 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     found = {"from nothing": build(town.archive, town.city, out, NOW_S)}
     # What is unfinished is worked out again, what is finished is taken from the store; every page is made anew.
     with closing(Store(folder / "site.store")) as store:
-        store.forget((kept.KIND,), kept.EVER.end_s + 1)
+        store.forget((kept.PAGES,), kept.EVER.end_s + 1)
     found["rendered again"] = build(town.archive, town.city, out, NOW_S + AFTERWARDS_S, profile)
     found["a quarter-hour later"] = build(later, town.city, out, then_s)
     return found

@@ -71,6 +71,11 @@ class _Line:
     caption: str
 
 
+def printed(code: str, quartier: Quartier, large: bool) -> str:
+    """Returns where the PDF of a bulletin stands."""
+    return pages.address(code, f"quartiers/{quartier.slug}/bulletin{'-grand' if large else ''}.pdf")
+
+
 def style() -> bytes:
     """Returns the sheet of styles of all bulletins."""
     return pages.static("bulletin.css")
@@ -145,14 +150,14 @@ def bulletin(
     file = pages.address(say.code, path)
     if ctx.press:
         most = _PAGES_LARGE if large else _PAGES
-        printed = file.replace(".html", ".pdf")
+        sheet_file = printed(say.code, quartier, large)
         pdf = ctx.press.sheet(
-            printed, page.encode(), most, lambda: (filled(some, paper=True) for some in _ever_shorter(lines))
+            sheet_file, page.encode(), most, lambda: (filled(some, paper=True) for some in _ever_shorter(lines))
         )
         if pdf:
-            yield printed, pdf
+            yield sheet_file, pdf
             words = say(f"bulletin.pdf{'_large' if large else ''}", size=say.size(len(pdf)))
-            link = f'<a href="{printed.rpartition("/")[2]}">{escape(words)}</a>\n'
+            link = f'<a href="{sheet_file.rpartition("/")[2]}">{escape(words)}</a>\n'
     yield file, pages.weighed(page.replace(_PDF, link))
 
 
@@ -161,7 +166,7 @@ def sheets(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, str
     found = []
     for name, key in (("bulletin", "of_day"), ("bulletin-grand", "of_day_large")):
         found.append((f"{name}.html", say(f"bulletin.{key}")))
-        octets = ctx.octets.get(pages.address(say.code, f"quartiers/{quartier.slug}/{name}.pdf"))
+        octets = ctx.octets.get(printed(say.code, quartier, name != "bulletin"))
         if octets is not None:
             found.append((f"{name}.pdf", say(f"bulletin.{key}_pdf", size=say.size(octets))))
     return found

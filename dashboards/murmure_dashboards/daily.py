@@ -12,9 +12,9 @@ from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.maker import Build
-from murmure_dashboards.story import Teller, days_of
+from murmure_dashboards.story import Teller
 from murmure_dashboards.usual import Past
-from murmure_dashboards.views import LATE_S, StreamView
+from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import Language, capital
 
 _LONGEST_NAME = 30
@@ -39,13 +39,6 @@ class Said:
     told: bool
     faulty: bool
     code: str
-
-
-def days_over(ctx: Build) -> list[Window]:
-    """Returns the days of the week that are over and have had their time to arrive, newest first."""
-    views = [view for of_site in ctx.of_week.values() for view in of_site]
-    days = days_of(views[0]) if views else []
-    return [day for day in reversed(days) if day.end_s + LATE_S <= ctx.now_s]
 
 
 def final(ctx: Build, quartier: Quartier, day: Window) -> bool:
@@ -125,7 +118,7 @@ def without_often(say: Language, text: str) -> str:
 
 def _streams(ctx: Build, quartier: Quartier) -> Iterator[tuple[Site, StreamView]]:
     for site in ctx.city.sites_of(quartier.slug):
-        for view in ctx.of_week.get(site.id, ()):
+        for view in ctx.over_days(site.id):
             yield site, view
 
 

@@ -71,7 +71,7 @@ def feed(ctx: Build, say: Language, quartier: Quartier, said: Mapping[Window, li
     is told once it is final, keeps its id for ever, and is dated anew when late data or stewards change it."""
     title = say("feed.title", quartier=quartier.name, city=ctx.city.city)
     made = Feed(ctx.city, say, f"quartiers/{quartier.slug}/", title, say("feed.subtitle"), ctx.today.start_s)
-    streams = [one.stream for site in ctx.city.sites_of(quartier.slug) for one in ctx.of_week.get(site.id, ())]
+    streams = [one.stream for site in ctx.city.sites_of(quartier.slug) for one in ctx.over_days(site.id)]
     for day, found in said.items():
         settled_s = daily.settled_s(ctx, quartier, day)
         if not found or not daily.final(ctx, quartier, day) or not ctx.arrivals.over(settled_s):

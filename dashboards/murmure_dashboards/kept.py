@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
@@ -26,7 +27,8 @@ from murmure_dashboards.packed import compressed
 from murmure_dashboards.store import Store, version
 from murmure_dashboards.views import LATE_S, StreamInfo
 
-KIND = "pages"
+PAGES, PAST, WORDS = "pages", "past", "words"
+"""In the store: of pages; of files that tell of days that are over alone; what `Words` gives."""
 _LATEST_S = 9 * 86_400  # a day is final with its week
 EVER = Window(0, 1 << 40)
 
@@ -41,11 +43,19 @@ class Kept:
     now_s: int
     take: Callable[[str, bytes], None]
 
-    def files(self, group: str, of: object, made: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    def files(
+        self,
+        group: str,
+        of: object,
+        made: Iterable[tuple[str, bytes]],
+        kind: str = PAGES,
+        lasts: Callable[[Collection[str]], bool] = lambda paths: True,
+    ) -> Iterator[tuple[str, bytes]]:
         """Yields what `made` gives, or nothing where the site before has it: those files are linked. `of`: what they
-        are made of; its `repr` says all of it. `group`: names them for ever."""
+        are made of; its `repr` says all of it. `group`: names them for ever, within a `kind`. `lasts` is asked once
+        they are made, and given their paths: whether the same will follow from the same at any later instant."""
         told = hashlib.sha256(repr((_made_with(), of)).encode()).hexdigest()
-        found = self._unchanged(group, told)
+        found = self._unchanged(kind, group, told)
         if found is not None:
             for path, content in found:
                 self.take(path, content)
@@ -54,11 +64,12 @@ class Kept:
         for path, content in made:
             sums[path] = _sum(content, compressed(content))
             yield path, content
-        row = json.dumps({"of": told, "now_s": self.now_s, "files": sums}).encode()
-        self.store.keep(KIND, group, 0, EVER, row)
+        if lasts(sums):
+            row = json.dumps({"of": told, "now_s": self.now_s, "files": sums}).encode()
+            self.store.keep(kind, group, 0, EVER, row)
 
-    def _unchanged(self, group: str, told: str) -> list[tuple[str, bytes]] | None:
-        row = self.store.read(KIND, group, Window(0, 1)).get(0)
+    def _unchanged(self, kind: str, group: str, told: str) -> list[tuple[str, bytes]] | None:
+        row = self.store.read(kind, group, Window(0, 1)).get(0)
         known = json.loads(row) if row is not None else {}
         # What is over by now need not have been over at an earlier instant.
         if known.get("of") != told or known["now_s"] > self.now_s:
@@ -73,6 +84,25 @@ class Kept:
                 return None
             found.append((path, content))
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A word for what the archive has of a stream since an instant: the same as before as long as nothing has come that
+    touches what was made of it. The store forgets the word with whatever else it had made of that, and the next one is
+    another."""
+
+    store: Store
+    from_s: int
+
+    def of(self, stream: str) -> str:
+        """Returns the word, a new one where the store has none."""
+        found = self.store.read(WORDS, stream, Window(self.from_s, self.from_s + 1)).get(self.from_s)
+        return found.decode() if found is not None else os.urandom(16).hex()
+
+    def keep(self, stream: str, word: str, until_s: int) -> None:
+        """Remembers a word of what the archive has until an instant."""
+        self.store.keep(WORDS, stream, self.from_s, Window(self.from_s, until_s), word.encode())
 
 
 def sum_of_days(days: Days, info: StreamInfo, window: Window) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from murmure_privacy.annotation import Annotation
+from murmure_privacy.annotation import Annotation, Note
 from murmure_privacy.policies import Rules
 from murmure_privacy.window import Calendar, Window
 
@@ -17,13 +17,13 @@ from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.config import City, Quartier
 from murmure_dashboards.days import Days
 from murmure_dashboards.facts import Fact, of_day
-from murmure_dashboards.kept import Kept
+from murmure_dashboards.kept import PAGES, Kept
 from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
 from murmure_dashboards.pdf import Press
 from murmure_dashboards.store import Store
 from murmure_dashboards.usual import Past
-from murmure_dashboards.views import ArchiveReader, StreamInfo, StreamView, view
+from murmure_dashboards.views import LATE_S, ArchiveReader, SignedPolicy, StreamInfo, StreamView, view
 from murmure_dashboards.wording import Language
 
 
@@ -58,11 +58,19 @@ class Build:
     kept: Kept | None = None
 
     def unless_kept(
-        self, group: str, of: object | None, made: Iterable[tuple[str, bytes]]
+        self,
+        group: str,
+        of: object | None,
+        made: Iterable[tuple[str, bytes]],
+        kind: str = PAGES,
+        lasts: Callable[[Collection[str]], bool] = lambda paths: True,
     ) -> Iterable[tuple[str, bytes]]:
         """Returns what `made` gives, or nothing where the build before made it of the same. `of`: what it is made of
-        besides city, limits and links, said whole by its `repr`; None for what changes with every instant."""
-        return made if self.kept is None or of is None else self.kept.files(group, (self._common, of), made)
+        besides city, limits and links, said whole by its `repr`; None for what changes with every instant. `kind` and
+        `lasts` as in `Kept.files`."""
+        if self.kept is None or of is None:
+            return made
+        return self.kept.files(group, (self._common, of), made, kind, lasts)
 
     @cached_property
     def _common(self) -> str:
@@ -73,13 +81,36 @@ class Build:
         """Returns the neighbourhoods whose pages are made here."""
         return [one for one in self.city.quartier if self.only is None or one.slug in self.only]
 
-    def views(self, window: Window) -> Mapping[str, Sequence[StreamView]]:
-        """Returns the streams over whole days, by site id."""
-        found: dict[str, list[StreamView]] = {}
+    @cached_property
+    def _by_site(self) -> Mapping[str, Sequence[StreamInfo]]:
+        found: dict[str, list[StreamInfo]] = {}
         for info in self.streams:
-            one = view(self.archive, self.rules, self.marks, info, window, self.calendar, self.now_s)
-            found.setdefault(info.site, []).append(one)
+            found.setdefault(info.site, []).append(info)
         return found
+
+    def streams_of(self, site: str) -> Sequence[StreamInfo]:
+        """Returns the streams of a site, in the order of a page."""
+        return self._by_site.get(site, ())
+
+    def policies(self, site: str) -> Sequence[SignedPolicy]:
+        """Returns all policies of a site, oldest version first."""
+        if site not in self._policies:
+            self._policies[site] = self.archive.policies(site)
+        return self._policies[site]
+
+    @cached_property
+    def _policies(self) -> dict[str, Sequence[SignedPolicy]]:
+        return {}
+
+    def views(self, window: Window, sites: Iterable[str] | None = None) -> Mapping[str, Sequence[StreamView]]:
+        """Returns the streams over whole days, by site id: of all sites, or of some."""
+        infos = [(site, self.streams_of(site)) for site in (self._by_site if sites is None else sites)]
+        made = (self.archive, self.rules, self.marks)
+        return {
+            site: [view(*made, info, window, self.calendar, self.now_s) for info in of_site]
+            for site, of_site in infos
+            if of_site
+        }
 
     @cached_property
     def of_today(self) -> Mapping[str, Sequence[StreamView]]:
@@ -90,6 +121,29 @@ class Build:
     def of_week(self) -> Mapping[str, Sequence[StreamView]]:
         """Returns the week's streams by site id."""
         return self.views(self.week)
+
+    @cached_property
+    def days_over(self) -> Sequence[Window]:
+        """Returns the days of the week that are over and have had their time to arrive, newest first; none where
+        nothing is measured."""
+        days = self.calendar.days(self.week) if self.streams else ()
+        return [day for day in reversed([*days]) if day.end_s + LATE_S <= self.now_s]
+
+    def over_days(self, site: str) -> Sequence[StreamView]:
+        """Returns the streams of a site over these days alone: nothing of the day that runs is in them."""
+        if site not in self._over_days and self.days_over:
+            whole = Window(self.days_over[-1].start_s, self.days_over[0].end_s)
+            self._over_days[site] = self.views(whole, (site,)).get(site, ())
+        return self._over_days.get(site, ())
+
+    @cached_property
+    def _over_days(self) -> dict[str, Sequence[StreamView]]:
+        return {}
+
+    @cached_property
+    def notes(self) -> Sequence[Note]:
+        """Returns what stewards have said by now, also what was taken back."""
+        return [one.note for one in self.archive.annotations() if one.note.issued_s <= self.now_s]
 
     @cached_property
     def days(self) -> Days:
@@ -115,9 +169,12 @@ class Build:
     @cached_property
     def arrivals(self) -> Arrivals:
         """Returns when what is told of the days of the week came."""
-        notes = [one.note for one in self.archive.annotations() if one.note.issued_s <= self.now_s]
-        streams = list({info.site: info.stream for info in reversed(self.streams)}.values())
-        return Arrivals.of(self.archive, streams, Window(self.week.start_s, self.now_s), notes)
+        return Arrivals.of(self.archive, self.heard, Window(self.week.start_s, self.now_s), self.notes)
+
+    @cached_property
+    def heard(self) -> Sequence[str]:
+        """Returns the streams by which it is told what is over, one of each site."""
+        return list({info.site: info.stream for info in reversed(self.streams)}.values())
 
     @cached_property
     def coded(self) -> bool:

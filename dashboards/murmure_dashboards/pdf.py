@@ -37,6 +37,8 @@ class Press:
         self._folder, self._left = folder, at_once
         self._waiting: list[tuple[Path, str, int, Callable[[], Iterator[str]]]] = []
         self._known: set[str] = set()
+        self._asked: set[str] = set()
+        self._spared: set[str] = set()
         self._engine: Callable[[str], Any] | None = None
         # What a sheet looks like follows from these as well as from what is on it.
         made_by = (static(STYLE), template("bulletin.html"), Path(__file__).read_bytes())
@@ -47,13 +49,20 @@ class Press:
         """Returns how many sheets are to be printed by `rest`."""
         return len(self._waiting)
 
+    def spare(self, name: str) -> None:
+        """Has what was printed under a name kept by `rest`, unless another sheet of that name is asked for: it stands
+        in the site."""
+        self._spared.add(_stem(name))
+
     def sheet(self, name: str, content: bytes, most: int, forms: Callable[[], Iterator[str]]) -> bytes | None:
         """Returns a sheet as PDF, or None where it is printed later or cannot be.
 
         `content`: everything that is on it; what has the same is not printed again. `forms`: HTML of the sheet, each
         shorter than the one before; the first that fits on `most` pages is printed."""
-        file = self._folder / f"{hashlib.sha256(self._edition + content).hexdigest()}.pdf"
+        stem = _stem(name)
+        file = self._folder / f"{stem}-{hashlib.sha256(self._edition + content).hexdigest()}.pdf"
         self._known.add(file.name)
+        self._asked.add(stem)
         try:
             return file.read_bytes()
         except FileNotFoundError:
@@ -67,14 +76,15 @@ class Press:
         return self._printed(file, name, most, forms)
 
     def rest(self) -> None:
-        """Prints what waits, and forgets the sheets of days before: those that nobody asked this press for. To be
-        called once the site is switched."""
+        """Prints what waits, and forgets the sheets of days before: those that nobody asked this press for, or to
+        spare. To be called once the site is switched."""
         for file, name, most, forms in self._waiting:
             if not self.missing:
                 self._printed(file, name, most, forms)
         self._waiting.clear()
         for file in self._folder.glob("*.pdf"):
-            if file.name not in self._known:
+            stem = file.name.partition("-")[0]
+            if file.name not in self._known and (stem in self._asked or stem not in self._spared):
                 file.unlink(missing_ok=True)
 
     def _printed(self, file: Path, name: str, most: int, forms: Callable[[], Iterator[str]]) -> bytes | None:
@@ -115,3 +125,7 @@ class Press:
 
         self._engine = laid_out
         return self._engine
+
+
+def _stem(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

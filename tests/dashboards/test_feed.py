@@ -103,7 +103,7 @@ def made(given: Callable[..., Build], archive: Any, city: City, now_s: int, code
     if not slug:
         return dict(decision_feed.files(ctx))[DECISIONS if code == "fr" else f"{code}/{DECISIONS}"]
     say, quartier = language(code), next(one for one in city.quartier if one.slug == slug)
-    return feed_of(ctx, say, quartier, {day: daily.said(ctx, say, quartier, day) for day in daily.days_over(ctx)})
+    return feed_of(ctx, say, quartier, {day: daily.said(ctx, say, quartier, day) for day in ctx.days_over})
 
 
 def feed(site: Path, path: str) -> ElementTree.Element:
