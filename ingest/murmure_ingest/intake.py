@@ -50,17 +50,18 @@ from typing import Literal
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
 from murmure_privacy.frozen import quick
+from murmure_privacy.gate import PRESENT_AT_LEAST
 from murmure_privacy.plan import Plan
 from murmure_privacy.release import Health, Message, Release, Withheld
 from murmure_privacy.succession import Key, Use, Uses
-from murmure_privacy.window import utc
+from murmure_privacy.window import QUARTER_S, utc
 
 from murmure_ingest import rotation
-from murmure_ingest.archive import Enrolment, StoredHealth, Unfiled, charge_of
+from murmure_ingest.archive import Enrolment, NodeKey, StoredHealth, Unfiled, charge_of
 from murmure_ingest.budgets import Charge, Tank, first_excess, spending
 from murmure_ingest.logbook import DAY_S
 from murmure_ingest.opener import open_by
-from murmure_ingest.rules import Rules
+from murmure_ingest.rules import Rules, aligned_end_s
 from murmure_ingest.store import Filing
 
 REASONS = (
@@ -100,6 +101,8 @@ MOST_UNFILED = Unfiled(messages=100_000, aside_bytes=64 * 1024 * 1024)
 """Of one gateway, and no more of what a stolen key can say. An honest one says 96 messages a day. This holds a year of
 them if they have 1,900 bytes in the mean (eight streams with quarter-hours have 1,200), and 170 days under any policy,
 since no message has more than 4 KiB (`wire.MESSAGE_LIMIT`)."""
+
+_POLICY = 9  # in a node that is flat
 
 BOOTS = 3
 """How often a gateway may have started since its newest message, whatever its clock says: it may be behind."""
@@ -173,12 +176,18 @@ Arrival = tuple[str | None, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What `key` has signed in the name of a gateway. Whether that key still speaks for it is not judged yet."""
+    """What `key` has signed in the name of a gateway; `flat`: as `wire.flatten` gives it. Whether that key still speaks
+    for it is not judged yet."""
 
     topic: str | None
     sealed: bytes
     key: bytes
-    said: Message | Health
+    flat: wire.Flat
+
+    @property
+    def said(self) -> Message | Health:
+        """Returns it, made anew each time."""
+        return wire.unflatten(self.flat)
 
 
 def open_sealed(arrival: Arrival, keys_of: KeysOf) -> Opened | Refused:
@@ -186,7 +195,7 @@ def open_sealed(arrival: Arrival, keys_of: KeysOf) -> Opened | Refused:
     gateway, none for an unknown one."""
     topic, sealed = arrival
     try:
-        return Opened(topic, sealed, *open_by(sealed, keys_of, wire.open_envelope))
+        return Opened(topic, sealed, *open_by(sealed, keys_of, wire.open_flat))
     except WireError as error:
         return Refused(error.reason, error.detail)
 
@@ -273,13 +282,17 @@ class Intake:
         """Judges, counts and files what was opened, within a transaction of the caller's."""
         opened = list(opened)
         self._latest_s = self._now_s() + AHEAD_S
-        messages = [one.said for one in opened if isinstance(one, Opened) and isinstance(one.said, Message)]
-        self._archive.foresee(messages)
-        for gateway in {message.gateway for message in messages}:
+        keys = [_keys(one.flat) if isinstance(one, Opened) else [] for one in opened]
+        gateways = {one.flat[0] for one, its in zip(opened, keys, strict=True) if isinstance(one, Opened) and its}
+        self._archive.foresee(gateways, [key for its in keys for key in its])
+        for gateway in gateways:
             self._archive.enrolment(gateway)
-        for policy in {outcome.node.policy for message in messages for outcome in message.outcomes}:
+        for policy in {node[_POLICY] for one in opened if isinstance(one, Opened) for node in _nodes(one.flat)}:
             self._rules_of(policy)
-        words = [self._judge(one) if isinstance(one, Opened) else one for one in opened]
+        words = [
+            (self._file_usual(one, its) if its else None) or self._judge(one) if isinstance(one, Opened) else one
+            for one, its in zip(opened, keys, strict=True)
+        ]
         self._count(words)
         return words
 
@@ -295,22 +308,82 @@ class Intake:
         for name, number in counts.items():
             self._archive.count(name, number)
 
+    def _file_usual(self, opened: Opened, keys: Sequence[NodeKey]) -> Stored | None:
+        """Files a message that is in every way what mostly comes: the next one of a gateway that is alone at its site,
+        all of it releases under the one policy, without a cap, that it has ever used. None for whatever is otherwise,
+        without a word on it: `_judge` begins from the start. No check is left out that could go against such a message,
+        and tests/ingest/test_usual.py holds both ways against each other."""
+        archive, latest_s = self._archive, self._latest_s
+        gateway, quartier, site, _, seq, previous, closing_s, outcomes = opened.flat
+        line, turn = archive.enrolment(gateway), archive.turn(gateway)
+        if (
+            line is None
+            or turn is None
+            or line.status != "active"
+            or line.record_key != opened.key
+            or line.quartier != quartier
+            or line.site != site
+            or closing_s > latest_s
+        ):
+            return None
+        number, last_hash, used = turn
+        policy = outcomes[0][0][_POLICY]
+        rules = self._rules_of(policy)
+        if (
+            number != seq
+            or last_hash != previous
+            or rules is None
+            or rules.site != site
+            or rules.capped
+            or (used and (len(used) > 1 or policy not in used))
+            or (opened.topic is not None and opened.topic != f"murmure/v1/{quartier}/{gateway}/release")
+            or len(archive.gateways_of(site)) > 1
+            or archive.notes(site)
+            or not archive.free(keys)
+        ):
+            return None
+        kinds, timezone, kept = rules.kinds, rules.timezone, []
+        for node, said in outcomes:
+            stream, quantity, level, start_s, end_s, covered_from_s, present, cadence_ms, bounds, of = node
+            kind = kinds.get((stream, level))
+            if kind is None or isinstance(said, str) or of != policy:
+                return None
+            slots, parts, first_s, last_s, scale_and_rho = kind
+            if (
+                (quantity, cadence_ms, bounds) != slots
+                or end_s != aligned_end_s(timezone, level, start_s)
+                or covered_from_s < first_s
+                or end_s > last_s
+                or end_s > latest_s
+                or covered_from_s % QUARTER_S
+                or present < PRESENT_AT_LEAST
+                or len(said) != len(parts)
+            ):
+                return None
+            for (indicator, integers, sigma_milli, rho_micro), part in zip(said, parts, strict=True):
+                if (indicator, len(integers), sigma_milli, rho_micro) != part:
+                    return None
+            kept.append(scale_and_rho)
+        archive.put_next(opened.flat, keys, kept, opened.sealed, line.id)
+        return _stored(gateway, seq, len(outcomes))
+
     def _judge(self, opened: Opened) -> Word:
-        gateway = opened.said.gateway
+        said = opened.said
+        gateway = said.gateway
         newest = self._archive.enrolment(gateway)
         if newest is None:
             return Refused("unknown_gateway", "no such gateway in the register")
         if newest.status != "active":
             return Refused("revoked_gateway", "the gateway was revoked", gateway=gateway)
-        enrolment = rotation.line_of(self._archive, newest, opened.key, opened.said, opened.sealed)
+        enrolment = rotation.line_of(self._archive, newest, opened.key, said, opened.sealed)
         if enrolment is None:
             return Refused("retired_key", "the gateway has another key now, and this did not wait when it came")
-        objection = _misplaced(opened, enrolment)
+        objection = _misplaced(opened.topic, said, enrolment)
         if objection is not None:
             return Refused(*objection, gateway=gateway)
-        if isinstance(opened.said, Health):
-            return self._hear(opened.said, opened.sealed, enrolment)
-        return self._settle(opened.said, opened.sealed, enrolment)
+        if isinstance(said, Health):
+            return self._hear(said, opened.sealed, enrolment)
+        return self._settle(said, opened.sealed, enrolment)
 
     def _hear(self, health: Health, sealed: bytes, enrolment: Enrolment) -> Word:
         if health.quartier != enrolment.quartier:
@@ -640,14 +713,24 @@ def _spans(released: Iterable[Release], uses: Iterable[Use]) -> list[_Span]:
     return new + [(use.policy, use.since_s, use.until_s) for use in uses if use.until_s]
 
 
-def _misplaced(opened: Opened, enrolment: Enrolment) -> tuple[str, str] | None:
+def _nodes(flat: wire.Flat) -> list[wire.Flat]:
+    """Returns the nodes of what was said, none of a health report."""
+    return [] if wire.is_health(flat) else [node for node, _ in flat[-1]]
+
+
+def _keys(flat: wire.Flat) -> list[NodeKey]:
+    """Returns their keys."""
+    return [] if wire.is_health(flat) else [(node[0], node[2], node[3]) for node, _ in flat[-1]]
+
+
+def _misplaced(topic: str | None, said: Message | Health, enrolment: Enrolment) -> tuple[str, str] | None:
     """Returns reason and detail if a message has come on another topic than its own; anybody can have put it there."""
-    if opened.topic is None:
+    if topic is None:
         return None
-    kind = "health" if isinstance(opened.said, Health) else "release"
-    if opened.topic == f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/{kind}":
+    kind = "health" if isinstance(said, Health) else "release"
+    if topic == f"murmure/v1/{enrolment.quartier}/{enrolment.gateway}/{kind}":
         return None
-    if _TOPIC.fullmatch(opened.topic) is None:
+    if _TOPIC.fullmatch(topic) is None:
         return "bad_topic", "not a topic that gateways publish on"
     return "wrong_topic", "the topic is not the one of its gateway, quartier and kind"
 

@@ -8,7 +8,7 @@ of a level under a policy, and stands once, in `scales`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from struct import Struct
 from typing import Any, NamedTuple
@@ -55,14 +55,19 @@ def packed(outcome: Outcome) -> bytes | None:
     """Returns the integers of a release as the index holds them, None for what was withheld."""
     if not isinstance(outcome, Release):
         return None
-    if len(outcome.noised) == 1 and len(outcome.noised[0].integers) == 1:  # a count, a mean: what there is most of
-        integers: tuple[int, ...] = outcome.noised[0].integers
-        bits = max(integers[0], ~integers[0]).bit_length()
-    else:
-        integers = tuple([integer for one in outcome.noised for integer in one.integers])
-        bits = max(max(integers), ~min(integers)).bit_length()
-    size = 1 if bits < 8 else 2 if bits < 16 else 4 if bits < 32 else 8
-    return _struct(len(integers), size).pack(*integers)
+    if len(outcome.noised) == 1:
+        return packed_integers(outcome.noised[0].integers)
+    return packed_integers([integer for one in outcome.noised for integer in one.integers])
+
+
+def packed_integers(integers: Sequence[int]) -> bytes:
+    """Returns the integers of one release, at least one, as the index holds them."""
+    least = integers[0]
+    if len(integers) == 1:  # a count, a mean: what there is most of
+        bits = (~least if least < 0 else least).bit_length()
+        return least.to_bytes(1 if bits < 8 else 2 if bits < 16 else 4 if bits < 32 else 8, "big", signed=True)
+    bits = max(max(integers), ~min(integers)).bit_length()
+    return _struct(len(integers), 1 if bits < 8 else 2 if bits < 16 else 4 if bits < 32 else 8).pack(*integers)
 
 
 def unpacking(width: int, length: int) -> Callable[[bytes], tuple[int, ...]]:

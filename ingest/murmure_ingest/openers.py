@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from murmure_privacy import wire
 from murmure_privacy.frozen import quick
 
 from murmure_ingest.intake import Arrival, Opened, Refused, open_sealed
@@ -123,7 +122,7 @@ class _Process:
 def _read(arrival: Arrival, answer: Answer) -> Opened | Refused:
     first, second = answer
     if isinstance(first, bytes):
-        return _opened(*arrival, first, wire.unflatten(second))
+        return _opened(*arrival, first, second)
     return Refused(first, second)
 
 

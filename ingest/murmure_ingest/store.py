@@ -13,15 +13,18 @@ from typing import Any, Literal, Protocol
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.release import Message, Outcome
 from murmure_privacy.succession import Use
+from murmure_privacy.wire import Flat
 
 from murmure_ingest.archive import (
     Disposition,
     Enrolment,
+    NodeKey,
     StoredHealth,
     StoredMessage,
     StoredPolicy,
     StreamInfo,
     Totals,
+    Turn,
     Unfiled,
 )
 from murmure_ingest.integers import NodeRow, Scale
@@ -92,8 +95,23 @@ class Filing(Register, Protocol):
     def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
         """Returns the key of the first node that has its place already."""
 
-    def foresee(self, messages: Collection[Message]) -> None:
-        """Says, within a transaction, what will be judged: a store may look up together what it will be asked."""
+    def foresee(self, gateways: Iterable[str], keys: Iterable[NodeKey]) -> None:
+        """Says, within a transaction, of whom messages will be judged and with which nodes: a store looks up together
+        what it will be asked."""
+
+    def free(self, keys: Collection[NodeKey]) -> bool:
+        """Returns whether each of these nodes, which were foreseen, has its place to itself."""
+
+    def turn(self, gateway: str) -> Turn | None:
+        """Returns which message of a gateway, foreseen, is the next one; None if numbers are missing before it, or two
+        cards speak with its key."""
+
+    def put_next(
+        self, said: Flat, keys: Sequence[NodeKey], kept: Sequence[tuple[Scale, int]], sealed: bytes, line: int
+    ) -> None:
+        """Files the message whose turn it is, all of whose nodes are releases: the same as `put`, and `put_use` for
+        each use that it makes of a policy, in one. `said` is the message flattened; `keys` and `kept` are key, scale
+        and micro-rho of each node, in their order, `line` is the id of the line of the register."""
 
     def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
         """Returns whether a node of these has its place by a message of the same gateway."""

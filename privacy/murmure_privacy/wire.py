@@ -617,6 +617,7 @@ _quick_message, _quick_node, _quick_noised = quick(Message), quick(Node), quick(
 _quick_envelope, _quick_release, _quick_withheld = quick(Envelope), quick(Release), quick(Withheld)
 
 
+_HEALTH_FIELDS = len(fields(Health))
 _plain_message, _plain_health, _plain_node, _plain_noised = (
     attrgetter(*(field.name for field in fields(cls))) for cls in (Message, Health, Node, Noised)
 )
@@ -639,9 +640,12 @@ def flatten(said: Message | Health) -> Flat:
 
 def unflatten(flat: Flat) -> Message | Health:
     """Returns what `flatten` was given. Looks at nothing: whoever made the tuples has opened it, in this program."""
-    if len(flat) == len(fields(Health)):
-        return Health(*flat)
-    return _unflattened(flat)
+    return Health(*flat) if is_health(flat) else _unflattened(flat)
+
+
+def is_health(flat: Flat) -> bool:
+    """Returns whether a health report was flattened, not a message: the two have not the same number of fields."""
+    return len(flat) == _HEALTH_FIELDS
 
 
 def _unflattened(flat: Flat) -> Message:

@@ -717,7 +717,7 @@ def test_a_batch_is_kept_whole_or_not_at_all(centre: Any, monkeypatch: pytest.Mo
     gateway = centre.gateway()
     history = gateway.history(QUARTERS)
     before = centre.content()
-    put, calls = centre.archive.put, []
+    put, calls = centre.archive.put_next, []
 
     def failing(*args: Any) -> None:
         calls.append(1)
@@ -725,7 +725,7 @@ def test_a_batch_is_kept_whole_or_not_at_all(centre: Any, monkeypatch: pytest.Mo
             raise RuntimeError("power cut")
         put(*args)
 
-    monkeypatch.setattr(centre.archive, "put", failing)
+    monkeypatch.setattr(centre.archive, "put_next", failing)
     with pytest.raises(RuntimeError):
         centre.intake.accept_many(history)
     assert centre.content() == before

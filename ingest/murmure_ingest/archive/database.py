@@ -15,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from murmure_privacy.errors import ConfigError
-from murmure_privacy.succession import Key, Use
+from murmure_privacy.succession import Key
 
 from murmure_ingest import logbook, migrations
 from murmure_ingest.archive.errors import ArchiveDamaged, damage_text, explained, explanation
@@ -30,13 +30,20 @@ _BUSY_TIMEOUT_S = 10.0
 
 @dataclass(slots=True)
 class Standing:
-    """What the next message of a gateway is judged by. `last`: the one with the highest number so far. `uses`: of the
-    policies of its site, by stream and policy."""
+    """What the next message of a gateway is judged by. `row`: that of the message with the highest number so far, as a
+    StoredMessage has it. `uses`: the rows of how it has used the policies of its site, by stream and policy;
+    `policies`: all that stand in them."""
 
-    last: StoredMessage | None
+    row: tuple[Any, ...] | None
     settled_seq: int
     cloned: bool
-    uses: dict[Key, Use]
+    uses: dict[Key, tuple[Any, ...]]
+    policies: set[bytes]
+
+    @property
+    def last(self) -> StoredMessage | None:
+        """Returns the message with the highest number so far."""
+        return None if self.row is None else StoredMessage(*self.row)
 
 
 @dataclass(slots=True)
@@ -44,7 +51,7 @@ class Pending:
     """Rows of the present transaction that are not in the tables yet, so that many go in together."""
 
     messages: list[tuple[Any, ...]] = field(default_factory=list)
-    nodes: dict[tuple[str, str, int], tuple[Any, ...]] = field(default_factory=dict)  # by key
+    nodes: list[tuple[Any, ...]] = field(default_factory=list)
     totals: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # by gateway: what is added to its charge
     uses: dict[tuple[str, Key], tuple[Any, ...]] = field(default_factory=dict)  # by gateway and key
     new_totals: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # of which the tables have no row
@@ -115,13 +122,13 @@ class Database:
         self._pending = None
         insert = self._connection.executemany
         insert(
-            "INSERT INTO messages (id, gateway, seq, hash, previous, enrolment, disposition, reason, nodes, head, "
+            "INSERT INTO messages (id, gateway, seq, hash, previous, disposition, reason, nodes, enrolment, head, "
             "sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             pending.messages,
         )
-        # In the order of the tree: neighbours of a stream are on one page.
-        rows = [pending.nodes[key] for key in sorted(pending.nodes)]
-        insert("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        # In the order of the tree: neighbours of a stream are on one page. No two have the same three first columns.
+        pending.nodes.sort()
+        insert("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", pending.nodes)
         insert("INSERT INTO totals VALUES (?, ?, ?)", pending.new_totals.values())
         insert("INSERT INTO uses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pending.new_uses.values())
         # A row that is known to be there is changed in its place: an upsert would have it judged, and found, twice.

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
 
 from murmure_privacy import wire
-from murmure_privacy.frozen import quick
 from murmure_privacy.release import Message, Outcome
-from murmure_privacy.succession import Use
+from murmure_privacy.succession import Key, Use
 
 from murmure_ingest import logbook
-from murmure_ingest.archive.database import Database, Standing
+from murmure_ingest.archive.database import Database, Pending, Standing
 from murmure_ingest.archive.errors import explained
 from murmure_ingest.archive.rows import (
     FIRST_HEAD,
     Disposition,
     Enrolment,
+    NodeKey,
     StoredHealth,
     StoredMessage,
+    Turn,
     Unfiled,
     index_row,
     next_head,
 )
-from murmure_ingest.integers import Scale, keep_scale, scale_of
+from murmure_ingest.integers import Scale, keep_scale, packed_integers, scale_of
 
 CONFLICTS_KEPT = 100  # per gateway and reason: evidence, not a way to fill the disk
 _RHO_PLACE = 8  # in `index_row`
+_SEQ_PLACE, _HASH_PLACE = 2, 3  # in the row of a message
 FORKS = "('sequence_conflict', 'forked_node')"  # evidence that one key speaks from two cards
 
 _LOOKED_UP = 128
@@ -45,8 +47,6 @@ _WAITS = (  # the first condition is that of the index of what is put aside, whi
     "m.disposition <> 'filed' AND m.disposition = 'quarantined' AND m.reason = ? AND a.message IS NULL "
     "AND m.sealed <> x''"
 )
-
-_stored = quick(StoredMessage)
 
 
 class Filing(Database):
@@ -74,12 +74,20 @@ class Filing(Database):
                 return key
         return None
 
-    def foresee(self, messages: Collection[Message]) -> None:
-        """Looks up together what these will be judged by (within a transaction): the places that `taken` will be asked
-        for, and how each gateway stands. A question in between would have what was put so far written first."""
-        for gateway in {message.gateway for message in messages}:
+    def free(self, keys: Collection[NodeKey]) -> bool:
+        """Returns whether no two nodes with these keys are one, and each, foreseen, has its place to itself (within a
+        transaction)."""
+        if len(keys) > 1 and len(set(keys)) < len(keys):
+            return False
+        places = self._places
+        return not any(places.get(key, True) for key in keys)
+
+    def foresee(self, gateways: Iterable[str], keys: Iterable[NodeKey]) -> None:
+        """Looks up together what will be judged (within a transaction): how each gateway stands, and the places that
+        will be asked for. A question in between would have what was put so far written first."""
+        for gateway in gateways:
             self._standing(gateway)
-        keys = list({outcome.node.key for message in messages for outcome in message.outcomes})
+        keys = list(keys)
         self._places |= dict.fromkeys(keys, False)
         for at in range(0, len(keys), _LOOKED_UP):
             part = keys[at : at + _LOOKED_UP]
@@ -143,24 +151,24 @@ class Filing(Database):
 
     def uses(self, gateway: str) -> list[Use]:
         """Returns how a gateway has used the policies of its site, by its filed messages."""
-        return list(self._standing(gateway).uses.values()) if self._writing else self._kept_uses(gateway)
+        rows = self._standing(gateway).uses.values() if self._writing else self._kept_uses(gateway)
+        return [Use(*row[1:]) for row in rows]
 
-    def _kept_uses(self, gateway: str) -> list[Use]:
-        rows = self._rows(
-            "SELECT stream, policy, since_s, first_seq, shown_s, until_s, last_seq FROM uses WHERE gateway = ?", gateway
+    def _kept_uses(self, gateway: str) -> list[tuple[Any, ...]]:
+        return self._rows(
+            "SELECT gateway, stream, policy, since_s, first_seq, shown_s, until_s, last_seq FROM uses "
+            "WHERE gateway = ?",
+            gateway,
         )
-        return [Use(*row) for row in rows]
 
     def put_use(self, gateway: str, use: Use) -> None:
         """Keeps the use of a policy for a stream (within a transaction) in place of what was known of it."""
-        uses, later, key = self._standing(gateway).uses, self._later(), (use.stream, use.policy)
-        place = (gateway, key)
-        rows = later.uses if key in uses and place not in later.new_uses else later.new_uses
-        uses[key] = use
-        rows[place] = (
+        standing = self._standing(gateway)
+        row = (
             *(gateway, use.stream, use.policy, use.since_s),
             *(use.first_seq, use.shown_s, use.until_s, use.last_seq),
         )
+        _keep_use(standing, self._later(), (use.stream, use.policy), row)
 
     def waiters(self, reason: str) -> dict[str, int]:
         """Returns the gateways of which messages still wait for a mend of `reason`, and the row of the newest."""
@@ -190,14 +198,10 @@ class Filing(Database):
         before, head = self._remembered.newest or self._newest()
         row_id, new_head, kept = before + 1, next_head(head, message_hash), None if disposition == "refused" else sealed
         nodes, previous, line = len(message.outcomes), message.previous, enrolment.id
-        stored = _stored(
-            *(row_id, gateway, seq, message_hash, previous, disposition, reason, nodes, line, new_head, kept)
-        )
-        last_seq = standing.last.seq if standing.last else 0
+        row = (row_id, gateway, seq, message_hash, previous, disposition, reason, nodes, line, new_head, kept)
+        last_seq = standing.row[_SEQ_PLACE] if standing.row else 0
         self._remembered.newest = row_id, new_head
-        self._later().messages.append(
-            (row_id, gateway, seq, message_hash, previous, line, disposition, reason, nodes, new_head, kept)
-        )
+        self._later().messages.append(row)
         charged = self._put_nodes(row_id, message) if disposition == "filed" else 0
         if self._remembered.days.get(gateway) != logbook.day_of(message):
             self._remembered.days[gateway] = logbook.day_of(message)
@@ -207,10 +211,71 @@ class Filing(Database):
             messages, aside_bytes = unfiled[gateway]
             unfiled[gateway] = Unfiled(messages + 1, aside_bytes + len(kept or b""))
         if disposition == "filed" and seq == standing.settled_seq + 1 == last_seq + 1:
-            standing.settled_seq, standing.last = seq, stored
+            standing.settled_seq, standing.row = seq, row
             self._add(gateway, seq, charged, new=last_seq == 0)
         else:
             self._settle(gateway, charged)
+
+    def turn(self, gateway: str) -> Turn | None:
+        """Returns which message of a gateway is the next one (within a transaction), None if numbers are missing or two
+        cards speak with its key."""
+        standing = self._standing(gateway)
+        seq, last_hash = (
+            (0, wire.FIRST_PREVIOUS) if standing.row is None else standing.row[_SEQ_PLACE : _HASH_PLACE + 1]
+        )
+        if standing.cloned or standing.settled_seq != seq:
+            return None
+        return seq + 1, last_hash, standing.policies
+
+    def put_next(
+        self, said: wire.Flat, keys: Sequence[NodeKey], kept: Sequence[tuple[Scale, int]], sealed: bytes, line: int
+    ) -> None:
+        """Files the message whose turn it is (within a transaction), all of it releases: what `put` and, for the uses
+        of their policies, `put_use` would write. `said` is the message flattened; `keys` and `kept` are key, scale and
+        micro-rho of each node, `line` is that of the register."""
+        gateway, quartier, site, _, seq, previous, closing_s, outcomes = said
+        remembered, message_hash = self._remembered, wire.digest(sealed)
+        standing, speakers, scales = self._standing(gateway), remembered.speakers, remembered.scales
+        before, head = remembered.newest or self._newest()
+        later, places = self._later(), self._places
+        row_id, head = before + 1, next_head(head, message_hash)
+        row = (row_id, gateway, seq, message_hash, previous, "filed", "", len(outcomes), line, head, sealed)
+        later.messages.append(row)
+        remembered.newest = row_id, head
+        uses, charged = standing.uses, 0
+        for place, ((node, noised), key, (scale, rho_micro)) in enumerate(zip(outcomes, keys, kept, strict=True)):
+            stream, quantity, level, start_s, end_s, covered_from_s, present, _, _, policy = node
+            integers = noised[0][1] if len(noised) == 1 else [integer for one in noised for integer in one[1]]
+            if (stream, gateway) not in speakers:
+                self._speaks(stream, gateway, quartier, site, quantity, row_id)
+            scale_row = scales.get(scale) or self._scale(scale)
+            later.nodes.append(
+                (
+                    *(stream, level, start_s, end_s, covered_from_s, quantity, present, None, rho_micro),
+                    *(row_id, place, packed_integers(integers), scale_row),
+                )
+            )
+            places[key] = True
+            charged += rho_micro
+            of = stream, policy
+            since_s = shown_s = covered_from_s
+            first_seq = last_seq = seq
+            until_s = end_s
+            if of in uses:  # no message so far has a higher number
+                _, _, _, began_s, first_seq, showed_s, ended_s, ended_seq = uses[of]
+                if began_s < since_s:
+                    since_s = began_s
+                if first_seq < seq or showed_s < shown_s:
+                    shown_s = showed_s
+                if ended_s > until_s:
+                    until_s, last_seq = ended_s, ended_seq
+            _keep_use(standing, later, of, (gateway, stream, policy, since_s, first_seq, shown_s, until_s, last_seq))
+        day = (closing_s - 1) // logbook.DAY_S
+        if remembered.days.get(gateway) != day:
+            remembered.days[gateway] = day
+            self._spoken.add(gateway)
+        standing.settled_seq, standing.row = seq, row
+        self._add(gateway, seq, charged, new=seq == 1)
 
     def _add(self, gateway: str, seq: int, charged: int, *, new: bool) -> None:
         """Settles the next number of a gateway; `new`: its first."""
@@ -243,29 +308,25 @@ class Filing(Database):
 
     def _put_nodes(self, row_id: int, message: Message) -> int:
         """Returns what the nodes cost together, in micro-rho."""
-        rows = {
-            outcome.node.key: (*index_row(outcome, row_id, place), self._scale(scale_of(outcome)))
+        rows = [
+            (*index_row(outcome, row_id, place), self._scale(scale_of(outcome)))
             for place, outcome in enumerate(message.outcomes)
-        }
-        self._later().nodes.update(rows)
-        self._places |= dict.fromkeys(rows, True)
-        speakers = self._remembered.speakers
-        for outcome in message.outcomes:
-            if (outcome.node.stream, message.gateway) in speakers:
-                continue
-            speakers.add((outcome.node.stream, message.gateway))
-            self._connection.execute(
-                "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (
-                    outcome.node.stream,
-                    message.gateway,
-                    message.quartier,
-                    message.site,
-                    outcome.node.quantity,
-                    row_id,
-                ),
-            )
-        return sum([row[_RHO_PLACE] for row in rows.values()])
+        ]
+        self._later().nodes.extend(rows)
+        self._places |= dict.fromkeys([outcome.node.key for outcome in message.outcomes], True)
+        speakers, gateway = self._remembered.speakers, message.gateway
+        for node in [outcome.node for outcome in message.outcomes]:
+            if (node.stream, gateway) not in speakers:
+                self._speaks(node.stream, gateway, message.quartier, message.site, node.quantity, row_id)
+        return sum([row[_RHO_PLACE] for row in rows])
+
+    def _speaks(self, stream: str, gateway: str, quartier: str, site: str, quantity: str, row_id: int) -> None:
+        """Keeps that a gateway has spoken of a stream."""
+        self._remembered.speakers.add((stream, gateway))
+        self._connection.execute(
+            "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (stream, gateway, quartier, site, quantity, row_id),
+        )
 
     def _scale(self, scale: Scale) -> int:
         known = self._remembered.scales
@@ -277,10 +338,11 @@ class Filing(Database):
         """Returns what the next message of a gateway is judged by (within a transaction)."""
         standings = self._remembered.standings
         if gateway not in standings:
-            last = self._message("m.gateway = ? ORDER BY m.seq DESC LIMIT 1", gateway)
+            last = self._row(f"SELECT {MESSAGE_COLUMNS} WHERE m.gateway = ? ORDER BY m.seq DESC LIMIT 1", gateway)
             settled = self._row("SELECT settled_seq FROM totals WHERE gateway = ?", gateway)
-            uses = {use.key: use for use in self._kept_uses(gateway)}
-            standings[gateway] = Standing(last, settled[0] if settled else 0, self.cloned(gateway), uses)
+            uses = {(row[1], row[2]): row for row in self._kept_uses(gateway)}
+            policies = {policy for _, policy in uses}
+            standings[gateway] = Standing(last, settled[0] if settled else 0, self.cloned(gateway), uses, policies)
         return standings[gateway]
 
     def _newest(self) -> tuple[int, bytes]:
@@ -338,3 +400,10 @@ class Filing(Database):
             "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             (name, by),
         )
+
+
+def _keep_use(standing: Standing, later: Pending, key: Key, row: tuple[Any, ...]) -> None:
+    place = row[0], key
+    rows = later.uses if key in standing.uses and place not in later.new_uses else later.new_uses
+    standing.uses[key] = rows[place] = row
+    standing.policies.add(key[1])

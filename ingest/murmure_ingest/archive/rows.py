@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,11 @@ from murmure_ingest.integers import packed
 FIRST_HEAD = bytes(32)
 
 Disposition = Literal["filed", "refused", "quarantined"]
+NodeKey = tuple[str, str, int]
+"""Stream, level and aligned start: what a node has one place by, for ever."""
+Turn = tuple[int, bytes, Collection[bytes]]
+"""What the next message of a gateway has to be: its number, the SHA-256 of the one before it; and the policies that the
+gateway has used so far."""
 
 
 @dataclass(frozen=True, slots=True)
