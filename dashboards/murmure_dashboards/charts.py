@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from html import escape
 from math import ceil, floor
 
@@ -17,6 +18,7 @@ from murmure_privacy.window import QUARTER_S, Window
 
 HEIGHT = 400
 MOST_INTERVALS = 5
+_PICTURES_HELD = 64  # those of a neighbourhood's pages in one language, until the next one wants them
 HATCHES = 48  # slanted lines across the whole picture
 
 
@@ -128,9 +130,30 @@ def draw(
     `name`: unique on the page, the prefix of the picture's ids. `scale`: an axis that pictures share, else one that
     suits the steps. `draws`: other runs of the same steps, each a thin line."""
     scale = scale or axis([edge for step in steps for edge in (step.low, step.high)], from_zero)
+    width = (window.end_s - window.start_s) // QUARTER_S
+    picture = _picture(tuple(steps), tuple(gaps), tuple(faulty), window, scale, tuple(map(tuple, draws)))
+    svg = (
+        f'<svg role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {HEIGHT}"'
+        ' preserveAspectRatio="none">'
+        f'<title id="{name}-t">{escape(title)} ({escape(unit)})</title>'
+        f'<desc id="{name}-d">{escape(description)}</desc>{picture}</svg>'
+    )
+    line = any(step.value is not None for step in steps)
+    return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, line, bool(gaps), bool(faulty))
+
+
+@lru_cache(maxsize=_PICTURES_HELD)
+def _picture(
+    steps: tuple[Step, ...],
+    gaps: tuple[Window, ...],
+    faulty: tuple[Window, ...],
+    window: Window,
+    scale: Axis,
+    draws: tuple[tuple[Step, ...], ...],
+) -> str:
+    """Returns the paths, which are the same in every language."""
     drawn = [replace(step, **_inside(step, window)) for step in sorted(steps, key=lambda step: step.start_s)]
-    gaps = [Window(**_inside(gap, window)) for gap in gaps]
-    runs = _runs(drawn)
+    gaps = tuple(Window(**_inside(gap, window)) for gap in gaps)
     width = (window.end_s - window.start_s) // QUARTER_S
     grid = "".join(f"M0,{HEIGHT * line // scale.intervals}h{width}" for line in range(scale.intervals + 1))
     hatch = "".join(f"M{_x(gap.start_s, window)},0h{_length(gap)}v{HEIGHT}h-{_length(gap)}z" for gap in gaps)
@@ -139,20 +162,12 @@ def draw(
         ("grid", grid),
         ("gap", hatch),
         ("gap-line", floor_line),
-        ("band", "".join(_band(run, scale, window) for run in runs)),
+        ("band", "".join(_band(run, scale, window) for run in _runs(drawn))),
         ("faulty", "".join(_hatch(mark, window) for mark in faulty)),
         ("draw", "".join(_line(run, scale, window) for one in draws for run in _runs(one))),
         ("line", "".join(_line(run, scale, window) for run in _runs([s for s in drawn if s.value is not None]))),
     )
-    picture = "".join(f'<path class="{kind}" vector-effect="non-scaling-stroke" d="{d}"/>' for kind, d in paths if d)
-    svg = (
-        f'<svg role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {HEIGHT}"'
-        ' preserveAspectRatio="none">'
-        f'<title id="{name}-t">{escape(title)} ({escape(unit)})</title>'
-        f'<desc id="{name}-d">{escape(description)}</desc>{picture}</svg>'
-    )
-    line = any(step.value is not None for step in drawn)
-    return Chart(title, finding, unit, description, table, scale, tuple(ticks), svg, line, bool(gaps), bool(faulty))
+    return "".join(f'<path class="{kind}" vector-effect="non-scaling-stroke" d="{d}"/>' for kind, d in paths if d)
 
 
 def _inside(span: Window | Step, window: Window) -> dict[str, int]:

@@ -74,8 +74,42 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     for code in LANGUAGES:
         say = language(code)
         yield from _overview(ctx, say, held, spent, today, last)
-        for site in ctx.city.site:
-            yield from _site(ctx, say, site, held[site.id], spent, stopped.get(site.id, {}), today, last)
+    for site in ctx.city.site:
+        told = held[site.id], spent, stopped.get(site.id, {}), today, last
+        yield from ctx.unless_kept(f"privacy {site.id}", _made_of(ctx, site, *told), _of_site(ctx, site, *told))
+
+
+def _of_site(
+    ctx: Build,
+    site: Site,
+    held: Decisions,
+    spent: Mapping[str, accounts.Spent],
+    stopped: Days,
+    today: date,
+    last: date,
+) -> Iterator[tuple[str, bytes]]:
+    for code in LANGUAGES:
+        yield from _site(ctx, language(code), site, held, spent, stopped, today, last)
+
+
+def _made_of(
+    ctx: Build,
+    site: Site,
+    held: Decisions,
+    spent: Mapping[str, accounts.Spent],
+    stopped: Days,
+    today: date,
+    last: date,
+) -> Mapping[str, object]:
+    """Returns all that the pages of a site follow from, by name: nothing that today has spent."""
+    policy = held.in_force(today)
+    streams = [part.id for part in policy.streams if part.id in spent] if policy else []
+    return {
+        "dates": (today, last),
+        "policies": [signed.hash for signed in ctx.policies(site.id)],
+        "spent": {name: [spent[name].habit(last, days) for days in accounts.SPANS.values()] for name in streams},
+        "paused": stopped,
+    }
 
 
 MAKER = Maker(files, (Link("privacy.link", FOLDER),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -53,10 +53,29 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     for code in LANGUAGES:
         say = language(code)
         yield from _list(ctx, say, held)
-        for site in ctx.city.site:
-            yield from _site(ctx, say, site, held[site.id], stopped.get(site.id, {}), today)
         yield _form(ctx, say)
         yield from _requests(ctx, say, today)
+    for site in ctx.city.site:
+        paused = stopped.get(site.id, {})
+        of = _made_of(ctx, site, paused, today)
+        yield from ctx.unless_kept(f"register {site.id}", of, _of_site(ctx, site, held[site.id], paused, today))
+
+
+def _of_site(ctx: Build, site: Site, held: Decisions, stopped: Days, today: date) -> Iterator[tuple[str, bytes]]:
+    for code in LANGUAGES:
+        yield from _site(ctx, language(code), site, held, stopped, today)
+
+
+def _made_of(ctx: Build, site: Site, stopped: Days, today: date) -> Mapping[str, object]:
+    """Returns all that the pages of a site follow from, by name."""
+    shown = ctx.of_today.get(site.id, ())
+    return {
+        "dates": (today, ctx.calendar.civil_day(ctx.now_s)),
+        "streams": _streams(ctx, site),
+        "policies": [policy.hash for policy in ctx.policies(site.id)],
+        "rules": [view.rule and view.rule[0].hash for view in shown],
+        "paused": stopped,
+    }
 
 
 MAKER = Maker(files, (Link("register.link", FOLDER), Link("request.link", REQUESTS)))
@@ -248,7 +267,7 @@ def _requests(ctx: Build, say: Language, today: date) -> Iterator[tuple[str, byt
 
 
 def _streams(ctx: Build, site: Site) -> dict[str, str]:
-    return {info.stream: info.quantity for info in ctx.streams if info.site == site.id}
+    return {info.stream: info.quantity for info in ctx.streams_of(site.id)}
 
 
 def _named(say: Language, streams: dict[str, str]) -> list[str]:
