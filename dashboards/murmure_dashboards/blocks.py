@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,10 +13,12 @@ from murmure_privacy.window import Calendar, Window
 from murmure_dashboards import codes, opendata, spending
 from murmure_dashboards.packed import content_of, segment
 from murmure_dashboards.store import Store
-from murmure_dashboards.views import LATE_S, NodeReader, StreamInfo, view
+from murmure_dashboards.views import LATE_S, NodeReader, StreamInfo, StreamView, view
 
-KIND = "rows"
-_HEAD = struct.Struct("<QIII")  # from when on nothing of it changes; how long the ledger, what is shown, the codes are
+KIND, RUNNING = "rows", "rows so far"
+"""In the store: of a day that is over, and of one as far as it had come at an instant, for another process."""
+_HEAD = struct.Struct("<QIII")
+"""From when on nothing of it changes, or as of when it is; how long the ledger, what is shown, the codes are."""
 _DAYS_HELD = 1024
 _BIN = "histogram_s_"
 
@@ -38,13 +40,27 @@ class Block:
         return content_of(self.shown)
 
 
+def _never(info: StreamInfo, day: Window) -> None:
+    return None
+
+
 class Blocks:
     """Gives the blocks of streams from the store, or else from the archive. Without `store` nothing is kept: for an
-    archive as it once was."""
+    archive as it once was. `seen`: gives the streams over a day that were looked at already; `handed`: whether days
+    that are not over are put into the store as well, for another process that builds as of the same instant."""
 
-    def __init__(self, archive: NodeReader, rules: Rules, calendar: Calendar, now_s: int, store: Store | None) -> None:
+    def __init__(
+        self,
+        archive: NodeReader,
+        rules: Rules,
+        calendar: Calendar,
+        now_s: int,
+        store: Store | None,
+        seen: Callable[[StreamInfo, Window], StreamView | None] = _never,
+        handed: bool = False,
+    ) -> None:
         self._archive, self._rules, self._calendar, self._now_s = archive, rules, calendar, now_s
-        self._store = store
+        self._store, self._seen, self._handed = store, seen, handed
         self._of_day = lru_cache(maxsize=_DAYS_HELD)(self._block)
 
     def of(self, info: StreamInfo, window: Window) -> Iterator[Block]:
@@ -59,21 +75,22 @@ class Blocks:
 
     def _block(self, info: StreamInfo, day: Window) -> Block:
         begin = Window(day.start_s, day.start_s + 1)
-        kept = self._store.read(KIND, info.stream, begin).get(day.start_s) if self._store else None
-        if kept is not None and len(kept) >= _HEAD.size:
-            until_s, ledger, shown, coded = _HEAD.unpack_from(kept)
-            if until_s + LATE_S <= self._now_s:
-                parts, at = [], _HEAD.size
-                for length in (ledger, shown, coded):
-                    parts.append(kept[at : at + length])
-                    at += length
-                return Block(kept[at:], *parts)
+        for kind in (KIND, RUNNING) if self._store else ():
+            kept = self._store.read(kind, info.stream, begin).get(day.start_s) if self._store else None
+            if kept is not None and len(kept) >= _HEAD.size:
+                at_s, ledger, shown, coded = _HEAD.unpack_from(kept)
+                if at_s + LATE_S <= self._now_s if kind == KIND else at_s == self._now_s:
+                    parts, at = [], _HEAD.size
+                    for length in (ledger, shown, coded):
+                        parts.append(kept[at : at + length])
+                        at += length
+                    return Block(kept[at:], *parts)
         return self._made(info, day)
 
     def _made(self, info: StreamInfo, day: Window) -> Block:
         rules, now_s = self._rules, self._now_s
         seen = self._archive.outcomes(info.stream, day.start_s, day.end_s)
-        one = view(self._archive, rules, (), info, day, self._calendar, now_s)
+        one = self._seen(info, day) or view(self._archive, rules, (), info, day, self._calendar, now_s)
         over = [outcome for outcome in seen if outcome.node.end_s <= now_s]
         lines = spending.lines(info.site, info.stream, over, day, rules, self._calendar)
         told = list(opendata.rows(one, rules, bins=True))
@@ -82,13 +99,15 @@ class Blocks:
         block = Block(segment(opendata.lines(told)), b"".join(lines), segment(opendata.lines(shown)), segment(coded))
         # A policy that the archive lacks may come, and no node with it.
         known = all(rules.of(outcome.node.policy) for outcome in seen if outcome.node.policy)
-        if self._store and known and one.whole.end_s + LATE_S <= now_s:
+        if self._store and known:
             of = Window(
                 min([one.whole.start_s, *(outcome.node.start_s for outcome in seen)]),
                 max([one.whole.end_s, *(outcome.node.end_s for outcome in seen)]),
             )
-            if of.end_s <= now_s:
+            final = one.whole.end_s + LATE_S <= now_s and of.end_s <= now_s
+            if final or self._handed:
                 parts = (block.ledger, block.shown, block.codes)
-                head = _HEAD.pack(of.end_s, *map(len, parts))
-                self._store.keep(KIND, info.stream, day.start_s, of, b"".join((head, *parts, block.packed)))
+                head = _HEAD.pack(of.end_s if final else now_s, *map(len, parts))
+                kind, packed = KIND if final else RUNNING, b"".join((head, *parts, block.packed))
+                self._store.keep(kind, info.stream, day.start_s, of, packed)
         return block

@@ -66,7 +66,8 @@ def _build(args: argparse.Namespace) -> int:
     press = Press(args.out.parent / f"{args.out.name}.sheets")
     archive = Archive.open(args.archive, read_only=True)
     try:
-        beside = len(os.sched_getaffinity(0)) - 1 if len(city.quartier) >= LEAST_APART else 0
+        cores = len(os.sched_getaffinity(0))
+        beside = cores if cores > 1 and len(city.quartier) >= LEAST_APART else 0  # this process soon waits for them
         crew = Crew(partial(Archive.open, args.archive, read_only=True), beside)
         report = build(archive, city, args.out, now_s, press, crew)
     finally:

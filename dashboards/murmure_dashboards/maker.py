@@ -153,7 +153,12 @@ class Build:
     @cached_property
     def blocks(self) -> Blocks:
         """Returns what gives the days of streams to the open data."""
-        return Blocks(self.archive, self.rules, self.calendar, self.now_s, self.store)
+        handed = self.only is not None  # else nobody asks twice
+        return Blocks(self.archive, self.rules, self.calendar, self.now_s, self.store, self._seen, handed)
+
+    def _seen(self, info: StreamInfo, day: Window) -> StreamView | None:
+        found = self.of_today.get(info.site, ()) if day == self.today else ()
+        return next((one for one in found if one.stream == info.stream), None)
 
     @cached_property
     def facts(self) -> Mapping[str, Fact]:

@@ -43,6 +43,7 @@ from murmure_dashboards import (
     remembered,
     usual,
 )
+from murmure_dashboards import kept as kept_of
 from murmure_dashboards.config import City
 from murmure_dashboards.kept import Kept
 from murmure_dashboards.maker import Build, Maker
@@ -221,7 +222,8 @@ def build(
             ):
                 made.write(path, content)
             store.forget((remembered.KIND, blocks.KIND, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
-            store.forget((remembered.OF_TODAY, remembered.FIGURES), now_s - FIGURE_DAYS * 86_400)
+            store.forget((remembered.OF_TODAY, remembered.FIGURES, kept_of.WORDS), now_s - FIGURE_DAYS * 86_400)
+            store.forget((blocks.RUNNING,), kept_of.EVER.end_s)
     return BuildReport(
         pages=made.pages,
         files=made.files,

@@ -20,12 +20,12 @@ from murmure_privacy.policies import Rules
 WEEKLY = ('nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }', 'nodes = { "15min" = 1, "1h" = 1, "1w" = 1 }')
 
 
-def given(archive: Any, streets: SimpleNamespace, store: Store | None, now_s: int = 0) -> Blocks:
+def made_by(archive: Any, streets: SimpleNamespace, store: Store | None, now_s: int = 0) -> Blocks:
     return Blocks(archive, Rules(archive), streets.PARIS, now_s or streets.NOW_S, store)
 
 
 def made(archive: Any, streets: SimpleNamespace, store: Store | None, now_s: int = 0) -> list[Block]:
-    week, blocks = streets.week_of(streets.NOW_S), given(archive, streets, store, now_s)
+    week, blocks = streets.week_of(streets.NOW_S), made_by(archive, streets, store, now_s)
     return [block for info in archive.streams() for block in blocks.of(info, week)]
 
 
@@ -44,7 +44,7 @@ def test_days_side_by_side_are_the_rows_of_the_week(archive: Any, weekly: Any, s
         rules = Rules(street)
         for info in street.streams():
             whole = view(street, rules, (), info, week, streets.PARIS, streets.NOW_S)
-            days = list(given(street, streets, None).of(info, week))
+            days = list(made_by(street, streets, None).of(info, week))
             assert len(days) == 7
             for bins, found in (
                 (True, b"".join(content_of(day.packed) for day in days)),
@@ -76,6 +76,34 @@ def test_what_is_over_is_made_once(
         store.close()
 
 
+def test_a_day_that_runs_is_handed_to_another_process(
+    archive: Any, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of the same instant it is not made twice; as of the next it is another."""
+    store = Store(None)
+    day, rules = streets.PARIS.day(streets.NOW_S - 1), Rules(archive)
+    mine = Blocks(archive, rules, streets.PARIS, streets.NOW_S, store, handed=True)
+    expected = [mine.on(info, day) for info in archive.streams()]
+    assert expected == [made_by(archive, streets, None).on(info, day) for info in archive.streams()]
+    later = [made_by(archive, streets, store, streets.NOW_S - 900).on(info, day) for info in archive.streams()]
+    assert later == [made_by(archive, streets, None, streets.NOW_S - 900).on(info, day) for info in archive.streams()]
+    assert later != expected
+    monkeypatch.setattr(blocks_module, "view", None)
+    assert [made_by(archive, streets, store).on(info, day) for info in archive.streams()] == expected
+
+
+def test_what_was_looked_at_already_is_not_looked_at_again(
+    archive: Any, streets: SimpleNamespace, given: Any, city: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The day that runs is on a page, too."""
+    ctx = given(archive, city)
+    day, rules = ctx.today, Rules(archive)
+    expected = [Blocks(archive, rules, streets.PARIS, streets.NOW_S, None).on(info, day) for info in ctx.streams]
+    assert ctx.of_today
+    monkeypatch.setattr(blocks_module, "view", None)
+    assert [ctx.blocks.on(info, day) for info in ctx.streams] == expected
+
+
 def test_what_is_not_over_is_not_kept(weekly: Any, streets: SimpleNamespace, tmp_path: Path) -> None:
     """Days of a week are provisional until its Sunday is over; a page of an earlier instant knows no later node."""
     now_s, later_s = streets.NOW_S - 2 * 86_400, streets.NOW_S
@@ -102,8 +130,8 @@ def test_a_row_of_another_form_is_made_again(
     info, day = archive.streams()[0], streets.PARIS.day(streets.week_of(streets.NOW_S).start_s)
     store = Store.open(tmp_path / "store", archive, "Europe/Paris")
     store.keep(blocks_module.KIND, info.stream, day.start_s, day, rubbish)
-    (found,) = given(archive, streets, store).of(info, day)
-    (expected,) = given(archive, streets, None).of(info, day)
+    (found,) = made_by(archive, streets, store).of(info, day)
+    (expected,) = made_by(archive, streets, None).of(info, day)
     assert found == expected
     store.close()
 
