@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from murmure_privacy.speaking import add_lang, speaking
+
 from murmure_ingest.cli import _config, _json, _leaf, _opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from murmure_privacy.plan import Plan
+    from murmure_privacy.policy_words import Lang
 
     from murmure_ingest.archive import Archive
     from murmure_ingest.config import DecidingConfig
@@ -18,13 +21,19 @@ if TYPE_CHECKING:
 
 def register(policy: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds them to the group `policy`."""
-    key = _leaf(policy, "key", _key, "make a steward's signing key", "murmure policy key --out dpo.key --role dpo")
+    key = _leaf(
+        policy, "key", speaking(_key), "make a steward's signing key", "murmure policy key --out dpo.key --role dpo"
+    )
     key.add_argument(
         "--out", required=True, metavar="FILE", help="secret key (0600); FILE.pub beside it may be given away"
     )
     key.add_argument("--role", metavar="ROLE", help="steward, dpo, …: print the line that gives the key its role")
     sign = _leaf(
-        policy, "sign", _sign, "sign a policy", "murmure policy sign plaza.toml --key steward.key --out plaza.cose"
+        policy,
+        "sign",
+        speaking(_sign),
+        "sign a policy",
+        "murmure policy sign plaza.toml --key steward.key --out plaza.cose",
     )
     sign.add_argument("policy", metavar="FILE", help="the policy, TOML")
     sign.add_argument("--key", required=True, metavar="KEYFILE", help="the steward's secret key")
@@ -34,7 +43,7 @@ def register(policy: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     publish = _leaf(
         policy,
         "publish",
-        _publish,
+        speaking(_publish),
         "hand a signed policy to the centre",
         "murmure policy publish plaza.cose --config ingest.toml",
     )
@@ -43,14 +52,28 @@ def register(policy: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     history = _leaf(
         policy,
         "history",
-        _history,
+        speaking(_history),
         "show every policy: when, by whom, by what decision, and what it made tighter or looser",
         "murmure policy history plaza --config ingest.toml --lang fr",
     )
     history.add_argument("site", nargs="?", metavar="SITE", help="one site (all)")
-    history.add_argument("--lang", choices=("fr", "en"), help="the language (English where LANG says so, else fr)")
+    for command in (key, sign, publish, history):
+        add_lang(command)
     _config(history)
     _json(history)
+
+
+def _lang(args: argparse.Namespace) -> Lang:
+    from murmure_privacy.policy_words import language
+
+    lang: Lang = args.lang or language()
+    return lang
+
+
+def _told(args: argparse.Namespace, sentence: str, /, **places: object) -> str:
+    from murmure_privacy.policy_words import CENTRE
+
+    return CENTRE[sentence][_lang(args)].format(**places)
 
 
 def _key(args: argparse.Namespace) -> int:
@@ -65,7 +88,7 @@ def _key(args: argparse.Namespace) -> int:
     print(public)
     if args.role is not None:
         # A role belongs to the key where it is trusted, and never to what it signs.
-        print(f'in ingest.toml, under [deciding.roles]: "{public}" = "{args.role}"', file=sys.stderr)
+        print(_told(args, "role", key=public, role=args.role), file=sys.stderr)
     return 0
 
 
@@ -75,7 +98,7 @@ def _sign(args: argparse.Namespace) -> int:
     from murmure_ingest.gateways import sign_policy
 
     sign_policy(Path(args.policy), Path(args.key), Path(args.out))
-    print(f"{args.out} is signed")
+    print(_told(args, "signed", file=args.out))
     return 0
 
 
@@ -83,6 +106,7 @@ def _publish(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from murmure_privacy.decide import NOTICE_S, Accept, HoldUntil
+    from murmure_privacy.french import french
 
     from murmure_ingest.enrolment import utc_now
     from murmure_ingest.gateways import publish_policy, verdicts
@@ -93,21 +117,19 @@ def _publish(args: argparse.Namespace) -> int:
     first = verdicts(archive, sealed, config.deciding, args.policy, first=True)
     waits = [gateway for gateway, word in words if isinstance(word, HoldUntil)]
     policy = publish_policy(archive, sealed, args.policy, int(utc_now().timestamp()), config.deciding)
-    print(f"version {policy.version} of {policy.site} is published: sha256:{policy.hash.hex()}")
+    print(_told(args, "published", version=policy.version, site=policy.site, hash=policy.hash.hex()))
+    days = NOTICE_S // 86_400
     if waits:
-        days = NOTICE_S // 86_400
-        why = "it loosens" if policy.version > 1 and len(archive.policies(policy.site)) > 1 else "it is no version 1"
-        print(f"{why}: gateways let it hold {days} days after they first see it ({', '.join(waits)})")
+        why = "loosens" if policy.version > 1 and len(archive.policies(policy.site)) > 1 else "no_first"
+        print(_told(args, why, days=days, gateways=", ".join(waits)))
     for gateway, word in first:
         if isinstance(word, HoldUntil) and gateway not in waits:
-            what = f"is newer than its enrolment, and holds there {NOTICE_S // 86_400} days after it first sees it"
-            mend = "enrol it anew to begin sooner"
+            print(_told(args, "newer", gateway=gateway, days=days))
         elif not isinstance(word, HoldUntil | Accept):
-            what = f"is not taken ({word.reason}: {word.detail.partition(': ')[0]})"
-            mend = f"publish version = {policy.version + 1} that it takes, and enrol it anew"
-        else:
-            continue
-        print(f"{gateway} has shown no figure: if it has no policy yet, this one {what}; {mend}")
+            said = (word.reason, word.detail.partition(": ")[0])
+            reason, detail = said if _lang(args) == "en" else (french(one) or one for one in said)
+            following = policy.version + 1
+            print(_told(args, "not_taken", gateway=gateway, reason=reason, detail=detail, next=following))
     return 0
 
 
@@ -122,7 +144,7 @@ def _history(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(entries, ensure_ascii=False))
         return 0
-    lang: words.Lang = args.lang or words.language()
+    lang = _lang(args)
     told = words.DIRECTIONS[lang]
     for entry in entries:
         signers = ", ".join(signer["role"] or f"{signer['key'][:16]}…" for signer in entry["signers"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from murmure_privacy.speaking import add_lang, speaking
+
 DEFAULT_PORT = 8082
 LOOPBACK = "127.0.0.1"
 
@@ -40,7 +42,8 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     studio.add_argument("--site", metavar="SITE", help="the site in the recording, if it has several")
     studio.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
     studio.add_argument("--open-to-others", action="store_true", help="needed for a --host that others can reach")
-    studio.set_defaults(handler=_studio)
+    add_lang(studio)
+    studio.set_defaults(handler=speaking(_studio))
 
 
 def _studio(args: argparse.Namespace) -> int:

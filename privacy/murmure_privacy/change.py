@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from murmure_privacy.plan import Plan, StreamPlan
+from murmure_privacy.policy_words import Both, Lang
 from murmure_privacy.window import Calendar
 
 
@@ -46,11 +47,11 @@ def _caps_tighter(word: StreamPlan, own: StreamPlan) -> bool:
 class Hold:
     """Nothing of a stream is published from `from_s` on (nodes that are open then are withheld whole) until `until_s`,
     or for as long as the newer policy is the newest where that is None. `reason`: the word that stands in the data;
-    `why`: a few words for the steward."""
+    `why`: a few words for the steward, in each language."""
 
     stream: str
     reason: str
-    why: str
+    why: Both
     from_s: int
     until_s: int | None
 
@@ -70,24 +71,61 @@ def holds(older: Plan, newer: Plan, now_s: int) -> list[Hold]:
             continue
         word = newer.streams.get(name)
         if word is None:
-            found.append(Hold(name, "no_policy", f"policy {now} has no such stream", from_s, None))
+            found.append(
+                Hold(
+                    name,
+                    "no_policy",
+                    {"fr": f"la règle {now} n'a pas ce flux", "en": f"policy {now} has no such stream"},
+                    from_s,
+                    None,
+                )
+            )
         elif newer.policy.paused or word.stream.paused:
-            found.append(Hold(name, "paused", f"policy {now} pauses it", from_s, None))
+            found.append(
+                Hold(
+                    name, "paused", {"fr": f"la règle {now} le suspend", "en": f"policy {now} pauses it"}, from_s, None
+                )
+            )
         elif now > was + 1:
-            why = f"policy {was + 1}, which a gateway has to see before {now}, may have paused it"
+            why: Both = {
+                "fr": f"la règle {was + 1}, qu'un boîtier doit voir avant la {now}, a pu le suspendre",
+                "en": f"policy {was + 1}, which a gateway has to see before {now}, may have paused it",
+            }
             found.append(Hold(name, "no_policy", why, from_s, until_s))
         elif protects_better(word, own):
-            found.append(Hold(name, "paused", f"policy {now} protects better than {was}", from_s, until_s))
+            why = {
+                "fr": f"la règle {now} protège mieux que la {was}",
+                "en": f"policy {now} protects better than {was}",
+            }
+            found.append(Hold(name, "paused", why, from_s, until_s))
     return found
 
 
-def warning(hold: Hold, calendar: Calendar) -> str:
-    """Returns a hold in one line, with civil times."""
+_WARNING: dict[Lang, tuple[str, str, str]] = {
+    "fr": (
+        "{stream} : {why} : publiée maintenant, elle fait retenir ce flux ({reason}) à partir du {from_}",
+        " ; à partir de là, rien n'en est publié",
+        " et jusqu'au {until} ({zone}) ; plus tard elle est publiée, plus c'est court",
+    ),
+    "en": (
+        "{stream}: {why}: published now, it is withheld ({reason}) from {from_}",
+        " on",
+        " until {until} ({zone}); the later it is published, the shorter that is",
+    ),
+}
+
+
+def warning(hold: Hold, calendar: Calendar) -> Both:
+    """Returns a hold in one line, with civil times, in each language."""
 
     def civil(at_s: int) -> str:
         return datetime.fromtimestamp(at_s, calendar.zone).strftime("%Y-%m-%d %H:%M")
 
-    said = f"{hold.stream}: {hold.why}: published now, it is withheld ({hold.reason}) from {civil(hold.from_s)}"
-    if hold.until_s is None:
-        return f"{said} on"
-    return f"{said} until {civil(hold.until_s)} ({calendar.timezone}); the later it is published, the shorter that is"
+    told: Both = {}
+    for lang, (start, endless, until) in _WARNING.items():
+        said = start.format(stream=hold.stream, why=hold.why[lang], reason=hold.reason, from_=civil(hold.from_s))
+        if hold.until_s is None:
+            told[lang] = said + endless
+        else:
+            told[lang] = said + until.format(until=civil(hold.until_s), zone=calendar.timezone)
+    return told

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from murmure_privacy.speaking import add_lang, speaking
+
 if TYPE_CHECKING:
     from murmure_privacy.plan import Plan
 
@@ -32,7 +34,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser], toda
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    new.set_defaults(handler=partial(_new, today=today))
+    new.set_defaults(handler=speaking(partial(_new, today=today)))
     new.add_argument("--site", required=True, metavar="SITE", help="the site")
     new.add_argument("--stream", required=True, action="append", choices=_STREAMS, help="what is measured; repeat")
     new.add_argument("--until", required=True, metavar="DATE", help="the last day, such as 2027-11-30")
@@ -59,12 +61,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser], toda
         epilog="example: murmure policy diff plaza-7.toml plaza-8.toml --lang fr",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    diff.set_defaults(handler=_diff)
+    diff.set_defaults(handler=speaking(_diff))
     diff.add_argument("old", type=Path, metavar="OLD", help="the policy in force, TOML or signed")
     diff.add_argument("new", type=Path, metavar="NEW", help="the one after it")
     diff.add_argument("--json", action="store_true", help="one JSON document, in both languages")
     for command in (new, diff):
-        command.add_argument("--lang", choices=("fr", "en"), help="the language (English where LANG says so, else fr)")
+        add_lang(command)
 
 
 def _pairs(option: str, given: Sequence[str], streams: Sequence[str]) -> dict[str, str]:
@@ -104,7 +106,7 @@ def _new(args: argparse.Namespace, today: Callable[[], date]) -> int:
     from murmure_privacy.decide import UNDECIDED
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.plan import plan
-    from murmure_privacy.policy_words import language
+    from murmure_privacy.policy_words import NEXT, language
 
     if len(set(args.stream)) < len(args.stream):
         raise ConfigError("policy new", "--stream", "stands twice", "name each quantity once")
@@ -135,7 +137,8 @@ def _new(args: argparse.Namespace, today: Callable[[], date]) -> int:
         protects=_numbers("--protects", args.protects, args.stream),
         up_to=_numbers("--up-to", args.up_to, args.stream),
     )
-    draft = policy_new.write(answers, args.lang or language())
+    lang = args.lang or language()
+    draft = policy_new.write(answers, lang)
     policy, _ = preview.read(draft.encode(), "policy new")
     plan(policy, "policy new")
     if args.out is None:
@@ -147,7 +150,7 @@ def _new(args: argparse.Namespace, today: Callable[[], date]) -> int:
     except OSError as error:
         mend = "name a file that does not exist yet, in a folder that may be written"
         raise ConfigError(str(args.out), "--out", error.strerror or str(error), mend) from error
-    print(f"{args.out}: version {policy.version} of {policy.site}; next: murmure policy preview {args.out}")
+    print(NEXT[lang].format(file=args.out, version=policy.version, site=policy.site))
     return 0
 
 

@@ -9,12 +9,15 @@ from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any, Literal
 
 from murmure_privacy import accountant
-from murmure_privacy.decide import FLOOR, NOTICE_S, Difference, Way, compare, loosens
+from murmure_privacy.decide import FLOOR, FLOOR_EPSILON, NOTICE_S, Difference, Way, compare, loosens
 from murmure_privacy.plan import Plan
 from murmure_privacy.policy import DEFAULT_DELTA
 
 Lang = Literal["fr", "en"]
 LANGS: tuple[Lang, ...] = ("fr", "en")
+Both = dict[Lang, str]
+"""A sentence in each language."""
+
 NOTICE_DAYS = NOTICE_S // 86_400
 
 _NODES: dict[Lang, dict[str, str]] = {
@@ -126,8 +129,8 @@ HEADS: dict[Lang, dict[Way, str]] = {
 _NEEDS: dict[Lang, dict[str, str]] = {
     "fr": {
         "looser": (
-            f"Il faut deux signatures de rôles différents et {NOTICE_DAYS} jours d'attente à chaque passerelle. Ce qui "
-            "protège mieux agit dès la réception ; si vous voulez les deux, faites-en deux politiques."
+            f"Il faut deux signatures de rôles différents et {NOTICE_DAYS} jours d'attente à chaque boîtier. Ce qui "
+            "protège mieux agit dès la réception ; si vous voulez les deux, faites-en deux règles."
         ),
         "tighter": "Il faut une signature ; agit dès la réception.",
         "same": "Il faut une signature ; rien ne change pour les habitants.",
@@ -150,7 +153,7 @@ DIRECTIONS: dict[Lang, dict[str, str]] = {
         "tighter": "plus protectrice",
         "same": "même protection",
         "valid_from": "date inconnue, valable dès le",
-        "none": "aucune politique n'est publiée ; voir 'murmure policy publish --help'",
+        "none": "aucune règle n'est publiée ; voir 'murmure policy publish --help'",
     },
     "en": {
         "first": "first",
@@ -162,21 +165,101 @@ DIRECTIONS: dict[Lang, dict[str, str]] = {
     },
 }
 
+NEXT: Both = {
+    "fr": "{file} : version {version} de {site} ; ensuite : murmure policy preview {file}",
+    "en": "{file}: version {version} of {site}; next: murmure policy preview {file}",
+}
+
+CENTRE: dict[str, Both] = {
+    "role": {
+        "fr": 'dans ingest.toml, sous [deciding.roles] : "{key}" = "{role}"',
+        "en": 'in ingest.toml, under [deciding.roles]: "{key}" = "{role}"',
+    },
+    "signed": {"fr": "{file} est signé", "en": "{file} is signed"},
+    "published": {
+        "fr": "la version {version} de {site} est publiée : sha256:{hash}",
+        "en": "version {version} of {site} is published: sha256:{hash}",
+    },
+    "loosens": {
+        "fr": "elle assouplit : les boîtiers l'appliquent {days} jours après l'avoir vue ({gateways})",
+        "en": "it loosens: gateways let it hold {days} days after they first see it ({gateways})",
+    },
+    "no_first": {
+        "fr": "ce n'est pas une version 1 : les boîtiers l'appliquent {days} jours après l'avoir vue ({gateways})",
+        "en": "it is no version 1: gateways let it hold {days} days after they first see it ({gateways})",
+    },
+    "newer": {
+        "fr": "{gateway} n'a montré aucun chiffre : s'il n'a pas encore de règle, celle-ci est plus récente que son "
+        "enrôlement, et s'y applique {days} jours après qu'il l'a vue ; enrôlez-le de nouveau pour commencer plus tôt",
+        "en": "{gateway} has shown no figure: if it has no policy yet, this one is newer than its enrolment, and holds "
+        "there {days} days after it first sees it; enrol it anew to begin sooner",
+    },
+    "not_taken": {
+        "fr": "{gateway} n'a montré aucun chiffre : s'il n'a pas encore de règle, celle-ci n'est pas prise ({reason} : "
+        "{detail}) ; publiez version = {next} qu'il prenne, et enrôlez-le de nouveau",
+        "en": "{gateway} has shown no figure: if it has no policy yet, this one is not taken ({reason}: {detail}); "
+        "publish version = {next} that it takes, and enrol it anew",
+    },
+}
+"""What the commands of the centre tell a steward who makes a key, signs, or publishes."""
+
 _CEILING: dict[Lang, str] = {
     "fr": "Ses flux coûtent ensemble ε {epsilon} (δ {delta}) ; le plafond fixé à l'enrôlement doit le permettre.",
     "en": "Its streams cost epsilon {epsilon} together (delta {delta}); the ceiling set at the site's enrolment must "
     "allow it.",
 }
-BELOW_THE_FLOOR: dict[Lang, str] = {
-    "fr": "Toute passerelle la refuserait : ses flux coûtent plus que le logiciel ne permet ; baissez un epsilon.",
-    "en": "Every gateway would refuse it: its streams cost more together than this software allows; lower an epsilon.",
+# What becomes of a policy that costs more than the floor of the release allows: see `decide`.
+_BEYOND: dict[str, Both] = {
+    "alone": {
+        "fr": "Tout boîtier la refuserait comme première règle ou comme assouplissement, et ne la prend que si elle "
+        "n'assouplit rien de celle qu'il a",
+        "en": "Every gateway would refuse it as its first policy or as a loosening, and takes it only where it loosens "
+        "nothing of the one that it has",
+    },
+    "looser": {"fr": "Tout boîtier la refuserait", "en": "Every gateway would refuse it"},
+    "not looser": {
+        "fr": "Un boîtier qui a la règle précédente la prend, car elle n'en assouplit rien ; un boîtier qui n'en a pas "
+        "encore la refuserait",
+        "en": "A gateway that has the older one takes it, since it loosens nothing of it; one that has none yet would "
+        "refuse it",
+    },
+}
+_ABOVE: dict[str, Both] = {
+    "rho": {
+        "fr": f"ses flux coûtent ensemble plus que ce logiciel ne permet (epsilon {FLOOR_EPSILON} à delta "
+        f"{DEFAULT_DELTA:.0e}) ; baissez un epsilon.",
+        "en": f"its streams cost more together than this software allows (epsilon {FLOOR_EPSILON} at delta "
+        f"{DEFAULT_DELTA:.0e}); lower an epsilon.",
+    },
+    "delta": {
+        "fr": f"le delta d'un flux dépasse ce que ce logiciel permet ({FLOOR.delta:.0e}) ; baissez-le.",
+        "en": f"the delta of a stream is above what this software allows ({FLOOR.delta:.0e}); lower it.",
+    },
 }
 
 
-def older(version: int) -> dict[Lang, str]:
+def beyond_the_floor(rho_micro: int, delta: Decimal, way: Literal["alone", "looser", "not looser"]) -> list[Both]:
+    """Returns what gateways make of a policy whose streams cost `rho_micro` together, the largest `delta` among them,
+    where that is more than the release allows; nothing where it is not. `way`: how it compares with the one before, or
+    that nobody said which one that is."""
+    found = ["rho"] * (rho_micro > FLOOR.rho_micro) + ["delta"] * (delta > FLOOR.delta)
+    colon: Both = {"fr": " : ", "en": ": "}
+    return [{lang: _BEYOND[way][lang] + colon[lang] + _ABOVE[what][lang] for lang in LANGS} for what in found]
+
+
+def alone(made: Plan) -> list[Both]:
+    """Returns the same of a policy of which nobody said what it follows."""
+    return beyond_the_floor(*_most(made), "alone")
+
+
+def _most(made: Plan) -> tuple[int, Decimal]:
+    return sum(one.rho_micro for one in made.streams.values()), max(one.delta for one in made.policy.streams)
+
+
+def older(version: int) -> Both:
     """Returns why a policy that does not come after this version would be refused."""
     return {
-        "fr": f"Toute passerelle la refuserait : écrivez version = {version + 1}, qui vient après la {version}.",
+        "fr": f"Tout boîtier la refuserait : écrivez version = {version + 1}, qui vient après la {version}.",
         "en": f"Every gateway would refuse it: write version = {version + 1}, which comes after {version}.",
     }
 
@@ -201,12 +284,14 @@ def needs(differences: Sequence[Difference], lang: Lang) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From one policy of a site to another: what differs, and what each costs, its streams together, in micro-rho."""
+    """From one policy of a site to another: what differs, and what each costs, its streams together, in micro-rho.
+    `now_delta`: the largest of the newer one's streams."""
 
     differences: tuple[Difference, ...]
     versions: tuple[int, int]
     was_rho_micro: int
     now_rho_micro: int
+    now_delta: Decimal
 
     @property
     def direction(self) -> Literal["looser", "tighter", "same"]:
@@ -222,13 +307,18 @@ class Change:
             said.append(_CEILING[lang].format(epsilon=shown, delta=f"{DEFAULT_DELTA:.0e}"))
         return said
 
-    def refused(self) -> list[dict[Lang, str]]:
+    def refused(self) -> list[Both]:
         """Returns why every gateway would refuse the newer one, whoever signs."""
         was, now = self.versions
         found = [older(was)] if now <= was else []
-        if self.direction == "looser" and self.now_rho_micro > FLOOR.rho_micro:
-            found.append(BELOW_THE_FLOOR)
-        return found
+        return found + (self._beyond("looser") if self.direction == "looser" else [])
+
+    def notes(self) -> list[Both]:
+        """Returns what only a gateway would refuse that has no policy yet."""
+        return [] if self.direction == "looser" else self._beyond("not looser")
+
+    def _beyond(self, way: Literal["looser", "not looser"]) -> list[Both]:
+        return beyond_the_floor(self.now_rho_micro, self.now_delta, way)
 
     def document(self) -> dict[str, Any]:
         """Returns it for programs, sentences in both languages."""
@@ -238,6 +328,7 @@ class Change:
             "needs": {"signatures": 1 + looser, "roles": 1 + looser, "days": NOTICE_DAYS if looser else 0},
             "rho_micro": {"was": self.was_rho_micro, "now": self.now_rho_micro},
             "refused": self.refused(),
+            "notes": self.notes(),
             "differences": [
                 {"stream": one.stream, "what": one.what, "at": one.at, "way": one.way, "was": one.was, "now": one.now}
                 | {lang: said(one, lang) for lang in LANGS}
@@ -248,8 +339,8 @@ class Change:
 
 def change(old: Plan, new: Plan) -> Change:
     """Returns what differs between two policies of a site."""
-    costs = (sum(stream.rho_micro for stream in made.streams.values()) for made in (old, new))
-    return Change(compare(old, new), (old.policy.version, new.policy.version), *costs)
+    (was_rho_micro, _), now = _most(old), _most(new)
+    return Change(compare(old, new), (old.policy.version, new.policy.version), was_rho_micro, *now)
 
 
 def told(made: Change, lang: Lang) -> list[str]:
@@ -259,7 +350,7 @@ def told(made: Change, lang: Lang) -> list[str]:
         of_it = [said(one, lang) for one in made.differences if one.way == heading]
         if of_it:
             lines += [HEADS[lang][heading] + (" :" if lang == "fr" else ":"), *(f"  - {line}" for line in of_it)]
-    return [*lines, *made.needs(lang), *(one[lang] for one in made.refused())]
+    return [*lines, *made.needs(lang), *(one[lang] for one in (*made.refused(), *made.notes()))]
 
 
 def said(one: Difference, lang: Lang) -> str:

@@ -29,6 +29,7 @@ from murmure_privacy.levels import (
 )
 from murmure_privacy.plan import Plan, StreamPlan, plan
 from murmure_privacy.policy import Policy, StreamPolicy, parse
+from murmure_privacy.policy_words import LANGS, Both
 from murmure_privacy.published import divisor, histogram, printed_name, unit
 from murmure_privacy.release import Node
 from murmure_privacy.stream import histogram_edges_tenths
@@ -85,7 +86,7 @@ def preview(policy: Policy, source: str, streets: Sequence[Street], today: date)
         "streams": [sheet(policy, stream, streets) for stream in made.streams.values()],
         "site": site_price(made),
         "largest_message": largest_message(made),
-        "warnings": [*dates(policy, today), *_warnings(policy, made)],
+        "warnings": [one["en"] for one in warnings(policy, made, today)],
     }
 
 
@@ -97,13 +98,53 @@ def site_price(made: Plan) -> dict[str, Any]:
     return {"rho_micro": rho_micro, "epsilon": float(epsilon.quantize(_SHOWN, ROUND_CEILING)), "delta": float(delta)}
 
 
-def dates(policy: Policy, today: date) -> list[str]:
+_WARNED: dict[str, tuple[str, str]] = {
+    "past": (
+        "valid_until {day} est passé : rien ne serait publié",
+        "valid_until {day} is past: nothing would be published",
+    ),
+    "to_come": ("valid_from {day} est encore à venir", "valid_from {day} is still to come"),
+    "largest": (
+        "le plus long message a {largest} octets sur {limit} : check la refuse ; retirez un intervalle",
+        "the largest message has {largest} bytes of {limit}: check refuses it; drop a node",
+    ),
+    "paused": ("suspendue : rien ne serait publié", "paused: nothing would be published"),
+    "stream_paused": (
+        "{stream} : suspendu : rien n'en serait publié",
+        "{stream}: paused: nothing of it would be published",
+    ),
+    "cap": (
+        "{stream} : plafond : il dure {holds} des {days} jours de sa période ; les jours suivants sont retenus",
+        "{stream}: cap: lasts for {holds} of the {days} days of its span; later days are withheld",
+    ),
+    "cap_after": (
+        "{stream} : plafond : il dure {holds} des {days} jours de sa période ; la règle finit avant, après {validity}",
+        "{stream}: cap: lasts for {holds} of the {days} days of its span; the policy ends before, after {validity}",
+    ),
+    "cap_week": (
+        "{stream} : plafond : il compte chaque jour pour lui-même ; qui est là chaque jour d'une semaine est sept fois "
+        "dans son intervalle 1w, sur {span} epsilon {epsilon}",
+        "{stream}: cap: it counts each day for itself; who is in every day of a week is in its 1w node seven times, "
+        "over {span} epsilon {epsilon}",
+    ),
+    "up_to": (
+        "{stream} : up_to_db : ne rend pas un histogramme meilleur ; retirez-le et protégez tous les sons",
+        "{stream}: up_to_db: makes a histogram no better; leave it out and protect every sound",
+    ),
+}
+
+
+def _warned(key: str, **places: object) -> Both:
+    return {lang: words.format(**places) for lang, words in zip(LANGS, _WARNED[key], strict=True)}
+
+
+def dates(policy: Policy, today: date) -> list[Both]:
     """Returns what is odd about the validity of a policy on this day."""
     found = []
     if policy.valid_until < today:
-        found.append(f"valid_until {policy.valid_until} is past: nothing would be published")
+        found.append(_warned("past", day=policy.valid_until))
     if policy.valid_from > today:
-        found.append(f"valid_from {policy.valid_from} is still to come")
+        found.append(_warned("to_come", day=policy.valid_from))
     return found
 
 
@@ -501,31 +542,29 @@ def cap_days(made: StreamPlan) -> int | None:
     return min(cap.days, limit // (cap.units_per_day**2 * made.rho_micro))
 
 
-def _warnings(policy: Policy, made: Plan) -> list[str]:
-    found = []
+def warnings(policy: Policy, made: Plan, today: date) -> list[Both]:
+    """Returns what a steward should know before anybody signs, each in both languages."""
+    found = dates(policy, today)
     largest = largest_message(made)
     if largest > MESSAGE_LIMIT:
-        found.append(f"the largest message has {largest} bytes of {MESSAGE_LIMIT}: check refuses it; drop a node")
+        found.append(_warned("largest", largest=largest, limit=MESSAGE_LIMIT))
     if policy.paused:
-        found.append("paused: nothing would be published")
+        found.append(_warned("paused"))
     validity = (policy.valid_until - policy.valid_from).days + 1
     for stream in made.streams.values():
         name, cap = stream.stream.id, stream.stream.cap
         if stream.stream.paused:
-            found.append(f"{name}: paused: nothing of it would be published")
+            found.append(_warned("stream_paused", stream=name))
         holds = (_cap(stream) or {}).get("days", 0)
         if cap is not None and holds < cap.days:
-            ends = "later days are withheld" if holds < validity else f"the policy ends before, after {validity}"
-            found.append(f"{name}: cap: lasts for {holds} of the {cap.days} days of its span; {ends}")
+            key = "cap" if holds < validity else "cap_after"
+            found.append(_warned(key, stream=name, holds=holds, days=cap.days, validity=validity))
         if cap is not None and stream.node("1w") is not None:
             habit = habit_rho_micro(stream, cap.days) * cap.units_per_day**2
             epsilon = accountant.epsilon(Decimal(habit) / accountant.MICRO, stream.stream.delta)
-            found.append(
-                f"{name}: cap: it counts each day for itself; who is in every day of a week is in its 1w node seven "
-                f"times, over {cap.span} epsilon {epsilon:.3g}"
-            )
+            found.append(_warned("cap_week", stream=name, span=cap.span, epsilon=f"{epsilon:.3g}"))
         if stream.stream.up_to is not None and all(name == "histogram" for name, _ in stream.stream.indicators):
-            found.append(f"{name}: up_to_db: makes a histogram no better; leave it out and protect every sound")
+            found.append(_warned("up_to", stream=name))
     return found
 
 

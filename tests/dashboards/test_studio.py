@@ -701,9 +701,12 @@ def test_a_studio_that_cannot_be_is_one_line(
 ) -> None:
     """What is wrong with the command is said in one line, with the mend; others are let in only when told so."""
     monkeypatch.chdir(tmp_path)
-    assert main(["policy", "studio", *arguments]) == 2
+    assert main(["policy", "studio", *arguments, "--lang", "en"]) == 2
     told = capsys.readouterr()
     assert told.out == "" and told.err.count("\n") == 1 and said in told.err
+    assert main(["policy", "studio", *arguments, "--lang", "fr"]) == 2
+    french = capsys.readouterr().err
+    assert french.count("\n") == 1 and " ; " in french and said not in french.replace("--open-to-others", "")
 
 
 def test_the_command_serves_the_page_leaves_nothing_and_ends_cleanly(tmp_path: Path) -> None:
@@ -1059,5 +1062,5 @@ def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert main(["policy", "studio", "--port", str(taken.getsockname()[1])]) == 2
-    assert "name a free port" in capsys.readouterr().err
+        assert main(["policy", "studio", "--port", str(taken.getsockname()[1]), "--lang", "fr"]) == 2
+    assert "ne peut pas servir ; nommez un port libre" in capsys.readouterr().err

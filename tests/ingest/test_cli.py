@@ -27,6 +27,7 @@ Murmure = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def murmure(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Murmure:
     """Runs one command in the test's folder: (exit status, stdout, stderr)."""
+    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
     monkeypatch.chdir(tmp_path)
     Path("ingest.toml").write_text('data_dir = "centre"\n')
 

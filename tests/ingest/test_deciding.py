@@ -32,6 +32,7 @@ Murmure = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def murmure(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Murmure:
     """Runs one command in the test's folder, whose centre knows a steward and a data protection officer."""
+    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("murmure_ingest.enrolment.utc_now", lambda: datetime(2026, 11, 3, 9, tzinfo=UTC))
     settings = Path("ingest.toml")
@@ -327,7 +328,12 @@ def test_a_policy_goes_from_two_keys_to_a_change_that_both_have_signed(murmure: 
     status, _, error = murmure(f"policy publish {signed(murmure, policy_text('plaza'), 'one', 'steward')}")
     assert status == 1 and error.startswith("murmure: one.cose: roles: gw-plaza would not believe it: ")
     assert error.endswith("it is signed by steward; let another role sign it too\n")
-    assert murmure("policy sign one.toml --key dpo.key --out one.cose")[0] == 0
+    assert murmure("policy publish one.cose --lang fr")[2] == (
+        "murmure: one.cose : rôles : gw-plaza ne la croirait pas : la première règle demande des signatures de 2 rôles "
+        "différents, et elle est signée par steward ; faites-la signer par un autre rôle aussi\n"
+    )
+    status, said, _ = murmure("policy sign one.toml --key dpo.key --out one.cose --lang fr")
+    assert (status, said) == (0, "one.cose est signé\n")
     status, said, _ = murmure("policy publish one.cose")
     assert status == 0 and said.count("\n") == 1
     tight = signed(murmure, policy_text("plaza", 2, epsilon="0.5"), "two", "dpo")
@@ -338,7 +344,8 @@ def test_a_policy_goes_from_two_keys_to_a_change_that_both_have_signed(murmure: 
     status, said, _ = murmure("policy publish three.cose")
     assert status == 0
     assert said.endswith("it loosens: gateways let it hold 7 days after they first see it (gw-plaza)\n")
-    assert murmure("policy publish three.cose")[0] == 0  # once more is no error
+    status, said, _ = murmure("policy publish three.cose --lang fr")  # once more is no error
+    assert status == 0 and said.startswith("la version 3 de plaza est publiée : sha256:")
     high = signed(murmure, policy_text("plaza", 4, epsilon="9"), "four", "dpo", "steward")
     status, _, error = murmure(f"policy publish {high}")
     assert status == 1 and error.startswith("murmure: four.cose: ceiling: gw-plaza would not believe it: ")
@@ -384,6 +391,10 @@ def test_nothing_is_signed_without_a_decision(murmure: Murmure, policy_text: Any
     Path("plaza.toml").write_text(text.replace(line, f'decision = "{decision}"'))
     status, _, error = murmure("policy sign plaza.toml --key dpo.key --out plaza.cose")
     assert status == 2 and error.startswith("murmure: plaza.toml: decision: no decision is named yet; write the ")
+    said = (
+        "murmure: plaza.toml : decision : aucune décision n'est encore nommée ; écrivez la référence de la délibération"
+    )
+    assert murmure("policy sign plaza.toml --key dpo.key --out plaza.cose --lang fr")[2].startswith(said)
     assert not Path("plaza.cose").exists()
 
 

@@ -12,6 +12,7 @@ import pytest
 from murmure_privacy.change import Hold, holds, takes_over_s, warning
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import Cap, Policy
+from murmure_privacy.policy_words import Both
 from murmure_privacy.window import Calendar, parse_utc
 
 Write = Callable[..., Policy]
@@ -45,7 +46,7 @@ def test_what_protects_better_is_withheld_until_it_begins(
     """A tighter policy that is sent out in November for December withholds the stream meanwhile; a looser one, or the
     same, withholds nothing."""
     older = write_policy("noise")
-    why = "policy 2 protects better than 1"
+    why: Both = {"fr": "la règle 2 protège mieux que la 1", "en": "policy 2 protects better than 1"}
     expected = [Hold("plaza/noise", "paused", why, NOON_S, DECEMBER_S)] if held else []
     assert holds(plan(older), followed(older, **change), NOON_S) == expected
 
@@ -83,7 +84,9 @@ def test_a_pause_and_a_dropped_stream_have_no_end(write_policy: Write) -> None:
         (plan(replace(same.policy, streams=(replace(own, paused=True),))), "paused", "policy 2 pauses it"),
         (plan(replace(write_policy("pm2_5"), version=2)), "no_policy", "policy 2 has no such stream"),
     ):
-        assert holds(plan(older), newer, NOON_S) == [Hold("plaza/noise", reason, why, NOON_S, None)]
+        [hold] = holds(plan(older), newer, NOON_S)
+        assert hold == Hold("plaza/noise", reason, hold.why, NOON_S, None) and hold.why["en"] == why
+        assert hold.why["fr"].startswith("la règle 2 ")
 
 
 def test_a_version_that_is_left_out_counts_as_a_pause(write_policy: Write) -> None:
@@ -91,7 +94,10 @@ def test_a_version_that_is_left_out_counts_as_a_pause(write_policy: Write) -> No
     older = write_policy("noise")
     [hold] = holds(plan(older), followed(older, version=3), NOON_S)
     assert (hold.reason, hold.until_s) == ("no_policy", DECEMBER_S)
-    assert hold.why == "policy 2, which a gateway has to see before 3, may have paused it"
+    assert hold.why == {
+        "fr": "la règle 2, qu'un boîtier doit voir avant la 3, a pu le suspendre",
+        "en": "policy 2, which a gateway has to see before 3, may have paused it",
+    }
 
 
 def test_what_was_withheld_anyway_is_not_told(write_policy: Write) -> None:
@@ -130,9 +136,15 @@ def test_a_policy_takes_over_where_no_node_is_open(write_policy: Write) -> None:
 def test_a_hold_is_one_line_with_civil_times() -> None:
     """What, why, the word in the data, from when to when; without an end there is nothing to wait for."""
     paris = Calendar("Europe/Paris")
-    hold = Hold("plaza/noise", "paused", "policy 2 protects better than 1", NOON_S, DECEMBER_S)
-    assert warning(hold, paris) == (
-        "plaza/noise: policy 2 protects better than 1: published now, it is withheld (paused) from 2026-11-25 12:00 "
-        "until 2026-12-01 00:00 (Europe/Paris); the later it is published, the shorter that is"
-    )
-    assert warning(replace(hold, until_s=None), paris).endswith("it is withheld (paused) from 2026-11-25 12:00 on")
+    why: Both = {"fr": "la règle 2 protège mieux que la 1", "en": "policy 2 protects better than 1"}
+    hold = Hold("plaza/noise", "paused", why, NOON_S, DECEMBER_S)
+    assert warning(hold, paris) == {
+        "fr": "plaza/noise : la règle 2 protège mieux que la 1 : publiée maintenant, elle fait retenir ce flux "
+        "(paused) à partir du 2026-11-25 12:00 et jusqu'au 2026-12-01 00:00 (Europe/Paris) ; plus tard elle est "
+        "publiée, plus c'est court",
+        "en": "plaza/noise: policy 2 protects better than 1: published now, it is withheld (paused) from 2026-11-25 "
+        "12:00 until 2026-12-01 00:00 (Europe/Paris); the later it is published, the shorter that is",
+    }
+    endless = warning(replace(hold, until_s=None), paris)
+    assert endless["en"].endswith("it is withheld (paused) from 2026-11-25 12:00 on")
+    assert endless["fr"].endswith("à partir du 2026-11-25 12:00 ; à partir de là, rien n'en est publié")

@@ -11,9 +11,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from murmure_privacy import cli, recording
+from murmure_privacy import cli, policy_sheet, recording
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.window import parse_utc
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that speaks English; what is said in French is looked at in test_french."""
+    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
 
 
 @pytest.fixture
@@ -249,7 +255,7 @@ def test_a_recording_is_tried_on_each_stream_that_it_feeds(
 @pytest.mark.parametrize(("share", "said"), [(0, "0.00%"), (0.00004, "< 0.01%"), (0.0001, "0.01%"), (1, "100.00%")])
 def test_little_is_not_said_to_be_nothing(share: float, said: str) -> None:
     """A share that would round to nought is told as less than a hundredth of a percent."""
-    assert cli._percent(share) == said
+    assert policy_sheet._percent(policy_sheet.Teller("en"), share) == said
 
 
 def test_what_is_wrong_with_a_preview_is_one_line(
@@ -327,7 +333,7 @@ def test_which_way_a_policy_goes_is_said_with_what_that_needs(
         assert command(newer, "--json") == 0
         assert json.loads(capsys.readouterr().out)["change"] is None
     assert check(newer.replace("epsilon = 1.4", "epsilon = 11"), "--after", str(older)) == 0
-    assert ("Every gateway would refuse it" in capsys.readouterr().out) == (way == "looser")
+    assert ("Every gateway would refuse it: " in capsys.readouterr().out) == (way == "looser")
 
 
 def test_what_a_tighter_policy_withholds_until_it_begins_is_said(

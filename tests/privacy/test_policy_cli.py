@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 from murmure.cli import main
 from murmure_privacy import policy_words as words
-from murmure_privacy.decide import UNDECIDED, Difference
+from murmure_privacy.decide import (
+    FLOOR,
+    NOTICE_S,
+    UNDECIDED,
+    Ceiling,
+    Difference,
+    LogWord,
+    Refuse,
+    Signed,
+    decide,
+)
+from murmure_privacy.plan import plan
 from murmure_privacy.policy import parse
 from murmure_privacy.wire import new_key, seal_policy
 
@@ -21,7 +32,8 @@ NEW = ("policy", "new", "--site", "plaza", "--until", "2027-11-30", "--from", "2
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """run(words…) -> status, stdout, stderr, in a folder of its own."""
+    """run(words…) -> status, stdout, stderr, in a folder of its own, on a machine that speaks English."""
+    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
     monkeypatch.chdir(tmp_path)
 
     def go(*said: str) -> tuple[int, str, str]:
@@ -138,12 +150,66 @@ def test_what_every_gateway_would_refuse_is_said(run: Run) -> None:
     """A version that does not come after, a cost above the floor: with the mend; exit 0, for nothing is wrong yet."""
     changed(run, epsilon="footfall=11")
     status, said, _ = run("policy", "diff", "old.toml", "new.toml", "--lang", "en")
-    assert status == 0 and said.endswith("more together than this software allows; lower an epsilon.\n")
-    assert "warning: Every gateway would refuse it: " in run("policy", "check", "new.toml")[1]
+    assert status == 0
+    assert said.endswith(
+        "\nEvery gateway would refuse it: its streams cost more together than this software allows "
+        "(epsilon 10 at delta 1e-6); lower an epsilon.\n"
+    )
+    assert (
+        "warning: Every gateway would refuse it as its first policy or as a loosening, and takes it only where it "
+        in (run("policy", "check", "new.toml")[1])
+    )
     assert "would refuse" not in run("policy", "check", "old.toml")[1]
     assert (
         "write version = 3, which comes after 2.\n" in run("policy", "diff", "new.toml", "old.toml", "--lang", "en")[1]
     )
+
+
+BOTH = frozenset({"mayor", "clerk"})
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [("11", "1e-6"), ("1", "1e-4"), ("11", "1e-4"), ("1", "1e-6")])
+@pytest.mark.parametrize(("before", "way"), [(None, "alone"), ("looser", "not looser"), ("tighter", "looser")])
+def test_what_is_said_of_the_floor_is_what_a_gateway_does(
+    run: Run, epsilon: str, delta: str, before: str | None, way: str
+) -> None:
+    """Of a policy above the floor, in epsilon, delta or both, `check`, `preview` and `diff` say what `decide` makes of
+    it: with nothing before it and as a loosening it is refused, as a tightening it is taken. Of one within the floor
+    nothing is said."""
+    run(*NEW, "--stream", "footfall", "--decision", "D", "--out", "one.toml")
+    text = Path("one.toml").read_text().replace("epsilon = 1.0", f"epsilon = {epsilon}")
+    text = text.replace("delta = 1e-6", f"delta = {delta}").replace("version = 1", "version = 2")
+    Path("new.toml").write_text(text)
+    older = {"looser": ("20", "1e-3"), "tighter": ("0.5", "1e-7")}.get(before or "")
+    after: tuple[str, ...] = ()
+    current = None
+    if older is not None:
+        old = text.replace(f"epsilon = {epsilon}", f"epsilon = {older[0]}").replace(delta, older[1])
+        Path("old.toml").write_text(old.replace("version = 2", "version = 1"))
+        current, after = plan(parse(Path("old.toml").read_bytes(), "old.toml")), ("--after", "old.toml")
+    made = plan(parse(text.encode(), "new.toml"))
+    ceiling = Ceiling(FLOOR.rho_micro, signatures=1, roles=2)
+    word = decide(current, Signed(made, 2, BOTH), ceiling, FLOOR, LogWord(0), NOTICE_S)
+    above = (epsilon != "1") + (delta != "1e-6")
+    refused = isinstance(word, Refuse)
+    assert refused == (bool(above) and way != "not looser")
+    if isinstance(word, Refuse):
+        assert word.reason in ("floor", "ceiling")
+    first = decide(None, Signed(made, 2, BOTH), ceiling, FLOOR, LogWord(0), NOTICE_S)
+    assert isinstance(first, Refuse) == bool(above)
+    for lang in words.LANGS:
+        said = [words._BEYOND[way][lang] for _ in range(above)]
+        others = [words._BEYOND[one][lang] for one in words._BEYOND if one != way]
+        for command in ("check", "preview"):
+            out = run("policy", command, "new.toml", *after, "--lang", lang)[1]
+            assert out.count(said[0] + (":" if lang == "en" else " :") if said else "refuse it:") == above, out
+            assert not any(f"{other}:" in out or f"{other} :" in out for other in others)
+        if older is not None:
+            out = run("policy", "diff", "old.toml", "new.toml", "--lang", lang)[1]
+            assert sum(words._BEYOND[way][lang] in line for line in out.splitlines()) == above
+    if older is not None:
+        document = json.loads(run("policy", "diff", "old.toml", "new.toml", "--json")[1])
+        assert (len(document["refused"]), len(document["notes"])) == ((above, 0) if refused else (0, above))
 
 
 def test_signed_policies_are_compared_as_well(run: Run) -> None:
