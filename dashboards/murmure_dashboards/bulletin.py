@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from murmure_privacy.window import Window
 
-from murmure_dashboards import catalogue, daily, pages
+from murmure_dashboards import catalogue, codes, daily, pages
 from murmure_dashboards.charts import HEIGHT, Chart
 from murmure_dashboards.config import Quartier
 from murmure_dashboards.daily import Said, cut
@@ -43,7 +43,8 @@ _STROKES = {
 class _Sheet:
     """How high things are printed, in CSS pixels (96 an inch), rather more than less. `room` for all of it; what is
     `around` the figures, without the lines of the `title`; a `place`, a stream, its picture with the table, and what
-    a faulty period adds to these; a line of text. Letters in a line of the title and in one of text."""
+    a faulty period adds to these; a line of text. Letters in a line of the title, in one of
+    text and in one of the foot."""
 
     room: int
     around: int
@@ -55,10 +56,11 @@ class _Sheet:
     faulty: int
     line: int
     letters: int
+    foot_letters: int
 
 
-_USUAL = _Sheet(1015, 296, 32, 38, 32, 36, 142, 45, 24, 72)
-_LARGE = _Sheet(1880, 560, 48, 25, 66, 60, 2000, 0, 40, 50)
+_USUAL = _Sheet(1030, 296, 32, 38, 32, 36, 142, 45, 24, 72, 86)
+_LARGE = _Sheet(1910, 560, 48, 25, 66, 60, 2000, 0, 40, 50, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,13 @@ def bulletin(
     name, head = cut(quartier.name, _LONGEST_NAME), say("bulletin.head", date=date)
     sheet = _LARGE if large else _USUAL
     headed = sheet.title * _lines(f"{name}{head}", sheet.title_letters) + sheet.line * _lines(brief, sheet.letters)
-    sheet = replace(sheet, room=sheet.room - headed)
+    address = ctx.city.address.partition("//")[2].rstrip("/")[:_LONGEST_ADDRESS]
+    foot = [say("bulletin.site", address=address)] if address else []
+    if ctx.coded and any(one.told for one in found):
+        foot.append(say("codes.paper", file=codes.hours_file(quartier.slug)))
+    at = ". ".join(foot)
+    more = max(0, _lines(at, sheet.foot_letters) - 1)  # there is room for one line
+    sheet = replace(sheet, room=sheet.room - headed - sheet.line * more)
     whole = [_line(say, one, charts.get(one.stream)) for one in found]
     lines = next((some for some in _ever_shorter(whole) if _height(some, sheet) <= sheet.room), [])
     state = ""
@@ -141,9 +149,8 @@ def bulletin(
             nothing=say("page.no_stream" if ctx.city.sites_of(quartier.slug) else "page.no_site"),
             less=len(lines) < len(found),
             drawn=any(line.chart for line in lines),
-            coded=any(one.code for one in found),
             help=cut(ctx.city.help, _LONGEST_HELP),
-            at=ctx.city.address.partition("//")[2].rstrip("/")[:_LONGEST_ADDRESS],
+            at=at,
         )
 
     page, link = filled(lines, paper=False), ""

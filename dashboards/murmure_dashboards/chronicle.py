@@ -14,13 +14,14 @@ from murmure_privacy.window import Window
 
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.charts import Table, Tick, draw
+from murmure_dashboards.codes import codes_in
 from murmure_dashboards.config import Site
 from murmure_dashboards.counters import off
 from murmure_dashboards.days import Day
 from murmure_dashboards.facts import Fact
 from murmure_dashboards.limits import Threshold, Verdict, applying, coming, verdict
 from murmure_dashboards.sensors import own_error
-from murmure_dashboards.story import MOST_MARKS, Story, Teller, Told, among_the_highest, holes, steps
+from murmure_dashboards.story import MOST_MARKS, Story, Teller, Told, among_the_highest, holes, listing, steps
 from murmure_dashboards.stretch import TOO_WIDE, Change, Stretch
 from murmure_dashboards.usual import LEAST_COVERAGE, LEAST_WEEKS
 from murmure_dashboards.views import Amount, Slot
@@ -171,7 +172,16 @@ class Chronicler(Teller):
             more=" ".join(self._others(marks)),
             notes=tuple(self._long_notes(one, span, indicator, amount)),
             chart=chart if any(slot.amount for slot in slots) else None,
+            codes=self._day_codes(one, groups) if span == "month" else "",
         )
+
+    def _day_codes(self, one: Stretch, groups: Sequence[tuple[Day, ...]]) -> str:
+        """Returns the codes of the days of each row of a month, a line each after its name."""
+        if not self.coded:
+            return ""
+        rows = [(self._row_name(one, days, "month"), days) for days in self._blocks(groups)]
+        told = [(name, [code for day in days for code in codes_in(day.codes, one.indicator)]) for name, days in rows]
+        return listing([(name, codes) for name, codes in told if codes])
 
     def _long_key(self, one: Stretch, span: Span, indicator: str, amount: Amount | None) -> tuple[str, str]:
         say = self.say

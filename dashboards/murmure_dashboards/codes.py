@@ -6,12 +6,13 @@ import csv
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from typing import Self
 
 from murmure_privacy.codes import code
 from murmure_privacy.estimate import Figure
-from murmure_privacy.window import Window, parse_utc, utc
+from murmure_privacy.window import LEVELS, PARTS, Calendar, Window, parse_utc, utc
 
 from murmure_dashboards.facts import shown_level
 from murmure_dashboards.opendata import HEADER, cell
@@ -19,6 +20,9 @@ from murmure_dashboards.packed import joined, segment
 from murmure_dashboards.views import StreamView
 
 _OF_DAYS = ("code", "start_utc", "node", "stream", "indicator")
+Run = tuple[str, int, int]
+"""Nodes of one level that follow each other: the level, when the first begins (seconds UTC), and how many they are."""
+_HOUR_S = 3600
 _SHOWN = ("start_utc", "end_utc", "stream", "node", "indicator", "value", "estimate", "unit", "status")
 
 
@@ -32,8 +36,14 @@ def year_file(slug: str) -> str:
     return f"donnees/{slug}-codes-annee.csv"
 
 
+def hours_file(slug: str) -> str:
+    """Returns the file with the short codes of the hours that « as usual », Lden and Ln of a neighbourhood are made
+    of."""
+    return f"donnees/{slug}-codes-heures.csv"
+
+
 def year_table(days: Iterable[str]) -> bytes:
-    """Returns that file. `days`: the lines of each, as `day_lines` gives them."""
+    """Returns that file, or that of the hours. `days`: the lines of each, as `day_lines` and `run_lines` give them."""
     return joined([segment(f"{','.join(_OF_DAYS)}\r\n{''.join(days)}".encode())])
 
 
@@ -45,6 +55,57 @@ def day_lines(view: StreamView, span: Window) -> str:
         for one in filter(None, (node, levels.get((node.level, node.start_s)))):
             lines.append(f"{code_of(one)},{utc(one.start_s)},{one.level},{cell(one.stream)},{one.indicator}\r\n")
     return "".join(lines)
+
+
+def codes_in(lines: str, indicator: str) -> list[str]:
+    """Returns the codes of an indicator in lines as `day_lines` gives them."""
+    return [line.partition(",")[0] for line in lines.splitlines() if line.endswith(f",{indicator}")]
+
+
+def runs(nodes: Iterable[Figure]) -> tuple[Run, ...]:
+    """Returns nodes, in order, as runs: a day of hours is one."""
+    found: list[Run] = []
+    end_s = None
+    for one in nodes:
+        if found and one.start_s == end_s and one.level == found[-1][0]:
+            level, start_s, count = found.pop()
+            found.append((level, start_s, count + 1))
+        else:
+            found.append((one.level, one.start_s, 1))
+        end_s = one.end_s
+    return tuple(found)
+
+
+_utc = lru_cache(maxsize=16_384)(utc)  # the hours of a year, which all neighbourhoods share
+
+
+def run_lines(stream: str, indicator: str, nodes: Iterable[Run], calendar: Calendar) -> str:
+    """Returns the codes of an indicator of these nodes of a stream, a line each of a CSV file."""
+    lines, about = [], f"{cell(stream)},{indicator}\r\n"
+    for level, at_s, count in nodes:
+        for _ in range(count):
+            end_s = at_s + _HOUR_S if level == "1h" else calendar.node(level, at_s).end_s
+            lines.append(f"{code(stream, level, at_s, end_s, indicator)},{_utc(at_s)},{level},{about}")
+            at_s = end_s
+    return "".join(lines)
+
+
+def hours(view: StreamView, span: Window) -> tuple[Run, ...]:
+    """Returns the nodes of a span that its table shows, of the finest level from an hour on, if that is no whole day;
+    and what else the total of the span comes from, where one of these is missing."""
+    levels = {level for level, _ in view.scalar}
+    finest = next((level for level in LEVELS[1:-2] if level in levels), "")
+    shown = PARTS if finest in PARTS else (finest,)
+    inside = [one for one in view.scalar.values() if one.level in shown and one.start_s in span]
+    if inside:
+        inside += [one for one in Nodes.of(view).tiling(span) if one not in inside and _beyond(one, inside)]
+    return runs(sorted(inside, key=lambda one: (one.start_s, one.end_s)))
+
+
+def _beyond(node: Figure, others: Iterable[Figure]) -> bool:
+    """Returns whether a node covers more than others do together that lie within it and apart."""
+    within = [one for one in others if node.covered_from_s <= one.covered_from_s and one.end_s <= node.end_s]
+    return sum(one.end_s - one.covered_from_s for one in within) < node.end_s - node.covered_from_s
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> bytes:
@@ -82,8 +143,17 @@ class Nodes:
 
     @classmethod
     def of(cls, view: StreamView) -> Self:
-        """Returns those of a view."""
-        known = sorted(view.scalar.values(), key=lambda one: (one.covered_from_s, -one.end_s, -one.start_s))
+        """Returns those of a view, of the quantity's own indicator."""
+        return cls._sorted(view.scalar.values())
+
+    @classmethod
+    def of_indicator(cls, view: StreamView, indicator: str) -> Self:
+        """Returns those that begin in the window of a view, of another indicator."""
+        return cls._sorted(one for one in view.figures if one.indicator == indicator)
+
+    @classmethod
+    def _sorted(cls, figures: Iterable[Figure]) -> Self:
+        known = sorted(figures, key=lambda one: (one.covered_from_s, -one.end_s, -one.start_s))
         return cls(known, [one.covered_from_s for one in known])
 
     def tiling(self, span: Window) -> list[Figure]:

@@ -18,7 +18,8 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import PARTS, Calendar, Window
 
-from murmure_dashboards.codes import day_lines
+from murmure_dashboards import codes as codes_of
+from murmure_dashboards.codes import Run
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import LATE_S, ArchiveReader, StreamInfo, view
 
@@ -35,7 +36,8 @@ class Day:
     `amount` is the total or mean of that in the quantity's own indicator, `energy` the mean energy of a level; both
     begin so that they are as long as what they cover. `fills`: what silent moments count as. `parts`: mean energies of
     the day, of the evening and of the night that ends on it, each where all of it was observed. `codes`: a line for the
-    short code of each node that together make the amount."""
+    short code of each node that together make the amount. `hours`: the nodes that a table of the day shows; `energies`:
+    those that the parts are made of."""
 
     span: Window
     of: Window
@@ -50,6 +52,8 @@ class Day:
     energy: Figure | None = None
     parts: tuple[Figure, ...] = ()
     codes: str = ""
+    hours: tuple[Run, ...] = ()
+    energies: tuple[Run, ...] = ()
 
     @property
     def covered_s(self) -> int:
@@ -135,6 +139,9 @@ def worked_out(
     rule = rules.newest(info.stream, heard)
     held = series.observed(_ENERGY, of) if level else []
     parts = [(part, calendar.node(part, span.start_s)) for part in PARTS] if level else []
+    whole = [(part, node) for part, node in parts if series.observed(_ENERGY, node) == [node]]
+    in_order = sorted(whole, key=lambda part: part[1])
+    energies = codes_of.Nodes.of_indicator(seen, _ENERGY) if whole else None
     day = Day(
         span=span,
         of=of,
@@ -149,10 +156,12 @@ def worked_out(
         energy=_as_day(series.over(_ENERGY, held, now_s), of, held) if held else None,
         parts=tuple(
             replace(figure, level=part, start_s=node.start_s, covered_from_s=node.start_s)
-            for part, node in parts
-            if series.observed(_ENERGY, node) == [node] and (figure := series.over(_ENERGY, [node], now_s))
+            for part, node in whole
+            if (figure := series.over(_ENERGY, [node], now_s))
         ),
-        codes=day_lines(seen, of) if amount else "",
+        codes=codes_of.day_lines(seen, of) if amount else "",
+        hours=codes_of.hours(seen, of),
+        energies=codes_of.runs(one for _, node in in_order for one in energies.tiling(node)) if energies else (),
     )
     return day, seen.whole
 
@@ -177,7 +186,7 @@ def _written(day: Day) -> bytes:
     told.append([[one.start_s, one.end_s] for one in day.covered])
     told.append(day.fills)
     told += [_figure(one) if one else None for one in (day.amount, day.energy)]
-    told += [[_figure(one) for one in day.parts], day.codes]
+    told += [[_figure(one) for one in day.parts], day.codes, day.hours, day.energies]
     return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -191,7 +200,9 @@ def _figure(one: Figure) -> list[Any]:
 def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
     """Returns a day that was written, or None where it was written otherwise."""
     try:
-        of, until_s, first_s, state, hole, policy, covered, fills, amount, energy, parts, codes = json.loads(value)
+        *told, parts, codes, hours_of, energies_of = json.loads(value)
+        of, until_s, first_s, state, hole, policy, covered, fills, amount, energy = told
+        hours, energies = (tuple((level, at_s, count) for level, at_s, count in one) for one in (hours_of, energies_of))
         return _day(
             span,
             _window(*of),
@@ -206,6 +217,8 @@ def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
             _drawn(info, energy) if energy else None,
             tuple(_drawn(info, one) for one in parts),
             codes,
+            hours,
+            energies,
         )
     except (ValueError, TypeError):
         return None

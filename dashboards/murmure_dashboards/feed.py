@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from murmure_privacy.window import Window, utc
 
 from murmure_dashboards import daily
+from murmure_dashboards.codes import hours_file
 from murmure_dashboards.config import City, Quartier
 from murmure_dashboards.daily import Said
 from murmure_dashboards.maker import Build
@@ -76,8 +77,9 @@ def feed(ctx: Build, say: Language, quartier: Quartier, said: Mapping[Window, li
         settled_s = daily.settled_s(ctx, quartier, day)
         if not found or not daily.final(ctx, quartier, day) or not ctx.arrivals.over(settled_s):
             continue
+        where = f"{ctx.city.address}{hours_file(quartier.slug)}" if ctx.coded else ""
         sentences = [
-            say("feed.place", place=site.name, sentences=" ".join(_sentence(say, one) for one in of_place))
+            say("feed.place", place=site.name, sentences=" ".join(_sentence(say, one, where) for one in of_place))
             for site, of_place in daily.places(found)
         ]
         if ctx.city.simulated:
@@ -93,10 +95,13 @@ def feed(ctx: Build, say: Language, quartier: Quartier, said: Mapping[Window, li
     return made.written()
 
 
-def _sentence(say: Language, one: Said) -> str:
+def _sentence(say: Language, one: Said, where: str) -> str:
+    """`where`: the file that has the codes of what is made of several figures, "" for none."""
     figure = f"{one.number} {one.detail}".strip()
     if one.code:
         figure = f"{figure}, {say('codes.one', code=one.code)}"
+    elif one.told and where:
+        figure = f"{figure}, {say('codes.several', where=where)}"
     return " ".join(filter(None, (say("feed.figure", label=one.label, figure=figure), capital(one.notes))))
 
 

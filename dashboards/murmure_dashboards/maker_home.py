@@ -17,11 +17,14 @@ from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.pages import link_elements
 from murmure_dashboards.paging import parts
-from murmure_dashboards.story import Teller
+from murmure_dashboards.story import Teller, key_codes
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
 _HOME_ELEMENTS = 378
+_CODES_ELEMENTS, _A_LINE = 5, 2
+MOST_CODES = 700
+"""Of a page: some six kilo-octets, compressed."""
 MONTHS_SHOWN = 2
 MOST_TOLD = 60  # neighbourhoods; of more, a page only names them and says their state
 NAMES_A_PAGE = 150
@@ -31,14 +34,15 @@ MOST_REASONS = 4
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A neighbourhood in the list beside the map. `number`: the one that the map shows, "" where it shows names.
-    `brief`: the answer in short; `state`: what the map shows, in words, and why where there is no figure; `places`: of
-    each site its name and its lines.
+    `brief`: the answer in short; `state`: what the map shows, in words, and why where there is no figure; `codes`: of
+    each figure its name, with that of its place, and its codes; `places`: of each site its name and its lines.
     """
 
     quartier: Quartier
     number: str
     brief: str
     state: str
+    codes: Sequence[tuple[str, Sequence[str]]]
     places: Sequence[tuple[str, Sequence[tuple[str, str, str, str, str]]]]
 
 
@@ -90,6 +94,7 @@ def _home(
             say("map.number", number=number) if drawn and drawn.numbered else "",
             answerer.brief(known[quartier.slug]),
             _because(say, say(f"map.{states[quartier.slug]}"), reasons[quartier.slug]),
+            () if short or not ctx.coded else list(_codes(ctx, say, quartier, period)),
             () if short else _places(ctx, Teller(say, often=False), quartier, period),
         )
         for number, quartier in enumerate(city.quartier, 1)
@@ -106,6 +111,8 @@ def _home(
         + 2 * len(legend)
         + sum(4 + sum(1 + sum(3 + bool(line[-1]) for line in lines) for _, lines in one.places) for one in listed)
     )
+    codes, most = _listing(say, [line for one in listed for line in one.codes])
+    elements += _CODES_ELEMENTS * bool(codes)
     date = say.date(day.start_s, zone)
     next_s = _next_s(ctx)
     coming = f" {say('page.next', hour=say.clock(next_s, zone))}" if next_s is not None else ""
@@ -125,6 +132,9 @@ def _home(
             map=drawn.svg if drawn and part.number == 1 else "",
             legend=legend,
             short=short,
+            codes=codes,
+            codes_rest=say("codes.home_rest", number=most) if most else "",
+            codes_short=say("codes.home_short") if ctx.coded and not codes else "",
             compact=elements + link_elements(ctx.links) > _HOME_ELEMENTS,
             months=[
                 (path, say("page.month", month=say.month(at_s, zone), size=say.size(ctx.octets[path])))
@@ -154,6 +164,35 @@ def _places(
         )
         for site in ctx.city.sites_of(quartier.slug)
     ]
+
+
+def _codes(ctx: Build, say: Language, quartier: Quartier, period: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yields the name of each figure of a neighbourhood, and the codes of what it comes from."""
+    teller, day = Teller(say, often=False), ctx.today
+    for site in ctx.city.sites_of(quartier.slug):
+        for view in ctx.of_today.get(site.id, ()):
+            number, detail = teller.key(view, day, period)
+            if detail and number != say("key.none"):
+                about = f"{quartier.name}, {site.name}, {say(f'quantity.{view.quantity.name}')}"
+                yield about, key_codes(view, day, period)
+
+
+def _listing(say: Language, figures: Sequence[tuple[str, Sequence[str]]]) -> tuple[str, int]:
+    """Returns the codes of figures, by the name of each, and how many each has at most: 0 where all are there. ""
+    where there is no room for one of each."""
+    most = max((len(codes) for _, codes in figures), default=0)
+    whole = most
+    while most and sum(min(most, len(codes)) for _, codes in figures) > MOST_CODES:
+        most -= 1
+    if not most:
+        return "", 0
+    lines = []
+    for name, codes in figures:
+        shown, rest = codes[:most], len(codes) - most
+        lines += [name, *(f"  {' '.join(shown[at : at + _A_LINE])}" for at in range(0, len(shown), _A_LINE))]
+        if rest > 0:
+            lines.append(f"  {say.counted('codes.others', rest, number=rest)}")
+    return "\n".join(lines), most if most < whole else 0
 
 
 def _figure(teller: Teller, view: StreamView, day: Window, period: str) -> tuple[str, str]:

@@ -26,13 +26,16 @@ from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
 LEAST_ROWS = 2
+MOST_CODES = 700
+"""Of a month: a page with more leaves them to their file. Some six kilo-octets, compressed."""
 MOST_JOINT = 24
 """More rows than these are cut into several tables: nobody reads a longer one."""
 SPANS: Mapping[Span, str] = {"month": "mois/", "year": "annee/"}
 PERIODS = (("page.today", ""), ("page.week", "semaine/"), ("page.of_month", "mois/"), ("page.of_year", "annee/"))
 _BEFORE_S = (WEEKS * 7 + 1) * 86_400  # what is usual on the first day of a span
+_HOURS_S = (WEEKS + 1) * 7 * 86_400  # what is usual on each day of a week
 # What the page of a month or of a year is made of: around everything, a site with its tables, a stream.
-_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 52, 20, 41
+_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 54, 21, 41
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
@@ -45,22 +48,40 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the pages of each neighbourhood in each language."""
     for quartier in ctx.quartiers:
         long = _long(ctx, quartier, ("week",))
+        # Before the pages of the day and of the week, which lead to the codes of the weeks before.
+        yield from ctx.unless_kept(f"long {quartier.slug}", _made_of(ctx, quartier), _spans(ctx, quartier))
         for code in LANGUAGES:
             for week in (False, True):
                 yield _neighbourhood(ctx, language(code), quartier, week, long)
-        yield from ctx.unless_kept(f"long {quartier.slug}", _made_of(ctx, quartier), _spans(ctx, quartier))
 
 
 def _spans(ctx: Build, quartier: Quartier) -> Iterator[tuple[str, bytes]]:
     """Yields the pages of the month and of the year, and the codes of what they are made of."""
     long = _long(ctx, quartier, SPANS)
     if ctx.coded:
-        codes = codes_of.year_table(day.codes for one in long.streams["year"] for day in one.days)
-        long = replace(long, codes=len(codes))
+        codes = codes_of.year_table(
+            day.codes
+            for one in long.streams["year"]
+            for day in (*(one.before if one.change is not None else ()), *one.days)
+        )
+        hours = codes_of.year_table(_hours(ctx, long))
+        long = replace(long, codes=len(codes), hours=len(hours))
         yield codes_of.year_file(quartier.slug), codes
+        yield codes_of.hours_file(quartier.slug), hours
     for code in LANGUAGES:
         for span in SPANS:
             yield _of_span(ctx, language(code), quartier, span, long)
+
+
+def _hours(ctx: Build, long: _Long) -> Iterator[str]:
+    """Yields the codes of the hours of the weeks that tell what is usual, and of those that Lden and Ln are made of."""
+    recent_s = long.windows["year"].end_s - _HOURS_S
+    for one in long.streams["year"]:
+        for day in one.days:
+            if day.hours and day.of.start_s >= recent_s:
+                yield codes_of.run_lines(one.stream, one.quantity.printed, day.hours, ctx.calendar)
+            if day.energies:
+                yield codes_of.run_lines(one.stream, "energy_mean", day.energies, ctx.calendar)
 
 
 def _made_of(ctx: Build, quartier: Quartier) -> Mapping[str, object] | None:
@@ -99,12 +120,13 @@ def _next_day(ctx: Build, quartier: Quartier) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Long:
-    """The streams of a neighbourhood over spans of days that are over, by the name of the span. `codes`: the size of
-    the file with the codes of the days, 0 where there is none."""
+    """The streams of a neighbourhood over spans of days that are over, by the name of the span. `codes` and
+    `hours`: the sizes of the files with the codes of the days and of the hours, 0 where there is none."""
 
     windows: Mapping[str, Window]
     streams: Mapping[str, Sequence[Stretch]]
     codes: int = 0
+    hours: int = 0
 
 
 MAKER = Maker(files, apart=True)
@@ -163,7 +185,8 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
         rows, brief = joint_rows(len(sites), len(shown), foot + short), True
     longest = max((len(groups_of(one, span)) for one in shown), default=1)
-    teller = Chronicler(say, brief=brief, thresholds=ctx.thresholds, block=max(1, -(-longest // rows)))
+    block = max(1, -(-longest // rows))
+    teller = Chronicler(say, brief=brief, coded=ctx.coded, thresholds=ctx.thresholds, block=block)
     places = []
     for site in sites:
         stories = [
@@ -171,8 +194,11 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
             for number, one in enumerate(shown)
             if one.site == site.id
         ]
-        places.append((site, stories, joined(stories, MOST_JOINT)))
+        places.append((site, stories, joined(stories, MOST_JOINT), _listed(stories)))
+    if sum(listed.count("\n") for *_, listed in places) > MOST_CODES:  # the file has them all
+        places = [(site, stories, tables, "") for site, stories, tables, _ in places]
     ends = say.civil(ctx.calendar.civil_day(window.end_s - 1))
+    levels = any(one.quantity.kind == "level" for one in shown)
     return ctx.page(
         "long.html",
         say,
@@ -191,11 +217,18 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
         places=places,
         codes=codes_of.year_file(quartier.slug) if long.codes else "",
         codes_size=say.size(long.codes),
-        levels=span == "year" and any(one.quantity.kind == "level" for one in shown),
+        hours=codes_of.hours_file(quartier.slug),
+        hours_size=say.size(long.hours),
+        hours_say=say("codes.usual") if span == "month" else say("codes.hours") if levels else "",
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
-        if any(story.marks for _, stories, _ in places for story in stories)
+        if any(story.marks for _, stories, *_ in places for story in stories)
         else None,
     )
+
+
+def _listed(stories: Sequence[Story]) -> str:
+    """Returns the codes of the streams of a place as one list."""
+    return "\n".join(f"{one.heading}\n{one.codes}" for one in stories if one.codes)
 
 
 def joint_rows(sites: int, streams: int, others: int) -> int:
@@ -219,8 +252,7 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
     if marks and rows < LEAST_ROWS:
         short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
         rows, brief = table_rows(len(sites), len(shown), week, foot + short), True
-    # Where there is no room even for a table's second row, the codes are left to their file.
-    teller = Teller(say, rows, brief, coded=ctx.coded and not (brief and rows < LEAST_ROWS))
+    teller = Teller(say, rows, brief, coded=ctx.coded)
     chronicler = Chronicler(say, thresholds=ctx.thresholds)
     answerer = Answerer(say, ctx.thresholds, zone, ctx.calendar.civil_day(window.end_s - 1))
     places: list[tuple[Site, list[Story]]] = []
@@ -236,6 +268,12 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
             answers = answerer.all(fact, site.dominant) if fact else ()
             stories.append(teller.today(view, site.name, name, answers))
         places.append((site, stories))
+    listed = ""
+    if brief and rows < LEAST_ROWS:  # no room even for a table's second row: the codes of all tables are one list
+        of_places = [(site.name, _listed(told)) for site, told in places]
+        listed = "\n".join(f"{name}\n{lines}" for name, lines in of_places if lines)
+        places = [(site, [replace(one, codes="") for one in told]) for site, told in places]
+    hours = codes_of.hours_file(quartier.slug)
     date = say.date(window.end_s - 1, zone)
     hour = say.clock(ctx.now_s, zone)
     if week:
@@ -268,8 +306,11 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         csv=csv,
         csv_size=say.size(ctx.octets[csv]),
         codes=codes if codes in ctx.octets else "",
-        codes_say=say("codes.what" if teller.coded else "codes.file"),
+        listed=listed,
+        codes_say=say("codes.listed" if listed else "codes.what"),
         codes_size=say.size(ctx.octets.get(codes, 0)),
+        hours=hours if hours in ctx.octets else "",
+        hours_size=say.size(ctx.octets.get(hours, 0)),
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
         if any(story.marks for _, stories in places for story in stories)
         else None,

@@ -29,8 +29,9 @@ _LONGEST_NAME, _LONGEST_PHONE, _LONGEST_SPOKEN_NAME = 20, 18, 30
 
 
 def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None, found: Sequence[Said]) -> str:
-    """Returns the day, of which `found` is said, in at most 160 letters of GSM-7, each number with its interval. What
-    does not fit is left out whole, last streams first, and the message says where to ask for it."""
+    """Returns the day, of which `found` is said, in at most 160 letters of GSM-7, each number with its interval, and
+    its code or where that is. What does not fit is left out whole, last streams first, and the message says where to
+    ask for it."""
     head = [say("message.simulated")] if ctx.city.simulated else []
     name = cut(quartier.name, _LONGEST_NAME)
     if day is None or not found:
@@ -41,10 +42,16 @@ def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None, f
     several = len(daily.places(found)) > 1
     phone = ctx.city.phone if len(ctx.city.phone) <= _LONGEST_PHONE else ""
     for count in range(len(found), 0, -1):
-        for coded in (True, False):  # a figure more goes before the codes of the others
-            parts = [*head, *_pieces(say, found[:count], several, coded)]
-            if any(one.told for one in found[:count]):
+        some = found[:count]
+        told = any(one.told for one in some)
+        # A figure more goes before the codes of the others, and not before the words that lead to them.
+        ways = [(True, not all(one.code for one in some if one.told)), (False, True)] if told and ctx.coded else []
+        for coded, led in [*ways, *([] if ways and count > 1 else [(False, False)])]:
+            parts = [*head, *_pieces(say, some, several, coded)]
+            if told:
                 parts.append(say("message.often"))
+            if led:
+                parts.append(say("message.codes"))
             if count < len(found) and phone:
                 parts.append(say("message.more", phone=phone))
             text = _gsm_7(" ".join(parts))
@@ -71,7 +78,8 @@ def telephone(
     ctx: Build, say: Language, quartier: Quartier, day: Window | None, found: Sequence[Said], brief: str
 ) -> list[str]:
     """Returns what to read out, `brief` first, in paragraphs of at most half a minute. Each can stand alone: who
-    answers reads the next one to whoever wants to hear more."""
+    answers reads the next one to whoever wants to hear more. The last one says where the codes are: nobody notes down
+    ten letters by ear."""
     on_s = day.start_s if day else ctx.today.start_s
     date = say.date(on_s, ctx.calendar.zone).rpartition(" ")[0]  # nobody asks for the year
     head = say(
@@ -100,6 +108,8 @@ def telephone(
             more, told = named, False
         body, told, place = more, told or one.told, new
     paragraphs.append(_closed(say, body, told))
+    if ctx.coded and any(one.told for one in found):
+        paragraphs.append(say("spoken.codes"))
     return paragraphs
 
 

@@ -106,7 +106,9 @@ class Teller:
         title = self._title(view, slots)
         caption = self.say("table.caption_hours", title=self._measured(view, title))
         rows, hours = self._rows(view, slots)
-        codes = self._codes(view, day, "day" if over else "so_far", [(row[0], span, "") for span, row in rows if span])
+        coded = [(row[0], span, "") for span, row in rows if span]
+        told = [*_newest(view, slots), *_extremes(slots)] if hours else []
+        codes = self._codes(view, day, "day" if over else "so_far", coded, told)
         if hours:
             caption = f"{caption} {self.say('table.blocks', hours=hours)}"
         chart = draw(
@@ -157,6 +159,7 @@ class Teller:
             window,
             "week",
             [(row[0], day, self._level_code(view, day)) for row, day in zip(rows, days, strict=True)],
+            _extremes(slots) if drawn is slots else (),
         )
         span = f"{self.say.day(window.start_s, zone)} – {self.say.date(window.end_s - 1, zone)}"
         chart = draw(
@@ -210,23 +213,33 @@ class Teller:
             codes=codes,
         )
 
-    def _codes(self, view: StreamView, span: Window, period: str, rows: Sequence[tuple[str, Window, str]]) -> str:
-        """Returns the codes of a page's figures, a line each: of the number of its period, then of the rows of its
-        table, each after the name of the first. `rows`: the name of each, what it is about, and the code of its level,
-        "" for none."""
+    def _codes(
+        self,
+        view: StreamView,
+        span: Window,
+        period: str,
+        rows: Sequence[tuple[str, Window, str]],
+        others: Sequence[tuple[str, Slot]],
+    ) -> str:
+        """Returns the codes of a page's figures, a line each: of what is told beside the table, of the number of its
+        period, then of the rows of its table, each after the name of the first. `rows`: the name of each, what it is
+        about, and the code of its level, "" for none; `others`: intervals that are no rows, and what they are called.
+        """
         if not self.coded or not view.scalar:
             return ""
         nodes = Nodes.of(view)
+        told = [
+            (self.say(f"codes.{key}"), nodes.codes(Window(slot.covered_from_s, slot.end_s)))
+            for key, slot in others
+            if slot.amount and slot.amount.publishable
+        ]
         lines = [(name, nodes.codes(of), level) for name, of, level in rows]
         listed = [code for _, codes, _ in lines for code in codes]
-        level = shown_level(view, span) if period == "day" else None
-        whole = [code_of(level)] if level is not None else nodes.codes(span)
-        told = [(self.say(f"codes.{period}"), [self.say("codes.all")] if whole == listed else whole)]
+        whole = key_codes(view, span, period, nodes)
+        told.append((self.say(f"codes.{period}"), [self.say("codes.all")] if whole == listed else whole))
         for name, codes, level_code in lines:
             told.append((name, [*codes, *([f"LAeq {level_code}"] if level_code else [])]))
-        widest = max(len(name) for name, codes in told if codes)
-        between = "\n" + " " * (widest + 2)  # a line is broken here, and not within a code
-        return "\n".join(f"{name:{widest}}  {between.join(codes)}" for name, codes in told if codes)
+        return listing([(name, codes) for name, codes in told if codes])
 
     def _level_code(self, view: StreamView, day: Window) -> str:
         level = shown_level(view, day)
@@ -426,8 +439,8 @@ class Teller:
         return said
 
     def _last(self, view: StreamView, slots: Sequence[Slot]) -> list[str]:
-        newest = next((slot for slot in reversed(slots) if slot.amount), None)
-        if newest is None or newest.amount is None or view.now_s >= view.window.end_s:
+        newest = next((slot for _, slot in _newest(view, slots)), None)
+        if newest is None or newest.amount is None:
             return []
         start_s, end_s, zone = newest.covered_from_s, newest.end_s, view.calendar.zone
         said, between = self._amount(view, newest.amount)
@@ -534,7 +547,7 @@ class Teller:
         return self._found(self.say(f"finding.day_{self._family(view)}", days=names), whole)
 
     def _description(self, view: Told, slots: Sequence[Slot], dated: bool) -> str:
-        valued = [(slot.amount.estimate, slot) for slot in slots if slot.amount and slot.amount.publishable]
+        valued = [slot for slot in slots if slot.amount and slot.amount.publishable]
         vague = sum(slot.amount is not None for slot in slots) - len(valued)
         unsaid = [self.say.counted("chart.vague", vague, number=vague)] if vague else []
         faulty = sum(bool(slot.amount and slot.amount.faulty_s) for slot in slots)
@@ -544,8 +557,7 @@ class Teller:
             return " ".join(unsaid) or self.say("chart.empty")
         missing = sum(slot.missing for slot in slots)
         parts = [self.say.counted("chart.counted", len(valued), number=len(valued), missing=missing)]
-        highest, lowest = (of(valued, key=lambda pair: pair[0])[1] for of in (max, min))
-        for key, slot in (("high", highest), ("low", lowest)) if len(valued) > 1 else (("only", highest),):
+        for key, slot in _extremes(slots):
             if slot.amount is None:
                 continue
             said, between = self._amount(view, slot.amount)
@@ -571,6 +583,34 @@ class Teller:
             ticks.append(Tick(self.say.hour(at_s, view.calendar.zone), (block.end_s - block.start_s) // 3600))
             at_s = block.end_s
         return ticks
+
+
+def _newest(view: StreamView, slots: Sequence[Slot]) -> list[tuple[str, Slot]]:
+    """Returns the last interval of a day that is not over, if one has a figure."""
+    newest = next((slot for slot in reversed(slots) if slot.amount), None)
+    return [("last", newest)] if newest is not None and view.now_s < view.window.end_s else []
+
+
+def _extremes(slots: Sequence[Slot]) -> list[tuple[str, Slot]]:
+    """Returns the intervals with the highest and with the lowest estimate, or the only one that has any."""
+    valued = [(slot.amount.estimate, slot) for slot in slots if slot.amount and slot.amount.publishable]
+    if len(valued) < 2:
+        return [("only", slot) for _, slot in valued]
+    return [(key, of(valued, key=lambda pair: pair[0])[1]) for key, of in (("high", max), ("low", min))]
+
+
+def listing(told: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Returns codes below each other, those of a figure after its name."""
+    widest = max((len(name) for name, _ in told), default=0)
+    between = "\n" + " " * (widest + 2)  # a line is broken here, and not within a code
+    return "\n".join(f"{name:{widest}}  {between.join(codes)}" for name, codes in told)
+
+
+def key_codes(view: StreamView, span: Window, period: str, nodes: Nodes | None = None) -> list[str]:
+    """Returns the codes of what the number of a period comes from: of a day's LAeq its own, else those of the fewest
+    nodes that cover it. `nodes`: those of the view, where they are known."""
+    level = shown_level(view, span) if period == "day" else None
+    return [code_of(level)] if level is not None else (nodes or Nodes.of(view)).codes(span)
 
 
 def days_of(view: Told) -> list[Window]:

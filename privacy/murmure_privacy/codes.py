@@ -43,7 +43,7 @@ def read(text: str) -> tuple[str, int]:
     return _shown(letters), day + _FIRST_DAY
 
 
-_begin = lru_cache(maxsize=4096)(utc)
+_begin = lru_cache(maxsize=16_384)(utc)  # the hours of a year, which all streams share
 
 
 @lru_cache(maxsize=1024)

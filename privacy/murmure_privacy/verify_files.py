@@ -15,7 +15,7 @@ from murmure_privacy.window import parse_utc
 
 FOLDER = "donnees/"
 SUMS, EDITIONS = f"{FOLDER}SHA256SUMS", f"{FOLDER}editions.json"
-_BESIDE = ("jour", "semaine", "codes", "codes-annee")
+_BESIDE = ("jour", "semaine", "codes", "codes-annee", "codes-heures")
 
 
 class Files:

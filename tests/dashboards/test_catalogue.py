@@ -538,7 +538,7 @@ def test_the_page_tells_of_every_file(folder: Path) -> None:
             for path in folder.iterdir()
             if path.suffix in (".csv", ".parquet", ".jsonl", ".geojson", ".jsonld")
         ]
-        of_quartier = ("-jour.csv", "-semaine.csv", "-codes.csv", "-codes-annee.csv")
+        of_quartier = ("-jour.csv", "-semaine.csv", "-codes.csv", "-codes-annee.csv", "-codes-heures.csv")
         quartiers = {name for name in files if name.endswith(of_quartier)}
         for name in {*files, "datapackage.json", "csv-metadata.json", "LICENCE.txt", "SHA256SUMS"} - quartiers:
             assert f'donnees/{name}"' in text, name

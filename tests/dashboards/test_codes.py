@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -13,14 +14,19 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from murmure.cli import main
+from murmure_dashboards import codes as page_codes
 from murmure_dashboards.config import City
 from murmure_dashboards.site import build
+from murmure_dashboards.views import view
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import codes, wire
+from murmure_privacy.policies import Rules
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.sources import Site
 from murmure_privacy.verify import find, verify
 from murmure_privacy.verify_tables import figures
+from murmure_privacy.window import utc
 
 MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
 QUARTERS = 2 * 96 + 14 * 4 - 3  # until Wednesday 14:15 in Paris
@@ -214,13 +220,101 @@ def test_a_month_and_a_year_lead_to_the_codes_of_their_days(signed: Path) -> Non
         assert 'donnees/centre-codes-annee.csv" download' in text and "vie-privee/#verifier" in text
 
 
+def test_the_hours_that_lden_and_what_is_usual_are_made_of_have_codes(signed: Path) -> None:
+    """Of the whole evening of Monday each hour's mean energy, of the part with a hole none; of each stream the hours of
+    the weeks before."""
+    there = known(signed)
+    with (signed / "donnees/centre-codes-heures.csv").open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    for row in rows:
+        node, indicator = there[row["code"]][0].node, there[row["code"]][1]
+        assert (node.stream, node.level, indicator) == (row["stream"], row["node"], row["indicator"])
+    energies = [row["start_utc"] for row in rows if row["indicator"] == "energy_mean"]
+    # Monday's day lacks an hour; the evening, the night after it and Tuesday's day are whole.
+    assert energies == sorted({*energies}) and energies[0] == "2026-11-23T17:00:00Z"
+    assert energies[:4] == [f"2026-11-23T{hour}:00:00Z" for hour in (17, 18, 19, 20)]
+    assert len(energies) == 4 + 8 + 12 + 4
+    hours = [row for row in rows if row["stream"] == "plaza/footfall"]
+    # Six hours of which the first was before the first hour that came, and what is left of the hour that is missing.
+    longer = [(row["node"], row["start_utc"]) for row in hours if row["node"] != "1h"]
+    assert longer == [("6h", "2026-11-22T23:00:00Z"), *(("15min", f"2026-11-23T11:{at}:00Z") for at in (15, 30))]
+    assert len(hours) - len(longer) == 23 - 1 + 24
+    for page in ("annee", "mois"):
+        assert 'donnees/centre-codes-heures.csv" download' in text_of(signed, f"quartiers/centre/{page}/index.html")
+    assert "Lden" in text_of(signed, "quartiers/centre/annee/index.html")
+
+
+def test_what_a_missing_hour_leaves_to_a_longer_node_has_a_code_too(archive: Any, streets: Any) -> None:
+    """With all hours there the hours alone; without one of them also the six hours that its day comes from; without
+    any, nothing that is not a part of a day."""
+    info = next(info for info in archive.streams() if info.stream == "plaza/footfall")
+    day = streets.PARIS.day(streets.NOW_S - 2 * 86_400)
+    seen = view(archive, Rules(archive), (), info, day, streets.PARIS, streets.NOW_S)
+    assert page_codes.hours(seen, day) == (("1h", day.start_s, 24),)
+    gone = {("1h", day.start_s + 7 * 3600), ("1d", day.start_s)}
+    fewer = replace(seen, scalar={key: one for key, one in seen.scalar.items() if key not in gone})
+    after = (("6h", day.start_s + 6 * 3600, 1), ("1h", day.start_s + 8 * 3600, 16))
+    assert page_codes.hours(fewer, day) == (("1h", day.start_s, 7), *after)
+    lines = page_codes.run_lines(seen.stream, "crossings", page_codes.hours(fewer, day), streets.PARIS).splitlines()
+    told = {page_codes.code_of(one) for key, one in fewer.scalar.items() if key[0] in ("1h", "6h")}
+    assert len(lines) == 24 and {line.partition(",")[0] for line in lines} < told
+    alone = replace(seen, scalar={key: one for key, one in seen.scalar.items() if key[0] == "1d"})
+    assert page_codes.hours(alone, day) == ()
+
+
+@pytest.mark.parametrize("root", ["", "en/"])
+def test_the_codes_of_the_home_page_are_verified(signed: Path, capsys: pytest.CaptureFixture[str], root: str) -> None:
+    """The command that the page names says « conforme » of each, and the codes of a count add up to its number."""
+    page = text_of(signed, f"{root}index.html")
+    listed = re.search(r'<pre class="codes">(.*?)</pre>', page, re.S)
+    assert listed is not None and "murmure verify CODE" in page and "vie-privee/#verifier" in page
+    told = CODE.findall(listed[1])
+    counted = CODE.findall(re.split(r"Place de la République", listed[1])[1])
+    assert len(told) == len(set(told)) >= 30 and len(counted) == 5
+    for code in (*counted, told[-1]):
+        assert main(["verify", code, "--site", str(signed)]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(code) and "\nCONFORME : le tableau dit ce qui est signé." in said, said
+    with (signed / "donnees/centre-codes.csv").open(newline="", encoding="utf-8") as lines:
+        estimates = {row["code"]: float(row["estimate"]) for row in csv.DictReader(lines) if row["estimate"]}
+    number = re.search(r"<strong>([\d\s,]+)(?:passages|crossings)", page)
+    assert number is not None
+    assert abs(sum(estimates[code] for code in counted) - int(re.sub(r"\D", "", number[1]))) <= 5
+
+
+def test_a_code_of_the_home_page_whose_value_was_changed_is_found(
+    signed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The twin: one figure of the tables is not what was signed."""
+    site = tmp_path / "site"
+    shutil.copytree(signed.resolve(), site)
+    code = CODE.findall(text_of(signed, "index.html"))[0]
+    outcome, indicator = known(signed)[code]
+    month = site / "donnees/releases-2026-11.csv"
+    begin = utc(outcome.node.start_s)
+    lines = month.read_text(encoding="utf-8").splitlines(keepends=True)
+    at = next(
+        number
+        for number, line in enumerate(lines)
+        if line.startswith(f"{begin},") and f",{outcome.node.level},{indicator}," in line
+        if outcome.node.stream in line
+    )
+    value = lines[at].split(",")[7]
+    lines[at] = lines[at].replace(f",{value},", f",{int(float(value)) + 1000},", 1)
+    month.write_text("".join(lines), encoding="utf-8", newline="")
+    assert main(["verify", code, "--site", str(site)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(code) and "\nCONFORME" not in said, said
+    assert "Signé par gw-plaza, message" in said and str(int(float(value)) + 1000) in said, said
+
+
 def test_pages_say_what_a_code_is_for_and_how_to_check(signed: Path) -> None:
     """In a sentence on the page, and at length where its link leads."""
     for page in PAGES:
         assert "murmure verify CODE" in text_of(signed, page) and "vie-privee/#verifier" in text_of(signed, page)
     assert '<h2 id="verifier">' in text_of(signed, "vie-privee/index.html")
     bulletin = text_of(signed, "quartiers/centre/bulletin.html")
-    assert bulletin.count("(code ") == 2 and "pour vérifier un code" in bulletin
+    assert bulletin.count("(code ") == 2 and "donnees/centre-codes-heures.csv" in bulletin
 
 
 def test_pages_say_until_when_figures_came_and_when_the_next_may(signed: Path) -> None:

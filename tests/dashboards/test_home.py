@@ -119,6 +119,33 @@ def test_a_faulty_measurement_is_why_nothing_is_concluded(pages: Pages, streets:
     assert "Trop tôt" in of(page, "b") and legend(page, "cannot").startswith("on ne peut pas conclure : 2 quartiers")
 
 
+def codes_of(page: str) -> list[str]:
+    """Returns the lines of the list of codes."""
+    found = re.search(r'(?s)<pre class="codes">(.*?)</pre>', page)
+    return found[1].splitlines() if found else []
+
+
+def test_each_figure_has_its_codes_or_as_many_as_there_is_room_for(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, else as many of each, with how many more there are and a sentence that says where; without room for
+    one of each, and where the page has no figures, the sentence alone."""
+    lines = codes_of(pages({"a": "", "b": "paused"})["index.html"])
+    assert [line for line in lines if line[:1] != " "] == ["Codes de ces chiffres", "A, Lieu a, Passages"]
+    whole = " ".join(lines[2:]).split()
+    assert len(whole) == len(set(whole)) == 6  # two times six hours, three hours, a quarter-hour
+    monkeypatch.setattr(maker_home, "MOST_CODES", 7)
+    page = pages({"a": "", "b": ""})["index.html"]
+    lines = codes_of(page)
+    assert lines[1:5] == ["A, Lieu a, Passages", f"  {' '.join(whole[:2])}", f"  {whole[2]}", "  et 3 autres"]
+    assert "Il y a ici au plus 3 codes par chiffre : la page du quartier a les autres." in page
+    short = "Les chiffres et leurs codes sont sur la page de chaque quartier."
+    assert short not in page and "Here each figure has at most 3 codes" in pages({"a": "", "b": ""})["en/index.html"]
+    monkeypatch.setattr(maker_home, "MOST_CODES", 1)
+    for page in (pages({"a": "", "b": ""})["index.html"], pages({"a": ""}, short=True)["index.html"]):
+        assert codes_of(page) == [] and short in page and "vie-privee/#verifier" in page
+
+
 def test_every_reason_has_words_in_both_languages() -> None:
     """Of a gateway, and of what the pages find missing themselves."""
     for code in LANGUAGES:

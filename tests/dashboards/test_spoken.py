@@ -58,14 +58,18 @@ def test_a_day_fits_a_message_and_half_a_minute(site: Path, folder: str) -> None
         assert "simul" in text.lower()
 
 
-def test_a_message_says_number_interval_and_day(site: Path) -> None:
-    """One quartier with one place: all three figures; with two, as much as fits, and where to ask for the rest."""
-    one = (site / "quartiers/centre/message.txt").read_text(encoding="utf-8")
-    assert re.fullmatch(
-        r"SIMULATION\. Centre ven\. 20/11: \d+ passages \(entre \d+ et \d+\)\. Bruit: [\d,]+ dB "
-        r"\(entre [\d,]+ et [\d,]+\)\. PM2,5: [\d,]+ ug/m3 \(entre [\d,]+ et [\d,]+\)\. 19 fois sur 20\.\n",
-        one,
+def test_a_message_says_number_interval_and_day(site: Path, archive: Any, city: City, streets: SimpleNamespace) -> None:
+    """One quartier with one place: all three figures and where their codes are; with two places, or where it must say
+    that it is a simulation, as much as fits, and where to ask for the rest."""
+    real = outputs(archive, replace(city, simulated=False), streets.NOW_S)["quartiers/centre/message.txt"]
+    figures = (
+        r"Centre ven\. 20/11: \d+ passages \(entre \d+ et \d+\)\. Bruit: [\d,]+ dB \(entre [\d,]+ et [\d,]+\)\. ",
+        r"PM2,5: [\d,]+ ug/m3 \(entre [\d,]+ et [\d,]+\)\. ",
     )
+    assert re.fullmatch("".join((*figures, r"19 fois sur 20\. Codes: site\.\n")), real), real
+    one = (site / "quartiers/centre/message.txt").read_text(encoding="utf-8")
+    rest = r"19 fois sur 20\. Codes: site\. Suite: 01 00 00 00 00\n"
+    assert re.fullmatch(rf"SIMULATION\. {figures[0]}{rest}", one), one
     two = (site / "quartiers/gare/message.txt").read_text(encoding="utf-8")
     assert "Parvis de la gare: " in two and two.endswith("Suite: 01 00 00 00 00\n")
     assert (
@@ -74,8 +78,10 @@ def test_a_message_says_number_interval_and_day(site: Path) -> None:
 
 
 def test_each_paragraph_can_stand_alone(site: Path) -> None:
-    """In short first; then place, figures and how often the interval holds: who answers may stop after any."""
-    first, *others = paragraphs((site / "quartiers/gare/telephone.txt").read_text(encoding="utf-8"))
+    """In short first; then place, figures and how often the interval holds: who answers may stop after any. The last
+    one says where the codes are."""
+    first, *others, last = paragraphs((site / "quartiers/gare/telephone.txt").read_text(encoding="utf-8"))
+    assert last == "Les codes de ces chiffres sont sur le bulletin et sur le site de la ville."
     assert "quartier Gare, vendredi 20 novembre." in first and "on ne peut pas dire si un repère" in first
     for one in others:
         assert "Parvis de la gare." in one or "Passage des Tanneurs." in one
@@ -114,7 +120,7 @@ def test_names_of_any_length_and_script_stay_inside(streets: SimpleNamespace, ci
         assert [one for one in wrong(path, text) if not one.startswith("a letter")] == [], path
         assert path.endswith("telephone.txt") or not set(text) - GSM_7
     french = made["quartiers/centre/message.txt"]
-    assert " passages (entre " in french and french.endswith(". 19 fois sur 20. Suite: 01 00 00 00 00\n")
+    assert re.search(r" passages \(entre \d+ et \d+\), [0-9A-Z]{5}-[0-9A-Z]{5}\. 19 fois sur 20\. Suite: 01", french)
 
 
 @pytest.mark.parametrize(
