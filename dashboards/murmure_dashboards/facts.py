@@ -89,7 +89,7 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
 
 def daily_levels(view: StreamView, day: Window) -> Sequence[Figure]:
     """Returns the figures that the node of a day gave."""
-    return [figure for figure in view.figures if figure.level == "1d" and figure.start_s == day.start_s]
+    return view.figures_of("1d", day.start_s)
 
 
 def day_level(view: StreamView, day: Window) -> Figure | None:

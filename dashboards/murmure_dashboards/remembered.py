@@ -28,7 +28,10 @@ from murmure_dashboards.views import LATE_S, ArchiveReader, figures
 
 KIND, OF_TODAY, FIGURES = "nodes", "hours", "figures"
 _HOUR_S = 3600
+_RECENT_S = {KIND: 8 * 86_400, OF_TODAY: 86_400 + 3600, FIGURES: 8 * 86_400}
+"""A week and the day that runs, and of hours that day, which may be longer by one."""
 _DAYS_HELD = 2048
+_STREAMS_HELD = 48  # fewer days than are held: what was made since they were read is not asked for again
 _QUICK = 1  # level of zlib
 
 
@@ -44,6 +47,7 @@ class _Remembered:
     def __init__(self, archive: ArchiveReader, store: Store, calendar: Calendar, now_s: int) -> None:
         self._archive, self._store, self._calendar, self._now_s = archive, store, calendar, now_s
         self._estimated: dict[tuple[str, int], _Estimated] = {}
+        self._recent = lru_cache(maxsize=_STREAMS_HELD)(self._newest)
         self._of_piece = lru_cache(maxsize=_DAYS_HELD)(self._nodes)
 
     def __getattr__(self, name: str) -> object:
@@ -71,7 +75,7 @@ class _Remembered:
         asked = sorted(levels), len(outcomes)
         found = self._estimated.get((stream, period.start_s))
         if found is None or found[0] != asked:
-            kept = self._store.read(FIGURES, stream, Window(period.start_s, period.start_s + 1)).get(period.start_s)
+            kept = self._stored(FIGURES, stream, period.start_s)
             found = _read_figures(kept) if kept is not None else None
         if found is None or found[0] != asked:
             made = figures(tuple(outcomes), self._calendar.timezone, levels, True)
@@ -95,10 +99,19 @@ class _Remembered:
         start_s = at_s - (at_s - day.start_s) % _HOUR_S
         return Window(start_s, min(start_s + _HOUR_S, day.end_s))
 
+    def _stored(self, kind: str, stream: str, start_s: int) -> bytes | None:
+        """Returns a row of the store. Those of the last days are asked for one after the other, and read together."""
+        if start_s < self._now_s - _RECENT_S[kind]:
+            return self._store.read(kind, stream, Window(start_s, start_s + 1)).get(start_s)
+        return self._recent(kind, stream).get(start_s)
+
+    def _newest(self, kind: str, stream: str) -> dict[int, bytes]:
+        return self._store.read(kind, stream, Window(self._now_s - _RECENT_S[kind], self._now_s))
+
     def _nodes(self, stream: str, day: Window) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
         """Returns the nodes that ended on a day, or in an hour, and those that had begun and ended later."""
         kind = KIND if day.end_s - day.start_s > _HOUR_S else OF_TODAY
-        kept = self._store.read(kind, stream, Window(day.start_s, day.start_s + 1)).get(day.start_s)
+        kept = self._stored(kind, stream, day.start_s)
         nodes = _read(kept) if kept is not None else None
         if nodes is None:
             nodes = self._archive.outcomes(stream, day.start_s, day.end_s)

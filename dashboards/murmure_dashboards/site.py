@@ -8,6 +8,7 @@ who has just followed the link still finds every file.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -57,6 +58,8 @@ KEPT_DAYS = 70
 """For how long nodes and rows stay in the store: a month, and the weeks that tell what is usual."""
 FIGURE_DAYS = 15
 """For how long the figures of each node do: a week, and the week that one of its days may belong to."""
+SELDOM = (100_000, 50, 100)
+"""Objects, and collections of younger ones, between two collections of each generation."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
@@ -109,6 +112,7 @@ class _Made:
     pages: int = 0
     files: int = 0
     total: int = 0
+    _folders: set[str] = field(default_factory=set)
 
     def note(self, path: str, content: bytes) -> None:
         """Takes down a file."""
@@ -121,19 +125,30 @@ class _Made:
         """Writes a file and its compressed twin."""
         assert self.folder is not None, "whoever only renders writes nothing"
         self.pages += path.endswith(".html")
-        for name, data in ((path, content), (f"{path}.gz", compressed(content))):
-            write(self.folder / name, data)
+        target = self._place(path)
+        for name, data in ((target, content), (f"{target}.gz", compressed(content))):
+            put(Path(name), data)
             self.files, self.total = self.files + 1, self.total + len(data)
 
     def link(self, before: Path, path: str) -> int:
         """Links a file of the site before, and its compressed twin; returns its size."""
         assert self.folder is not None, "whoever only renders links nothing"
         self.pages += path.endswith(".html")
-        for name in (path, f"{path}.gz"):
-            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(before / name, self.folder / name)
-            self.files, self.total = self.files + 1, self.total + (self.folder / name).stat().st_size
-        return (self.folder / path).stat().st_size
+        target, sizes = self._place(path), []
+        for end in ("", ".gz"):
+            os.link(f"{before}/{path}{end}", f"{target}{end}")
+            sizes.append(Path(f"{target}{end}").stat().st_size)
+        self.files, self.total = self.files + len(sizes), self.total + sum(sizes)
+        return sizes[0]
+
+    def _place(self, path: str) -> str:
+        """Returns where a file is to stand, in a folder that is there."""
+        target = f"{self.folder}/{path}"
+        above = target.rpartition("/")[0]
+        if above not in self._folders:
+            Path(above).mkdir(parents=True, exist_ok=True)
+            self._folders.add(above)
+        return target
 
     def kept(self, before: Path, store: Store, now_s: int) -> Kept:
         """Returns what gives the files of the site before that are the same now."""
@@ -203,7 +218,7 @@ def build(
     Raises SiteError where `out` is something else than a site or an empty folder, OSError where the disk refuses.
     """
     listed = {site.id for site in city.site}
-    with beside(out) as folder:
+    with seldom_collected(), beside(out) as folder:
         before, journal_before = months.shelf(out), journal.shelf(out)
         made, site = _Made(folder), out.resolve()  # the link may lead elsewhere before a worker follows it
         keep = partial(made.link, site)
@@ -230,6 +245,18 @@ def build(
         octets=made.total,
         unlisted=tuple(sorted({info.site for info in archive.streams()} - listed)),
     )
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Looks for cyclic garbage seldom, here and in processes that are forked meanwhile: a build makes a million small
+    objects that live as long as its pages, and to look through them all again and again took a quarter of its time."""
+    before = gc.get_threshold()
+    gc.set_threshold(*SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @contextmanager
@@ -425,4 +452,9 @@ def week_to(calendar: Calendar, today: Window) -> Window:
 def write(path: Path, content: bytes) -> None:
     """Writes a file, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    put(path, content)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Writes a file in a folder that is there."""
     path.write_bytes(content)

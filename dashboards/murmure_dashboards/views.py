@@ -178,6 +178,7 @@ class StreamView:
     now_s: int
     _amounts: dict[Window, Amount | None] = field(init=False, repr=False, compare=False, default_factory=dict)
     _slots: dict[Window, tuple[Slot, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _by_node: dict[tuple[str, int], list[Figure]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def faulty(self, span: Window) -> tuple[Window, ...]:
         """Returns what of a span stewards marked as faulty: apart from each other, in order."""
@@ -186,6 +187,13 @@ class StreamView:
     def faulty_s(self, spans: Iterable[Window]) -> int:
         """Returns how many seconds of these spans, which do not overlap, stewards marked as faulty."""
         return sum(part.end_s - part.start_s for span in spans for part in self.faulty(span))
+
+    def figures_of(self, level: str, start_s: int) -> Sequence[Figure]:
+        """Returns the figures that one node gave."""
+        if not self._by_node:
+            for figure in self.figures:
+                self._by_node.setdefault((figure.level, figure.start_s), []).append(figure)
+        return self._by_node.get((level, start_s), ())
 
     def amount(self, window: Window) -> Amount | None:
         """Returns the total or mean of what was observed in the window, or None where nothing was.

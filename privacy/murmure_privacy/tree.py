@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from murmure_privacy.window import Window
 
@@ -82,7 +83,7 @@ class Nest:
 
 
 class Forest:
-    """Least squares over all observations together. `estimates[n]` are the sums of observation n and their variance."""
+    """Least squares over all observations together."""
 
     def __init__(self, observations: Sequence[Observation]) -> None:
         self._seen = observations
@@ -101,21 +102,26 @@ class Forest:
             trust = variance / (variance + one.variance)
             merged = [inner + trust * (value - inner) for inner, value in zip(sums, one.values, strict=True)]
             self._own[number] = merged, trust * one.variance
-        self.estimates: list[tuple[Sums, float]] = list(self._own)
-        for number in nest.order:
+
+    @cached_property
+    def estimates(self) -> list[tuple[Sums, float]]:
+        """Returns the sums of each observation and their variance; `sums` needs none of them."""
+        found = list(self._own)
+        for number in self._nest.order:
             within = self._within[number]
             if within is None:
                 continue
             sums, variance = within
-            best, left = self.estimates[number]
+            best, left = found[number]
             residual = [(value - inner) / variance for value, inner in zip(best, sums, strict=True)]
-            for child in nest.children[number]:
+            for child in self._nest.children[number]:
                 own, mine = self._own[child]
                 share = mine / variance
-                self.estimates[child] = (
+                found[child] = (
                     [value + mine * rest for value, rest in zip(own, residual, strict=True)],
                     mine * (1 - share * (1 - left / variance)),
                 )
+        return found
 
     def sums(self, windows: Sequence[Window]) -> list[Part] | None:
         """Returns, tree by tree, the best estimate of the sums over all the windows together and its variance, or None

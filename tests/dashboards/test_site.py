@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import posixpath
 import re
@@ -440,18 +441,27 @@ def test_a_build_that_fails_leaves_the_site_as_it_was(
     out = tmp_path / "site"
     build(archive, city, out, streets.NOW_S)
     before, old = out.resolve(), (out / "index.html").read_bytes()
-    write = site_module.write
+    put = site_module.put
 
     def full(path: Path, content: bytes) -> None:
         if path.name == "index.html" and "gare" in path.parts:
             raise OSError(28, "No space left on device")
-        write(path, content)
+        put(path, content)
 
-    monkeypatch.setattr(site_module, "write", full)
+    monkeypatch.setattr(site_module, "put", full)
     with pytest.raises(OSError, match="No space left"):
         build(archive, city, out, streets.NOW_S + 60)
     assert out.resolve() == before and (out / "index.html").read_bytes() == old
     assert [path.name for path in tmp_path.glob("site.new-*")] == [before.name]
+
+
+def test_cyclic_garbage_is_looked_for_seldom_while_a_site_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And as often as before afterwards, also where the build fails."""
+    before = gc.get_threshold()
+    with pytest.raises(OSError, match="full"), site_module.seldom_collected():
+        assert gc.get_threshold() == site_module.SELDOM
+        raise OSError("full")
+    assert gc.get_threshold() == before
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(
