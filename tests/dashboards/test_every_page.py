@@ -37,7 +37,8 @@ WIDTH = "document.documentElement.scrollWidth"
 # Of what a screen shows with everything unfolded, paper hides only what leads elsewhere, what is to be filled in (the
 # steward's desk), and heads of narrow tables.
 FOLDED = """() => [...document.querySelectorAll('main :is(tr, li, p, dd)')]
-  .filter(e => !e.closest('nav, .trail, form, .keep, .buttons, .narrow thead, [aria-hidden=true]') && e.getBoundingClientRect().height === 0)
+  .filter(e => !e.closest('nav, .trail, form, .keep, .buttons, .narrow thead, [aria-hidden=true]'))
+  .filter(e => e.getBoundingClientRect().height === 0)
   .map(e => e.outerHTML.slice(0, 120))"""
 STOPS = """() => window.stops = [...document.querySelectorAll(`a[href], summary, [tabindex], select, button,
     input:not([type=hidden]):not([type=radio]:not(:checked))`)]
