@@ -19,7 +19,8 @@ from murmure_privacy.window import utc
 from .town import NOW_S, Town, close_once_more
 
 AFTERWARDS_S = 60
-"""When every page is made again: nothing has come, but each page of today says another minute."""
+"""When every page is made again: nothing has come, but each page of today says another minute. What tells of days that
+are over alone, feeds and bulletins, is no page of these."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,7 +45,8 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     then_s = close_once_more(town, later)
     out = folder / "site"
     found = {"from nothing": build(town.archive, town.city, out, NOW_S)}
-    # What is unfinished is worked out again, what is finished is taken from the store; every page is made anew.
+    # What is unfinished is worked out again, what is finished is taken from the store; every page of a period, of a
+    # site, of the town is made anew.
     with closing(Store(folder / "site.store")) as store:
         store.forget((kept.PAGES,), kept.EVER.end_s + 1)
     found["rendered again"] = build(town.archive, town.city, out, NOW_S + AFTERWARDS_S, profile)
