@@ -11,6 +11,7 @@ from murmure_privacy.window import Window
 from murmure_dashboards import codes as codes_of
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.bulletin import sheets
+from murmure_dashboards.charts import Chart
 from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.due import due, next_day
@@ -195,8 +196,13 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
             if one.site == site.id
         ]
         places.append((site, stories, joined(stories, MOST_JOINT), _listed(stories)))
-    if sum(listed.count("\n") for *_, listed in places) > MOST_CODES:  # the file has them all
+    listed = ""
+    if rows < LEAST_ROWS:  # one list for all places
+        listed = "\n".join(f"{site.name}\n{lines}" for site, *_, lines in places if lines)
+    if listed or sum(lines.count("\n") for *_, lines in places) > MOST_CODES:
         places = [(site, stories, tables, "") for site, stories, tables, _ in places]
+    if listed.count("\n") > MOST_CODES:  # the file has them all
+        listed = ""
     ends = say.civil(ctx.calendar.civil_day(window.end_s - 1))
     levels = any(one.quantity.kind == "level" for one in shown)
     return ctx.page(
@@ -219,6 +225,7 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
         codes_size=say.size(long.codes),
         hours=codes_of.hours_file(quartier.slug),
         hours_size=say.size(long.hours),
+        listed=listed,
         hours_say=say("codes.usual") if span == "month" else say("codes.hours") if levels else "",
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
         if any(story.marks for _, stories, *_ in places for story in stories)
@@ -268,8 +275,9 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
             answers = answerer.all(fact, site.dominant) if fact else ()
             stories.append(teller.today(view, site.name, name, answers))
         places.append((site, stories))
-    listed = ""
-    if brief and rows < LEAST_ROWS:  # no room even for a table's second row: the codes of all tables are one list
+    listed, legend = "", None
+    if rows < LEAST_ROWS:  # no room even for a table's second row: one list of codes and one legend are for all
+        legend = _legend([one.chart for _, told in places for one in told if one.chart])
         of_places = [(site.name, _listed(told)) for site, told in places]
         listed = "\n".join(f"{name}\n{lines}" for name, lines in of_places if lines)
         places = [(site, [replace(one, codes="") for one in told]) for site, told in places]
@@ -307,6 +315,7 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         csv_size=say.size(ctx.octets[csv]),
         codes=codes if codes in ctx.octets else "",
         listed=listed,
+        legend=legend,
         codes_say=say("codes.listed" if listed else "codes.what"),
         codes_size=say.size(ctx.octets.get(codes, 0)),
         hours=hours if hours in ctx.octets else "",
@@ -314,6 +323,18 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
         if any(story.marks for _, stories in places for story in stories)
         else None,
+    )
+
+
+def _legend(charts: Sequence[Chart]) -> Chart | None:
+    """Returns the first chart with whatever its legend has to explain of all, None where there is none."""
+    if not charts:
+        return None
+    return replace(
+        charts[0],
+        line=any(one.line for one in charts),
+        gaps=any(one.gaps for one in charts),
+        faulty=any(one.faulty for one in charts),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from murmure_dashboards.config import City
 from murmure_dashboards.maker_statements import kind
+from murmure_dashboards.packed import compressed
 from murmure_dashboards.pages import MOST_ELEMENTS
 from murmure_dashboards.site import render
 from murmure_dashboards.wording import Language, language
@@ -235,12 +236,14 @@ class Elements(HTMLParser):
         self._drawn = self._drawn and tag != "svg"
 
 
-@pytest.mark.parametrize(("sites", "streams"), [(2, 6), (3, 8)])
-def test_a_crowded_page_has_its_codes_too(streets: SimpleNamespace, city: City, sites: int, streams: int) -> None:
+@pytest.mark.parametrize(("sites", "streams", "each"), [(2, 6, 3), (3, 8, 3), (4, 8, 2)])
+def test_a_crowded_page_has_its_codes_too(
+    streets: SimpleNamespace, city: City, sites: int, streams: int, each: int
+) -> None:
     """With annotations on each of as many streams as a neighbourhood can have; and it stays within its budget."""
     street, at_s = streets.Street(), streets.PARIS.day(streets.NOW_S).start_s
     for number in range(sites):
-        few = ("footfall", "noise", "pm2_5")[: min(3, streams - 3 * number)]
+        few = ("footfall", "noise", "pm2_5")[: min(each, streams - each * number)]
         streets.add(street, f"s{number}", streets.week_of(streets.NOW_S), streams=few)
     assert len(street.infos) == streams
     notes = [
@@ -255,4 +258,8 @@ def test_a_crowded_page_has_its_codes_too(streets: SimpleNamespace, city: City, 
         for span in ("", "semaine/", "mois/", "annee/"):
             page = made[f"{root}quartiers/centre/{span}index.html"]
             assert Elements(page).many <= MOST_ELEMENTS, (root, span)
+            assert len(compressed(page)) <= 26_000, "with sheet and icon at most 30 kB"
             assert "murmure verify CODE" in page.decode() or span in ("mois/", "annee/")
+        week = made[f"{root}quartiers/centre/semaine/index.html"].decode()
+        if streams == 8:  # one legend for all charts, which also explains what only one of them shows
+            assert week.count('class="legend"') == 1 and 'class="of-faulty"' in week and 'class="of-line"' in week
