@@ -45,7 +45,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from itertools import chain
+from typing import Literal, NamedTuple
 
 from murmure_privacy import wire
 from murmure_privacy.errors import WireError
@@ -174,8 +175,7 @@ Arrival = tuple[str | None, bytes]
 """The topic and the payload; no topic for what was carried by hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """What `key` has signed in the name of a gateway; `flat`: as `wire.flatten` gives it. Whether that key still speaks
     for it is not judged yet."""
 
@@ -282,12 +282,19 @@ class Intake:
         """Judges, counts and files what was opened, within a transaction of the caller's."""
         opened = list(opened)
         self._latest_s = self._now_s() + AHEAD_S
-        keys = [_keys(one.flat) if isinstance(one, Opened) else [] for one in opened]
-        gateways = {one.flat[0] for one, its in zip(opened, keys, strict=True) if isinstance(one, Opened) and its}
-        self._archive.foresee(gateways, [key for its in keys for key in its])
+        gateways, policies, keys = set[str](), set[bytes](), list[list[NodeKey]]()
+        for one in opened:
+            its: list[NodeKey] = []
+            if isinstance(one, Opened) and not wire.is_health(one.flat):
+                gateways.add(one.flat[0])
+                for node, _ in one.flat[-1]:
+                    its.append((node[0], node[2], node[3]))  # as Node.key
+                    policies.add(node[_POLICY])
+            keys.append(its)
+        self._archive.foresee(gateways, chain.from_iterable(keys))
         for gateway in gateways:
             self._archive.enrolment(gateway)
-        for policy in {node[_POLICY] for one in opened if isinstance(one, Opened) for node in _nodes(one.flat)}:
+        for policy in policies:
             self._rules_of(policy)
         words = [
             (self._file_usual(one, its) if its else None) or self._judge(one) if isinstance(one, Opened) else one
@@ -711,16 +718,6 @@ def _spans(released: Iterable[Release], uses: Iterable[Use]) -> list[_Span]:
     """Returns from when until when policies are released under: by these nodes, and as it is known."""
     new = [(one.node.policy, one.node.covered_from_s, one.node.end_s) for one in released]
     return new + [(use.policy, use.since_s, use.until_s) for use in uses if use.until_s]
-
-
-def _nodes(flat: wire.Flat) -> list[wire.Flat]:
-    """Returns the nodes of what was said, none of a health report."""
-    return [] if wire.is_health(flat) else [node for node, _ in flat[-1]]
-
-
-def _keys(flat: wire.Flat) -> list[NodeKey]:
-    """Returns their keys."""
-    return [] if wire.is_health(flat) else [(node[0], node[2], node[3]) for node, _ in flat[-1]]
 
 
 def _misplaced(topic: str | None, said: Message | Health, enrolment: Enrolment) -> tuple[str, str] | None:

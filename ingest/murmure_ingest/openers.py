@@ -19,8 +19,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from murmure_privacy.frozen import quick
-
 from murmure_ingest.intake import Arrival, Opened, Refused, open_sealed
 from murmure_ingest.opener import LENGTH_BYTES, Answer, Asked, pack
 
@@ -34,9 +32,6 @@ _PIPE_BYTES = 1 << 20
 _SILENCE_MS = 10_000
 
 Opening = Sequence[Opened | Refused]
-
-
-_opened = quick(Opened)
 
 
 class Bundle:
@@ -122,7 +117,7 @@ class _Process:
 def _read(arrival: Arrival, answer: Answer) -> Opened | Refused:
     first, second = answer
     if isinstance(first, bytes):
-        return _opened(*arrival, first, second)
+        return Opened(*arrival, first, second)
     return Refused(first, second)
 
 

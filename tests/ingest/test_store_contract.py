@@ -16,12 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from murmure_ingest.archive import Archive, ArchiveError, Enrolment, StoredHealth, StoredPolicy, StreamInfo, Unfiled
-from murmure_ingest.integers import NodeRow, Scale
+from murmure_ingest.archive import (
+    Archive,
+    ArchiveError,
+    Enrolment,
+    StoredHealth,
+    StoredPolicy,
+    StreamInfo,
+    Turn,
+    Unfiled,
+)
+from murmure_ingest.archive.rows import charge_of
+from murmure_ingest.integers import NodeRow, Scale, scale_of
 from murmure_ingest.store import Store
 from murmure_privacy import wire
 from murmure_privacy.release import Message, Release
-from murmure_privacy.succession import Use
+from murmure_privacy.succession import Use, Uses
 from murmure_privacy.wire import LEVEL_CODES
 
 MONDAY_S = 1_795_392_000
@@ -453,6 +463,74 @@ def a_past_is_looked_up(opener: Opener, gateway: Any) -> None:
     store.close()
 
 
+def next_one(store: Store, gateway: Any, line: Enrolment, seq: int) -> list[tuple[str, str, int]]:
+    """Files a message as the next one, of which it gives the keys."""
+    message, sealed = opened(gateway, seq)
+    keys = [outcome.node.key for outcome in message.outcomes]
+    store.foresee([gateway.name], keys)
+    turn = store.turn(gateway.name)
+    assert turn is not None
+    assert (turn[0], turn[1]) == (seq, message.previous)
+    assert store.free(keys)
+    assert not store.free([*keys, keys[0]])
+    kept = [(scale_of(outcome), charge_of(outcome)) for outcome in message.outcomes]
+    store.put_next(wire.flatten(message), keys, kept, sealed, line.id)
+    assert not store.free(keys)
+    return keys
+
+
+def the_next_message_is_filed_in_one(opener: Opener, gateway: Any) -> None:
+    """What is put as the next one is there as if it had been put, with how it used its policies; and whose turn it is
+    follows from it."""
+    store, policy = opener(), opened(gateway, 1)[0].outcomes[0].node.policy
+    with store.transaction():
+        line = store.enrol(line_of(gateway))
+        store.foresee([gateway.name], [])
+        assert store.turn(gateway.name) == (1, wire.FIRST_PREVIOUS, set())
+        next_one(store, gateway, line, 1)
+        assert store.turn(gateway.name) == (2, wire.digest(gateway.sealed[0]), {policy})
+    with store.transaction():
+        next_one(store, gateway, line, 2)
+    told = Uses(lambda _: pytest.fail("nothing is judged here"))
+    uses = [told.add(opened(gateway, seq)[0]) for seq in (1, 2)][-1]
+    assert store.uses(gateway.name) == uses
+    for seq in (1, 2):
+        message, sealed = opened(gateway, seq)
+        found = store.find(gateway.name, seq)
+        assert found is not None
+        assert (found.sealed, found.disposition, found.enrolment) == (sealed, "filed", line.id)
+        for outcome in message.outcomes:
+            node = outcome.node
+            assert store.outcomes(node.stream, node.start_s, node.end_s) == [outcome]
+            (row,) = store.nodes(node.stream, node.level, node.start_s, node.end_s)
+            assert isinstance(outcome, Release)
+            assert store.scale(row[5]) == scale_of(outcome)
+            assert row[6] == tuple(integer for one in outcome.noised for integer in one.integers)
+    totals = store.totals(gateway.name)
+    assert totals.settled_seq == 2
+    assert totals.charged_rho_micro == sum(charge_of(o) for seq in (1, 2) for o in opened(gateway, seq)[0].outcomes)
+    put(store, gateway, 4)
+    with store.transaction():
+        store.foresee([gateway.name], [])
+        assert store.turn(gateway.name) is None  # the third is missing
+    store.close()
+
+
+def what_was_not_committed_has_no_turn(opener: Opener, gateway: Any) -> None:
+    """Neither the message nor what its gateway's turn is judged by outlives a transaction that fails."""
+    store = opener()
+    with store.transaction():
+        line = store.enrol(line_of(gateway))
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        next_one(store, gateway, line, 1)
+        raise ZeroDivisionError
+    assert there(store, gateway) == []
+    with store.transaction():
+        next_one(store, gateway, line, 1)
+    assert there(store, gateway) == [1]
+    store.close()
+
+
 RULES: list[Callable[[Opener, Any], None]] = [
     batches_are_durable,
     batches_are_whole,
@@ -472,6 +550,8 @@ RULES: list[Callable[[Opener, Any], None]] = [
     series_come_as_they_were_signed,
     integers_are_read_as_they_were_signed,
     a_past_is_looked_up,
+    the_next_message_is_filed_in_one,
+    what_was_not_committed_has_no_turn,
 ]
 
 
@@ -566,6 +646,37 @@ class OneScale(Archive):
         return super().scale(1)
 
 
+class Careless(Archive):
+    """Broken on purpose: it is any message's turn that comes after the last, whatever is missing before."""
+
+    def turn(self, gateway: str) -> Turn | None:
+        self._standing(gateway).settled_seq = getattr(self._standing(gateway).last, "seq", 0)
+        return super().turn(gateway)
+
+
+class Unshaken(Archive):
+    """Broken on purpose: whose turn it is outlives a transaction that fails."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        try:
+            with super().transaction():
+                known = self._remembered
+                yield
+        except ZeroDivisionError:
+            self._remembered = known
+            raise
+
+
+class Wasteful(Archive):
+    """Broken on purpose: it does not keep what the next message says of policies."""
+
+    def put_next(self, *args: Any) -> None:
+        super().put_next(*args)
+        self._later().new_uses.clear()
+        self._later().uses.clear()
+
+
 TWINS = {
     Late: batches_are_durable,
     Eager: batches_are_whole,
@@ -576,6 +687,9 @@ TWINS = {
     Absent: what_is_not_filed_is_counted,
     Magnitude: integers_are_read_as_they_were_signed,
     OneScale: integers_are_read_as_they_were_signed,
+    Careless: the_next_message_is_filed_in_one,
+    Wasteful: the_next_message_is_filed_in_one,
+    Unshaken: what_was_not_committed_has_no_turn,
 }
 
 
