@@ -104,10 +104,9 @@ def bulletin(
     sheet = _LARGE if large else _USUAL
     headed = sheet.title * _lines(f"{name}{head}", sheet.title_letters) + sheet.line * _lines(brief, sheet.letters)
     address = ctx.city.address.partition("//")[2].rstrip("/")[:_LONGEST_ADDRESS]
-    foot = [say("bulletin.site", address=address)] if address else []
+    at = say("bulletin.site", address=address) if address else ""
     if ctx.coded and any(one.told for one in found):
-        foot.append(say("codes.paper", file=codes.hours_file(quartier.slug)))
-    at = ". ".join(foot)
+        at = say(f"codes.{'site' if address else 'paper'}", address=address, file=codes.hours_file(quartier.slug))
     more = max(0, _lines(at, sheet.foot_letters) - 1)  # there is room for one line
     sheet = replace(sheet, room=sheet.room - headed - sheet.line * more)
     whole = [_line(say, one, charts.get(one.stream)) for one in found]

@@ -92,13 +92,15 @@ def run_lines(stream: str, indicator: str, nodes: Iterable[Run], calendar: Calen
 
 def hours(view: StreamView, span: Window) -> tuple[Run, ...]:
     """Returns the nodes of a span that its table shows, of the finest level from an hour on, if that is no whole day;
-    and what else the total of the span comes from, where one of these is missing."""
+    and what else the total of the span comes from, where one of these is missing, or where there are none and it is no
+    single figure of the whole span, which has its code beside it."""
     levels = {level for level, _ in view.scalar}
     finest = next((level for level in LEVELS[1:-2] if level in levels), "")
     shown = PARTS if finest in PARTS else (finest,)
     inside = [one for one in view.scalar.values() if one.level in shown and one.start_s in span]
-    if inside:
-        inside += [one for one in Nodes.of(view).tiling(span) if one not in inside and _beyond(one, inside)]
+    total = Nodes.of(view).tiling(span)
+    if inside or [(one.covered_from_s, one.end_s) for one in total] != [(span.start_s, span.end_s)]:
+        inside += [one for one in total if one not in inside and _beyond(one, inside)]
     return runs(sorted(inside, key=lambda one: (one.start_s, one.end_s)))
 
 

@@ -113,6 +113,7 @@ def _home(
     )
     codes, most = _listing(say, [line for one in listed for line in one.codes])
     elements += _CODES_ELEMENTS * bool(codes)
+    figured = any(_told(found) for found in known.values())  # just after midnight there is none yet
     date = say.date(day.start_s, zone)
     next_s = _next_s(ctx)
     coming = f" {say('page.next', hour=say.clock(next_s, zone))}" if next_s is not None else ""
@@ -134,7 +135,7 @@ def _home(
             short=short,
             codes=codes,
             codes_rest=say("codes.home_rest", number=most) if most else "",
-            codes_short=say("codes.home_short") if ctx.coded and not codes else "",
+            codes_short=say("codes.home_short") if ctx.coded and not codes and figured else "",
             compact=elements + link_elements(ctx.links) > _HOME_ELEMENTS,
             months=[
                 (path, say("page.month", month=say.month(at_s, zone), size=say.size(ctx.octets[path])))

@@ -262,6 +262,19 @@ def test_what_a_missing_hour_leaves_to_a_longer_node_has_a_code_too(archive: Any
     assert page_codes.hours(alone, day) == ()
 
 
+def test_a_day_without_hours_has_the_codes_of_whatever_it_comes_from(archive: Any, streets: Any) -> None:
+    """Of quarter-hours, or of a day that a gateway began late: no code stands beside the number of such a day, and
+    sheets, feeds and messages lead to the file of the hours."""
+    info = next(info for info in archive.streams() if info.stream == "plaza/footfall")
+    day = streets.PARIS.day(streets.NOW_S - 2 * 86_400)
+    seen = view(archive, Rules(archive), (), info, day, streets.PARIS, streets.NOW_S)
+    quarters = replace(seen, scalar={key: one for key, one in seen.scalar.items() if key[0] == "15min"})
+    assert page_codes.hours(quarters, day) == (("15min", day.start_s, 96),)
+    late = replace(seen.scalar["1d", day.start_s], covered_from_s=day.start_s + 7 * 3600)
+    begun = replace(seen, scalar={("1d", day.start_s): late})
+    assert page_codes.of_day(begun, day) == "" and page_codes.hours(begun, day) == (("1d", day.start_s, 1),)
+
+
 @pytest.mark.parametrize("root", ["", "en/"])
 def test_the_codes_of_the_home_page_are_verified(signed: Path, capsys: pytest.CaptureFixture[str], root: str) -> None:
     """The command that the page names says « conforme » of each, and the codes of a count add up to its number."""

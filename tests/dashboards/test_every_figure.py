@@ -122,13 +122,15 @@ def of_home(page: str, say: Language, path: str) -> Iterator[str]:
 
 
 def of_bulletin(page: str, say: Language, path: str) -> Iterator[str]:
-    file = re.search(rf"{said(say, 'codes.paper', file='(donnees/[a-z0-9-]+-codes-heures.csv)')}", page)
+    lead = said(say, "codes.site", address="[a-z.]+", file="donnees/[a-z0-9-]+-codes-heures.csv")
+    file = re.search(lead, page)
     for story in _STORY.finditer(page.partition("</main>")[0]):
         rows = [name for name, cells in _ROW.findall(story["told"]) if figured(cells)]
         key = _KEY.search(story["told"])
         if key and FIGURE.search(f"{key[1]} {key[2]}") and not CODE.search(story["heading"]):
             rows.append(key[1])
         yield from () if file else rows
+    yield from () if file else CODE.findall(page)  # it also says what they are for
 
 
 def of_text(text: str, say: Language, path: str) -> Iterator[str]:
@@ -203,6 +205,7 @@ FAULTS = {
     "the hours' sentence": ("en/quartiers/centre/annee/index.html", r"Lden and Ln are made of the hours\.", ""),
     "a day of a month": ("quartiers/centre/mois/index.html", r"\nmar\.\W17\Wnov\. +\S+", ""),
     "the foot of a bulletin": ("quartiers/centre/bulletin.html", r"donnees/centre-codes-heures\.csv", ""),
+    "what a code on paper is for": ("quartiers/centre/bulletin-grand.html", r"Vérifier\W+un\W+code", "Lire"),
     "the words of a message": ("quartiers/centre/message.txt", r" Codes: site\.", ""),
     "the last paragraph": ("en/quartiers/gare/telephone.txt", r"The codes of these figures.*", ""),
     "the codes of a feed": ("quartiers/centre/atom.xml", r", code \S+\.", "."),

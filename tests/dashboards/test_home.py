@@ -144,6 +144,8 @@ def test_each_figure_has_its_codes_or_as_many_as_there_is_room_for(
     monkeypatch.setattr(maker_home, "MOST_CODES", 1)
     for page in (pages({"a": "", "b": ""})["index.html"], pages({"a": ""}, short=True)["index.html"]):
         assert codes_of(page) == [] and short in page and "vie-privee/#verifier" in page
+    for of in (False, True):  # nobody has a figure yet, or any more
+        assert short not in pages({"a": "paused", "b": "no_site"}, short=of)["index.html"]
 
 
 def test_every_reason_has_words_in_both_languages() -> None:
