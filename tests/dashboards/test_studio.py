@@ -666,6 +666,20 @@ def test_pictures_show_what_was_drawn(served: Served) -> None:
             assert len(drawn) == DRAWS and cell == f"{number(round(min(drawn)))}\u00a0– {number(round(max(drawn)))}"
 
 
+@pytest.mark.parametrize("level", ["day", "evening", "night"])
+def test_the_numbers_of_a_part_of_the_day_are_those_of_its_pictures(served: Served, level: str) -> None:
+    """And not of the nights, where the pictures are of days or evenings."""
+    asked = {**LEVELS, "noeud": level}
+    table = served.text(f"{page.NUMBERS}?{urlencode(asked)}")
+    say, form = language("fr"), served.desk.form(asked).asked
+    assert form
+    points = served.desk.look(form).points
+    assert {point.level for point in points} == {level}
+    assert [row[1] for row in cells(table, "jours")] == [say.number(Decimal(f"{point.value:.1f}")) for point in points]
+    name = say(f"studio.node_{level}")
+    assert f"{name[:1].upper()}{name[1:]}\u00a0: valeur vraie" in table
+
+
 def test_a_recording_is_tried_on_its_weekdays(tmp_path: Path) -> None:
     """A public recording takes the place of the made-up week, each day on its weekday, in the policy's own time."""
     file = tmp_path / "street.csv"

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from murmure_dashboards import pages
 from murmure_dashboards.wording import FIXED, capital, language
 from murmure_privacy.policy import Policy
+from murmure_privacy.window import PARTS
 
 from murmure.studio import page
 from murmure.studio.answers import Month
@@ -50,10 +51,11 @@ class _Numbers(Told):
 
     @property
     def days(self) -> Table | None:
-        """Returns the numbers behind the pictures: a row a day (or night), or an interval where there are neither; None
-        without pictures."""
+        """Returns the numbers behind the pictures: a row a day, or a part of it where the pictures are of that part; of
+        hours a row a day (or night), or an interval where there are neither; None without pictures."""
         say, look = self._say, self._look
-        points = look.days or look.points[:MOST_INTERVALS]
+        pictured = look.points if look.points and look.points[0].level in ("1d", *PARTS) else ()
+        points = pictured or look.days or look.points[:MOST_INTERVALS]
         if not points:
             return None
         level, zone = points[0].level, self._calendar.zone
