@@ -340,6 +340,7 @@ class Intake:
             number != seq
             or last_hash != previous
             or rules is None
+            or rules.plan.policy.hash != policy
             or rules.site != site
             or rules.capped
             or (used and (len(used) > 1 or policy not in used))

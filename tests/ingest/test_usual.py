@@ -23,14 +23,15 @@ from murmure_ingest.archive import Archive, ArchiveError, StoredPolicy
 from murmure_ingest.intake import AHEAD_S, Arrival, Conflict, Intake, Opened, Refused, Stored, Word
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
-from murmure_privacy.release import Message, Release, Withheld
+from murmure_privacy.release import Message, Outcome, Release, Withheld
 from murmure_privacy.window import QUARTER_S
 
 MONDAY_S = 1_795_392_000
 BEFORE = 11
 HOUR_S = MONDAY_S + (BEFORE + 1) * QUARTER_S  # the twelfth quarter-hour closes an hour, so that there are more nodes
 DAY_S = 86_400
-NOW_S = MONDAY_S + 20 * DAY_S
+SOON_S = MONDAY_S + 20 * DAY_S + 3600  # an hour ends
+NOW_S = SOON_S - AHEAD_S - 1  # a second before any clock may say so
 CAP = b'\ncap = { units_per_day = 2, span = "1w", epsilon = 4 }'  # three days of a week, of seven
 BATCH = 7  # not in step with anything
 
@@ -102,7 +103,7 @@ def later(place: int, seconds: int) -> Change:
     return changed
 
 
-_EARLIER_S = 40 * DAY_S  # in October, before the policy's first day
+_FIRST_S = MONDAY_S - 22 * DAY_S - 3600  # the policy's first day begins, in Paris
 CHANGES: dict[str, tuple[Change, str]] = {
     "good": (with_fields(), ""),
     "covered in part": (node(1, covered_from_s=HOUR_S - 1800), ""),
@@ -113,7 +114,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a number that is there": (with_fields(seq=BEFORE), "sequence_conflict"),
     "after another message": (with_fields(previous=b"x" * 32), "chain_broken"),
     "closed in the future": (with_fields(closing_s=NOW_S + AHEAD_S + 1), "too_early"),
-    "a node of the future": (later(1, 30 * DAY_S), "too_early"),
+    "a node of the future": (later(1, SOON_S - HOUR_S), "too_early"),
     "an unknown policy": (node(1, policy=b"p" * 32), "unknown_policy"),
     "an unknown policy alone": (lambda m: node(0, policy=b"p" * 32)(node(1, policy=b"p" * 32)(m)), "unknown_policy"),
     "an unknown stream": (node(1, stream="nobody/pm2_5"), "not_in_policy"),
@@ -123,8 +124,9 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "not aligned": (later(1, -QUARTER_S), "not_in_policy"),
     "too short": (node(1, start_s=HOUR_S - 1800, covered_from_s=HOUR_S - 1800), "not_in_policy"),
     "ends too soon": (node(1, end_s=HOUR_S - 1), "not_in_policy"),
-    "before the first day": (later(1, -_EARLIER_S), "not_in_policy"),
-    "covered from within a quarter-hour": (node(1, covered_from_s=HOUR_S - 1801), "not_in_policy"),
+    "on the first day": (later(1, _FIRST_S + 3600 - HOUR_S), ""),
+    "before the first day": (later(1, _FIRST_S - HOUR_S), "not_in_policy"),
+    "covered from within a quarter-hour": (node(1, covered_from_s=HOUR_S - 1860), "not_in_policy"),
     "a sensor that was absent": (node(1, present=9), "not_in_policy"),
     "less noise": (noised(1, sigma_milli=1), "not_in_policy"),
     "less cost": (noised(1, rho_micro=1), "not_in_policy"),
@@ -136,7 +138,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 }
 OTHERWISE = (
     *("cap", "two", "revoked", "policies", "overdue", "key", "cloned", "topics"),
-    *("another site's policy", "wholly another site"),
+    *("another site's policy", "wholly another site", "misnamed", "paused", "half paused", "backwards", "midnight"),
 )
 """Sites at which it is not the message that is otherwise."""
 
@@ -179,8 +181,7 @@ def town(tmp_path_factory: pytest.TempPathFactory, make_centre: Any, policy_text
     histories: dict[str, list[Arrival]] = {}
     for label, gateway in labels.items():
         histories[label] = list(gateway.history(BEFORE))
-        message = gateway.message(HOUR_S)
-        message = replace(message, outcomes=tuple(one for one in message.outcomes if isinstance(one, Release)))
+        message = gateway.message(HOUR_S, outcomes=_released(gateway, HOUR_S))
         changed = CHANGES[label][0](message) if label in CHANGES else message
         for one in (changed, None):
             sealed = wire.seal_message(one or gateway.message(HOUR_S + QUARTER_S), gateway.secret)
@@ -192,6 +193,11 @@ def town(tmp_path_factory: pytest.TempPathFactory, make_centre: Any, policy_text
     turns = range(max(map(len, histories.values())))
     arrivals = [(label, its[turn]) for turn in turns for label, its in histories.items() if turn < len(its)]
     yield Town(centre.config.data_dir, arrivals)
+
+
+def _released(gateway: Any, at_s: int) -> tuple[Release, ...]:
+    """Returns what closes at an instant, without what is withheld."""
+    return tuple(one for one in gateway.outcomes(at_s) if isinstance(one, Release))
 
 
 def _arrange(centre: Any, labels: dict[str, Any], histories: dict[str, list[Arrival]], policy_text: Any) -> None:
@@ -210,6 +216,12 @@ def _arrange(centre: Any, labels: dict[str, Any], histories: dict[str, list[Arri
             centre.archive.put_policy(StoredPolicy(wire.digest(toml), site, 2, toml, centre.signed(toml)))
         return toml
 
+    def say(label: str, *told: tuple[int, Sequence[Outcome]]) -> None:
+        """Says these outcomes instead, each when it closes."""
+        gateway = labels[label]
+        under(label, gateway.policy, [])
+        histories[label] = [(gateway.topic, gateway.seal(at_s, outcomes=tuple(its))) for at_s, its in told]
+
     def second(label: str, *changes: tuple[bytes, bytes]) -> bytes:
         toml: bytes = policy_text(labels[label].site, 2)
         for old, new in changes:
@@ -224,7 +236,22 @@ def _arrange(centre: Any, labels: dict[str, Any], histories: dict[str, list[Arri
     first = labels["policies"].policy
     under("policies", second("policies", (b"epsilon = 1.0", b"epsilon = 0.5")), quarters[5:-1], 5)
     under("policies", first, quarters[-1:], BEFORE + 1)  # which was over by then
-    under("overdue", second("overdue", (b"2027-11-30", b"2026-11-22")), quarters)
+    midnight_s = MONDAY_S - 3600  # in Paris
+    overdue = second("overdue", (b"2027-11-30", b"2026-11-22"))
+    under("overdue", overdue, [midnight_s - QUARTER_S, midnight_s + QUARTER_S, *quarters])
+    under("paused", second("paused", (b"\n\n", b"\npaused = true\n\n")), quarters[:1])
+    under("half paused", second("half paused", (b"epsilon", b"paused = true\nepsilon")), quarters[:1])
+    named = labels["misnamed"].policy.replace(b"version = 1", b"version = 2")
+    with centre.archive.transaction():  # as if the bytes had changed since
+        centre.archive.put_policy(StoredPolicy(wire.digest(named), labels["misnamed"].site, 2, named + b"\n", b""))
+    under("misnamed", named, quarters[:1])
+    ends_s = MONDAY_S + DAY_S
+    say("midnight", *((at_s, _released(labels["midnight"], at_s)) for at_s in range(ends_s - 900, ends_s + 1800, 900)))
+    # An hour and a quarter of it, what was long before, and the last quarter, which ends when the hour did.
+    back = labels["backwards"]
+    (hour, *_), quarter = _released(back, HOUR_S), back.message(HOUR_S - QUARTER_S)
+    last = later(0, QUARTER_S)(quarter)
+    say("backwards", *((HOUR_S, its) for its in ([hour, *quarter.outcomes], back.outcomes(quarters[0]), last.outcomes)))
     under("another site's policy", labels["revoked"].policy, quarters[:1])
     stray = labels["wholly another site"]
     stray.policy = labels["revoked"].policy
@@ -270,7 +297,10 @@ def test_both_ways_come_to_the_same(town: Town, tmp_path: Path) -> None:
     for label, (_, reason) in CHANGES.items():
         assert found[label][: BEFORE + 1] == [""] * BEFORE + [reason], label
     assert found["revoked"] == ["revoked_gateway"] * (BEFORE + 2)
-    assert found["overdue"][0] == "not_in_policy"
+    assert found["overdue"][:2] == ["", "not_in_policy"]
+    for label in ("misnamed", "paused", "half paused"):
+        assert found[label] == ["not_in_policy"], label
+    assert found["backwards"] == found["midnight"] == [""] * 3
     assert found["another site's policy"] == ["not_in_policy"]
     assert found["wholly another site"] == ["wrong_site"]
     assert found["policies"][BEFORE:] == ["", "not_in_policy"]
@@ -326,15 +356,23 @@ def without(number: int, part: int) -> Usual:
     return usual
 
 
+@pytest.fixture(scope="module")
+def by_every_check(town: Town, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Word], list[str]]:
+    """What the town comes to without a shorter way."""
+    words, rows, _ = town.hear(tmp_path_factory.mktemp("every") / "careful", None)
+    return words, rows
+
+
 @pytest.mark.parametrize(("number", "part"), conditions())
-def test_no_condition_can_be_left_out(town: Town, tmp_path: Path, number: int, part: int) -> None:
+def test_no_condition_can_be_left_out(
+    town: Town, by_every_check: tuple[list[Word], list[str]], tmp_path: Path, number: int, part: int
+) -> None:
     """The twins: without any one of them something is filed that is not to be, or otherwise, or nothing at all."""
-    careful, rows, _ = town.hear(tmp_path / "careful", None)
     try:
         words, other_rows, _ = town.hear(tmp_path / "twin", without(number, part))
     except (ArchiveError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
         return
-    assert (words, other_rows) != (careful, rows)
+    assert (words, other_rows) != by_every_check
 
 
 def test_what_a_cap_has_been_told_is_not_left_behind(centre: Any) -> None:
