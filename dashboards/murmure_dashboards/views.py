@@ -19,6 +19,7 @@ from murmure_dashboards.journal import LoggedArchive
 from murmure_dashboards.months import OrderedArchive
 
 _AFTER_ALL_S = 1 << 40
+_HOUR_S = 3600
 LATE_S = 900
 """A node that ended less than this ago and has not come is awaited; later it is a gap."""
 
@@ -220,6 +221,10 @@ class StreamView:
 
     def _cut(self, window: Window) -> tuple[Slot, ...]:
         found = {level for level, _ in (*self.scalar, *self.withheld)}
+        released = set(dict(self.rule[1].nodes)) if self.rule else found
+        if found == {LEVELS[0]} and released.isdisjoint(LEVELS[1:-2]):
+            hours = range(window.start_s, window.end_s, _HOUR_S)
+            return tuple(self._hour(Window(at_s, at_s + _HOUR_S)) for at_s in hours)
         level = next((level for level in LEVELS[1:] if level in found), "1h")
         parts = [part for part in PARTS if part in found] if level in PARTS else [level]
         slots: list[Slot] = []
@@ -231,6 +236,17 @@ class StreamView:
                 slots.append(self._slot(part, node))
             at_s = node.end_s
         return tuple(slots)
+
+    def _hour(self, hour: Window) -> Slot:
+        """Returns an hour of a stream that publishes none, of its quarter-hours up to its end."""
+        spans = self.series.observed(self.quantity.printed, hour)
+        amount = self.amount(hour) if [span.end_s for span in spans] == [hour.end_s] else None
+        if amount is not None:
+            return Slot(hour.start_s, hour.end_s, "figure", spans[0].start_s, amount)
+        reasons = [why for (_, start_s), why in self.withheld.items() if start_s in hour]
+        if reasons and hour.end_s <= self.now_s:
+            return Slot(hour.start_s, hour.end_s, reasons[-1], hour.start_s, None)
+        return self._slot("1h", hour)
 
     def day_slot(self, window: Window) -> Slot:
         """Returns a civil day as one slot: what was observed of it, else the reason why there is nothing."""

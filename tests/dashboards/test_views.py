@@ -157,6 +157,35 @@ def test_a_stream_without_hours_is_cut_at_its_finest_level(streets: SimpleNamesp
     assert [slot.state for slot in slots] == ["figure"] * 4
 
 
+@pytest.mark.parametrize("nodes", ['"15min" = 1', '"15min" = 1, "1d" = 1'])
+def test_a_stream_of_quarter_hours_is_cut_at_hours_that_are_made_of_them(streets: SimpleNamespace, nodes: str) -> None:
+    """An hour that came is no gap because nobody publishes it as one; what is missing, withheld or late still is."""
+    now_s = streets.NOW_S
+    day = streets.PARIS.day(now_s)
+    street = streets.Street()
+    streets.add(
+        street,
+        "plaza",
+        day,
+        streams=("footfall",),
+        swap=[('"15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1', nodes)],
+        silent=(Window(day.start_s + 3 * HOUR_S + 1800, day.start_s + 5 * HOUR_S + 900),),
+        withheld=lambda stream, node: (
+            "paused" if node.start_s in Window(day.start_s, day.start_s + 2 * HOUR_S) else None
+        ),
+    )
+    one = seen(streets, street, "plaza/footfall", day, now_s)
+    slots = one.slots(day)
+    states = ["paused"] * 2 + ["figure"] + ["gap"] * 2 + ["figure"] * 10 + ["awaited"] * 9
+    assert [slot.state for slot in slots] == states
+    assert [slot.end_s - slot.start_s for slot in slots] == [HOUR_S] * 24
+    assert slots[5].covered_from_s == slots[5].start_s + 900
+    amount = slots[6].amount
+    quarters = [one.scalar["15min", slots[6].start_s + 900 * n] for n in range(4)]
+    assert amount is not None and amount.covered_s == HOUR_S
+    assert amount.estimate == pytest.approx(sum(quarter.estimate for quarter in quarters))
+
+
 @pytest.mark.parametrize("text", [None, b"policy = 2\n"])
 def test_a_policy_that_cannot_be_read_is_no_rule(streets: SimpleNamespace, text: bytes | None) -> None:
     """A page claims only what the signed policy in the archive says."""
