@@ -8,6 +8,10 @@ inside one transaction, in an order in which each check can trust those before: 
 topic, message and register agree; number and chain; its time has come; every node under a policy that was in force for
 it; its place is free. A message that is wrong in two ways is refused for the first.
 
+What mostly comes takes a shorter way, `_file_usual`, through the same checks to the same word and the same rows.
+Whoever adds a check to `_judge`, or to the kernel's `Auditor`, adds it there too. `ingest verify` does not go that way:
+it asks the `Auditor` of every node that was filed.
+
 What is refused is counted by reason and its bytes are handed to `keep`. Whether it is also *remembered* decides what a
 receipt may say:
 

@@ -80,6 +80,8 @@ class PolicyRules:
 
 
 def _kinds(plan: Plan) -> dict[tuple[str, str], Kind]:
+    """Returns what `Auditor.check` asks of a release, as one comparison. What it asks beside that (alignment, whole
+    quarter-hours, presence, the policy's own hash) `Intake._file_usual` asks itself."""
     policy, midnight = plan.policy, plan.calendar.midnight
     first_s = midnight(policy.valid_from)
     last_s = min(midnight(policy.valid_until + timedelta(days=1)), _LATEST_S)
