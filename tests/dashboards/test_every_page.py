@@ -7,13 +7,18 @@ one in English, which has the same templates; the long one visits all pages in b
 from __future__ import annotations
 
 import http.client
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from murmure_dashboards.config import City
 from murmure_dashboards.maker_statements import kind
+from murmure_dashboards.server import serve
+from murmure_dashboards.site import build
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -306,3 +311,29 @@ def test_every_page_is_as_good_as_the_longest(
         test_paper_shows_what_a_screen_folds_away({path: visit})
         for theme in ("light", "dark"):
             assert axe(path, theme) == [], (path, theme)
+
+
+def test_a_place_with_four_series_fits_a_small_telephone(
+    browser: Browser, streets: SimpleNamespace, city: City, tmp_path: Path
+) -> None:
+    """The joint tables of a month and of a year have five columns then, unfolded too."""
+    street = streets.Street()
+    pm10 = '[[stream]]\nid = "plaza/pm10"\nquantity = "pm10"\nprotects = { seconds = 60 }\nbounds = [0, 100]\n'
+    pm10 += 'readings = { cadence_ms = 1000, tail = 2 }\nepsilon = 1.0\nnodes = { "1h" = 1, "1d" = 24 }\n'
+    streams = ("footfall", "noise", "pm2_5", "pm10")
+    end = "bounds = [0, 100]\n"
+    streets.add(street, "plaza", streets.week_of(streets.NOW_S), streams=streams, swap=[(end, f"{end}\n{pm10}")])
+    centre = replace(city, quartier=city.quartier[:1], site=city.site[:1], request=())
+    build(street, centre, tmp_path / "site", streets.NOW_S)
+    with serve(tmp_path / "site", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        page = browser.new_page(viewport={"width": 320, "height": 800})
+        for path in ("mois", "annee"):
+            page.goto(f"http://127.0.0.1:{server.server_address[1]}/quartiers/centre/{path}/")
+            page.evaluate(OPEN)
+            assert page.locator(".tables thead th").count() == 5
+            assert page.evaluate(WIDTH) <= 320, path
+        page.context.close()
+        server.shutdown()
+        thread.join()
