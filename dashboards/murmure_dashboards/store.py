@@ -33,7 +33,8 @@ from murmure_privacy.window import Window
 
 _FORMAT = 1
 _PATIENCE_S = 30.0
-_PACKAGES = ("murmure_privacy", "murmure_dashboards")
+_PACKAGES = ("murmure_privacy", "murmure_ingest", "murmure_dashboards")
+"""The kernel, whoever reads the archive, the pages."""
 _MOST_KEPT = 2000  # rows that wait for `flush` before they are written all the same
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS periods (
@@ -212,6 +213,6 @@ def version() -> str:
     for package in _PACKAGES:
         spec = find_spec(package)
         for folder in spec.submodule_search_locations or () if spec else ():
-            for file in sorted(Path(folder).glob("*.py")):
+            for file in sorted(Path(folder).rglob("*.py")):
                 digest.update(file.read_bytes())
     return digest.hexdigest()

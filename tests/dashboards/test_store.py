@@ -6,7 +6,7 @@ import sqlite3
 import zoneinfo
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -247,3 +247,26 @@ def test_a_store_that_did_not_look_at_what_came_is_found_out(
         test_what_comes_late_takes_with_it_what_was_made_without_it(tmp_path / "late", releases)
     with pytest.raises(AssertionError, match="the fifth hour"):
         test_a_message_that_waited_is_taken_in(centre, tmp_path / "centre")
+
+
+def test_a_change_of_any_package_that_figures_go_through_is_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of the one that reads the archive, which is a folder in its package."""
+    files = [
+        tmp_path / name
+        for name in ("murmure_privacy/wire.py", "murmure_ingest/archive/database.py", "murmure_dashboards/views.py")
+    ]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("a = 1")
+
+    def spec(name: str) -> SimpleNamespace:
+        return SimpleNamespace(submodule_search_locations=[str(tmp_path / name)])
+
+    monkeypatch.setattr(store_module, "find_spec", spec)
+    told = [store_module.version.__wrapped__()]
+    for file in files:
+        file.write_text("a = 2")
+        told.append(store_module.version.__wrapped__())
+    assert len(set(told)) == 4
