@@ -104,6 +104,7 @@ def policy(site: str, version: int = 1, epsilon: str = "1.0", nodes: str = '"15m
 
 # Codes without the end of their node, as for the months of a year.
 HOURS_FILE = "donnees/centre-codes-heures.csv"
+HOURS_FILE = "donnees/centre-codes-heures.csv"
 YEAR_FILE, YEAR = "donnees/centre-codes-annee.csv", ("code", "start_utc", "node", "stream", "indicator")
 
 
@@ -223,7 +224,7 @@ class Town:
         files[page_codes.file("centre")] = page_codes.table(rows)
         codes_of = csv.DictReader(io.StringIO(files[page_codes.file("centre")].decode(), newline=""))
         year = [",".join(row[name] for name in YEAR) for row in codes_of]
-        files[YEAR_FILE] = "\r\n".join((",".join(YEAR), *year, "")).encode()
+        files[YEAR_FILE] = files[HOURS_FILE] = "\r\n".join((",".join(YEAR), *year, "")).encode()
         files[HOURS_FILE] = "\r\n".join((",".join(YEAR), *(line for line in year if ",1h," in line), "")).encode()
         for path, content in files.items():
             (out / path).parent.mkdir(parents=True, exist_ok=True)
@@ -721,6 +722,7 @@ SERVED: dict[str, tuple[str, Attack]] = {
     "a code stands beside another value": ("quartier_row", with_line("donnees/centre-codes.csv", cell("value", "1"))),
     "a code of the year leads elsewhere": ("code_wrong", with_line(YEAR_FILE, cell("code", "2EPYD-47JPC"))),
     "a code of an hour leads elsewhere": ("code_wrong", with_line(HOURS_FILE, cell("code", "2EPYD-47JPC"))),
+    "a code of the hours leads elsewhere": ("code_wrong", with_line(HOURS_FILE, cell("code", "2EPYD-47JPC"))),
     "a code of the year is of nothing": ("quartier_row", with_line(YEAR_FILE, cell("stream", "plaza/x"))),
     "a code of the year is none": (
         "quartier_row",
@@ -1933,7 +1935,7 @@ def rebuilt(monkeypatch: pytest.MonkeyPatch, at: Mapping[int, Path]) -> list[int
     return count
 
 
-READINGS = 22
+READINGS = 23
 """How many files a check of one of these sites reads, some of them twice."""
 
 
