@@ -10,6 +10,7 @@ import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,15 +89,13 @@ class TinyBench:
         return int.from_bytes(self.map[at : at + 8], "little", signed=True)
 
     def attend(self) -> None:
-        try:
+        with suppress(OSError):  # closed before anybody came, or meanwhile
             self.connection, _ = self.server.accept()
-        except OSError:
-            return  # closed before anybody came
-        assert self.connection.recv(100) == b"ATTACH beam\n"
-        self.put(24, self.START_MS)
-        self.connection.sendall(f"START 1 {self.START_MS}\n".encode())
-        if self.connection.recv(3) == b"GO\n":
-            self.going.set()
+            assert self.connection.recv(100) == b"ATTACH beam\n"
+            self.put(24, self.START_MS)
+            self.connection.sendall(f"START 1 {self.START_MS}\n".encode())
+            if self.connection.recv(3) == b"GO\n":
+                self.going.set()
 
     def announce(self, size: int, at_ms: int) -> None:
         """A mark: first its entry, then the count; the bytes are the caller's."""
