@@ -348,7 +348,7 @@ def test_killed_in_the_middle_and_run_again_no_node_has_two_values(here: Replay)
 
 def charged(db: Path) -> int:
     try:
-        with sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True, timeout=0.1) as connection:
             return int(connection.execute("SELECT count(*) FROM charges").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
@@ -365,7 +365,7 @@ def committed(here: Replay, db: Path) -> dict[tuple[str, str], Any]:
 
 def test_ctrl_c_and_sigterm_end_it_cleanly(here: Replay) -> None:
     """Status 0, nothing said, and what was committed stays."""
-    here.write_readings(counts(START_S, START_S + 40 * DAY_S))
+    here.write_readings(counts(START_S, START_S + 200 * DAY_S))
     for number, name in ((signal.SIGTERM, "term.db"), (signal.SIGINT, "int.db")):
         db = here.folder / name
         process = subprocess.Popen(here.command("--db", str(db)), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
