@@ -7,6 +7,7 @@ import argparse
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 
 
@@ -282,10 +283,25 @@ def _ledger(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from murmure_edge import replay
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is committed stays
-    summary = replay.run(
-        args.policy, args.readings, args.stream, args.out, args.site, args.metric, args.db, judge_dates=args.dates
-    )
+    asked = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        """Asks for the end, at the second time at once. An exception that a signal raised in the middle of a library
+        could be swallowed there: it was, within OpenDP, and the replay went on."""
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        summary = replay.run(
+            *(args.policy, args.readings, args.stream, args.out, args.site, args.metric, args.db),
+            judge_dates=args.dates,
+            stopped=asked.is_set,
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     # With --out - the nodes are on stdout: the summary must not stand among them.
     to = sys.stderr if str(args.out) == "-" else sys.stdout
     if args.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -53,10 +54,12 @@ def run(
     metric: str | None = None,
     db_file: Path | None = None,
     judge_dates: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Replays a recording and writes one JSON line per node; what `db_file` already holds is printed again, not drawn.
 
-    The gateway boots at the first row and ends at the last row's end; nodes still open then are dropped.
+    The gateway boots at the first row and ends at the last row's end; nodes still open then are dropped. Raises
+    KeyboardInterrupt between two closing instants once `stopped` says so; what is committed stays.
     """
     policy = load_policy(policy_file)
     stream = policy.stream(stream_id)
@@ -100,6 +103,8 @@ def run(
                 boot_s = max(boot_s, publisher.first_day_s(only))
             publisher.start_under([(boot_s, only)], boot_s)
             for horizon_ms, batch in recording.batches(recorded, stream):
+                if stopped():
+                    raise KeyboardInterrupt
                 publisher.add(stream_id, batch)
                 publisher.advance(horizon_ms // 1000)
                 _progress(recorded, horizon_ms)
