@@ -210,7 +210,8 @@ def test_each_element_of_the_key_is_needed(
                 return stream
 
         ctx: Any = given(street, city)
-        return maker_outputs._Told(ctx, ctx.quartiers[0], One()).made_of  # type: ignore[arg-type]  # a stand-in
+        words: Any = One()
+        return maker_outputs._Told(ctx, ctx.quartiers[0], words).made_of
 
     before = key()
     change(street, city, streets)
@@ -255,9 +256,10 @@ def test_a_bulletin_is_kept_once_its_sheet_is_printed(
 ) -> None:
     """Until then it is made again, so that it leads to the sheet as soon as that is there; afterwards the press
     spares it."""
-    out, now_s, press = tmp_path / "site", streets.NOW_S - 900, Slow()
+    out, now_s = tmp_path / "site", streets.NOW_S - 900
+    press: Any = Slow()
     paper = {path for path in PAST if path.endswith(".html")}
-    build(street, city, out, now_s, press)  # type: ignore[arg-type]  # a stand-in
+    build(street, city, out, now_s, press)
     assert not list(out.resolve().rglob("*.pdf"))
     assert linked(out, street, city, now_s + 900, tmp_path / "one", press) == PAST - paper
     assert linked(out, street, city, now_s + 1800, tmp_path / "two", press) == PAST
