@@ -482,6 +482,14 @@ def archive() -> Street:
     return town()
 
 
+@pytest.fixture
+def street(archive: Street) -> Street:
+    """An archive of its own, of which something can come late."""
+    made = Street()
+    made.__dict__.update(archive.__dict__ | {"nodes": dict(archive.nodes), "late": {}})
+    return made
+
+
 @pytest.fixture(scope="session")
 def city() -> City:
     """Its description: the third quartier has no site yet."""

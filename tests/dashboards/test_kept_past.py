@@ -32,14 +32,6 @@ def outputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def street(archive: Any, streets: SimpleNamespace) -> Any:
-    """An archive of which something can come late."""
-    made = streets.Street()
-    made.__dict__.update(archive.__dict__ | {"nodes": dict(archive.nodes), "late": {}})
-    return made
-
-
-@pytest.fixture
 def city(city: City) -> City:
     """One neighbourhood of the town."""
     return replace(city, quartier=city.quartier[:1], site=tuple(one for one in city.site if one.quartier == "centre"))

@@ -37,14 +37,6 @@ def sites_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def street(archive: Any, streets: SimpleNamespace) -> Any:
-    """An archive that may change."""
-    made = streets.Street()
-    made.__dict__.update(archive.__dict__ | {"nodes": dict(archive.nodes)})
-    return made
-
-
-@pytest.fixture
 def city(city: City) -> City:
     """One place of the town."""
     return replace(city, quartier=city.quartier[:1], site=tuple(one for one in city.site if one.id == "plaza"))
