@@ -85,32 +85,38 @@ def measure(load: fleet.Load, laid_out: Path, rounds: int, names: dict[str, tupl
 
 
 def workers(gateways: list[fleet.Gateway], load: fleet.Load, laid_out: Path, rounds: int) -> None:
-    """Prints what two centres that share the quartiers do, beside one that hears all of them."""
+    """Prints what two centres that share the quartiers do, beside one that hears all of them: first wherever there is
+    room, where one already spreads over all cores, then with one core for each."""
     names = [f"quartier-{number}" for number in range(fleet.QUARTIERS)]
     halves: dict[str, Sequence[str]] = {"worker-1": names[::2], "worker-2": names[1::2]}
-    cases: dict[str, tuple[dict[str, Sequence[str]], bool]] = {
-        "one": ({"worker": names}, True),
-        "two on one archive": (halves, True),
-        "two, an archive each": (halves, False),
+    one: dict[str, Sequence[str]] = {"worker": names}
+    cases = {
+        "one": (one, True, False),
+        "two on one archive": (halves, True, False),
+        "two, an archive each": (halves, False, False),
+        "one, on one core": (one, True, True),
+        "two on one archive, a core each": (halves, True, True),
+        "two, an archive and a core each": (halves, False, True),
     }
     found: dict[str, list[Drained]] = {name: [] for name in cases}
     for number in range(rounds):
-        for name, (shares, one_archive) in cases.items():
+        for name, (shares, one_archive, core_each) in cases.items():
             with tempfile.TemporaryDirectory() as folder, mosquitto(Path(folder)) as port:
                 for session, quartiers in shares.items():
                     kinds = ("release", "health")
                     reserve(port, session, [f"murmure/v1/{one}/+/{kind}" for one in quartiers for kind in kinds])
                 preload(port, load.arrivals)
+                run = Path(folder) / "run"
                 found[name].append(
-                    drains.several(port, load, laid_out, Path(folder) / "run", shares, one_archive=one_archive)
+                    drains.several(port, load, laid_out, run, shares, one_archive=one_archive, core_each=core_each)
                 )
             say(f"round {number + 1}, {name}: {found[name][-1].messages_per_s:.0f} messages a second")
-    ones = [run.messages_per_s for run in found["one"]]
     for name, runs in found.items():
-        ratio = statistics.median(run.messages_per_s / one for run, one in zip(runs, ones, strict=True))
+        alone = found["one, on one core" if cases[name][2] else "one"]
+        ratio = statistics.median(a.messages_per_s / b.messages_per_s for a, b in zip(runs, alone, strict=True))
         rate = statistics.median(run.messages_per_s for run in runs)
         cpu_us = 1e6 * statistics.median(run.cpu_s / run.messages for run in runs)
-        print(f"  {name:22} {rate:8.0f} messages a second, {ratio:.2f} of one; {cpu_us:.0f} us of CPU a message")
+        print(f"  {name:31} {rate:8.0f} messages a second, {ratio:.2f} of one; {cpu_us:.0f} us of CPU a message")
 
 
 def _plain_and_tls(load: fleet.Load, laid_out: Path, folder: Path) -> dict[str, Callable[[int, int], Drained]]:

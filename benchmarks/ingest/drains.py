@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from murmure_privacy import wire
@@ -88,9 +89,11 @@ def settings(folder: Path, laid_out: Path, port: int, session: str, extra: str =
 
 
 @contextmanager
-def centre(config: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], float]]:
-    """Runs a centre; yields its process and the instant at which it was connected."""
+def centre(config: Path, *options: str, core: int | None = None) -> Iterator[tuple[subprocess.Popen[str], float]]:
+    """Runs a centre, on one core alone if it is named; yields its process and the instant at which it was connected."""
     command = [sys.executable, "-m", "benchmarks.ingest.centre", str(config), *options]
+    if core is not None:
+        command = ["taskset", "--cpu-list", str(core), *command]  # which becomes the centre, under the same number
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
@@ -167,18 +170,28 @@ def full(
 
 
 def several(
-    port: int, load: Load, laid_out: Path, folder: Path, shares: dict[str, Sequence[str]], *, one_archive: bool
+    port: int,
+    load: Load,
+    laid_out: Path,
+    folder: Path,
+    shares: dict[str, Sequence[str]],
+    *,
+    one_archive: bool,
+    core_each: bool = False,
 ) -> Drained:
-    """Drains the queues of several sessions, each with a centre that hears its share of the quartiers."""
+    """Drains the queues of several sessions, each with a centre that hears its share of the quartiers; on a core of its
+    own, all that it does there, or wherever there is room."""
     folder.mkdir()
     receipts = Receipts(port)
     homes = {session: folder if one_archive else folder / session for session in shares}
     with ExitStack() as stack:
         began_s, pids = 0.0, []
+        cores = cycle(sorted(os.sched_getaffinity(0)))
         for session, quartiers in shares.items():
+            core = next(cores) if core_each else None
             homes[session].mkdir(exist_ok=True)
             config = settings(homes[session], laid_out, port, session, f"quartiers = {json.dumps(list(quartiers))}\n")
-            process, connected_s = stack.enter_context(centre(config))
+            process, connected_s = stack.enter_context(centre(config, core=core))
             began_s = began_s or connected_s
             pids.append(process.pid)
         archives = sorted({home / "centre" / "archive.db" for home in homes.values()})
