@@ -1,7 +1,7 @@
 """What a gateway says of itself: an allow-list, in steps so coarse that no field can tell of a person or of a value.
 
-Clock, boots, ports, disk and temperature of the board; never a count of frames, readings or crossings, since those
-move with the street.
+Clock, boots, ports, disk and temperature of the board, how long the centre's log was; never a count of frames, readings
+or crossings, since those move with the street.
 """
 
 from __future__ import annotations
@@ -95,8 +95,10 @@ def report(
     ports: Mapping[str, str],
     outbox_depth: int,
     clock: str,
+    log: int,
 ) -> Health:
-    """Returns the report of one instant. `uptime_s` is rounded down to minutes, `at_s` to the quarter-hour.
+    """Returns the report of one instant. `uptime_s` is rounded down to minutes, `at_s` to the quarter-hour;
+    `log` is the number of entries of the centre's log that is remembered, 0 for none.
 
     Raises ValueError for a state that is not on the list: what is not listed does not leave.
     """
@@ -117,4 +119,5 @@ def report(
         clock=clock,
         temperature_c=temperature_step_c(sources.temperature_milli_c()),
         free_storage_mb=storage_step_mb(sources.free_bytes()),
+        log=log,
     )

@@ -19,7 +19,7 @@ from typing import Literal
 from murmure_privacy import log, policy, wire
 from murmure_privacy.errors import ConfigError, WireError
 from murmure_privacy.files import opened, read_regular
-from murmure_privacy.log import Checkpoint
+from murmure_privacy.log import Checkpoint, Growth
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Receipt
 
@@ -185,7 +185,8 @@ def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled |
     The centre must have signed it, for this gateway. It settles only what our own key has signed: a number that we
     have not given yet, our number with another hash, one that forks the chain, or more charges than we ever made were
     given by a card with the same key. The broker keeps the newest receipt, so that this is the handshake after each
-    start too. And its log is the one of before, grown longer, as far as size and root tell.
+    start too. And its log is the one of before, or that one grown longer, with the proof: what was known is its
+    beginning. `other_log`: it is certainly another one; `no_proof`: it may be the same, and a proof may come yet.
     """
     try:
         receipt = wire.open_receipt(sealed, trust.centre)
@@ -210,12 +211,24 @@ def decide_receipt(sealed: bytes, trust: Trust, state: OutboxState) -> Settled |
             f"the centre has filed releases for {receipt.charged_rho_micro} micro-rho, and {state.charged_rho_micro} "
             "are all that was ever charged here"
         )
-    told = log.of_receipt(receipt.checkpoint)
-    objection = None if told is None else log.objection(state.log, told)
-    # A receipt from before, by stick or once more, says nothing new, and is of a shorter log.
-    if objection is None or (told and state.log and told.size < state.log.size and settled <= state.settled):
-        return Settled(receipt)
-    return Refused("other_log", objection)
+    refusal = _judge_log(state.log, log.of_receipt(receipt.checkpoint), settled <= state.settled)
+    return Settled(receipt) if refusal is None else refusal
+
+
+def _judge_log(known: Checkpoint | None, told: Growth | None, nothing_new: bool) -> Refused | None:
+    """Returns why a receipt is not believed by what it says of the log. One from before, by stick or once more, that
+    settles nothing new may be of a shorter log, or of none."""
+    if told is None:
+        if known is None or nothing_new:
+            return None
+        return Refused("other_log", f"it names no log, and one of {known.size} entries is known")
+    objection = log.objection(known, told)
+    if objection is not None:
+        return None if known and told.here.size < known.size and nothing_new else Refused("other_log", objection)
+    if known is None or log.is_proved(known, told):
+        return None
+    proof = f"its proof starts from {told.since}" if told.since else "it has no proof"
+    return Refused("no_proof", f"the log has {told.here.size} entries, {known.size} are known, and {proof}")
 
 
 def decide_policy(

@@ -353,6 +353,7 @@ class Sense:
                 ports={name: view.state for name, view in self._views.items()},
                 outbox_depth=self._db.depth(),
                 clock=self._clock_state(),
+                log=self._db.log.size if self._db.log else 0,
             )
             self._outbox.put_health(seal_health(report, self._secret))
 
@@ -380,12 +381,12 @@ class Sense:
                 self._fall_silent(receipt.detail)
             elif isinstance(receipt, Settled):
                 self._settle(receipt)
-                here = log.of_receipt(receipt.receipt.checkpoint)
-                if here is not None:
-                    self._db.follow(here)
+                told = log.of_receipt(receipt.receipt.checkpoint)
+                if told is not None:
+                    self._db.follow(told.here)
                 self._publisher.heed(receipt.receipt.policy_version)
             else:
-                why = f": {receipt.detail}" if receipt.reason == "other_log" else ""
+                why = f": {receipt.detail}" if receipt.reason in ("other_log", "no_proof") else ""
                 self._say(f"inbox: {letter.name} is not believed ({receipt.reason}{why})")
             return
         verdict = decide_policy(letter.data, self._trust, self._candidates.newest, self._candidates.newest_told)

@@ -155,9 +155,10 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A health report, kept in place of the one before."""
+    """A health report, kept in place of the one before. `log`: of how many entries it remembers the log, if it says."""
 
     gateway: str
+    log: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +409,7 @@ class Intake:
             self._archive.put_health(report)
         elif kept.sealed != sealed:  # MQTT may bring the same twice
             return Refused("stale_health", "a later report is there already", gateway=health.gateway)
-        return Heard(health.gateway)
+        return Heard(health.gateway, health.log)
 
     def _follows(self, report: StoredHealth, kept: StoredHealth) -> bool:
         """Returns whether a report is newer than the kept one: by boot, then by its date, with which the uptime begins

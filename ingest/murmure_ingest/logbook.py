@@ -39,6 +39,15 @@ def checkpoint(db: sqlite3.Connection) -> Checkpoint:
     return Checkpoint(entries, log.root_by_peaks(entries, lambda place: _peak(db, place)))
 
 
+def proof(db: sqlite3.Connection, since: int, entries: int) -> list[bytes]:
+    """Returns what proves that the log of `since` entries is the beginning of that of `entries`. Raises IndexError."""
+
+    def entry_at(place: int) -> bytes:
+        return bytes(db.execute("SELECT entry FROM log WHERE id = ?", (place,)).fetchone()[0])
+
+    return log.consistency_by_peaks(since, entries, lambda place: _peak(db, place), entry_at)
+
+
 def enrolled(db: sqlite3.Connection, line: int, pinned: Mapping[str, object] | None = None) -> None:
     """Writes that a line of the register was added: who may speak from now on, with which key, or who may no more.
     `pinned`: by what a new gateway judges policies, which is in the log alone, for anybody to judge by afterwards."""

@@ -11,16 +11,20 @@ from murmure_privacy.errors import ConfigError
 from murmure_privacy.release import Receipt
 
 from murmure_ingest.archive import Enrolment
+from murmure_ingest.proofs import growth, remembered
 from murmure_ingest.store import Answers
 
 
-def receipt(archive: Answers, enrolment: Enrolment, secret: bytes) -> bytes:
+def receipt(archive: Answers, enrolment: Enrolment, secret: bytes, of_log: bytes | None = None) -> bytes:
     """Returns the sealed receipt of a gateway as the archive stands.
 
     Settled is contiguous from 1: a gateway whose earlier messages were lost (a centre restored from an old backup)
     is told the number before the hole, and asked for what is missing, until it has sent that again. The checkpoint is
-    the archive's running hash, and how far the log has come.
+    the archive's running hash, and how far the log has come: `of_log`, or else with the proof from what the gateway
+    last reported.
     """
+    if of_log is None:
+        of_log = log.growth_bytes(growth(archive, remembered(archive, enrolment)))
     totals = archive.totals(enrolment.gateway)
     return wire.seal_receipt(
         Receipt(
@@ -31,7 +35,7 @@ def receipt(archive: Answers, enrolment: Enrolment, secret: bytes) -> bytes:
             exceptions=tuple(archive.exceptions(enrolment.gateway, totals.settled_seq)),
             charged_rho_micro=totals.charged_rho_micro,
             policy_version=archive.newest_version(enrolment.site),
-            checkpoint=log.for_receipt(archive.head(), archive.log_checkpoint()),
+            checkpoint=archive.head() + of_log,
             again=tuple(archive.missing(enrolment.gateway)),
         ),
         secret,

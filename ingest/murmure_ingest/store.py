@@ -193,6 +193,12 @@ class Answers(Register, Policies, Protocol):
     def log_checkpoint(self) -> Checkpoint:
         """Returns how far the transparency log has come."""
 
+    def log_proof(self, since: int, size: int) -> list[bytes]:
+        """Returns what proves that the first `since` entries of the log are the beginning of the first `size`."""
+
+    def last_health(self, gateway: str) -> StoredHealth | None:
+        """Returns the report of a gateway that is kept."""
+
     def sign_log(self, secret: bytes) -> Checkpoint:
         """Signs how far the log has come, unless that was done. Returns it. Raises ArchiveWaits."""
 

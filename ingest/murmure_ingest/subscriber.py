@@ -40,6 +40,7 @@ from murmure_ingest.gateways import policies_for
 from murmure_ingest.intake import Arrival, Conflict, Heard, Intake, Refused, Word
 from murmure_ingest.meter import Meter
 from murmure_ingest.openers import UNSURE, Bundle, Openers, Opening
+from murmure_ingest.proofs import Proofs
 from murmure_ingest.receipts import receipt
 from murmure_ingest.store import Register, Store
 
@@ -267,6 +268,7 @@ class Subscriber:
         self._early_at = inf  # when to look again at what waits for its time
         self._register_mark = -1
         self._owed: dict[str, float] = {}  # gateways that wait for a receipt, and since when
+        self._proofs = Proofs(archive)
         self._told_at: dict[str, float] = {}  # by gateway and reason: when it may be told again
 
     def run(self, stop: Event) -> None:
@@ -376,6 +378,8 @@ class Subscriber:
         for word in words:
             if isinstance(word, Refused | Conflict):
                 self._tell(word)
+            elif isinstance(word, Heard):
+                self._proofs.heard(word.gateway, word.log)
         if self._behind:
             self._remind(word.gateway for word in words)
         # What anybody may have carried here again is no reason to speak to its gateway.
@@ -418,7 +422,7 @@ class Subscriber:
         enrolment = self._archive.enrolment(gateway)
         if enrolment is not None and enrolment.status == "active":
             topic = f"murmure/v1/{enrolment.quartier}/{gateway}/receipt"
-            self._link.publish(topic, receipt(self._archive, enrolment, self._secret))
+            self._link.publish(topic, receipt(self._archive, enrolment, self._secret, self._proofs.say(enrolment)))
 
     def _send_policies(self, enrolment: Enrolment) -> None:
         """The broker keeps the last, which is the newest. Who lacks others is told of one of them before it, and of the
@@ -439,7 +443,9 @@ class Subscriber:
                 self._send_policies(enrolment)
 
     def _watch(self) -> None:
-        """Publishes policies that are new on this connection, and files what waited for them, or for its time."""
+        """Publishes policies that are new on this connection, and files what waited for them, or for its time; answers
+        who has reported that it lacks a proof."""
+        self._owe(self._proofs.due())
         mark, now = self._archive.change_mark(), time.monotonic()
         if mark == self._mark and now < self._early_at:
             return

@@ -23,6 +23,8 @@ ENTRY_LIMIT = 16_384
 NOTE_LIMIT = 1024
 LARGEST_SIZE = 1 << 40
 """Of a log that anybody could have written: one entry each second for 34 000 years. A larger size is no log's."""
+PROOF_LIMIT = 41
+"""Hashes of a consistency proof: no log up to `LARGEST_SIZE` needs more, one for each halving and one."""
 _HASH_BYTES = 32
 _SIZE_BYTES = 8
 
@@ -69,19 +71,28 @@ def _joined(peaks: Sequence[bytes]) -> bytes:
 def peak(entry: bytes, place: int, peak_at: Callable[[int], bytes]) -> bytes:
     """Returns the hash of the largest perfect subtree that ends with this entry, which is the `place`-th (from 1).
     `peak_at` gives those of earlier places: whoever keeps one hash beside each entry adds the next in a few steps."""
-    found, span = leaf_hash(entry), 1
-    while not place & span:
-        found = node_hash(peak_at(place - span), found)
-        span *= 2
+    return _perfect(entry, place, place & -place, peak_at)
+
+
+def _perfect(entry: bytes, place: int, span: int, peak_at: Callable[[int], bytes]) -> bytes:
+    """Returns the hash of the perfect subtree of `span` entries that ends with this one, the `place`-th."""
+    found, width = leaf_hash(entry), 1
+    while width < span:
+        found = node_hash(peak_at(place - width), found)
+        width *= 2
     return found
 
 
 def root_by_peaks(size: int, peak_at: Callable[[int], bytes]) -> bytes:
     """Returns the root of the first `size` entries from what `peak` gave for each."""
+    return _range_by_peaks(0, size, peak_at)
+
+
+def _range_by_peaks(begin: int, end: int, peak_at: Callable[[int], bytes]) -> bytes:
     peaks: list[bytes] = []
-    while size:
-        peaks.insert(0, peak_at(size))
-        size &= size - 1
+    while end > begin:
+        peaks.insert(0, peak_at(end))
+        end &= end - 1
     return _joined(peaks)
 
 
@@ -120,18 +131,40 @@ def proves_inclusion(leaf: bytes, place: int, size: int, proof: Sequence[bytes],
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
     """Returns what proves that the first `old_size` leaves are still the beginning. Raises IndexError."""
-    if not 0 < old_size <= len(leaves):
+    return _consistency(old_size, len(leaves), lambda begin, end: root(leaves[begin:end]))
+
+
+def consistency_by_peaks(
+    old_size: int, size: int, peak_at: Callable[[int], bytes], entry_at: Callable[[int], bytes]
+) -> list[bytes]:
+    """Returns the same proof for the first `size` entries from what `peak` gave for each, and the entries, both by
+    place (from 1). Asks for some hundred of them in a log of a million. Raises IndexError."""
+
+    def root_of(begin: int, end: int) -> bytes:
+        span = end - begin
+        if span & (span - 1) or span == end & -end:
+            return _range_by_peaks(begin, end, peak_at)
+        return _perfect(entry_at(end), end, span, peak_at)  # what is kept at this place is of a larger subtree
+
+    return _consistency(old_size, size, root_of)
+
+
+def _consistency(old_size: int, size: int, root_of: Callable[[int, int], bytes]) -> list[bytes]:
+    """RFC 6962 section 2.1.2, from the root down to the old tree's last subtree. `root_of` gives the root of the
+    leaves from one place (from 0) up to another."""
+    if not 0 < old_size <= size:
         raise IndexError(old_size)
-    return _consistency(leaves, old_size, whole=True)
-
-
-def _consistency(leaves: Sequence[bytes], old_size: int, *, whole: bool) -> list[bytes]:
-    if old_size == len(leaves):
-        return [] if whole else [root(leaves)]
-    at = _split(len(leaves))
-    if old_size <= at:
-        return [*_consistency(leaves[:at], old_size, whole=whole), root(leaves[at:])]
-    return [*_consistency(leaves[at:], old_size - at, whole=False), root(leaves[:at])]
+    found: list[bytes] = []
+    begin, end = 0, size
+    while old_size < end:
+        at = begin + _split(end - begin)
+        if old_size <= at:
+            found.insert(0, root_of(at, end))
+            end = at
+        else:
+            found.insert(0, root_of(begin, at))
+            begin = at
+    return [root_of(begin, end), *found] if begin else found
 
 
 def proves_consistency(old_size: int, old_root: bytes, size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
@@ -245,29 +278,67 @@ def open_checkpoint(note: bytes, public: bytes) -> Checkpoint:
     raise WireError("bad_signature", "the centre's key did not sign it")
 
 
-def for_receipt(head: bytes, checkpoint: Checkpoint) -> bytes:
-    """Returns the field `checkpoint` of a receipt: the archive's running hash, then size and root of the log."""
-    return head + checkpoint.size.to_bytes(_SIZE_BYTES, "big") + checkpoint.root
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How far a log has come, and from where that is proved: `proof` shows that the log of `since` entries is its
+    beginning. 0 and no hash: nothing is proved."""
+
+    here: Checkpoint
+    since: int = 0
+    proof: tuple[bytes, ...] = ()
 
 
-def of_receipt(field: bytes) -> Checkpoint | None:
-    """Returns the checkpoint in the field of a receipt; None where there is none, as with a centre before the log."""
-    if len(field) != _HASH_BYTES + _SIZE_BYTES + _HASH_BYTES:
+def growth_bytes(growth: Growth) -> bytes:
+    """Returns what a receipt says of the log: size (8 bytes) and root; then, with a proof, where it starts (8 bytes)
+    and its hashes."""
+    start = growth.since.to_bytes(_SIZE_BYTES, "big") if growth.proof else b""
+    return growth.here.size.to_bytes(_SIZE_BYTES, "big") + growth.here.root + start + b"".join(growth.proof)
+
+
+def of_receipt(field: bytes) -> Growth | None:
+    """Returns what the field `checkpoint` of a receipt says of the log, after the archive's running hash; None where it
+    says nothing in this form, as with a centre before the log."""
+    whole = 2 * _HASH_BYTES + _SIZE_BYTES
+    proof, rest = divmod(len(field) - whole - _SIZE_BYTES, _HASH_BYTES)
+    if len(field) != whole and (rest or not 1 <= proof <= PROOF_LIMIT):
         return None
-    size = int.from_bytes(field[_HASH_BYTES:-_HASH_BYTES], "big")
-    return Checkpoint(size, field[-_HASH_BYTES:])
+    size = int.from_bytes(field[_HASH_BYTES : _HASH_BYTES + _SIZE_BYTES], "big")
+    here = Checkpoint(size, field[_HASH_BYTES + _SIZE_BYTES : whole])
+    if len(field) == whole:
+        return Growth(here)
+    hashes = field[whole + _SIZE_BYTES :]
+    return Growth(
+        here,
+        int.from_bytes(field[whole : whole + _SIZE_BYTES], "big"),
+        tuple(hashes[at : at + _HASH_BYTES] for at in range(0, len(hashes), _HASH_BYTES)),
+    )
 
 
-def objection(known: Checkpoint | None, told: Checkpoint) -> str | None:
-    """Returns why a log cannot be the one that was known, grown longer, as far as two checkpoints tell; None if it can.
+def objection(known: Checkpoint | None, told: Growth) -> str | None:
+    """Returns why a log cannot be the one that was known, grown longer; None if it can. Of one that is longer this says
+    something only where its proof starts from what was known: see `is_proved`.
 
-    A size above `LARGEST_SIZE` is none: who believed it once would call every honest log shorter afterwards. That a
-    longer log has another beginning only its entries or a proof show (`proves_consistency`).
+    A size above `LARGEST_SIZE` is none: who believed it once would call every honest log shorter afterwards.
     """
-    if told.size > LARGEST_SIZE:
-        return f"a log of {told.size} entries is none: {LARGEST_SIZE} are the most"
-    if known is None or told.size > known.size or told == known:
+    here = told.here
+    if here.size > LARGEST_SIZE:
+        return f"a log of {here.size} entries is none: {LARGEST_SIZE} are the most"
+    if known is None or here == known:
         return None
-    if told.size < known.size:
-        return f"the log has {told.size} entries, and had {known.size}"
-    return f"the log has another root than before above the same {known.size} entries"
+    if here.size < known.size:
+        return f"the log has {here.size} entries, and had {known.size}"
+    if here.size == known.size:
+        return f"the log has another root than before above the same {known.size} entries"
+    if told.since != known.size or is_proved(known, told):
+        return None
+    return f"the log has {here.size} entries, and the {known.size} that were known are not their beginning"
+
+
+def is_proved(known: Checkpoint | None, told: Growth) -> bool:
+    """Returns whether a log is certainly the one that was known: that one, or grown longer with a proof. Of a log that
+    has no entry, or of which nothing was known, every other is a continuation."""
+    if known is None or not known.size or told.here == known:
+        return True
+    return told.since == known.size and proves_consistency(
+        known.size, known.root, told.here.size, told.here.root, told.proof
+    )

@@ -100,7 +100,9 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a gateway says of itself: an allow-list in which no field depends on a person or on a measured value."""
+    """What a gateway says of itself: an allow-list in which no field depends on a person or on a measured value.
+    `log`: how many entries the centre's log had that it remembers, 0 for none; None from a gateway that does not say
+    it, and reads no proof."""
 
     gateway: str
     quartier: str
@@ -113,3 +115,4 @@ class Health:
     clock: str
     temperature_c: int | None
     free_storage_mb: int
+    log: int | None = None

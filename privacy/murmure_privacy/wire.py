@@ -712,7 +712,8 @@ def _message(fields: dict[int, Any]) -> Message:
 
 def seal_receipt(receipt: Receipt, secret: bytes) -> bytes:
     """Returns the signed bytes of a receipt; at most the 256 newest exceptions and the 32 oldest ranges that are asked
-    for fit and are kept."""
+    for are kept. With numbers above 2^32 and a long proof fewer exceptions fit: the newest ones."""
+    exceptions = [[seq, SETTLED_BADLY.index(reason)] for seq, reason in receipt.exceptions[-256:]]
     fields: dict[int, object] = {
         0: VERSION,
         1: _TYPE_RECEIPT,
@@ -720,13 +721,19 @@ def seal_receipt(receipt: Receipt, secret: bytes) -> bytes:
         3: receipt.quartier,
         4: receipt.settled_seq,
         5: receipt.settled_hash,
-        6: [[seq, SETTLED_BADLY.index(reason)] for seq, reason in receipt.exceptions[-256:]],
+        6: exceptions,
         7: receipt.charged_rho_micro,
         8: receipt.policy_version,
         9: receipt.checkpoint,
     }
     if receipt.again:
         fields[10] = [list(numbers) for numbers in receipt.again[:AGAIN_LIMIT]]
+    sealed = _seal1(_encode(fields), secret, receipt.gateway)
+    excess = len(sealed) - MESSAGE_LIMIT
+    if excess <= 0:
+        return sealed
+    while excess > 0 and exceptions:
+        excess -= len(_encode(exceptions.pop(0)))
     return _seal1(_encode(fields), secret, receipt.gateway)
 
 
@@ -769,24 +776,24 @@ def _ranges(value: object) -> tuple[tuple[int, int], ...]:
 
 def seal_health(health: Health, secret: bytes) -> bytes:
     """Returns the signed bytes of a health report."""
-    payload = _encode(
-        {
-            0: VERSION,
-            1: _TYPE_HEALTH,
-            2: health.gateway,
-            3: health.quartier,
-            4: health.at_s,
-            5: health.uptime_s,
-            6: health.boot,
-            7: health.software,
-            8: [[name, PORT_STATES.index(state)] for name, state in health.ports],
-            9: health.outbox_depth,
-            10: CLOCK_STATES.index(health.clock),
-            11: [] if health.temperature_c is None else [health.temperature_c],
-            12: health.free_storage_mb,
-        }
-    )
-    return _seal1(payload, secret, health.gateway)
+    fields: dict[int, object] = {
+        0: VERSION,
+        1: _TYPE_HEALTH,
+        2: health.gateway,
+        3: health.quartier,
+        4: health.at_s,
+        5: health.uptime_s,
+        6: health.boot,
+        7: health.software,
+        8: [[name, PORT_STATES.index(state)] for name, state in health.ports],
+        9: health.outbox_depth,
+        10: CLOCK_STATES.index(health.clock),
+        11: [] if health.temperature_c is None else [health.temperature_c],
+        12: health.free_storage_mb,
+    }
+    if health.log is not None:
+        fields[13] = health.log
+    return _seal1(_encode(fields), secret, health.gateway)
 
 
 def open_health(sealed: bytes, public: bytes) -> Health:
@@ -797,7 +804,7 @@ def open_health(sealed: bytes, public: bytes) -> Health:
 def _health(fields: dict[int, Any]) -> Health:
     if fields.get(1) != _TYPE_HEALTH:
         raise WireError("malformed", "not a health report")
-    _keys(fields, 13)
+    _keys(fields, 13, optional=1)
     ports = [_list(item, 2, 2) for item in _list(fields[8], 32)]
     temperature = _list(fields[11], 1)
     return Health(
@@ -812,6 +819,7 @@ def _health(fields: dict[int, Any]) -> Health:
         clock=_code(fields[10], CLOCK_STATES),
         temperature_c=_int(temperature[0], -100, 200) if temperature else None,
         free_storage_mb=_int(fields[12], 0, _BIG),
+        log=_int(fields[13], 0, _BIG) if 13 in fields else None,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from murmure_ingest import gateways
 from murmure_ingest.receipts import receipt
 from murmure_privacy import log, wire
+from murmure_privacy.log import Growth
 from murmure_privacy.release import Receipt
 
 QUARTERS = 8
@@ -25,7 +26,8 @@ def test_a_gateway_that_was_never_heard_is_told_so(centre: Any) -> None:
     centre.gateway()
     here = centre.archive.log_checkpoint()
     assert here.size == 2, "it was enrolled, and has a policy"
-    assert said(centre) == Receipt("gw-plaza", "centre", 0, bytes(32), (), 0, 1, log.for_receipt(bytes(32), here))
+    of_log = bytes(32) + log.growth_bytes(Growth(here))
+    assert said(centre) == Receipt("gw-plaza", "centre", 0, bytes(32), (), 0, 1, of_log)
 
 
 @pytest.mark.parametrize("missing", range(QUARTERS))

@@ -4,6 +4,7 @@ gives the same file; a test compares it with what is committed."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,23 @@ def documents() -> dict[str, tuple[str, bytes, str]]:
     receipt = wire.seal_receipt(
         Receipt("gw-test", "centre", 2, wire.digest(second), ((1, "refused"),), 26_461, 1, b""), secret("centre")
     )
-    here = log.for_receipt(bytes(32), log.Checkpoint(1, log.leaf_hash(b"entry")))
+    leaves = [log.leaf_hash(entry) for entry in (b"entry", b"second", b"third")]
+    here = bytes(32) + log.growth_bytes(log.Growth(log.Checkpoint(1, leaves[0])))
+    longer = log.Growth(log.Checkpoint(3, log.root(leaves)), 1, tuple(log.consistency_proof(leaves, 1)))
     asking = wire.seal_receipt(
         Receipt("gw-test", "centre", 2, wire.digest(second), (), 26_461, 1, here, ((3, 3), (5, 9))),
         secret("centre"),
     )
-    health = wire.seal_health(
-        Health("gw-test", "centre", START_S, 86_400, 2, "murmure 0.1.0", (("beam", "ok"),), 0, "ok", 25, 1024),
-        secret("gw-test"),
+    proving = wire.seal_receipt(
+        Receipt(
+            *("gw-test", "centre", 2, wire.digest(second), (), 26_461, 1),
+            checkpoint=bytes(32) + log.growth_bytes(longer),
+        ),
+        secret("centre"),
     )
+    report = Health("gw-test", "centre", START_S, 86_400, 2, "murmure 0.1.0", (("beam", "ok"),), 0, "ok", 25, 1024)
+    health = wire.seal_health(report, secret("gw-test"))
+    remembering = wire.seal_health(replace(report, log=1), secret("gw-test"))
     signers = [(name, secret(name)) for name in ("maire", "habitants")]
     return {
         "first message": ("release", first, "two levels of one stream, a negative count, no message before it"),
@@ -123,7 +132,13 @@ def documents() -> dict[str, tuple[str, bytes, str]]:
             asking,
             "messages 3 and 5 to 9 are missing and asked for again; the log has one entry",
         ),
+        "receipt that proves": (
+            "receipt",
+            proving,
+            "the log has three entries, and two hashes prove that its first is the one of before",
+        ),
         "health": ("health", health, "one port"),
+        "health that remembers": ("health", remembering, "the log of one entry is remembered"),
         "policy": ("policy", wire.seal_policy(POLICY, signers), "two signatures over the bytes of a TOML file"),
         "annotation": ("annotation", wire.seal_annotation(MARK, signers), "two signatures; sentences in two languages"),
         "withdrawal": ("annotation", wire.seal_annotation(TAKEN_BACK, signers[:1]), "takes the annotation back"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from murmure_privacy import log, wire
 from murmure_privacy.errors import WireError
-from murmure_privacy.log import Checkpoint
+from murmure_privacy.log import Checkpoint, Growth
 
 # The eight leaves and roots that implementations of RFC 6962 are tried with (certificate-transparency-go, tests).
 LEAVES = [bytes.fromhex(leaf) for leaf in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")] + [
@@ -173,6 +173,110 @@ def test_one_hash_beside_each_entry_is_enough_to_add_the_next(size: int) -> None
     assert log.root_by_peaks(size, lambda at: kept[at - 1]) == log.root(hashes(size))
 
 
+@given(st.data())
+def test_a_proof_from_what_was_kept_leads_to_the_roots_of_another_implementation(data: st.DataObject) -> None:
+    """For any two sizes: the proof made from one hash beside each entry is that from all leaves, holds between the
+    roots that pymerkle gives, and pymerkle takes them for consistent."""
+    size = data.draw(st.integers(1, 200))
+    old = data.draw(st.integers(1, size))
+    entries = [str(number).encode() for number in range(size)]
+    kept: list[bytes] = []
+    for place, entry in enumerate(entries, 1):
+        kept.append(log.peak(entry, place, lambda at: kept[at - 1]))
+    proof = log.consistency_by_peaks(old, size, lambda at: kept[at - 1], lambda at: entries[at - 1])
+    assert proof == log.consistency_proof(hashes(size), old)
+    tree = pymerkle.InmemoryTree(algorithm="sha256")
+    for entry in entries:
+        tree.append_entry(entry)
+    was, now = tree.get_root(old), tree.get_root()
+    pymerkle.verify_consistency(was, now, tree.prove_consistency(old, size))
+    assert log.proves_consistency(old, was, size, now, proof)
+
+
+@given(st.data())
+def test_no_planted_fork_is_proved(data: st.DataObject) -> None:
+    """One entry of those that were known is another one in the longer log: neither its own proof nor the true log's
+    passes, and the true log's passes for the true log."""
+    size = data.draw(st.integers(2, 300))
+    old = data.draw(st.integers(1, size - 1))
+    leaves = hashes(size)
+    at = data.draw(st.integers(0, old - 1))
+    forked = [*leaves[:at], log.leaf_hash(b"other"), *leaves[at + 1 :]]
+    known = Checkpoint(old, log.root(leaves[:old]))
+    for proof in (log.consistency_proof(forked, old), log.consistency_proof(leaves, old)):
+        fork = Growth(Checkpoint(size, log.root(forked)), old, tuple(proof))
+        assert not log.is_proved(known, fork) and "not their beginning" in str(log.objection(known, fork))
+    true = Growth(Checkpoint(size, log.root(leaves)), old, tuple(log.consistency_proof(leaves, old)))
+    assert log.is_proved(known, true) and log.objection(known, true) is None
+
+
+def test_no_log_that_can_be_needs_a_longer_proof() -> None:
+    """A log of 2^k entries or fewer has proofs of at most k + 1 hashes, and the limit is that of the largest log."""
+    for power in range(1, 7):
+        sizes = range(1, (1 << power) + 1)
+        longest = max(len(log.consistency_proof(hashes(size), old)) for size in sizes for old in range(1, size + 1))
+        assert longest <= power + 1
+    assert 1 << (log.PROOF_LIMIT - 1) == log.LARGEST_SIZE
+
+
+def every_growth(proves: Callable[[Checkpoint | None, Growth], bool]) -> bool:
+    """Whether exactly those logs are taken for proved that are the known one, or have their proof from there."""
+    for size in range(2, 10):
+        leaves = hashes(size)
+        top = Checkpoint(size, log.root(leaves))
+        for old in range(1, size):
+            known = Checkpoint(old, log.root(leaves[:old]))
+            other = Checkpoint(old, log.leaf_hash(b"other"))
+            proof = tuple(log.consistency_proof(leaves, old))
+            beside = old - 1 or old + 1
+            right = [
+                proves(known, Growth(top, old, proof)),
+                proves(top, Growth(top, old, proof)),
+                proves(top, Growth(top)),
+                proves(None, Growth(top)),
+                proves(Checkpoint(0, log.EMPTY_ROOT), Growth(top)),
+            ]
+            wrong = [
+                proves(known, Growth(top)),
+                proves(known, Growth(top, beside, tuple(log.consistency_proof(leaves, beside)))),
+                proves(known, Growth(top, beside, proof)),
+                proves(other, Growth(top, old, proof)),
+                proves(known, Growth(Checkpoint(size, log.leaf_hash(b"other")), old, proof)),
+                proves(top, Growth(known, old, proof)),
+            ]
+            if not all(right) or any(wrong):
+                return False
+    return True
+
+
+def test_only_a_log_with_its_proof_is_the_known_one_grown_longer() -> None:
+    """The same log and the first one need none."""
+    assert every_growth(log.is_proved)
+
+
+def lax(known: Checkpoint | None, told: Growth, *, start: bool = True, was: bool = True, now: bool = True) -> bool:
+    """`is_proved`, less one of its comparisons: where the proof starts, the root that was, the root that is."""
+    if known is None or not known.size or told.here == known:
+        return True
+    if start and told.since != known.size:
+        return False
+    roots: set[tuple[bytes, bytes]] = set()
+
+    def verify(old_root: bytes, new_root: bytes) -> bool:
+        return log.proves_consistency(known.size, old_root, told.here.size, new_root, told.proof)
+
+    leaves = hashes(told.here.size)
+    roots.add((known.root if was else log.root(leaves[: known.size]), told.here.root if now else log.root(leaves)))
+    return any(verify(*pair) for pair in roots)
+
+
+@pytest.mark.parametrize("skipped", ["start", "was", "now"])
+def test_one_comparison_fewer_is_found(skipped: str) -> None:
+    """The trial above fails for a judge that skips one of them."""
+    assert every_growth(lax)
+    assert not every_growth(lambda known, told: lax(known, told, **{skipped: False}))
+
+
 # --- entries and checkpoints -----------------------------------------------------------------------------------------
 
 
@@ -200,8 +304,19 @@ def test_a_checkpoint_comes_back_as_it_was_signed(size: int, top: bytes) -> None
     """In a note of its own, and in the field of a receipt beside the running hash."""
     here = Checkpoint(size, top)
     assert log.open_checkpoint(log.seal_checkpoint(here, SECRET), PUBLIC) == here
-    assert log.of_receipt(log.for_receipt(bytes(32), here)) == here
-    assert log.of_receipt(bytes(32)) is None
+    assert log.of_receipt(bytes(32) + log.growth_bytes(Growth(here))) == Growth(here)
+
+
+@given(st.integers(0, log.LARGEST_SIZE), st.integers(0, (1 << 64) - 1), st.integers(1, log.PROOF_LIMIT))
+def test_a_proof_comes_back_from_a_receipt(size: int, since: int, hashes_of: int) -> None:
+    """With where it starts; a byte more or fewer, a hash too many or none is no field of ours."""
+    proof = tuple(bytes([number] * 32) for number in range(hashes_of))
+    told = Growth(Checkpoint(size, bytes(range(32))), since, proof)
+    field = bytes(32) + log.growth_bytes(told)
+    assert log.of_receipt(field) == told
+    too_long = bytes(32) + log.growth_bytes(replace(told, proof=(bytes(32),) * (log.PROOF_LIMIT + 1)))
+    for other in (field[:-1], field + b"\0", field[: 72 + 8], too_long, b"", bytes(32), field[:40], field[:71]):
+        assert log.of_receipt(other) is None
 
 
 def test_a_checkpoint_is_a_note_that_other_tools_read() -> None:
@@ -254,7 +369,7 @@ def test_what_the_centre_did_not_sign_is_no_checkpoint(note: bytes, reason: str)
     assert caught.value.reason == reason
 
 
-def judged(objection: Callable[[Checkpoint | None, Checkpoint], str | None]) -> list[bool]:
+def judged(objection: Callable[[Checkpoint | None, Growth], str | None]) -> list[bool]:
     other = replace(HERE, root=bytes(32))
     cases = [
         (None, HERE),
@@ -264,7 +379,7 @@ def judged(objection: Callable[[Checkpoint | None, Checkpoint], str | None]) -> 
         (HERE, other),
         (None, replace(HERE, size=log.LARGEST_SIZE + 1)),
     ]
-    return [objection(known, told) is None for known, told in cases]
+    return [objection(known, Growth(told)) is None for known, told in cases]
 
 
 def test_a_log_that_shrinks_or_forks_is_told() -> None:

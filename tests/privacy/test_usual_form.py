@@ -105,6 +105,7 @@ HEALTHS = st.builds(
     st.sampled_from(wire.CLOCK_STATES),
     st.none() | st.integers(-100, 200),
     SIZES,
+    st.none() | SIZES,
 )
 
 

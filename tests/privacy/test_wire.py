@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.annotation import CAUSES, Annotation, Note, Withdrawal
 from murmure_privacy.errors import WireError
 from murmure_privacy.plan import plan
@@ -166,6 +166,7 @@ healths = st.builds(
     clock=st.sampled_from(wire.CLOCK_STATES),
     temperature_c=st.none() | st.integers(-100, 200),
     free_storage_mb=st.integers(0, BIG),
+    log=st.none() | st.integers(0, BIG),
 )
 
 
@@ -202,6 +203,33 @@ def test_the_fullest_receipt_fits_a_message() -> None:
     sealed = wire.seal_receipt(full, SECRET)
     assert len(sealed) <= wire.MESSAGE_LIMIT
     assert wire.open_receipt(sealed, PUBLIC) == dataclasses.replace(full, again=again[: wire.AGAIN_LIMIT])
+
+
+PROVED = bytes(32) + log.growth_bytes(
+    log.Growth(log.Checkpoint(log.LARGEST_SIZE, bytes(32)), log.LARGEST_SIZE - 1, (bytes(32),) * log.PROOF_LIMIT)
+)
+
+
+@pytest.mark.parametrize(("largest", "kept"), [((1 << 32) - 1, 256), (BIG, 164)])
+def test_the_fullest_receipt_with_the_longest_proof_fits_a_message(largest: int, kept: int) -> None:
+    """All of it up to number 2^32, which a gateway reaches after a hundred thousand years; above that the newest
+    exceptions that fit, to the last byte that would hold one more."""
+    again = tuple((largest - 3 * n, largest - 3 * n + 1) for n in range(wire.AGAIN_LIMIT, 0, -1))
+    exceptions = tuple((largest - n, "forked") for n in range(256, 0, -1))
+    full = Receipt("x" * 40, "y" * 40, largest, bytes(32), exceptions, BIG, BIG, PROVED, again)
+    sealed = wire.seal_receipt(full, SECRET)
+    assert len(sealed) <= wire.MESSAGE_LIMIT
+    assert kept == 256 or len(sealed) > wire.MESSAGE_LIMIT - len(encoded([largest, 2])) - 3
+    assert wire.open_receipt(sealed, PUBLIC) == dataclasses.replace(full, exceptions=exceptions[-kept:])
+
+
+def test_a_report_of_before_has_no_log_and_one_after_has_nothing_else() -> None:
+    """The field is optional: a gateway of before is heard. It is an integer, and the only one that may follow."""
+    old = fields_of(wire.seal_health(HEALTH, SECRET))
+    assert max(old) == 12 and wire.open_health(signed(encoded(old)), PUBLIC).log is None
+    assert wire.open_health(signed(encoded({**old, 13: 7})), PUBLIC) == dataclasses.replace(HEALTH, log=7)
+    for wrong in ({13: -1}, {13: BIG + 2}, {13: b"7"}, {13: []}, {14: 7}, {13: 7, 14: 7}):
+        assert refused(wire.open_health, signed(encoded({**old, **wrong}))) == "malformed"
 
 
 def test_the_form_is_looked_at_before_the_signature() -> None:
@@ -471,7 +499,7 @@ def mutations(kind: str) -> list[tuple[str, dict[int, Any]]]:
     """Returns payloads with one field missing, added, or of another type or range."""
     what, seal, _ = KINDS[kind]
     fields = fields_of(seal(what, SECRET))
-    found = [("one more", {**fields, len(fields): 0})]
+    found = [("one more", {**fields, len(fields): -1})]
     wrong: list[Any] = [-1, 1 << 64, "", "x" * 65, "\n", b"", [], [[]], [0] * 300, {}, b"x" * 31]
     for key in fields:
         found.append((f"{key} missing", {k: value for k, value in fields.items() if k != key}))

@@ -11,17 +11,30 @@ from murmure_ingest import logbook
 from murmure_ingest.archive.database import Database
 from murmure_ingest.archive.errors import explained
 
+_PROOFS_KEPT = 256  # some 700 bytes each
+
 
 class Journal(Database):
     """Entries are written by what they are about (`murmure_ingest.logbook`)."""
 
     _here = Checkpoint(0, log.EMPTY_ROOT)
+    _proofs: tuple[int, dict[int, list[bytes]]] = 0, {}  # to one size, by where they start
 
     def log_checkpoint(self) -> Checkpoint:
         """Returns how far the log has come."""
         if logbook.size(self._db) != self._here.size:  # it only grows: what was asked for once stays true
             self._here = logbook.checkpoint(self._db)
         return self._here
+
+    def log_proof(self, since: int, size: int) -> list[bytes]:
+        """Returns what proves that the first `since` entries are the beginning of the first `size`, both of which are
+        there. Worked out once for all that ask from the same place. Raises IndexError."""
+        if self._proofs[0] != size or len(self._proofs[1]) >= _PROOFS_KEPT:
+            self._proofs = size, {}
+        known = self._proofs[1]
+        if since not in known:
+            known[since] = logbook.proof(self._db, since, size)
+        return known[since]
 
     def log_entries(self, up_to: int | None = None) -> Iterator[bytes]:
         """Yields the entries in order, the first `up_to` of them."""

@@ -19,8 +19,9 @@ from murmure_edge.reading import PortBatch, PortHealth, PortState, Reading
 from murmure_edge.sense import Sense
 from murmure_privacy import log
 from murmure_privacy.errors import ConfigError, LedgerDamaged, MurmureError
-from murmure_privacy.log import Checkpoint
+from murmure_privacy.log import Checkpoint, Growth
 from murmure_privacy.policy import Policy
+from murmure_privacy.release import Health
 from murmure_privacy.window import parse_utc
 from murmure_privacy.wire import open_health, public_key
 
@@ -233,8 +234,7 @@ def test_health_tells_that_nobody_vouches_for_the_time_any_more(running: Any) ->
     """A gateway that has begun goes on without the network; its reports say that its clock runs free."""
 
     def clock() -> str:
-        sealed = (running.enrolled.folder / "spool" / "outbox" / "health.cose").read_bytes()
-        return open_health(sealed, public_key(running.secret)).clock
+        return reported(running).clock
 
     assert clock() == "ok"
     running.clock.vouched = False
@@ -282,29 +282,59 @@ def test_a_receipt_clears_rows_and_files(running: Any) -> None:
     assert running.enrolled.outbox() == [name_of(5)], "the receipt lies there still and says it again"
 
 
-@pytest.mark.parametrize(
-    "told", [Checkpoint(6, bytes(32)), Checkpoint(7, bytes([1] * 32)), Checkpoint((1 << 64) - 1, bytes(32))]
-)
-def test_a_log_that_shrank_or_forked_is_not_believed_also_after_a_restart(running: Any, told: Checkpoint) -> None:
-    """What a receipt has told of the log is kept with the next message: a later receipt of another log clears nothing,
-    and one line says why. The same log grown longer is believed."""
+LEAVES = [log.leaf_hash(bytes([number])) for number in range(9)]
+FORK = [log.leaf_hash(b"other"), *LEAVES[1:]]
 
-    def receipt(seq: int, here: Checkpoint) -> bytes:
-        sealed = running.db.message(seq)
-        return bytes(running.enrolled.receipt(seq, sealed, checkpoint=log.for_receipt(bytes(32), here)))
+
+def reported(running: Any) -> Health:
+    sealed = (running.enrolled.folder / "spool" / "outbox" / "health.cose").read_bytes()
+    return open_health(sealed, public_key(running.secret))
+
+
+def grown(leaves: list[bytes], since: int = 0) -> Growth:
+    proof = log.consistency_proof(leaves, since) if since else []
+    return Growth(Checkpoint(len(leaves), log.root(leaves)), since, tuple(proof))
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [
+        (grown(LEAVES[:6]), "other_log: the log has 6"),
+        (grown(FORK[:7]), "other_log: the log has another root"),
+        (Growth(Checkpoint((1 << 64) - 1, bytes(32))), "other_log: a log of"),
+        (grown(FORK, 7), "other_log: the log has 9"),
+        (grown(LEAVES), "no_proof: the log has 9 entries, 7 are known, and it has no proof"),
+        (grown(LEAVES, 5), "no_proof: the log has 9 entries, 7 are known, and its proof starts from 5"),
+        (None, "other_log: it names no log"),
+    ],
+)
+def test_a_log_that_shrank_or_forked_is_not_believed_also_after_a_restart(
+    running: Any, told: Growth | None, word: str
+) -> None:
+    """What a receipt has told of the log is kept with the next message: a later receipt of another log, or of a longer
+    one without the proof from there, clears nothing, one line says why, and publishing goes on. The same log grown
+    longer is believed."""
+
+    def receipt(seq: int, here: Growth | None) -> bytes:
+        field = bytes(32) + (log.growth_bytes(here) if here else b"")
+        return bytes(running.enrolled.receipt(seq, running.db.message(seq), checkpoint=field))
 
     running.live(MIDNIGHT_S, MIDNIGHT_S + 3 * HOUR_S)
-    running.enrolled.drop("receipt.cose", receipt(1, Checkpoint(7, bytes(32))))
+    running.enrolled.drop("receipt.cose", receipt(1, grown(LEAVES[:7])))
     running.live(MIDNIGHT_S + 3 * HOUR_S, MIDNIGHT_S + 5 * HOUR_S)
     running.restart()
     waiting = list(running.db.rows())
     running.enrolled.drop("receipt.cose", receipt(3, told))
     running.live(MIDNIGHT_S + 5 * HOUR_S, MIDNIGHT_S + 5 * HOUR_S + 1)
     assert list(running.db.rows()) == waiting and len(waiting) > 2
-    assert any("other_log: the log has" in line or "other_log: a log of" in line for line in running.said)
-    running.enrolled.drop("receipt.cose", receipt(3, Checkpoint(8, bytes([2] * 32))))
-    running.live(MIDNIGHT_S + 5 * HOUR_S + 1, MIDNIGHT_S + 5 * HOUR_S + 2)
+    assert any(word in line for line in running.said)
+    running.live(MIDNIGHT_S + 5 * HOUR_S + 1, MIDNIGHT_S + 7 * HOUR_S)
+    assert list(running.db.rows())[: len(waiting)] == waiting and len(running.db.rows()) > len(waiting)
+    running.enrolled.drop("receipt.cose", receipt(3, grown(LEAVES, 7)))
+    running.live(MIDNIGHT_S + 7 * HOUR_S, MIDNIGHT_S + 7 * HOUR_S + 1)
     assert 3 not in running.db.rows()
+    running.live(MIDNIGHT_S + 7 * HOUR_S + 1, MIDNIGHT_S + 7 * HOUR_S + 901)
+    assert reported(running).log == 9
 
 
 @pytest.mark.parametrize("settled", [2, 9])
@@ -586,9 +616,9 @@ def test_health_tells_of_ports_and_nothing_that_was_measured(running: Any) -> No
     running.live(MIDNIGHT_S, MIDNIGHT_S + 1000)
     running.batch("dust", MIDNIGHT_S + 1001, state="stalled")
     running.live(MIDNIGHT_S + 1001, MIDNIGHT_S + HOUR_S)
-    sealed = (running.enrolled.folder / "spool" / "outbox" / "health.cose").read_bytes()
-    health = open_health(sealed, public_key(running.secret))
+    health = reported(running)
     assert (health.gateway, [name for name, _ in health.ports], health.at_s % 900) == ("gw-plaza", ["dust"], 0)
+    assert health.log == 0, "no receipt has told of one yet"
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ FIELDS: dict[str, Any] = {
     "ports": {"noise": "stalled", "beam": "ok"},
     "outbox_depth": 3,
     "clock": "ok",
+    "log": 18_304,
 }
 
 
@@ -39,6 +40,7 @@ def test_a_report_is_the_allow_list_in_steps(gateway):
         clock="ok",
         temperature_c=45,
         free_storage_mb=16_384,
+        log=18_304,
     )
 
 

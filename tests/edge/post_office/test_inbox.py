@@ -27,7 +27,7 @@ from murmure_edge.inbox import (
     read,
 )
 from murmure_privacy import log, policy, wire
-from murmure_privacy.log import Checkpoint
+from murmure_privacy.log import Checkpoint, Growth
 
 SENT = {seq: b"message %d" % seq for seq in range(4, 9)}
 HASHES = {seq: wire.digest(sealed) for seq, sealed in SENT.items()}
@@ -238,30 +238,74 @@ def test_a_receipt_may_charge_and_ask_for_what_is_ours(gateway):
     assert isinstance(verdict, Settled) and verdict.receipt.again == ((1, 2), (5, 7))
 
 
-HERE = Checkpoint(5, bytes([5] * 32))
+LEAVES = [log.leaf_hash(bytes([number])) for number in range(12)]
+FORK = [*LEAVES[:4], log.leaf_hash(b"other"), *LEAVES[5:]]
+HERE = Checkpoint(5, log.root(LEAVES[:5]))
+
+
+def grown(size, since=0, leaves=LEAVES):
+    """A log of so many entries, with the proof from `since`."""
+    proof = log.consistency_proof(leaves[:size], since) if since else []
+    return Growth(Checkpoint(size, log.root(leaves[:size])), since, tuple(proof))
 
 
 def of_log(gateway, known, told, settled=6):
     """Judges a receipt that names a log, `known` being the log of those before, which settled all up to 5."""
-    field = bytes(32) if told is None else log.for_receipt(bytes(32), told)
+    field = bytes(32) if told is None else bytes(32) + log.growth_bytes(told)
     sealed = gateway.receipt(settled, SENT[settled], checkpoint=field)
     return decide_receipt(sealed, gateway.trust, replace(STATE, settled=5, log=known))
 
 
 @pytest.mark.parametrize(
     ("known", "told"),
-    [(None, None), (None, HERE), (HERE, None), (HERE, HERE), (HERE, Checkpoint(6, bytes(32)))],
+    [
+        (None, None),
+        (None, grown(5)),
+        (None, grown(9, 7)),
+        (HERE, grown(5)),
+        (HERE, grown(5, 3)),
+        (HERE, grown(6, 5)),
+        (HERE, grown(12, 5)),
+        (Checkpoint(0, log.EMPTY_ROOT), grown(3)),
+    ],
 )
 def test_a_receipt_of_the_log_grown_longer_is_believed(gateway, known, told):
-    """The first that names a log, one that names none, the same log, and a longer one."""
+    """The first that names a log, one that names none before that, the same log, and a longer one with its proof."""
     assert isinstance(of_log(gateway, known, told), Settled)
 
 
-@pytest.mark.parametrize("told", [Checkpoint(4, HERE.root), Checkpoint(0, bytes(32)), Checkpoint(5, bytes(32))])
+@pytest.mark.parametrize(
+    "told",
+    [
+        grown(4),
+        Growth(Checkpoint(0, bytes(32))),
+        grown(5, leaves=FORK),
+        grown(9, 5, FORK),
+        replace(grown(9, 5), here=Checkpoint(9, log.root(FORK[:9]))),
+        replace(grown(9, 5), proof=grown(9, 5).proof[:-1]),
+    ],
+)
 def test_a_receipt_of_a_log_that_shrank_or_forked_is_refused(gateway, told):
-    """Fewer entries, or another root above as many: the centre shows another log than before, and settles nothing."""
+    """Fewer entries, another root above as many, or more of which those that are known are not the beginning: the
+    centre shows another log than before, and settles nothing."""
     verdict = of_log(gateway, HERE, told)
     assert isinstance(verdict, Refused) and verdict.reason == "other_log" and "the log has" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (grown(9), "it has no proof"),
+        (grown(9, 4), "its proof starts from 4"),
+        (grown(9, 6), "its proof starts from 6"),
+        (grown(9, 4, FORK), "its proof starts from 4"),
+    ],
+)
+def test_a_longer_log_without_the_proof_is_not_believed_yet(gateway, told, why):
+    """One without a proof, or from another size than ours, may be the same log: the reason tells it from a fork."""
+    verdict = of_log(gateway, HERE, told)
+    expected = f"the log has 9 entries, 5 are known, and {why}"
+    assert verdict == Refused("no_proof", expected)
 
 
 @pytest.mark.parametrize("known", [None, HERE])
@@ -269,15 +313,22 @@ def test_a_receipt_of_a_log_that_shrank_or_forked_is_refused(gateway, told):
 def test_a_receipt_of_a_log_that_nobody_could_have_written_is_refused(gateway, known, size):
     """Believed once, it would make every honest log a shorter one, or be a number that no database holds. The largest
     that can be is believed."""
-    verdict = of_log(gateway, known, Checkpoint(size, bytes(32)))
+    verdict = of_log(gateway, known, Growth(Checkpoint(size, bytes(32))))
     assert isinstance(verdict, Refused) and verdict.reason == "other_log" and f"a log of {size}" in verdict.detail
-    assert isinstance(of_log(gateway, known, Checkpoint(log.LARGEST_SIZE, bytes(32))), Settled)
+    assert isinstance(of_log(gateway, None, Growth(Checkpoint(log.LARGEST_SIZE, bytes(32)))), Settled)
 
 
 def test_a_receipt_from_before_is_no_log_that_shrank(gateway):
-    """What lies on a stick for a month names the log of then, and settles nothing new; a fork is one at any time."""
-    assert isinstance(of_log(gateway, HERE, Checkpoint(4, HERE.root), settled=5), Settled)
-    assert isinstance(of_log(gateway, HERE, Checkpoint(5, bytes(32)), settled=5), Refused)
+    """What lies on a stick for a month names the log of then, and settles nothing new; a fork is one at any time. One
+    from before the log names none."""
+    assert isinstance(of_log(gateway, HERE, grown(4), settled=5), Settled)
+    assert isinstance(of_log(gateway, HERE, None, settled=5), Settled)
+    assert isinstance(of_log(gateway, HERE, grown(5, leaves=FORK), settled=5), Refused)
+
+
+def test_a_receipt_that_names_no_log_any_more_settles_nothing(gateway):
+    """Else a centre that has another log would only have to leave it out."""
+    assert of_log(gateway, HERE, None) == Refused("other_log", "it names no log, and one of 5 entries is known")
 
 
 def test_a_receipt_by_anybody_but_the_centre_is_refused(gateway):
