@@ -407,9 +407,16 @@ def test_a_damaged_archive_stops_the_centre_in_one_line(tmp_path: Path, make_cen
 
 
 def test_a_killed_broker_costs_a_resend_and_nothing_else(
-    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, kill_broker: Any
+    at_broker: Any,
+    broker: Any,
+    run: Any,
+    connect: Any,
+    until: Any,
+    kill_broker: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The broker comes back empty: policies and receipts are said again, and what was sent again is a duplicate."""
+    monkeypatch.setattr(subscriber, "_RETRY_BROKER_S", (1, 1))  # each try would else wait twice as long as the last
     centre = at_broker
     gateway = centre.gateway()
     running = run(centre)  # the broker is not there yet: the centre waits for it
