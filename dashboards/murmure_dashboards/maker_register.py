@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from murmure_privacy.annotation import Annotation
+
 from murmure_dashboards import qr
 from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import City, Sensor, Site
@@ -17,6 +19,7 @@ from murmure_dashboards.pauses import Days, by_site, pauses
 from murmure_dashboards.pauses import told as told_pauses
 from murmure_dashboards.register import sensor_lines
 from murmure_dashboards.requests import told
+from murmure_dashboards.story import MOST_MARKS
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
@@ -75,6 +78,7 @@ def _made_of(ctx: Build, site: Site, stopped: Days, today: date) -> Mapping[str,
         "policies": [policy.hash for policy in ctx.policies(site.id)],
         "rules": [view.rule and view.rule[0].hash for view in shown],
         "paused": stopped,
+        "marks": _marks(ctx, site),
     }
 
 
@@ -141,6 +145,7 @@ def _site(
             for stream in streams
             if (policy := held.pausing(stream))
         ],
+        "faults": _faults(ctx, say, site),
         "pauses": told_pauses(say, pauses(stopped, held), streams, PAUSES_OF_A_SITE),
         "over": say.civil(newest.valid_until) if newest and newest.valid_until < today else "",
         "cannot": cannot(say, shown),
@@ -170,6 +175,30 @@ def _site(
         if address
         else "",
     )
+
+
+def _marks(ctx: Build, site: Site) -> list[Annotation]:
+    """Returns what stewards marked as faulty at a site, whenever that was, the newest first."""
+    return sorted((mark for mark in ctx.marks if mark.site == site.id), key=lambda mark: mark.to_s, reverse=True)
+
+
+def _faults(ctx: Build, say: Language, site: Site) -> list[str]:
+    """Returns the same in words, a sentence each, and how many of them have no room here."""
+    zone, streams, marks = ctx.calendar.zone, _streams(ctx, site), _marks(ctx, site)
+    told = [
+        say(
+            "register.faulty",
+            what=say(f"quantity.{streams[mark.stream]}") if mark.stream in streams else mark.stream,
+            first=say.date(mark.from_s, zone),
+            start=say.clock(mark.from_s, zone),
+            last=say.date(mark.to_s, zone),
+            end=say.clock(mark.to_s, zone),
+            cause=say(f"cause.{mark.cause}"),
+        )
+        for mark in marks[:MOST_MARKS]
+    ]
+    left_out = len(marks) - MOST_MARKS
+    return [*told, *([say.counted("faulty.others", left_out, number=left_out)] if left_out > 0 else [])]
 
 
 def _entries(say: Language, site: Site, held: Decisions, today: date) -> list[Entry]:

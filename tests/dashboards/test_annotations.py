@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
-from io import StringIO
-from itertools import pairwise
+from io import BytesIO, StringIO
+from itertools import pairwise, product
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -19,8 +21,10 @@ from hypothesis import strategies as st
 from murmure_dashboards.charts import HATCHES, HEIGHT, _hatch
 from murmure_dashboards.config import City
 from murmure_dashboards.pages import MOST_ELEMENTS
+from murmure_dashboards.pdf import PACKAGES, Press
 from murmure_dashboards.server import serve
 from murmure_dashboards.site import build, render
+from murmure_dashboards.spoken import MOST_LETTERS
 from murmure_dashboards.story import MOST_MARKS, Teller
 from murmure_dashboards.views import view
 from murmure_dashboards.wording import language
@@ -29,12 +33,14 @@ from murmure_privacy.annotation import Annotation, Withdrawal
 from murmure_privacy.policies import Rules
 from murmure_privacy.release import Release
 from murmure_privacy.window import Window
+from pypdf import PdfReader
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Browser
 
+ATOM = "{http://www.w3.org/2005/Atom}"
 HOUR_S, DAY_S = 3600, 86_400
 MIDNIGHT_S = 1_795_215_600  # 2026-11-21 00:00 in Paris
 NOW_S = MIDNIGHT_S + 15 * HOUR_S + 900
@@ -123,7 +129,7 @@ def differing(one: dict[str, str], other: dict[str, str]) -> set[str]:
     return {path for path in one if unmarked(one[path]) != unmarked(other[path])} - {"donnees/annotations.csv"}
 
 
-def test_no_figure_changes(plain: dict[str, str], marked: dict[str, str]) -> None:
+def test_no_figure_changes(plain: dict[str, str], marked: dict[str, str], city: City) -> None:
     """With and without annotations each page is the same, byte by byte, but for the marks, and the open data are the
     same with them."""
     telling = {f"donnees/{name}" for name in ("annotations.csv", "datapackage.json", "catalogue.jsonld")}
@@ -132,7 +138,8 @@ def test_no_figure_changes(plain: dict[str, str], marked: dict[str, str]) -> Non
     telling |= {f"{code}vie-privee/atom.xml" for code in ("", "en/")}  # annotations are decisions
     assert differing(plain, marked) <= telling
     touched = {path for path in plain if plain[path] != marked[path]} - telling
-    pages = (*PAGES, *SPANS, "quartiers/centre/atom.xml")
+    pages = [*PAGES, *SPANS, "quartiers/centre/atom.xml"]
+    pages += [path for path in plain if path in ("capteurs/plaza/index.html", f"c/{city.site[0].code}/index.html")]
     assert touched == {f"{code}{page}" for code in ("", "en/") for page in pages}
 
 
@@ -193,6 +200,104 @@ def test_every_figure_says_so_in_english(marked: dict[str, str]) -> None:
         "of noise, both hours in one"
     )
     assert "in 7 days, 2 h of it faulty" in week
+
+
+def friday_marked(archive: Any, city: City, press: Press | None = None) -> dict[str, bytes]:
+    """Returns the files of a town whose last day that is over is marked, on each stream of one place."""
+    from_s = MIDNIGHT_S - DAY_S + 9 * HOUR_S
+    marks = [
+        replace(BOTH, number=number, stream=f"plaza/{name}", from_s=from_s, to_s=from_s + 2 * HOUR_S)
+        for number, name in enumerate(("footfall", "noise", "pm2_5"), 1)
+    ]
+    return dict(render(archive.annotate(*marks), city, NOW_S, press=press))
+
+
+PART = {"fr": ", dont 2 h de mesure faussée", "en": ", 2 h of it faulty"}
+SHORT = {"fr": ", mesure faussée,", "en": ", measurement faulty,"}
+HEAD = {"fr": "Mesure faussée, ", "en": "Faulty measurement, "}
+
+
+@pytest.fixture(scope="module")
+def friday(archive: Any, city: City) -> dict[str, bytes]:
+    return friday_marked(archive, city)
+
+
+def spoken_of(friday: dict[str, bytes], code: str, name: str) -> str:
+    return text_of(friday[f"{'en/' if code == 'en' else ''}quartiers/centre/{name}"].decode())
+
+
+@pytest.mark.parametrize("code", ["fr", "en"])
+def test_every_page_of_a_day_that_is_over_says_so(friday: dict[str, bytes], code: str) -> None:
+    """Week, month and year: the figure of the whole span, the day's own row with each of its three figures, the cause
+    beside each, and the way to what was signed."""
+    week, month, year = (spoken_of(friday, code, f"{name}/index.html") for name in ("semaine", "mois", "annee"))
+    part, friday_is = PART[code], {"fr": "vendredi 20", "en": "Friday 20"}[code]
+    assert len(re.findall(rf"{friday_is}</th><td>[^<]*{part}</td>", week)) == 3
+    assert week.count(part) == month.count(part) == year.count(part) == 6, "three spans and three rows"
+    for page in (week, month, year):
+        assert page.count('<p class="faulty">') == page.count('<span class="of-faulty">') == 3
+        assert len(re.findall(rf'<p class="key">[^\n]*{part}</p>', page)) == 3
+        assert "donnees/annotations.csv" in page
+
+
+def test_the_register_says_so(marked: dict[str, str], friday: dict[str, bytes]) -> None:
+    """Each mark of the place that holds, whenever that was, the newest first; of what was taken back, and at another
+    place, nothing. Both of its addresses say it."""
+    page, english = (text_of(marked[f"{code}capteurs/plaza/index.html"]) for code in ("", "en/"))
+    (told,) = re.findall(r'<p class="faulty">(.*?)</p>', page)
+    of_day = "du samedi 21 novembre 2026 à 9 h au samedi 21 novembre 2026 à 11 h : capteur masqué. "
+    assert told.startswith(f"Passages, mesure faussée {of_day}Niveau sonore, mesure faussée {of_day}Particules PM2,5, ")
+    assert "du dimanche 1er novembre 2026 à minuit au jeudi 19 novembre 2026 à minuit : capteur déplacé." in told
+    assert told.count("mesure faussée du") == 3 and "donnees/annotations.csv" in told
+    assert english.count("faulty measurement from") == 3 and "at 11:00: sensor obstructed." in english
+    assert not any('"faulty"' in marked[f"{code}capteurs/station/index.html"] for code in ("", "en/"))
+    (short,) = [path for path in friday if re.fullmatch(r"c/[^/]+/index.html", path) and b'"faulty"' in friday[path]]
+    assert text_of(friday[short].decode()).count("mesure faussée du vendredi 20 novembre 2026 à 9 h") == 3
+
+
+@pytest.mark.parametrize("code", ["fr", "en"])
+def test_message_telephone_and_feed_say_so(friday: dict[str, bytes], code: str) -> None:
+    """Beside each figure that is told of the day: what has no room for the duration says that some of it is faulty."""
+    message = spoken_of(friday, code, "message.txt")
+    assert re.search(rf"1755 \w+ \([^)]*\){SHORT[code]}", message), message
+    assert len(message) <= MOST_LETTERS
+    telephone = spoken_of(friday, code, "telephone.txt")
+    partly = {"fr": "Mesure en partie faussée.", "en": "The measurement was partly faulty."}[code]
+    assert telephone.count(partly) == 3
+    assert len(re.findall(rf"(?:entre|between) [\d ,.]+ (?:et|and) [\d ,.]+\. {partly}", telephone)) == 3
+    feed = ElementTree.fromstring(friday[f"{'en/' if code == 'en' else ''}quartiers/centre/atom.xml"])
+    for entry in feed.iter(f"{ATOM}entry"):
+        told = text_of(str(entry.findtext(f"{ATOM}summary")))
+        marked = 3 if str(entry.findtext(f"{ATOM}id")).endswith("2026-11-20") else 0
+        assert told.count(PART[code]) == marked
+        assert told.count(HEAD[code]) == marked
+    assert len(list(feed.iter(f"{ATOM}entry"))) > 1
+
+
+@pytest.mark.parametrize("code", ["fr", "en"])
+@pytest.mark.parametrize("name", ["bulletin.html", "bulletin-grand.html"])
+def test_the_bulletin_says_so(friday: dict[str, bytes], code: str, name: str) -> None:
+    """In each figure's own line, and in words below it; on the picture, where there is one, too."""
+    sheet = spoken_of(friday, code, name)
+    assert len(re.findall(rf'<p class="key">[^\n]*{PART[code]}</p>', sheet)) == 3
+    assert len(re.findall(rf"<p>{HEAD[code]}[^<]*</p>", sheet)) == 3
+    drawn = re.findall(r"(?s)<figure>.*?</figure>", sheet)
+    hatched = [one for one in drawn if 'class="faulty"' in one]
+    assert len(hatched) == len(drawn) == (0 if "grand" in name else 1)
+
+
+def test_the_printed_bulletin_says_so(archive: Any, city: City, tmp_path: Path) -> None:
+    """The text that is read out of the PDF, usual and large, in both languages; the sheet keeps its number of pages."""
+    press = Press(tmp_path)
+    files = friday_marked(archive, replace(city, quartier=city.quartier[:1], site=city.site[:1]), press)
+    if press.missing and os.environ.get("MURMURE_PACKAGES_REQUIRED") != "1":
+        pytest.skip(f"{press.missing} (Debian packages {' '.join(PACKAGES)})")
+    assert (press.missing, press.refused, press.waiting) == ("", [], 0)
+    for code, (name, most) in product(("fr", "en"), (("bulletin.pdf", 1), ("bulletin-grand.pdf", 2))):
+        pages = PdfReader(BytesIO(files[f"{'en/' if code == 'en' else ''}quartiers/centre/{name}"])).pages
+        told = re.sub(r"\s+", " ", " ".join(page.extract_text() for page in pages))
+        assert len(pages) <= most
+        assert told.count(PART[code]) >= 3 and told.count(HEAD[code]) == 3, (code, name)
 
 
 def test_what_is_taken_back_or_not_issued_yet_is_on_no_page(
@@ -283,6 +388,9 @@ def test_many_marks_stay_within_the_budget(streets: SimpleNamespace, city: City,
     assert told.count("Et 2 autres périodes, dans le fichier.") == (len(street.infos) if each == 5 else 0)
     home = text_of(pages["index.html"].decode())
     assert home.count("Et 2 autres périodes, dans le fichier.") == (len(street.infos) if each == 5 else 0)
+    register = text_of(pages["capteurs/s0/index.html"].decode())
+    assert register.count("mesure faussée du") == min(3 * each, MOST_MARKS)
+    assert (f"Et {3 * each - MOST_MARKS} autres périodes, dans le fichier." in register) == (3 * each > MOST_MARKS)
     assert ("L’échafaudage" in told) == (sites == 1), "where there is no room the cause alone is told"
 
 
