@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from murmure_privacy import codes
+from murmure_privacy.annotation import Annotation
 from murmure_privacy.findings import Report
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.publication import Publication, days_of
@@ -89,7 +90,7 @@ def verify(
 class Match:
     """A figure that a code leads to: what its gateway signed in its message `seq`, and the row of the tables, None
     where there is none. `differs`: what of the row is not as it was signed, one of KINDS; `computed`: whether its
-    estimate was computed anew."""
+    estimate was computed anew; `faulty`: what its stewards marked of the time that it is about."""
 
     gateway: str
     seq: int
@@ -98,6 +99,7 @@ class Match:
     row: Mapping[str, str] | None
     differs: str | None
     computed: bool
+    faulty: tuple[Annotation, ...]
 
 
 def find(published: Publication, text: str, progress: Progress = _ignored) -> tuple[Report, list[Match]]:
@@ -120,5 +122,5 @@ def find(published: Publication, text: str, progress: Progress = _ignored) -> tu
                 if row is None and published.rows is not None:
                     differs = "row_missing"
                 computed = at in check.tables.computed
-                found.append(Match(gateway, seq, outcome, indicator, row, differs, computed))
+                found.append(Match(gateway, seq, outcome, indicator, row, differs, computed, check.book.faulty(node)))
     return check.report, found

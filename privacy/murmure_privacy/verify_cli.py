@@ -304,7 +304,7 @@ def _one(args: argparse.Namespace, code: str, say: Say) -> int:
     if not matches:
         print(say("no_match", day=_date(codes.read(code)[1])))
     for match in matches:
-        print("\n".join(_figure(match, code, found.published, say)))
+        print("\n".join(_figure(match, code, found.published, say, args.lang)))
     if found.report.findings:
         print("\n".join(_verdict(found.report, say)))
     return int(not found.right)
@@ -333,10 +333,16 @@ def _shown(match: Match) -> dict[str, Any]:
         "row": None if match.row is None else dict(match.row),
         "differs": match.differs,
         "computed": match.computed,
+        "faulty": [
+            {"number": mark.number, "start": utc(mark.from_s), "end": utc(mark.to_s), "cause": mark.cause}
+            for mark in match.faulty
+        ],
     }
 
 
-def _figure(match: Match, code: str, published: Publication, say: Say) -> Iterator[str]:
+def _figure(match: Match, code: str, published: Publication, say: Say, lang: str) -> Iterator[str]:
+    from murmure_privacy.window import utc
+
     told = {name: value or say("none") for name, value in _shown(match).items() if isinstance(value, str | int)}
     yield say("match", code=code, **told)
     if told["reason"] != say("none"):
@@ -352,3 +358,8 @@ def _figure(match: Match, code: str, published: Publication, say: Say) -> Iterat
         yield say("no_rows") if published.rows is None else say("same")
         if match.computed:
             yield say("computed")
+    for mark in match.faulty:
+        # The stewards' own words: French always, English where they wrote both.
+        sentence = mark.sentence_en if lang == "en" and mark.sentence_en else mark.sentence
+        start, end = utc(mark.from_s), utc(mark.to_s)
+        yield say("faulty", start=start, end=end, cause=say(f"cause_{mark.cause}"), sentence=sentence)

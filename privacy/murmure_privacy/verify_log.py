@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from murmure_privacy import decide, log, wire
+from murmure_privacy.annotation import Annotation, Note, in_force
 from murmure_privacy.audit import Auditor
 from murmure_privacy.errors import ConfigError, WireError
 from murmure_privacy.findings import Report
@@ -21,6 +22,7 @@ from murmure_privacy.log import Checkpoint
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.publication import DAY_S, Publication, day_of
+from murmure_privacy.release import Node
 from murmure_privacy.window import calendar, parse_utc, utc
 
 AHEAD_S = 900
@@ -108,6 +110,7 @@ class Book:
         self._entries: list[dict[str, Any]] = []
         self._stewards: dict[str, list[tuple[list[bytes], int]]] = defaultdict(list)
         self._notes: dict[bytes, str] = {}
+        self._marks: list[Note] = []
         self._used: set[tuple[str, int, str]] = set()
 
     def log(self, known: Iterable[Checkpoint]) -> bool:
@@ -274,10 +277,21 @@ class Book:
                 self.report.add("annotation_signature", where)
             elif digest not in self._notes:
                 self.report.add("annotation_unlogged", where)
+            else:
+                self._marks.append(note)
             found.add(digest)
         for digest, where in self._notes.items():
             if digest not in found:
                 self.report.add("annotation_missing", where)
+
+    def faulty(self, node: Node) -> tuple[Annotation, ...]:
+        """Returns what stewards marked of a node: signed, in the log, and not taken back by the newest of them."""
+        newest_s = max((note.issued_s for note in self._marks), default=0)
+        return tuple(
+            mark
+            for mark in in_force(self._marks, newest_s)
+            if mark.stream == node.stream and mark.from_s < node.end_s and mark.to_s > node.start_s
+        )
 
     def has_weeks(self) -> bool:
         """Returns whether any policy has nodes of a week."""

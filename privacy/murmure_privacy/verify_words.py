@@ -209,6 +209,16 @@ SENTENCES: Words = {
         "Estimate computed anew from all signed figures: the same.",
     ),
     "remembered": ("Retenu dans {file} pour la prochaine fois.", "Remembered in {file} for the next time."),
+    "faulty": (
+        "ATTENTION : mesure signalée fausse par les responsables, du {start} au {end} (UTC) : {cause}. {sentence}",
+        "CAUTION: the stewards marked it as a faulty measurement, from {start} to {end} (UTC): {cause}. {sentence}",
+    ),
+    "cause_device_fault": ("panne du capteur", "sensor failure"),
+    "cause_calibration": ("étalonnage faux", "wrong calibration"),
+    "cause_obstructed": ("capteur masqué", "sensor obstructed"),
+    "cause_moved": ("capteur déplacé", "sensor moved"),
+    "cause_works": ("travaux à côté", "works nearby"),
+    "cause_other": ("autre cause", "another cause"),
     "no_match": (
         "Aucune mesure du {day} n'a ce code.",
         "No figure of {day} has this code.",

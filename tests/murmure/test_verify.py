@@ -50,7 +50,7 @@ from murmure_privacy import (
     verify_tables,
     wire,
 )
-from murmure_privacy.annotation import Annotation
+from murmure_privacy.annotation import Annotation, Note, Withdrawal
 from murmure_privacy.errors import WireError
 from murmure_privacy.findings import KINDS, Report
 from murmure_privacy.log import Checkpoint
@@ -177,12 +177,17 @@ class Town:
         )
 
     def annotate(self) -> None:
-        note = Annotation(
-            *("plaza", 1, MONDAY_S + DAY_S, "Bâche.", "plaza/footfall", MONDAY_S, MONDAY_S + 900, "works"),
-        )
-        sealed = wire.seal_annotation(note, [("s", self.steward)])
+        """Marks a quarter-hour of footfall; and one of noise, by mistake, which is taken back."""
+        span = MONDAY_S, MONDAY_S + 900
+        notes: list[Note] = [
+            Annotation("plaza", 1, MONDAY_S + DAY_S, "Bâche.", "plaza/footfall", *span, "works"),
+            Annotation("plaza", 2, MONDAY_S + DAY_S, "Non.", "plaza/noise", *span, "other"),
+            Withdrawal("plaza", 3, MONDAY_S + DAY_S + 60, "Erreur.", 2),
+        ]
         with self.archive.transaction():
-            self.archive.put_annotation(StoredAnnotation(note, sealed, self.lines["gw-plaza"].id))
+            for note in notes:
+                sealed = wire.seal_annotation(note, [("s", self.steward)])
+                self.archive.put_annotation(StoredAnnotation(note, sealed, self.lines["gw-plaza"].id))
 
     def export(self, folder: Path) -> Publication:
         """Returns what the archive as files shows."""
@@ -270,7 +275,7 @@ def test_a_town_that_did_nothing_wrong_conforms(published: Publication, town: To
     report = verify(published)
     assert (report.findings, report.left_out) == ([], 0)
     said = sum(len(gateway.sealed) for gateway in town.gateways.values())
-    assert (report.messages, report.policies, report.annotations, report.accounts) == (said, 2, 1, 4)
+    assert (report.messages, report.policies, report.annotations, report.accounts) == (said, 2, 3, 4)
     assert report.nodes == town.archive.node_count()
     assert report.rows > report.nodes > report.messages
     # All of the tables but the bins' own second place: day and week, codes, ledger, and both files of the month.
@@ -480,7 +485,7 @@ def annotated(make: Callable[[list[bytes], Town], list[bytes]]) -> Attack:
 
 
 def another_note(town: Town, secret: bytes) -> bytes:
-    note = Annotation("plaza", 2, MONDAY_S + DAY_S, "Rien.", "plaza/footfall", MONDAY_S, MONDAY_S + 900, "other")
+    note = Annotation("plaza", 4, MONDAY_S + DAY_S, "Rien.", "plaza/footfall", MONDAY_S, MONDAY_S + 900, "other")
     return wire.seal_annotation(note, [("s", secret)])
 
 
@@ -1673,6 +1678,42 @@ def test_the_command_leads_from_a_code_to_what_was_signed(
     status, _, problem = said(capsys, mistyped, "--site", folder)
     assert status == 2 and problem.count("\n") == 1 and "no code" in problem
     assert said(capsys, code_of(row))[0] == 2
+
+
+def test_the_command_says_of_a_marked_figure_that_it_is_faulty(
+    folder: Path, published: Publication, town: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the marked quarter-hour up to the day that contains it, whatever its stewards wrote, in both languages; the
+    next quarter-hour, another stream of the same time, and what was forged, is in no log or was taken back, not."""
+    rows = [row for row in rows_of(published) if row["status"] == "released"]
+    marked = {"start": "2026-11-23T00:00:00Z", "end": "2026-11-23T00:15:00Z", "cause": "works", "number": 1}
+
+    def of(stream: str, level: str, start: str) -> Mapping[str, str]:
+        key = (stream, level, start)
+        return next(row for row in rows if (row["stream"], row["node"], row["start_utc"]) == key)
+
+    faulty = of("plaza/footfall", "15min", marked["start"])
+    status, french, _ = said(capsys, code_of(faulty), "--site", folder)
+    told = (
+        "signalée fausse par les responsables, du 2026-11-23T00:00:00Z au 2026-11-23T00:15:00Z (UTC) : travaux à côté"
+    )
+    assert status == 0 and f"{told}. Bâche." in french
+    status, english, _ = said(capsys, code_of(faulty), "--site", folder, "--lang", "en")
+    assert status == 0 and "faulty measurement" in english and "works nearby. Bâche." in english
+    assert json.loads(said(capsys, code_of(faulty), "--site", folder, "--json")[1])["figures"][0]["faulty"] == [marked]
+    clean = of("plaza/footfall", "15min", marked["end"])
+    status, french, _ = said(capsys, code_of(clean), "--site", folder)
+    assert status == 0 and "fausse" not in french
+    assert json.loads(said(capsys, code_of(clean), "--site", folder, "--json")[1])["figures"][0]["faulty"] == []
+    others = [row for row in rows if row["start_utc"] <= marked["start"] < row["end_utc"]]
+    for row in others:
+        (found,) = find(published, code_of(row))[1]
+        assert bool(found.faulty) == (row["stream"] == "plaza/footfall"), row
+    assert {row["node"] for row in others if row["stream"] == "plaza/footfall"} > {"15min"}
+    assert {row["stream"] for row in others} > {"plaza/footfall"}
+    for note in (another_note(town, wire.new_key()[0]), another_note(town, town.steward)):
+        (found,) = find(replace(published, annotations=[note]), code_of(faulty))[1]
+        assert found.faulty == ()
 
 
 def test_the_command_reads_an_archive_as_files(
