@@ -1,5 +1,5 @@
-"""What an operator does with an archive as a whole: `ingest verify`, `backup`, `restore`, `export`, `forget`, and the
-half of `import` that takes an export."""
+"""What an operator does with an archive as a whole: `ingest verify`, `backup`, `restore`, `adopt`, `export`, `forget`,
+and the half of `import` that takes an export."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ def register(ingest: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     restore.add_argument("folder", metavar="DIR", help="one backup, or the folder of which the newest is taken")
     _config(restore)
     _json(restore)
+    adopt = _leaf(
+        ingest,
+        "adopt",
+        _adopt,
+        "after a restore: go on from the log that the town has published, with its policies and messages",
+        "murmure ingest adopt /var/lib/murmure-site --config ingest.toml",
+    )
+    adopt.add_argument("source", metavar="SITE", help="the folder or the address of the town's site as it was")
+    _config(adopt)
+    _json(adopt)
     export = _leaf(
         ingest,
         "export",
@@ -180,6 +190,44 @@ def _restore(args: argparse.Namespace) -> int:
         print(f"{config.data_dir}: {found.messages} messages of {found.folder.name}, head {found.head.hex()[:16]}")
         if not (config.data_dir / "centre.key").is_file():
             print("no centre.key came with it: gateways believe no receipt until you put it beside archive.db")
+    return 0
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    import json
+    import sys
+    import time
+    from collections import Counter
+    from pathlib import Path
+
+    from murmure_privacy import wire
+    from murmure_privacy.sources import Site
+
+    from murmure_ingest import adoption
+    from murmure_ingest.archive import Archive
+    from murmure_ingest.config import load
+    from murmure_ingest.enrolment import utc_now
+    from murmure_ingest.intake import Intake
+    from murmure_ingest.quarantine import Quarantine
+    from murmure_ingest.receipts import load_secret
+    from murmure_ingest.rules import RuleBook
+
+    config = load(Path(args.config))
+    centre = wire.public_key(load_secret(config.data_dir / "centre.key"))
+    published = Site(args.source, time.monotonic).published()
+    archive = Archive.open(config.archive)
+    done = adoption.adopt(archive, published, centre, config.deciding, args.source)
+    keep = Quarantine(config.quarantine, utc_now, lambda text: print(text, file=sys.stderr))
+    words = adoption.bring_back(archive, published, Intake(archive, RuleBook(archive), time.time, keep))
+    keep.close()
+    kinds = Counter(type(word).__name__.lower() for word in words)
+    if args.json:
+        print(json.dumps({"entries": done.entries, "log": done.size, "messages": kinds, "lacking": done.lacking}))
+        return 0
+    print(f"{done.entries} entries of the log taken over; it has {done.size}")
+    print(f"{len(words)} messages: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    for line in done.lacking:
+        print(line)
     return 0
 
 

@@ -341,13 +341,23 @@ def _check_log(archive: Archive, lines: Iterable[Enrolment], report: Report) -> 
         due["policy", policy.site, policy.version] = {"sealed": wire.digest(policy.sealed).hex()}
     for site, number, _, sealed in archive.annotation_rows():
         due["annotation", site, number] = {"sealed": wire.digest(sealed).hex()}
+    # An entry that was taken over after a restore stands under 0, since the line of the register it was about is lost.
+    adopted = {key: fields for key, fields in told.items() if key[0] in ("enrolment", "revocation") and not key[2]}
     wrong = {
         key
-        for key in due.keys() | told.keys()
-        if key not in due or key not in told or any(told[key].get(name) != value for name, value in due[key].items())
+        for key in due.keys() | told.keys() - adopted.keys()
+        if key not in due or not any(_says(one, due[key]) for one in (told.get(key), adopted.get((*key[:2], 0))) if one)
     }
     for kind, subject, number in sorted(wrong):
-        report.add(f"log: the {kind} of {subject} ({number}) is not there as the archive has it")
+        what, last = f"log: the {kind} of {subject} ({number})", told.get((kind, subject, number), {}).get("last", 0)
+        if kind == "spend" and last > archive.totals(subject).settled_seq:
+            report.add(f"{what} is of messages up to {last} that the archive lost and has not got back")
+        else:
+            report.add(f"{what} is not there as the archive has it")
+
+
+def _says(told: Mapping[str, Any], due: Mapping[str, Any]) -> bool:
+    return all(told.get(name) == value for name, value in due.items())
 
 
 def _opens(opened_as: Callable[[bytes, bytes], object], sealed: bytes, key: bytes) -> bool:

@@ -4,16 +4,21 @@ Whoever enrols, revokes, publishes or annotates writes the entry in the same tra
 day by day (UTC): the account of a day is closed once all their messages up to one that closes on a later day are
 settled. Nothing in an entry depends on a measured value. The functions take a connection, since an upgrade, too, writes
 entries for what an archive already holds.
+
+Entries that the centre had published and an older backup lacks can be taken over (`adopt`). What they are about may
+come back later, and is not written twice then.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from murmure_privacy import log, wire
 from murmure_privacy.log import Checkpoint
+from murmure_privacy.publication import day_of as day_number
 from murmure_privacy.release import Message
 from murmure_privacy.window import utc
 
@@ -57,9 +62,14 @@ def enrolled(db: sqlite3.Connection, line: int, pinned: Mapping[str, object] | N
         (line,),
     ).fetchone()
     if status == "revoked":
+        if _adopted(db, "revocation", gateway) is not None:
+            return
         close_days(db, gateway, whole=True)
         (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM messages WHERE gateway = ?", (gateway,)).fetchone()
         _append(db, "revocation", gateway, line, {"gateway": gateway, "last": last})
+        return
+    again = _adopted(db, "enrolment", gateway)
+    if again is not None and again["record_key"] == key.hex():
         return
     fields = {
         "gateway": gateway,
@@ -78,6 +88,8 @@ def published(
 ) -> None:
     """Writes that a policy was published, at an instant by the centre's clock if that is known."""
     told = {"hash": policy_hash.hex(), "sealed": wire.digest(sealed).hex()}
+    if any(told.items() <= json.loads(one).items() for one in _entries(db, "policy", site, version)):
+        return
     when = {"published": None if at_s is None else utc(at_s)}
     _append(db, "policy", site, version, {"site": site, "version": version, **told, **when})
 
@@ -85,6 +97,8 @@ def published(
 def annotated(db: sqlite3.Connection, site: str, number: int, sealed: bytes) -> None:
     """Writes that stewards said something of a period."""
     told = {"site": site, "number": number, "sealed": wire.digest(sealed).hex()}
+    if any(told.items() <= json.loads(one).items() for one in _entries(db, "annotation", site, number)):
+        return
     _append(db, "annotation", site, number, told)
 
 
@@ -104,7 +118,8 @@ def correct_days(db: sqlite3.Connection, gateway: str, days: Iterable[int]) -> N
     for day in sorted(days):
         if day <= logged:
             for _, fields in _accounts(db, gateway, _spent(db, gateway, day - 1, day)):
-                _append(db, "spend", gateway, day, fields)
+                if log.entry({"kind": "spend", **fields}) not in _entries(db, "spend", gateway, day)[-1:]:
+                    _append(db, "spend", gateway, day, fields)
 
 
 def due(db: sqlite3.Connection, gateway: str) -> dict[int, bytes]:
@@ -178,8 +193,39 @@ def _without(db: sqlite3.Connection, gateway: str, last: int) -> list[list[int]]
     return found[-_RANGES:]
 
 
+def adopt(db: sqlite3.Connection, entries: Iterable[bytes]) -> None:
+    """Adds entries as they were published. The line of the register that one was about is lost: it stands under 0.
+    Raises ValueError for what is no entry of ours."""
+    for entry in entries:
+        fields = log.read_entry(entry)
+        try:
+            kind = fields["kind"]
+            subject, number = fields["site" if kind in ("policy", "annotation") else "gateway"], 0
+            if kind in ("policy", "annotation"):
+                number = fields["version" if kind == "policy" else "number"]
+            elif kind == "spend":
+                number = day_number(fields["day"])
+            _insert(db, str(kind), str(subject), int(number), entry)
+        except (LookupError, TypeError) as error:
+            raise ValueError("no entry of ours") from error
+
+
+def _adopted(db: sqlite3.Connection, kind: str, gateway: str) -> dict[str, Any] | None:
+    """Returns the newest entry on a gateway that was taken over, None if there is none."""
+    entries = _entries(db, kind, gateway, 0)
+    return dict(json.loads(entries[-1])) if entries else None
+
+
+def _entries(db: sqlite3.Connection, kind: str, subject: str, number: int) -> list[bytes]:
+    query = "SELECT entry FROM log WHERE kind = ? AND subject = ? AND number = ? ORDER BY id"
+    return [bytes(entry) for (entry,) in db.execute(query, (kind, subject, number))]
+
+
 def _append(db: sqlite3.Connection, kind: str, subject: str, number: int, fields: dict[str, object]) -> None:
-    entry = log.entry({"kind": kind, **fields})
+    _insert(db, kind, subject, number, log.entry({"kind": kind, **fields}))
+
+
+def _insert(db: sqlite3.Connection, kind: str, subject: str, number: int, entry: bytes) -> None:
     place = size(db) + 1
     peak = log.peak(entry, place, lambda before: _peak(db, before))
     db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", (place, kind, subject, number, entry, peak))

@@ -136,7 +136,7 @@ class Life:
             if word.settled_seq and word.checkpoint[:32] not in heads:
                 raise self.broken(f"the checkpoint of the receipt up to {word.settled_seq} is in no history")
             here = log.of_receipt(word.checkpoint)
-            if here is None or here.root != log.root(leaves[: here.size]):
+            if here is None or here.here.root != log.root(leaves[: here.here.size]):
                 raise self.broken(
                     f"the log of the receipt up to {word.settled_seq} is not the beginning of what is kept"
                 )

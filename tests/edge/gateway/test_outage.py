@@ -29,7 +29,8 @@ from murmure_edge.reading import PortBatch, PortHealth, PortState, Reading
 from murmure_edge.send import PostOffice, SentLog
 from murmure_edge.uplink import Acknowledged, Arrived, Event, Topics, Uplink, UplinkLost
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
-from murmure_ingest.intake import Duplicate, Intake, Stored
+from murmure_ingest.intake import Duplicate, Heard, Intake, Stored
+from murmure_ingest.proofs import Proofs
 from murmure_ingest.receipts import receipt
 from murmure_ingest.rules import RuleBook
 from murmure_privacy.errors import LedgerDamaged
@@ -189,6 +190,9 @@ class Line:
         if topic == TOPICS.release and times:
             self.centre.take(payload, times)
             self._events.append(Arrived(TOPICS.receipt, self.centre.answer()))
+        if topic == TOPICS.health and times:
+            self.centre.hear(payload)
+            self._events += [Arrived(TOPICS.receipt, self.centre.answer()) for _ in self.centre.proofs.due()]
         return self._token
 
     def turn(self, timeout_s: float) -> list[Event]:
@@ -212,6 +216,8 @@ class Centre:
         with self.archive.transaction():
             self.line = self.archive.enrol(line)
             self.archive.put_policy(StoredPolicy(digest(POLICY), "plaza", 1, POLICY, enrolled.policy(POLICY)))
+        self.proofs = Proofs(self.archive, lambda: float(self.now_s()))
+        self.now_s: Callable[[], int] = lambda: START_S
         self.duplicates = 0
         self.order: list[int] = []
         self.paid: list[tuple[int, int]] = []
@@ -222,8 +228,13 @@ class Centre:
             if isinstance(word, Stored):
                 self.order.append(word.seq)
 
+    def hear(self, report: bytes) -> None:
+        word = self.intake.accept(TOPICS.health, report)
+        if isinstance(word, Heard):
+            self.proofs.heard(word.gateway, word.log)
+
     def answer(self) -> bytes:
-        return receipt(self.archive, self.line, self.secret)
+        return receipt(self.archive, self.line, self.secret, self.proofs.say(self.line))
 
 
 class Outage:
@@ -232,6 +243,7 @@ class Outage:
     def __init__(self, gateway: Gateway, centre: Centre, days: int) -> None:
         self.gateway, self.centre = gateway, centre
         self.end_s = START_S + days * DAY_S
+        centre.now_s = lambda: gateway.now_s
 
     def without_network(self) -> None:
         gateway = self.gateway

@@ -1,0 +1,276 @@
+"""A town whose disk died goes on from the log that the world has seen, with `murmure ingest adopt`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from murmure.cli import main
+from murmure_dashboards import journal
+from murmure_ingest import adoption, gateways, logbook
+from murmure_ingest.adoption import AdoptionError, adopt
+from murmure_ingest.archive import Archive, StoredAnnotation
+from murmure_ingest.config import DecidingConfig
+from murmure_ingest.inspection import inspect
+from murmure_ingest.intake import Intake
+from murmure_ingest.receipts import receipt
+from murmure_ingest.rules import RuleBook
+from murmure_privacy import log, wire
+from murmure_privacy.annotation import Annotation
+from murmure_privacy.log import Checkpoint
+from murmure_privacy.publication import Publication
+from murmure_privacy.sources import Site
+from murmure_privacy.verify import verify
+
+MONDAY_S = 1_795_392_000
+QUARTERS = 96
+
+
+class Town:
+    """A centre with a backup of its first day, and what it has published since."""
+
+    def __init__(self, centre: Any, folder: Path, policy_text: Callable[..., bytes]) -> None:
+        self.centre, self.folder = centre, folder
+        self.plaza, self.alley = centre.gateway(), centre.gateway("gw-alley", site="alley")
+        self.history = self.plaza.history(3 * QUARTERS + 1)
+        self.take(self.history[: QUARTERS + 8])
+        shutil.copytree(centre.config.data_dir, folder / "backup")
+        self.backup = Archive.open(folder / "backup" / "archive.db")
+        self.policy = centre.signed(policy_text("plaza", 2))
+        self.known = self.checkpoint()
+
+    def checkpoint(self) -> Checkpoint:
+        here: Checkpoint = self.centre.archive.log_checkpoint()
+        return here
+
+    def take(self, history: list[tuple[str, bytes]]) -> None:
+        self.centre.intake.accept_many(history)
+
+    def live_on(self) -> None:
+        """Two days more: accounts, a policy, an annotation, a new gateway, and one that is revoked."""
+        self.take(self.history[QUARTERS + 8 :])
+        gateways.publish_policy(self.centre.archive, self.policy, now_s=MONDAY_S + 4 * 86_400)
+        self.note()
+        self.centre.gateway("gw-new", site="alley", published=False)
+        gateways.revoke(self.centre.archive, "gw-alley")
+        self.known = self.checkpoint()
+
+    def note(self, archive: Archive | None = None) -> None:
+        note = Annotation("plaza", 1, MONDAY_S + 86_400, "Bâche.", "plaza/footfall", MONDAY_S, MONDAY_S + 900, "works")
+        sealed = wire.seal_annotation(note, [("s", self.centre.steward[0])])
+        archive = archive or self.centre.archive
+        with archive.transaction():
+            archive.put_annotation(StoredAnnotation(note, sealed, 1))
+
+    def publish(self, archive: Archive | None = None, name: str = "site") -> Publication:
+        """The site's log, policies and messages as `murmure site build` writes them."""
+        archive, site = archive or self.centre.archive, self.folder / name
+        archive.sign_log(self.centre.secret)
+        files = dict(journal.files(archive, journal.NOTHING, lambda _: None))
+        files |= {f"donnees/politiques/{one.hash.hex()}.cose": one.sealed for one in archive.policies()}
+        for path, data in files.items():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_bytes(data)
+        return Site(str(site)).published()
+
+    def adopt(self, published: Publication, archive: Archive | None = None) -> adoption.Adopted:
+        key = wire.public_key(self.centre.secret)
+        return adopt(archive or self.backup, published, key, DecidingConfig(), "site")
+
+    def bring_back(self, published: Publication) -> list[Any]:
+        return adoption.bring_back(self.backup, published, Intake(self.backup, RuleBook(self.backup), lambda: 1 << 40))
+
+    def findings(self) -> list[str]:
+        return inspect(self.backup, RuleBook(self.backup)).findings
+
+
+@pytest.fixture
+def town(centre: Any, tmp_path: Path, policy_text: Callable[..., bytes]) -> Iterator[Town]:
+    made = Town(centre, tmp_path, policy_text)
+    yield made
+    made.backup.close()
+
+
+def test_the_log_goes_on_from_where_the_world_has_seen_it(town: Town) -> None:
+    """The very entries, in their order, with the checkpoint that was signed; and whoever remembers any earlier size
+    finds it at the beginning, also after more was written."""
+    town.live_on()
+    published = town.publish()
+    before = town.backup.log_checkpoint()
+    done = town.adopt(published)
+    assert done.size == town.known.size == before.size + done.entries > before.size + 5
+    assert list(town.backup.log_entries()) == list(town.centre.archive.log_entries())
+    assert town.backup.log_checkpoint() == town.known
+    assert town.backup.signed_checkpoint() == town.centre.archive.signed_checkpoint()
+    town.bring_back(published)
+    assert town.adopt(published).entries == 0
+    grown = town.backup.sign_log(town.centre.secret)
+    assert town.publish(town.backup, "after").entries[: town.known.size] == published.entries and grown == town.known
+
+
+def test_nothing_is_written_twice_when_it_comes_back(town: Town) -> None:
+    """Messages, policies and annotations that the log knows add no entry; what is new does, once."""
+    town.live_on()
+    published = town.publish()
+    done = town.adopt(published)
+    assert done.lacking == [
+        "annotation 1 of plaza: is not in the archive; file it again",
+        "gw-alley: was revoked; run 'murmure gateway revoke gw-alley' before the centre starts",
+        "gw-new: was enrolled after the backup; the register lacks it: enrol a new one in its place",
+    ]
+    assert any("that the archive lost and has not got back" in one for one in town.findings())
+    words = town.bring_back(published)
+    assert {type(word).__name__ for word in words} == {"Stored", "Duplicate"}
+    town.note(town.backup)
+    gateways.revoke(town.backup, "gw-alley")
+    assert town.backup.log_checkpoint() == town.known
+    assert town.findings() == []
+    assert town.backup.totals("gw-plaza") == town.centre.archive.totals("gw-plaza")
+    more = [
+        (town.plaza.topic, town.plaza.seal(MONDAY_S + (3 * QUARTERS + 1 + n) * 900)) for n in range(1, QUARTERS + 1)
+    ]
+    for place in (town.backup, town.centre.archive):
+        Intake(place, RuleBook(place), lambda: 1 << 40).accept_many(more)
+    assert town.backup.log_checkpoint() == town.centre.archive.log_checkpoint() != town.known
+    assert town.findings() == []
+
+
+def test_what_was_published_afterwards_passes_the_check_of_a_resident(town: Town) -> None:
+    """`murmure verify` on the site that is built after all came back, with what was remembered of the old one."""
+    town.take(town.history[QUARTERS + 8 :])
+    town.known = town.checkpoint()
+    published = town.publish()
+    town.adopt(published)
+    town.bring_back(published)
+    again = town.publish(town.backup, "after")
+    report = verify(again, known=[town.known])
+    # No tables were written beside it: that is the one thing that it misses.
+    assert [one.kind for one in report.findings] == ["row_missing"] and report.checkpoint == town.known
+    assert report.accounts > 2
+
+
+def test_a_gateway_believes_the_centre_again(town: Town) -> None:
+    """It remembers the log of before the disk died: it refuses the restored one until that was adopted, and then every
+    later one with its proof."""
+    town.live_on()
+    published, line = town.publish(), town.backup.enrolments()[0]
+
+    def told() -> log.Growth:
+        sealed = receipt(town.backup, line, town.centre.secret)
+        found = log.of_receipt(wire.open_receipt(sealed, wire.public_key(town.centre.secret)).checkpoint)
+        assert found is not None
+        return found
+
+    assert "the log has" in str(log.objection(town.known, told()))
+    town.adopt(published)
+    assert log.is_proved(town.known, told())
+    with town.backup.transaction():
+        town.backup.put_health(replace(_report(town), gateway="gw-plaza"))
+        logbook.annotated(town.backup._db, "plaza", 9, b"")
+    assert log.objection(town.known, told()) is None and log.is_proved(town.known, told())
+
+
+def _report(town: Town) -> Any:
+    centre = town.centre
+    centre.accept(*town.plaza.health(60, log=town.known.size))
+    return centre.archive.last_health("gw-plaza")
+
+
+def forged(town: Town, published: Publication) -> Publication:
+    return replace(published, note=log.seal_checkpoint(town.known, wire.new_key()[0]))
+
+
+def cut(town: Town, published: Publication) -> Publication:
+    return replace(published, entries=published.entries[:-1])
+
+
+def turned(town: Town, published: Publication) -> Publication:
+    return replace(published, entries=[*published.entries[:-2], *published.entries[:-3:-1]])
+
+
+def other(town: Town, published: Publication) -> Publication:
+    """The key of the centre stands under another beginning: two logs of one centre."""
+    entries = [published.entries[1], published.entries[0], *published.entries[2:]]
+    here = Checkpoint(len(entries), log.root([log.leaf_hash(entry) for entry in entries]))
+    return replace(published, entries=entries, note=log.seal_checkpoint(here, town.centre.secret))
+
+
+def strange(town: Town, published: Publication) -> Publication:
+    entries = [*published.entries, b'{"kind":"spend"}']
+    here = Checkpoint(len(entries), log.root([log.leaf_hash(entry) for entry in entries]))
+    return replace(published, entries=entries, note=log.seal_checkpoint(here, town.centre.secret))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (forged, "this centre's key has not signed it"),
+        (cut, "its entries are not those that were signed"),
+        (turned, "its entries are not those that were signed"),
+        (other, "it is not the archive's grown longer (entry 1 is another)"),
+        (strange, "an entry that cannot be read"),
+    ],
+)
+def test_a_log_that_is_not_the_archives_grown_longer_is_refused(town: Town, change: Any, why: str) -> None:
+    """One line, and nothing was taken over."""
+    town.live_on()
+    published = town.publish()
+    before = town.backup.log_checkpoint()
+    with pytest.raises(AdoptionError) as error:
+        town.adopt(change(town, published))
+    assert why in str(error.value) and "\n" not in str(error.value)
+    assert town.backup.log_checkpoint() == before and town.backup.policies("plaza")[-1].version == 1
+
+
+def test_a_centre_that_went_on_before_it_adopted_is_told_so(town: Town) -> None:
+    """Its log has entries of its own by then, and no way leads back but a second restore."""
+    town.live_on()
+    published = town.publish()
+    gateways.publish_policy(town.backup, town.policy, now_s=1)
+    with pytest.raises(AdoptionError, match="restore the backup once more, and adopt before the centre is started"):
+        town.adopt(published)
+
+
+def test_a_shorter_log_changes_nothing(town: Town) -> None:
+    """What an older build of the site has."""
+    published = town.publish()
+    town.take(town.history[QUARTERS + 8 :])
+    done = town.adopt(published, town.centre.archive)
+    assert (done.entries, done.size, done.lacking) == (0, town.checkpoint().size, [])
+
+
+def test_a_policy_that_is_nowhere_is_named(town: Town) -> None:
+    """Its entry is taken over; it has to be published again from its file, and is not logged twice then."""
+    town.live_on()
+    published = replace(town.publish(), policies={})
+    lacking = town.adopt(published).lacking
+    assert lacking[0] == "policy 2 of plaza: is not in the archive, nor on the site; publish it again from its file"
+    gateways.publish_policy(town.backup, town.policy, now_s=1 << 31)
+    assert town.backup.log_checkpoint() == town.known
+
+
+def test_the_command_does_it_all(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the folder of the site; a second time it changes nothing; with another town's site it says why not."""
+    town.live_on()
+    town.publish()
+    town.backup.close()
+    (town.folder / "ingest.toml").write_text('data_dir = "backup"\n')
+    command = ["ingest", "adopt", str(town.folder / "site"), "--config", str(town.folder / "ingest.toml")]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["log"] == town.known.size and told["entries"] > 5 and len(told["lacking"]) == 3
+    assert told["messages"]["stored"] == 2 * QUARTERS - 7
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"0 entries of the log taken over; it has {town.known.size}\n") and "gw-alley: was" in out
+    (town.folder / "backup" / "centre.key").unlink()
+    (town.folder / "backup" / "centre.key").touch(0o600)
+    (town.folder / "backup" / "centre.key").write_text(wire.new_key()[0].hex())
+    assert main(command) == 1
+    assert "this centre's key has not signed it" in capsys.readouterr().err
+    town.backup = Archive.open(town.folder / "backup" / "archive.db")
