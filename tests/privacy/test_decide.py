@@ -151,6 +151,98 @@ def test_a_pause_of_the_whole_is_a_pause_of_each_stream(write_policy: Write) -> 
     assert ways(plain, whole) == {("paused", "tighter")} and ways(each, plain) == {("paused", "looser")}
 
 
+SAID: list[tuple[dict[str, Any], list[tuple[str, ...]]]] = [
+    (
+        {"valid_from": date(2026, 1, 2), "valid_until": date(2029, 1, 1), "timezone": "Europe/London", "version": 3},
+        [
+            ("", "timezone", "Europe/Paris", "Europe/London", ""),
+            ("", "valid_from", "2026-01-01", "2026-01-02", ""),
+            ("", "valid_until", "2028-12-31", "2029-01-01", ""),
+            ("", "version", "1", "3", ""),
+        ],
+    ),
+    (
+        {"decision": "D 2", "reason": "R 2"},
+        [("", "decision", "Délibération n° 42", "D 2", ""), ("", "reason", "Essai", "R 2", "")],
+    ),
+    ({"paused": True}, [("plaza/noise", "paused", "false", "true", "")]),
+    (
+        {"quantity": QUANTITIES["pm10"], "indicators": (("mean", Decimal(1)),)},
+        [("plaza/noise", "quantity", "noise", "pm10", "")],
+    ),
+    (
+        {"cadence_ms": 500, "tail": 12, "protects": ("seconds", 30), "delta": Decimal("1e-5")},
+        [
+            ("plaza/noise", "seconds", "15", "30", ""),
+            ("plaza/noise", "cadence_ms", "1000", "500", ""),
+            ("plaza/noise", "tail", "11", "12", ""),
+            ("plaza/noise", "delta", "0.000001", "0.00001", ""),
+        ],
+    ),
+    ({"epsilon": Decimal(2)}, [("plaza/noise", "epsilon", "1.0", "2", "")]),
+    ({"up_to": 755}, [("plaza/noise", "up_to", "", "75.5", "")]),
+    ({"bounds": (305, 900)}, [("plaza/noise", "bounds", "[35, 85]", "[30.5, 90]", "")]),
+    ({"cap": Cap(2, "30d", Decimal(30))}, [("plaza/noise", "cap", "", "30 / 30d", "")]),
+    (
+        {"nodes": (("6h", Decimal(1)), ("1d", Decimal(24))), "indicators": (("mean", Decimal(1)),)},
+        [
+            ("plaza/noise", "figure", "1h histogram", "", "1h histogram"),
+            ("plaza/noise", "figure", "1h mean", "", "1h mean"),
+            ("plaza/noise", "figure", "1h energy", "", "1h energy"),
+            ("plaza/noise", "figure", "1d histogram", "", "1d histogram"),
+            ("plaza/noise", "figure", "1d energy", "", "1d energy"),
+            ("plaza/noise", "figure", "", "6h mean", "6h mean"),
+        ],
+    ),
+    (
+        {"id": "plaza/din"},
+        [("plaza/noise", "stream", "plaza/noise", "", ""), ("plaza/din", "stream", "", "plaza/din", "")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), SAID)
+def test_what_differs_is_said_as_it_stands_in_the_file(
+    write_policy: Write, change: dict[str, Any], expected: list[tuple[str, ...]]
+) -> None:
+    """Stream, key, what was and what is now, and the node and the figure where there are several; and turned round for
+    who goes back. What changes with it is the noise, which is said in thousandths."""
+    old, new = write_policy("noise"), changed(write_policy("noise"), **change)
+    there = compare(plan(old), plan(new))
+    told = [(one.stream, one.what, one.was, one.now, one.at) for one in there if one.what != "scale"]
+    assert told == expected
+    for one in there:
+        if one.what == "scale":
+            level, indicator = one.at.split()
+            scales = []
+            for policy in (old, new):
+                [figure] = [
+                    figure
+                    for node in plan(policy).streams["plaza/noise"].nodes
+                    for figure in node.indicators
+                    if (node.level, figure.indicator) == (level, indicator)
+                ]
+                scales.append(str(figure.sigma_milli))
+            assert (one.stream, one.was, one.now) == ("plaza/noise", *scales)
+    if "version" not in change:
+        back = compare(plan(new), plan(old))
+        assert {(one.what, one.now, one.was, one.at) for one in back} == {
+            (one.what, one.was, one.now, one.at) for one in there
+        }
+
+
+def test_what_differs_in_a_cap_is_said_key_by_key(write_policy: Write) -> None:
+    """A span by its days; one that is taken away as a whole."""
+    policy = changed(write_policy("footfall"), cap=CAP)
+    for cap, expected in (
+        (Cap(3, "1w", Decimal(20)), [("epsilon", "30", "20"), ("units_per_day", "2", "3"), ("days", "30", "7")]),
+        (None, [("cap", "30 / 30d", "")]),
+    ):
+        found = compare(plan(policy), plan(changed(policy, cap=cap)))
+        assert [(one.what.removeprefix("cap."), one.was, one.now) for one in found] == expected
+        assert {(one.stream, one.at) for one in found} == {("plaza/footfall", "")}
+
+
 TOP: dict[str, st.SearchStrategy[Any]] = {
     "valid_until": st.sampled_from([date(2028, 12, 31), date(2029, 6, 30)]),
     "timezone": st.sampled_from(["Europe/Paris", "Europe/Paris", "Europe/London"]),
@@ -288,6 +380,47 @@ def test_versions_grow_by_one_and_name_their_decision(write_policy: Write) -> No
     skips = changed(was, version=7, paused=True)
     assert ruled(was, signed(skips, 1, frozenset({"steward"}))) == "roles"
     assert ruled(was, signed(skips)) == HoldUntil(NOW_S + NOTICE_S)
+
+
+def test_the_notice_and_the_floor_are_those_that_were_promised() -> None:
+    """Seven days; epsilon 10 for all streams of a site together, at delta 1e-6, and no delta above 1e-5."""
+    assert NOTICE_S == 604_800
+    assert Floor(rho_micro(Decimal(10), Decimal("0.000001")), Decimal("0.00001")) == FLOOR
+
+
+def test_a_refusal_says_what_is_wrong_and_its_mend(write_policy: Write) -> None:
+    """To the word, for a steward acts on it."""
+    was = replace(write_policy("footfall"), version=5)
+    costs = rho_micro(Decimal(1), Decimal("1e-6"))
+    wide = changed(was, version=6, valid_until=date(2029, 6, 30))
+    high = Ceiling(FLOOR.rho_micro + costs)
+
+    def said(candidate: Signed, ceiling: Ceiling = HIGH, current: Policy | None = was) -> str:
+        verdict = decide(None if current is None else plan(current), candidate, ceiling, FLOOR, None, NOW_S)
+        assert isinstance(verdict, Refuse)
+        return f"{verdict.reason}: {verdict.detail}"
+
+    assert said(signed(replace(wide, site="market"))) == "other_site: it is for 'market', not 'plaza'"
+    old = "old_policy: it is version 5, and 5 is known: write version = 6"
+    assert said(signed(replace(wide, version=5))) == old
+    named = "no_decision: no decision is named: write decision = the reference of the deliberation"
+    assert said(signed(replace(wide, decision=" "))) == named
+    few = "signatures: 1 of 2 signatures are there: let more of the pinned stewards sign it"
+    assert said(signed(wide, 1), Ceiling(HIGH.rho_micro, signatures=2)) == few
+    one = "roles: {} needs signatures of 2 different roles, and it is signed by {}: let another role sign it too"
+    assert said(signed(wide, 2, frozenset({"dpo"}))) == one.format("a loosening", "dpo")
+    assert said(signed(wide, 2, frozenset()), current=None) == one.format("the first policy", "nobody")
+    three = replace(HIGH, roles=3)
+    assert "by dpo, steward: " in said(signed(wide), three)
+    above = f"ceiling: its streams cost {costs} micro-rho together, and {costs - 1} are the ceiling"
+    assert said(signed(wide), Ceiling(costs - 1)) == f"{above} that was set at the enrolment: lower an epsilon"
+    dear = changed(wide, epsilon=Decimal("10.01"))
+    spent, most = rho_micro(Decimal("10.01"), Decimal("1e-6")), FLOOR.rho_micro
+    above = f"floor: its streams cost {spent} micro-rho together, and {most} are the floor of this release"
+    assert said(signed(dear), high) == f"{above}: lower an epsilon"
+    risky = changed(wide, delta=Decimal("0.000011"))
+    above = "floor: delta 0.000011 is above 0.00001, the floor of this release: lower it"
+    assert said(signed(risky), high) == above
 
 
 def test_an_expired_policy_is_no_excuse(write_policy: Write) -> None:
