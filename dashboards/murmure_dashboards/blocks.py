@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from murmure_privacy.policies import Rules
 from murmure_privacy.window import Calendar, Window
@@ -61,31 +60,40 @@ class Blocks:
     ) -> None:
         self._archive, self._rules, self._calendar, self._now_s = archive, rules, calendar, now_s
         self._store, self._seen, self._handed = store, seen, handed
-        self._of_day = lru_cache(maxsize=_DAYS_HELD)(self._block)
+        self._held: dict[tuple[str, int], Block] = {}
 
     def of(self, info: StreamInfo, window: Window) -> Iterator[Block]:
-        """Yields the days of a window of whole days that have begun."""
-        for day in self._calendar.days(window):
-            if day.start_s < self._now_s:
-                yield self._of_day(info, day)
+        """Yields the days of a window of whole days that have begun. What the store has of them is read together."""
+        days = [day for day in self._calendar.days(window) if day.start_s < self._now_s]
+        new = [day for day in days if (info.stream, day.start_s) not in self._held]
+        found = self._kept(info.stream, Window(new[0].start_s, new[-1].end_s)) if new else {}
+        for day in days:
+            key = info.stream, day.start_s
+            block = self._held.get(key) or found.get(day.start_s) or self._made(info, day)
+            if len(self._held) >= _DAYS_HELD:
+                self._held.clear()
+            self._held[key] = block
+            yield block
 
     def on(self, info: StreamInfo, day: Window) -> Block:
-        """Returns one civil day."""
-        return self._of_day(info, day)
+        """Returns one civil day, which has begun."""
+        return next(self.of(info, day))
 
-    def _block(self, info: StreamInfo, day: Window) -> Block:
-        begin = Window(day.start_s, day.start_s + 1)
-        for kind in (KIND, RUNNING) if self._store else ():
-            kept = self._store.read(kind, info.stream, begin).get(day.start_s) if self._store else None
-            if kept is not None and len(kept) >= _HEAD.size:
-                at_s, ledger, shown, coded = _HEAD.unpack_from(kept)
-                if at_s + LATE_S <= self._now_s if kind == KIND else at_s == self._now_s:
-                    parts, at = [], _HEAD.size
-                    for length in (ledger, shown, coded):
-                        parts.append(kept[at : at + length])
-                        at += length
-                    return Block(kept[at:], *parts)
-        return self._made(info, day)
+    def _kept(self, stream: str, span: Window) -> dict[int, Block]:
+        """Returns what the store has of the days of a span that is still so, by the begin of each."""
+        found = {}
+        runs = span.end_s + LATE_S > self._now_s  # else none of them is the day that runs
+        for kind in (RUNNING, KIND) if runs else (KIND,):
+            for start_s, kept in self._store.read(kind, stream, span).items() if self._store else ():
+                if len(kept) >= _HEAD.size:
+                    at_s, ledger, shown, coded = _HEAD.unpack_from(kept)
+                    if at_s + LATE_S <= self._now_s if kind == KIND else at_s == self._now_s:
+                        parts, at = [], _HEAD.size
+                        for length in (ledger, shown, coded):
+                            parts.append(kept[at : at + length])
+                            at += length
+                        found[start_s] = Block(kept[at:], *parts)
+        return found
 
     def _made(self, info: StreamInfo, day: Window) -> Block:
         rules, now_s = self._rules, self._now_s

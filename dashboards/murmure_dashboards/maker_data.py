@@ -43,7 +43,7 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
             blocks = Blocks(_AsOf(ctx.archive, row), ctx.rules, ctx.calendar, at_s, None)
         days = [day for day in ctx.calendar.days(window) if day.start_s < at_s]
         until_s = max([window.start_s, *(day.end_s for day in days if day.end_s <= at_s)])
-        found = [(day, blocks.on(info, day)) for info in infos for day in days]
+        found = [pair for info in infos for pair in zip(days, blocks.of(info, window), strict=True)]
         if row is None:
             spent_in[window.start_s] = [block.ledger for _, block in found]
         packed = [block.packed for _, block in found if block.packed]

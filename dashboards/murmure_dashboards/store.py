@@ -59,7 +59,8 @@ class Store:
     """Rows of finished periods by kind, stream and begin. `path` None: in memory, for one build."""
 
     def __init__(self, path: Path | None) -> None:
-        self._new: dict[tuple[str, str, int], tuple[int, int, bytes]] = {}
+        self._new: dict[tuple[str, str], dict[int, tuple[int, int, bytes]]] = {}
+        self._waiting = 0
         self._path = path
         self._db = self._connected()
 
@@ -88,13 +89,14 @@ class Store:
         except sqlite3.DatabaseError:
             self._begin_anew()
             found = {}
-        new = {key[2]: row[2] for key, row in self._new.items() if key[:2] == (kind, stream) and key[2] in span}
-        return found | new
+        new = self._new.get((kind, stream), {})
+        return found | {start_s: row[2] for start_s, row in new.items() if start_s in span}
 
     def keep(self, kind: str, stream: str, start_s: int, of: Window, value: bytes) -> None:
         """Remembers what was made of a stream's nodes that intersect `of`, from the next `flush` on for others."""
-        self._new[kind, stream, start_s] = of.start_s, of.end_s, value
-        if len(self._new) >= _MOST_KEPT:
+        self._new.setdefault((kind, stream), {})[start_s] = of.start_s, of.end_s, value
+        self._waiting += 1
+        if self._waiting >= _MOST_KEPT:
             self.flush()
 
     def forget(self, kinds: Collection[str], before_s: int) -> None:
@@ -109,8 +111,9 @@ class Store:
     def flush(self) -> None:
         """Writes what is to be kept. Where the disk refuses, it is left: the site does not need it."""
         rows = [
-            (*key, from_s, to_s, _sum(*key, from_s, to_s, value), value)
-            for key, (from_s, to_s, value) in self._new.items()
+            (*key, start_s, from_s, to_s, _sum(*key, start_s, from_s, to_s, value), value)
+            for key, of in self._new.items()
+            for start_s, (from_s, to_s, value) in of.items()
         ]
         try:
             with self._db:
@@ -118,6 +121,7 @@ class Store:
         except sqlite3.DatabaseError:
             return
         self._new.clear()
+        self._waiting = 0
 
     def close(self) -> None:
         """Writes what is to be kept and lets go of the file."""
@@ -141,10 +145,22 @@ class Store:
             if touched is None:
                 self._db.execute("DELETE FROM periods")
             else:
-                spans = ((stream, end_s, start_s) for stream, start_s, end_s in _spans(touched))
-                self._db.executemany("DELETE FROM periods WHERE stream = ? AND from_s < ? AND to_s > ?", spans)
+                spans = list(_spans(touched))
+                for kind in self._kinds():  # without it each span would be looked for in the whole file
+                    self._db.executemany(
+                        "DELETE FROM periods WHERE kind = ? AND stream = ? AND from_s < ? AND to_s > ?",
+                        ((kind, stream, end_s, start_s) for stream, start_s, end_s in spans),
+                    )
             self._db.execute("DELETE FROM stamp")
             self._db.execute("INSERT INTO stamp VALUES (?)", (stamp,))
+
+    def _kinds(self) -> Iterator[str]:
+        """Yields the kinds that there are, each found in the key and not row by row."""
+        kind = ""
+        while (
+            found := self._db.execute("SELECT min(kind) FROM periods WHERE kind > ?", (kind,)).fetchone()[0]
+        ) is not None:
+            yield (kind := found)
 
     def _connected(self) -> sqlite3.Connection:
         try:

@@ -16,6 +16,7 @@ from murmure_dashboards.packed import compressed, content_of, joined, segment
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import StreamView, view
 from murmure_privacy.policies import Rules
+from murmure_privacy.window import Window
 
 WEEKLY = ('nodes = { "15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1 }', 'nodes = { "15min" = 1, "1h" = 1, "1w" = 1 }')
 
@@ -74,6 +75,33 @@ def test_what_is_over_is_made_once(
         assert made(archive, streets, store) == expected
         assert len(calls) == most * streams
         store.close()
+
+
+def test_days_that_were_made_are_read_together(
+    archive: Any, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week, and a month that has it, ask the store as often as a day does; what was read is not read again."""
+    store = Store.open(tmp_path / "store", archive, "Europe/Paris")
+    made(archive, streets, store)
+    store.flush()
+    asked: list[tuple[str, str]] = []
+    read = store.read
+
+    def watched(kind: str, stream: str, span: Window) -> dict[int, bytes]:
+        asked.append((kind, stream))
+        return read(kind, stream, span)
+
+    monkeypatch.setattr(store, "read", watched)
+    info, week = archive.streams()[0], streets.week_of(streets.NOW_S)
+    both = [(kind, info.stream) for kind in (blocks_module.RUNNING, blocks_module.KIND)]
+    seen = made_by(archive, streets, store)
+    for window in (week, streets.PARIS.day(week.start_s)):
+        assert len(list(seen.of(info, window))) in (7, 1)
+        assert asked == both
+    asked.clear()
+    assert len(list(made_by(archive, streets, store).of(info, streets.PARIS.day(week.start_s)))) == 1
+    assert asked == both[1:], "of days that are over alone, none runs"
+    store.close()
 
 
 def test_a_day_that_runs_is_handed_to_another_process(

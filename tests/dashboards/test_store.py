@@ -134,6 +134,65 @@ def test_what_comes_late_takes_with_it_what_was_made_without_it(tmp_path: Path, 
     assert left(path, centre) == [b"0", b"2", b"3"]
 
 
+def _comes_late(path: Path, centre: Centre, kinds: tuple[str, ...]) -> dict[str, list[int]]:
+    """Returns what is left by kind, of a row for each of four hours, after the second hour has come."""
+    sealed = [centre.seal(quarter) for quarter in range(16)]
+    for one in (*sealed[:4], *sealed[8:]):
+        centre.put(one)
+    store = Store.open(path, centre.archive, "Europe/Paris")
+    for kind in kinds:
+        for number in range(4):
+            store.keep(kind, STREAM, hour(number).start_s, hour(number), b"")
+    store.close()
+    centre.put(sealed[5])
+    store = Store.open(path, centre.archive, "Europe/Paris")
+    left = {kind: [n for n in range(4) if store.read(kind, STREAM, hour(n))] for kind in kinds}
+    store.close()
+    return left
+
+
+KINDS = ("days", "hours", "weeks so far")
+
+
+def test_what_comes_late_takes_rows_of_every_kind(tmp_path: Path, releases: ModuleType) -> None:
+    centre = Centre(tmp_path / "centre", releases)
+    assert _comes_late(tmp_path / "store", centre, KINDS) == {kind: [0, 2, 3] for kind in KINDS}
+
+
+def test_a_store_that_leaves_out_a_kind_is_found_out(
+    tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = Store._kinds
+    monkeypatch.setattr(Store, "_kinds", lambda store: list(kinds(store))[:-1])
+    with pytest.raises(AssertionError):
+        test_what_comes_late_takes_rows_of_every_kind(tmp_path, releases)
+
+
+def test_no_row_is_looked_for_in_the_whole_file(
+    tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says of every statement about rows that it goes by the key: a large town has a million rows, of which a
+    quarter-hour touches a few of each stream."""
+    said: list[str] = []
+    prepared = Store._prepared
+
+    def watched(store: Store) -> sqlite3.Connection:
+        db = prepared(store)
+        db.set_trace_callback(said.append)
+        return db
+
+    monkeypatch.setattr(Store, "_prepared", watched)
+    path = tmp_path / "store"
+    _comes_late(path, Centre(tmp_path / "centre", releases), KINDS)
+    said = [one for one in said if "periods" in one and not one.startswith("INSERT")]
+    assert {one.split()[0] for one in said} == {"SELECT", "DELETE"}
+    db = sqlite3.connect(path)
+    for one in set(said):
+        plan = [step[3] for step in db.execute(f"EXPLAIN QUERY PLAN {one}")]
+        assert one == "DELETE FROM periods" or (plan and not any("SCAN" in step for step in plan)), (one, plan)
+    db.close()
+
+
 def test_a_message_that_waited_is_taken_in(centre: Centre, tmp_path: Path) -> None:
     """It was settled before the last build and filed after it: its row is an old one."""
     path = tmp_path / "store"
