@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -116,10 +116,15 @@ class City:
     geojson: tuple[citymap.Area, ...] = ()
     thresholds: Path | None = None
     request: tuple[Request, ...] = ()
+    _by_quartier: dict[str, tuple[Site, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for site in self.site:
+            self._by_quartier[site.quartier] = (*self._by_quartier.get(site.quartier, ()), site)
 
     def sites_of(self, slug: str) -> tuple[Site, ...]:
         """Returns the sites of one quartier, in the order of the file."""
-        return tuple(site for site in self.site if site.quartier == slug)
+        return self._by_quartier.get(slug, ())
 
 
 class _Table:
@@ -127,7 +132,7 @@ class _Table:
 
     def __init__(self, file: str, where: str, table: Mapping[str, Any], known: type) -> None:
         self.file, self.where, self.table = file, where, table
-        names = tuple(field.name for field in fields(known))
+        names = tuple(one.name for one in fields(known) if one.init)
         for key in table:
             if key not in names:
                 raise self.fail(key, "unknown key", f"write one of {', '.join(names)}")

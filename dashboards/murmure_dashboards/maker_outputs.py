@@ -38,8 +38,9 @@ def outputs(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the outputs of each neighbourhood in each language."""
     yield STYLE, style()
     words = Words(ctx.kept.store, ctx.days_over[0].start_s - _BEFORE_S) if ctx.kept and ctx.days_over else None
+    everywhere = _everywhere(ctx)
     for quartier in ctx.city.quartier:
-        told = _Told(ctx, quartier, words)
+        told = _Told(ctx, quartier, words, everywhere)
         yield from ctx.unless_kept(quartier.slug, told.made_of, told.spoken(), PAST, told.lasts)
         for code in LANGUAGES:
             for large in (False, True):
@@ -52,11 +53,13 @@ def outputs(ctx: Build) -> Iterator[tuple[str, bytes]]:
 
 @dataclass(frozen=True)
 class _Told:
-    """What one neighbourhood says. `words`: of what the archive has of its streams, None where nothing is kept."""
+    """What one neighbourhood says. `words`: of what the archive has of its streams, None where nothing is kept.
+    `everywhere`: as `_everywhere` gives it."""
 
     ctx: Build
     quartier: Quartier
     words: Words | None
+    everywhere: str
 
     @cached_property
     def made_of(self) -> Mapping[str, object] | None:
@@ -66,7 +69,7 @@ class _Told:
             return None
         sites = [site.id for site in ctx.city.sites_of(self.quartier.slug)]
         return {
-            "everywhere": _everywhere(ctx),
+            "everywhere": self.everywhere,
             "words": self._words,
             "notes": [note for note in ctx.notes if note.site in sites],
             "policies": [policy.hash for site in sites for policy in ctx.policies(site)],

@@ -203,7 +203,7 @@ def test_each_element_of_the_key_is_needed(
 
         ctx: Any = given(street, city)
         words: Any = One()
-        return maker_outputs._Told(ctx, ctx.quartiers[0], words).made_of
+        return maker_outputs._Told(ctx, ctx.quartiers[0], words, maker_outputs._everywhere(ctx)).made_of
 
     before = key()
     change(street, city, streets)
