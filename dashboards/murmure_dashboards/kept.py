@@ -22,13 +22,14 @@ from pathlib import Path
 from murmure_privacy.window import Window
 
 from murmure_dashboards import days as days_of
+from murmure_dashboards import months
 from murmure_dashboards.days import Days
 from murmure_dashboards.packed import compressed
 from murmure_dashboards.store import Store, version
 from murmure_dashboards.views import LATE_S, StreamInfo
 
-PAGES, PAST, WORDS = "pages", "past", "words"
-"""In the store: of pages; of files that tell of days that are over alone; what `Words` gives."""
+PAGES, PAST, WORDS, WHOLE = "pages", "past", "words", "whole"
+"""In the store: of pages; of files that tell of days that are over alone; what `Words` gives; what `stands` read."""
 _LATEST_S = 9 * 86_400  # a day is final with its week
 EVER = Window(0, 1 << 40)
 
@@ -103,6 +104,25 @@ class Words:
     def keep(self, stream: str, word: str, until_s: int) -> None:
         """Remembers a word of what the archive has until an instant."""
         self.store.keep(WORDS, stream, self.from_s, Window(self.from_s, until_s), word.encode())
+
+
+def stands(store: Store, out: Path, path: str, digest: str) -> bool:
+    """Returns whether a file of a site is what its SHA-256 says (hexadecimal), and has its compressed twin.
+
+    It is read through once; after that, while the store remembers it, only if it is another file than then, or somebody
+    has written into one of the two: by device, inode, size and time of writing. So a build does not read the months of
+    all years, of which nothing is new. What a disk loses without a write is found by SHA256SUMS alone."""
+    try:
+        seen = [(out / name).stat() for name in (path, f"{path}.gz")]
+    except OSError:
+        return False
+    now = repr((digest, [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in seen])).encode()
+    if store.read(WHOLE, path, Window(0, 1)).get(0) == now:
+        return True
+    if not months.stands(out, path, digest):
+        return False
+    store.keep(WHOLE, path, 0, EVER, now)
+    return True
 
 
 def sum_of_days(days: Days, info: StreamInfo, window: Window) -> str | None:

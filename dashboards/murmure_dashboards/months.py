@@ -30,6 +30,7 @@ PATIENCE = 3
 _LONGEST_S = 170 * 3600
 """A node, the longest of which is a week with a clock change."""
 _FORMAT = 2
+_DAY = b'{"day":"'
 
 
 class OrderedArchive(Protocol):
@@ -124,9 +125,17 @@ NOTHING = Shelf()
 """What there is before the first build."""
 
 
-def shelf(out: Path) -> Shelf:
-    """Returns what a site has of closed months: nothing where it is none or of another version. A file that is not what
-    its sum says is not taken: it is made again from the archive."""
+def stands(out: Path, path: str, digest: str) -> bool:
+    """Returns whether a file of a site is what its SHA-256 says (hexadecimal), and has its compressed twin."""
+    try:
+        return _digest((out / path).read_bytes()) == digest and (out / f"{path}.gz").is_file()
+    except OSError:
+        return False
+
+
+def shelf(out: Path, stands: Callable[[Path, str, str], bool] = stands) -> Shelf:
+    """Returns what a site has of closed months: nothing where it is none or of another version. A file that `stands`
+    refuses is not taken: it is made again from the archive."""
     try:
         told = json.loads((out / STATE).read_text("utf-8"))
         if told["format"] != _FORMAT:
@@ -135,10 +144,11 @@ def shelf(out: Path) -> Shelf:
         twins: dict[str, Edition] = {}
         for month, editions in told["months"].items():
             read = tuple(Edition(month=month, **edition) for edition in editions)
-            if all(one.closed_s is not None and _whole(out, one) for one in read):
+            files = [(one.path, one.sha256) for one in read] + [(one.columnar, one.columnar_sha256) for one in read]
+            if all(one.closed_s is not None for one in read) and all(stands(out, *file) for file in files):
                 found[month] = read
             twins |= {
-                one.columnar: one for one in read if one.columnar_of and _stands(out, one.columnar, one.columnar_sha256)
+                one.columnar: one for one in read if one.columnar_of and stands(out, one.columnar, one.columnar_sha256)
             }
         ledger = (out / LEDGER).read_bytes()
         spent = _by_month(ledger) if _digest(ledger) == told["ledger"] else {}
@@ -150,20 +160,10 @@ def shelf(out: Path) -> Shelf:
 def _by_month(ledger: bytes) -> dict[str, bytes]:
     found: dict[str, list[bytes]] = {}
     for line in ledger.splitlines(keepends=True):
-        found.setdefault(str(json.loads(line)["day"])[:7], []).append(line)
+        if not line.startswith(_DAY):  # `spending.lines` begins each so: of years of a town there are a million
+            raise ValueError("no line of the ledger")
+        found.setdefault(line[len(_DAY) : len(_DAY) + 7].decode(), []).append(line)
     return {month: b"".join(members) for month, members in found.items()}
-
-
-def _whole(out: Path, edition: Edition) -> bool:
-    files = ((edition.path, edition.sha256), (edition.columnar, edition.columnar_sha256))
-    return all(_stands(out, path, digest) for path, digest in files)
-
-
-def _stands(out: Path, path: str, digest: str) -> bool:
-    try:
-        return _digest((out / path).read_bytes()) == digest and (out / f"{path}.gz").is_file()
-    except OSError:
-        return False
 
 
 def _digest(content: bytes) -> str:

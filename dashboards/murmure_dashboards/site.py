@@ -219,11 +219,11 @@ def build(
     """
     listed = {site.id for site in city.site}
     with seldom_collected(), beside(out) as folder:
-        before, journal_before = months.shelf(out), journal.shelf(out)
         made, site = _Made(folder), out.resolve()  # the link may lead elsewhere before a worker follows it
         keep = partial(made.link, site)
         place = out.with_name(f"{out.name}.store")
         with closing(Store.open(place, archive, city.timezone)) as store, ExitStack() as stack:
+            before, journal_before = months.shelf(out, partial(kept_of.stands, store)), journal.shelf(out)
             share = None
             if crew is not None and crew.workers:
                 pool = stack.enter_context(ProcessPoolExecutor(crew.workers, mp_context=get_context("fork")))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from murmure_dashboards import maker_data, months
+from murmure_dashboards import kept, maker_data, months
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.site import build
@@ -369,6 +369,60 @@ def test_a_closed_file_that_was_damaged_is_made_again(town: Town, city: City, tm
     file.write_bytes(good[:-9])
     build(town.archive, city, out, noon(date(2026, 9, 10)) + 900)
     assert data(out)["releases-2026-08.csv"] == good
+
+
+def test_a_closed_file_is_read_through_once(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It and its Parquet twin, at the build after the one that has written them; then while the file system says that
+    nobody has written into one of them, also with the same number of octets."""
+    out, at_s, read = tmp_path / "site", noon(date(2026, 9, 10)), list[str]()
+    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
+    stands = months.stands
+
+    def watched(out: Path, path: str, digest: str) -> bool:
+        read.append(path)
+        return stands(out, path, digest)
+
+    monkeypatch.setattr(months, "stands", watched)
+
+    def read_now() -> list[str]:
+        nonlocal at_s
+        at_s += 900
+        read.clear()
+        build(town.archive, city, out, at_s)
+        return sorted(path for path in read if "2026-08" in path)
+
+    both = ["donnees/releases-2026-08.csv", "donnees/releases-2026-08.parquet"]
+    assert [read_now() for _ in range(3)] == [[], both, []]
+    good = (out / both[0]).read_bytes()
+    for name, content in ((both[0], bytes(len(good))), (f"{both[0]}.gz", b"no gzip file")):
+        (out.resolve() / name).write_bytes(content)
+        assert both[0] in read_now()
+        assert (out / both[0]).read_bytes() == good
+    (out.resolve() / f"{both[0]}.gz").unlink()
+    assert read_now() == []
+    assert gzip.decompress((out / f"{both[0]}.gz").read_bytes()) == good
+
+
+def test_a_file_is_not_whole_for_what_was_read_of_another(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twin of `kept.stands` that remembers the name of a file alone hands on what was damaged since."""
+    out, at_s = tmp_path / "site", noon(date(2026, 9, 10))
+    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
+    known = set[str]()
+
+    def by_name(store: object, out: Path, path: str, digest: str) -> bool:
+        known.update({path} if months.stands(out, path, digest) else ())
+        return path in known
+
+    monkeypatch.setattr(kept, "stands", by_name)
+    for later_s in (0, 900):
+        build(town.archive, city, out, at_s + later_s)
+    (out.resolve() / "donnees/releases-2026-08.csv").write_bytes(b"damaged")
+    build(town.archive, city, out, at_s + 1800)
+    assert data(out)["releases-2026-08.csv"] == b"damaged"
 
 
 def test_a_closed_file_is_not_written_again(town: Town, city: City, tmp_path: Path) -> None:
