@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -48,6 +48,12 @@ _STYLES[STUDIO_SHEET] = hashlib.sha256(studio_sheet()).hexdigest()[:8]
 def address(code: str, path: str) -> str:
     """Returns the folder of a page below the site's root; French stands at the root, English under `en/`."""
     return path if code == LANGUAGES[0] else f"{code}/{path}"
+
+
+def compiled(names: Iterable[str]) -> None:
+    """Compiles templates, which takes as long as ten pages: processes that are forked afterwards have them."""
+    for name in names:
+        _templates.get_template(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,16 @@ import gc
 import os
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import cast
 
 from murmure_privacy.annotation import in_force
 from murmure_privacy.errors import MurmureError
@@ -50,8 +53,9 @@ from murmure_dashboards.kept import Kept
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.packed import compressed, joined, segment
 from murmure_dashboards.pdf import Press
-from murmure_dashboards.store import Store
+from murmure_dashboards.store import Store, version
 from murmure_dashboards.views import ArchiveReader
+from murmure_dashboards.wording import LANGUAGES, language
 
 WEEK_DAYS = 7
 KEPT_DAYS = 70
@@ -62,6 +66,8 @@ SELDOM = (100_000, 50, 100)
 """Objects, and collections of younger ones, between two collections of each generation."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
+_TEMPLATES = ("base.html", "figure.html", "long.html", "periods.html", "quartier.html", "story.html", "why.html")
+"""Of the pages of neighbourhoods."""
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
 # before its turn, open data first; pages lead to those sheets of paper that are there.
 MAKERS: tuple[Maker, ...] = (
@@ -186,20 +192,59 @@ class _Order:
 
 
 @dataclass(frozen=True, slots=True)
+class _Hand:
+    """A process that works on an order, forked while this one has no other threads, and its end of the pipe."""
+
+    process: ForkProcess
+    pipe: Connection
+
+    @classmethod
+    def at_work(cls, order: _Order, reopen: Callable[[], ArchiveReader]) -> _Hand:
+        """Has it begin: with the files with values, then it waits for the word to make the pages."""
+        context = get_context("fork")
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(order, reopen, here, there), daemon=True)
+        process.start()
+        there.close()
+        return cls(process, here)
+
+    def told(self) -> object:
+        """Returns what it says next. Raises what it has met, SiteError where it was killed."""
+        try:
+            said = self.pipe.recv()
+        except EOFError:
+            raise SiteError("site build: a process that made pages was killed; is there memory left?") from None
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def dismiss(self) -> None:
+        """Ends it, wherever it is."""
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
+
+
+@dataclass(frozen=True, slots=True)
 class _Share:
-    """What is left to other processes, part by part."""
+    """What is left to other processes, part by part: each keeps what it has looked at for its values for its pages."""
 
-    pool: ProcessPoolExecutor
-    reopen: Callable[[], ArchiveReader]
-    orders: Sequence[_Order]
+    hands: Sequence[_Hand]
 
-    def values(self) -> Sequence[Future[_Made]]:
-        """Has the files with values made."""
-        return [self.pool.submit(_part, order, self.reopen, None) for order in self.orders]
+    def values(self, made: _Made) -> None:
+        """Waits for the files with values, and takes down their sizes."""
+        for hand in self.hands:
+            made.octets.update(cast(dict[str, int], hand.told()))
 
-    def pages(self, octets: Mapping[str, int]) -> Sequence[Future[_Made]]:
+    def pages(self, octets: Mapping[str, int]) -> None:
         """Has the pages made, which tell the size of these files."""
-        return [self.pool.submit(_part, order, self.reopen, dict(octets)) for order in self.orders]
+        for hand in self.hands:
+            hand.pipe.send(dict(octets))
+
+    def finish(self, made: _Made) -> None:
+        """Waits for the pages, and takes down what was written."""
+        for hand in self.hands:
+            made.add(cast(_Made, hand.told()))
 
 
 def build(
@@ -226,11 +271,14 @@ def build(
             before, journal_before = months.shelf(out, partial(kept_of.stands, store)), journal.shelf(out)
             share = None
             if crew is not None and crew.workers:
-                pool = stack.enter_context(ProcessPoolExecutor(crew.workers, mp_context=get_context("fork")))
-                slugs = [quartier.slug for quartier in city.quartier]
+                _ready()
+                slugs, hands = [quartier.slug for quartier in city.quartier], list[_Hand]()
                 size = -(-len(slugs) // crew.workers) or 1
-                parts = [slugs[at : at + size] for at in range(0, len(slugs), size)]
-                share = _Share(pool, crew.reopen, [_Order(place, site, city, now_s, part, folder) for part in parts])
+                for at in range(0, len(slugs), size):
+                    order = _Order(place, site, city, now_s, slugs[at : at + size], folder)
+                    hands.append(_Hand.at_work(order, crew.reopen))
+                    stack.callback(hands[-1].dismiss)
+                share = _Share(hands)
             kept = made.kept(site, store, now_s)
             for path, content in _rendered(
                 archive, city, now_s, before, keep, press, store, journal_before, made, share, kept
@@ -330,20 +378,19 @@ def _rendered(
         for name in pages.STATIC:
             yield f"static/{name}", pages.static(name)
         yield opendata.ANNOTATIONS, annotations
-        values = share.values() if share else ()
         yield from () if share else _values(ctx)
         if maker_outputs.OUTPUTS in MAKERS:
             yield from maker_outputs.OUTPUTS.files(ctx)
-        for part in values:
-            made.add(part.result())
-        rest = share.pages(made.octets) if share else ()
-        yield from () if share else _of_quartiers(ctx)
+        if share:
+            share.values(made)
+            share.pages(made.octets)
+        else:
+            yield from _of_quartiers(ctx)
         yield from maker_data.data(ctx, before, kept)
         yield from journal.files(archive, journal_before, kept)
         for maker in MAKERS:
-            if maker is MAKERS[-1]:
-                for part in rest:
-                    made.add(part.result())
+            if share and maker is MAKERS[-1]:
+                share.finish(made)
             if not maker.apart and maker is not maker_outputs.OUTPUTS:
                 yield from maker.files(ctx)
 
@@ -422,19 +469,39 @@ def _of_quartiers(ctx: Build) -> Iterator[tuple[str, bytes]]:
             yield from maker.files(ctx)
 
 
-def _part(order: _Order, reopen: Callable[[], ArchiveReader], known: dict[str, int] | None) -> _Made:
-    """Writes the values of some neighbourhoods, or their pages, which tell the size of what is `known`, in a process of
-    its own."""
-    made = _Made(order.folder, dict(known or {}))
-    with closing(Store(order.place)) as store:
-        kept = made.kept(order.before, store, order.now_s)
-        ctx, _ = _given(reopen(), order.city, order.now_s, None, store, made, order.only, kept)
-        for path, content in _values(ctx) if known is None else _of_quartiers(ctx):
-            made.note(path, content)
-            made.write(path, content)
-    for path in (opendata.ANNOTATIONS, *(known or ())):
-        made.octets.pop(path, None)
-    return made
+def _ready() -> None:
+    """Reads and compiles what pages of neighbourhoods are made with, so that each process need not that is forked."""
+    version()
+    for code in LANGUAGES:
+        language(code)
+    pages.compiled(_TEMPLATES)
+
+
+def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, pipe: Connection) -> None:
+    """Writes the values of some neighbourhoods and says their sizes; then, once it is told the size of what others have
+    made, their pages, and says what was written. An error is said as well. `far`: the end of whoever waits for it,
+    closed here so that this process ends if that one is killed."""
+    far.close()
+    try:
+        made = _Made(order.folder)
+        with closing(Store(order.place)) as store:
+            kept = made.kept(order.before, store, order.now_s)
+            ctx, _ = _given(reopen(), order.city, order.now_s, None, store, made, order.only, kept)
+            known: Mapping[str, int] = {opendata.ANNOTATIONS: 0}
+            for make in (_values, _of_quartiers):
+                for path, content in make(ctx):
+                    made.note(path, content)
+                    made.write(path, content)
+                store.flush()  # the first process reads what they have kept of today
+                own = {path: size for path, size in made.octets.items() if path not in known}
+                if make is _values:
+                    pipe.send(own)
+                    known = pipe.recv()
+                    made.octets.update(known)
+            pipe.send(replace(made, octets=own))
+    except BaseException as error:
+        error.add_note(traceback.format_exc())
+        pipe.send(error)
 
 
 def _order(quantity: str) -> int:

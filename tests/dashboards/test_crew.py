@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from murmure_dashboards import maker_quartier, pages
+from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
-from murmure_dashboards.site import Crew, build
+from murmure_dashboards.site import Crew, SiteError, build, render
 from murmure_privacy.errors import MurmureError
 
 _OPEN: dict[str, Any] = {}
@@ -22,6 +26,11 @@ def again() -> Any:
 def refused() -> Any:
     """Cannot open it."""
     raise MurmureError("no archive")
+
+
+def killed() -> Any:
+    """Is killed as it opens it, as where there is no memory left."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -43,11 +52,35 @@ def test_processes_side_by_side_make_the_same_site(
         assert report.pages == sum(path.endswith(".html") for path in found)
 
 
+@pytest.mark.parametrize(
+    ("opened", "error", "said"),
+    [(refused, MurmureError, "no archive"), (killed, SiteError, "was killed; is there memory left")],
+)
 def test_a_process_that_fails_leaves_the_site_as_it_was(
-    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    archive: Any,
+    city: City,
+    streets: SimpleNamespace,
+    tmp_path: Path,
+    opened: Any,
+    error: type[MurmureError],
+    said: str,
 ) -> None:
     """Nothing is switched, nothing is left lying about, and the error is the one that it met."""
-    with pytest.raises(MurmureError, match="no archive"):
-        build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(refused, 2))
+    with pytest.raises(error, match=said):
+        build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(opened, 2))
     assert not (tmp_path / "site").exists()
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_no_process_compiles_a_template(
+    archive: Any, city: City, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one has compiled all that pages of neighbourhoods are made with, and no other."""
+    monkeypatch.setattr(site_module, "MAKERS", (maker_quartier.MAKER,))
+    cache: Any = pages._templates.cache
+    cache.clear()
+    assert dict(render(archive, city, streets.NOW_S))
+    used = {name for _, name in cache}
+    cache.clear()
+    site_module._ready()
+    assert {name for _, name in cache} == used
