@@ -1,5 +1,5 @@
-"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `export`, `enrol`, `wipe`, `doctor` and
-`replay`."""
+"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `export`, `enrol`, `forget-log`, `wipe`, `doctor`
+and `replay`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _place(enrol)
     enrol.add_argument("--json", action="store_true", help="print gateway, site and the six words as JSON")
     enrol.set_defaults(handler=_enrol)
+    forget = _parser(
+        commands,
+        "forget-log",
+        "forget how far the centre's log had come, after the town has lost it",
+        "example: murmure edge forget-log --config gateway.toml --yes",
+    )
+    _place(forget)
+    forget.add_argument("--yes", action="store_true", help="do it; without this it only says what is remembered")
+    forget.set_defaults(handler=_forget_log)
     wipe = _parser(
         commands,
         "wipe",
@@ -230,6 +239,44 @@ def _enrol(args: argparse.Namespace) -> int:
     print(
         "a silent test. 'murmure edge doctor' says how the sensors are; values show on this gateway's own screen only."
     )
+    return 0
+
+
+def _forget_log(args: argparse.Namespace) -> int:
+    import base64
+    import time
+
+    from murmure_privacy.errors import ConfigError
+    from murmure_privacy.log import Checkpoint
+    from murmure_privacy.window import utc
+
+    from murmure_edge.config import load
+    from murmure_edge.gateway_db import GatewayDb
+
+    def words(log: Checkpoint) -> str:
+        return f"{log.size} entries, root {base64.b64encode(log.root).decode()}"
+
+    config = load(_config_of(args))
+    path = config.data / "gateway.db"
+    if not path.is_file():
+        raise ConfigError(str(path), "data", "there is no such file", "give the gateway.toml of an enrolled gateway")
+    db = GatewayDb.open(path, keep=config.keep_messages)
+    try:
+        for at_s, log in db.forgotten():
+            print(f"forgotten at {utc(at_s)}: {words(log)}")
+        known = db.log
+        if known is None:
+            print("No log is remembered: the next receipt that names one is believed.")
+            return 0
+        if not args.yes:
+            print(f"remembered: {words(known)}")
+            print("With --yes this gateway forgets it, and believes whatever log it is told of next, a forked one too.")
+            print("Do so only if the town has lost its published log, and says so in public.")
+            return 0
+        db.forget_log(int(time.time()))
+    finally:
+        db.close()
+    print(f"forgotten, and written down for good: {words(known)}")
     return 0
 
 

@@ -78,6 +78,13 @@ CREATE TABLE IF NOT EXISTS journal (
     root BLOB NOT NULL,
     mark BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS forgotten (
+    number INTEGER PRIMARY KEY,
+    at_s INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    mark BLOB NOT NULL
+) STRICT;
 """
 )
 CARRIED = "carried"
@@ -170,7 +177,8 @@ class GatewayDb:
         candidates = self._db.execute("SELECT version, seen_s, sealed, mark FROM candidates").fetchall()
         known = self._db.execute("SELECT size, root, mark FROM journal").fetchall()
         lived = self._db.execute("SELECT until_s, mark FROM lived").fetchall()
-        rows = (*policies, *candidates, *told, *known, *lived)
+        forgotten = self._db.execute("SELECT number, at_s, size, root, mark FROM forgotten").fetchall()
+        rows = (*policies, *candidates, *told, *known, *lived, *forgotten)
         right = right and all(mark == _mark(*fields) for *fields, mark in rows)
         if not right or not self._messages_right(*heads[0][1:4]):
             raise LedgerDamaged(_damaged(self._where, "a row is not what was written"))
@@ -301,7 +309,7 @@ class GatewayDb:
 
     def _ends(self) -> list[object]:
         """Where each table ends: the newest charge, the oldest message, every policy and candidate, what was told, how
-        far the log had come, until when candidates have waited."""
+        far the log had come, until when candidates have waited, each log that was forgotten."""
         charge = self._db.execute("SELECT chain FROM charges ORDER BY line DESC LIMIT 1").fetchone()
         oldest = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
         marks = self._db.execute("SELECT mark FROM policies ORDER BY version").fetchall()
@@ -309,6 +317,7 @@ class GatewayDb:
         marks += self._db.execute("SELECT mark FROM told").fetchall()
         marks += self._db.execute("SELECT mark FROM journal").fetchall()
         marks += self._db.execute("SELECT mark FROM lived").fetchall()
+        marks += self._db.execute("SELECT mark FROM forgotten ORDER BY number").fetchall()
         return [charge[0] if charge else bytes(32), oldest[0], *(mark for (mark,) in marks)]
 
     def rows(self) -> dict[int, bytes]:
@@ -370,6 +379,24 @@ class GatewayDb:
         """The centre's log has come this far: from now on in memory, on the disk with the next message."""
         if self.log is None or here.size > self.log.size:
             self.log = here
+
+    def forget_log(self, at_s: int) -> None:
+        """Forgets how far the centre's log had come, so that the next one that is told is believed, and keeps for ever
+        that it was forgotten, and when (UTC seconds). Without a log it changes nothing. Raises DiskFull."""
+        if self.log is None:
+            return
+        with self.transaction():
+            number = self._db.execute("SELECT count(*) + 1 FROM forgotten").fetchone()[0]
+            fields = (number, at_s, self.log.size, self.log.root)
+            self._db.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?, ?)", (*fields, _mark(*fields)))
+            self._db.execute("DELETE FROM journal")
+            self._renew_head()
+        self.log = None
+
+    def forgotten(self) -> list[tuple[int, Checkpoint]]:
+        """Returns each log that was forgotten, with the instant (UTC seconds), oldest first."""
+        rows = self._db.execute("SELECT at_s, size, root FROM forgotten ORDER BY number")
+        return [(int(at_s), Checkpoint(size, root)) for at_s, size, root in rows]
 
     def policies(self) -> list[StoredPolicy]:
         """Returns every accepted policy by version."""

@@ -12,6 +12,7 @@ import pytest
 from murmure.cli import build_parser, main
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
+from murmure_privacy.log import Checkpoint
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import parse_utc
 
@@ -47,6 +48,33 @@ def test_a_missing_file_is_one_line(name: str) -> None:
     assert (
         done.stderr == "murmure: /nowhere/gateway.toml: file: is not there; write it, or name another with --config\n"
     )
+
+
+def test_a_log_is_forgotten_only_when_it_is_said_twice(enrolled: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --yes it says what is remembered and what follows; with it that is written down. A gateway that was never
+    started has nothing to forget, and none is made by asking."""
+    path, command = enrolled.folder / "data" / "gateway.db", ["edge", "forget-log", "--config", str(enrolled.file)]
+    assert main(command) == 2 and not path.exists()
+    db = GatewayDb.open(path)
+    db.follow(Checkpoint(7, bytes(32)))
+    with db.transaction():
+        db.put(1, b"message")
+    assert main(command) == 1, "sense runs"
+    assert "stop the other `sense` first" in capsys.readouterr().err
+    db.close()
+    for words, log in (([], Checkpoint(7, bytes(32))), (["--yes"], None)):
+        assert main([*command, *words]) == 0
+        db = GatewayDb.open(path)
+        assert db.log == log
+        db.close()
+    remembered = f"7 entries, root {'A' * 43}="
+    first, second, third, last = capsys.readouterr().out.splitlines()
+    assert first == f"remembered: {remembered}" and "a forked one too" in second and "says so in public" in third
+    assert last == f"forgotten, and written down for good: {remembered}"
+    assert main([*command, "--yes"]) == 0
+    told, none = capsys.readouterr().out.splitlines()
+    assert told.startswith("forgotten at 20") and told.endswith(remembered)
+    assert none == "No log is remembered: the next receipt that names one is believed."
 
 
 def test_the_ledger_is_read_from_the_command_line(

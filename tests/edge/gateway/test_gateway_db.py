@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from murmure_edge.gateway_db import DiskFull, GatewayDb, Told, _connect
 from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.errors import LedgerDamaged, MurmureError
+from murmure_privacy.log import Checkpoint
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import parse_utc
@@ -268,6 +270,58 @@ def test_what_is_settled_is_written_with_the_next_message(lived: Path) -> None:
     db = GatewayDb.open(lived)
     assert (db.settled, sorted(db.rows())) == (10, [11, 12, 13])
     db.close()
+
+
+LOG = Checkpoint(7, bytes(range(32)))
+
+
+@pytest.fixture
+def logged(lived: Path) -> Path:
+    """The same file, which has forgotten one log and remembers another."""
+    db = GatewayDb.open(lived)
+    for seq, here in ((13, replace(LOG, size=9)), (14, LOG)):
+        db.forget_log(MIDNIGHT_S)
+        db.follow(here)
+        with db.transaction():
+            db.put(seq, b"message")
+    db.close()
+    return lived
+
+
+def test_a_log_is_forgotten_for_good_and_the_next_one_followed(logged: Path) -> None:
+    """A smaller one too. That it was forgotten, which one and when, stays written, and nothing else has changed."""
+    db = GatewayDb.open(logged)
+    before = everything(db)
+    assert (db.log, db.forgotten()) == (LOG, [(MIDNIGHT_S, replace(LOG, size=9))])
+    db.forget_log(MIDNIGHT_S + HOUR_S)
+    db.forget_log(MIDNIGHT_S + 2 * HOUR_S)  # there is none any more
+    db.close()
+    db = GatewayDb.open(logged)
+    assert (db.log, everything(db)) == (None, before)
+    assert db.forgotten() == [(MIDNIGHT_S, replace(LOG, size=9)), (MIDNIGHT_S + HOUR_S, LOG)]
+    db.follow(replace(LOG, size=2))
+    assert db.log == replace(LOG, size=2)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM forgotten",
+        "UPDATE forgotten SET size = 8",
+        "UPDATE forgotten SET at_s = at_s + 1",
+        "DELETE FROM journal",
+        "UPDATE journal SET size = 1",
+        "DROP TABLE forgotten",
+    ],
+)
+def test_what_was_forgotten_cannot_be_taken_out(logged: Path, change: str) -> None:
+    """Nor the log that is remembered be changed, with an editor: the next start stops."""
+    other = sqlite3.connect(logged)
+    other.executescript(change)
+    other.close()
+    with pytest.raises(LedgerDamaged):
+        GatewayDb.open(logged)
 
 
 def written(path: Path) -> int:
