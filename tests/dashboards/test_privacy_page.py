@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -19,9 +20,11 @@ import pytest
 from murmure_dashboards import accounts, maker_privacy
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
+from murmure_dashboards.site import render
 from murmure_privacy import policy as policies
 from murmure_privacy.plan import plan
 from murmure_privacy.preview import habit_rho_micro
+from murmure_privacy.window import Window
 
 TODAY, LAST = date(2026, 11, 21), date(2026, 11, 20)
 MOST_LINES = 100
@@ -104,6 +107,39 @@ def test_a_ledger_with_one_charge_more_is_found(site: Path, recompute: ModuleTyp
     lines[at] = re.sub(r'"spent_rho_micro":(\d+)', lambda m: f'"spent_rho_micro":{int(m[1]) * 11 // 10}', lines[at])
     ledger.write_text("\n".join(lines))
     assert any(one.startswith("plaza") for one in wrong(site, recompute.figures(tmp_path / "donnees", TODAY, LAST)))
+
+
+@pytest.fixture(scope="module")
+def weekly(streets: SimpleNamespace, city: City, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of one place whose rule publishes weeks, too: one of them is over, and the next one not."""
+    street, out = streets.Street(), tmp_path_factory.mktemp("weekly")
+    swap = [('"1d" = 1 }', '"1d" = 1, "1w" = 1 }'), ('"1d" = 24 }', '"1d" = 24, "1w" = 168 }')]
+    window = Window(streets.PARIS.midnight(date(2026, 11, 9)), streets.PARIS.day(streets.NOW_S).end_s)
+    streets.add(street, "plaza", window, swap=swap)
+    for path, content in render(street, replace(city, quartier=city.quartier[:1], site=city.site[:1]), streets.NOW_S):
+        if path.startswith(("donnees/ledger", "donnees/politiques/", "vie-privee/plaza/")):
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            (out / path).write_bytes(content)
+    return out
+
+
+def test_a_week_that_is_published_counts_with_each_day_of_it(weekly: Path, recompute: ModuleType) -> None:
+    """Its node has all seven days in it: who was there on n of them is in it n times, which costs n²."""
+    told = recompute.figures(weekly / "donnees", TODAY, LAST)
+    assert len(told) == 1 and list(wrong(weekly, told)) == []
+    daily = [line for name, line in told["plaza"].items() if name != "together"]
+    assert all(line[1][0] > recompute.epsilon(7 * recompute.allowance(line[0][0], 1e-6) / 1e6, 1e-6) for line in daily)
+
+
+@pytest.mark.parametrize("instead", ['"node":"1d","released":1', '"node":"1w","released":0'])
+def test_a_week_that_nobody_squared_is_found(weekly: Path, recompute: ModuleType, tmp_path: Path, instead: str) -> None:
+    """Sums that take a week for a day, or that do not know that it was published, are not those of the page."""
+    shutil.copytree(weekly / "donnees", tmp_path / "donnees")
+    ledger = tmp_path / "donnees" / "ledger.jsonl"
+    text = ledger.read_text()
+    assert text.count('"node":"1w","released":1') == 3
+    ledger.write_text(text.replace('"node":"1w","released":1', instead))
+    assert list(wrong(weekly, recompute.figures(tmp_path / "donnees", TODAY, LAST)))
 
 
 def test_the_sums_are_short_and_need_nothing(recompute: ModuleType) -> None:
