@@ -205,7 +205,7 @@ def _run(args: argparse.Namespace) -> int:
     from murmure_ingest.opener import GARBAGE_AT
     from murmure_ingest.quarantine import Quarantine
     from murmure_ingest.receipts import centre_key
-    from murmure_ingest.rules import RuleBook
+    from murmure_ingest.rules import RuleBook, Wordings
     from murmure_ingest.subscriber import Subscriber
 
     gc.set_threshold(GARBAGE_AT)
@@ -227,7 +227,7 @@ def _run(args: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    intake = Intake(archive, RuleBook(archive), time.time, Quarantine(config.quarantine, utc_now, say))
+    intake = Intake(archive, RuleBook(archive, Wordings()), time.time, Quarantine(config.quarantine, utc_now, say))
     meter = Meter()
     watch_crl(config.data_dir, utc_now, stop, say)
     with enrolment_open(config, lambda: Archive.open(config.archive), say), metrics_open(config, meter, say):

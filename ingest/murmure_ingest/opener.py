@@ -50,7 +50,7 @@ def open_by(
 
 def pack(bundle: Sequence[Asked] | Sequence[Answer]) -> bytes:
     """Returns a bundle, of Asked or of Answer, as it goes from process to process."""
-    body = marshal.dumps(list(bundle), 2)  # the version that does not look for what stands there twice: little does
+    body = marshal.dumps(list(bundle))
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 

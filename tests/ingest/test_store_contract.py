@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -20,6 +20,7 @@ from murmure_ingest.archive import (
     Archive,
     ArchiveError,
     Enrolment,
+    NodeKey,
     StoredHealth,
     StoredPolicy,
     StreamInfo,
@@ -516,6 +517,46 @@ def the_next_message_is_filed_in_one(opener: Opener, gateway: Any) -> None:
     store.close()
 
 
+def places_are_known_ahead(opener: Opener, gateway: Any) -> None:
+    """What is foreseen is known to be free or not, whoever put it before, in whichever way, and in which order."""
+    store, other = opener(), opener()
+
+    def keys(seq: int) -> list[tuple[str, str, int]]:
+        return [outcome.node.key for outcome in opened(gateway, seq)[0].outcomes]
+
+    def free(*numbers: int) -> list[int]:
+        store.foresee([gateway.name], [key for seq in range(1, 13) for key in keys(seq)])
+        return [seq for seq in numbers if store.free(keys(seq))]
+
+    with store.transaction():
+        line = store.enrol(line_of(gateway))
+        assert free(1, 2) == [1, 2]
+        next_one(store, gateway, line, 1)
+        assert free(1, 2) == [2]
+    with store.transaction():
+        assert free(1, 2) == [2]
+        store.put(*opened(gateway, 6), line, "filed")
+        assert not store.free(keys(6))
+        assert store.taken(opened(gateway, 5)[0].outcomes) is None
+        assert free(5, 6, 7) == [5, 7]
+        store.put(*opened(gateway, 5), line, "filed")
+        assert [seq for seq in (5, 6, 7) if store.free(keys(seq))] == [7]
+        assert store.taken(opened(gateway, 5)[0].outcomes) == keys(5)[0]
+        assert store.taken(opened(gateway, 7)[0].outcomes) is None
+    put(other, gateway, 8, 7)
+    with store.transaction():
+        assert free(*range(4, 10)) == [4, 9]
+        assert store.taken(opened(gateway, 8)[0].outcomes) == keys(8)[0]
+        store.put(*opened(gateway, 2), line, "filed")
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.put(*opened(gateway, 10), line, "filed")
+        raise ZeroDivisionError
+    with store.transaction():
+        assert free(*range(1, 13)) == [3, 4, 9, 10, 11, 12]
+    store.close()
+    other.close()
+
+
 def what_was_not_committed_has_no_turn(opener: Opener, gateway: Any) -> None:
     """Neither the message nor what its gateway's turn is judged by outlives a transaction that fails."""
     store = opener()
@@ -552,6 +593,7 @@ RULES: list[Callable[[Opener, Any], None]] = [
     a_past_is_looked_up,
     the_next_message_is_filed_in_one,
     what_was_not_committed_has_no_turn,
+    places_are_known_ahead,
 ]
 
 
@@ -654,6 +696,29 @@ class Careless(Archive):
         return super().turn(gateway)
 
 
+class Assured(Archive):
+    """Broken on purpose: which nodes are the newest outlives what others file."""
+
+    def _recall(self) -> None:
+        known = self._remembered.newest_starts
+        super()._recall()
+        self._remembered.newest_starts = dict(known)
+
+
+class Absentminded(Archive):
+    """Broken on purpose: it forgets at once that a node has its place."""
+
+    def _place(self, key: NodeKey) -> None:
+        pass
+
+
+class Onward(Archive):
+    """Broken on purpose: nodes come in the order of time, it believes."""
+
+    def free(self, keys: Collection[NodeKey]) -> bool:
+        return all(key[2] > self._remembered.newest_starts[key[:2]] for key in keys)
+
+
 class Unshaken(Archive):
     """Broken on purpose: whose turn it is outlives a transaction that fails."""
 
@@ -690,6 +755,9 @@ TWINS = {
     Careless: the_next_message_is_filed_in_one,
     Wasteful: the_next_message_is_filed_in_one,
     Unshaken: what_was_not_committed_has_no_turn,
+    Assured: places_are_known_ahead,
+    Absentminded: places_are_known_ahead,
+    Onward: places_are_known_ahead,
 }
 
 
