@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from murmure_privacy.policies import Rules
+from murmure_privacy.policy import Policy
 from murmure_privacy.release import Withheld
+from murmure_privacy.window import Calendar
 
 from murmure_dashboards.days import Day
 from murmure_dashboards.views import LATE_S, StreamView
@@ -31,13 +33,19 @@ def due(one: StreamView) -> Iterator[int]:
             yield end_s
 
 
-def next_day(one: StreamView, last: Day, rules: Rules) -> bool:
-    """Returns whether the day after `last`, the newest that is over, is to have figures. `one`: the stream on the day
-    that the site shows."""
-    policy = one.rule[0] if one.rule else rules.of(last.policy) if last.policy else None
-    if policy is None or policy.valid_until < one.calendar.civil_day(last.span.end_s):
+def next_day(policy: Policy | None, was_stopped: bool | None, last: Day, calendar: Calendar, rules: Rules) -> bool:
+    """Returns whether the day after `last`, the newest that is over, is to have figures. `policy`: the newest that the
+    nodes of the day that the site shows name, `was_stopped`: whether the stream is stopped by these (`stopped`)."""
+    policy = policy or (rules.of(last.policy) if last.policy else None)
+    if policy is None or policy.valid_until < calendar.civil_day(last.span.end_s):
         return False
-    return not (_stopped(one) if one.outcomes else {last.state, last.hole} & set(STOPPED))
+    return not ({last.state, last.hole} & set(STOPPED) if was_stopped is None else was_stopped)
+
+
+def stopped(one: StreamView) -> bool | None:
+    """Returns whether the newest node of a stream says that nothing is released until somebody decides otherwise; None
+    where nothing has come."""
+    return _stopped(one) if one.outcomes else None
 
 
 def _stopped(one: StreamView) -> bool:

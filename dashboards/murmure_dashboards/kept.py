@@ -55,7 +55,7 @@ class Kept:
         """Yields what `made` gives, or nothing where the site before has it: those files are linked. `of`: what they
         are made of; its `repr` says all of it. `group`: names them for ever, within a `kind`. `lasts` is asked once
         they are made, and given their paths: whether the same will follow from the same at any later instant."""
-        told = hashlib.sha256(repr((_made_with(), of)).encode()).hexdigest()
+        told = key(of)
         found = self._unchanged(kind, group, told)
         if found is not None:
             for path, content in found:
@@ -142,6 +142,12 @@ def sum_of_days(days: Days, info: StreamInfo, window: Window) -> str | None:
                 return None
         digest.update(b"%d %d " % (start_s, len(value)) + value)
     return digest.hexdigest()
+
+
+def key(of: object) -> str:
+    """Returns the sum of all that something of a page is made of: of what it is made with, and of `of`, whose `repr`
+    says all of it."""
+    return hashlib.sha256(repr((_made_with(), of)).encode()).hexdigest()
 
 
 def _sum(content: bytes, twin: bytes) -> str:

@@ -14,10 +14,10 @@ from murmure_privacy.window import Calendar, Window
 from murmure_dashboards import limits
 from murmure_dashboards.arrivals import Arrivals
 from murmure_dashboards.blocks import Blocks
-from murmure_dashboards.config import City, Quartier
+from murmure_dashboards.config import City, Quartier, Site
 from murmure_dashboards.days import Days
 from murmure_dashboards.facts import Fact, of_day
-from murmure_dashboards.kept import PAGES, Kept
+from murmure_dashboards.kept import PAGES, Kept, key
 from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
 from murmure_dashboards.pdf import Press
@@ -72,6 +72,10 @@ class Build:
             return made
         return self.kept.files(group, (self._common, of), made, kind, lasts)
 
+    def key(self, of: object) -> str:
+        """Returns the sum of `of`, and of what all pages are made with, of and for: software, city, limits, links."""
+        return key((self._common, of))
+
     @cached_property
     def _common(self) -> str:
         return hashlib.sha256(repr((self.city, self.thresholds, self.links)).encode()).hexdigest()
@@ -105,22 +109,26 @@ class Build:
     def views(self, window: Window, sites: Iterable[str] | None = None) -> Mapping[str, Sequence[StreamView]]:
         """Returns the streams over whole days, by site id: of all sites, or of some."""
         infos = [(site, self.streams_of(site)) for site in (self._by_site if sites is None else sites)]
-        made = (self.archive, self.rules, self.marks)
-        return {
-            site: [view(*made, info, window, self.calendar, self.now_s) for info in of_site]
-            for site, of_site in infos
-            if of_site
-        }
+        return {site: [self.view(info, window) for info in of_site] for site, of_site in infos if of_site}
+
+    def view(self, info: StreamInfo, window: Window) -> StreamView:
+        """Returns a stream over whole days."""
+        return view(self.archive, self.rules, self.marks, info, window, self.calendar, self.now_s)
+
+    def seen(self, info: StreamInfo) -> StreamView:
+        """Returns a stream today, looked at once."""
+        if info.stream not in self._seen:
+            self._seen[info.stream] = self.view(info, self.today)
+        return self._seen[info.stream]
+
+    @cached_property
+    def _seen(self) -> dict[str, StreamView]:
+        return {}
 
     @cached_property
     def of_today(self) -> Mapping[str, Sequence[StreamView]]:
         """Returns today's streams by site id."""
-        return self.views(self.today)
-
-    @cached_property
-    def of_week(self) -> Mapping[str, Sequence[StreamView]]:
-        """Returns the week's streams by site id."""
-        return self.views(self.week)
+        return {site: [self.seen(info) for info in infos] for site, infos in self._by_site.items()}
 
     @cached_property
     def days_over(self) -> Sequence[Window]:
@@ -154,22 +162,30 @@ class Build:
     def blocks(self) -> Blocks:
         """Returns what gives the days of streams to the open data."""
         handed = self.only is not None  # else nobody asks twice
-        return Blocks(self.archive, self.rules, self.calendar, self.now_s, self.store, self._seen, handed)
+        return Blocks(self.archive, self.rules, self.calendar, self.now_s, self.store, self._looked_at, handed)
 
-    def _seen(self, info: StreamInfo, day: Window) -> StreamView | None:
-        found = self.of_today.get(info.site, ()) if day == self.today else ()
-        return next((one for one in found if one.stream == info.stream), None)
+    def _looked_at(self, info: StreamInfo, day: Window) -> StreamView | None:
+        return self.seen(info) if day == self.today and info in self.streams_of(info.site) else None
+
+    def fact(self, site: Site, info: StreamInfo) -> Fact | None:
+        """Returns what is known of a stream of a site today, None where nothing is."""
+        if info.stream not in self._facts:
+            self._facts[info.stream] = of_day(self.seen(info), site, self._past)
+        return self._facts[info.stream]
+
+    @cached_property
+    def _facts(self) -> dict[str, Fact | None]:
+        return {}
+
+    @cached_property
+    def _past(self) -> Past:
+        return Past(self.archive, self.rules, self.marks, self.calendar, self.now_s, self.store)
 
     @cached_property
     def facts(self) -> Mapping[str, Fact]:
         """Returns what is known of today, by stream; one without a figure is not there."""
-        past = Past(self.archive, self.rules, self.marks, self.calendar, self.now_s, self.store)
-        return {
-            view.stream: fact
-            for site in self.city.site
-            for view in self.of_today.get(site.id, ())
-            if (fact := of_day(view, site, past))
-        }
+        of_sites = ((site, info) for site in self.city.site for info in self.streams_of(site.id))
+        return {info.stream: fact for site, info in of_sites if (fact := self.fact(site, info))}
 
     @cached_property
     def arrivals(self) -> Arrivals:

@@ -2,63 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 
 from murmure_privacy.window import Window
 
 from murmure_dashboards import codes as codes_of
-from murmure_dashboards.answers import Answerer
 from murmure_dashboards.bulletin import sheets
 from murmure_dashboards.charts import Chart
 from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
-from murmure_dashboards.config import Quartier, Site
-from murmure_dashboards.due import due, next_day
+from murmure_dashboards.due import next_day
 from murmure_dashboards.kept import sum_of_days
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
-from murmure_dashboards.pages import MOST_ELEMENTS, link_elements
+from murmure_dashboards.pages import link_elements, story
 from murmure_dashboards.promises import promises
-from murmure_dashboards.story import MOST_MARKS, MOST_ROWS, Story, Teller
-from murmure_dashboards.stretch import MONTH_DAYS, Stretch, stretch
+from murmure_dashboards.room import of_span
+from murmure_dashboards.spans import stretches, windows
+from murmure_dashboards.stories import Shown, Streams
+from murmure_dashboards.story import Story
+from murmure_dashboards.stretch import Stretch
 from murmure_dashboards.usual import WEEKS
-from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
-LEAST_ROWS = 2
 MOST_CODES = 700
 """Of a month: a page with more leaves them to their file. Some six kilo-octets, compressed."""
 MOST_JOINT = 24
 """More rows than these are cut into several tables: nobody reads a longer one."""
 SPANS: Mapping[Span, str] = {"month": "mois/", "year": "annee/"}
 PERIODS = (("page.today", ""), ("page.week", "semaine/"), ("page.of_month", "mois/"), ("page.of_year", "annee/"))
-_BEFORE_S = (WEEKS * 7 + 1) * 86_400  # what is usual on the first day of a span
 _HOURS_S = (WEEKS + 1) * 7 * 86_400  # what is usual on each day of a week
-# What the page of a month or of a year is made of: around everything, a site with its tables, a stream.
-_LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 54, 21, 41
 # What sensors of each kind cannot know, first of all; the page of each place has the rest.
 _FIRST = (("count", "footfall_who"), ("level", "noise_said"), ("mean", "air_indicative"))
-# What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
-_AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 67, 7, 38, 41, 3.08
-# Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
-_LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the pages of each neighbourhood in each language."""
     for quartier in ctx.quartiers:
-        long = _long(ctx, quartier, ("week",))
-        # Before the pages of the day and of the week, which lead to the codes of the weeks before.
-        yield from ctx.unless_kept(f"long {quartier.slug}", _made_of(ctx, quartier), _spans(ctx, quartier))
+        streams = Streams(ctx, quartier)
+        # How each is told comes first, since it works out the days that the others are made of; then the pages of the
+        # month and of the year, since those of the day and of the week lead to the codes of the weeks before.
+        shown = streams.shown
+        yield from ctx.unless_kept(f"long {quartier.slug}", _made_of(streams), _spans(streams))
         for code in LANGUAGES:
-            for week in (False, True):
-                yield _neighbourhood(ctx, language(code), quartier, week, long)
+            for week, of_page in shown.items():
+                yield _neighbourhood(streams, language(code), week, of_page)
 
 
-def _spans(ctx: Build, quartier: Quartier) -> Iterator[tuple[str, bytes]]:
+def _spans(streams: Streams) -> Iterator[tuple[str, bytes]]:
     """Yields the pages of the month and of the year, and the codes of what they are made of."""
-    long = _long(ctx, quartier, SPANS)
+    ctx, quartier = streams.ctx, streams.quartier
+    long = _long(streams)
     if ctx.coded:
         codes = codes_of.year_table(
             day.codes
@@ -71,7 +65,7 @@ def _spans(ctx: Build, quartier: Quartier) -> Iterator[tuple[str, bytes]]:
         yield codes_of.hours_file(quartier.slug), hours
     for code in LANGUAGES:
         for span in SPANS:
-            yield _of_span(ctx, language(code), quartier, span, long)
+            yield _of_span(streams, language(code), span, long)
 
 
 def _hours(ctx: Build, long: _Long) -> Iterator[str]:
@@ -85,36 +79,34 @@ def _hours(ctx: Build, long: _Long) -> Iterator[str]:
                 yield codes_of.run_lines(one.stream, "energy_mean", day.energies, ctx.calendar)
 
 
-def _made_of(ctx: Build, quartier: Quartier) -> Mapping[str, object] | None:
+def _made_of(streams: Streams) -> Mapping[str, object] | None:
     """Returns all that these follow from, by name, None while some of it can still change without a node."""
-    sites = [site.id for site in ctx.city.sites_of(quartier.slug)]
-    infos = [info for info in ctx.streams if info.site in sites]
-    windows = _windows(ctx)
-    whole = Window(min(window.start_s for window in windows.values()), windows["year"].end_s)
+    ctx, infos = streams.ctx, [info for _, info in streams.infos]
+    of = windows(ctx)
+    whole = Window(min(window.start_s for window in of.values()), of["year"].end_s)
     days = [(info.stream, info.quantity, sum_of_days(ctx.days, info, whole)) for info in infos]
     if any(found is None for _, _, found in days):
         return None
     marks = [mark for mark in ctx.marks if mark.stream in {info.stream for info in infos}]
-    policies = [policy.hash for site in sites for policy in ctx.archive.policies(site)]
+    policies = [policy.hash for site in streams.sites for policy in ctx.policies(site.id)]
     return {
-        "windows": windows,
+        "windows": of,
         "days": days,
         "marks": marks,
         "octets": marks and ctx.octets[ANNOTATIONS],
         "policies": policies,
         "coded": ctx.coded,
-        "next day": _next_day(ctx, quartier),
+        "next day": _next_day(streams),
     }
 
 
-def _next_day(ctx: Build, quartier: Quartier) -> bool:
+def _next_day(streams: Streams) -> bool:
     """Returns whether any stream of a neighbourhood is to have figures of the day after those that are over."""
-    last = ctx.calendar.day(_windows(ctx)["year"].end_s - 1)
-    views = {one.stream: one for site in ctx.city.sites_of(quartier.slug) for one in ctx.of_today.get(site.id, ())}
+    ctx = streams.ctx
+    last = ctx.calendar.day(windows(ctx)["year"].end_s - 1)
     return any(
-        next_day(views[info.stream], day, ctx.rules)
-        for info in ctx.streams
-        if info.stream in views
+        next_day(*streams.standing(info), day, ctx.calendar, ctx.rules)
+        for _, info in streams.infos
         for day in ctx.days.of(info, last)
     )
 
@@ -133,61 +125,22 @@ class _Long:
 MAKER = Maker(files, apart=True)
 
 
-def _windows(ctx: Build) -> Mapping[str, Window]:
-    """Returns the days that are over of each span, and the year before."""
-    end_s = ctx.today.end_s if ctx.now_s >= ctx.today.end_s else ctx.today.start_s
-    last = ctx.calendar.civil_day(end_s)
-    return {
-        "week": Window(min(ctx.week.start_s, end_s), end_s),
-        "month": Window(ctx.calendar.midnight(last - timedelta(days=MONTH_DAYS)), end_s),
-        "year": Window(ctx.calendar.midnight(_year_before(last)), end_s),
-        "year before": Window(
-            ctx.calendar.midnight(_year_before(_year_before(last))), ctx.calendar.midnight(_year_before(last))
-        ),
-    }
+def _long(streams: Streams) -> _Long:
+    found: dict[str, list[Stretch]] = {span: [] for span in SPANS}
+    for _, info in streams.infos:
+        for span, one in stretches(streams.ctx, info, SPANS).items():
+            found[span].append(one)
+    return _Long(windows(streams.ctx), found)
 
 
-def _long(ctx: Build, quartier: Quartier, spans: Collection[str]) -> _Long:
-    windows = _windows(ctx)
-    year, year_before = windows["year"], windows["year before"]
-    sites = {site.id for site in ctx.city.sites_of(quartier.slug)}
-    first_s = min(ctx.calendar.day(windows[span].start_s - _BEFORE_S).start_s for span in spans)
-    known_from = Window(max(year.start_s, first_s), year.end_s)
-    found: dict[str, list[Stretch]] = {span: [] for span in spans}
-    for info in ctx.streams:
-        if info.site in sites:
-            days = ctx.days.of(info, known_from)
-            began_s = ctx.archive.began_s(info.stream)
-            told = "year" in spans and began_s is not None and began_s < year_before.end_s
-            before = ctx.days.of(info, year_before) if told else ()
-            for span in spans:
-                window = windows[span]
-                known = [day for day in days if day.span.start_s >= window.start_s - _BEFORE_S]
-                known = [*before, *known] if span == "year" else known
-                made = stretch(info, known, window, ctx.rules, ctx.marks, ctx.calendar, ctx.now_s, span == "year")
-                found[span].append(made)
-    return _Long(windows, found)
-
-
-def _year_before(day: date) -> date:
-    """Returns the same day of the year before, the 28th for a 29th of February."""
-    return day.replace(year=day.year - 1, day=min(day.day, 28) if day.month == 2 else day.day)
-
-
-def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _Long) -> tuple[str, bytes]:
+def _of_span(streams: Streams, say: Language, span: Span, long: _Long) -> tuple[str, bytes]:
     """Returns the page of a month or of a year."""
+    ctx, quartier, sites = streams.ctx, streams.quartier, streams.sites
     window, shown = long.windows[span], long.streams[span]
-    sites = ctx.city.sites_of(quartier.slug)
-    marks = [min(MOST_MARKS, len(one.marks)) for one in shown if one.marks]
-    full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in marks) if marks else 0
-    foot = link_elements(ctx.links)
-    rows, brief = joint_rows(len(sites), len(shown), foot + full), False
-    if marks and rows < LEAST_ROWS:
-        short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
-        rows, brief = joint_rows(len(sites), len(shown), foot + short), True
+    room = of_span(len(sites), [len(one.marks) for one in shown], link_elements(ctx.links))
     longest = max((len(groups_of(one, span)) for one in shown), default=1)
-    block = max(1, -(-longest // rows))
-    teller = Chronicler(say, brief=brief, coded=ctx.coded, thresholds=ctx.thresholds, block=block)
+    block = max(1, -(-longest // room.rows))
+    teller = Chronicler(say, brief=room.brief, coded=ctx.coded, thresholds=ctx.thresholds, block=block)
     places = []
     for site in sites:
         stories = [
@@ -197,7 +150,7 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
         ]
         places.append((site, stories, joined(stories, MOST_JOINT), _listed(stories)))
     listed = ""
-    if rows < LEAST_ROWS:  # one list for all places
+    if room.crowded:  # one list for all places
         listed = "\n".join(f"{site.name}\n{lines}" for site, *_, lines in places if lines)
     if listed or sum(lines.count("\n") for *_, lines in places) > MOST_CODES:
         places = [(site, stories, tables, "") for site, stories, tables, _ in places]
@@ -219,7 +172,7 @@ def _of_span(ctx: Build, say: Language, quartier: Quartier, span: Span, long: _L
             first=say.civil(ctx.calendar.civil_day(window.start_s)),
             last=ends,
         ),
-        state=" ".join([say(f"page.{span}_state"), *([say("page.next_day")] if _next_day(ctx, quartier) else [])]),
+        state=" ".join([say(f"page.{span}_state"), *([say("page.next_day")] if _next_day(streams) else [])]),
         places=places,
         codes=codes_of.year_file(quartier.slug) if long.codes else "",
         codes_size=say.size(long.codes),
@@ -238,49 +191,22 @@ def _listed(stories: Sequence[Story]) -> str:
     return "\n".join(f"{one.heading}\n{one.codes}" for one in stories if one.codes)
 
 
-def joint_rows(sites: int, streams: int, others: int) -> int:
-    """Returns how many rows the tables of a month or a year may have together, for each place, so that the page stays
-    within its budget of elements. `others`: elements that annotations and the links of the foot take."""
-    left = MOST_ELEMENTS - _LONG_ELEMENTS - _LONG_SITE_ELEMENTS * sites - _LONG_STREAM_ELEMENTS * streams - others
-    return max(1, min(MONTH_DAYS, left // max(1, 2 * sites + streams)))
-
-
-def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, long: _Long) -> tuple[str, bytes]:
-    zone, window, views = ctx.calendar.zone, ctx.today, ctx.of_today
-    if week:
-        window, views = ctx.week, ctx.of_week
+def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping[str, Shown]) -> tuple[str, bytes]:
+    """Returns the page of a day or of a week."""
+    ctx, quartier, sites = streams.ctx, streams.quartier, streams.sites
+    zone, window = ctx.calendar.zone, ctx.week if week else ctx.today
     csv, codes = quartier_file(quartier.slug, week), codes_of.file(quartier.slug)
-    sites = ctx.city.sites_of(quartier.slug)
-    shown = [view for site in sites for view in views.get(site.id, ())]
-    marks = [min(MOST_MARKS, len(view.marks)) for view in shown if view.marks]
-    full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in marks) if marks else 0
-    foot = link_elements(ctx.links)
-    rows, brief = table_rows(len(sites), len(shown), week, foot + full), False
-    if marks and rows < LEAST_ROWS:
-        short = _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(marks)
-        rows, brief = table_rows(len(sites), len(shown), week, foot + short), True
-    teller = Teller(say, rows, brief, coded=ctx.coded)
-    chronicler = Chronicler(say, thresholds=ctx.thresholds)
-    answerer = Answerer(say, ctx.thresholds, zone, ctx.calendar.civil_day(window.end_s - 1))
-    places: list[tuple[Site, list[Story]]] = []
-    for site in sites:
-        stories = []
-        for view in views.get(site.id, ()):
-            name = f"c{shown.index(view)}"
-            if week:
-                habits = [chronicler.usual(one) for one in long.streams["week"] if one.stream == view.stream]
-                stories.append(teller.week(view, site.name, name, [habit for habit in habits if habit]))
-                continue
-            fact = ctx.facts.get(view.stream)
-            answers = answerer.all(fact, site.dominant) if fact else ()
-            stories.append(teller.today(view, site.name, name, answers))
-        places.append((site, stories))
+    shown = list(of_page.values())
+    places = [(site, [of_page[info.stream] for info in ctx.streams_of(site.id)]) for site in sites]
     listed, legend = "", None
-    if rows < LEAST_ROWS:  # no room even for a table's second row: one list of codes and one legend are for all
-        legend = _legend([one.chart for _, told in places for one in told if one.chart])
-        of_places = [(site.name, _listed(told)) for site, told in places]
+    if streams.rooms[week].crowded:
+        stories = [(site, [one.stories[say.code] for one in told]) for site, told in places]
+        legend = _legend([one.chart for _, told in stories for one in told if one.chart])
+        of_places = [(site.name, _listed(told)) for site, told in stories]
         listed = "\n".join(f"{name}\n{lines}" for name, lines in of_places if lines)
-        places = [(site, [replace(one, codes="") for one in told]) for site, told in places]
+        pieces = [(site, [story(say, replace(one, codes=""), legend) for one in told]) for site, told in stories]
+    else:
+        pieces = [(site, [one.pieces[say.code] for one in told]) for site, told in places]
     hours = codes_of.hours_file(quartier.slug)
     date = say.date(window.end_s - 1, zone)
     hour = say.clock(ctx.now_s, zone)
@@ -307,9 +233,9 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         state=" ".join(
             [say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"), *_fresh(ctx, say, shown)]
         ),
-        places=places,
-        cannot=[say(f"cannot.{key}") for kind, key in _FIRST if any(view.quantity.kind == kind for view in shown)],
-        promises=promises(say, [(site, view) for site in sites for view in views.get(site.id, ())]),
+        places=pieces,
+        cannot=[say(f"cannot.{key}") for kind, key in _FIRST if any(one.quantity.kind == kind for one in shown)],
+        promises=promises(say, [(site, one) for site, told in places for one in told]),
         sheets=sheets(ctx, say, quartier),
         csv=csv,
         csv_size=say.size(ctx.octets[csv]),
@@ -321,7 +247,7 @@ def _neighbourhood(ctx: Build, say: Language, quartier: Quartier, week: bool, lo
         hours=hours if hours in ctx.octets else "",
         hours_size=say.size(ctx.octets.get(hours, 0)),
         faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS])))
-        if any(story.marks for _, stories in places for story in stories)
+        if any(one.marked for one in shown)
         else None,
     )
 
@@ -338,26 +264,17 @@ def _legend(charts: Sequence[Chart]) -> Chart | None:
     )
 
 
-def _fresh(ctx: Build, say: Language, views: Sequence[StreamView]) -> Iterator[str]:
+def _fresh(ctx: Build, say: Language, shown: Sequence[Shown]) -> Iterator[str]:
     """Yields until when there are figures, and after when the next can be there: no promise, since gateways and centre
     may stand still."""
     zone = ctx.calendar.zone
-    last_s = max((figure.end_s for one in views for figure in one.scalar.values()), default=None)
+    last_s = max((one.last_s for one in shown if one.last_s is not None), default=None)
     if last_s is not None:
         until = say.hour(last_s, zone, midnight_is_24=True)
         if last_s > ctx.today.start_s:
             yield say("page.fresh", until=until)
         else:
             yield say("page.fresh_on", day=say.date(last_s - 1, zone), until=until)
-    next_s = min((end_s for one in views for end_s in due(one)), default=None)
+    next_s = min((end_s for one in shown for end_s in one.due_s), default=None)
     if next_s is not None:
         yield say("page.next", hour=say.clock(next_s, zone))
-
-
-def table_rows(sites: int, streams: int, week: bool, others: int = 0) -> int:
-    """Returns how many rows a table may have so that the page stays within its budget of elements; the rest is in the
-    CSV file. Twenty-four as long as a neighbourhood has at most three streams; beyond eight not one row fits.
-    `others`: elements that annotations and the links of the foot take."""
-    stream = _WEEK_ELEMENTS if week else _DAY_ELEMENTS
-    left = MOST_ELEMENTS - _AROUND_ELEMENTS - _SITE_ELEMENTS * sites - stream * streams - others
-    return max(1, min(MOST_ROWS, int(left / (_ROW_ELEMENTS * max(1, streams)))))

@@ -9,8 +9,10 @@ from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from murmure_dashboards.charts import Chart
 from murmure_dashboards.config import City
 from murmure_dashboards.packed import compressed
+from murmure_dashboards.story import Story
 from murmure_dashboards.wording import LANGUAGES, Language
 
 MOST_ELEMENTS = 430
@@ -75,6 +77,11 @@ def filled(
 ) -> bytes:
     """Returns the page at `path` of one language. `home`: the path of the page that the city's name leads to."""
     return weighed(unweighed(template, say, path, city, home, links, **values))
+
+
+def story(say: Language, told: Story, legend: Chart | None = None) -> str:
+    """Returns how one stream is told on the page of a day or of a week. `legend`: the chart whose legend is for all."""
+    return str(vars(_templates.get_template("story.html").module)["told"](say, told, legend=legend))
 
 
 def unweighed(

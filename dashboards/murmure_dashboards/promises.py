@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from murmure_privacy.policy import StreamPolicy
+from murmure_privacy.policy import Policy, StreamPolicy
+from murmure_privacy.stream import Quantity
 
 from murmure_dashboards.config import Site
-from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import Language
+
+
+class Promised(Protocol):
+    """A stream of which something is published: `rule` is the newest signed policy and its part for the stream."""
+
+    @property
+    def quantity(self) -> Quantity: ...
+    @property
+    def rule(self) -> tuple[Policy, StreamPolicy] | None: ...
+    @property
+    def published(self) -> bool: ...
 
 
 def protected(say: Language, part: StreamPolicy) -> str:
@@ -26,13 +38,13 @@ Parts = Sequence[tuple[str, bool]]
 """A line in pieces: text, and whether it is French whatever the language of the page."""
 
 
-def promises(say: Language, views: Sequence[tuple[Site, StreamView]]) -> list[Parts]:
+def promises(say: Language, views: Sequence[tuple[Site, Promised]]) -> list[Parts]:
     """Returns, for each site, exactly what its signed policy protects and with which epsilon and delta."""
     lines: list[str] = []
     held: dict[tuple[str, int, str], list[str]] = {}
     for site, view in views:
         quantity = say(f"quantity.{view.quantity.name}")
-        if view.rule is None and not view.figures:
+        if view.rule is None and not view.published:
             continue  # nothing is published of it here, so that nothing is promised either
         if view.rule is None:
             lines.append(say("promise.unknown", place=_french(site.name), quantity=quantity))

@@ -181,6 +181,11 @@ class StreamView:
     _slots: dict[Window, tuple[Slot, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _by_node: dict[tuple[str, int], list[Figure]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
+    @property
+    def published(self) -> bool:
+        """Returns whether there is any figure."""
+        return bool(self.figures)
+
     def faulty(self, span: Window) -> tuple[Window, ...]:
         """Returns what of a span stewards marked as faulty: apart from each other, in order."""
         return faulty(self.marks, span)
@@ -205,6 +210,10 @@ class StreamView:
         if window not in self._amounts:
             self._amounts[window] = self._of(window)
         return self._amounts[window]
+
+    def know(self, amounts: Iterable[tuple[Window, Amount | None]]) -> None:
+        """Takes amounts that were worked out before."""
+        self._amounts.update(amounts)
 
     def _of(self, window: Window) -> Amount | None:
         name = self.quantity.printed

@@ -14,6 +14,7 @@ from murmure_dashboards import maker_home, maker_quartier
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
 from murmure_dashboards.opendata import ANNOTATIONS
+from murmure_dashboards.stories import Streams
 from murmure_dashboards.wording import LANGUAGES, language
 
 HOUR_S = 3600
@@ -52,14 +53,14 @@ def town(given: Callable[..., Build], streets: SimpleNamespace, city: City) -> M
 
 def hours(ctx: Build) -> list[str]:
     """Returns what the pages of the town and of its neighbourhood say of the next figures, in each language."""
-    views, found = ctx.of_today["plaza"], list[str]()
+    shown, found = list(Streams(ctx, ctx.quartiers[0]).shown[False].values()), list[str]()
     home = dict(maker_home.files(ctx))
     for code in LANGUAGES:
         say = language(code)
         words = re.escape(say("page.next", hour="@")).replace("@", r"([^,]*)")
         page = home["index.html" if code == "fr" else "en/index.html"].decode()
         on_home = re.findall(words, page)
-        beside = re.findall(words, " ".join(maker_quartier._fresh(ctx, say, views)))
+        beside = re.findall(words, " ".join(maker_quartier._fresh(ctx, say, shown)))
         assert on_home == beside, "both pages say the same"
         found += on_home
     assert bool(found) == (maker_home._next_s(ctx) is not None)
@@ -67,7 +68,7 @@ def hours(ctx: Build) -> list[str]:
 
 
 def comes(ctx: Build) -> bool:
-    return maker_quartier._next_day(ctx, ctx.quartiers[0])
+    return maker_quartier._next_day(Streams(ctx, ctx.quartiers[0]))
 
 
 def test_the_open_node_that_ends_first_is_named(town: Made) -> None:
@@ -131,12 +132,12 @@ def test_what_has_just_ended_is_awaited_until_it_has_come(town: Made, streets: S
 def test_the_page_of_a_month_says_so_only_where_a_day_is_to_come(town: Made, streets: SimpleNamespace) -> None:
     """And of a year; what it says is in the key of the page that is kept."""
     for ctx, said in ((town(), True), (town(stopped=(streets.NOW_S - HOUR_S, "paused")), False)):
-        (quartier,) = ctx.quartiers
-        pages = [page.decode() for path, page in maker_quartier._spans(ctx, quartier) if path.endswith("index.html")]
+        streams = Streams(ctx, ctx.quartiers[0])
+        pages = [page.decode() for path, page in maker_quartier._spans(streams) if path.endswith("index.html")]
         assert len(pages) == 4
         for code, page in zip(("fr", "fr", "en", "en"), pages, strict=True):
             assert (language(code)("page.next_day") in page) == said
-        made = maker_quartier._made_of(ctx, quartier)
+        made = maker_quartier._made_of(streams)
         assert made is not None and made["next day"] == said
 
 

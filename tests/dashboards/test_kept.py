@@ -15,11 +15,12 @@ from murmure_dashboards import kept as kept_module
 from murmure_dashboards import maker_quartier
 from murmure_dashboards import site as site_module
 from murmure_dashboards import store as store_module
-from murmure_dashboards.config import City, Quartier
+from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
 from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.pages import Link
 from murmure_dashboards.site import build
+from murmure_dashboards.stories import Streams
 from murmure_privacy import policy as policies
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.release import Withheld
@@ -216,8 +217,9 @@ def ctx(street: Any, city: City, given: Callable[..., Build]) -> Build:
 
 
 def key(ctx: Build) -> Mapping[str, object]:
-    maker_quartier._long(ctx, ctx.quartiers[0], maker_quartier.SPANS)  # as the pages do, which works the days out
-    made = maker_quartier._made_of(ctx, ctx.quartiers[0])
+    streams = Streams(ctx, ctx.quartiers[0])
+    maker_quartier._long(streams)  # as the pages do, which works the days out
+    made = maker_quartier._made_of(streams)
     assert made is not None
     return made
 
@@ -237,8 +239,8 @@ def test_a_key_without_an_element_is_found_out(
     """The twins."""
     made = maker_quartier._made_of
 
-    def without(of: Build, quartier: Quartier) -> Mapping[str, object]:
-        return {element: said for element, said in (made(of, quartier) or {}).items() if element != name}
+    def without(streams: Streams) -> Mapping[str, object]:
+        return {element: said for element, said in (made(streams) or {}).items() if element != name}
 
     monkeypatch.setattr(maker_quartier, "_made_of", without)
     with pytest.raises(AssertionError):
