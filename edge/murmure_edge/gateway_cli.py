@@ -1,4 +1,4 @@
-"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `export`, `enrol`, `forget-log`, `wipe`, `doctor`
+"""The gateway's own commands: `edge run`, `sense`, `send`, `ledger`, `export`, `enrol`, `forget`, `wipe`, `doctor`
 and `replay`."""
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     enrol.set_defaults(handler=_enrol)
     forget = _parser(
         commands,
-        "forget-log",
+        "forget",
         "forget how far the centre's log had come, after the town has lost it",
-        "example: murmure edge forget-log --config gateway.toml --yes",
+        "example: murmure edge forget --config gateway.toml --yes",
     )
     _place(forget)
     forget.add_argument("--yes", action="store_true", help="do it; without this it only says what is remembered")
@@ -244,12 +244,12 @@ def _enrol(args: argparse.Namespace) -> int:
 
 def _forget_log(args: argparse.Namespace) -> int:
     import base64
-    import time
 
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.log import Checkpoint
     from murmure_privacy.window import utc
 
+    from murmure_edge.clock import wall_ms
     from murmure_edge.config import load
     from murmure_edge.gateway_db import GatewayDb
 
@@ -273,7 +273,7 @@ def _forget_log(args: argparse.Namespace) -> int:
             print("With --yes this gateway forgets it, and believes whatever log it is told of next, a forked one too.")
             print("Do so only if the town has lost its published log, and says so in public.")
             return 0
-        db.forget_log(int(time.time()))
+        db.forget_log(wall_ms() // 1000)
     finally:
         db.close()
     print(f"forgotten, and written down for good: {words(known)}")

@@ -196,7 +196,6 @@ def _restore(args: argparse.Namespace) -> int:
 def _adopt(args: argparse.Namespace) -> int:
     import json
     import sys
-    import time
     from collections import Counter
     from pathlib import Path
 
@@ -212,13 +211,16 @@ def _adopt(args: argparse.Namespace) -> int:
     from murmure_ingest.receipts import load_secret
     from murmure_ingest.rules import RuleBook
 
+    def now_s() -> float:
+        return utc_now().timestamp()
+
     config = load(Path(args.config))
     centre = wire.public_key(load_secret(config.data_dir / "centre.key"))
-    published = Site(args.source, time.monotonic).published()
+    published = Site(args.source, now_s).published()
     archive = Archive.open(config.archive)
     done = adoption.adopt(archive, published, centre, config.deciding, args.source)
     keep = Quarantine(config.quarantine, utc_now, lambda text: print(text, file=sys.stderr))
-    words = adoption.bring_back(archive, published, Intake(archive, RuleBook(archive), time.time, keep))
+    words = adoption.bring_back(archive, published, Intake(archive, RuleBook(archive), now_s, keep))
     keep.close()
     kinds = Counter(type(word).__name__.lower() for word in words)
     if args.json:

@@ -6,7 +6,6 @@ what it told last, and from the gateway's health reports where something was los
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -58,7 +57,7 @@ class _Told:
 class Proofs:
     """What each gateway was told of the log since this centre was started. Instants are those of `clock`, seconds."""
 
-    def __init__(self, archive: Answers, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, archive: Answers, clock: Callable[[], float]) -> None:
         self._archive, self._clock = archive, clock
         self._told: dict[str, _Told] = {}
         self._wanting: dict[str, None] = {}  # those to whom the newest receipt proves nothing

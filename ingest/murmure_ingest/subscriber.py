@@ -268,7 +268,7 @@ class Subscriber:
         self._early_at = inf  # when to look again at what waits for its time
         self._register_mark = -1
         self._owed: dict[str, float] = {}  # gateways that wait for a receipt, and since when
-        self._proofs = Proofs(archive)
+        self._proofs = Proofs(archive, time.monotonic)
         self._told_at: dict[str, float] = {}  # by gateway and reason: when it may be told again
 
     def run(self, stop: Event) -> None:

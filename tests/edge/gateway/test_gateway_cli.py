@@ -53,7 +53,7 @@ def test_a_missing_file_is_one_line(name: str) -> None:
 def test_a_log_is_forgotten_only_when_it_is_said_twice(enrolled: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --yes it says what is remembered and what follows; with it that is written down. A gateway that was never
     started has nothing to forget, and none is made by asking."""
-    path, command = enrolled.folder / "data" / "gateway.db", ["edge", "forget-log", "--config", str(enrolled.file)]
+    path, command = enrolled.folder / "data" / "gateway.db", ["edge", "forget", "--config", str(enrolled.file)]
     assert main(command) == 2 and not path.exists()
     db = GatewayDb.open(path)
     db.follow(Checkpoint(7, bytes(32)))
