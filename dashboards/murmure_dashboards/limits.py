@@ -25,8 +25,8 @@ _BY = ("law", "who")
 class Threshold:
     """One limit. `value` in the printed unit of `quantity`, for a mean over `averaging`: `1d` or `1y`. `by`: `law`, or
     `who` for what is advised. `dominant`: the source of noise that it is for, "" for air. `days_allowed`: how many days
-    of a year the law lets it be exceeded. `read`: when somebody read it at `source`; by `review` it is to be read
-    again."""
+    of a year the law lets it be exceeded. `verified`: whether the value was found at `source` or twice in copies of it
+    that agree, on the day `read`; one that was not is never loaded. By `review` it is to be read again."""
 
     id: str
     quantity: str
@@ -36,6 +36,7 @@ class Threshold:
     in_force_from: date
     source: str
     address: str
+    verified: Literal[True]
     read: date
     review: date
     dominant: str = ""
@@ -125,6 +126,8 @@ def _threshold(entry: Mapping[str, Any], where: str, source: str) -> Threshold:
     for key, known in (("quantity", _QUANTITIES), ("averaging", _AVERAGINGS), ("by", _BY)):
         if entry.get(key) not in known:
             raise fail(key, f"write one of {', '.join(known)}")
+    if entry.get("verified") is not True:
+        raise fail("verified", "read the value at its source, then write true; or leave the limit out")
     for key in ("in_force_from", "read", "review"):
         if not isinstance(entry.get(key), date) or isinstance(entry.get(key), datetime):
             raise fail(key, "write a date such as 2026-11-21")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import date
+from importlib import resources
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,6 +125,30 @@ def test_every_limit_is_sourced_dated_and_in_force_or_to_come() -> None:
     assert applying(OURS, "pm1", "1d", TODAY) == {}
 
 
+@pytest.mark.parametrize("number", range(len(OURS)))
+def test_a_row_that_nobody_verified_is_refused(number: int) -> None:
+    """Whichever row of the file loses the word, nothing of the file is loaded: no page shows a limit on trust."""
+    text = resources.files("murmure_dashboards").joinpath("thresholds.toml").read_text(encoding="utf-8")
+    parts = text.split("verified = true\n")
+    assert len(parts) == len(OURS) + 1
+    lacking = "verified = true\n".join(parts[: number + 1]) + "verified = true\n".join(parts[number + 1 :])
+    with pytest.raises(ConfigError, match=rf"threshold {number + 1}: verified"):
+        parse(lacking.encode(), "thresholds.toml")
+
+
+def test_the_rows_are_those_that_were_collected(shared: Path) -> None:
+    """Value, averaging, source of noise and day: as they were collected beside the sources, verified there, too."""
+    collected = {one["id"]: one for one in json.loads((shared / "thresholds.json").read_text(encoding="utf-8"))}
+    for one in OURS:
+        row = collected[one.id]
+        assert row["verified"] is True, one.id
+        assert (row["quantity"], row["value"]) == (one.quantity, one.value), one.id
+        assert row["averaging"].startswith({"1d": "1d", "1y": ("1y", "year")}[one.averaging]), one.id
+        # Of some advice only the year is known.
+        assert one.in_force_from.isoformat().startswith(row["in_force_from"]), one.id
+        assert row["kind"].startswith("legal") == (one.by == "law"), one.id
+
+
 def test_a_limit_of_2030_is_not_in_force_before() -> None:
     """It is announced with its year, and takes the place of the old one on its day."""
     later = coming(OURS, "pm2_5", "1d", TODAY)
@@ -191,6 +218,14 @@ def test_nobody_is_accused() -> None:
     [
         ("value = 50", 'value = "50"', r"threshold 1: value: '50' .* write a number above 0"),
         ('by = "law"', 'by = "mayor"', r"by: 'mayor' .* write one of law, who"),
+        (
+            "verified = true",
+            "",
+            "verified: None .* read the value at its source, then write true; or leave the limit out",
+        ),
+        ("verified = true", "verified = false", "verified: False .* leave the limit out"),
+        ("verified = true", 'verified = "true"', "verified: 'true' .* leave the limit out"),
+        ("verified = true", "verified = 1", "verified: 1 .* leave the limit out"),
         ("read = 2026-11-21", "", "read: None .* write a date such as"),
         ('averaging = "1d"', 'averaging = "1h"', "averaging: '1h' .* write one of 1d, 1y"),
         ('quantity = "pm10"', 'quantity = "lden"\ndominant = "road"', "limits of noise are of a year: write 1y"),
@@ -211,6 +246,7 @@ by = "law"
 in_force_from = 2010-10-23
 source = "R. 221-1"
 address = "https://example.org/"
+verified = true
 read = 2026-11-21
 review = 2026-12-12
 """
