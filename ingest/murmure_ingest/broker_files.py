@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PACKET_LIMIT = 20_480
 """A sealed policy of 16 KiB with its signatures, topic and headers; bytes of one MQTT packet."""
-WINDOW = 2000
+WINDOW = 3000
 """Unacknowledged messages in flight to one client. The centre acknowledges after the commit of a batch (1000 at most):
 mosquitto's own 20 would stall it for ever."""
 

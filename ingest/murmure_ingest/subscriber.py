@@ -57,7 +57,7 @@ _REPEAT_S = 60.0  # a reason is told once in this time, per gateway or for all s
 _RETRY_BROKER_S = (1, 30)
 _OTHER_NAME = (62, 64)  # OpenSSL's verdicts on a certificate: other host, other address; then: past its date
 _PAST = 10
-_WINDOW_BATCHES = 2  # unacknowledged messages in flight, in batches: one is filed while the next is opened
+_WINDOW_BATCHES = 3  # unacknowledged messages in flight, in batches: filed, being opened, and to be opened by who waits
 
 Say = Callable[[str], None]
 
