@@ -143,7 +143,7 @@ def test_what_an_authority_would_write_is_found() -> None:
     assert lix(["Les dispositions réglementaires applicables conditionnent la confidentialité."]) > MOST_LIX
     assert lix(["Il " + "va et " * 18 + "vient."]) > MOST_LIX
     assert lix(["Le boîtier compte les gens. Il les oublie aussitôt."]) < MOST_LIX
-    page = "# Un titre\n\nLisez `murmure policy studio` et\n[la page](x.md).\n\n```sh\nune commande\n```\n\n| a |\n\n1. **Un** pas."
+    page = "# Titre\n\nLisez `murmure verify` et\n[la page](x.md).\n\n```sh\nmurmure\n```\n\n| a |\n\n1. **Un** pas."
     assert prose(page) == ["Lisez x et la page.", "Un pas."]
 
 
