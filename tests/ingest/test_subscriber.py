@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,21 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from murmure_ingest import gateways, openers, subscriber
+from murmure_dashboards import journal
+from murmure_edge.config import load as load_gateway
+from murmure_edge.config import load_trust
+from murmure_edge.inbox import OutboxState, Refused, Settled, decide_receipt
+from murmure_ingest import gateways, logbook, openers, proofs, subscriber
+from murmure_ingest.adoption import adopt
 from murmure_ingest.archive import Archive, ArchiveFull, database
 from murmure_ingest.bulk_mqtt import PACKET_BYTES, BulkClient, Delivered
-from murmure_ingest.config import BrokerConfig
+from murmure_ingest.config import BrokerConfig, DecidingConfig
 from murmure_ingest.intake import Intake
 from murmure_ingest.rules import RuleBook
+from murmure_ingest.snapshot import snapshot
 from murmure_ingest.subscriber import Subscriber
-from murmure_privacy import wire
+from murmure_privacy import log, wire
+from murmure_privacy.sources import Site
 from paho.mqtt.client import MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
@@ -646,3 +654,107 @@ def test_two_cards_that_speak_at_once_are_both_put_aside(
     peers[2].publish(*other.history(QUARTERS))
     until(lambda: peers[2].settled(centre) == QUARTERS)
     assert peers[2].receipts(centre)[-1].exceptions == ()
+
+
+class Remembering:
+    """A gateway's judgement of the receipts that a peer got: what `sense` keeps of them, and decides by it."""
+
+    def __init__(self, centre: Any, peer: Any) -> None:
+        self._trust = load_trust(load_gateway(centre.folder / peer.gateway.name / "gateway.toml"))
+        self._peer, self._read = peer, 0
+        self.known: log.Checkpoint | None = None
+        self.settled, self.refused = 0, list[str]()
+
+    def read(self) -> int:
+        """Judges what has come since, and returns up to which number it believes that all is settled."""
+        receipts = [payload for kind, payload, *_ in self._peer.got if kind == "receipt"]
+        hashes = {seq: wire.digest(sealed) for seq, sealed in enumerate(self._peer.gateway.sealed, 1)}
+        for payload in receipts[self._read :]:
+            state = OutboxState(len(hashes), hashes.get, 1 << 53, self.settled, self.known)
+            verdict = decide_receipt(payload, self._trust, state)
+            if isinstance(verdict, Settled):
+                told = log.of_receipt(verdict.receipt.checkpoint)
+                assert told is not None
+                self.settled, self.known = max(self.settled, verdict.up_to), told.here
+            else:
+                assert isinstance(verdict, Refused)
+                self.refused.append(verdict.reason)
+        self._read = len(receipts)
+        return self.settled
+
+
+def fork(archive: Archive) -> None:
+    """Gives the log another first entry, by hand, and two entries more."""
+    rows = list(archive.log_rows())
+    names = [one for (one,) in archive._db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+    for name in names:
+        archive._db.execute(f'DROP TRIGGER "{name}"')
+    entries = [(*rows[0][1:4], log.entry({**log.read_entry(rows[0][4]), "quartier": "other"}))]
+    entries += [row[1:5] for row in [*rows[1:], rows[-1], rows[-1]]]
+    with archive.transaction():
+        archive._db.execute("DELETE FROM log")
+        archive._db.execute("DELETE FROM checkpoints")
+        for kind, subject, number, entry in entries:
+            logbook._insert(archive._db, kind, subject, number, entry)
+
+
+@pytest.mark.parametrize("broker", [pytest.param("mosquitto-5", marks=pytest.mark.broker)], indirect=True)
+def test_a_gateway_refuses_a_forked_log_and_believes_the_one_that_was_adopted(
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the log grows every receipt is believed, without a report. A longer log with another beginning is refused,
+    also with its proof, and settles nothing. After a restore of an old backup nothing is believed until the published
+    log was adopted; then what had waited is settled."""
+    monkeypatch.setattr(proofs, "_SEEN_S", 0.0)
+    centre, path = at_broker, at_broker.config.archive
+    broker.start()
+    gateway = centre.gateway()
+    history = gateway.history(QUARTERS)
+    running, peer = run(centre), connect(gateway, broker)
+    memory = Remembering(centre, peer)
+    until(lambda: peer.settled(centre) == 0)
+    peer.publish(gateway.health(60, log=0))
+    snapshot(path, tmp_path / "backup.db")
+    for number, message in enumerate(history[:-1], 1):
+        centre.gateway(f"gw-{number}", site="alley", published=False)
+        peer.publish(message)
+        until(lambda number=number: memory.read() == number)
+    assert memory.known == centre.archive.log_checkpoint() and memory.refused == []
+    centre.archive.sign_log(centre.secret)
+    for name, data in journal.files(centre.archive, journal.NOTHING, lambda _: None):
+        (tmp_path / "site" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "site" / name).write_bytes(data)
+    known = memory.known
+    assert known is not None
+    running.stop()
+
+    def put(source: Path) -> None:
+        centre.archive.close()
+        for left in path.parent.glob(f"{path.name}*"):
+            left.unlink()
+        shutil.copy(source, path)
+        centre.archive = Archive.open(path)
+
+    fork(centre.archive)
+    running = run(centre)
+    peer.publish(history[-1], gateway.health(120, log=known.size))
+    until(lambda: memory.read() >= 0 and "other_log" in memory.refused)
+    assert (memory.settled, memory.known) == (QUARTERS - 1, known)
+    running.stop()
+    put(tmp_path / "backup.db")
+    running = run(centre)
+    before = len(memory.refused)
+    peer.publish(*history, gateway.health(180, log=known.size))
+    until(lambda: memory.read() >= 0 and len(memory.refused) > before)
+    assert (memory.settled, memory.known) == (QUARTERS - 1, known)
+    running.stop()
+    put(tmp_path / "backup.db")
+    published = Site(str(tmp_path / "site")).published()
+    adopt(centre.archive, published, wire.public_key(centre.secret), DecidingConfig(), "site")
+    before = len(memory.refused)
+    running = run(centre)
+    peer.publish(*history, gateway.health(240, log=known.size))
+    until(lambda: memory.read() == QUARTERS)
+    assert memory.known == known == centre.archive.log_checkpoint()
+    assert memory.refused[before:] == []
+    running.stop()
