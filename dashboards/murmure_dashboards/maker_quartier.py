@@ -9,8 +9,9 @@ from murmure_privacy.window import Window
 
 from murmure_dashboards import codes as codes_of
 from murmure_dashboards.bulletin import sheets
-from murmure_dashboards.charts import Chart
+from murmure_dashboards.charts import Chart, Table
 from murmure_dashboards.chronicle import Chronicler, Span, groups_of, joined
+from murmure_dashboards.config import Site
 from murmure_dashboards.due import next_day
 from murmure_dashboards.kept import sum_of_days
 from murmure_dashboards.maker import Build, Maker
@@ -198,13 +199,17 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
     csv, codes = quartier_file(quartier.slug, week), codes_of.file(quartier.slug)
     shown = list(of_page.values())
     places = [(site, [of_page[info.stream] for info in ctx.streams_of(site.id)]) for site in sites]
-    listed, legend = "", None
+    listed, legend, joint = "", None, None
     if streams.rooms[week].crowded:
         stories = [(site, [one.stories[say.code] for one in told]) for site, told in places]
         legend = _legend([one.chart for _, told in stories for one in told if one.chart])
         of_places = [(site.name, _listed(told)) for site, told in stories]
         listed = "\n".join(f"{name}\n{lines}" for name, lines in of_places if lines)
-        pieces = [(site, [story(say, replace(one, codes=""), legend) for one in told]) for site, told in stories]
+        joint = _joint(say, stories, say.day(window.end_s - 1, zone)) if week else None
+        pieces = [
+            (site, [story(say, replace(one, codes=""), legend, table=not week) for one in told])
+            for site, told in stories
+        ]
     else:
         pieces = [(site, [one.pieces[say.code] for one in told]) for site, told in places]
     hours = codes_of.hours_file(quartier.slug)
@@ -234,6 +239,7 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
             [say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"), *_fresh(ctx, say, shown)]
         ),
         places=pieces,
+        joint=joint,
         cannot=[say(f"cannot.{key}") for kind, key in _FIRST if any(one.quantity.kind == kind for one in shown)],
         promises=promises(say, [(site, one) for site, told in places for one in told]),
         sheets=sheets(ctx, say, quartier),
@@ -250,6 +256,21 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
         if any(one.marked for one in shown)
         else None,
     )
+
+
+def _joint(say: Language, places: Sequence[tuple[Site, Sequence[Story]]], day: str) -> Table | None:
+    """Returns one table of a crowded week, with the last day of each stream: with a table of one row for each, the page
+    would not keep within its budget."""
+    rows = []
+    for site, stories in places:
+        for one in stories:
+            if one.chart:
+                (_, *more), (_, figure, *levels) = one.chart.table.columns, one.chart.table.rows[-1]
+                for column, level in zip(more[1:], levels, strict=True):
+                    figure = say("table.and_level", amount=figure, column=column, level=level)
+                rows.append((say("table.of", place=site.name, quantity=one.heading, unit=one.chart.unit), figure))
+    header = say("table.place"), say("table.figure")
+    return Table(say("table.joint", day=day), header, tuple(rows)) if rows else None
 
 
 def _legend(charts: Sequence[Chart]) -> Chart | None:

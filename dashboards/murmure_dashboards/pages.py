@@ -79,9 +79,10 @@ def filled(
     return weighed(unweighed(template, say, path, city, home, links, **values))
 
 
-def story(say: Language, told: Story, legend: Chart | None = None) -> str:
-    """Returns how one stream is told on the page of a day or of a week. `legend`: the chart whose legend is for all."""
-    return str(vars(_templates.get_template("story.html").module)["told"](say, told, legend=legend))
+def story(say: Language, told: Story, legend: Chart | None = None, table: bool = True) -> str:
+    """Returns how one stream is told on the page of a day or of a week. `legend`: the chart whose legend is for all;
+    `table`: whether the table stands below the picture."""
+    return str(vars(_templates.get_template("story.html").module)["told"](say, told, table, legend))
 
 
 def unweighed(
