@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from murmure_privacy.annotation import Annotation, Note
@@ -16,6 +16,7 @@ from murmure_dashboards.arrivals import Arrivals
 from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.config import City, Quartier, Site
 from murmure_dashboards.days import Days
+from murmure_dashboards.due import due
 from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.kept import PAGES, Kept, key
 from murmure_dashboards.months import Edition
@@ -27,6 +28,16 @@ from murmure_dashboards.views import LATE_S, ArchiveReader, SignedPolicy, Stream
 from murmure_dashboards.wording import Language
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What pages of the whole town tell of a stream today: what is known of it (None: nothing), when its next figures
+    can be there (seconds UTC), the hash of the policy that its newest nodes name (None: none that is known)."""
+
+    fact: Fact | None
+    due: tuple[int, ...]
+    rule: bytes | None
+
+
 @dataclass(frozen=True)
 class Build:
     """One build of the site, as of `now_s`. `today`: the civil day that it shows, `week`: the seven that end with it.
@@ -36,7 +47,8 @@ class Build:
     page of each kind. `links`: where the foot of each page leads. `press`: prints sheets of paper; without one there
     are none. `store`: what builds before worked out of finished days; without one, everything is worked out. `only`:
     the neighbourhoods whose pages are made here, where others are made by another process; `streams` are theirs.
-    `kept`: what the build before has written; without it, everything is written."""
+    `kept`: what the build before has written; without it, everything is written. `glances`: by stream, what others
+    have looked at already."""
 
     archive: ArchiveReader
     city: City
@@ -56,6 +68,7 @@ class Build:
     store: Store | None = None
     only: Collection[str] | None = None
     kept: Kept | None = None
+    glances: dict[str, Glance] = field(init=False, default_factory=dict)
 
     def unless_kept(
         self,
@@ -106,6 +119,19 @@ class Build:
     def _policies(self) -> dict[str, Sequence[SignedPolicy]]:
         return {}
 
+    def glance(self, site: Site, info: StreamInfo) -> Glance:
+        """Returns what pages of the whole town tell of a stream of a site, which is looked at once, here or by another
+        process."""
+        if info.stream not in self.glances:
+            one = self.seen(info)
+            rule = one.rule[0].hash if one.rule else None
+            self.glances[info.stream] = Glance(self.fact(site, info), tuple(due(one)), rule)
+        return self.glances[info.stream]
+
+    def shown(self, site: str) -> Sequence[StreamView]:
+        """Returns the streams of a site today."""
+        return [self.seen(info) for info in self.streams_of(site)]
+
     def views(self, window: Window, sites: Iterable[str] | None = None) -> Mapping[str, Sequence[StreamView]]:
         """Returns the streams over whole days, by site id: of all sites, or of some."""
         infos = [(site, self.streams_of(site)) for site in (self._by_site if sites is None else sites)]
@@ -124,11 +150,6 @@ class Build:
     @cached_property
     def _seen(self) -> dict[str, StreamView]:
         return {}
-
-    @cached_property
-    def of_today(self) -> Mapping[str, Sequence[StreamView]]:
-        """Returns today's streams by site id."""
-        return {site: [self.seen(info) for info in infos] for site, infos in self._by_site.items()}
 
     @cached_property
     def days_over(self) -> Sequence[Window]:
@@ -180,12 +201,6 @@ class Build:
     @cached_property
     def _past(self) -> Past:
         return Past(self.archive, self.rules, self.marks, self.calendar, self.now_s, self.store)
-
-    @cached_property
-    def facts(self) -> Mapping[str, Fact]:
-        """Returns what is known of today, by stream; one without a figure is not there."""
-        of_sites = ((site, info) for site in self.city.site for info in self.streams_of(site.id))
-        return {info.stream: fact for site, info in of_sites if (fact := self.fact(site, info))}
 
     @cached_property
     def arrivals(self) -> Arrivals:

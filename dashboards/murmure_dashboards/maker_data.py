@@ -13,7 +13,7 @@ from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.catalogue import Catalogue, File
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.months import FOLDER, Edition, Month, Rows, Shelf
-from murmure_dashboards.packed import joined, segment, stored
+from murmure_dashboards.packed import Content, joined, pieces, segment, stored
 from murmure_dashboards.pages import Link
 from murmure_dashboards.store import version
 from murmure_dashboards.wording import LANGUAGES, Language, language
@@ -27,7 +27,7 @@ _HEADER = segment(opendata.table(()))
 _DESCRIBING = ("datapackage.json", "csv-metadata.json", "catalogue.jsonld")
 
 
-def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
+def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tuple[str, Content]]:
     """Yields the files that follow from the archive alone, and fills `ctx.editions` and `ctx.ledger`.
     `before`: what the site before has; `keep` is told of what stands there and will not change."""
     sites = sorted(site.id for site in ctx.city.site)
@@ -51,7 +51,7 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
         name = ctx.calendar.civil_day(window.start_s).strftime("%Y-%m")
         made_by = version(), parquet.edition(), *(catalogue.about(ctx.city, name, number) for number in (1, 2))
         of = hashlib.sha256(b"".join((repr((made_by, until_s)).encode(), *over))).hexdigest()
-        return Rows(joined([_HEADER, *packed]) if packed else b"", lambda: joined([_HEADER, *over]), until_s, of)
+        return Rows(pieces([_HEADER, *packed] if packed else ()), lambda: joined([_HEADER, *over]), until_s, of)
 
     def columnar(month: str, number: int, content: bytes) -> bytes:
         made = parquet.table(catalogue.columns("releases"), content, catalogue.about(ctx.city, month, number))

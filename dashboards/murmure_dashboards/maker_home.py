@@ -11,7 +11,6 @@ from murmure_privacy.window import Window
 from murmure_dashboards import citymap, months
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier
-from murmure_dashboards.due import due
 from murmure_dashboards.facts import Fact
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS
@@ -66,10 +65,10 @@ def _facts(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, Fac
     sites = ctx.city.sites_of(quartier.slug)
     found = []
     for site in sites:
-        for view in ctx.of_today.get(site.id, ()):
-            name = say(f"quantity.{view.quantity.name}")
+        for info in ctx.streams_of(site.id):
+            name = say(f"quantity.{info.quantity}")
             name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"  # PM10 stays
-            found.append((f"{name} ({site.name})" if len(sites) > 1 else name, ctx.facts.get(view.stream)))
+            found.append((f"{name} ({site.name})" if len(sites) > 1 else name, ctx.glance(site, info).fact))
     return found
 
 
@@ -160,7 +159,7 @@ def _places(
                     teller.silence(view, day),
                     teller.faults(view),
                 )
-                for view in ctx.of_today.get(site.id, ())
+                for view in ctx.shown(site.id)
             ],
         )
         for site in ctx.city.sites_of(quartier.slug)
@@ -171,7 +170,7 @@ def _codes(ctx: Build, say: Language, quartier: Quartier, period: str) -> Iterat
     """Yields the name of each figure of a neighbourhood, and the codes of what it comes from."""
     teller, day = Teller(say, often=False), ctx.today
     for site in ctx.city.sites_of(quartier.slug):
-        for view in ctx.of_today.get(site.id, ()):
+        for view in ctx.shown(site.id):
             number, detail = teller.key(view, day, period)
             if detail and number != say("key.none"):
                 about = f"{quartier.name}, {site.name}, {say(f'quantity.{view.quantity.name}')}"
@@ -213,12 +212,13 @@ def _reason(ctx: Build, say: Language, slug: str, state: str) -> str:
     """Returns why the map shows no figure of a neighbourhood, or why it compares none that stewards marked as faulty;
     "" where the state says all."""
     sites, day = ctx.city.sites_of(slug), ctx.today
-    views = [view for site in sites for view in ctx.of_today.get(site.id, ())]
-    facts = [fact for view in views if (fact := ctx.facts.get(view.stream))]
+    facts = [fact for site in sites for info in ctx.streams_of(site.id) if (fact := ctx.glance(site, info).fact)]
     if state == "cannot" and all(fact.faulty for fact in facts):
+        views = [view for site in sites for view in ctx.shown(site.id)]
         marks = [mark for view in views for mark in view.marks if mark.to_s > day.start_s and mark.from_s < day.end_s]
         said = [say("absent.faulty", cause=say(f"cause.{mark.cause}")) for mark in marks]
     elif state == "none":
+        views = [view for site in sites for view in ctx.shown(site.id)]
         said = [_why(say, view, day) for view in views] or [say("absent.no_stream" if sites else "absent.no_site")]
     else:
         said = []
@@ -245,7 +245,8 @@ def _shared(say: Language, reasons: Sequence[str]) -> str:
 
 def _next_s(ctx: Build) -> int | None:
     """Returns when the next figure can be there (seconds UTC), None where nothing is expected."""
-    return min((end_s for views in ctx.of_today.values() for view in views for end_s in due(view)), default=None)
+    glances = (ctx.glance(site, info) for site in ctx.city.site for info in ctx.streams_of(site.id))
+    return min((end_s for one in glances for end_s in one.due), default=None)
 
 
 def _map(ctx: Build, states: Mapping[str, str]) -> citymap.Map | None:

@@ -71,12 +71,11 @@ def _of_site(ctx: Build, site: Site, held: Decisions, stopped: Days, today: date
 
 def _made_of(ctx: Build, site: Site, stopped: Days, today: date) -> Mapping[str, object]:
     """Returns all that the pages of a site follow from, by name."""
-    shown = ctx.of_today.get(site.id, ())
     return {
         "dates": (today, ctx.calendar.civil_day(ctx.now_s)),
         "streams": _streams(ctx, site),
         "policies": [policy.hash for policy in ctx.policies(site.id)],
-        "rules": [view.rule and view.rule[0].hash for view in shown],
+        "rules": [ctx.glance(site, info).rule for info in ctx.streams_of(site.id)],
         "paused": stopped,
         "marks": _marks(ctx, site),
     }
@@ -128,7 +127,7 @@ def _site(
 ) -> Iterator[tuple[str, bytes]]:
     streams = _streams(ctx, site)
     newest = held.in_force(today)
-    shown = ctx.of_today.get(site.id, ())
+    shown = ctx.shown(site.id)
     asked = [request for request in ctx.city.request if request.site == site.id]
     values = {
         "title": say("register.site_title", site=site.name, city=ctx.city.city),

@@ -20,6 +20,8 @@ from typing import Protocol
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import PARTS, Calendar, Window
 
+from murmure_dashboards.packed import Content, Pieces
+
 FOLDER = "donnees/"
 SUMS = f"{FOLDER}SHA256SUMS"
 STATE = f"{FOLDER}editions.json"
@@ -86,10 +88,10 @@ class Edition:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a month. `table`: all of them as a CSV file, b"" for none; `over`: makes that of the days that are
-    over, which begin before `until_s`; `of`: says whether these are still the same."""
+    """The rows of a month. `table`: all of them as a CSV file, nothing for none; `over`: makes that of the days that
+    are over, which begin before `until_s`; `of`: says whether these are still the same."""
 
-    table: bytes
+    table: Pieces
     over: Callable[[], bytes]
     until_s: int
     of: str
@@ -103,7 +105,7 @@ class Month:
     name: str
     window: Window
     editions: tuple[Edition, ...]
-    contents: Mapping[str, bytes]
+    contents: Mapping[str, Content]
     kept: bool = False
 
 
@@ -267,14 +269,14 @@ def _renewed(
 ) -> Iterator[Month]:
     """Yields a month for which something has come, or that is open."""
     editions: list[Edition] = []
-    contents: dict[str, bytes] = {}
+    contents: dict[str, Content] = {}
     for cut in _cuts(archive, streams, calendar, month.window, closings):
         same = next((one for one in kept if cut and one.row == cut.row and one.number == len(editions) + 1), None)
         if same:
             editions.append(same)
             continue
         rows = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
-        content, digest = rows.table, _digest(rows.table)
+        content, digest = rows.table, rows.table.sha256
         if not content or (editions and editions[-1].sha256 == digest):
             continue  # nothing begins in it, or what came changed nothing
         row, closed_s = (cut.row, cut.at_s) if cut else (0, None)
@@ -287,7 +289,7 @@ def _renewed(
         if same_twin is not None and same_twin.columnar_of == rows.of:
             octets, twin_digest = same_twin.columnar_octets, same_twin.columnar_sha256
         else:
-            twin = contents[one.columnar] = columnar(month.name, number, content if cut else rows.over())
+            twin = contents[one.columnar] = columnar(month.name, number, bytes(content) if cut else rows.over())
             octets, twin_digest = len(twin), _digest(twin)
         editions.append(replace(one, columnar_octets=octets, columnar_sha256=twin_digest))
     if editions:

@@ -7,9 +7,11 @@ be kept, and put between others: so a month of open data is joined from its days
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 _LEVEL = 6
@@ -22,6 +24,26 @@ class Packed(bytes):
     """A content that was compressed as it was made. `gz`: the gzip file of it."""
 
     gz: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A content that is as long as a month of a town, in pieces: it is never put together in memory. `gz`: the pieces
+    of its gzip file; `octets`, `sha256` (hexadecimal): of all of it. None at all is no content."""
+
+    parts: Sequence[bytes]
+    gz: Sequence[bytes]
+    octets: int
+    sha256: str
+
+    def __len__(self) -> int:
+        return self.octets
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
+
+
+Content = bytes | Pieces
 
 
 def compressed(content: bytes) -> bytes:
@@ -52,10 +74,24 @@ def content_of(packed: bytes) -> bytes:
     return packed and zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed)
 
 
+def pieces(segments: Sequence[bytes]) -> Pieces:
+    """Returns the contents of segments one after the other, without joining them."""
+    parts, octets, crc, digest = [], 0, 0, hashlib.sha256()
+    for one in map(content_of, segments):  # summed up while it is in the cache of the processor
+        crc = zlib.crc32(one, crc)
+        digest.update(one)
+        octets += len(one)
+        parts.append(one)
+    return Pieces(parts, [_HEADER, *segments, _LAST, _tail(crc, octets)], octets, digest.hexdigest())
+
+
 def joined(segments: Iterable[bytes]) -> Packed:
     """Returns the contents of segments one after the other."""
     held = list(segments)
     found = Packed(b"".join(map(content_of, held)))
-    tail = struct.pack("<II", zlib.crc32(found), len(found) & 0xFFFFFFFF)
-    found.gz = b"".join((_HEADER, *held, _LAST, tail))
+    found.gz = b"".join((_HEADER, *held, _LAST, _tail(zlib.crc32(found), len(found))))
     return found
+
+
+def _tail(crc: int, octets: int) -> bytes:
+    return struct.pack("<II", crc, octets & 0xFFFFFFFF)

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,8 +50,8 @@ from murmure_dashboards import (
 from murmure_dashboards import kept as kept_of
 from murmure_dashboards.config import City
 from murmure_dashboards.kept import Kept
-from murmure_dashboards.maker import Build, Maker
-from murmure_dashboards.packed import compressed, joined, segment
+from murmure_dashboards.maker import Build, Glance, Maker
+from murmure_dashboards.packed import Content, compressed, joined, segment
 from murmure_dashboards.pdf import Press
 from murmure_dashboards.store import Store, version
 from murmure_dashboards.views import ArchiveReader
@@ -120,21 +120,22 @@ class _Made:
     total: int = 0
     _folders: set[str] = field(default_factory=set)
 
-    def note(self, path: str, content: bytes) -> None:
+    def note(self, path: str, content: Content) -> None:
         """Takes down a file."""
         self.octets[path] = len(content)
         kind = maker_statements.kind(path)
-        if kind is not None and len(content) > len(self.heaviest.get(kind, b"")):
+        if kind is not None and isinstance(content, bytes) and len(content) > len(self.heaviest.get(kind, b"")):
             self.heaviest[kind] = content
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: Content) -> None:
         """Writes a file and its compressed twin."""
         assert self.folder is not None, "whoever only renders writes nothing"
         self.pages += path.endswith(".html")
         target = self._place(path)
-        for name, data in ((target, content), (f"{target}.gz", compressed(content))):
-            put(Path(name), data)
-            self.files, self.total = self.files + 1, self.total + len(data)
+        both = ([content], [compressed(content)]) if isinstance(content, bytes) else (content.parts, content.gz)
+        for name, parts in zip((target, f"{target}.gz"), both, strict=True):
+            put(Path(name), parts)
+            self.files, self.total = self.files + 1, self.total + sum(map(len, parts))
 
     def link(self, before: Path, path: str) -> int:
         """Links a file of the site before, and its compressed twin; returns its size."""
@@ -231,10 +232,12 @@ class _Share:
 
     hands: Sequence[_Hand]
 
-    def values(self, made: _Made) -> None:
-        """Waits for the files with values, and takes down their sizes."""
+    def values(self, made: _Made, ctx: Build) -> None:
+        """Waits for the files with values, and takes down their sizes, and what was seen of streams."""
         for hand in self.hands:
-            made.octets.update(cast(dict[str, int], hand.told()))
+            octets, glances = cast(tuple[dict[str, int], dict[str, Glance]], hand.told())
+            made.octets.update(octets)
+            ctx.glances.update(glances)
 
     def pages(self, octets: Mapping[str, int]) -> None:
         """Has the pages made, which tell the size of these files."""
@@ -351,7 +354,8 @@ def render(
 ) -> Iterator[tuple[str, bytes]]:
     """Yields every file of the site as (path below its root, content), but for those that the site before has already
     for good (`before` its months, `journal_before` its journal): `keep` is told of them, and returns their size."""
-    return _rendered(archive, city, now_s, before, keep, press, store, journal_before, _Made(None), None)
+    made = _rendered(archive, city, now_s, before, keep, press, store, journal_before, _Made(None), None)
+    return ((path, bytes(content)) for path, content in made)
 
 
 def _rendered(
@@ -366,7 +370,7 @@ def _rendered(
     made: _Made,
     share: _Share | None,
     kept_pages: Kept | None = None,
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[str, Content]]:
     """Yields what `render` does, without what others make of neighbourhoods (`share`), which is taken down in `made` as
     well."""
     ctx, annotations = _given(archive, city, now_s, press, store or Store(None), made, kept=kept_pages)
@@ -374,7 +378,7 @@ def _rendered(
     def kept(path: str) -> None:
         made.octets[path] = keep(path)
 
-    def files() -> Iterator[tuple[str, bytes]]:
+    def files() -> Iterator[tuple[str, Content]]:
         for name in pages.STATIC:
             yield f"static/{name}", pages.static(name)
         yield opendata.ANNOTATIONS, annotations
@@ -382,7 +386,7 @@ def _rendered(
         if maker_outputs.OUTPUTS in MAKERS:
             yield from maker_outputs.OUTPUTS.files(ctx)
         if share:
-            share.values(made)
+            share.values(made, ctx)
             share.pages(made.octets)
         else:
             yield from _of_quartiers(ctx)
@@ -478,27 +482,31 @@ def _ready() -> None:
 
 
 def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, pipe: Connection) -> None:
-    """Writes the values of some neighbourhoods and says their sizes; then, once it is told the size of what others have
-    made, their pages, and says what was written. An error is said as well. `far`: the end of whoever waits for it,
-    closed here so that this process ends if that one is killed."""
+    """Writes the values of some neighbourhoods, and says their sizes and what pages of the town tell of their streams;
+    then, once it is told the size of what others have made, writes their pages, and says what was written. An error is
+    said as well. `far`: the end of whoever waits for it, closed here so that this process ends if that one is
+    killed."""
     far.close()
     try:
         made = _Made(order.folder)
+        sites = [site for site in order.city.site if site.quartier in order.only]
         with closing(Store(order.place)) as store:
             kept = made.kept(order.before, store, order.now_s)
             ctx, _ = _given(reopen(), order.city, order.now_s, None, store, made, order.only, kept)
-            known: Mapping[str, int] = {opendata.ANNOTATIONS: 0}
-            for make in (_values, _of_quartiers):
-                for path, content in make(ctx):
-                    made.note(path, content)
-                    made.write(path, content)
-                store.flush()  # the first process reads what they have kept of today
-                own = {path: size for path, size in made.octets.items() if path not in known}
-                if make is _values:
-                    pipe.send(own)
-                    known = pipe.recv()
-                    made.octets.update(known)
-            pipe.send(replace(made, octets=own))
+            for path, content in _values(ctx):
+                made.note(path, content)
+                made.write(path, content)
+            store.flush()  # whoever waits reads what this one has kept of today
+            own = {path: size for path, size in made.octets.items() if path != opendata.ANNOTATIONS}
+            infos = [(site, info) for site in sites for info in ctx.streams_of(site.id)]
+            pipe.send((own, {info.stream: ctx.glance(site, info) for site, info in infos}))
+            known = pipe.recv()
+            made.octets.update(known)
+            for path, content in _of_quartiers(ctx):
+                made.note(path, content)
+                made.write(path, content)
+        own = {path: size for path, size in made.octets.items() if path not in known}
+        pipe.send(replace(made, octets=own))
     except BaseException as error:
         error.add_note(traceback.format_exc())
         pipe.send(error)
@@ -519,9 +527,10 @@ def week_to(calendar: Calendar, today: Window) -> Window:
 def write(path: Path, content: bytes) -> None:
     """Writes a file, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    put(path, content)
+    put(path, [content])
 
 
-def put(path: Path, content: bytes) -> None:
+def put(path: Path, parts: Iterable[bytes]) -> None:
     """Writes a file in a folder that is there."""
-    path.write_bytes(content)
+    with path.open("wb") as file:
+        file.writelines(parts)

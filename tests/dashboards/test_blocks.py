@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from murmure_dashboards import blocks as blocks_module
 from murmure_dashboards import codes, opendata
 from murmure_dashboards.blocks import Block, Blocks
-from murmure_dashboards.packed import compressed, content_of, joined, segment
+from murmure_dashboards.packed import compressed, content_of, joined, pieces, segment
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import StreamView, view
 from murmure_privacy.policies import Rules
@@ -127,7 +128,7 @@ def test_what_was_looked_at_already_is_not_looked_at_again(
     ctx = given(archive, city)
     day, rules = ctx.today, Rules(archive)
     expected = [Blocks(archive, rules, streets.PARIS, streets.NOW_S, None).on(info, day) for info in ctx.streams]
-    assert ctx.of_today
+    assert [ctx.seen(info).stream for info in ctx.streams] == [info.stream for info in ctx.streams]
     monkeypatch.setattr(blocks_module, "view", None)
     assert [ctx.blocks.on(info, day) for info in ctx.streams] == expected
 
@@ -173,6 +174,16 @@ def test_segments_side_by_side_are_one_gzip_file() -> None:
     assert compressed(whole)[4:8] == bytes(4) and compressed(whole).count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00") == 1
     assert gzip.decompress(compressed(joined([]))) == b""
     assert compressed(b"a page") == gzip.compress(b"a page", mtime=0)
+
+
+def test_pieces_side_by_side_are_the_same_file() -> None:
+    """As `joined` puts together, with the length and the sum of all of it; none at all are nothing."""
+    for parts in ([], [b"a,b\r\n"], [b"a,b\r\n" * 900, b"", b"1,2\r\n" * 70_000]):
+        held = [segment(part) for part in parts]
+        whole, apart = joined(held), pieces(held)
+        assert bytes(apart) == whole == b"".join(parts) and b"".join(apart.gz) == compressed(whole)
+        assert len(apart) == len(whole) and bool(apart) == bool(whole)
+        assert apart.sha256 == hashlib.sha256(whole).hexdigest()
 
 
 def test_rows_have_the_columns_of_the_contract(archive: Any, streets: SimpleNamespace) -> None:

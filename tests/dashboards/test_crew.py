@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from murmure_dashboards import maker_quartier, pages
+from murmure_dashboards import maker as maker_module
+from murmure_dashboards import maker_home, maker_quartier, pages
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.site import Crew, SiteError, build, render
+from murmure_dashboards.views import view
 from murmure_privacy.errors import MurmureError
 
 _OPEN: dict[str, Any] = {}
@@ -50,6 +52,52 @@ def test_processes_side_by_side_make_the_same_site(
         assert found == alone
         assert report.files == len(found) and report.octets == sum(map(len, found.values()))
         assert report.pages == sum(path.endswith(".html") for path in found)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The town has more neighbourhoods than its page of the day tells line by line."""
+    monkeypatch.setattr(maker_home, "MOST_TOLD", 1)
+    monkeypatch.setattr("os.sync", lambda: None)
+
+
+def test_no_stream_of_a_large_town_is_looked_at_twice(
+    large: None, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes the pages of a neighbourhood says what those of the whole town tell of it: the first process, which
+    makes these, looks at no stream of today, and they are the same as in one process."""
+    _OPEN["archive"] = archive
+    build(archive, city, tmp_path / "alone", streets.NOW_S)
+    build(archive, city, tmp_path / "site", streets.NOW_S)
+    first = os.getpid()
+
+    def watched(*args: Any) -> Any:
+        assert os.getpid() != first, "looked at here as well"
+        return view(*args)
+
+    for module in ("maker", "blocks"):
+        monkeypatch.setattr(f"murmure_dashboards.{module}.view", watched)
+    build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(again, 2))
+    assert contents((tmp_path / "site").resolve()) == contents((tmp_path / "alone").resolve())
+
+
+def test_what_others_say_of_a_stream_is_told(
+    large: None, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it wrong, the page of the day would be: of a town whose processes know of no figure it says so."""
+    _OPEN["archive"] = archive
+    monkeypatch.setattr(site_module, "MAKERS", (maker_home.MAKER,))
+    glance = maker_module.Build.glance
+
+    def blind(ctx: Any, site: Any, info: Any) -> maker_module.Glance:
+        found = glance(ctx, site, info)
+        return found if ctx.only is None else maker_module.Glance(None, (), None)
+
+    build(archive, city, tmp_path / "one", streets.NOW_S, crew=Crew(again, 2))
+    monkeypatch.setattr(maker_module.Build, "glance", blind)
+    build(archive, city, tmp_path / "two", streets.NOW_S, crew=Crew(again, 2))
+    known, unknown = ((tmp_path / name / "index.html").read_text() for name in ("one", "two"))
+    assert known != unknown and "prochains chiffres" in known and "prochains chiffres" not in unknown
 
 
 @pytest.mark.parametrize(

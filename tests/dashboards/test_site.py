@@ -8,7 +8,7 @@ import gzip
 import posixpath
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -443,10 +443,10 @@ def test_a_build_that_fails_leaves_the_site_as_it_was(
     before, old = out.resolve(), (out / "index.html").read_bytes()
     put = site_module.put
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, parts: Iterable[bytes]) -> None:
         if path.name == "index.html" and "gare" in path.parts:
             raise OSError(28, "No space left on device")
-        put(path, content)
+        put(path, parts)
 
     monkeypatch.setattr(site_module, "put", full)
     with pytest.raises(OSError, match="No space left"):
