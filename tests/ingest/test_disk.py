@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 from urllib.request import urlopen
 
@@ -18,6 +19,8 @@ from murmure_ingest.embedded_broker import free_port
 
 DISK_BYTES = 4 << 20
 FIRST, ALL = 4, 40  # messages settled before the fault, and with those of the fault
+UNIT = Path(__file__).resolve().parents[2] / "ingest" / "systemd" / "murmure-ingest.service"
+NO_MORE = {"RestartPreventExitStatus", "StartLimitIntervalSec", "StartLimitBurst", "RestartMode", "SuccessExitStatus"}
 COMMAND = [sys.executable, "-m", "murmure.cli", "ingest"]
 
 
@@ -69,23 +72,49 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 class Running:
-    """`murmure ingest run`, which systemd would start again whenever it ends."""
+    """`murmure ingest run`. Whenever it has ended it is started again, as often and as soon as its unit tells systemd.
+    `ended`: with which status it ended, each time."""
 
     def __init__(self, config: str, log: Path) -> None:
         self._command, self._log = [*COMMAND, "run", "--config", config], log
-        self.start()
-
-    def start(self) -> None:
+        unit = dict(line.split("=", 1) for line in UNIT.read_text().splitlines() if "=" in line and line[0] != "#")
+        # Nothing keeps it down: no status, and no number of starts, of which systemd allows five in ten seconds.
+        assert unit["Restart"] == "always" and unit.keys().isdisjoint(NO_MORE)
+        self._again_s = int(unit["RestartSec"])
+        assert self._again_s > 10 / 5
+        self.ended: list[int] = []
+        self._stopping = Event()
         self._log.write_text("")
+        self._start()
+        self._systemd = Thread(target=self._keep, daemon=True)
+        self._systemd.start()
+
+    def _start(self) -> None:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(self._command, stderr=log)
+
+    def _keep(self) -> None:
+        while True:
+            self.ended.append(self.process.wait())
+            if self._stopping.wait(self._again_s):
+                return
+            self._start()
 
     def said(self, about: str) -> list[str]:
         return [line for line in self._log.read_text().splitlines() if about in line]
 
-    def stop(self) -> None:
+    def stop(self) -> int:
+        """Ends it for good; returns its last status."""
+        self._stopping.set()
         self.process.terminate()
-        assert self.process.wait(30) == 0
+        self._systemd.join(30)
+        return self.ended[-1]
+
+    def kill(self) -> None:
+        self._stopping.set()
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self._systemd.join(30)
 
 
 @pytest.fixture
@@ -108,9 +137,7 @@ def town(
     until(lambda: peer.settled(centre) == FIRST)
     centre.archive.close()
     yield centre, running, peer, history
-    with suppress(ProcessLookupError):
-        running.process.kill()
-    running.process.wait()
+    running.kill()
 
 
 def verified(centre: Any) -> str:
@@ -143,27 +170,35 @@ def test_a_full_disk_is_waited_for(disk: Disk, town: Any, until: Any) -> None:
     until(lambda: peer.settled(centre) == ALL)
     assert b"\nmurmure_archive_writable 1" in urlopen(centre.page, timeout=20).read()
     assert len(running.said("archive:")) == 2
-    running.stop()
+    assert running.ended == []
+    assert running.stop() == 0
     assert f'"messages": {ALL}' in verified(centre)
 
 
 def test_a_file_system_that_turned_read_only_is_let_go(disk: Disk, town: Any, until: Any) -> None:
-    """The kernel's remedy for a failing disk: one line, exit 1, and again at each start on what cannot be written;
-    mended and mounted, the next start files everything once."""
+    """The kernel's remedy for a failing disk: one line and exit 1, also at each later start on what cannot be written,
+    so that nobody holds the disk while it is mended. Once it is, nobody has to start anything: all is filed, once."""
     centre, running, peer, history = town
     disk.abort()
     peer.publish(*history[FIRST:])
-    assert running.process.wait(30) == 1
-    assert len(running.said("the disk refused")) == 1
-    disk.mend()
+    until(lambda: running.ended)
+    assert running.ended[0] == 1 and len(running.said("the disk refused")) == 1
+
+    def mended() -> bool:
+        try:
+            disk.mend()
+        except subprocess.CalledProcessError:
+            return False  # it is just being tried
+        return True
+
+    until(mended)
     disk.mount("loop,ro")
-    running.start()
-    assert running.process.wait(30) == 1
-    assert len(running.said("")) == len(running.said("Read-only file system")) == 1
+    refused = len(running.said("Read-only file system"))
+    until(lambda: len(running.said("Read-only file system")) > refused)
+    until(lambda: running.ended[-1] == 1)
     assert peer.settled(centre) == FIRST
-    disk.mend()
+    until(mended)
     disk.mount()
-    running.start()
     until(lambda: peer.settled(centre) == ALL)
-    running.stop()
+    assert running.stop() == 0
     assert f'"messages": {ALL}' in verified(centre)
