@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -61,6 +62,12 @@ def lacking(what: str, required_by: str) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker, program in PROGRAMS.items():
         config.addinivalue_line("markers", f"{marker}: needs Debian's {PACKAGES.get(program, program)}")
+
+
+def pytest_collection_finish() -> None:
+    # What is loaded by now stays to the end: the collector need not look through it again for every test.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
