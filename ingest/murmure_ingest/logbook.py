@@ -211,9 +211,10 @@ def adopt(db: sqlite3.Connection, entries: Iterable[bytes]) -> None:
 
 
 def _adopted(db: sqlite3.Connection, kind: str, gateway: str) -> dict[str, Any] | None:
-    """Returns the newest entry on a gateway that was taken over, None if there is none."""
-    entries = _entries(db, kind, gateway, 0)
-    return dict(json.loads(entries[-1])) if entries else None
+    """Returns the newest entry on who a gateway is if it is of this kind and was taken over, else None."""
+    query = "SELECT kind, number, entry FROM log WHERE kind IN ('enrolment', 'revocation') AND subject = ?"
+    newest = db.execute(f"{query} ORDER BY id DESC LIMIT 1", (gateway,)).fetchone()
+    return dict(json.loads(newest[2])) if newest is not None and newest[:2] == (kind, 0) else None
 
 
 def _entries(db: sqlite3.Connection, kind: str, subject: str, number: int) -> list[bytes]:

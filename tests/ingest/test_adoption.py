@@ -158,7 +158,8 @@ def test_a_gateway_believes_the_centre_again(town: Town) -> None:
     """It remembers the log of before the disk died: it refuses the restored one until that was adopted, and then every
     later one with its proof."""
     town.live_on()
-    published, line = town.publish(), town.backup.enrolments()[0]
+    published = town.publish()
+    line = next(one for one in town.backup.enrolments() if one.gateway == "gw-plaza")
 
     def told() -> log.Growth:
         sealed = receipt(town.backup, line, town.centre.secret)
@@ -242,6 +243,21 @@ def test_a_shorter_log_changes_nothing(town: Town) -> None:
     town.take(town.history[QUARTERS + 8 :])
     done = town.adopt(published, town.centre.archive)
     assert (done.entries, done.size, done.lacking) == (0, town.checkpoint().size, [])
+
+
+def test_a_gateway_of_the_same_name_is_logged_anew(town: Town) -> None:
+    """That its enrolment and its end were taken over says nothing of one that comes later, with another key."""
+    town.live_on()
+    town.adopt(town.publish())
+    gateways.revoke(town.backup, "gw-alley")
+    assert town.backup.log_checkpoint() == town.known
+    line = town.backup.enrolment("gw-alley")
+    assert line is not None
+    with town.backup.transaction():
+        town.backup.enrol(replace(line, status="active", record_key=wire.new_key()[1]))
+    gateways.revoke(town.backup, "gw-alley")
+    kinds = [json.loads(entry)["kind"] for entry in town.backup.log_entries()][town.known.size :]
+    assert kinds == ["enrolment", "revocation"]
 
 
 def test_a_policy_that_is_nowhere_is_named(town: Town) -> None:
