@@ -18,7 +18,7 @@ from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.intake import Intake
 from murmure_ingest.openers import Openers, _read
 from murmure_ingest.receipts import receipt
-from murmure_ingest.rules import RuleBook
+from murmure_ingest.rules import RuleBook, Wordings
 from murmure_privacy import wire
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -95,7 +95,7 @@ def stages(gateways: list[Gateway], load: Load) -> dict[str, float]:
         assert isinstance(db, Timed)
         archive = Archive(path, db)
         archive._prepare(read_only=False)
-        rules = RuleBook(archive)
+        rules = RuleBook(archive, Wordings())
         intake = Intake(archive, rules, lambda: 1 << 40)
         found["rules of each policy, once"] = cpu_s(lambda: [rules(gateway.plan.policy.hash) for gateway in gateways])
         opened = [intake.open(arrival) for arrival in arrivals]
