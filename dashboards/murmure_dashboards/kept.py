@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -37,12 +36,13 @@ EVER = Window(0, 1 << 40)
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The site before, and what is known of its files. `take`: links a file with its twin into the new site, and takes
-    it down."""
+    it down. `draw`: gives so many random octets."""
 
     before: Path
     store: Store
     now_s: int
     take: Callable[[str, bytes], None]
+    draw: Callable[[int], bytes]
 
     def files(
         self,
@@ -91,15 +91,16 @@ class Kept:
 class Words:
     """A word for what the archive has of a stream since an instant: the same as before as long as nothing has come that
     touches what was made of it. The store forgets the word with whatever else it had made of that, and the next one is
-    another."""
+    another. `draw`: as in `Kept`."""
 
     store: Store
     from_s: int
+    draw: Callable[[int], bytes]
 
     def of(self, stream: str) -> str:
         """Returns the word, a new one where the store has none."""
         found = self.store.read(WORDS, stream, Window(self.from_s, self.from_s + 1)).get(self.from_s)
-        return found.decode() if found is not None else os.urandom(16).hex()
+        return found.decode() if found is not None else self.draw(16).hex()
 
     def keep(self, stream: str, word: str, until_s: int) -> None:
         """Remembers a word of what the archive has until an instant."""

@@ -37,7 +37,8 @@ _BEFORE_S = (WEEKS + 1) * 7 * 86_400
 def outputs(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the outputs of each neighbourhood in each language."""
     yield STYLE, style()
-    words = Words(ctx.kept.store, ctx.days_over[0].start_s - _BEFORE_S) if ctx.kept and ctx.days_over else None
+    since_s = ctx.days_over[0].start_s - _BEFORE_S if ctx.days_over else 0
+    words = Words(ctx.kept.store, since_s, ctx.kept.draw) if ctx.kept and ctx.days_over else None
     everywhere = _everywhere(ctx)
     for quartier in ctx.city.quartier:
         told = _Told(ctx, quartier, words, everywhere)

@@ -164,7 +164,7 @@ class _Made:
             self.link(before, path)
             self.note(path, content)
 
-        return Kept(before, store, now_s, take)
+        return Kept(before, store, now_s, take, os.urandom)
 
     def add(self, other: _Made) -> None:
         """Takes down what another process wrote of later neighbourhoods."""
