@@ -62,6 +62,8 @@ KEPT_DAYS = 70
 """For how long nodes and rows stay in the store: a month, and the weeks that tell what is usual."""
 FIGURE_DAYS = 15
 """For how long the figures of each node do: a week, and the week that one of its days may belong to."""
+_FORGOT = "forgot"
+"""In the store: on which day it was last gone through for that."""
 SELDOM = (100_000, 50, 100)
 """Objects, and collections of younger ones, between two collections of each generation."""
 LEAST_APART = 8
@@ -287,8 +289,7 @@ def build(
                 archive, city, now_s, before, keep, press, store, journal_before, made, share, kept
             ):
                 made.write(path, content)
-            store.forget((remembered.KIND, blocks.KIND, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
-            store.forget((remembered.OF_TODAY, remembered.FIGURES, kept_of.WORDS), now_s - FIGURE_DAYS * 86_400)
+            _forget(store, now_s)
             store.forget((blocks.RUNNING,), kept_of.EVER.end_s)
     return BuildReport(
         pages=made.pages,
@@ -296,6 +297,16 @@ def build(
         octets=made.total,
         unlisted=tuple(sorted({info.site for info in archive.streams()} - listed)),
     )
+
+
+def _forget(store: Store, now_s: int) -> None:
+    """Drops what is too old to be asked for again: once a day, since it looks at every row."""
+    today, told = b"%d" % (now_s // 86_400), Window(0, 1)
+    if store.read(_FORGOT, "", told).get(0) == today:
+        return
+    store.forget((remembered.KIND, blocks.KIND, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
+    store.forget((remembered.OF_TODAY, remembered.FIGURES, kept_of.WORDS), now_s - FIGURE_DAYS * 86_400)
+    store.keep(_FORGOT, "", 0, kept_of.EVER, today)
 
 
 @contextmanager

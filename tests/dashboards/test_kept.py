@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from dataclasses import replace
 from importlib import resources
@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from murmure_dashboards import blocks, maker_quartier
 from murmure_dashboards import kept as kept_module
-from murmure_dashboards import maker_quartier
 from murmure_dashboards import site as site_module
 from murmure_dashboards import store as store_module
 from murmure_dashboards.config import City
@@ -124,6 +124,24 @@ def test_what_has_changed_is_written_anew(
     build(street, city, out, now_s)
     changed = change(street, city, streets)
     assert linked(out, street, changed, now_s + 900, tmp_path / "again") == set()
+
+
+def test_what_is_old_is_forgotten_once_a_day(
+    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the first build of a day, which goes through all rows; the others leave that."""
+    asked: list[str] = []
+    forget = store_module.Store.forget
+
+    def watched(store: store_module.Store, kinds: Collection[str], before_s: int) -> None:
+        asked.extend(kinds)
+        forget(store, kinds, before_s)
+
+    monkeypatch.setattr(store_module.Store, "forget", watched)
+    for later_s, all_of_them in ((0, True), (900, False), (86_400, True)):
+        asked.clear()
+        build(street, city, tmp_path / "site", streets.NOW_S + later_s)
+        assert (kept_module.WORDS in asked) is all_of_them and blocks.RUNNING in asked
 
 
 def test_a_late_node_is_on_the_month_and_the_year(
