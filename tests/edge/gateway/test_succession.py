@@ -15,7 +15,7 @@ from murmure_edge.publisher import Publisher
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Message, Release
-from murmure_privacy.succession import Uses
+from murmure_privacy.succession import Key, Use, Uses
 from murmure_privacy.window import parse_utc
 
 DAY_S = 86_400
@@ -135,6 +135,24 @@ def test_an_older_policy_ends_where_another_stream_shows_the_newer_one(lived: Ca
         )
     ]
     assert [seq for seq, _ in against] == late
+
+
+def test_what_is_kept_of_each_use_judges_like_all_messages(lived: Callable[..., Lived]) -> None:
+    """A centre keeps one line a stream and policy, the newest that it was told, and has it back after a restart."""
+    messages, policies = lived(Deafer, *CASES["one stream more"])
+    plan_of = cache(lambda policy: plan(policies[policy]))
+    uses, against, seen = Uses(plan_of), 0, set[Key]()
+    kept: dict[Key, Use] = {}
+    for message in messages:
+        objection = uses.objection(message)
+        assert Uses(plan_of, kept.values()).objection(message) == objection
+        if objection is not None:
+            against += 1
+            continue
+        kept |= {use.key: use for use in uses.add(message)}
+        seen |= {(outcome.node.stream, outcome.node.policy) for outcome in message.outcomes}
+        assert kept.keys() == seen
+    assert against and sorted(stream for stream, _ in kept) == ["plaza/dust", "plaza/sound"]
 
 
 def test_nobody_goes_back_to_an_older_policy(lived: Callable[..., Lived]) -> None:
