@@ -228,7 +228,8 @@ def test_a_report_of_before_has_no_log_and_one_after_has_nothing_else() -> None:
     old = fields_of(wire.seal_health(HEALTH, SECRET))
     assert max(old) == 12 and wire.open_health(signed(encoded(old)), PUBLIC).log is None
     assert wire.open_health(signed(encoded({**old, 13: 7})), PUBLIC) == dataclasses.replace(HEALTH, log=7)
-    for wrong in ({13: -1}, {13: BIG + 2}, {13: b"7"}, {13: []}, {14: 7}, {13: 7, 14: 7}):
+    changes: list[dict[int, Any]] = [{13: -1}, {13: BIG + 2}, {13: b"7"}, {13: []}, {14: 7}, {13: 7, 14: 7}]
+    for wrong in changes:
         assert refused(wire.open_health, signed(encoded({**old, **wrong}))) == "malformed"
 
 
