@@ -40,7 +40,7 @@ from hypothesis import Phase, settings
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "privacy" / "murmure_privacy"
 ARGUED = ROOT / "tests" / "mutants.toml"
-MODULES = ("gate", "ledger", "accountant", "windowing")
+MODULES = ("gate", "ledger", "accountant", "windowing", "decide")
 TARGET = 0.95
 # Wall-clock tests: a busy machine would seem to kill every mutant.
 NOT_JUDGES = "not quick"
@@ -246,6 +246,9 @@ class _Finder(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
+        match node.value:
+            case ast.Call(func=ast.Name("TypeVar")) | ast.Subscript(value=ast.Name("Literal")):
+                return  # a name for annotations
         names = {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
         plain = all(isinstance(target, ast.Name | ast.Tuple) for target in node.targets)
         # The first binding of a name is not removed: the NameError would be a cheap kill.

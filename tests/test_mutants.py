@@ -91,6 +91,12 @@ def test_mutants_are_different_programs(script: dict[str, Any]) -> None:
         assert b"below zero" in mutant.source(TOY) or mutant.becomes == "pass"
 
 
+def test_names_for_annotations_stay(script: dict[str, Any]) -> None:
+    """Only a type checker reads them; the same words as a value are changed."""
+    assert script["mutants"]("toy", b'One = TypeVar("One", int, str)\nWay = Literal["a", "b"]\n') == []
+    assert len(script["mutants"]("toy", b'WAYS = ("a", "b")\n')) == 2
+
+
 def test_an_argument_is_known_by_its_words_not_by_its_line(script: dict[str, Any]) -> None:
     """Lines put above a survivor do not make it a new one."""
     moved = TOY.replace(b"LIMIT = 3", b"OTHER: int\nLIMIT = 3")
