@@ -38,6 +38,36 @@ SPACED = """() => {
     * { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; }`);
   document.adoptedStyleSheets = [sheet];
 }"""
+# What cannot be read: text that its box cuts off, and lines of text that lie on each other. Not what is there for
+# screen readers alone, nor letters of a picture, which stand where it has them.
+UNREADABLE = """() => {
+  const told = e => e.outerHTML.slice(0, 90), found = [];
+  for (const e of document.querySelectorAll('body *:not(svg, svg *)')) {
+    const style = getComputedStyle(e), cut = value => ['hidden', 'clip'].includes(value);
+    if (e.clientWidth <= 1 || e.clientHeight <= 1 || !e.innerText?.trim()) continue;
+    if ((cut(style.overflowX) && e.scrollWidth > e.clientWidth + 1)
+        || (cut(style.overflowY) && e.scrollHeight > e.clientHeight + 1)) found.push('cut off: ' + told(e));
+  }
+  const lines = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const parent = node.parentElement;
+    if (!node.data.trim() || parent.closest('svg') || !parent.checkVisibility({visibilityProperty: true})) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    for (const box of range.getClientRects()) if (box.width > 1 && box.height > 1) lines.push([box, parent]);
+  }
+  lines.sort((one, other) => one[0].top - other[0].top);
+  lines.forEach(([one, of], number) => {
+    for (const [other, by] of lines.slice(number + 1)) {
+      if (other.top >= one.bottom) break;
+      const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+      const high = Math.min(one.bottom, other.bottom) - other.top;
+      if (wide > 2 && high > Math.min(one.height, other.height) / 3)
+        found.push('on each other: ' + told(of) + ' ' + told(by));
+    }
+  });
+  return found.slice(0, 5);
+}"""
 WIDTH = "document.documentElement.scrollWidth"
 # Of what a screen shows with everything unfolded, paper hides only what leads elsewhere, what is to be filled in (the
 # steward's desk), and heads of narrow tables.
@@ -60,8 +90,9 @@ STOP = """() => {
 class Visit:
     """What was seen of one page. `asked`: every address; `said`: on the console; `own`: by theme, what our own checks
     find, tables open, on the smallest telephone; `widths`: how wide the page is on screens of some widths, and with
-    text spaced as WCAG 1.4.12 asks; `stops`: where each Tab leads: its place among what can take the focus, whether it
-    has a ring, whether it is on the screen; `folded`: what paper does not show."""
+    text spaced as WCAG 1.4.12 asks; `unreadable`: what is cut off there, or lies on other text; `stops`: where each Tab
+    leads: its place among what can take the focus, whether it has a ring, whether it is on the screen; `folded`: what
+    paper does not show."""
 
     asked: Sequence[str]
     said: Sequence[str]
@@ -69,6 +100,7 @@ class Visit:
     elements: int
     own: Mapping[str, Sequence[str]]
     widths: Sequence[tuple[int, int]]
+    unreadable: Sequence[str]
     stops: Sequence[Sequence[Any]]
     many: int
     folded: Sequence[str]
@@ -94,7 +126,7 @@ def visited(browser: Browser, address: str, path: str) -> Visit:
         stops.append(page.evaluate(STOP))
     page.evaluate(OPEN)
     page.set_viewport_size({"width": 320, "height": 800})
-    own, widths = {}, [(320, page.evaluate(WIDTH))]
+    own, widths, unreadable = {}, [(320, page.evaluate(WIDTH))], list(page.evaluate(UNREADABLE))
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
         own[theme] = page.evaluate(OWN_CHECKS, LEAST)
@@ -102,9 +134,10 @@ def visited(browser: Browser, address: str, path: str) -> Visit:
     for width in (320, 640):  # 1280 at four times and at twice its size
         page.set_viewport_size({"width": width, "height": 800})
         widths.append((width, page.evaluate(WIDTH)))
+        unreadable += page.evaluate(UNREADABLE)
     cookies = len(page.context.cookies())
     page.context.close()
-    return Visit(asked_first, said, cookies, elements, own, widths, stops, many, folded)
+    return Visit(asked_first, said, cookies, elements, own, widths, unreadable, stops, many, folded)
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +227,12 @@ def test_a_page_asks_its_own_host_three_times_and_no_more(visits: Mapping[str, V
         assert visit.elements <= MOST_ELEMENTS, path
 
 
+def test_no_text_is_cut_off_or_lies_on_another(visits: Mapping[str, Visit]) -> None:
+    """On the smallest telephone with tables open, and there and at 200 % with text spaced as WCAG 1.4.12 asks."""
+    found = {f"/{path}": visit.unreadable for path, visit in visits.items()}
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
+
+
 def test_nothing_scrolls_sideways(visits: Mapping[str, Visit]) -> None:
     """On the smallest telephone, at 200 % and at 400 %, with tables open and text spaced as WCAG 1.4.12 asks."""
     found = {f"/{path}": visit.widths for path, visit in visits.items()}
@@ -237,6 +276,29 @@ def test_every_kind_of_page_comes_with_a_policy_without_exceptions(address: str,
         assert answer.headers["Set-Cookie"] is None, path
     connection.close()
     assert "unsafe" not in POLICY and "*" not in POLICY and ":" not in POLICY
+
+
+# By a sheet of styles: what is then to be said of which element.
+CROWDED = {
+    "h1 { height: .5em; overflow: hidden; }": "cut off: <h1",
+    "figcaption { width: 5em; white-space: nowrap; overflow: clip; }": "cut off: <figcaption",
+    "h3 { margin-bottom: -2em; }": " <h3",
+    ".lede { position: absolute; top: 0; }": '<p class="lede"',
+    "p { line-height: .4 !important; }": "on each other: <p",
+}
+
+
+def test_text_that_cannot_be_read_is_found(browser: Browser, address: str, kinds: Mapping[str, str]) -> None:
+    """Broken twins: boxes that are too small for their text, lines that are moved or set too near to each other."""
+    page = browser.new_page(viewport={"width": 320, "height": 800})
+    for sheet, said in CROWDED.items():
+        page.goto(f"{address}/{kinds['quartiers/*/']}")
+        assert page.evaluate(UNREADABLE) == []
+        planted = "text => { const s = new CSSStyleSheet(); s.replaceSync(text); document.adoptedStyleSheets = [s]; }"
+        page.evaluate(planted, sheet)
+        found = page.evaluate(UNREADABLE)
+        assert any(said in one for one in found), (sheet, found)
+    page.context.close()
 
 
 TWINS = {
@@ -307,6 +369,7 @@ def test_every_page_is_as_good_as_the_longest(
         test_our_own_checks_find_nothing({path: visit})
         test_a_page_asks_its_own_host_three_times_and_no_more({path: visit}, address)
         test_nothing_scrolls_sideways({path: visit})
+        test_no_text_is_cut_off_or_lies_on_another({path: visit})
         test_the_keyboard_goes_down_the_page_and_shows_where_it_is({path: visit})
         test_paper_shows_what_a_screen_folds_away({path: visit})
         for theme in ("light", "dark"):
