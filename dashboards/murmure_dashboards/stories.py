@@ -125,8 +125,10 @@ class Streams:
         if not week:
             return self.ctx.seen(info)
         if info.stream not in self._weeks:
-            self._weeks[info.stream] = self.ctx.view(info, self.ctx.week)
-            self._weeks[info.stream].know(amounts(self._week_over(info), self.ctx.now_s))
+            ctx = self.ctx
+            self._weeks[info.stream] = ctx.view(info, ctx.week)
+            self._weeks[info.stream].know(amounts(self._week_over(info), ctx.now_s))
+            self._weeks[info.stream].know([(ctx.today, ctx.seen(info).amount(ctx.today))])
         return self._weeks[info.stream]
 
     @cached_property

@@ -348,8 +348,29 @@ def test_amounts_of_days_that_were_kept_are_those_of_the_week(
         week = town.view(info, town.week)
         known = dict(amounts(stretches(town, info, ("week",))["week"], town.now_s))
         assert len(known) == 6
+        known[town.today] = town.seen(info).amount(town.today)
         assert {span: week.amount(span) for span in known} == known
         assert any(amount and amount.faulty_s for amount in known.values()) == any(known.values())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "final"),
+    [('"15min" = 1', 6), ('"1h" = 1, "1w" = 1', 1), ('"day" = 1, "evening" = 1, "night" = 1', 0)],
+)
+def test_amounts_are_those_of_the_week_whatever_its_levels(
+    streets: SimpleNamespace, city: City, given: Callable[..., Build], nodes: str, final: int
+) -> None:
+    """Of a stream with weeks, the Sunday before alone is final; a day from 06 to 06 is no civil day."""
+    street = streets.Street()
+    swap = (('"15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1', nodes),)
+    streets.add(street, "plaza", streets.week_of(streets.NOW_S), streams=("footfall",), swap=swap)
+    town = given(street, city)
+    (info,) = town.streams_of("plaza")
+    known = dict(amounts(stretches(town, info, ("week",))["week"], town.now_s))
+    assert len(known) == final and all(known.values())
+    known[town.today] = town.seen(info).amount(town.today)
+    week = town.view(info, town.week)
+    assert {span: week.amount(span) for span in known} == known
 
 
 def test_a_story_is_escaped(archive: Any, city: City, given: Callable[..., Build]) -> None:
