@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import csv
 import importlib.util
+import io
 import json
 import os
 import re
@@ -932,27 +934,234 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused(served: Served) -> Non
     )
 
 
+# What is hidden, in words
+
+SIZES = {
+    "plaza/footfall": {"qui": "jour", "passages": "3", "noeud": "1h"},
+    "plaza/noise": {"secondes": "20", "jusqua": "70", "noeud": "night"},
+    "plaza/pm2_5": {"secondes": "45", "jusqua": "", "noeud": "1d"},
+}
+HIDDEN = {
+    ("plaza/footfall", "fr"): (
+        "Samira passe 3 fois devant le compteur le mardi",
+        "Pas caché : plus de passages que cela",
+    ),
+    ("plaza/footfall", "en"): ("Samira passes the counter 3 times on Tuesday", "Not hidden: more crossings than that"),
+    ("plaza/noise", "fr"): ("Samira parle 20 secondes sous le capteur", "Pas caché : un bruit plus long que cela"),
+    ("plaza/noise", "en"): ("Samira talks for 20 seconds under the sensor", "Not hidden: a noise longer than that"),
+    ("plaza/pm2_5", "fr"): ("la fumée de Samira passe 45 secondes", "Pas caché : une fumée plus longue que cela"),
+    ("plaza/pm2_5", "en"): ("Samira's smoke is in the sensor for 45 seconds", "Not hidden: smoke for longer than that"),
+}
+ODDS = {  # of a pair of guesses in a hundred
+    "fr": ("il devine juste au plus {} fois sur 100", "il peut arriver au plus à {} contre {}."),
+    "en": ("they guess right at most {} times out of 100", "they can get to {} to {} at most."),
+}
+
+
+def plainly(html: str) -> str:
+    """Returns a text as it is read, with plain spaces and apostrophes."""
+    return re.sub(r"[\u00a0\u202f]", " ", unescape(html)).replace("’", "'")
+
+
+def spoken(html: str) -> tuple[list[str], list[str]]:
+    """Returns the sentences on what is hidden and what is not, and the text of each card, of a page."""
+    words = re.search(r"</form>\s*<h2>.*?<ul>(.*?)</ul>", html[html.index('id="question"') :], re.DOTALL)
+    assert words
+    lines = re.findall(r"<li>(.*?)</li>", words[1], re.DOTALL)
+    return [plainly(line) for line in lines], [
+        plainly(one) for one in re.findall(r"<article>.*?</article>", html, re.S)
+    ]
+
+
+def guessed(stream: Any) -> int:
+    """Returns how often of a hundred times one guesses right about one unit of privacy, rounded up: what one of mean 0
+    and one of mean 1 differ in under this stream's noise, by the odds of its epsilon and delta."""
+    rho = Decimal(plan(stream).streams[stream.streams[0].id].rho_micro) / 10**6
+    part = stream.streams[0]
+    share = 100 * accountant.right_guesses(accountant.epsilon(rho, part.delta), part.delta)
+    return int(share.to_integral_value("ROUND_CEILING"))
+
+
+@pytest.mark.parametrize(("serie", "code"), HIDDEN)
+def test_what_is_hidden_is_said_with_an_example_and_what_is_left_out(quick: Served, serie: str, code: str) -> None:
+    """Of counts, sound and air, in both languages: the size that was asked for in the example, what is not hidden, and
+    of each scenario how often one guesses right, which is that of its own epsilon."""
+    query = {"serie": serie, "partir": "epsilon", "a": "0.3", "b": "1", "c": "3", "plafond": "", **SIZES[serie]}
+    lines, cards = spoken(quick.text(f"{FRENCH if code == 'fr' else ENGLISH}?{urlencode(query)}"))
+    example, left = HIDDEN[serie, code]
+    asked = quick.desk.form(query).asked
+    assert asked
+    guesses = []
+    for letter in LETTERS:
+        policy = scenario(asked, quick.desk.base, letter).policy
+        [stream] = [one for one in policy.streams if one.id == serie]
+        guesses.append(guessed(replace(policy, streams=(stream,))))
+    assert sorted(set(guesses)) == guesses and guesses[0] > 50 and guesses[-1] < 100, "each scenario has its own"
+    assert example in lines[0] and left in lines[2]
+    assert ODDS[code][0].format(guesses[1]) in lines[1]
+    for card, guess in zip(cards, guesses, strict=True):
+        assert ODDS[code][1].format(guess, 100 - guess) in card
+    assert len(lines) == (4 if serie == "plaza/noise" else 3)
+    assert ("70" in lines[-1]) == (serie == "plaza/noise")
+
+
+# Would the message change?
+
+
+def shares(text: str) -> list[float]:
+    """Returns the numbers of a cell, the expected one and those that were drawn."""
+    return [float(one) for one in re.findall(r"-?\d+(?:\.\d+)?", text)]
+
+
+def untrue(rows: list[list[str]], served: Served, query: dict[str, str]) -> list[str]:
+    """Returns which rows of the table on the message do not say what follows from the week, the margins and the draws,
+    computed here from these alone."""
+    asked = served.desk.form(query).asked
+    assert asked
+    look = served.desk.look(asked)
+    kind, limit, found = asked.stream.quantity.kind, float(look.threshold), []
+    for column, shown in enumerate(look.shown, 1):
+        made = plan(shown.scenario.policy).streams[asked.stream.id]
+        indicator = "crossings" if kind == "count" else "mean"
+        errors = {level: error for (level, name), error in standard_errors(made).items() if name == indicator}
+        due = answers.expected(look.points, errors, limit)
+        drawn = [answers.counted(look.points, draw, limit) for draw in shown.draws]
+        days = [[point for point in draw if point.level == look.days[0].level] for draw in shown.draws]
+        apart = answers.apart_error(made, look.days[0].level, indicator)
+        wanted = [[due.seen, *(one.seen for one in drawn)], [due.missed, *(one.missed for one in drawn)]]
+        wanted += [[due.invented, *(one.invented for one in drawn)], [100 * due.wrong]]
+        wanted.append([answers.swapped(look.days, apart)[0], *(answers.swapped_in(look.days, one) for one in days)])
+        wanted.append([100 * answers.wrong_order(look.days, apart, kind)])
+        for number, (row, numbers) in enumerate(zip(rows, wanted, strict=True)):
+            said = shares(row[column])
+            room = 0.51 if number in (3, 5) and numbers[0] >= 10 else 0.051  # percents from ten on have no decimal
+            if len(said) != len(numbers) or any(abs(a - b) > room for a, b in zip(said, numbers, strict=True)):
+                found.append(row[0])
+    return found
+
+
+ROWS = ["Above the mark, and seen", "Above the mark, and missed", "Wrongly said to be above"]
+MESSAGES = {
+    "counts": {"partir": "epsilon", "a": "0,05", "b": "0,2", "c": "1", "plafond": "", "noeud": "1h"},
+    "air": {"serie": "plaza/pm2_5", "noeud": "1h", "partir": "epsilon", "a": "1", "b": "2", "c": "4", "plafond": ""},
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_the_table_says_how_often_the_message_would_change(quick: Served, name: str) -> None:
+    """Seen, missed and invented stand in this order, each the expectation and then what five draws counted; with them
+    the share told wrong, the order of days, and that of two neighbourhoods."""
+    rows = cells(quick.text(f"{ENGLISH}?{urlencode(MESSAGES[name])}"), "message")
+    assert [row[0] for row in rows[:3]] == ROWS and len(rows) == 6
+    assert "wrong order" in rows[4][0] and "wrong way round" in rows[5][0] and "5\u00a0%" in rows[5][0]
+    for column in (1, 2, 3):
+        assert len({shares(row[column])[0] for row in rows[:3]}) == 3, "none could stand for another"
+    assert untrue(rows, quick, MESSAGES[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [(1, 2, {1, 2}), (0, 1, {0, 1}), (3, 5, {3, 5})],
+    ids=["missed and invented", "seen and missed", "told wrong and two neighbourhoods"],
+)
+def test_a_table_with_two_rows_exchanged_is_found(quick: Served, first: int, second: int, found: set[int]) -> None:
+    """Broken twin: under each of the two heads stands what belongs under the other."""
+    rows = cells(quick.text(f"{ENGLISH}?{urlencode(MESSAGES['counts'])}"), "message")
+    rows[first][1:], rows[second][1:] = rows[second][1:], rows[first][1:]
+    assert set(untrue(rows, quick, MESSAGES["counts"])) == {rows[number][0] for number in found}
+
+
+# What is of no use is grey
+
+
+def greyed(html: str, name: str) -> dict[str, list[bool]]:
+    """Returns by the head of each row of a table which of its cells are grey."""
+    table = re.search(rf'<caption id="{name}">.*?</table>', html, re.DOTALL)
+    assert table
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table[0], re.DOTALL)
+    return {head: [' class="grey"' in one for one in re.findall(r"<td([^>]*)>", cells)] for head, cells in rows}
+
+
+@pytest.mark.parametrize(
+    ("serie", "level", "reasons"),
+    [
+        ("plaza/footfall", "1h", ("plus de la moitié de la valeur habituelle", "more than half of the usual value")),
+        ("plaza/pm2_5", "1h", ("plus que l'erreur de l'appareil", "more than the sensor's own error")),
+    ],
+)
+def test_a_margin_that_leaves_nothing_to_read_is_grey_with_the_reason(
+    quick: Served, serie: str, level: str, reasons: tuple[str, str]
+) -> None:
+    """On both sides of each limit, half of the usual count and the sensor's own error: with a margin that is just above
+    it the figure is grey and says why, with one just below it is not."""
+    first = quick.desk.form({"serie": serie, "noeud": level, "plafond": ""}).asked
+    assert first
+    look = quick.desk.look(first)
+    [error] = {row["sensor_error"] for row in look.shown[0].sheet["nodes"] if row["node"] == level}
+    limit = 0.5 * 4 * look.usual if serie == "plaza/footfall" else error
+    assert limit and limit > 1
+    above, below, far = limit * 1.03, limit * 0.999, limit * 0.5  # a margin is met to 2 % from below
+    query = {"serie": serie, "noeud": level, "partir": "marge", "plafond": ""}
+    query |= {letter: f"{one:.6g}" for letter, one in zip(LETTERS, (above, below, far), strict=True)}
+    asked = quick.desk.form(query).asked
+    assert asked
+    margins = [shown.margins[level] for shown in quick.desk.look(asked).shown]
+    assert limit < margins[0] < 1.04 * limit and 0.97 * limit < margins[1] <= limit
+    for start, reason in zip((FRENCH, ENGLISH), reasons, strict=True):
+        html = quick.text(f"{start}?{urlencode(query)}")
+        heads = [head for head in greyed(html, "chiffres") if head.endswith((", une heure", ", an hour"))]
+        assert len(heads) == 1
+        assert greyed(html, "chiffres")[heads[0]] == [True, False, False]
+        [row] = [row for row in cells(html, "chiffres") if row[0] == unescape(heads[0])]
+        assert [reason in plainly(cell) for cell in row[1:]] == [True, False, False]
+
+
 # The draft of the public page, the slider, the cap, elsewhere
 
 
-def test_the_draft_is_the_public_page_with_the_figures_of_the_first_draw(served: Served) -> None:
-    """The link of a scenario leads to the site's own page of the week, made of what was drawn; it says simulated."""
-    asked = served.desk.form(COUNTS).asked
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """A studio whose meters read seldom: its weeks are soon drawn, and its pages say what all say."""
+    text = EXAMPLE.read_text("utf-8")
+    for cadence in ("900000", "60000"):  # of sound, of air
+        text = text.replace("cadence_ms = 1000", f"cadence_ms = {cadence}", 1)
+    desk = Desk(parse(text.encode(), "example"), 2, {}, DiscreteGaussian())
+    return Served(desk, Studio([desk], tmp_path_factory.mktemp("quick")), "")
+
+
+DRAFTED = {"noeud": "1d", "partir": "epsilon", "a": "0,5", "b": "1", "c": "2", "plafond": ""}
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_the_draft_is_the_public_page_with_the_figures_of_the_first_draw(quick: Served, letter: str) -> None:
+    """The link of each scenario leads, in each language, to the site's own page of the week, made of what was drawn for
+    it and not for another one; it says simulated."""
+    asked = quick.desk.form(DRAFTED).asked
     assert asked
-    html = served.text(PAGES["counts"])
-    links = re.findall(rf'href="\.\./({page.DRAFTS}/[^"]+)"', html)
-    assert len(links) == 3
-    answer = served.get(unescape(links[1]))
-    assert answer.status == 200
-    text = answer.content.decode()
-    first = served.desk.look(asked).shown[1].draws[0]
-    [sunday] = [point for point in first if point.level == "1d"][-1:]
-    said, _ = language("fr").amount("footfall", sunday.value, sunday.value - 16.2, sunday.value + 16.2)
-    assert said.split("\u00a0")[0].split(" ")[0] in text.replace("&nbsp;", "\u00a0")
-    assert "Données simulées" in text
-    sheet = re.search(r'href="([^"]*murmure\.css)', text)
-    assert sheet
-    assert served.get(urljoin(f"/{unescape(links[1])}", sheet[1]).removeprefix("/")).status == 200
+    column = LETTERS.index(letter)
+    shown = quick.desk.look(asked).shown[column]
+    due = {
+        (utc(o.node.start_s), o.node.level): o.noised[0].integers[0] for o in shown.outcomes if isinstance(o, Release)
+    }
+    for code, start, simulated in (("fr", FRENCH, "Données simulées"), ("en", ENGLISH, "Simulated data")):
+        html = quick.text(f"{start}?{urlencode(DRAFTED)}")
+        links = re.findall(rf'href="((?:\.\./)+{page.DRAFTS}/[^"]+)"', html)
+        assert len(links) == len(LETTERS)
+        path = urljoin(f"/{start}", unescape(links[column])).removeprefix("/")
+        answer = quick.get(path)
+        assert answer.status == 200
+        text = unescape(answer.content.decode())
+        assert simulated in text
+        week = quick.text(f"{path.partition('/quartiers/')[0].removesuffix('/en')}/donnees/essai-semaine.csv")
+        rows = [row for row in csv.DictReader(io.StringIO(week, newline="")) if row["value"]]
+        assert {(row["start_utc"], row["node"]): int(row["value"]) for row in rows} == due and len(due) > 800
+        [sunday] = [point for point in shown.draws[0] if point.level == "1d"][-1:]
+        margin = shown.margins["1d"]
+        said, _ = language(code).amount("footfall", sunday.value, sunday.value - margin, sunday.value + margin)
+        assert plainly(said.split("\u00a0")[0].split(" ")[0]) in plainly(text)
+        sheet = re.search(r'href="([^"]*murmure\.css)', text)
+        assert sheet
+        assert quick.get(urljoin(f"/{path}", sheet[1]).removeprefix("/")).status == 200
 
 
 def test_what_no_gateway_takes_is_said() -> None:
