@@ -549,17 +549,34 @@ def test_the_page_tells_of_every_file(folder: Path) -> None:
 
 
 def test_the_validators_agree(folder: Path) -> None:
-    """frictionless finds the whole package valid, csvw every table, and rdflib reads the catalogue."""
+    """frictionless finds the whole package valid, csvw every table, geojson the places; rdflib reads the catalogue."""
     frictionless = importlib.import_module("frictionless")
     report = frictionless.validate(str(folder / "datapackage.json"))
     assert report.valid, report.flatten(["rowNumber", "fieldNumber", "type", "message"])
     csvw = importlib.import_module("csvw")
     assert csvw.CSVW(str(folder / "csv-metadata.json")).is_valid
+    geojson = importlib.import_module("geojson")
+    places = geojson.loads((folder / "sites.geojson").read_text("utf-8"))
+    assert isinstance(places, geojson.FeatureCollection) and places.errors() == []
     rdflib = importlib.import_module("rdflib")
     graph = rdflib.Graph().parse(str(folder / "catalogue.jsonld"), format="json-ld")
     assert {"Catalog", "Dataset", "Distribution"} <= {
         str(kind).rpartition("#")[2] for kind in graph.objects(predicate=rdflib.RDF.type)
     }
+
+
+@pytest.mark.parametrize(("key", "wrong"), [("type", "Pont"), ("coordinates", [2.3]), ("coordinates", ["2.3", "48.1"])])
+def test_the_validator_of_places_refuses_what_is_planted(folder: Path, key: str, wrong: object) -> None:
+    """A geometry of no kind, a position of one number, one of letters: geojson does look."""
+    geojson = importlib.import_module("geojson")
+    places = told(folder, "sites.geojson")
+    placed = next(feature for feature in places["features"] if feature["geometry"])
+    placed["geometry"][key] = wrong
+    try:
+        found = geojson.loads(json.dumps(places)).errors()
+    except ValueError as error:
+        found = [error]
+    assert found
 
 
 def test_the_page_stays_light_with_years_of_months_and_many_policies(

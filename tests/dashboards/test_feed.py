@@ -335,6 +335,31 @@ def decided(streets: SimpleNamespace) -> Any:
     return street.annotate(mark, Withdrawal("plaza", 2, start_s + 7200, "C'était une autre rue.", 1))
 
 
+def unread(text: bytes) -> list[str]:
+    """Returns what keeps a reader that people use from a feed; ids and dates are those that stand there."""
+    read = feedparser.parse(text)
+    wrong = [str(read.bozo_exception)] if read.bozo else []
+    wrong += [] if read.version == "atom10" else [f"version {read.version}"]
+    entries = list(ElementTree.fromstring(text).iter(f"{ATOM}entry")) if not read.bozo else []
+    stand = [(one.findtext(f"{ATOM}id"), one.findtext(f"{ATOM}updated")) for one in entries]
+    return wrong + ([] if stand == [(one.get("id"), one.get("updated")) for one in read.entries] else ["entries"])
+
+
+def test_a_reader_that_people_use_reads_every_feed(site: Path) -> None:
+    """Each Atom file of the site, in both languages; with a planted fault it is refused."""
+    feeds = {path: path.read_bytes() for path in sorted(site.resolve().rglob("*.xml"))}
+    assert len(feeds) >= len(PATHS) + 2
+    assert {path.name: wrong for path, text in feeds.items() if (wrong := unread(text))} == {}
+    text = (site / PATHS[0]).read_bytes()
+    for old, new in (
+        (b"</entry>", b""),
+        (b"http://www.w3.org/2005/Atom", b"http://x.example/"),
+        (b"<updated>", b"<updatd>"),
+    ):
+        assert unread(text.replace(old, new, 1)), old
+    assert unread(b"<rss version='2.0'><channel/></rss>")
+
+
 @pytest.mark.parametrize("path", [DECISIONS, f"en/{DECISIONS}"])
 def test_decisions_have_a_valid_feed(
     given: Callable[..., Build], decided: Any, city: City, streets: SimpleNamespace, path: str
