@@ -100,8 +100,7 @@ class Filing(Register, Protocol):
         what it will be asked."""
 
     def free(self, keys: Collection[NodeKey]) -> bool:
-        """Returns whether each of these nodes, which were foreseen, surely has its place to itself. Of one that begins
-        before another that was put since, a store may say no: `taken` knows."""
+        """Returns whether each of these nodes, which were foreseen, has its place to itself."""
 
     def turn(self, gateway: str) -> Turn | None:
         """Returns which message of a gateway, foreseen, is the next one; None if numbers are missing before it, or two

@@ -696,27 +696,11 @@ class Careless(Archive):
         return super().turn(gateway)
 
 
-class Assured(Archive):
-    """Broken on purpose: which nodes are the newest outlives what others file."""
-
-    def _recall(self) -> None:
-        known = self._remembered.newest_starts
-        super()._recall()
-        self._remembered.newest_starts = dict(known)
-
-
-class Absentminded(Archive):
-    """Broken on purpose: it forgets at once that a node has its place."""
-
-    def _place(self, key: NodeKey) -> None:
-        pass
-
-
 class Onward(Archive):
-    """Broken on purpose: nodes come in the order of time, it believes."""
+    """Broken on purpose: of what it has foreseen nothing is there, it believes."""
 
     def free(self, keys: Collection[NodeKey]) -> bool:
-        return all(key[2] > self._remembered.newest_starts[key[:2]] for key in keys)
+        return len(set(keys)) == len(keys)
 
 
 class Unshaken(Archive):
@@ -755,8 +739,6 @@ TWINS = {
     Careless: the_next_message_is_filed_in_one,
     Wasteful: the_next_message_is_filed_in_one,
     Unshaken: what_was_not_committed_has_no_turn,
-    Assured: places_are_known_ahead,
-    Absentminded: places_are_known_ahead,
     Onward: places_are_known_ahead,
 }
 

@@ -23,7 +23,6 @@ from murmure_ingest.archive.rows import Enrolment, StoredMessage, Unfiled
 from murmure_ingest.integers import Scale
 
 _STANDINGS_KEPT = 20_000
-_NEWEST_KEPT = 200_000
 _CACHE_KIB = 64 * 1024
 _CHECKPOINT_PAGES = 8192  # 32 MiB: at a full queue a page is written many times over, and copied into the file once
 _BUSY_TIMEOUT_S = 10.0
@@ -70,7 +69,6 @@ class Remembered:
     speakers: set[tuple[str, str]] = field(default_factory=set)  # stream and gateway
     unfiled: dict[str, Unfiled] = field(default_factory=dict)
     scales: dict[Scale, int] = field(default_factory=dict)
-    newest_starts: dict[tuple[str, str], int] = field(default_factory=dict)  # of all nodes, by stream and level
     days: dict[str, int] = field(default_factory=dict)  # of the message of each gateway that was filed last
     newest: tuple[int, bytes] | None = None  # id and head of the message that was filed last
     signs: tuple[Any, ...] | None = None  # whatever else there is that judges a message, when others wrote last
@@ -228,8 +226,6 @@ class Database:
     def _recall(self) -> None:
         """Forgets of what is remembered what others may have changed since."""
         known = self._remembered
-        if len(known.newest_starts) > _NEWEST_KEPT:  # whoever has a key can name streams without end
-            known.newest_starts.clear()
         mark = self.change_mark()
         if mark == self._mark and len(known.standings) <= _STANDINGS_KEPT:
             return
@@ -252,7 +248,6 @@ class Database:
             known.notes.pop(site, None)
             known.standings.pop(gateway, None)
             known.unfiled.pop(gateway, None)
-        known.newest_starts.clear()
         known.newest = None
 
     def change_mark(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
@@ -39,12 +38,6 @@ _PLACES = (
     "ON n.stream = k.column1 AND n.level = k.column2 AND n.start_s = k.column3"
 )
 
-_NEWEST = (
-    "SELECT k.column1, k.column2, (SELECT n.start_s FROM nodes n WHERE n.stream = k.column1 AND n.level = k.column2 "
-    f"ORDER BY n.start_s DESC LIMIT 1) FROM (VALUES {', '.join(['(?, ?)'] * _LOOKED_UP)}) k"
-)
-_NONE_S = -1  # where there is no node: every node starts after it
-
 MESSAGE_COLUMNS = (
     "m.id, m.gateway, m.seq, m.hash, m.previous, coalesce(a.disposition, m.disposition), coalesce(a.reason, m.reason),"
     " m.nodes, m.enrolment, m.head, m.sealed FROM messages m LEFT JOIN amendments a ON a.message = m.id"
@@ -74,52 +67,33 @@ class Filing(Database):
     def taken(self, outcomes: Iterable[Outcome]) -> tuple[str, str, int] | None:
         """Returns the key of the first node that has its place already, if any."""
         query = "SELECT 1 FROM nodes WHERE stream = ? AND level = ? AND start_s = ?"
-        newest = self._remembered.newest_starts
         for outcome in outcomes:
             key = outcome.node.key
-            if self._writing and key[2] > newest.get(key[:2], sys.maxsize):
-                continue
             known = self._places.get(key) if self._writing else None
             if known or (known is None and self._row(query, *key)):
                 return key
         return None
 
     def free(self, keys: Collection[NodeKey]) -> bool:
-        """Returns whether no two nodes with these keys are one, and each, foreseen, surely has its place to itself
-        (within a transaction): of what begins before something that was put since, the answer is no."""
+        """Returns whether no two nodes with these keys are one, and each, foreseen, has its place to itself (within a
+        transaction)."""
         if len(keys) > 1 and len(set(keys)) < len(keys):
             return False
-        newest, places = self._remembered.newest_starts, self._places
-        return not any(key[2] <= newest.get(key[:2], sys.maxsize) and places.get(key, True) for key in keys)
+        places = self._places
+        return not any(places.get(key, True) for key in keys)
 
     def foresee(self, gateways: Iterable[str], keys: Iterable[NodeKey]) -> None:
         """Looks up together what will be judged (within a transaction): how each gateway stands, and the places that
-        will be asked for. A question in between would have what was put so far written first. What starts after all
-        nodes of its stream and level, as mostly, is known to have its place to itself."""
+        will be asked for. A question in between would have what was put so far written first."""
         for gateway in gateways:
             self._standing(gateway)
-        keys, newest = list(keys), self._remembered.newest_starts
-        unknown = {key[:2] for key in keys} - newest.keys()
-        for *pair, start_s in self._looked_up(_NEWEST, list(unknown)):
-            newest[tuple(pair)] = _NONE_S if start_s is None else start_s
-        late = [key for key in keys if key[2] <= newest[key[:2]]]
-        self._places |= dict.fromkeys(late, False)
-        self._places |= dict.fromkeys(self._looked_up(_PLACES, late), True)
-
-    def _looked_up(self, query: str, keys: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        """Yields what a query says of each key."""
+        keys = list(keys)
+        self._places |= dict.fromkeys(keys, False)
         for at in range(0, len(keys), _LOOKED_UP):
-            part = [*keys[at : at + _LOOKED_UP]]
+            part = keys[at : at + _LOOKED_UP]
             part += [part[-1]] * (_LOOKED_UP - len(part))  # one statement, that SQLite reads once, for any number
-            yield from self._rows(query, *chain.from_iterable(part))
-
-    def _place(self, key: NodeKey) -> None:
-        """Remembers that a node has its place from now on."""
-        newest = self._remembered.newest_starts
-        if key[2] > newest.get(key[:2], sys.maxsize):
-            newest[key[:2]] = key[2]
-        else:
-            self._places[key] = True
+            for row in self._rows(_PLACES, *chain.from_iterable(part)):
+                self._places[row] = True
 
     def released_before(self, outcomes: Iterable[Outcome], gateway: str) -> bool:
         """Returns whether a node of these has its place already by a message of the same gateway."""
@@ -263,7 +237,7 @@ class Filing(Database):
         remembered, message_hash = self._remembered, wire.digest(sealed)
         standing, speakers, scales = self._standing(gateway), remembered.speakers, remembered.scales
         before, head = remembered.newest or self._newest()
-        later = self._later()
+        later, places = self._later(), self._places
         row_id, head = before + 1, next_head(head, message_hash)
         row = (row_id, gateway, seq, message_hash, previous, "filed", "", len(outcomes), line, head, sealed)
         later.messages.append(row)
@@ -275,9 +249,13 @@ class Filing(Database):
             if (stream, gateway) not in speakers:
                 self._speaks(stream, gateway, quartier, site, quantity, row_id)
             scale_row = scales.get(scale) or self._scale(scale)
-            filed = stream, level, start_s, end_s, covered_from_s, quantity, present, None, rho_micro, row_id, place
-            later.nodes.append((*filed, packed_integers(integers), scale_row))
-            self._place(key)
+            later.nodes.append(
+                (
+                    *(stream, level, start_s, end_s, covered_from_s, quantity, present, None, rho_micro),
+                    *(row_id, place, packed_integers(integers), scale_row),
+                )
+            )
+            places[key] = True
             charged += rho_micro
             of = stream, policy
             since_s = shown_s = covered_from_s
@@ -335,9 +313,9 @@ class Filing(Database):
             for place, outcome in enumerate(message.outcomes)
         ]
         self._later().nodes.extend(rows)
+        self._places |= dict.fromkeys([outcome.node.key for outcome in message.outcomes], True)
         speakers, gateway = self._remembered.speakers, message.gateway
         for node in [outcome.node for outcome in message.outcomes]:
-            self._place(node.key)
             if (node.stream, gateway) not in speakers:
                 self._speaks(node.stream, gateway, message.quartier, message.site, node.quantity, row_id)
         return sum([row[_RHO_PLACE] for row in rows])
