@@ -187,3 +187,12 @@ def test_a_sum_of_levels_that_were_not_whole_is_found(monkeypatch: pytest.Monkey
     )
     ((_, (_, _, rho)),) = verify_spending._at_least(policy, STREAM, day, account)
     assert rho == cost["1d"] + cost["1h"]
+
+
+def test_a_line_that_is_no_day_is_not_looked_for() -> None:
+    """Whoever writes a ledger that ends in the year 9999 keeps no checker busy; the longest civil day may be."""
+    began_s = CHANGE.start_s
+    assert list(verify_spending._near({}, Window(began_s, began_s + 2 * DAY_S))) == []
+    for until_s in (began_s + 2 * DAY_S + 1, began_s + 8000 * 365 * DAY_S):
+        with pytest.raises(ValueError, match="no day"):
+            list(verify_spending._near({}, Window(began_s, until_s)))
