@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
@@ -520,7 +520,8 @@ def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, p
         pipe.send(replace(made, octets=own))
     except BaseException as error:
         error.add_note(traceback.format_exc())
-        pipe.send(error)
+        with suppress(BrokenPipeError):  # nobody waits any more
+            pipe.send(error)
 
 
 def _order(quantity: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,6 +119,16 @@ def test_a_process_that_fails_leaves_the_site_as_it_was(
         build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(opened, 2))
     assert not (tmp_path / "site").exists()
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_a_process_that_nobody_waits_for_ends_quietly(city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """The first one was killed: its end of the pipe is closed, and there is nobody to say an error to."""
+    far, pipe = Pipe()
+    order = site_module._Order(tmp_path / "store", tmp_path, city, streets.NOW_S, ["centre"], tmp_path)
+    site_module._work(order, refused, far, pipe)
+    assert far.closed
+    with pytest.raises(BrokenPipeError):
+        pipe.send(None)
 
 
 def test_no_process_compiles_a_template(
