@@ -46,8 +46,9 @@ class Report:
     pyarrow is not installed.
 
     What is no finding, but should be known: `untold`, sites with figures on these days and not one row in the tables;
-    `unpinned`, gateways of which the log does not say who loosens and up to where; `alone`, policies (`SITE VERSION`)
-    that loosen and have one signature."""
+    `left_tables` and `left_columnar`, months of which the tables, or the Parquet files alone, are so large that they
+    were not read; `unpinned`, gateways of which the log does not say who loosens and up to where; `alone`, policies
+    (`SITE VERSION`) that loosen and have one signature."""
 
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(0, log.EMPTY_ROOT))
     policies: int = 0
@@ -62,6 +63,8 @@ class Report:
     columnar: int | None = None
     days: list[int] = field(default_factory=list)
     untold: list[str] = field(default_factory=list)
+    left_tables: list[str] = field(default_factory=list)
+    left_columnar: list[str] = field(default_factory=list)
     unpinned: list[str] = field(default_factory=list)
     alone: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)

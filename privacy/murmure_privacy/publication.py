@@ -24,8 +24,12 @@ class Day:
     read: Callable[[], Sequence[bytes]]
 
 
-def _nothing(_path: str) -> bytes | None:
+def _nothing(_path: str) -> None:
     return None
+
+
+def _free() -> int:
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class Publication:
     the last message of each account; `rows`: the rows of the tables of a month such as `2026-11`, by the number of
     their edition, from 1; it returns None for an edition that is not there, and is None where a source has no tables.
     `months`: those that are said to have tables. `read`: any other file by its path below the root, None where there is
-    none."""
+    none. `size`: how many bytes such a file is on its way, None where there is none or nobody says it; `used`: how many
+    came already."""
 
     note: bytes
     centre: bytes
@@ -46,6 +51,8 @@ class Publication:
     rows: Callable[[str, int], Iterable[Mapping[str, str]] | None] | None
     months: Sequence[str] = ()
     read: Callable[[str], bytes | None] = _nothing
+    size: Callable[[str], int | None] = _nothing
+    used: Callable[[], int] = _free
 
 
 def days_of(published: Publication) -> list[int]:
@@ -73,6 +80,11 @@ def day_of(date: str) -> int:
 def date_of(day: int) -> str:
     """Returns the date of a day since 1970 (UTC)."""
     return utc(day * DAY_S)[:10]
+
+
+def table_file(month: str, edition: int, ending: str = "csv") -> str:
+    """Returns the path of the table of a month such as `2026-11`, or of its Parquet twin."""
+    return f"donnees/releases-{month}{'' if edition == 1 else f'.{edition}'}.{ending}"
 
 
 def rows_of(data: bytes) -> Iterator[dict[str, str]]:

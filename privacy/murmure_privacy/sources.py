@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.findings import plain
-from murmure_privacy.publication import DAY_S, LAST_DAY, Day, Publication, rows_of
+from murmure_privacy.publication import DAY_S, LAST_DAY, Day, Publication, rows_of, table_file
 from murmure_privacy.window import parse_utc
 
 _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
@@ -154,7 +154,22 @@ class Site:
             rows=self._rows,
             months=self._months(editions),
             read=self.read,
+            size=self.size,
+            used=lambda: self.octets,
         )
+
+    def size(self, path: str) -> int | None:
+        """Returns how many bytes a file below the root is on its way, packed where it can be; None where there is none,
+        or where the server does not say it."""
+        try:
+            if not self._remote:
+                packed = Path(self.source, f"{path}.gz")
+                return (packed if packed.is_file() else Path(self.source, path)).stat().st_size
+            asked = Request(f"{self.source}/{path}", headers={"Accept-Encoding": "gzip"}, method="HEAD")
+            with urlopen(asked, timeout=_TIMEOUT_S) as answer:
+                return int(answer.headers["Content-Length"])
+        except (URLError, HTTPException, OSError, ValueError, TypeError):  # reading it tells what is wrong
+            return None
 
     def moved(self) -> bool:
         """Returns whether the site was published anew since `published` began: what was read may be of both. Raises
@@ -178,7 +193,7 @@ class Site:
         """Returns the rows of an edition of a month, None where there is none."""
         if edition > _EDITIONS:
             raise SourceError(f"{self.source}: {month} has more editions than months since; look at the address")
-        data = self.read(f"donnees/releases-{month}{'' if edition == 1 else f'.{edition}'}.csv")
+        data = self.read(table_file(month, edition))
         return None if data is None else rows_of(data)
 
     def _months(self, editions: bytes | None) -> list[str]:

@@ -47,7 +47,9 @@ class _Check:
         self.book.annotations()
         return True
 
-    def figures(self, days: Iterable[int] | None, progress: Progress, most: int | None = None) -> None:
+    def figures(
+        self, days: Iterable[int] | None, progress: Progress, most: int | None = None, line: int | None = None
+    ) -> None:
         """Goes through the messages of some days, or of all, and whatever is published of their figures."""
         self.heard.closing()
         every = set(days_of(self._published))
@@ -57,9 +59,9 @@ class _Check:
         self.heard.accounts()
         self.heard.noise()
         self.spending.caps()
-        self.tables.read(unread)
-        self.spending.ledger(unread, {key[:3] for key in self.tables.rows})
-        self.files.sums()
+        self.tables.read(unread, line)
+        self.spending.ledger(unread, self.tables.shown)
+        self.files.sums(line)
         self.files.quartiers(unread)
 
 
@@ -73,16 +75,19 @@ def verify(
     known: Iterable[Checkpoint] = (),
     progress: Progress = _ignored,
     most: int | None = None,
+    line: int | None = None,
 ) -> Report:
     """Returns the report of a check. `days`: those of which every message and every row is checked, all if None; the
     log, the policies and the account of every day are checked in any case. `known`: what was seen of the log before.
-    `most`: the newest of the days first, until so many bytes of messages are read, at least one day.
+    `most`: the newest of the days first, until so many bytes of messages are read, at least one day. `line`: the tables
+    of the months, and then their Parquet files, only where all that came over the line is at most so many bytes with
+    them; else the rows of the week in the files by neighbourhood are held against what was signed.
 
     `progress` is told how many of how many messages are done.
     """
     check = _Check(published)
     if check.log(known):
-        check.figures(days, progress, most)
+        check.figures(days, progress, most, line)
     return check.report
 
 

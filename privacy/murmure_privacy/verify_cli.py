@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from murmure_privacy.sources import Site
     from murmure_privacy.verify import Match
 
-_AT_ONCE = 20_000_000  # bytes of messages that are read unless all are asked for: a week of 50 gateways, a year of one
+# What is read unless days or all are asked for, in bytes: of messages, a week of 50 gateways with three streams each;
+# and, as it comes over the line, up to where the tables of the months are read as well.
+AT_ONCE, LINE = 12_000_000, 12_000_000
 _LANGUAGES = ("fr", "en")
 _CODE = re.compile(r"[0-9A-Za-z]{5}[ -]?[0-9A-Za-z]{5}")
 
@@ -61,7 +63,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="SIZE:ROOT",
         help="a checkpoint that was noted down, here or elsewhere: number of entries, colon, root in base64",
     )
-    verify.add_argument("--days", type=int, metavar="N", help="read the messages of the newest N days one by one")
+    verify.add_argument(
+        "--days", type=int, metavar="N", help="read the messages of the newest N days one by one, and the tables"
+    )
     verify.add_argument("--all", action="store_true", help="read the messages of all days one by one")
     verify.add_argument("--lang", choices=_LANGUAGES, default="fr", help="language of the answer (default: fr)")
     verify.add_argument("--json", action="store_true", help="one JSON document")
@@ -149,8 +153,8 @@ def _everything(args: argparse.Namespace, say: Say) -> int:
     def check(published: Publication) -> tuple[Report, None]:
         days = None if args.all or args.days is None else days_of(published)[: max(0, args.days)]
         known = [*_remembered(args.remember, published.centre), *map(_seen, args.seen)]
-        most = None if args.all or args.days is not None else _AT_ONCE
-        return verify(published, days, known, _progress, most), None
+        most, line = (None, None) if args.all or args.days is not None else (AT_ONCE, LINE)
+        return verify(published, days, known, _progress, most, line), None
 
     found = _checked(args, args.source, check)
     if args.remember is not None and found.right:
@@ -194,6 +198,8 @@ def _told(found: _Checked) -> dict[str, Any]:
         "beside": report.beside,
         "sums": report.sums,
         "columnar": report.columnar,
+        "left_tables": report.left_tables,
+        "left_columnar": report.left_columnar,
         "untold": report.untold,
         "unpinned": report.unpinned,
         "alone": report.alone,
@@ -217,7 +223,12 @@ def _lines(args: argparse.Namespace, found: _Checked, say: Say) -> Iterator[str]
         yield say("no_rows")
     else:
         yield say("beside", **_told(found))
-        yield say("no_columnar") if report.columnar is None else say("columnar", columnar=report.columnar)
+        if report.left_tables:
+            yield say("left_tables", months=", ".join(report.left_tables))
+        elif report.left_columnar:
+            yield say("left_columnar", months=", ".join(report.left_columnar))
+        else:
+            yield say("no_columnar") if report.columnar is None else say("columnar", columnar=report.columnar)
         yield say("unread")
     if report.unpinned:
         yield say("unjudged", count=len(report.unpinned))

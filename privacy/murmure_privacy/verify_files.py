@@ -8,7 +8,7 @@ from hashlib import sha256
 from itertools import zip_longest
 
 from murmure_privacy import codes, columnar
-from murmure_privacy.publication import DAY_S, Publication, rows_of
+from murmure_privacy.publication import DAY_S, Publication, rows_of, table_file
 from murmure_privacy.verify_log import Book
 from murmure_privacy.verify_tables import Tables
 from murmure_privacy.window import parse_utc
@@ -16,6 +16,7 @@ from murmure_privacy.window import parse_utc
 FOLDER = "donnees/"
 SUMS, EDITIONS = f"{FOLDER}SHA256SUMS", f"{FOLDER}editions.json"
 _BESIDE = ("jour", "semaine", "codes", "codes-annee", "codes-heures")
+_OF_A_WEEK = ("jour", "codes")
 
 
 class Files:
@@ -25,16 +26,22 @@ class Files:
         self.report = book.report
         self._read, self._published, self._book, self._tables = published.read, published, book, tables
 
-    def sums(self) -> None:
+    def sums(self, line: int | None = None) -> None:
         """Every file of the months that were read has the SHA-256 that the site tells of it, and no edition is without;
-        a Parquet twin has the rows of its table, where pyarrow can read them."""
+        a Parquet twin has the rows of its table, where pyarrow can read them. `line`: see `verify.verify`."""
         expected = self._expected()
+        twins = [table_file(month, 1 + n, "parquet") for month, of in self._tables.editions.items() for n in range(of)]
+        sizes = sum(self._published.size(twin) or 0 for twin in twins) if line is not None else 0
+        if line is not None and self._published.used() + sizes > line:
+            self.report.left_columnar = self._tables.months
         self.report.columnar = 0 if columnar.reader() is not None else None
         for month in self._tables.months:
             names = {name for name in expected if name.startswith(f"releases-{month}.")}
             for number in range(1, self._tables.editions.get(month, 0) + 1):
                 names |= {f"releases-{month}{'' if number == 1 else f'.{number}'}{end}" for end in (".csv", ".parquet")}
             for name in sorted(names):
+                if self.report.left_columnar and name.endswith(".parquet"):
+                    continue
                 data = self._read(f"{FOLDER}{name}")
                 if data is None or expected.get(name) != {sha256(data).hexdigest()}:
                     self.report.add("sum_wrong", name)
@@ -91,6 +98,10 @@ class Files:
         to the figure beside which it stands."""
         for slug in sorted({gateway.quartier for gateway in self._book.gateways.values()}):
             for what in _BESIDE:
+                # Of a large town, the rows of the week are the tables here, and codes of a year are hardly about days
+                # that were read.
+                if self._tables.week and what not in _OF_A_WEEK:
+                    continue
                 name = f"{slug}-{what}.csv"
                 for row in self._rows(name):
                     try:

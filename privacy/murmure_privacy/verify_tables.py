@@ -11,7 +11,7 @@ from math import inf
 
 from murmure_privacy.estimate import Figure, Series
 from murmure_privacy.levels import EXCEEDED, SHARE_OVER, decibels
-from murmure_privacy.publication import DAY_S, Publication
+from murmure_privacy.publication import DAY_S, Publication, rows_of, table_file
 from murmure_privacy.published import divisor, number, printed_name, printed_values, protects
 from murmure_privacy.release import Node, Outcome, Release
 from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
@@ -23,6 +23,8 @@ _NOT_ALWAYS = ("laeq_db", SHARE_OVER)
 """Read off where that can be done alone: no level of an energy that noise made negative, no share without a bin."""
 _COLUMNS = "value", "estimate", "ci95_low", "ci95_high", "state", "status", "reason", "policy", "sigma", "rho_micro"
 """Of a row, beside those that say which it is, and those of which only one text is right."""
+_BIN = "histogram_s_"
+_EDITIONS = 100
 _SIGMAS, _ROUNDED = 8.0, 2e-6
 _ARITHMETIC = 1e-12
 """How much, of its size, an estimate may differ by the order in which another machine added."""
@@ -37,20 +39,26 @@ Cell = tuple[str, str, int, str]
 class Tables:
     """The tables of a publication. `rows`: those of the newest edition of each month about days that were read, by node
     and indicator; `differs`: what of such a row is not as it was signed, one of KINDS; `computed`: those whose estimate
-    was computed anew; `months`: those that were read; `editions`: how many each of them has."""
+    was computed anew; `shown`: the nodes of the streams that have rows; `months`: those that were read; `editions`: how
+    many each of them has. `week`: whether the rows are those of the files by neighbourhood, since the tables are too
+    large to be read."""
 
     def __init__(self, published: Publication, book: Book, heard: Heard) -> None:
         self.report = book.report
         self.rows: dict[Cell, Mapping[str, str]] = {}
         self.differs: dict[Cell, str] = {}
         self.computed: set[Cell] = set()
+        self.shown: set[Key] = set()
+        self.week = False
         self.months: list[str] = []
         self.editions: dict[str, int] = {}
         self._published, self._book, self._heard = published, book, heard
+        self._first_s = 0  # of the rows, where they are those of a week
 
-    def read(self, unread: Collection[int]) -> None:
+    def read(self, unread: Collection[int], line: int | None = None) -> None:
         """Every row of the tables about the days that were looked at is as a gateway has signed it, once an edition;
-        in the newest edition none is missing. `unread`: days that were not looked at; rows of all others are."""
+        in the newest edition none is missing. `unread`: days that were not looked at; rows of all others are. `line`:
+        see `verify.verify`."""
         read = self._published.rows
         if read is None:
             return
@@ -58,6 +66,12 @@ class Tables:
         wanted = {key: one for key, (_, _, one) in self._heard.nodes.items() if (one.node.end_s - 1) // DAY_S in days}
         months = {utc(at_s + shift)[:7] for _, _, at_s in wanted for shift in (-14 * 3600, 14 * 3600)}
         self.months = sorted(months.union(() if unread else self._published.months))
+        weeks = self._weeks(line)
+        if weeks:
+            self.report.left_tables, self.months, self.week = self.months, [], True
+            for path in weeks:
+                self.rows |= self._edition(path, rows_of(self._published.read(path) or b""), wanted, unread)
+            self._first_s = min((at_s for _, _, at_s, _ in self.rows), default=0)
         for month in self.months:
             newest: dict[Cell, Mapping[str, str]] = {}
             number = 1
@@ -69,14 +83,36 @@ class Tables:
         if wanted and not told:
             self.report.add("row_missing", " ".join(sorted(months)))
             return
+        streams = {key[0] for key in self.rows}
+        self.shown = {key for key in self._heard.nodes if key[0] in streams} if weeks else {k[:3] for k in self.rows}
         self._compute(unread)
         for key, outcome in sorted(wanted.items(), key=_first):
             if self._site(key) not in told:
                 self.report.untold = sorted({*self.report.untold, self._site(key)})
                 continue
-            for indicator in figures(outcome):
-                if indicator not in _NOT_ALWAYS and (*key, indicator) not in self.rows:
+            for indicator in figures(outcome) if key[2] >= self._first_s else ():
+                if self._always(indicator) and (*key, indicator) not in self.rows:
                     self.report.add("row_missing", f"{key[0]} {key[1]} {utc(key[2])} {indicator}")
+
+    def _weeks(self, line: int | None) -> list[str]:
+        """Returns the files of the week by neighbourhood if they are to be read instead of the months' tables: where
+        these are too large, and there is a file of a week."""
+        if line is None or self._published.used() + sum(map(self._octets, self.months)) <= line:
+            return []
+        slugs = sorted({gateway.quartier for gateway in self._book.gateways.values()})
+        weeks = [f"donnees/{slug}-semaine.csv" for slug in slugs]
+        return [path for path in weeks if self._published.size(path) is not None]
+
+    def _octets(self, month: str) -> int:
+        """Returns how many bytes the tables of a month are on their way, as far as anybody says it."""
+        total, edition = 0, 1
+        while edition <= _EDITIONS and (size := self._published.size(table_file(month, edition))) is not None:
+            total, edition = total + size, edition + 1
+        return total
+
+    def _always(self, indicator: str) -> bool:
+        """Returns whether each release with such a figure has a row: the files of a week have no bins."""
+        return indicator not in _NOT_ALWAYS and not (self.week and indicator.startswith(_BIN))
 
     def _edition(
         self,
@@ -118,7 +154,7 @@ class Tables:
         in the tables; figures that are read off others are there where they can be. An older edition was made of fewer
         nodes, and nobody knows of which."""
         streams: dict[str, list[Outcome]] = defaultdict(list)
-        for key in sorted({key[:3] for key in self.rows}):
+        for key in sorted(self.shown):
             streams[key[0]].append(self._heard.nodes[key][2])
         for stream, outcomes in streams.items():
             if stream in self._heard.astray:  # it was named, and who knows what comes of it
@@ -131,7 +167,9 @@ class Tables:
             }
             for outcome in outcomes:
                 node = outcome.node
-                if isinstance(outcome, Release) and self._heard.whole(stream, Window(node.start_s, node.end_s), unread):
+                if node.start_s < self._first_s or not isinstance(outcome, Release):
+                    continue
+                if self._heard.whole(stream, Window(node.start_s, node.end_s), unread):
                     for indicator in figures(outcome):
                         cell = *node.key, indicator
                         self._compare(cell, due.get(cell))
@@ -190,7 +228,7 @@ class Tables:
 
 def _unit(node: Node, indicator: str) -> str:
     """Returns the unit of a figure of the tables."""
-    if indicator.startswith("histogram_s_"):
+    if indicator.startswith(_BIN):
         return "s"
     if indicator in ("energy_mean", SHARE_OVER):
         return "1"

@@ -177,6 +177,16 @@ SENTENCES: Words = {
         "Fichiers Parquet : leurs empreintes seulement (leurs lignes demandent pyarrow, qui n'est pas installé).",
         "Parquet files: their sums alone (their rows take pyarrow, which is not installed).",
     ),
+    "left_tables": (
+        "Pas lus, car trop gros : les tableaux de {months}, leurs fichiers Parquet et les codes de l'année. Les lignes "
+        "vérifiées sont celles de la semaine, dans les fichiers par quartier. Pour tout lire : --days 7, ou --all.",
+        "Not read, since they are too large: the tables of {months}, their Parquet files and the codes of the year. "
+        "The rows that were checked are those of the week, in the files by neighbourhood. For all: --days 7, or --all.",
+    ),
+    "left_columnar": (
+        "Pas lus, car trop gros : les fichiers Parquet de {months}. Pour les lire aussi : --days 7, ou --all.",
+        "Not read, since they are too large: the Parquet files of {months}. To read them as well: --days 7, or --all.",
+    ),
     "unread": (
         "Non vérifié : les pages, et les estimations dont la journée ou la semaine n'est pas relue en entier "
         "(seulement si elles sont possibles).",

@@ -788,7 +788,7 @@ SERVED: dict[str, tuple[str, Attack]] = {
     ),
     "the checkpoint is altered": (
         "checkpoint",
-        lambda published, town: replace(published, note=published.note.replace(b"\n9\n", b"\n8\n")),
+        lambda published, town: replace(published, note=re.sub(rb"(?<=\n)\d+(?=\n)", b"8", published.note, count=1)),
     ),
     "an entry is altered": (
         "log_root",
@@ -1469,7 +1469,7 @@ def test_the_command_names_what_is_wrong(
     first.write_bytes(b"".join(flipped(one) for one in wire.messages_in(first.read_bytes())))
     status, french, _ = said(capsys, copy)
     assert status == 1 and "… et " in french
-    monkeypatch.setattr(verify_cli, "_AT_ONCE", 1)
+    monkeypatch.setattr(verify_cli, "AT_ONCE", 1)
     status, told, _ = said(capsys, copy, "--json")
     assert json.loads(told)["days"] == ["2026-11-25"]
 
@@ -2099,3 +2099,143 @@ def test_two_packages_are_enough(folder: Path) -> None:
     """Beside the standard library a resident installs cbor2 and cryptography."""
     done = subprocess.run([sys.executable, "-c", ALONE, str(folder)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- a town that is too large to be read at once ----------------------------------------------------------------------
+
+WEEK_FILE = "donnees/centre-semaine.csv"
+
+
+@pytest.fixture(scope="module")
+def sized(published: Publication) -> Publication:
+    """That site in memory, which says how large each file is."""
+
+    def size(path: str) -> int | None:
+        data = published.read(path)
+        return None if data is None else len(data)
+
+    return replace(published, size=size, used=lambda: 0)
+
+
+def unasked(month: str, edition: int) -> None:
+    raise AssertionError("the tables are not to be read")
+
+
+def test_tables_that_are_too_large_are_not_read_and_the_week_is_judged_instead(sized: Publication, town: Town) -> None:
+    """Every row of the week is held against what was signed, and its estimate computed anew; the report names what was
+    left out."""
+    report = verify(replace(sized, rows=unasked), line=(sized.size(TABLE) or 0) - 1)
+    assert (report.findings, report.left_tables, report.sums, report.columnar) == ([], ["2026-11"], 0, 0)
+    told = list(csv.DictReader(io.StringIO((sized.read(WEEK_FILE) or b"").decode(), newline="")))
+    withheld = sum(row["status"] == "withheld" for row in told)
+    assert report.rows == len(told) > 200 and report.computed == len(told) - withheld
+    assert report.beside > report.rows  # those of the day, of the codes and of the ledger
+
+
+def test_parquet_files_alone_may_be_too_large(sized: Publication) -> None:
+    """Then every table is read and has its sum, as without any bound, and the report says of which month no Parquet
+    file was read."""
+    sizes = {TABLE: 1, TWIN: 100}
+    heavy = replace(sized, size=sizes.get)
+    whole, report = verify(heavy, line=101), verify(heavy, line=99)
+    assert (whole.left_columnar, whole.sums, whole.columnar) == ([], 2, whole.rows)
+    assert (report.left_tables, report.left_columnar, report.findings) == ([], ["2026-11"], [])
+    assert (report.sums, report.columnar, report.rows) == (1, 0, whole.rows)
+
+
+def test_without_files_of_a_week_the_tables_are_read(sized: Publication) -> None:
+    """A town without them, or a server that does not say how large they are: nobody is accused of what was not read."""
+    alone = replace(sized, size=lambda path: None if "semaine" in path else sized.size(path))
+    report = verify(alone, line=0)
+    assert (report.findings, report.left_tables, report.left_columnar) == ([], [], ["2026-11"])
+    assert report.rows == verify(sized).rows
+
+
+def test_a_month_of_endless_editions_is_soon_gone_through(sized: Publication) -> None:
+    """Who says of every edition that it is there is not asked for ever."""
+    asked: list[str] = []
+
+    def size(path: str) -> int:
+        asked.append(path)
+        return 10**9
+
+    endless = replace(sized, size=size)
+    assert verify(replace(endless, rows=unasked), days=[], line=1).findings == []
+    assert verify(replace(endless, rows=unasked), line=1).left_tables == ["2026-11"]
+    assert len(asked) < 3 * verify_tables._EDITIONS + 9
+
+
+IN_THE_WEEK: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "a value is altered": ("row_value", cell("value", "7")),
+    "an estimate is altered": ("row_computed", lambda line: cell("estimate", nudge(line, "estimate"))(line)),
+    "a noise is altered": ("row_sigma", cell("sigma", "0.5")),
+    "a unit is altered": ("row_column", cell("unit", "m")),
+    "a policy is altered": ("row_policy", cell("policy", f"sha256:{'00' * 32}")),
+    "a row is of nothing": ("row_unsigned", cell("stream", "plaza/x")),
+    "a row stands twice": ("row_twice", lambda line: line + line),
+    "a row is dropped": ("row_missing", lambda line: b""),
+}
+
+
+def nudge(line: bytes, name: str) -> str:
+    """A number of a row, some hundredths of its interval away: nothing that its noise forbids."""
+    row = dict(zip(opendata.HEADER, next(csv.reader([line.decode()])), strict=True))
+    width = float(row["ci95_high"]) - float(row["ci95_low"])
+    return f"{float(row[name]) + width / 100:.6f}"
+
+
+@pytest.mark.parametrize(("kind", "make"), IN_THE_WEEK.values(), ids=IN_THE_WEEK.keys())
+def test_what_is_altered_in_the_week_of_a_large_town_is_named(
+    sized: Publication, town: Town, kind: str, make: Callable[[bytes], bytes]
+) -> None:
+    """By its own kind; only a row that became another one is missed as well, and its code leads nowhere."""
+    attacked = with_line(WEEK_FILE, make)(sized, town)
+    found = kinds(verify(attacked, line=0))
+    allowed = {"row_unsigned": {"row_missing", "quartier_row"}, "row_missing": {"quartier_row"}}.get(kind, set())
+    beside = {"row_value", "row_sigma", "row_column", "row_policy", "row_computed"}
+    assert kind in found and found <= {kind, *allowed, *({"quartier_row"} if kind in beside else ())}
+
+
+def test_a_check_of_the_week_that_compares_nothing_is_found(
+    sized: Publication, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken twin: whoever reads the rows of the week and judges none overlooks a value that nobody signed."""
+    monkeypatch.setattr(verify_tables.Tables, "objection", lambda self, row, outcome: None)
+    kind, make = IN_THE_WEEK["a value is altered"]
+    assert kind not in kinds(verify(with_line(WEEK_FILE, make)(sized, town), line=0))
+
+
+def test_the_command_says_what_was_too_large(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both languages, and how to read it; who asks for days gets the tables of these."""
+    monkeypatch.setattr(verify_cli, "LINE", 0)
+    status, told, _ = said(capsys, folder)
+    assert status == 0 and "les tableaux de 2026-11" in told and "--days 7" in told
+    status, told, _ = said(capsys, folder, "--lang", "en", "--days", "7")
+    assert status == 0 and "too large" not in told and "Parquet files:" in told
+    _, told, _ = said(capsys, folder, "--json")
+    assert json.loads(told)["left_tables"] == ["2026-11"]
+    monkeypatch.setattr(verify_cli, "LINE", 10**8)
+    monkeypatch.setattr(sources.Site, "size", lambda self, path: {TABLE: 0, TWIN: 10**8}.get(path))
+    status, told, _ = said(capsys, folder, "--lang", "en")
+    assert status == 0 and "the Parquet files of 2026-11" in told
+
+
+def test_a_size_is_that_on_the_way(folder: Path, tmp_path: Path, server: tuple[str, list[bytes]]) -> None:
+    """Packed where there is a packed twin, by folder and by address; nothing where nobody says it."""
+    (tmp_path / "plain").write_bytes(b"x" * 900)
+    (tmp_path / "packed").write_bytes(b"x" * 900)
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(b"x" * 900, mtime=0))
+    packed = len(gzip.compress(b"x" * 900, mtime=0))
+    running = serve(tmp_path, 0)
+    threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        for source in (str(tmp_path), f"http://127.0.0.1:{running.server_address[1]}"):
+            site = sources.Site(source)
+            assert (site.size("plain"), site.size("packed"), site.size("none")) == (900, packed, None)
+            assert site.octets == 0
+    finally:
+        running.shutdown()
+        running.server_close()
+    assert sources.Site(server[0]).size("x") is None  # it knows no HEAD
