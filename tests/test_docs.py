@@ -190,7 +190,7 @@ def keys(module: ModuleType) -> Iterator[str]:
     for kind in vars(module).values():
         if not isinstance(kind, type) or not dataclasses.is_dataclass(kind) or kind.__module__ != module.__name__:
             continue
-        for field in dataclasses.fields(kind):
+        for field in (one for one in dataclasses.fields(kind) if one.init):  # no file can set another
             whole = f"{kind.__name__}.{field.name}"
             key = None if kind.__name__ in OTHERWISE else OTHERWISE.get(whole, field.name)
             if key is not None:
