@@ -1,7 +1,8 @@
 """What a receipt says of the transparency log, so that gateways can tell a log that grew from one that forked.
 
 A gateway believes a longer log only with a proof from the very size that it remembers. The centre knows that size from
-what it told last, and from the gateway's health reports where something was lost. docs/decisions has why.
+the gateway's health reports alone: a receipt may wait at the broker for days, or be replaced before it is read.
+docs/decisions has why.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from murmure_privacy.log import Growth
 from murmure_ingest.archive import Enrolment
 from murmure_ingest.store import Answers
 
-_SEEN_S = 60.0  # a gateway reads its inbox once a second, and there only the newest receipt
 _REPORT_S = 840.0  # reports come once in 900 s, some seconds earlier or later
 
 
@@ -43,13 +43,13 @@ def growth(archive: Answers, since: int | None) -> Growth:
 
 @dataclass(slots=True)
 class _Told:
-    """The newest receipt of a gateway: what it said of the log, and when. `reads`: whether the gateway says what it
-    remembers. `mend`: where the next proof has to start by its last report; `mended_s`: when that last made a receipt
-    due."""
+    """The newest receipt of a gateway: what it said of the log. `reads`: whether the gateway says what it remembers;
+    `read`: whether it has said that it remembers this. `mend`: where the next proof has to start by its last report;
+    `mended_s`: when that last made a receipt due."""
 
     growth: Growth
-    at_s: float
     reads: bool
+    read: bool
     mend: int | None = None
     mended_s: float = -inf
 
@@ -65,21 +65,22 @@ class Proofs:
     def say(self, enrolment: Enrolment) -> bytes:
         """Returns what the next receipt of a gateway says of the log.
 
-        What it was told within a minute it is told again: it may not have read that yet, and could then not believe
-        what is proved from there.
+        What it was told it is told again, however far the log has come since, until it reports that it remembers that,
+        or something else. Whether it has read it or not, it can believe that; a proof that starts or ends elsewhere,
+        only in one of the two cases.
         """
-        gateway, now_s = enrolment.gateway, self._clock()
+        gateway = enrolment.gateway
         told = self._told.get(gateway)
         if told is None:
             since = remembered(self._archive, enrolment)
-            told = self._told[gateway] = _Told(growth(self._archive, since), now_s, since is not None)
-        elif not told.reads or told.mend is not None or now_s - told.at_s >= _SEEN_S:
-            here = told.growth.here.size
-            if not told.reads:
-                told.growth = growth(self._archive, None)
-            elif told.mend is not None or here != self._archive.log_checkpoint().size:
-                told.growth = growth(self._archive, here if told.mend is None else told.mend)
-            told.at_s, told.mend = now_s, None
+            first = growth(self._archive, since)
+            told = self._told[gateway] = _Told(first, since is not None, since == first.here.size)
+        elif not told.reads:
+            told.growth = growth(self._archive, None)
+        elif told.mend is not None:
+            told.growth, told.read, told.mend = growth(self._archive, told.mend), False, None
+        elif told.read and told.growth.here.size != self._archive.log_checkpoint().size:
+            told.growth, told.read = growth(self._archive, told.growth.here.size), False
         self._wanting.pop(gateway, None)
         return log.growth_bytes(told.growth)
 
@@ -88,13 +89,14 @@ class Proofs:
         told = self._told.get(gateway)
         if told is None:
             return  # the report is kept, and read with the first receipt
-        told.reads, told.mend = size is not None, None
+        told.reads, told.read, told.mend = size is not None, size == told.growth.here.size, None
         self._wanting.pop(gateway, None)
-        if size == told.growth.here.size:
+        if told.read:
             told.growth = Growth(told.growth.here)  # it needs no proof any more
         elif size and size != told.growth.since:
             told.mend = size
-            self._wanting[gateway] = None
+            if size <= self._archive.log_checkpoint().size:  # else nothing could be proved to it
+                self._wanting[gateway] = None
 
     def due(self) -> list[str]:
         """Returns the gateways for which a receipt has to be made again, each at most once in the time of a report."""

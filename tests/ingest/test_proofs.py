@@ -72,35 +72,48 @@ def talk(centre: Any) -> Talk:
 
 
 def test_each_receipt_proves_from_the_one_before(talk: Talk) -> None:
-    """The usual case waits for no report: the log grows, and every receipt is believed."""
+    """The usual case: the gateway reports what it has read, the log grows, and every receipt is believed."""
     talk.report()
     for entries in (1, 1, 3, 0, 7, 1):
         talk.grow(entries)
         assert talk.hear(talk.say())
+        talk.report()
     assert talk.known == talk.centre.archive.log_checkpoint()
 
 
-def test_what_was_told_within_a_minute_is_told_again(talk: Talk) -> None:
-    """A second receipt in the same second takes the place of the first in the inbox: it has to prove from where the
-    first did."""
+@pytest.mark.parametrize("reads", [0, 1, 2, 3])
+def test_what_is_not_known_to_be_read_is_told_again(talk: Talk, reads: int) -> None:
+    """The centre connects anew twice while the log grows and the gateway is away: whichever of the receipts it finds
+    when it comes back, or reads in between without a word, it believes."""
+    talk.grow(2)
     talk.report()
     assert talk.hear(talk.say())
+    talk.report()
     talk.grow()
-    unread = talk.say()
-    talk.grow()
-    assert talk.say(after_s=1) == unread
-    assert talk.hear(talk.say(after_s=1)), "the first was never read"
-    assert talk.hear(talk.say())
-    assert talk.known == talk.centre.archive.log_checkpoint()
+    receipts = [talk.say()]
+    for _ in range(2):
+        talk.grow()
+        talk.clock.now_s += 3 * 86_400
+        receipts.append(talk.say())
+    for told in (*receipts[:reads], receipts[-1]):
+        assert talk.hear(told)
+    talk.report()
+    assert talk.proofs.due() == []
+    assert talk.hear(talk.say()) and talk.known == talk.centre.archive.log_checkpoint()
 
 
-def test_a_lost_receipt_is_made_good_when_the_gateway_reports(talk: Talk) -> None:
-    """The gateway lacks what the newest proof starts from; its report makes a receipt due at once, with a proof from
-    what it remembers."""
+def test_what_a_gateway_lost_is_made_good_when_it_reports(talk: Talk) -> None:
+    """The gateway lacks again what the newest proof starts from; its report makes a receipt due at once, with a proof
+    from what it remembers."""
+    talk.grow()
     talk.report()
     talk.hear(talk.say())
+    known = talk.known
+    talk.report()
     talk.grow()
-    talk.say()
+    talk.hear(talk.say())
+    talk.report()
+    talk.known = known  # it was restored from a copy of its card
     talk.grow()
     assert not talk.hear(talk.say())
     assert talk.proofs.due() == []
@@ -112,6 +125,7 @@ def test_a_lost_receipt_is_made_good_when_the_gateway_reports(talk: Talk) -> Non
 
 def test_a_centre_that_was_restarted_proves_from_the_report_that_it_keeps(talk: Talk) -> None:
     """It remembers nothing of its own. A gateway that has moved on since says so with its next report."""
+    talk.grow()
     talk.report()
     talk.hear(talk.say())
     talk.report()
@@ -154,7 +168,7 @@ def test_a_report_that_the_newest_receipt_helps_makes_none(talk: Talk, size: int
     talk.clock.now_s += QUARTER_S
     assert talk.proofs.due() == []
     talk.grow()
-    assert talk.say().since == 8
+    assert (talk.say().since, talk.say().here.size) == ((8, 9) if size == 8 else (3, 8))
 
 
 def test_who_has_the_newest_needs_no_proof_of_it_any_more(talk: Talk) -> None:
@@ -182,11 +196,18 @@ def test_a_gateway_that_does_not_say_gets_no_proof(talk: Talk, heard_first: bool
 
 
 def test_who_remembers_more_than_there_is_gets_no_proof(talk: Talk) -> None:
-    """A centre that was restored from a backup has nothing to prove with."""
+    """A centre that was restored from a backup has nothing to prove with, and makes no receipt for nothing. Once it has
+    adopted its log, it has."""
+    here = talk.grow()
     talk.report()
     talk.hear(talk.say())
-    talk.report(log=99)
-    assert talk.say() == Growth(talk.centre.archive.log_checkpoint())
+    for _ in range(8):
+        talk.clock.now_s += QUARTER_S
+        talk.report(log=here.size + 2)
+        assert talk.proofs.due() == [] and talk.say() == Growth(here)
+    talk.grow(3)
+    talk.report(log=here.size + 2)
+    assert talk.proofs.due() == ["gw-plaza"] and talk.say().since == here.size + 2
 
 
 def test_a_stick_brings_a_proof_from_what_was_reported(talk: Talk) -> None:

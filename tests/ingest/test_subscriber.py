@@ -19,7 +19,7 @@ from murmure_dashboards import journal
 from murmure_edge.config import load as load_gateway
 from murmure_edge.config import load_trust
 from murmure_edge.inbox import OutboxState, Refused, Settled, decide_receipt
-from murmure_ingest import gateways, logbook, openers, proofs, subscriber
+from murmure_ingest import gateways, logbook, openers, subscriber
 from murmure_ingest.adoption import adopt
 from murmure_ingest.archive import Archive, ArchiveFull, database
 from murmure_ingest.bulk_mqtt import PACKET_BYTES, BulkClient, Delivered
@@ -700,12 +700,11 @@ def fork(archive: Archive) -> None:
 
 @pytest.mark.parametrize("broker", [pytest.param("mosquitto-5", marks=pytest.mark.broker)], indirect=True)
 def test_a_gateway_refuses_a_forked_log_and_believes_the_one_that_was_adopted(
-    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_broker: Any, broker: Any, run: Any, connect: Any, until: Any, tmp_path: Path
 ) -> None:
-    """As the log grows every receipt is believed, without a report. A longer log with another beginning is refused,
-    also with its proof, and settles nothing. After a restore of an old backup nothing is believed until the published
-    log was adopted; then what had waited is settled."""
-    monkeypatch.setattr(proofs, "_SEEN_S", 0.0)
+    """As the log grows, and the gateway reports what it read, every receipt is believed. A longer log with another
+    beginning is refused, also with its proof, and settles nothing. After a restore of an old backup nothing is believed
+    until the published log was adopted; then what had waited is settled."""
     centre, path = at_broker, at_broker.config.archive
     broker.start()
     gateway = centre.gateway()
@@ -719,6 +718,8 @@ def test_a_gateway_refuses_a_forked_log_and_believes_the_one_that_was_adopted(
         centre.gateway(f"gw-{number}", site="alley", published=False)
         peer.publish(message)
         until(lambda number=number: memory.read() == number)
+        assert memory.known is not None
+        peer.publish(gateway.health(60 + number, log=memory.known.size))
     assert memory.known == centre.archive.log_checkpoint() and memory.refused == []
     centre.archive.sign_log(centre.secret)
     for name, data in journal.files(centre.archive, journal.NOTHING, lambda _: None):
