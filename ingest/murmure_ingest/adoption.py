@@ -2,23 +2,27 @@
 
 Gateways and residents remember the log as they have seen it. The centre's own signature stands on what it published, so
 that the log can go on from there instead of forking from it. Policies and messages come with it: they are signed by
-stewards and gateways, and are judged as if they came for the first time.
+stewards and gateways, and are judged as if they came for the first time. The log's enrolments and revocations are
+written into the register in the same transaction as the log: nobody speaks meanwhile who was revoked, with a key that
+was changed, or under an id that another has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from murmure_privacy import log
+from murmure_privacy import log, wire
 from murmure_privacy.errors import MurmureError, WireError
-from murmure_privacy.publication import DAY_S, Publication
+from murmure_privacy.publication import DAY_S, Publication, date_of
+from murmure_privacy.publication import day_of as day_number
+from murmure_privacy.sources import SourceError
 
 from murmure_ingest import gateways
 from murmure_ingest.archive import Archive
 from murmure_ingest.config import DecidingConfig
-from murmure_ingest.intake import Intake, Word
+from murmure_ingest.intake import Intake, Opened, Refused, Word
 
 _AROUND_DAYS = 8  # nodes of a week stand under the day on which they end
 
@@ -29,16 +33,26 @@ class AdoptionError(MurmureError):
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """How many entries were taken over, how many the log has now, and in a line each what the log knows and the archive
-    still lacks."""
+    """How many entries were taken over, how many the log has now, how many lines of the register came with them, and in
+    a line each what the log knows and the archive still lacks."""
 
     entries: int
     size: int
+    register: int
     lacking: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """The word on each message that was published, and in a line each the days that cannot be read."""
+
+    words: list[Word] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+
 def adopt(archive: Archive, published: Publication, centre: bytes, deciding: DecidingConfig, source: str) -> Adopted:
-    """Takes over the entries that a published log has beyond the archive's, all or none, and its policies.
+    """Takes over the entries that a published log has beyond the archive's, all or none, with the lines of the register
+    that they are about, and then its policies.
 
     `centre`: the public key that has to have signed it; `source`: what the operator calls it. A log that is not longer
     changes nothing. Raises AdoptionError if another key signed it, if its entries are not those that were signed, and
@@ -67,8 +81,9 @@ def adopt(archive: Archive, published: Publication, centre: bytes, deciding: Dec
             except ValueError as error:
                 raise AdoptionError(f"{source}: log: it has an entry that cannot be read ({error})") from error
     told = [log.read_entry(entry) for entry in entries if b'"kind":"spend"' not in entry]  # most of a year are accounts
+    lines = sum(log.read_entry(entry)["kind"] in ("enrolment", "revocation") for entry in new)
     lacking = [*_publish(archive, published, told, deciding), *_lost(archive, told)]
-    return Adopted(len(new), max(own, here.size), lacking)
+    return Adopted(len(new), max(own, here.size), lines, lacking)
 
 
 def _publish(
@@ -94,43 +109,91 @@ def _publish(
 
 
 def _lost(archive: Archive, told: Iterable[dict[str, Any]]) -> list[str]:
-    """Returns what the log says of gateways and annotations and the archive does not hold."""
-    keys: dict[str, str] = {}
-    revoked: set[str] = set()
+    """Returns the annotations that the log knows and the archive does not hold."""
     notes = {(site, number) for site, number, _, _ in archive.annotation_rows()}
-    lacking = []
-    for one in told:
-        if one["kind"] == "enrolment":
-            keys[one["gateway"]] = one["record_key"]
-        elif one["kind"] == "revocation":
-            revoked.add(one["gateway"])
-        elif one["kind"] == "annotation" and (one["site"], one["number"]) not in notes:
-            lacking.append(f"annotation {one['number']} of {one['site']}: is not in the archive; file it again")
-    for gateway, key in sorted(keys.items()):
-        line = archive.enrolment(gateway)
-        if gateway in revoked:
-            if line is not None and line.status == "active":
-                lacking.append(
-                    f"{gateway}: was revoked; run 'murmure gateway revoke {gateway}' before the centre starts"
-                )
-        elif line is None:
-            lacking.append(
-                f"{gateway}: was enrolled after the backup; the register lacks it: enrol a new one in its place"
-            )
-        elif line.record_key.hex() != key:
-            lacking.append(f"{gateway}: has had another key since the backup; let it have new ones ('gateway rotate')")
-    return lacking
+    return [
+        f"annotation {one['number']} of {one['site']}: is not in the archive; file it again"
+        for one in told
+        if one["kind"] == "annotation" and (one["site"], one["number"]) not in notes
+    ]
 
 
-def bring_back(archive: Archive, published: Publication, intake: Intake) -> list[Word]:
-    """Files the published messages of the days since the archive's newest one. Returns the word on each.
+def bring_back(archive: Archive, published: Publication, intake: Intake) -> BroughtBack:
+    """Files the published messages of the days from which on the archive may lack some, and then what waits for a
+    policy that came back. A day whose file is missing or is none is named and left out.
 
-    Raises WireError where a day's file is missing or is none.
+    What a gateway said before it was revoked, or under its key before the present one, is filed if the log stands for
+    it: it is the last message of an account, or one that a message names as the one before it, up to that.
     """
-    newest = (archive.beside(line.gateway, 1 << 60, "before") for line in archive.enrolments())
-    newest_s = max((one.closing_s for one in newest if one is not None), default=0)
-    words: list[Word] = []
+    back = BroughtBack()
+    over: dict[bytes, Opened] = {}  # by hash, what was signed with a key that is over
+    first = _first_day(archive)
     for day in published.days:
-        if day.day >= newest_s // DAY_S - _AROUND_DAYS:
-            words += intake.accept_many([(None, sealed) for sealed in day.read()])
-    return words
+        if day.day < first:
+            continue
+        try:
+            sealed = day.read()
+        except (WireError, SourceError) as error:
+            back.unread.append(
+                f"messages of {date_of(day.day)}: {error}; lay another copy of this file on the site, and adopt again"
+            )
+            continue
+        arrivals, opened = list[tuple[None, bytes]](), list[Opened | Refused]()
+        for one in sealed:
+            said = intake.open((None, one))
+            if isinstance(said, Opened) and _is_over(archive, said):
+                over[wire.digest(one)] = said
+            else:
+                arrivals.append((None, one))
+                opened.append(said)
+        back.words.extend(intake.file(arrivals, opened))
+    stands = _stood_for(archive, over)
+    back.words.extend(intake.file_logged([said for one, said in over.items() if one in stands]))
+    rest = [said for one, said in over.items() if one not in stands]
+    back.words.extend(intake.file([(None, said.sealed) for said in rest], rest))
+    back.words.extend(intake.reconsider())
+    return back
+
+
+def _first_day(archive: Archive) -> int:
+    """Returns the day (since 1970, UTC) from which on the archive may lack messages: some before its newest one, or
+    before the first that the log or a later message shows to be missing."""
+    newest_s, days = 0, list[int]()
+    settled: dict[str, int] = {}
+    for line in archive.enrolments():
+        newest = archive.beside(line.gateway, 1 << 60, "before")
+        newest_s = max(newest_s, newest.closing_s if newest else 0)
+        settled[line.gateway] = archive.totals(line.gateway).settled_seq
+        if archive.missing(line.gateway):
+            before = archive.beside(line.gateway, settled[line.gateway] + 1, "before")
+            days.append(before.closing_s // DAY_S if before else 0)
+    for told in _accounts(archive):
+        if told["last"] > settled.get(told["gateway"], 0):
+            days.append(day_number(told["day"]))
+    return min([newest_s // DAY_S, *days]) - _AROUND_DAYS
+
+
+def _accounts(archive: Archive) -> Iterator[dict[str, Any]]:
+    return (log.read_entry(entry) for entry in archive.log_entries() if b'"kind":"spend"' in entry)
+
+
+def _is_over(archive: Archive, said: Opened) -> bool:
+    """Returns whether a message is of a gateway that was revoked, or by a key that is not its present one."""
+    line = archive.enrolment(said.flat[0])
+    return line is not None and (line.status != "active" or line.record_key != said.key)
+
+
+def _stood_for(archive: Archive, over: Mapping[bytes, Opened]) -> set[bytes]:
+    """Returns the hashes of those messages that the accounts, or what is filed of their gateways, lead back to."""
+    speakers = {said.flat[0] for said in over.values()}
+    links = [link for one in speakers for link in archive.links(one)]
+    wanted = [one for _, message, previous, filed in links for one in (message, previous) if filed]
+    if speakers:
+        wanted += [bytes.fromhex(told["hash"]) for told in _accounts(archive) if told["gateway"] in speakers]
+    found: set[bytes] = set()
+    while wanted:
+        one = wanted.pop()
+        if one in over and one not in found:
+            found.add(one)
+            wanted.append(over[one].flat[5])
+    return found

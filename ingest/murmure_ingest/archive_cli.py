@@ -195,7 +195,6 @@ def _restore(args: argparse.Namespace) -> int:
 
 def _adopt(args: argparse.Namespace) -> int:
     import json
-    import sys
     from collections import Counter
     from pathlib import Path
 
@@ -220,17 +219,29 @@ def _adopt(args: argparse.Namespace) -> int:
     archive = Archive.open(config.archive)
     done = adoption.adopt(archive, published, centre, config.deciding, args.source)
     keep = Quarantine(config.quarantine, utc_now, lambda text: print(text, file=sys.stderr))
-    words = adoption.bring_back(archive, published, Intake(archive, RuleBook(archive), now_s, keep))
+    if not args.json:
+        print(f"{done.entries} entries of the log taken over; it has {done.size}")
+        print(f"{done.register} lines of the register came with them")
+        for line in done.lacking:
+            print(line, flush=True)  # before the messages, of which there may be many
+    back = adoption.bring_back(archive, published, Intake(archive, RuleBook(archive), now_s, keep))
     keep.close()
-    kinds = Counter(type(word).__name__.lower() for word in words)
+    kinds = Counter(type(word).__name__.lower() for word in back.words)
     if args.json:
-        print(json.dumps({"entries": done.entries, "log": done.size, "messages": kinds, "lacking": done.lacking}))
-        return 0
-    print(f"{done.entries} entries of the log taken over; it has {done.size}")
-    print(f"{len(words)} messages: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
-    for line in done.lacking:
-        print(line)
-    return 0
+        told = {"entries": done.entries, "log": done.size, "register": done.register, "messages": kinds}
+        print(json.dumps({**told, "lacking": done.lacking, "unread": back.unread}))
+    else:
+        print(f"{len(back.words)} messages: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+        for line in back.unread:
+            print(line)
+    if not done.entries:
+        print(
+            f"murmure: {args.source}: the log there has nothing beyond the archive's. That is right at a second run, "
+            "or if nothing was logged since the backup; it is wrong if the site was built from the restored archive, "
+            "which replaced the longer log: then look for a copy of the site as it was before you start the centre",
+            file=sys.stderr,
+        )
+    return 1 if done.lacking or back.unread or not done.entries else 0
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from murmure_privacy.release import Message, Outcome
 from murmure_privacy.succession import Key, Use, Uses
 from murmure_privacy.window import utc
 
+from murmure_ingest import logbook
 from murmure_ingest.annotations import objection, streams_of
 from murmure_ingest.archive import FIRST_HEAD, Archive, Enrolment, StoredMessage, charge_of, index_row, next_head
 from murmure_ingest.budgets import Budgets
@@ -322,7 +323,7 @@ def _check_log(archive: Archive, lines: Iterable[Enrolment], report: Report) -> 
         if place != len(peaks) or kept != log.peak(entry, place, lambda at: peaks[at - 1]):
             report.add(f"log entry {place}: the hash beside it is not that of the entries up to it")
             return
-        told[kind, subject, number] = log.read_entry(entry)
+        told[kind, subject, number % logbook.ADOPTED] = log.read_entry(entry)
     signed = archive.signed_checkpoint()
     if signed is not None:
         size, _, note = signed
@@ -341,13 +342,7 @@ def _check_log(archive: Archive, lines: Iterable[Enrolment], report: Report) -> 
         due["policy", policy.site, policy.version] = {"sealed": wire.digest(policy.sealed).hex()}
     for site, number, _, sealed in archive.annotation_rows():
         due["annotation", site, number] = {"sealed": wire.digest(sealed).hex()}
-    # An entry that was taken over after a restore stands under 0, since the line of the register it was about is lost.
-    adopted = {key: fields for key, fields in told.items() if key[0] in ("enrolment", "revocation") and not key[2]}
-    wrong = {
-        key
-        for key in due.keys() | told.keys() - adopted.keys()
-        if key not in due or not any(_says(one, due[key]) for one in (told.get(key), adopted.get((*key[:2], 0))) if one)
-    }
+    wrong = {key for key in due.keys() | told.keys() if not (key in due and key in told and _says(told[key], due[key]))}
     for kind, subject, number in sorted(wrong):
         what, last = f"log: the {kind} of {subject} ({number})", told.get((kind, subject, number), {}).get("last", 0)
         if kind == "spend" and last > archive.totals(subject).settled_seq:

@@ -283,6 +283,22 @@ class Intake:
                 self._keep(kept)
             return words
 
+    def file_logged(self, opened: Iterable[Opened]) -> list[Word]:
+        """Files, in one commit, messages of which the town's own log says that they were filed, by gateway and number:
+        that the gateway was revoked since, or has another key, is no objection to them. All others hold."""
+        archive, words = self._archive, list[Word]()
+        self._latest_s = self._now_s() + AHEAD_S
+        with archive.transaction():
+            for one in sorted(opened, key=lambda one: (one.flat[0], one.flat[4])):
+                said, lines = one.said, archive.lines_of(one.flat[0])
+                line = next((line for line in lines if (line.record_key, line.status) == (one.key, "active")), None)
+                if isinstance(said, Message) and line is not None:
+                    words.append(self._settle(said, one.sealed, line))
+                else:
+                    words.append(self._judge(one))
+            self._count(words)
+        return words
+
     def judge(self, opened: Iterable[Opened | Refused]) -> list[Word]:
         """Judges, counts and files what was opened, within a transaction of the caller's."""
         opened = list(opened)

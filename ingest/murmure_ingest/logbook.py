@@ -5,8 +5,8 @@ day by day (UTC): the account of a day is closed once all their messages up to o
 settled. Nothing in an entry depends on a measured value. The functions take a connection, since an upgrade, too, writes
 entries for what an archive already holds.
 
-Entries that the centre had published and an older backup lacks can be taken over (`adopt`). What they are about may
-come back later, and is not written twice then.
+Entries that the centre had published and an older backup lacks can be taken over (`adopt`), with the lines of the
+register that they are about. Policies and annotations may come back later, and are not written twice then.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from murmure_privacy.window import utc
 DAY_S = 86_400
 _RANGES = 64
 _SEQ, _TIMELY = 7, 8  # in a row of `_spent`
+ADOPTED = 1 << 40
+"""Added to the number of a line of the register under which an entry stands that was taken over with its line."""
 KINDS = ("enrolment", "revocation", "policy", "annotation", "spend")
 
 
@@ -62,14 +64,9 @@ def enrolled(db: sqlite3.Connection, line: int, pinned: Mapping[str, object] | N
         (line,),
     ).fetchone()
     if status == "revoked":
-        if _adopted(db, "revocation", gateway) is not None:
-            return
         close_days(db, gateway, whole=True)
         (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM messages WHERE gateway = ?", (gateway,)).fetchone()
         _append(db, "revocation", gateway, line, {"gateway": gateway, "last": last})
-        return
-    again = _adopted(db, "enrolment", gateway)
-    if again is not None and again["record_key"] == key.hex():
         return
     fields = {
         "gateway": gateway,
@@ -113,12 +110,16 @@ def close_days(db: sqlite3.Connection, gateway: str, *, whole: bool = False) -> 
 
 
 def correct_days(db: sqlite3.Connection, gateway: str, days: Iterable[int]) -> None:
-    """Writes accounts anew to which a message was added that had waited: the newest account of a day holds."""
+    """Writes accounts anew to which a message was added that had waited: the newest account of a day holds.
+
+    None is written of fewer messages than the newest one is of: after a restore the archive may not have them back."""
     logged = _logged(db, gateway)
     for day in sorted(days):
         if day <= logged:
             for _, fields in _accounts(db, gateway, _spent(db, gateway, day - 1, day)):
-                if log.entry({"kind": "spend", **fields}) not in _entries(db, "spend", gateway, day)[-1:]:
+                newest = [log.read_entry(entry) for entry in _entries(db, "spend", gateway, day)[-1:]]
+                account = {"kind": "spend", **fields}
+                if all(one != account and one["last"] <= fields["last"] for one in newest):
                     _append(db, "spend", gateway, day, fields)
 
 
@@ -193,28 +194,21 @@ def _without(db: sqlite3.Connection, gateway: str, last: int) -> list[list[int]]
     return found[-_RANGES:]
 
 
-def adopt(db: sqlite3.Connection, entries: Iterable[bytes]) -> None:
-    """Adds entries as they were published. The line of the register that one was about is lost: it stands under 0.
-    Raises ValueError for what is no entry of ours."""
-    for entry in entries:
-        fields = log.read_entry(entry)
-        try:
-            kind = fields["kind"]
-            subject, number = fields["site" if kind in ("policy", "annotation") else "gateway"], 0
-            if kind in ("policy", "annotation"):
-                number = fields["version" if kind == "policy" else "number"]
-            elif kind == "spend":
-                number = day_number(fields["day"])
-            _insert(db, str(kind), str(subject), int(number), entry)
-        except (LookupError, TypeError) as error:
-            raise ValueError("no entry of ours") from error
-
-
-def _adopted(db: sqlite3.Connection, kind: str, gateway: str) -> dict[str, Any] | None:
-    """Returns the newest entry on who a gateway is if it is of this kind and was taken over, else None."""
-    query = "SELECT kind, number, entry FROM log WHERE kind IN ('enrolment', 'revocation') AND subject = ?"
-    newest = db.execute(f"{query} ORDER BY id DESC LIMIT 1", (gateway,)).fetchone()
-    return dict(json.loads(newest[2])) if newest is not None and newest[:2] == (kind, 0) else None
+def adopt(db: sqlite3.Connection, entry: bytes, line: int = 0) -> None:
+    """Adds an entry as it was published. `line`: that of the register which it is about and which was added from it,
+    0 for the other kinds: `ADOPTED` tells such a line apart, since no word of a change of key came with it. Raises
+    ValueError for what is no entry of ours."""
+    fields = log.read_entry(entry)
+    try:
+        kind, number = fields["kind"], ADOPTED + line
+        subject = fields["site" if kind in ("policy", "annotation") else "gateway"]
+        if kind in ("policy", "annotation"):
+            number = fields["version" if kind == "policy" else "number"]
+        elif kind == "spend":
+            number = day_number(fields["day"])
+        _insert(db, str(kind), str(subject), int(number), entry)
+    except (LookupError, TypeError) as error:
+        raise ValueError("no entry of ours") from error
 
 
 def _entries(db: sqlite3.Connection, kind: str, subject: str, number: int) -> list[bytes]:

@@ -105,13 +105,15 @@ def line_of(archive: Filing, line: Enrolment, key: bytes, said: Message | Health
 
 
 def unsigned_changes(archive: Archive) -> Iterator[str]:
-    """Yields a line for each key in the register that took over without a word by the one before it."""
+    """Yields a line for each key in the register that took over without a word by the one before it. Words are not
+    published: where a line was added from the published log, the log stands for it."""
     present: dict[str, list[bytes]] = {}
+    adopted = archive.adopted_lines()
     for line in archive.enrolment_lines():
         keys = present.setdefault(line.gateway, [line.record_key])
         if line.record_key == keys[-1]:
             continue
-        if not any(
+        if line.id not in adopted and not any(
             rotation.gateway == line.gateway
             and rotation.old in keys
             and holds_key(rotation.old, signature, CHANGES_KEY + rotation.statement)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from murmure_privacy import log, wire
 from murmure_privacy.log import Checkpoint
@@ -35,12 +35,6 @@ class Journal(Database):
         if since not in known:
             known[since] = logbook.proof(self._db, since, size)
         return known[since]
-
-    def adopt_log(self, entries: Sequence[bytes], here: Checkpoint, centre: bytes, note: bytes) -> None:
-        """Adds the entries of a published log that follow on those that are there, with its signed checkpoint (within a
-        transaction). Raises ValueError for what is no entry."""
-        logbook.adopt(self._db, entries)
-        self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (here.size, centre, note))
 
     def log_entries(self, up_to: int | None = None) -> Iterator[bytes]:
         """Yields the entries in order, the first `up_to` of them."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from murmure_privacy import log
+from murmure_privacy.log import Checkpoint
 
 from murmure_ingest import logbook
 from murmure_ingest.archive.database import Database
@@ -17,6 +20,40 @@ class Register(Database):
     def enrol(self, enrolment: Enrolment, pinned: Mapping[str, object] | None = None) -> Enrolment:
         """Adds a line to the register (within a transaction) and returns it with its id. `pinned`: what the log says
         besides of a new gateway."""
+        line = self._add_line(enrolment)
+        logbook.enrolled(self._db, line, pinned)
+        return replace(enrolment, id=line)
+
+    def adopt_log(self, entries: Iterable[bytes], here: Checkpoint, centre: bytes, note: bytes) -> None:
+        """Adds the entries of a published log that follow on those that are there, each with its line of the register,
+        and its signed checkpoint (within a transaction). Raises ValueError for what is no entry."""
+        for entry in entries:
+            enrolment = self._told(log.read_entry(entry))
+            logbook.adopt(self._db, entry, self._add_line(enrolment) if enrolment else 0)
+        self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (here.size, centre, note))
+
+    def _told(self, fields: Mapping[str, Any]) -> Enrolment | None:
+        """Returns the line of the register that an entry of the log is about, None if it is about something else."""
+        try:
+            if fields["kind"] == "enrolment":
+                stewards = tuple(map(bytes.fromhex, fields["stewards"]))
+                who = fields["gateway"], fields["quartier"], fields["site"], bytes.fromhex(fields["record_key"])
+                return Enrolment(*who, stewards, fields["signatures_required"])
+            if fields["kind"] == "revocation":
+                line = self._newest_line(fields["gateway"])
+                if line is None:
+                    raise ValueError("it revokes a gateway that it does not enrol")
+                return replace(line, status="revoked")
+        except (LookupError, TypeError) as error:
+            raise ValueError("no entry of ours") from error
+        return None
+
+    def adopted_lines(self) -> set[int]:
+        """Returns the lines of the register that were added from a published log."""
+        query = "SELECT number - ?1 FROM log WHERE kind = 'enrolment' AND number > ?1"
+        return {int(line) for (line,) in self._rows(query, logbook.ADOPTED)}
+
+    def _add_line(self, enrolment: Enrolment) -> int:
         e = enrolment
         cursor = self._db.execute(
             "INSERT INTO enrolments (gateway, quartier, site, record_key, stewards, signatures_required, status) "
@@ -25,8 +62,7 @@ class Register(Database):
         )
         self._remembered.enrolments.pop(enrolment.gateway, None)
         self._remembered.sites = None
-        logbook.enrolled(self._db, cursor.lastrowid or 0, pinned)
-        return replace(enrolment, id=cursor.lastrowid or 0)
+        return cursor.lastrowid or 0
 
     def enrolment(self, gateway: str) -> Enrolment | None:
         """Returns the newest line of the register for a gateway."""
