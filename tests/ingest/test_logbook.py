@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from murmure_ingest import gateways
+from murmure_ingest import gateways, logbook
 from murmure_ingest.archive import Archive, StoredAnnotation, StoredPolicy
 from murmure_ingest.inspection import inspect
 from murmure_ingest.intake import Stored
@@ -212,3 +212,18 @@ def test_what_was_filed_is_found_again_by_day_and_by_number(centre: Any) -> None
     assert centre.archive.sealed_on(day + 1, row - 1) == gateway.sealed[QUARTERS:-1]
     assert centre.archive.sealed_at("gw-plaza", 3) == gateway.sealed[2]
     assert centre.archive.sealed_at("gw-plaza", 999) is None
+
+
+def test_what_was_rolled_back_is_not_remembered(centre: Any) -> None:
+    """Whoever asks within a transaction that fails hears of an entry that never was: another may take its place."""
+    archive = centre.archive
+    centre.gateway()
+    with pytest.raises(RuntimeError), archive.transaction():
+        logbook.annotated(archive._db, "plaza", 77, b"x")
+        here = archive.log_checkpoint()
+        archive.log_proof(1, here.size)
+        raise RuntimeError
+    with archive.transaction():
+        logbook.annotated(archive._db, "plaza", 78, b"y")
+    assert archive.log_checkpoint() == logbook.checkpoint(archive._db) != here
+    assert archive.log_proof(1, here.size) == logbook.proof(archive._db, 1, here.size)

@@ -190,13 +190,17 @@ class Database:
                 self._keep_log()
                 self._db.execute("COMMIT")
             except BaseException:
-                self._remembered, self._pending = Remembered(), None
+                self._rolled_back()
                 # SQLite has already rolled back by itself after some errors (disk full, input/output).
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
             finally:
                 self._writing = False
+
+    def _rolled_back(self) -> None:
+        """Forgets what was seen of a transaction that is not kept."""
+        self._remembered, self._pending = Remembered(), None
 
     def _keep_log(self) -> None:
         """Writes what the log says of this transaction, into it."""

@@ -26,6 +26,10 @@ class Journal(Database):
             self._here = logbook.checkpoint(self._db)
         return self._here
 
+    def _rolled_back(self) -> None:
+        super()._rolled_back()
+        self._here, self._proofs = Checkpoint(0, log.EMPTY_ROOT), (0, {})  # another entry may take the place of one
+
     def log_proof(self, since: int, size: int) -> list[bytes]:
         """Returns what proves that the first `since` entries are the beginning of the first `size`, both of which are
         there. Worked out once for all that ask from the same place. Raises IndexError."""
