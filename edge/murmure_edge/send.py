@@ -39,6 +39,8 @@ _LOOK_S = 5.0  # how often the folder is read although its time stamp, which has
 _REPEAT_S = 2  # the first wait before a new connection carries a message again: a flapping line must not pay each flap
 _LONGEST_S = 21_600
 _BEAT_S = 1.0  # how often the service manager may hear that a pause is one
+_HEALTH_SHARE = 8  # this part of a short allowance health may take before releases
+_DAY_S = 86_400
 _POLICIES_KEPT = 2  # only the newest can still be news to sense
 
 
@@ -125,6 +127,7 @@ class PostOffice:
         self._allowance = Allowance(self._broker.bytes_per_day, monotonic)
         self._undelivered: dict[str, bytes] = {}
         self._complaints: dict[str, str] = {}
+        self._health_first_s = monotonic()  # from when on a new health report goes before releases
         self._begin()
 
     def _begin(self) -> None:
@@ -132,6 +135,7 @@ class PostOffice:
         self._carried: set[int] = set()
         self._in_flight: dict[int, tuple[int | None, float]] = {}
         self._health: bytes | None = None
+        self._health_waits = False
         self._due: deque[int] = deque()
         self._looked: tuple[int, float] | None = None
         self._next_due_s = 0
@@ -153,13 +157,17 @@ class PostOffice:
         try:
             with opened(self._config.outbox) as at:
                 looked = self._look(at)
-                while self._due and len(self._in_flight) < WINDOW:
+                if looked and self._monotonic() >= self._health_first_s:
+                    # Releases must not keep it back for good: it leads the centre to what this gateway can believe,
+                    # and until then no receipt settles any of them.
+                    self._health_waits = not self._publish_health(uplink, at)
+                while self._due and not self._health_waits and len(self._in_flight) < WINDOW:
                     seq = self._due[0]
                     sealed = read_regular(at, outbox.name_of(seq), MESSAGE_LIMIT)
                     if sealed is not None and not self._carry(uplink, self._topics.release, sealed, seq):
                         break
                     self._due.popleft()
-                if looked and not self._due:  # on a short allowance health has what releases leave
+                if looked and not self._due and not self._health_waits:  # health has what releases leave as well
                     self._publish_health(uplink, at)
             self._well(f"{self._config.outbox}")
         except OSError as error:
@@ -192,10 +200,18 @@ class PostOffice:
         resend_s = self._broker.resend_s
         return last[0] + repeat_after_s(last[1], resend_s, new_connection=seq not in self._carried)
 
-    def _publish_health(self, uplink: Uplink, at: int) -> None:
+    def _publish_health(self, uplink: Uplink, at: int) -> bool:
+        """Publishes a health report that this connection has not carried. Returns whether none is left to carry."""
         sealed = read_regular(at, outbox.HEALTH, MESSAGE_LIMIT)
-        if sealed is not None and sealed != self._health and self._carry(uplink, self._topics.health, sealed, None):
-            self._health = sealed
+        if sealed is None or sealed == self._health:
+            return True
+        if not self._carry(uplink, self._topics.health, sealed, None):
+            return False
+        self._health = sealed
+        if self._broker.bytes_per_day:
+            cost = cost_bytes(self._topics.health, len(sealed))
+            self._health_first_s = self._monotonic() + cost * _HEALTH_SHARE * _DAY_S / self._broker.bytes_per_day
+        return True
 
     def _carry(self, uplink: Uplink, topic: str, sealed: bytes, seq: int | None) -> bool:
         """Publishes if the day's allowance has room for it. Returns whether it did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -130,9 +131,9 @@ class Line:
 def carried(gateway: Any, tmp_path: Path) -> Callable[..., Line]:
     """carried(meter, limit, hours) -> what a `send` that starts then carries over one connection."""
 
-    def run(meter: Meter, limit: int, hours: float) -> Line:
+    def run(meter: Meter, limit: int, hours: float, kind: type[Line] = Line) -> Line:
         config = replace(gateway.config, broker=Broker("h", 1883, 5, 60, 1, 7 * DAY_S, bytes_per_day=limit))
-        line = Line(meter, meter.now_s + hours * 3600)
+        line = kind(meter, meter.now_s + hours * 3600)
         with closing(SentLog(tmp_path, pytest.fail)) as log, pytest.raises(UplinkLost, match="over"):
             office = PostOffice(config, TOPICS, log, lambda: int(meter.now_s), lambda: meter.now_s, pytest.fail)
             office.serve(cast(Uplink, line), threading.Event())
@@ -176,15 +177,45 @@ def test_without_a_limit_everything_goes_at_once(gateway: Any, carried: Callable
     assert [sealed for _, sealed in line.releases] == waiting
 
 
-def test_health_is_counted_and_goes_after_releases(gateway: Any, carried: Callable[..., Line]) -> None:
-    """On a short allowance a report waits until the releases are through, and costs as much as anything else."""
-    outbox.Outbox(gateway.config.outbox, pytest.fail, lambda _: None).put_health(b"h" * 350)
+def test_health_goes_first_and_then_after_releases(gateway: Any, carried: Callable[..., Line]) -> None:
+    """Over each connection a report goes before all releases, and costs as much as anything else. The next one waits
+    until the releases are through, or until an eighth of the allowance has come together for it."""
+    box = outbox.Outbox(gateway.config.outbox, pytest.fail, lambda _: None)
+    box.put_health(b"h" * 350)
     messages(gateway, 60)
     meter = Meter()
     line = carried(meter, 60_000, 20)
-    assert line.health == [] and 0 < len(line.releases) < 60
+    assert line.health == [b"h" * 350] and 0 < len(line.releases) < 60
+    assert meter.gone[0][1] == cost_bytes(TOPICS.health, 350), "before every release"
     for seq in range(1, 61):
         outbox.remove(gateway.config.outbox, seq)
+    box.put_health(b"i" * 350)
     line = carried(meter, 60_000, 1)
-    assert line.health == [b"h" * 350] and line.releases == []
+    assert line.health == [b"i" * 350] and line.releases == []
     assert meter.most_in_a_day() <= 60_000
+
+
+@pytest.mark.parametrize(("limit", "size"), [(50_000, 700), (100_000, 700), (50_000, 200)])
+def test_a_backlog_that_is_never_settled_does_not_keep_health_back(
+    gateway: Any, carried: Callable[..., Line], limit: int, size: int
+) -> None:
+    """What says to the centre which log the gateway knows: without it no receipt may be believed, nothing be settled,
+    and all of the allowance go to the same messages again, for good. Reports, each quarter-hour another one, take an
+    eighth of the allowance and no more, however small the releases are."""
+    messages(gateway, 400, size)
+    renewed = itertools.count()
+
+    class Reporting(Line):
+        def turn(self, timeout_s: float) -> list[Event]:
+            if int(self.meter.now_s) // 900 != int(self.meter.now_s - 60) // 900:
+                outbox.Outbox(gateway.config.outbox, pytest.fail, lambda _: None).put_health(
+                    b"%08d" % next(renewed) + bytes(340)
+                )
+            return super().turn(timeout_s)
+
+    meter = Meter()
+    line = carried(meter, limit, 72, Reporting)
+    cost = cost_bytes(TOPICS.health, 348)
+    assert 0.6 * 3 * limit / 8 < len(line.health) * cost < 3 * limit / 8 + 2 * cost
+    assert len(line.releases) * cost_bytes(TOPICS.release, size) > 0.7 * 3 * limit
+    assert 0.8 * limit < meter.most_in_a_day() <= limit
