@@ -1592,8 +1592,8 @@ def test_a_check_that_goes_by_the_sums_that_are_told_is_found(
     assert kinds(verify(attacked)) == {kind, "sum_wrong"}
     read = verify_tables.Tables.read
 
-    def blind(self: verify_tables.Tables, unread: set[int]) -> None:
-        read(self, unread)
+    def blind(self: verify_tables.Tables, unread: set[int], line: int | None) -> None:
+        read(self, unread, line)
         self.editions.clear()
 
     monkeypatch.setattr(verify_tables.Tables, "read", blind)
