@@ -8,8 +8,9 @@ not what stands in it: one flipped bit could make an epsilon of 1.0 one of 3.0. 
 the other tables too, so that none of them can lose its newest rows, or all of them, unseen.
 
 A message that is settled stays for as long as there is room for `keep` of them: the centre may ask for it again. How
-far they are settled, and how far the centre's log had come, is written with the next message and not before, so that a
-window costs the card one commit; a power cut in between forgets it, and the receipt says it again.
+far they are settled is written with the next commit, so that a window costs the card one; a power cut in between
+forgets it, and the receipt says it again. How far the centre's log had come has a commit of its own, some once a day:
+who forgot it would believe another log.
 """
 
 from __future__ import annotations
@@ -294,10 +295,13 @@ class GatewayDb:
         self._db.execute("INSERT INTO outbox VALUES (?, ?, ?)", (seq, sealed, _mark(seq, sealed)))
         last = min(self.settled, seq - self._keep, self.oldest() + _DROPPED - 1)
         self._db.execute("DELETE FROM outbox WHERE seq <= ?", (last,))
+        self._put_log()
+        self._set_head(self.boot(), seq, digest(sealed))
+
+    def _put_log(self) -> None:
         if self.log is not None:
             known = (self.log.size, self.log.root)
             self._db.execute("INSERT OR REPLACE INTO journal VALUES (1, ?, ?, ?)", (*known, _mark(*known)))
-        self._set_head(self.boot(), seq, digest(sealed))
 
     def _set_head(self, boot: int, seq: int, newest: bytes) -> None:
         fields = (boot, seq, newest, self.settled)
@@ -375,10 +379,21 @@ class GatewayDb:
         message. They stay as long as there is room; their charges stay for ever."""
         self.settled = max(self.settled, up_to)
 
-    def follow(self, here: Checkpoint) -> None:
-        """The centre's log has come this far: from now on in memory, on the disk with the next message."""
-        if self.log is None or here.size > self.log.size:
+    def follow(self, here: Checkpoint) -> bool:
+        """The centre's log has come this far: from now on in memory, on the disk by `keep_log` or a message.
+        Returns whether that is further than before."""
+        grew = self.log is None or here.size > self.log.size
+        if grew:
             self.log = here
+        return grew
+
+    def keep_log(self) -> None:
+        """Writes how far the centre's log has come, where that is not on the disk yet. Raises DiskFull."""
+        kept = self._db.execute("SELECT size FROM journal").fetchone()
+        if self.log is not None and kept != (self.log.size,):
+            with self.transaction():
+                self._put_log()
+                self._renew_head()
 
     def forget_log(self, at_s: int) -> None:
         """Forgets how far the centre's log had come, so that the next one that is told is believed, and keeps for ever

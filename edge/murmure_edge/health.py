@@ -85,6 +85,11 @@ def is_due(now_s: int, last_s: int | None) -> bool:
     return last_s is None or now_s // PERIOD_S != last_s // PERIOD_S
 
 
+def same_minute(uptime_s: int, last_s: int) -> bool:
+    """Returns whether two reports of a quarter-hour would say one uptime: the centre could not tell the newer one."""
+    return uptime_s // _MINUTE_S == last_s // _MINUTE_S
+
+
 def report(
     trust: Trust,
     sources: Sources,

@@ -128,6 +128,8 @@ class Sense:
         self._sources = health.board(config.data)
         self._boot_s: int | None = None
         self._health_s: int | None = None
+        self._news: set[str] = set()  # what the centre should hear of before the next report is due
+        self._early: set[str] = set()  # what made a report in this quarter-hour before the next was due
         self._before_start: list[PortBatch] = []
         self._not_before_ms = 0
         self._waiting_letters: list[Letter] = []  # true ones for which the disk had no room
@@ -342,8 +344,10 @@ class Sense:
             )
         self._said_awaited = awaited
         self._outbox.retry()
-        if health.is_due(self._now_s, self._health_s):
+        if self._report_is_due(self._boot_s):
             self._health_s = self._now_s
+            with suppress(DiskFull):  # then with the next report
+                self._db.keep_log()
             report = health.report(
                 self._trust,
                 self._sources,
@@ -356,6 +360,19 @@ class Sense:
                 log=self._db.log.size if self._db.log else 0,
             )
             self._outbox.put_health(seal_health(report, self._secret))
+
+    def _report_is_due(self, boot_s: int) -> bool:
+        """Once a quarter-hour, and where the centre has to know what is remembered of its log: that grew, or could not
+        be believed. Each of the two at most once more in a quarter-hour, and never twice in a minute of uptime, by
+        which the centre tells reports of a quarter-hour apart."""
+        if health.is_due(self._now_s, self._health_s):
+            self._early.clear()
+        elif not self._news - self._early or health.same_minute(self._now_s - boot_s, (self._health_s or 0) - boot_s):
+            return False
+        else:
+            self._early |= self._news
+        self._news.clear()
+        return True
 
     def _clock_state(self) -> str:
         if self._publisher.waits_until_s > self._now_s:
@@ -382,10 +399,12 @@ class Sense:
             elif isinstance(receipt, Settled):
                 self._settle(receipt)
                 told = log.of_receipt(receipt.receipt.checkpoint)
-                if told is not None:
-                    self._db.follow(told.here)
+                if told is not None and self._db.follow(told.here):
+                    self._news.add("grew")
                 self._publisher.heed(receipt.receipt.policy_version)
             else:
+                if receipt.reason == "no_proof":
+                    self._news.add("no_proof")
                 why = f": {receipt.detail}" if receipt.reason in ("other_log", "no_proof") else ""
                 self._say(f"inbox: {letter.name} is not believed ({receipt.reason}{why})")
             return

@@ -304,6 +304,27 @@ def test_a_log_is_forgotten_for_good_and_the_next_one_followed(logged: Path) -> 
     db.close()
 
 
+def test_how_far_the_log_had_come_is_kept_without_a_message(logged: Path) -> None:
+    """In a commit of its own, in which nothing else changes; and none where nothing is new."""
+    db = GatewayDb.open(logged)
+    before, size = everything(db), written(logged)
+    db.keep_log()
+    assert not db.follow(replace(LOG, size=LOG.size - 1)) and not db.follow(LOG)
+    db.keep_log()
+    assert written(logged) == size
+    longer = replace(LOG, size=LOG.size + 1)
+    assert db.follow(longer)
+    assert written(logged) == size
+    db.keep_log()
+    db.close()
+    db = GatewayDb.open(logged)
+    assert (db.log, everything(db)) == (longer, before)
+    db.forget_log(MIDNIGHT_S)
+    db.keep_log()
+    assert db.log is None
+    db.close()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -11,7 +11,7 @@ from typing import Any
 import murmure_edge.publisher
 import murmure_edge.sense
 import pytest
-from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.gateway_db import DiskFull, GatewayDb
 from murmure_edge.inbox import decide_policy
 from murmure_edge.outbox import name_of
 from murmure_edge.publisher import Publisher
@@ -311,7 +311,7 @@ def grown(leaves: list[bytes], since: int = 0) -> Growth:
 def test_a_log_that_shrank_or_forked_is_not_believed_also_after_a_restart(
     running: Any, told: Growth | None, word: str
 ) -> None:
-    """What a receipt has told of the log is kept with the next message: a later receipt of another log, or of a longer
+    """What a receipt has told of the log is kept: a later receipt of another log, or of a longer
     one without the proof from there, clears nothing, one line says why, and publishing goes on. The same log grown
     longer is believed."""
 
@@ -619,6 +619,104 @@ def test_health_tells_of_ports_and_nothing_that_was_measured(running: Any) -> No
     health = reported(running)
     assert (health.gateway, [name for name, _ in health.ports], health.at_s % 900) == ("gw-plaza", ["dust"], 0)
     assert health.log == 0, "no receipt has told of one yet"
+
+
+def say_of_the_log(running: Any, told: Growth) -> None:
+    """A receipt that settles nothing and tells of the log."""
+    field = bytes(32) + log.growth_bytes(told)
+    running.enrolled.drop("receipt.cose", running.enrolled.receipt(0, b"", checkpoint=field))
+
+
+@pytest.mark.parametrize("governed", [True, False])
+def test_what_is_known_of_the_log_is_kept_and_reported_at_once(
+    turned: Callable[..., Any], write_policy: Callable[..., bytes], governed: bool
+) -> None:
+    """Before the next message, without a policy too: a start a minute later knows it, and believes no fork. The report
+    is renewed in a later minute than the one before, by which the centre tells that it is newer."""
+    gateway = turned()
+    if governed:
+        gateway.enrolled.drop("policy-1.cose", gateway.enrolled.policy(write_policy(nodes='{ "1h" = 1, "1d" = 24 }')))
+    gateway.batch("dust", MIDNIGHT_S + 30)
+    say_of_the_log(gateway, grown(LEAVES[:7]))
+    gateway.batch("dust", MIDNIGHT_S + 31)
+    gateway.batch("dust", MIDNIGHT_S + 89)
+    gateway.batch("dust", MIDNIGHT_S + 89)
+    assert reported(gateway).log == 0
+    gateway.batch("dust", MIDNIGHT_S + 90)
+    gateway.batch("dust", MIDNIGHT_S + 90)
+    report = reported(gateway)
+    assert (report.log, report.uptime_s, report.at_s) == (7, 60, MIDNIGHT_S)
+    assert gateway.db.next_message()[0] == 1, "no message has been made"
+    gateway.restart()
+    assert gateway.db.log == grown(LEAVES[:7]).here
+    say_of_the_log(gateway, grown(FORK, 7))
+    gateway.batch("dust", MIDNIGHT_S + 100)
+    assert any("other_log" in line for line in gateway.said) and gateway.db.log == grown(LEAVES[:7]).here
+
+
+def test_a_receipt_without_its_proof_renews_the_report_once_in_a_quarter_hour(running: Any) -> None:
+    """The centre is told where its proof has to start, however many receipts it sends; the next quarter-hour once more.
+    So it is for a log that grows with each receipt, of which no more is written on the card either."""
+
+    def reports(seconds: int, hear: Callable[[int], Growth]) -> set[tuple[int, int, int | None]]:
+        seen, commits = set(), set()
+        for second in range(60, seconds, 60):
+            say_of_the_log(running, hear(second))
+            running.batch("dust", running.sense._now_s + 60)
+            report = reported(running)
+            seen.add((report.at_s - MIDNIGHT_S, report.uptime_s, report.log))
+            commits.add(running.db._db.execute("SELECT size FROM journal").fetchone())
+        assert len(commits) <= len(seen) + 1, "with each report, and with the message of the hour"
+        return seen
+
+    say_of_the_log(running, grown(LEAVES[:3]))
+    running.batch("dust", MIDNIGHT_S + 1)
+    running.batch("dust", MIDNIGHT_S + 61)
+    running.batch("dust", MIDNIGHT_S + 61)
+    assert reported(running).log == 3
+    running.batch("dust", MIDNIGHT_S + 900)
+    running.batch("dust", MIDNIGHT_S + 900)
+    assert reports(1740, lambda second: grown(LEAVES[: 4 + second // 60 % 5], 2)) == {
+        (900, 900, 3),
+        (900, 960, 3),
+        (1800, 1800, 3),
+        (1800, 1860, 3),
+    }
+    running.batch("dust", MIDNIGHT_S + 2700)
+    running.batch("dust", MIDNIGHT_S + 2700)
+    sizes = iter(range(4, 100))
+    leaves = [log.leaf_hash(bytes([number])) for number in range(100)]
+
+    def longer(_: int) -> Growth:
+        size = next(sizes)
+        return grown(leaves[:size], size - 1)
+
+    found = reports(1740, longer)
+    assert [(at_s, uptime_s) for at_s, uptime_s, _ in sorted(found)] == [
+        (2700, 2700),
+        (2700, 2760),
+        (3600, 3600),
+        (3600, 3660),
+    ]
+
+
+def test_a_report_waits_for_no_room_on_the_card(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room the log is known in memory, told, and written with a later report."""
+    say_of_the_log(running, grown(LEAVES[:7]))
+
+    def full(self: GatewayDb) -> None:
+        raise DiskFull("no room")
+
+    with monkeypatch.context() as without_room:
+        without_room.setattr(GatewayDb, "keep_log", full)
+        running.batch("dust", MIDNIGHT_S + 1)
+        running.batch("dust", MIDNIGHT_S + 61)
+        running.batch("dust", MIDNIGHT_S + 61)
+        assert reported(running).log == 7
+    running.batch("dust", MIDNIGHT_S + 900)
+    running.batch("dust", MIDNIGHT_S + 900)
+    running.restart()
+    assert running.db.log == grown(LEAVES[:7]).here
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
