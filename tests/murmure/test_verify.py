@@ -1751,13 +1751,14 @@ def test_the_command_says_of_a_marked_figure_that_it_is_faulty(
     """From the marked quarter-hour up to the day that contains it, whatever its stewards wrote, in both languages; the
     next quarter-hour, another stream of the same time, and what was forged, is in no log or was taken back, not."""
     rows = [row for row in rows_of(published) if row["status"] == "released"]
-    marked = {"start": "2026-11-23T00:00:00Z", "end": "2026-11-23T00:15:00Z", "cause": "works", "number": 1}
+    start, end = "2026-11-23T00:00:00Z", "2026-11-23T00:15:00Z"
+    marked = {"start": start, "end": end, "cause": "works", "number": 1}
 
-    def of(stream: str, level: str, start: str) -> Mapping[str, str]:
-        key = (stream, level, start)
+    def of(stream: str, level: str, begins: str) -> Mapping[str, str]:
+        key = (stream, level, begins)
         return next(row for row in rows if (row["stream"], row["node"], row["start_utc"]) == key)
 
-    faulty = of("plaza/footfall", "15min", marked["start"])
+    faulty = of("plaza/footfall", "15min", start)
     status, french, _ = said(capsys, code_of(faulty), "--site", folder)
     told = (
         "signalée fausse par les responsables, du 2026-11-23T00:00:00Z au 2026-11-23T00:15:00Z (UTC) : travaux à côté"
@@ -1766,11 +1767,11 @@ def test_the_command_says_of_a_marked_figure_that_it_is_faulty(
     status, english, _ = said(capsys, code_of(faulty), "--site", folder, "--lang", "en")
     assert status == 0 and "faulty measurement" in english and "works nearby. Bâche." in english
     assert json.loads(said(capsys, code_of(faulty), "--site", folder, "--json")[1])["figures"][0]["faulty"] == [marked]
-    clean = of("plaza/footfall", "15min", marked["end"])
+    clean = of("plaza/footfall", "15min", end)
     status, french, _ = said(capsys, code_of(clean), "--site", folder)
     assert status == 0 and "fausse" not in french
     assert json.loads(said(capsys, code_of(clean), "--site", folder, "--json")[1])["figures"][0]["faulty"] == []
-    others = [row for row in rows if row["start_utc"] <= marked["start"] < row["end_utc"]]
+    others = [row for row in rows if row["start_utc"] <= start < row["end_utc"]]
     for row in others:
         (found,) = find(published, code_of(row))[1]
         assert bool(found.faulty) == (row["stream"] == "plaza/footfall"), row
