@@ -36,6 +36,11 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     build.add_argument("--city", type=Path, required=True, metavar="FILE", help="names and register: city.toml")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the site stands (a link)")
     build.add_argument("--now", metavar="T", help="the instant of the pages, UTC with Z (default: this machine's)")
+    build.add_argument(
+        "--replace-log",
+        action="store_true",
+        help="also where the log that OUT has published would be lost: gateways and residents remember it",
+    )
     build.add_argument("--json", action="store_true", help="one JSON object on stdout")
     build.set_defaults(handler=_build)
     serve = commands.add_parser(
@@ -69,7 +74,7 @@ def _build(args: argparse.Namespace) -> int:
         cores = len(os.sched_getaffinity(0))
         beside = cores if cores > 1 and len(city.quartier) >= LEAST_APART else 0  # this process soon waits for them
         crew = Crew(partial(Archive.open, args.archive, read_only=True), beside)
-        report = build(archive, city, args.out, now_s, press, crew)
+        report = build(archive, city, args.out, now_s, press, crew, args.replace_log)
     finally:
         archive.close()
     if args.json:

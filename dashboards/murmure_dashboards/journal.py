@@ -16,6 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from murmure_privacy import log
+from murmure_privacy.errors import WireError
+
 FOLDER = "donnees/journal/"
 CHECKPOINT, CENTRE = f"{FOLDER}checkpoint.txt", f"{FOLDER}centre.txt"
 MESSAGES = "donnees/messages/"
@@ -31,6 +34,7 @@ class LoggedArchive(Protocol):
 
     def newest_row(self) -> int: ...
     def signed_checkpoint(self) -> tuple[int, bytes, bytes] | None: ...
+    def log_root(self, size: int) -> bytes: ...
     def log_entries(self, up_to: int | None = None) -> Iterator[bytes]: ...
     def sealed_at(self, gateway: str, seq: int) -> bytes | None: ...
     def days_with_nodes(self, row: int) -> list[int]: ...
@@ -75,6 +79,21 @@ def shelf(out: Path) -> Shelf:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return NOTHING
+
+
+def broken_off(archive: LoggedArchive, out: Path) -> str | None:
+    """Returns why the archive's log is not that of a site grown longer, None if it is, or the site has none that
+    anybody could have checked."""
+    try:
+        centre = bytes.fromhex((out / CENTRE).read_text("ascii").strip())
+        told = log.open_checkpoint((out / CHECKPOINT).read_bytes(), centre)
+    except (OSError, ValueError, WireError):
+        return None
+    signed = archive.signed_checkpoint()
+    size = signed[0] if signed else 0
+    if size < told.size:
+        return f"it has {told.size} entries, the archive's {size}"
+    return None if archive.log_root(told.size) == told.root else f"its {told.size} entries are not the archive's first"
 
 
 def files(archive: LoggedArchive, before: Shelf, keep: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:

@@ -259,16 +259,25 @@ def build(
     now_s: int,
     press: Press | None = None,
     crew: Crew | None = None,
+    replace_log: bool = False,
 ) -> BuildReport:
     """Writes the site as of `now_s` (seconds UTC) and makes `out` lead to it.
 
     Today is the civil day that contains `now_s - 1`: at midnight the pages still show the whole day that has ended.
     `press` prints bulletins as PDF, those that it has no time for when its `rest` is called; without it there are none.
     `crew` works beside this process, on a machine with several cores; the site is the same, byte for byte.
-    Raises SiteError where `out` is something else than a site or an empty folder, OSError where the disk refuses.
+    `replace_log`: also where the log that stands there would be lost, or take another way.
+    Raises SiteError where `out` is something else than a site or an empty folder, or has published a log of which the
+    archive's is not the continuation, OSError where the disk refuses.
     """
     listed = {site.id for site in city.site}
     with seldom_collected(), beside(out) as folder:
+        broken_off = None if replace_log else journal.broken_off(archive, out)
+        if broken_off is not None:
+            raise SiteError(
+                f"{out}: log: this archive's does not continue the one that is published there ({broken_off}); after "
+                f"a restore run 'murmure ingest adopt {out}' first (--replace-log publishes all the same)"
+            )
         made, site = _Made(folder), out.resolve()  # the link may lead elsewhere before a worker follows it
         keep = partial(made.link, site)
         place = out.with_name(f"{out.name}.store")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from murmure.cli import main
 from murmure_dashboards import journal
 from murmure_dashboards.config import City
-from murmure_dashboards.site import build
+from murmure_dashboards.site import SiteError, build
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import log, wire
 from murmure_privacy.log import Checkpoint
@@ -160,3 +162,57 @@ def test_every_value_of_the_week_has_its_code(town: Town, tmp_path: Path, city: 
     for page in ("quartiers/centre/", "en/quartiers/centre/", "quartiers/centre/semaine/"):
         assert 'donnees/centre-codes.csv" download' in (out / page / "index.html").read_text()
     assert verify(published).findings == []
+
+
+def test_a_shorter_log_does_not_take_the_place_of_the_published_one(
+    town: Town, tmp_path: Path, city: City, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An archive that was restored from a backup and has not adopted the log: the timer that builds the site must not
+    destroy the only copy of what the world has seen. Whoever knows it is lost for good may say so."""
+    town.say(2 * QUARTERS)
+    shutil.copytree(tmp_path, tmp_path / "backup")
+    town.say(2 * QUARTERS)
+    out, now_s = tmp_path / "site", MONDAY_S + 4 * QUARTERS * 900
+    build(town.archive, city, out, now_s)
+    seen, files = Site(str(out)).published(), sorted(out.rglob("*"))
+    (tmp_path / "city.toml").write_text((Path(__file__).parent / "city.toml").read_text())
+    (tmp_path / "quartiers.geojson").write_text((Path(__file__).parent / "quartiers.geojson").read_text())
+    command = ["site", "build", "--archive", str(tmp_path / "backup" / "archive.db")]
+    command += ["--city", str(tmp_path / "city.toml"), "--out", str(out), "--now", "2026-11-27T00:00:00Z"]
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "the archive's 3" in told and f"run 'murmure ingest adopt {out}' first" in told
+    assert sorted(out.rglob("*")) == files and Site(str(out)).published().note == seen.note
+    assert main([*command, "--replace-log"]) == 0
+    assert len(Site(str(out)).published().entries) == 3 < len(seen.entries)
+
+
+def test_a_log_that_took_another_way_does_not_take_its_place(
+    town: Town, tmp_path: Path, city: City, releases: ModuleType
+) -> None:
+    """As long, or longer, and with other entries: what a centre writes that was started before it adopted. One that
+    goes on from what is there takes its place."""
+    town.say(2 * QUARTERS)
+    out, now_s = tmp_path / "site", MONDAY_S + 2 * QUARTERS * 900
+    build(town.archive, city, out, now_s)
+    (tmp_path / "other").mkdir()
+    other = Town(tmp_path / "other", releases)
+    other.say(3 * QUARTERS)
+    with pytest.raises(SiteError, match="its 3 entries are not the archive's first"):
+        build(other.archive, city, out, now_s)
+    other.archive.close()
+    town.say(QUARTERS)
+    build(town.archive, city, out, now_s + QUARTERS * 900)
+    assert len(Site(str(out)).published().entries) == 4
+
+
+def test_a_site_without_a_log_that_can_be_read_is_built_anew(town: Town, tmp_path: Path, city: City) -> None:
+    """There is nothing that anybody could have checked."""
+    town.say(QUARTERS)
+    out = tmp_path / "site"
+    build(town.archive, city, out, MONDAY_S + QUARTERS * 900)
+    (out / journal.CHECKPOINT).write_bytes(b"murmure/")
+    assert journal.broken_off(town.archive, out) is None
+    build(town.archive, city, out, MONDAY_S + QUARTERS * 900)
+    signed = town.archive.signed_checkpoint()
+    assert signed is not None and (out / journal.CHECKPOINT).read_bytes() == signed[2]

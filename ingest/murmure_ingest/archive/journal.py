@@ -26,6 +26,11 @@ class Journal(Database):
             self._here = logbook.checkpoint(self._db)
         return self._here
 
+    def log_root(self, size: int) -> bytes:
+        """Returns the root of the first `size` entries, which are there."""
+        query = "SELECT peak FROM log WHERE id = ?"
+        return log.root_by_peaks(size, lambda place: bytes(self._rows(query, place)[0][0]))
+
     def _rolled_back(self) -> None:
         super()._rolled_back()
         self._here, self._proofs = Checkpoint(0, log.EMPTY_ROOT), (0, {})  # another entry may take the place of one
