@@ -244,14 +244,16 @@ def _enrol(args: argparse.Namespace) -> int:
 
 def _forget_log(args: argparse.Namespace) -> int:
     import base64
+    from contextlib import closing
 
     from murmure_privacy.errors import ConfigError
     from murmure_privacy.log import Checkpoint
     from murmure_privacy.window import utc
 
+    from murmure_edge import inbox
     from murmure_edge.clock import wall_ms
     from murmure_edge.config import load
-    from murmure_edge.gateway_db import GatewayDb
+    from murmure_edge.gateway_db import GatewayDb, copied
 
     def words(log: Checkpoint) -> str:
         return f"{log.size} entries, root {base64.b64encode(log.root).decode()}"
@@ -260,23 +262,27 @@ def _forget_log(args: argparse.Namespace) -> int:
     path = config.data / "gateway.db"
     if not path.is_file():
         raise ConfigError(str(path), "data", "there is no such file", "give the gateway.toml of an enrolled gateway")
-    db = GatewayDb.open(path, keep=config.keep_messages)
-    try:
+    # Who only asks changes nothing: an opened file would count one start more.
+    opened = closing(GatewayDb.open(path, keep=config.keep_messages)) if args.yes else copied(path)
+    with opened as db:
         for at_s, log in db.forgotten():
             print(f"forgotten at {utc(at_s)}: {words(log)}")
         known = db.log
-        if known is None:
-            print("No log is remembered: the next receipt that names one is believed.")
-            return 0
-        if not args.yes:
-            print(f"remembered: {words(known)}")
-            print("With --yes this gateway forgets it, and believes whatever log it is told of next, a forked one too.")
-            print("Do so only if the town has lost its published log, and says so in public.")
-            return 0
-        db.forget_log(wall_ms() // 1000)
-    finally:
-        db.close()
-    print(f"forgotten, and written down for good: {words(known)}")
+        if args.yes:
+            try:
+                inbox.drop_receipts(config.inbox)  # before, or what they tell would be known again at the next start
+            except OSError as error:
+                mend = "run it as sense's user"
+                raise ConfigError(str(config.inbox), "inbox", error.strerror or "cannot be used", mend) from error
+            db.forget_log(wall_ms() // 1000)
+    if known is None:
+        print("No log is remembered: the next receipt that names one is believed.")
+    elif args.yes:
+        print(f"forgotten, and written down for good: {words(known)}")
+    else:
+        print(f"remembered: {words(known)}")
+        print("With --yes this gateway forgets it, and believes whatever log it is told of next, a forked one too.")
+        print("Do so only if the town has lost its published log, and says so in public.")
     return 0
 
 

@@ -486,9 +486,17 @@ def policies_of(connection: sqlite3.Connection) -> list[StoredPolicy]:
 
 
 def inspected(path: Path) -> str | None:
-    """Looks whether a file reads as it was written, as `GatewayDb.open` does, in a copy in memory; the file stays as it
-    is. Returns how receipts have shown that it is an older copy, None if none has. Raises OSError if it is not there or
-    may not be read, LedgerDamaged, or MurmureError if it cannot be opened."""
+    """Looks whether a file reads as it was written. Returns how receipts have shown that it is an older copy, None if
+    none has. Raises what `copied` does."""
+    with copied(path) as db:
+        return db.told().older_copy
+
+
+@contextmanager
+def copied(path: Path) -> Iterator[GatewayDb]:
+    """Opens a copy in memory, as `GatewayDb.open` does; the file stays as it is, also beside a running `sense`.
+
+    Raises OSError if it is not there or may not be read, LedgerDamaged, or MurmureError if it cannot be opened."""
     where, lock = str(path), path.with_name(path.name + ".lock")
     if path.stat().st_size and not _is_sqlite(path):
         raise LedgerDamaged(_damaged(where, "it is no database"))
@@ -503,7 +511,7 @@ def inspected(path: Path) -> str | None:
         copy.close()
         raise _translated(where, error) from error
     with closing(GatewayDb(copy, where, has_past=lock.exists() and lock.read_bytes()[:1] == _BORN)) as db:
-        return db.told().older_copy
+        yield db
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from murmure_privacy import log, policy, wire
 from murmure_privacy.errors import ConfigError, WireError
-from murmure_privacy.files import opened, read_regular
+from murmure_privacy.files import names, opened, read_regular
 from murmure_privacy.log import Checkpoint, Growth
 from murmure_privacy.policy import Policy
 from murmure_privacy.release import Receipt
@@ -68,10 +68,10 @@ def read(folder: Path) -> list[Letter]:
     letters: list[Letter] = []
     with opened(folder) as at:
         with os.scandir(at) as entries:
-            names = [entry.name for entry in islice(entries, SCAN_LIMIT)]
+            found = [entry.name for entry in islice(entries, SCAN_LIMIT)]
         room = dict(QUOTA)
         # Newest names first; the receipt's own is known and the last of all, so that no number of others can hide it.
-        for name in sorted({*names, RECEIPT}, reverse=True):
+        for name in sorted({*found, RECEIPT}, reverse=True):
             kind = _kind(name)
             if kind is None or not room[kind]:
                 continue
@@ -79,12 +79,24 @@ def read(folder: Path) -> list[Letter]:
             if data is not None:
                 letters.append(Letter(name, kind, data))
                 room[kind] -= 1
-        rubbish = set(names) - {letter.name for letter in letters}
+        rubbish = set(found) - {letter.name for letter in letters}
         # Some being-written names may be of one who died; two dozen of them harm nobody, more are removed.
         beside = sorted(name for name in rubbish if _BEING_WRITTEN.fullmatch(name))
         for name in rubbish.difference(beside[:24]):
             _throw_away(at, name)
     return sorted(letters, key=lambda letter: (letter.kind != "receipt", letter.name))
+
+
+def drop_receipts(folder: Path) -> None:
+    """Removes every receipt that lies in the folder, so that none of before is read again. Raises OSError.
+
+    Nothing is lost with them: what they settle waits and is sent again, and the centre says once more that it has it.
+    """
+    with opened(folder) as at:
+        for name in names(at):
+            if _kind(name) == "receipt" and read_regular(at, name, LIMITS["receipt"]) is not None:
+                os.unlink(name, dir_fd=at)
+        os.fsync(at)
 
 
 def _throw_away(at: int, name: str) -> None:

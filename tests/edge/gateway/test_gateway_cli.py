@@ -12,7 +12,7 @@ import pytest
 from murmure.cli import build_parser, main
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.publisher import Identity, Publisher
-from murmure_privacy.log import Checkpoint
+from murmure_privacy.log import Checkpoint, Growth, growth_bytes
 from murmure_privacy.policy import Policy
 from murmure_privacy.window import parse_utc
 
@@ -59,14 +59,18 @@ def test_a_log_is_forgotten_only_when_it_is_said_twice(enrolled: Any, capsys: py
     db.follow(Checkpoint(7, bytes(32)))
     with db.transaction():
         db.put(1, b"message")
-    assert main(command) == 1, "sense runs"
+    assert main([*command, "--yes"]) == 1, "sense runs"
     assert "stop the other `sense` first" in capsys.readouterr().err
+    assert main(command) == 0, "who only asks may, meanwhile"
+    assert capsys.readouterr().out.startswith("remembered: 7 entries")
     db.close()
-    for words, log in (([], Checkpoint(7, bytes(32))), (["--yes"], None)):
-        assert main([*command, *words]) == 0
-        db = GatewayDb.open(path)
-        assert db.log == log
-        db.close()
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    assert main(command) == 0
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before, "not one start more is counted"
+    assert main([*command, "--yes"]) == 0
+    db = GatewayDb.open(path)
+    assert db.log is None
+    db.close()
     remembered = f"7 entries, root {'A' * 43}="
     first, second, third, last = capsys.readouterr().out.splitlines()
     assert first == f"remembered: {remembered}" and "a forked one too" in second and "says so in public" in third
@@ -75,6 +79,49 @@ def test_a_log_is_forgotten_only_when_it_is_said_twice(enrolled: Any, capsys: py
     told, none = capsys.readouterr().out.splitlines()
     assert told.startswith("forgotten at 20") and told.endswith(remembered)
     assert none == "No log is remembered: the next receipt that names one is believed."
+
+
+def test_a_letter_of_before_does_not_tell_of_the_forgotten_log_again(turned: Callable[..., Any]) -> None:
+    """The receipt of the lost log lies in the inbox still; `sense` reads the inbox at its start. Its successor's is
+    believed, what waits stays, and so do policies."""
+    gateway = turned()
+    inbox = gateway.enrolled.folder / "spool" / "inbox"
+    command = ["edge", "forget", "--config", str(gateway.enrolled.file), "--yes"]
+
+    def receipt(size: int, root: bytes) -> bytes:
+        of_log = growth_bytes(Growth(Checkpoint(size, root)))
+        return bytes(gateway.enrolled.receipt(0, b"", checkpoint=bytes(32) + of_log))
+
+    gateway.enrolled.drop("receipt.cose", receipt(100, bytes(32)))
+    gateway.batch("dust", MIDNIGHT_S)
+    assert gateway.db.log == Checkpoint(100, bytes(32))
+    gateway.enrolled.drop("receipt-2.cose", receipt(101, bytes(32)))
+    gateway.enrolled.drop("policy-1.cose", b"a policy")
+    (inbox / "receipt-3.cose").mkdir()
+    gateway.db.close()
+    assert main(command) == 0
+    assert sorted(path.name for path in inbox.iterdir()) == ["policy-1.cose", "receipt-3.cose"]
+    gateway.start()
+    gateway.batch("dust", MIDNIGHT_S + 900)
+    gateway.enrolled.drop("receipt.cose", receipt(5, b"n" * 32))
+    gateway.batch("dust", MIDNIGHT_S + 901)
+    assert gateway.db.log == Checkpoint(5, b"n" * 32)
+    gateway.db.close()
+
+
+def test_nothing_is_forgotten_while_the_inbox_cannot_be_used(enrolled: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and the log is remembered as before."""
+    path, command = enrolled.folder / "data" / "gateway.db", ["edge", "forget", "--config", str(enrolled.file)]
+    db = GatewayDb.open(path)
+    db.follow(Checkpoint(7, bytes(32)))
+    db.keep_log()
+    db.close()
+    (enrolled.folder / "spool" / "inbox").rmdir()
+    assert main([*command, "--yes"]) == 2
+    assert "run it as sense's user" in capsys.readouterr().err
+    db = GatewayDb.open(path)
+    assert db.log == Checkpoint(7, bytes(32))
+    db.close()
 
 
 def test_the_ledger_is_read_from_the_command_line(

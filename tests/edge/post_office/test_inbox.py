@@ -23,6 +23,7 @@ from murmure_edge.inbox import (
     Settled,
     decide_policy,
     decide_receipt,
+    drop_receipts,
     policy_name,
     read,
 )
@@ -41,6 +42,21 @@ def drop(folder: Path, name: str, data: bytes) -> None:
 
 def names_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
+
+
+# --- clearing --------------------------------------------------------------------------------------------------------
+
+
+def test_every_receipt_that_could_be_read_is_dropped_and_nothing_else(gateway):
+    """So that after a log was forgotten none of its receipts tells of it again. Policies stay, and so does a folder."""
+    folder = gateway.config.inbox
+    for name in ("receipt.cose", "receipt-2.cose", "policy-1.cose", "receipt.txt"):
+        drop(folder, name, b"letter")
+    (folder / "receipt-3.cose").mkdir()
+    drop_receipts(folder)
+    assert sorted(names_in(folder)) == ["policy-1.cose", "receipt-3.cose", "receipt.txt"]
+    drop_receipts(folder)
+    assert [letter.kind for letter in read(folder)] == ["policy"]
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
