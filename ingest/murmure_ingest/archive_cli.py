@@ -188,6 +188,7 @@ def _restore(args: argparse.Namespace) -> int:
         print(json.dumps({"folder": str(found.folder), "messages": found.messages, "head": found.head.hex()}))
     else:
         print(f"{config.data_dir}: {found.messages} messages of {found.folder.name}, head {found.head.hex()[:16]}")
+        print("before the centre is started: 'murmure ingest adopt SITE' takes over what the town has published since")
         if not (config.data_dir / "centre.key").is_file():
             print("no centre.key came with it: gateways believe no receipt until you put it beside archive.db")
     return 0

@@ -75,13 +75,14 @@ class StreamState:
 @dataclass(frozen=True, slots=True)
 class Overview:
     """The whole centre at `now_s` (seconds UTC). Counts are of messages, `duplicates` of nodes; `waiting` and `refused`
-    by reason."""
+    by reason. `log_entries`: how many the transparency log has."""
 
     now_s: int
     gateways: tuple[GatewayState, ...]
     streams: tuple[StreamState, ...]
     messages: int
     conflicts: int
+    log_entries: int
     duplicates: int
     waiting: dict[str, int]
     refused: dict[str, int]
@@ -118,6 +119,7 @@ class Watch:
             streams=streams,
             messages=messages,
             conflicts=conflicts,
+            log_entries=archive.log_checkpoint().size,
             duplicates=counters.get("duplicates", 0),
             waiting=archive.waiting(),
             refused=_by_reason(counters),

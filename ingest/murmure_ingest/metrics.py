@@ -160,6 +160,7 @@ def fleet(seen: Overview, names: Names) -> Iterator[Metric]:
 
     yield told("outbox_messages", "Messages in its outbox.", (h.outbox_depth for _, h in reported))
     yield told("boot", "How often it was started.", (h.boot for _, h in reported))
+    yield told("log_entries", "Of the transparency log, as it remembers it.", (h.log for _, h in reported))
     yield told("uptime_seconds", "For how long it had run.", (h.uptime_s for _, h in reported))
     yield told("temperature_celsius", "Of its board, in steps of 5.", (h.temperature_c for _, h in reported))
     yield told("free_storage_bytes", "Of its card.", (h.free_storage_mb * 1_000_000 for _, h in reported))
@@ -219,6 +220,7 @@ def _intake(meter: Meter, seen: Overview) -> Iterator[Metric]:
 def _store(path: Path, seen: Overview, meter: Meter) -> Iterator[Metric]:
     yield _one("archive_messages", "Messages settled.", seen.messages)
     yield _one("archive_conflicts", "Messages kept as evidence.", seen.conflicts)
+    yield _one("log_entries", "Of the transparency log.", seen.log_entries)
     waiting = {"unknown_policy": 0, "chain_broken": 0, "cloned": 0} | seen.waiting
     yield gauge(
         "archive_waiting_messages",

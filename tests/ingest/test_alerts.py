@@ -48,12 +48,14 @@ FLEET = {
     "gw-hole": {"MurmureMessagesMissing"},
     "gw-port": {"MurmurePortFailed"},
     "gw-clock": {"MurmureClockWrong"},
+    "gw-ahead": {"MurmureLogBehind"},
     "gw-clone": {"MurmureCloneQuarantined", "MurmureStreamLate"},
 }
 FAULTS: dict[str, dict[str, Any]] = {
     "gw-stuck": {"outbox_depth": 12},
     "gw-port": {"ports": (("beam", "stalled"), ("dust", "warming"))},
     "gw-clock": {"clock": "unsynced"},
+    "gw-ahead": {"log": 1000},
 }
 SICK = {
     "MurmureGatewaySilent",
@@ -140,7 +142,7 @@ def speak(life: Life, gateways: dict[str, Any], at_s: int, faults: bool) -> None
             life.meter.committed([life.centre.accept(gateway.topic, sealed)], 0.02)
         if mute:
             continue
-        changes = FAULTS.get(name, {}) if faults else {}
+        changes = {"log": life.centre.archive.log_checkpoint().size, **(FAULTS.get(name, {}) if faults else {})}
         life.meter.committed([life.centre.accept(*gateway.health(at_s - BEGIN_S + 60, at_s=at_s, **changes))], 0.02)
 
 
@@ -279,7 +281,7 @@ def test_a_healthy_centre_wakes_nobody(firing: set[tuple[str, str, str]]) -> Non
 
 @pytest.mark.parametrize("gateway", FLEET)
 def test_each_gateway_is_told_for_its_own_fault(firing: set[tuple[str, str, str]], gateway: str) -> None:
-    """Silence, stuck messages, a hole, a port, a clock, a clone: that alert and no other, at that gateway only."""
+    """Silence, stuck messages, a hole, a port, a clock, a longer log, a clone: that alert alone, at that gateway."""
     site = gateway.removeprefix("gw-")
     assert {alert for of, alert, where in firing if of == "fleet" and where in (gateway, site)} == FLEET[gateway]
 

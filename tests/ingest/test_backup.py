@@ -408,7 +408,8 @@ def test_the_commands_tell_what_an_operator_needs(
     told = json.loads(capsys.readouterr().out)
     assert (told["messages"], told["head"]) == (4, centre.archive.head().hex())
     assert main(["ingest", "restore", str(disk), "--config", new.source]) == 0
-    assert "no centre.key came with it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no centre.key came with it" in said and "before the centre is started: 'murmure ingest adopt SITE'" in said
     shutil.rmtree(new.data_dir)
     assert main(["ingest", "restore", told["folder"], "--json", "--config", new.source]) == 0
     assert json.loads(capsys.readouterr().out) == told

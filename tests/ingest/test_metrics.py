@@ -77,7 +77,7 @@ def told(centre: Any) -> Samples:
     words = centre.intake.accept_many(gateway.history(8))
     meter.committed(words, 0.02)
     ports = (("beam", "ok"), ("dust", "stalled"))
-    report = gateway.health(600, at_s=MONDAY_S + 2 * 3600, ports=ports, outbox_depth=3, temperature_c=35, boot=4)
+    report = gateway.health(600, at_s=MONDAY_S + 2 * 3600, ports=ports, outbox_depth=3, temperature_c=35, boot=4, log=2)
     meter.judged([centre.accept(*report), centre.accept("murmure/v1/x/gw-nobody/release", b"")])
     with serving(centre, meter, MONDAY_S + 2 * 3600 + 100.0) as port:
         status, kind, text = ask(port)
@@ -96,6 +96,7 @@ def test_a_gateway_is_told_whole(told: Samples) -> None:
     assert value(told, "murmure_gateway_port_state", port="dust", state="stalled") == 1
     assert value(told, "murmure_gateway_clock_state", state="ok", **of) == 1
     assert value(told, "murmure_gateway_boot", **of) == 4
+    assert value(told, "murmure_gateway_log_entries", **of) == 2
     assert value(told, "murmure_gateway_temperature_celsius", **of) == 35
     assert value(told, "murmure_gateways", state="active") == 2
 
@@ -106,6 +107,12 @@ def test_what_is_not_known_is_absent(told: Samples) -> None:
         assert all(labels["gateway"] != "gw-park" for labels, _ in told[f"murmure_gateway_{name}"])
     assert all(labels["site"] != "park" for labels, _ in told["murmure_stream_late_seconds"])
     assert value(told, "murmure_gateway_settled_seq", gateway="gw-park") == 0
+
+
+def test_the_log_is_counted(told: Samples) -> None:
+    """As far as the centre has it: two enrolments and a policy of each site. A gateway may remember fewer."""
+    assert value(told, "murmure_log_entries") == 4
+    assert all(labels["gateway"] != "gw-park" for labels, _ in told["murmure_gateway_log_entries"])
 
 
 def test_intake_is_counted(told: Samples) -> None:
