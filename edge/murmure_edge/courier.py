@@ -1,7 +1,8 @@
 """`murmure edge export DIR`: a visit to a gateway in a white zone, with a USB stick for a network.
 
 First what the centre left on the stick for this gateway goes into the inbox (receipts, policies), then what the centre
-has not settled goes onto the stick, as signed and sealed as over the air, with the last health report. Only copies
+has not settled goes onto the stick, as signed and sealed as over the air, with the last health report: one that `sense`
+has made since, if the receipt tells of a longer log, for the next receipt has to prove from there. Only copies
 leave: messages stay on the gateway until the centre's receipt comes back, on the next visit or by any other way. Reads
 `gateway.db` beside a running `sense`, and writes nothing on the gateway but letters into the inbox.
 """
@@ -9,14 +10,16 @@ leave: messages stay on the gateway until the centre's receipt comes back, on th
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from murmure_privacy import wire
+from murmure_privacy import log, wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.files import names, opened, put_whole, read_regular
 from murmure_privacy.release import Receipt
@@ -25,6 +28,7 @@ from murmure_edge import inbox, outbox
 from murmure_edge.config import GatewayConfig, Trust, load, load_trust
 from murmure_edge.folders import write_whole
 
+_REPORT_WAIT_S = 75  # `sense` reads its inbox each second, and makes no two reports in a minute
 _WHY = {
     errno.EROFS: "is read-only: move the stick's switch, or mount it so that it can be written to",
     errno.EACCES: "may not be written to: run this as root, or mount the stick for your user",
@@ -54,8 +58,8 @@ class Visit:
     own_disk: bool
 
 
-def export(config_path: Path, stick: Path) -> Visit:
-    """Exchanges messages for receipts and policies with the folder `stick`.
+def export(config_path: Path, stick: Path, pause: Callable[[float], None] = time.sleep) -> Visit:
+    """Exchanges messages for receipts and policies with the folder `stick`. `pause` waits some seconds for `sense`.
 
     Raises ConfigError for a wrong folder, ExportError if the stick is read-only, full or pulled out, MurmureError if
     gateway.db cannot be read.
@@ -65,13 +69,16 @@ def export(config_path: Path, stick: Path) -> Visit:
     if not stick.is_dir():
         raise ConfigError("edge export", str(stick), "is no folder", "plug the stick in, and name where it is mounted")
     receipt, policies = _letters(stick, trust)
+    before = _health(config)
+    longer = receipt is not None and _is_longer(config, receipt[0])
     _deliver(config, receipt, policies)
+    if longer:
+        _await_report(config, before, pause)
     settled, messages = _messages(config, receipt)
     files = {_name(trust, seq): sealed for seq, sealed in messages.items()}
-    with suppress(OSError), opened(config.outbox) as at:
-        health = read_regular(at, outbox.HEALTH, wire.MESSAGE_LIMIT)
-        if health is not None:
-            files[f"{trust.gateway}-{outbox.HEALTH}"] = health
+    health = _health(config)
+    if health is not None:
+        files[f"{trust.gateway}-{outbox.HEALTH}"] = health
     with _explained(stick):
         (stick / "inbox").mkdir(exist_ok=True)  # where the centre leaves its answer
         (stick / "outbox").mkdir(exist_ok=True)
@@ -116,6 +123,51 @@ def _receipt(sealed: bytes | None, trust: Trust) -> Receipt | None:
     return receipt if (receipt.gateway, receipt.quartier) == (trust.gateway, trust.quartier) else None
 
 
+def _health(config: GatewayConfig) -> bytes | None:
+    with suppress(OSError), opened(config.outbox) as at:
+        return read_regular(at, outbox.HEALTH, wire.MESSAGE_LIMIT)
+    return None
+
+
+def _is_longer(config: GatewayConfig, receipt: Receipt) -> bool:
+    """Returns whether a receipt tells of a log that `sense` will know, and report, once it has read it."""
+    told = log.of_receipt(receipt.checkpoint)
+    with _ledger(config) as db:
+        table = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone()
+        known = db.execute("SELECT size FROM journal").fetchone() if table else None
+    return told is not None and (known is None or told.here.size > known[0])
+
+
+def _await_report(config: GatewayConfig, before: bytes | None, pause: Callable[[float], None]) -> None:
+    """Waits until `sense` has made a report that is not `before`, as long as it runs and may be about to."""
+    for _ in range(_REPORT_WAIT_S):
+        if _health(config) != before or not _sense_runs(config):
+            return
+        pause(1.0)
+
+
+def _sense_runs(config: GatewayConfig) -> bool:
+    """Returns whether somebody holds gateway.db."""
+    try:
+        with (config.data / "gateway.db.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@contextmanager
+def _ledger(config: GatewayConfig) -> Iterator[sqlite3.Connection]:
+    path = config.data / "gateway.db"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            yield db
+    except sqlite3.Error as error:
+        raise MurmureError(f"{path}: cannot be read: {error}; run it as sense's user, after a first start") from error
+
+
 def _deliver(config: GatewayConfig, receipt: tuple[Receipt, bytes] | None, policies: list[bytes]) -> None:
     try:
         if receipt is not None:
@@ -129,18 +181,14 @@ def _deliver(config: GatewayConfig, receipt: tuple[Receipt, bytes] | None, polic
 
 def _messages(config: GatewayConfig, receipt: tuple[Receipt, bytes] | None) -> tuple[int, dict[int, bytes]]:
     """Returns up to where the centre has settled, and every message after that or asked for again, oldest first."""
-    path = config.data / "gateway.db"
     settled, again = (receipt[0].settled_seq, receipt[0].again) if receipt else (0, ())
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-            (own,) = db.execute("SELECT settled FROM head").fetchone()
-            settled = max(settled, own)
-            messages: dict[int, bytes] = {}
-            for low, high in (*again, (settled + 1, 1 << 62)):
-                rows = db.execute("SELECT seq, sealed FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq", (low, high))
-                messages.update(rows)
-    except sqlite3.Error as error:
-        raise MurmureError(f"{path}: cannot be read: {error}; run it as sense's user, after a first start") from error
+    with _ledger(config) as db:
+        (own,) = db.execute("SELECT settled FROM head").fetchone()
+        settled = max(settled, own)
+        messages: dict[int, bytes] = {}
+        for low, high in (*again, (settled + 1, 1 << 62)):
+            rows = db.execute("SELECT seq, sealed FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq", (low, high))
+            messages.update(rows)
     return settled, messages
 
 

@@ -19,13 +19,14 @@ from murmure_edge import courier
 from murmure_edge.config import load
 from murmure_edge.courier import ExportError, Visit, export
 from murmure_edge.outbox import ROOM
+from murmure_ingest import logbook
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_ingest.courier import import_folder
 from murmure_ingest.intake import Intake, Word
 from murmure_ingest.rules import RuleBook
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.window import parse_utc
-from murmure_privacy.wire import digest, new_key, open_receipt, public_key, seal_policy, seal_receipt
+from murmure_privacy.wire import digest, new_key, open_health, open_receipt, public_key, seal_policy, seal_receipt
 
 MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
 HOUR_S = 3600
@@ -94,7 +95,12 @@ def on(stick: Path) -> list[int]:
 
 
 def visit(gateway: Any, stick: Path) -> Visit:
-    return export(gateway.enrolled.file, stick)
+    """Somebody passes, with `sense` running beside: what waits lets a second go by there."""
+
+    def second(_: float) -> None:
+        gateway.batch("dust", gateway.sense._now_s + 1)
+
+    return export(gateway.enrolled.file, stick, second)
 
 
 def test_a_stick_is_the_whole_network(white: Any, town: Town, stick: Path) -> None:
@@ -113,6 +119,59 @@ def test_a_stick_is_the_whole_network(white: Any, town: Town, stick: Path) -> No
     town.take(stick)
     assert town.settled() == 5
     assert visit(white, stick).settled_seq == 5 and on(stick) == []
+
+
+def test_every_visit_brings_a_receipt_that_is_believed(white: Any, town: Town, stick: Path) -> None:
+    """The log of the town grows from visit to visit. The report that goes back was made after the receipt was read, and
+    says so: the next receipt proves from there."""
+    for number in range(1, 7):
+        visit(white, stick)
+        word = open_health((stick / "outbox" / "gw-plaza-health.cose").read_bytes(), public_key(white.secret))
+        known = white.db.log
+        assert word.log == (known.size if known else 0)
+        with town.archive.transaction():
+            logbook.annotated(town.archive._db, "plaza", number, b"")
+        town.take(stick)
+        from_s = MIDNIGHT_S + (2 + number) * HOUR_S
+        white.live(from_s - HOUR_S, from_s)
+    visit(white, stick)
+    assert white.db.log == town.archive.log_checkpoint()
+    assert [line for line in white.said if "not believed" in line] == []
+
+
+def test_a_report_is_not_waited_for_in_vain(white: Any, town: Town, stick: Path) -> None:
+    """Only where the receipt tells of a longer log, and while `sense` may make one: the messages go in any case."""
+    waited: list[float] = []
+
+    def go() -> Visit:
+        waited.clear()
+        return export(white.enrolled.file, stick, waited.append)
+
+    go()
+    assert waited == []
+    town.take(stick)
+    assert go().settled_seq == 2 and sum(waited) == 75, "a `sense` that hangs"
+    visit(white, stick)
+    go()
+    assert waited == [], "the log is known by now"
+    with town.archive.transaction():
+        logbook.annotated(town.archive._db, "plaza", 1, b"")
+    town.take(stick)
+    white.db.close()
+    go()
+    assert waited == [], "a `sense` that is stopped"
+    (white.enrolled.folder / "data" / "gateway.db.lock").unlink()
+    go()
+    assert waited == []
+
+
+def test_a_ledger_of_before_the_log_is_exported(white: Any, town: Town, stick: Path) -> None:
+    """By a newer command, beside a `sense` that was not started anew."""
+    visit(white, stick)
+    town.take(stick)
+    white.db._db.execute("DROP TABLE journal")
+    white.db.close()
+    assert export(white.enrolled.file, stick).settled_seq == 2
 
 
 def test_a_visit_without_news_writes_nothing(white: Any, stick: Path) -> None:
@@ -363,6 +422,7 @@ def test_the_command_says_what_was_exchanged(white: Any, town: Town, stick: Path
     assert said.out.startswith("2 messages written, 0 were there already; 0 letters of the centre taken")
     assert "is the stick mounted there?" in said.err and said.err.count("\n") == 1
     town.take(stick)
+    white.db.close()  # `sense` is stopped: nobody waits for its report
     assert main([*arguments, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["letters"], told["removed"], told["settled_seq"]) == (2, 2, 2)
