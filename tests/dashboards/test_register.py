@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +18,7 @@ from murmure_dashboards.config import City, Request
 from murmure_dashboards.maker import Build
 from murmure_dashboards.wording import language
 from murmure_privacy import policy as policies
+from murmure_privacy.release import Health
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&lt;"
 MOST_ELEMENTS = 430
@@ -85,6 +86,31 @@ def test_a_place_says_all_that_the_register_knows(made: dict[str, bytes], root: 
     say = language("en" if root else "fr")
     inside, outside = (re.sub(r"\s+", " ", say(f"sensor.{one}")) for one in ("computes", "leaves"))
     assert said.count(inside) == said.count(outside) == 3
+
+
+HEALTH = {
+    "gateway": ("le boîtier", "the box"),
+    "quartier": ("à la ville", "the town"),
+    "at_s": ("l’heure", "the time"),
+    "uptime_s": ("depuis quand il marche", "for how long it has run"),
+    "boot": ("combien de fois il a démarré", "how often it has started"),
+    "software": ("son logiciel", "its software"),
+    "ports": ("l’état de ses prises", "the state of its ports"),
+    "outbox_depth": ("combien de messages attendent", "how many messages wait"),
+    "clock": ("et de son horloge", "and of its clock"),
+    "temperature_c": ("sa température", "its temperature"),
+    "free_storage_mb": ("la place qui reste sur sa carte", "the space left on its card"),
+    "log": ("la longueur du journal de la ville qu’il connaît", "the length of the town’s log that it knows"),
+}
+"""By what words a resident is told of each field of the health report."""
+
+
+@pytest.mark.parametrize("root", ["", "en/"])
+def test_a_place_says_all_that_leaves_the_box_besides_figures(made: dict[str, bytes], root: str) -> None:
+    """Every field of the health report, one that is added later too: figures are not all that a box sends."""
+    assert set(HEALTH) == {field.name for field in fields(Health)}
+    said = text_of(made[f"{root}capteurs/plaza/index.html"]).replace("'", "’")
+    assert [name for name, words in HEALTH.items() if words[bool(root)] not in said] == []
 
 
 def test_a_place_without_devices_in_the_register_says_so(made: dict[str, bytes]) -> None:
