@@ -4,7 +4,8 @@ As root: a real ext4 file system on a loop device, and the sectors that the kern
 with journal, folders and inodes (/sys/block/loopN/stat). Otherwise what this process has caused to be written
 (/proc/self/io), in which the journal is missing. One process plays a day minute by minute with the real parts of
 both: publisher, `gateway.db`, outbox folder, health report each quarter-hour, `send` with its `send.db`, and the
-receipt that a centre sends for each message. Everything is flushed each minute, as the kernel would in that time.
+receipt that a centre sends for each message. The centre's log grows once, or as often as is said: each time `sense`
+keeps how far it has come, and reports it. Everything is flushed each minute, as the kernel would in that time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ctypes
 import os
 import runpy
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +31,8 @@ from murmure_edge.outbox import Outbox
 from murmure_edge.publisher import Identity, Publisher
 from murmure_edge.send import PostOffice, SentLog
 from murmure_edge.uplink import Acknowledged, Arrived, Event, Topics, Uplink, UplinkLost
+from murmure_privacy import log
+from murmure_privacy.log import Checkpoint, Growth
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Receipt
@@ -50,7 +54,9 @@ TOML = (
 class Day:
     """A gateway's day. For `send` it is the uplink: each turn of that is a minute in which `sense` works as well."""
 
-    def __init__(self, folder: Path, flush: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, flush: Callable[[], None], growths: int) -> None:
+        """`growths`: how often in the day the log grows; a gateway hears of it with its next receipt."""
+        self.growths = growths
         (folder / "gateway.toml").write_text(TOML)
         self.centre, centre_public = new_key()
         (folder / "trust.toml").write_text(
@@ -83,7 +89,9 @@ class Day:
         self._events.append(Acknowledged(self.sent, None))
         if topic == TOPICS.release:
             seq = open_message(payload, public_key(self.secret)).seq
-            receipt = Receipt("gw-plaza", "centre", seq, digest(payload), (), 0, 1, bytes(32))
+            here = Checkpoint(1 + self.minute * self.growths // DAY_MINUTES, bytes(32))
+            field = bytes(32) + log.growth_bytes(Growth(here))
+            receipt = Receipt("gw-plaza", "centre", seq, digest(payload), (), 0, 1, field)
             self._events.append(Arrived(TOPICS.receipt, seal_receipt(receipt, self.centre)))
         return self.sent
 
@@ -104,6 +112,9 @@ class Day:
             assert isinstance(verdict, Settled)
             self.db.settle(verdict.up_to)
             self.outbox.settle(self.db.settled + 1, ())
+            told = log.of_receipt(verdict.receipt.checkpoint)
+            if told is not None and self.db.follow(told.here):
+                self._report()
         if self.minute % 15 == 0:
             for name in YEAR["STREAMS"]:
                 self.publisher.add(f"plaza/{name}", [((self.now_s() - 900) * 1000, 500)])
@@ -111,9 +122,11 @@ class Day:
         self.publisher.advance(self.now_s())
 
     def _report(self) -> None:
+        self.db.keep_log()
         report = health.report(
             self.trust, self.sources, at_s=self.now_s(), uptime_s=60 * self.minute, boot=1,
-            ports=dict.fromkeys(YEAR["STREAMS"], "ok"), outbox_depth=self.db.depth(), clock="ok", log=0,
+            ports=dict.fromkeys(YEAR["STREAMS"], "ok"), outbox_depth=self.db.depth(), clock="ok",
+            log=self.db.log.size if self.db.log else 0,
         )  # fmt: skip
         self.outbox.put_health(seal_health(report, self.secret))
 
@@ -158,7 +171,7 @@ def main() -> None:
         def flush() -> None:
             libc.syncfs(descriptor)
 
-        day = Day(place, flush)
+        day = Day(place, flush, int(sys.argv[1]) if len(sys.argv) > 1 else 1)
         flush()
         before = written()
         day.play()
