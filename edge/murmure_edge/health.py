@@ -17,7 +17,7 @@ from murmure_privacy.wire import CLOCK_STATES, PORT_STATES
 
 from murmure_edge.config import Trust
 
-PERIOD_S = 900  # one report each quarter-hour, on the quarter-hour: its moment says nothing either
+PERIOD_S = 900  # one report each quarter-hour, on the quarter-hour: its moment says nothing; others follow receipts
 TEMPERATURE_STEP_C = 5
 _MINUTE_S = 60
 _THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")
