@@ -264,6 +264,10 @@ class _Told:
             ]
 
         lines = each("cloned", (one for one in here if one.state == "quarantined"))
+        reports = [one.health.log or 0 for one in here if one.health]
+        ahead = sum(entries > self.seen.log_entries for entries in reports)
+        if ahead:
+            lines.append(say.counted("operations.look_log", ahead, number=say.number(ahead)))
         waiting = self.seen.waiting.get("unknown_policy", 0)
         if waiting:
             lines.append(say.counted("operations.look_waiting", waiting, number=say.number(waiting)))

@@ -114,9 +114,9 @@ def fleet(streets: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         changes: dict[str, Any] = {"at_s": now_s - 900}
         if name == "station":
             ports = (("beam", "ok"), ("dust", "stalled"), ("meter", "ok"))
-            changes = {"at_s": until_s, "ports": ports, "outbox_depth": 12}
+            changes = {"at_s": until_s, "ports": ports, "outbox_depth": 12, "log": 1000}
         if name == "alley":
-            changes |= {"clock": "unsynced"}
+            changes |= {"clock": "unsynced", "log": 2}
         intake.accept(speaker.topic("health"), speaker.health(**changes))
     intake.accept_many([("murmure/v1/x/gw-nobody/release", b"rubbish")] * 37)
     gateways.enrol_local(
@@ -147,6 +147,7 @@ def test_what_is_wrong_stands_first_with_its_gesture(drawn: Path) -> None:
     assert "gw-station (Parvis de la gare) : silence depuis 2 h. Vérifier l’alimentation" in look
     assert "port dust : muet" in look and "horloge pas réglée" in look
     assert "messages manquants avant le dernier reçu : 1" in look
+    assert "1 passerelle connaît un journal plus long que celui du centre" in look
     assert "gw-plaza" not in look and "gw-old" not in look
 
 
