@@ -1,10 +1,15 @@
-"""A steward's walk, timed: from an empty folder to a signed policy that runs, and to a site that `murmure verify` calls
-conforme.
+"""A steward's walk, timed: the commands of the handbook as they stand there, from an empty folder to a signed policy
+that runs, and to a site that `murmure verify` calls conforme.
 
-Every step is the command that a person would type, on a centre that runs: Debian's mosquitto as `broker init` writes
-it, with TLS, `ingest run`, a gateway enrolled with a code. Only the sensor is emulated, and its half-hour passes as
-fast as it is read: a real gateway begins at the next quarter-hour and tells of it a quarter-hour later. What a person
-reads, thinks and types in between is not in it. Peer: so many starts of the program that do nothing.
+The steward's commands are read from privacy/README.md (or `--page privacy/LISEZMOI.md`) and typed in their order;
+REPLACED says which words of them are others here. Between them stand the operator's and the technician's commands,
+written below: a centre that runs (Debian's mosquitto as `broker init` writes it, with TLS, `ingest run`), a gateway
+enrolled with a code. Only the sensors are emulated, and their half-hour passes as fast as it is read: a real gateway
+begins at the next quarter-hour and tells of it a quarter-hour later. What a person reads, thinks and types in between
+is not in it. Peer: so many starts of the program that do nothing.
+
+The walk begins where Murmure is installed. `--install` begins before: `.ci/venv` makes a new environment, which takes
+minutes and the network, and that one does all the rest. Debian's packages are there before either.
 
 Needs mosquitto. Nothing stays: the folder and every process end with the walk.
 """
@@ -16,14 +21,15 @@ import getpass
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
@@ -34,8 +40,17 @@ from murmure_privacy.window import QUARTER_S, Calendar
 
 PATIENCE_S = 600.0
 SITE, GATEWAY, ZONE = "plaza", "gw-plaza", "Europe/Paris"
-MURMURE = (sys.executable, "-m", "murmure.cli")
-_CITY = """\
+SENSORS = (("beam", "tfluna", "footfall"), ("meter", "modbus_noise", "noise"))
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "privacy" / "README.md"
+PARTS = ("looking", "writing", "deciding", "afterwards", "proving")
+# What the page says, and what is typed here for it: names that only a reader's town can have.
+REPLACED = {
+    "murmure policy studio": "murmure policy studio --port {port}",  # one that is free
+    "--from 2026-12-01 --until 2027-11-30": "--from {first} --until {until}",  # a year that holds today
+    "https://capteurs.example.org": "site",  # the folder that is built here
+}
+CITY = """\
 city = "Murmure"
 timezone = "{zone}"
 help = "Mairie, 1 place de la République"
@@ -73,38 +88,81 @@ ceiling = 3
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was done, the command for it, and how long it took by the clock, in seconds."""
+    """What was done, by whom, the command for it, and how long it took by the clock, in seconds.
 
+    `who`: "steward" for a command of the handbook; "operator", "technician"; "gateway" for what nobody types."""
+
+    who: str
     step: str
     command: str
     seconds: float
 
 
+def handbook(page: Path) -> dict[str, list[list[str]]]:
+    """Returns the commands of the page's blocks as they stand there, block by block, for each of PARTS.
+
+    Raises ValueError where other parts of the page have commands."""
+    found = []
+    for part in re.split(r"^## ", page.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        blocks = re.findall(r"^ *```sh\n(.*?)^ *```", part, re.MULTILINE | re.DOTALL)
+        joined = (re.sub(r"\s*\\\n\s*", " ", block) for block in blocks)
+        found.append([[line.strip() for line in block.splitlines()] for block in joined])
+    return dict(zip(PARTS, filter(None, found), strict=True))
+
+
+def replaced(page: dict[str, list[list[str]]], by: Mapping[str, object]) -> dict[str, list[list[str]]]:
+    """Returns the commands with what REPLACED says. Raises ValueError for a name that the page no longer has."""
+    typed = [command for blocks in page.values() for block in blocks for command in block]
+    for old in REPLACED:
+        if not any(old in command for command in typed):
+            raise ValueError(f"REPLACED: {old!r} is not in the handbook")
+
+    def here(command: str) -> str:
+        for old, new in REPLACED.items():
+            command = command.replace(old, new.format_map(by))
+        return command
+
+    return {part: [[here(command) for command in block] for block in blocks] for part, blocks in page.items()}
+
+
 class Walk:
-    """The steps so far, in one folder; leaves no process."""
+    """The steps so far, in one folder; leaves no process. `python`: the interpreter that has Murmure."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.python = sys.executable
         self.steps: list[Step] = []
         self.typed = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
+    @property
+    def murmure(self) -> tuple[str, ...]:
+        """The words that start the program."""
+        return (self.python, "-m", "murmure.cli")
+
     @contextmanager
-    def timed(self, step: str, command: str) -> Iterator[None]:
+    def timed(self, who: str, step: str, command: str) -> Iterator[None]:
         """Times what happens inside as one step."""
         began = time.monotonic()
         yield
-        self.steps.append(Step(step, command, round(time.monotonic() - began, 2)))
+        self.steps.append(Step(who, step, command, round(time.monotonic() - began, 2)))
 
-    def type(self, step: str, command: str) -> str:
+    def copy(self, block: Sequence[str]) -> str:
+        """Types a block of the handbook, each command a step; returns what all printed."""
+        return "".join(self.type("steward", " ".join(command.split()[1:3]), command) for command in block)
+
+    def type(self, who: str, step: str, command: str) -> str:
         """Types one command of `murmure`, as a step; returns what it printed. Raises RuntimeError if it failed."""
-        with self.timed(step, f"murmure {command}"):
+        program, *words = shlex.split(command)
+        if program != "murmure":
+            raise RuntimeError(f"{command}: is no command of murmure")
+        with self.timed(who, step, command):
             self.typed += 1
             done = subprocess.run(
-                [*MURMURE, *_words(command)], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE_S
+                [*self.murmure, *words], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE_S
             )
         if done.returncode:
-            raise RuntimeError(f"murmure {command}: {done.returncode}: {done.stderr or done.stdout}")
+            raise RuntimeError(f"{command}: {done.returncode}: {done.stderr or done.stdout}")
         return done.stdout
 
     def start(self, name: str, words: Sequence[str]) -> None:
@@ -142,109 +200,108 @@ class Walk:
                 process.wait()
 
 
-def _words(command: str) -> list[str]:
-    return [word.strip("'") for word in re.findall(r"'[^']*'|\S+", command)]
-
-
-def walk(on: Walk) -> None:
-    """Does it all. Raises RuntimeError where a step fails."""
+def walk(on: Walk, page: Path) -> None:
+    """Does it all. Raises RuntimeError where a step fails, ValueError where the page has other steps."""
     folder, calendar = on.folder, Calendar(ZONE)
     end_s = int(time.time() - 120) // QUARTER_S * QUARTER_S  # all of it lies behind us
     first_s = end_s - 2 * QUARTER_S
     first = calendar.civil_day(first_s)
     until = first + timedelta(days=364)
+    port = free_port()
+    here = replaced(handbook(page), {"port": port, "first": first, "until": until})
+    ((studio,),) = here["looking"]
+    (writing,) = here["writing"]
+    keys, deciding, changing = here["deciding"]
+    (history,) = here["afterwards"]
+    ((verify,),) = here["proving"]
 
     # Choosing
-    on.type(
-        "write a policy",
-        f"policy new --site {SITE} --stream footfall --target footfall=1h:15 --from {first} --until {until} "
-        "--decision 'Délibération 42' --reason 'Compter avant et après.' --out policy.toml",
-    )
-    on.type("check it", "policy check policy.toml")
-    on.type("preview it", "policy preview policy.toml")
-    port = free_port()
-    for step, path in (("studio: the whole site", "gestion/lieu"), ("studio: three scenarios", "gestion/scenarios")):
-        with on.timed(step, f"murmure policy studio --policy policy.toml, then /{path}"):
+    for path in ("gestion/lieu", "gestion/scenarios"):
+        with on.timed("steward", f"policy studio: /{path}", studio):
             if path == "gestion/lieu":
                 on.typed += 1
-                on.start("studio", [*MURMURE, "policy", "studio", "--policy", "policy.toml", "--port", str(port)])
+                on.start("studio", [*on.murmure, *shlex.split(studio)[1:]])
                 on.until("the studio", lambda: "http://" in on.said("studio"))
             with urlopen(f"http://127.0.0.1:{port}/{path}", timeout=PATIENCE_S) as answer:
-                page = answer.read().decode()
-        if "ε" not in page or answer.status != 200:
+                shown = answer.read().decode()
+        if "ε" not in shown or answer.status != 200:
             raise RuntimeError(f"/{path}: is no page of the studio")
     on.stop("studio")
+    on.copy(writing)
+    on.copy(keys)
 
     # The centre, which an operator sets up
-    on.type("steward's key", "policy key --out steward.key --role steward")
-    on.type("second role's key", "policy key --out dpo.key --role dpo")
     broker, door = free_port(), free_port()
     roles = "".join(
         f'"{(folder / f"{role}.key.pub").read_text("ascii").split()[0]}" = "{role}"\n' for role in ("steward", "dpo")
     )
     (folder / "ingest.toml").write_text(_INGEST.format(broker=broker, door=door) + roles, "utf-8")
-    on.type("broker's settings", f"broker init mqtt --listen 127.0.0.1 --port {broker} --user {getpass.getuser()}")
-    with on.timed("broker and centre run", "mosquitto; murmure ingest run"):
+    settings = f"murmure broker init mqtt --listen 127.0.0.1 --port {broker} --user {getpass.getuser()}"
+    on.type("operator", "broker's settings", settings)
+    with on.timed("operator", "broker and centre run", "mosquitto; murmure ingest run"):
         on.typed += 1
         search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
         on.start("mosquitto", [shutil.which("mosquitto", path=search) or "mosquitto", "-c", "mqtt/mosquitto.conf"])
-        on.start("ingest", [*MURMURE, "ingest", "run", "--config", "ingest.toml"])
+        on.start("ingest", [*on.murmure, "ingest", "run", "--config", "ingest.toml"])
         on.until("the centre", lambda: "connected" in on.said("ingest"))
 
-    # A gateway
-    (folder / "gw" / "ports").mkdir(parents=True)
+    # A gateway with what the policy lets be measured
+    ports = folder / "gw" / "ports"
+    ports.mkdir(parents=True)
+    plugged = "".join(
+        f" --port name={name},device={device},path={ports}/{name},{what}={SITE}/{what}"
+        for name, device, what in SENSORS
+    )
     offered = on.type(
+        "operator",
         "offer a gateway its place",
-        f"gateway enrol --gateway {GATEWAY} --site {SITE} --quartier centre --steward steward.key.pub "
-        f"--steward dpo.key.pub --port name=beam,device=tfluna,path={folder}/gw/ports/beam,footfall={SITE}/footfall "
-        "--simulated --json",
+        f"murmure gateway enrol --gateway {GATEWAY} --site {SITE} --quartier centre --steward steward.key.pub "
+        f"--steward dpo.key.pub{plugged} --simulated --json",
     )
     code = json.loads(offered)["code"]
-    on.type("enrol the gateway", f"edge enrol {code} --centre localhost:{door} --config gw/gateway.toml")
-    shown = on.steps[-1]
-    on.steps[-1] = Step(shown.step, shown.command.replace(code, "CODE"), shown.seconds)
+    at = f"--centre localhost:{door} --config gw/gateway.toml"
+    on.type("technician", "enrol the gateway", f"murmure edge enrol {code} {at}")
+    on.steps[-1] = replace(on.steps[-1], command=f"murmure edge enrol CODE {at}")
 
     # Deciding
-    on.type("first signature", "policy sign policy.toml --key steward.key --out policy.cose")
-    on.type("second signature", "policy sign policy.toml --key dpo.key --out policy.cose")
-    on.type("publish", "policy publish policy.cose")
-    with on.timed("the gateway has it", "murmure edge send"):
+    on.copy(deciding)
+    with on.timed("gateway", "has the policy", "murmure edge send"):
         on.typed += 1
-        on.start("send", [*MURMURE, "edge", "send", "--config", "gw/gateway.toml"])
+        on.start("send", [*on.murmure, "edge", "send", "--config", "gw/gateway.toml"])
         on.until("the policy at the gateway", lambda: list(folder.glob("gw/**/inbox/*policy*")))
     timeline = folder / "gw" / "timeline"
     timeline.mkdir(mode=0o700)
-    beam: dict[str, object] = {"name": "beam", "link": f"{folder}/gw/ports/beam", "device": "tfluna"}
-    beam["source"] = {"kind": "street", "seed": 11, "profile": "plaza"}
-    (folder / "scenario.json").write_text(
-        json.dumps(
-            {
-                "start_ms": (first_s - 60) * 1000,
-                "end_ms": (end_s + 60) * 1000,
-                "fast_until_ms": None,
-                "speed": None,
-                "gateways": [{"gateway": GATEWAY, "dir": str(timeline), "ports": [beam]}],
-            }
-        ),
-        "utf-8",
-    )
-    with on.timed("it takes the policy up", "murmure edge sense (sensor and time emulated)"):
+    street = {"kind": "street", "seed": 11, "profile": "plaza"}
+    emulated = [
+        {"name": name, "link": f"{ports}/{name}", "device": device, "source": street} for name, device, _ in SENSORS
+    ]
+    scenario = {
+        "start_ms": (first_s - 60) * 1000,
+        "end_ms": (end_s + 60) * 1000,
+        "fast_until_ms": None,
+        "speed": None,
+        "gateways": [{"gateway": GATEWAY, "dir": str(timeline), "ports": emulated}],
+    }
+    (folder / "scenario.json").write_text(json.dumps(scenario), "utf-8")
+    with on.timed("gateway", "takes the policy up", "murmure edge sense (sensors and time emulated)"):
         on.typed += 1
-        on.start("bench", [sys.executable, "-m", "murmure_firmware_sim.bench", "scenario.json"])
-        on.until("the sensor", lambda: (timeline / "timeline.sock").exists() and any((folder / "gw/ports").iterdir()))
-        sense = [sys.executable, "-m", "murmure.simulated_sense"]
+        on.start("bench", [on.python, "-m", "murmure_firmware_sim.bench", "scenario.json"])
+        on.until("the sensors", lambda: (timeline / "timeline.sock").exists() and any(ports.iterdir()))
+        sense = [on.python, "-m", "murmure.simulated_sense"]
         on.start("sense", [*sense, "--config", "gw/gateway.toml", "--timeline", str(timeline)])
         on.until("the policy", lambda: "policy 1: accepted" in on.said("sense"))
-    with on.timed("its first release is filed", "(the half-hour passes, then seal, broker, archive)"):
+    with on.timed("gateway", "its first release is filed", "(the half-hour passes, then seal, broker, archive)"):
         on.until("a release", lambda: _filed(folder / "data" / "archive.db"))
+    on.copy(changing)
     on.stop("send", "sense", "bench")
+    on.copy(history)
 
     # Proving
-    (folder / "city.toml").write_text(_CITY.format(zone=ZONE, site=SITE, until=until), "utf-8")
-    on.type("build the site", "site build --archive data/archive.db --city city.toml --out site")
-    said = on.type("verify it", "verify site --all --lang fr")
+    (folder / "city.toml").write_text(CITY.format(zone=ZONE, site=SITE, until=until), "utf-8")
+    on.type("operator", "build the site", "murmure site build --archive data/archive.db --city city.toml --out site")
+    said = on.copy([verify])
     if "conforme" not in said.lower() or "non conforme" in said.lower():
-        raise RuntimeError(f"murmure verify does not say conforme:\n{said}")
+        raise RuntimeError(f"{verify}: does not say conforme:\n{said}")
 
 
 def _filed(archive: Path) -> bool:
@@ -258,35 +315,49 @@ def _filed(archive: Path) -> bool:
 def main() -> int:
     """Runs the walk and prints its table; exit status 1 where a step fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="the handbook (privacy/README.md)")
+    parser.add_argument("--install", action="store_true", help="install Murmure anew first, with .ci/venv (minutes)")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="murmure-walk-") as name:
         on = Walk(Path(name))
         try:
-            walk(on)
-        except RuntimeError as error:
+            if args.install:
+                with on.timed("operator", "install Murmure", ".ci/venv"):
+                    subprocess.run([ROOT / ".ci" / "venv", on.folder / "venv"], check=True)
+                on.python = str(on.folder / "venv" / "bin" / "python")
+            walk(on, args.page)
+        except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
             print(f"steward_walk: {error}", file=sys.stderr)
             return 1
         finally:
             on.stop()
-    began = time.monotonic()
-    subprocess.run([*MURMURE, "--help"], check=True, stdout=subprocess.DEVNULL)
-    bare_s = time.monotonic() - began
-    total_s = sum(step.seconds for step in on.steps)
+        began = time.monotonic()
+        subprocess.run([*on.murmure, "--help"], check=True, stdout=subprocess.DEVNULL)
+        bare_s = time.monotonic() - began
+    walked_s = sum(step.seconds for step in on.steps if step.command != ".ci/venv")
+    of = {
+        who: round(sum(step.seconds for step in on.steps if step.who == who), 1)
+        for who in dict.fromkeys(step.who for step in on.steps)
+    }
     found = {
         "steps": [asdict(step) for step in on.steps],
-        "seconds": round(total_s, 1),
+        "seconds": round(walked_s, 1),
+        "seconds_of": of,
         "commands": on.typed,
         "bare_start_s": round(bare_s, 2),
-        "of_bare_starts": round(total_s / (on.typed * bare_s), 1),
+        "of_bare_starts": round(walked_s / (on.typed * bare_s), 1),
     }
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
         return 0
     width = max(len(step.step) for step in on.steps)
     for step in on.steps:
-        print(f"{step.seconds:7.2f} s  {step.step:<{width}}  {step.command.replace(name, '…')[:90]}")
-    print(f"{total_s:7.1f} s  in all, {on.typed} commands; {found['of_bare_starts']} of so many bare starts")
+        command = step.command.replace(name, "…")[:90]
+        print(f"{step.seconds:7.2f} s  {step.who:<10}  {step.step:<{width}}  {command}")
+    parts = ", ".join(f"{who} {seconds} s" for who, seconds in of.items())
+    print(f"{walked_s:7.1f} s  once installed, {on.typed} commands; {found['of_bare_starts']} of so many bare starts")
+    print(f"           of all: {parts}")
     return 0
 
 

@@ -1,0 +1,121 @@
+"""Every command of the steward's handbook runs as it is written, in its order, in both languages.
+
+The centre is a folder and the gateway was enrolled in it, with no broker between them; the same commands with one are
+benchmarks/steward_walk.py, which reads them with the same function.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from urllib.request import urlopen
+
+import pytest
+from murmure.cli import main
+from murmure_ingest.archive import Archive
+from murmure_ingest.receipts import centre_key
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {"en": ROOT / "privacy" / "README.md", "fr": ROOT / "privacy" / "LISEZMOI.md"}
+INGEST = 'data_dir = "data"\n[broker]\nhost = "localhost"\nport = 1883\n[deciding]\nceiling = 3\n[deciding.roles]\n'
+ENROL = (
+    "gateway enrol --gateway gw-plaza --site plaza --quartier centre --steward steward.key.pub --steward dpo.key.pub "
+    "--port name=beam,device=tfluna,path=beam,footfall=plaza/footfall --local gateway --config ingest.toml"
+)
+
+
+@pytest.fixture(scope="module")
+def walk() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("steward_walk", ROOT / "benchmarks" / "steward_walk.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+class Desk:
+    """A steward's terminal in a folder of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def copy(self, *commands: str) -> str:
+        """Types commands and returns what they print; each of them does what it is for."""
+        self._capsys.readouterr()
+        for command in commands:
+            program, *words = shlex.split(command)
+            assert program == "murmure"
+            status = main(words)
+            printed = self._capsys.readouterr()
+            assert status == 0, f"{command}\n{printed.out}{printed.err}"
+            sys.stdout.write(printed.out)
+        return self._capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lang", PAGES)
+def test_a_steward_decides_and_proves_by_copying_commands(
+    walk: ModuleType, lang: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Look, write, decide, change, remember, prove: as written, and what each is said to do has happened."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LC_ALL", {"en": "en_GB.UTF-8", "fr": "fr_FR.UTF-8"}[lang])
+    first = datetime.now(UTC).date() - timedelta(days=1)
+    until = first + timedelta(days=364)
+    page = walk.replaced(walk.handbook(PAGES[lang]), {"port": 0, "first": first, "until": until})
+    desk = Desk(capsys)
+
+    ((studio,),) = page["looking"]
+    words = [sys.executable, "-m", "murmure.cli", *shlex.split(studio)[1:]]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout
+            address = running.stdout.readline().strip()
+            with urlopen(address.rpartition("/")[0] + "/lieu", timeout=120) as answer:
+                assert "ε" in answer.read().decode()
+        finally:
+            running.terminate()
+
+    (writing,) = page["writing"]
+    said = desk.copy(*writing)
+    assert {"en": "epsilon 1.4474", "fr": "epsilon 1,4474"}[lang] in said
+
+    keys, deciding, changing = page["deciding"]
+    public = desk.copy(*keys).split()
+    assert [len(key) for key in public] == [64, 64]
+    roles = "".join(f'"{key}" = "{role}"\n' for key, role in zip(public, ("steward", "dpo"), strict=True))
+    Path("ingest.toml").write_text(INGEST + roles)
+    desk.copy(f"murmure {ENROL}")
+    desk.copy(*deciding)
+    said = desk.copy(*changing)
+    one = {"en": "It needs one signature", "fr": "Il faut une signature"}[lang]
+    assert one in said
+    archive = Archive.open(Path("data/archive.db"))
+    assert [policy.version for policy in archive.policies("plaza")] == [1, 2]
+    archive.sign_log(centre_key(Path("data")))  # as `ingest run` does, which takes a broker
+    archive.close()
+
+    (history,) = page["afterwards"]
+    said = desk.copy(*history)
+    assert "Délibération 2026-11-03 n° 42  (steward, dpo)" in said
+    assert "Délibération 2027-02-09 n° 7  (steward)" in said
+
+    ((verify,),) = page["proving"]
+    Path("city.toml").write_text(walk.CITY.format(zone="Europe/Paris", site="plaza", until=until), "utf-8")
+    desk.copy("murmure site build --archive data/archive.db --city city.toml --out site")
+    assert "conforme" in desk.copy(verify).lower()
+
+
+def test_a_name_that_the_page_no_longer_has_is_noticed(walk: ModuleType) -> None:
+    """What is replaced stands on both pages; a table that has outlived its page would replace nothing."""
+    for path in PAGES.values():
+        page = walk.handbook(path)
+        by = {"port": 1, "first": "2026-01-01", "until": "2026-12-31"}
+        assert walk.replaced(page, by)["proving"] == [["murmure verify site"]]
+        with pytest.raises(ValueError, match="capteurs"):
+            walk.replaced({**page, "proving": [["murmure verify"]]}, by)
