@@ -19,10 +19,9 @@ from murmure_privacy.publication import DAY_S, Publication, date_of
 from murmure_privacy.publication import day_of as day_number
 from murmure_privacy.sources import SourceError
 
-from murmure_ingest import gateways
-from murmure_ingest.archive import Archive
-from murmure_ingest.config import DecidingConfig
+from murmure_ingest.archive import Archive, StoredPolicy
 from murmure_ingest.intake import Intake, Opened, Refused, Word
+from murmure_ingest.rules import PolicyRules
 
 _AROUND_DAYS = 8  # nodes of a week stand under the day on which they end
 
@@ -50,7 +49,7 @@ class BroughtBack:
     unread: list[str] = field(default_factory=list)
 
 
-def adopt(archive: Archive, published: Publication, centre: bytes, deciding: DecidingConfig, source: str) -> Adopted:
+def adopt(archive: Archive, published: Publication, centre: bytes, source: str) -> Adopted:
     """Takes over the entries that a published log has beyond the archive's, all or none, with the lines of the register
     that they are about, and then its policies.
 
@@ -82,14 +81,15 @@ def adopt(archive: Archive, published: Publication, centre: bytes, deciding: Dec
                 raise AdoptionError(f"{source}: log: it has an entry that cannot be read ({error})") from error
     told = [log.read_entry(entry) for entry in entries if b'"kind":"spend"' not in entry]  # most of a year are accounts
     lines = sum(log.read_entry(entry)["kind"] in ("enrolment", "revocation") for entry in new)
-    lacking = [*_publish(archive, published, told, deciding), *_lost(archive, told)]
+    lacking = [*_publish(archive, published, told), *_lost(archive, told)]
     return Adopted(len(new), max(own, here.size), lines, lacking)
 
 
-def _publish(
-    archive: Archive, published: Publication, told: Iterable[dict[str, Any]], deciding: DecidingConfig
-) -> list[str]:
-    """Files the policies of the log that the archive lacks. Returns what could not be filed, and why."""
+def _publish(archive: Archive, published: Publication, told: Iterable[dict[str, Any]]) -> list[str]:
+    """Files the policies of the log that the archive lacks, in its order. Returns what could not be filed, and why.
+
+    Each was judged when it was published, and the entry names text and signatures. It is judged no second time: the
+    gateways for which it was may be revoked by now."""
     filed = {policy.hash for policy in archive.policies()}
     lacking = []
     for one in told:
@@ -102,9 +102,17 @@ def _publish(
             lacking.append(f"{name}: is not in the archive, nor on the site; publish it again from its file")
             continue
         try:
-            gateways.publish_policy(archive, sealed, name, None, deciding)
+            toml = wire.policy_bytes(sealed)
+            rules = PolicyRules(toml, name)
         except MurmureError as error:
-            lacking.append(str(error))
+            lacking.append(f"{name}: {error}; publish it again from its file")
+            continue
+        said = wire.digest(toml), wire.digest(sealed).hex(), rules.site, rules.version
+        if said != (policy_hash, one["sealed"], one["site"], one["version"]):
+            lacking.append(f"{name}: the site has another than the log tells; publish it again from its file")
+            continue
+        with archive.transaction():
+            archive.put_policy(StoredPolicy(policy_hash, rules.site, rules.version, toml, sealed))
     return lacking
 
 

@@ -218,7 +218,7 @@ def _adopt(args: argparse.Namespace) -> int:
     centre = wire.public_key(load_secret(config.data_dir / "centre.key"))
     published = Site(args.source, now_s).published()
     archive = Archive.open(config.archive)
-    done = adoption.adopt(archive, published, centre, config.deciding, args.source)
+    done = adoption.adopt(archive, published, centre, args.source)
     keep = Quarantine(config.quarantine, utc_now, lambda text: print(text, file=sys.stderr))
     if not args.json:
         print(f"{done.entries} entries of the log taken over; it has {done.size}")

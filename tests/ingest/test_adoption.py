@@ -15,7 +15,6 @@ from murmure_dashboards import journal
 from murmure_ingest import adoption, gateways, logbook
 from murmure_ingest.adoption import AdoptionError, adopt
 from murmure_ingest.archive import Archive, StoredAnnotation
-from murmure_ingest.config import DecidingConfig
 from murmure_ingest.gateways import RegisterError
 from murmure_ingest.inspection import inspect
 from murmure_ingest.intake import Intake
@@ -81,7 +80,7 @@ class Town:
 
     def adopt(self, published: Publication, archive: Archive | None = None) -> adoption.Adopted:
         key = wire.public_key(self.centre.secret)
-        return adopt(archive or self.backup, published, key, DecidingConfig(), "site")
+        return adopt(archive or self.backup, published, key, "site")
 
     def intake(self) -> Intake:
         """The restored centre's."""
@@ -221,6 +220,32 @@ def test_what_it_said_before_it_was_revoked_comes_back(town: Town) -> None:
     )
     assert words(told) == ["Duplicate", "Stored", "revoked_gateway"]
     assert town.backup.totals("gw-alley").settled_seq == len(said)
+
+
+def test_a_policy_of_a_site_whose_gateway_was_revoked_comes_back(town: Town, policy_text: Callable[..., bytes]) -> None:
+    """It was published before the gateway was revoked, and what the gateway said under it comes back as well."""
+    text = policy_text("alley", 2)
+    gateways.publish_policy(town.centre.archive, town.centre.signed(text), now_s=1)
+    town.alley.policy = text
+    said = town.alley_speaks()
+    town.live_on()
+    published = town.publish()
+    assert town.adopt(published).lacking == ["annotation 1 of plaza: is not in the archive; file it again"]
+    town.bring_back(published)
+    assert town.backup.policies("alley")[-1].version == 2
+    assert town.backup.totals("gw-alley").settled_seq == len(said)
+
+
+@pytest.mark.parametrize("turn", [lambda sealed, _: sealed[:-1], lambda _, other: other], ids=["cut", "other"])
+def test_a_policy_that_is_not_the_logs_is_not_filed(town: Town, turn: Callable[[bytes, bytes], bytes]) -> None:
+    """Cut off, or with other signatures than those that were logged."""
+    town.live_on()
+    published = town.publish()
+    other = wire.seal_policy(wire.policy_bytes(town.policy), [("x", wire.new_key()[0])])
+    turned = {one: turn(sealed, other) for one, sealed in published.policies.items()}
+    lacking = town.adopt(replace(published, policies=turned)).lacking
+    assert lacking[0].startswith("policy 2 of plaza: ") and "publish it again from its file" in lacking[0]
+    assert town.backup.policies("plaza")[-1].version == 1
 
 
 def change_key(town: Town) -> bytes:

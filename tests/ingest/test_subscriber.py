@@ -23,7 +23,7 @@ from murmure_ingest import gateways, logbook, openers, subscriber
 from murmure_ingest.adoption import adopt
 from murmure_ingest.archive import Archive, ArchiveFull, database
 from murmure_ingest.bulk_mqtt import PACKET_BYTES, BulkClient, Delivered
-from murmure_ingest.config import BrokerConfig, DecidingConfig
+from murmure_ingest.config import BrokerConfig
 from murmure_ingest.intake import Intake
 from murmure_ingest.rules import RuleBook
 from murmure_ingest.snapshot import snapshot
@@ -751,7 +751,7 @@ def test_a_gateway_refuses_a_forked_log_and_believes_the_one_that_was_adopted(
     running.stop()
     put(tmp_path / "backup.db")
     published = Site(str(tmp_path / "site")).published()
-    adopt(centre.archive, published, wire.public_key(centre.secret), DecidingConfig(), "site")
+    adopt(centre.archive, published, wire.public_key(centre.secret), "site")
     before = len(memory.refused)
     running = run(centre)
     peer.publish(*history, gateway.health(240, log=known.size))
