@@ -291,18 +291,12 @@ def test_the_keyboard_alone_changes_a_scenario_without_javascript(opened: Any) -
 @LONG
 @pytest.mark.browser
 def test_the_page_can_be_looked_at(opened: Any, tmp_path: Path) -> None:
-    """Pictures of the page on a phone and on a desk, and studio.png and studio.en.png of the steward's guide;
-    MURMURE_PICTURES=FOLDER keeps them there."""
+    """Pictures of the page on a phone and on a desk; MURMURE_PICTURES=FOLDER keeps them there."""
     kept = os.environ.get("MURMURE_PICTURES")
     folder = Path(kept) if kept else tmp_path
     for name in PAGES:
         for width in (320, 1280):
             opened(name, width=width).screenshot(path=folder / f"studio-{name}-{width}.png", full_page=True)
-    one = opened("counts")
-    one.locator(".cards").screenshot(path=folder / "studio.png")
-    one.goto(one.url.replace(f"/{FRENCH}?", f"/{ENGLISH}?"))
-    assert one.locator("html").get_attribute("lang") == "en"
-    one.locator(".cards").screenshot(path=folder / "studio.en.png")
     assert all(picture.stat().st_size > 10_000 for picture in folder.glob("studio*.png"))
 
 
