@@ -107,7 +107,10 @@ def handbook(page: Path) -> dict[str, list[list[str]]]:
         blocks = re.findall(r"^ *```sh\n(.*?)^ *```", part, re.MULTILINE | re.DOTALL)
         joined = (re.sub(r"\s*\\\n\s*", " ", block) for block in blocks)
         found.append([[line.strip() for line in block.splitlines()] for block in joined])
-    return dict(zip(PARTS, filter(None, found), strict=True))
+    parts = [blocks for blocks in found if blocks]
+    if len(parts) != len(PARTS):
+        raise ValueError(f"{page.name}: {len(parts)} parts with commands instead of {len(PARTS)}: {', '.join(PARTS)}")
+    return dict(zip(PARTS, parts, strict=True))
 
 
 def replaced(page: dict[str, list[list[str]]], by: Mapping[str, object]) -> dict[str, list[list[str]]]:
@@ -324,7 +327,7 @@ def main() -> int:
         try:
             if args.install:
                 with on.timed("operator", "install Murmure", ".ci/venv"):
-                    subprocess.run([ROOT / ".ci" / "venv", on.folder / "venv"], check=True)
+                    subprocess.run([ROOT / ".ci" / "venv", on.folder / "venv"], check=True, stdout=sys.stderr)
                 on.python = str(on.folder / "venv" / "bin" / "python")
             walk(on, args.page)
         except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:

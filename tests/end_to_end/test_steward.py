@@ -111,11 +111,16 @@ def test_a_steward_decides_and_proves_by_copying_commands(
     assert "conforme" in desk.copy(verify).lower()
 
 
-def test_a_name_that_the_page_no_longer_has_is_noticed(walk: ModuleType) -> None:
-    """What is replaced stands on both pages; a table that has outlived its page would replace nothing."""
+def test_what_the_page_no_longer_has_is_noticed(walk: ModuleType, tmp_path: Path) -> None:
+    """What is replaced stands on both pages; a table that has outlived its page would replace nothing. A part that has
+    lost its commands is missed."""
     for path in PAGES.values():
         page = walk.handbook(path)
         by = {"port": 1, "first": "2026-01-01", "until": "2026-12-31"}
         assert walk.replaced(page, by)["proving"] == [["murmure verify site"]]
         with pytest.raises(ValueError, match="capteurs"):
             walk.replaced({**page, "proving": [["murmure verify"]]}, by)
+        shorter = tmp_path / path.name
+        shorter.write_text(path.read_text("utf-8").replace("  ```sh\n", "  ```text\n"), "utf-8")
+        with pytest.raises(ValueError, match="4 parts with commands instead of 5"):
+            walk.handbook(shorter)
