@@ -55,6 +55,11 @@ def boot_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
+def pause(seconds: float) -> None:
+    """Waits so many seconds."""
+    time.sleep(seconds)
+
+
 def kernel_synchronised() -> bool:
     """Returns whether the kernel counts its clock as synchronised, whatever daemon did it; False also where it may not
     be asked. Source: adjtimex(2), struct timex of 64-bit Linux."""

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.files import names, opened, put_whole, read_regular
 from murmure_privacy.release import Receipt
 
-from murmure_edge import inbox, outbox
+from murmure_edge import clock, inbox, outbox
 from murmure_edge.config import GatewayConfig, Trust, load, load_trust
 from murmure_edge.folders import write_whole
 
@@ -58,7 +57,7 @@ class Visit:
     own_disk: bool
 
 
-def export(config_path: Path, stick: Path, pause: Callable[[float], None] = time.sleep) -> Visit:
+def export(config_path: Path, stick: Path, pause: Callable[[float], None] = clock.pause) -> Visit:
     """Exchanges messages for receipts and policies with the folder `stick`. `pause` waits some seconds for `sense`.
 
     Raises ConfigError for a wrong folder, ExportError if the stick is read-only, full or pulled out, MurmureError if

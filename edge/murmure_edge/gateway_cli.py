@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -188,12 +189,28 @@ def _config_of(args: argparse.Namespace) -> Path:
     return config
 
 
+def _pause_aloud() -> Callable[[float], None]:
+    """Returns what waits, and says so the first time: who stands there with a stick must not pull it out."""
+    from murmure_edge import clock
+
+    said = False
+
+    def pause(seconds: float) -> None:
+        nonlocal said
+        if not said:
+            print("murmure: waits for `sense` to report, 75 seconds at most: leave the stick in", file=sys.stderr)
+        said = True
+        clock.pause(seconds)
+
+    return pause
+
+
 def _export(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from murmure_edge.courier import export
 
-    visit = export(_config_of(args), args.folder)
+    visit = export(_config_of(args), args.folder, _pause_aloud())
     if args.json:
         print(json.dumps(asdict(visit)))
         return 0

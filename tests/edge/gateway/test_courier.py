@@ -165,6 +165,20 @@ def test_a_report_is_not_waited_for_in_vain(white: Any, town: Town, stick: Path)
     assert waited == []
 
 
+def test_who_waits_with_the_stick_in_hand_is_told(
+    white: Any, town: Town, stick: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and on stderr: nobody pulls the stick out of what seems to hang."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    visit(white, stick)
+    town.take(stick)
+    capsys.readouterr()
+    assert main(["edge", "export", str(stick), "--config", str(white.enrolled.file)]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("murmure: waits for `sense` to report, 75 seconds at most: leave the stick in\n") == 1
+    assert "settled up to" in told.out
+
+
 def test_a_ledger_of_before_the_log_is_exported(white: Any, town: Town, stick: Path) -> None:
     """By a newer command, beside a `sense` that was not started anew."""
     visit(white, stick)
