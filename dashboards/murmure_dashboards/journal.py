@@ -19,6 +19,8 @@ from typing import Protocol
 from murmure_privacy import log
 from murmure_privacy.errors import WireError
 
+from murmure_dashboards.packed import stands
+
 FOLDER = "donnees/journal/"
 CHECKPOINT, CENTRE = f"{FOLDER}checkpoint.txt", f"{FOLDER}centre.txt"
 MESSAGES = "donnees/messages/"
@@ -68,12 +70,13 @@ NOTHING = Shelf()
 """What there is before the first build."""
 
 
-def shelf(out: Path) -> Shelf:
-    """Returns what a site has of the journal: nothing where it is none, or of another version, or lacks a file."""
+def shelf(out: Path, stands: Callable[[Path, str, str], bool] = stands) -> Shelf:
+    """Returns what a site has of the journal: nothing where it is none, or of another version, or `stands` refuses a
+    file."""
     try:
         told = json.loads((out / INDEX).read_text("utf-8"))
         files = {one["path"]: Made(**one) for one in told["files"]}
-        whole = all((out / made.path).stat().st_size == made.octets for made in files.values())
+        whole = all(stands(out, made.path, made.sha256) for made in files.values())
         if told["format"] == _FORMAT and whole:
             return Shelf(told["seen"], told["late"], files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -12,7 +12,8 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
@@ -21,14 +22,13 @@ from pathlib import Path
 from murmure_privacy.window import Window
 
 from murmure_dashboards import days as days_of
-from murmure_dashboards import months
 from murmure_dashboards.days import Days
-from murmure_dashboards.packed import compressed
+from murmure_dashboards.packed import compressed, stands
 from murmure_dashboards.store import Store, version
 from murmure_dashboards.views import LATE_S, StreamInfo
 
 PAGES, PAST, WORDS, WHOLE = "pages", "past", "words", "whole"
-"""In the store: of pages; of files that tell of days that are over alone; what `Words` gives; what `stands` read."""
+"""In the store: of pages; of files that tell of days that are over alone; what `Words` gives; what was read through."""
 _LATEST_S = 9 * 86_400  # a day is final with its week
 EVER = Window(0, 1 << 40)
 
@@ -107,23 +107,47 @@ class Words:
         self.store.keep(WORDS, stream, self.from_s, Window(self.from_s, until_s), word.encode())
 
 
-def stands(store: Store, out: Path, path: str, digest: str) -> bool:
-    """Returns whether a file of a site is what its SHA-256 says (hexadecimal), and has its compressed twin.
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Which files of the site before are what their sums say, and have their compressed twins. `found`: those of one
+    build with their sums, and what the file system said of both.
 
-    It is read through once; after that, while the store remembers it, only if it is another file than then, or somebody
-    has written into one of the two: by device, inode, size and time of writing. So a build does not read the months of
-    all years, of which nothing is new. What a disk loses without a write is found by SHA256SUMS alone."""
-    try:
-        seen = [(out / name).stat() for name in (path, f"{path}.gz")]
-    except OSError:
-        return False
-    now = repr((digest, [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in seen])).encode()
-    if store.read(WHOLE, path, Window(0, 1)).get(0) == now:
+    A file is read through once; after that, while the store remembers it, only if it is another file than then, or
+    somebody has touched one of the two: by device, inode, size, time of writing and time of change. The last is set by
+    the system alone, so that it also tells of a copy that was given the old time of writing; but links set it, too, and
+    it is asked for when a build has made and deleted all of its links. So a build does not read the months of all
+    years, of which nothing is new. What a disk loses without a write is found by SHA256SUMS alone."""
+
+    found: dict[str, tuple[str, list[tuple[int, ...]]]] = field(default_factory=dict)
+
+    def stands(self, store: Store, out: Path, path: str, digest: str) -> bool:
+        """Returns whether a file is what its SHA-256 says (hexadecimal), and has its twin."""
+        try:
+            now = _touched(out, path)
+        except OSError:
+            return False
+        if store.read(WHOLE, path, Window(0, 1)).get(0) != _said(digest, now) and not stands(out, path, digest):
+            return False
+        self.found[path] = digest, now
         return True
-    if not months.stands(out, path, digest):
-        return False
-    store.keep(WHOLE, path, 0, EVER, now)
-    return True
+
+    def remember(self, store: Store, out: Path) -> None:
+        """Remembers the files that the new site has from the one before, once there are no other links to be made."""
+        for path, (digest, then) in self.found.items():
+            with suppress(OSError):
+                now = _touched(out, path)
+                if [of[:-1] for of in now] == [of[:-1] for of in then]:
+                    store.keep(WHOLE, path, 0, EVER, _said(digest, now))
+
+
+def _touched(out: Path, path: str) -> list[tuple[int, ...]]:
+    """Returns what the file system says of a file and its twin, the time of change (ns) at the end."""
+    seen = [(out / name).stat() for name in (path, f"{path}.gz")]
+    return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in seen]
+
+
+def _said(digest: str, touched: list[tuple[int, ...]]) -> bytes:
+    return repr((digest, touched)).encode()
 
 
 def sum_of_days(days: Days, info: StreamInfo, window: Window) -> str | None:

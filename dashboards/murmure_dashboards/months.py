@@ -20,7 +20,7 @@ from typing import Protocol
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import PARTS, Calendar, Window
 
-from murmure_dashboards.packed import Content, Pieces
+from murmure_dashboards.packed import Content, Pieces, stands
 
 FOLDER = "donnees/"
 SUMS = f"{FOLDER}SHA256SUMS"
@@ -125,14 +125,6 @@ class Shelf:
 
 NOTHING = Shelf()
 """What there is before the first build."""
-
-
-def stands(out: Path, path: str, digest: str) -> bool:
-    """Returns whether a file of a site is what its SHA-256 says (hexadecimal), and has its compressed twin."""
-    try:
-        return _digest((out / path).read_bytes()) == digest and (out / f"{path}.gz").is_file()
-    except OSError:
-        return False
 
 
 def shelf(out: Path, stands: Callable[[Path, str, str], bool] = stands) -> Shelf:

@@ -271,7 +271,13 @@ def build(
     archive's is not the continuation, OSError where the disk refuses.
     """
     listed = {site.id for site in city.site}
-    with seldom_collected(), beside(out) as folder:
+    whole, place = kept_of.Whole(), out.with_name(f"{out.name}.store")
+
+    def settled() -> None:
+        with closing(Store(place)) as store:
+            whole.remember(store, out)
+
+    with seldom_collected(), beside(out, settled=settled) as folder:
         broken_off = None if replace_log else journal.broken_off(archive, out)
         if broken_off is not None:
             raise SiteError(
@@ -280,9 +286,9 @@ def build(
             )
         made, site = _Made(folder), out.resolve()  # the link may lead elsewhere before a worker follows it
         keep = partial(made.link, site)
-        place = out.with_name(f"{out.name}.store")
         with closing(Store.open(place, archive, city.timezone)) as store, ExitStack() as stack:
-            before, journal_before = months.shelf(out, partial(kept_of.stands, store)), journal.shelf(out)
+            stands = partial(whole.stands, store)
+            before, journal_before = months.shelf(out, stands), journal.shelf(out, stands)
             share = None
             if crew is not None and crew.workers:
                 _ready()
@@ -331,10 +337,11 @@ def seldom_collected() -> Iterator[None]:
 
 
 @contextmanager
-def beside(out: Path, durable: bool = True) -> Iterator[Path]:
+def beside(out: Path, durable: bool = True, settled: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """Gives a fresh folder to fill, then makes `out` lead to it. One build at a time: a second waits.
 
-    `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk."""
+    `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk. `settled`
+    is called last, when what is older is deleted and before another build begins."""
     parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
     if not out.is_symlink() and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -360,6 +367,7 @@ def beside(out: Path, durable: bool = True) -> Iterator[Path]:
         for old in parent.iterdir():
             if old.name.startswith(f"{out.name}.new-") and old.name not in (folder.name, before):
                 shutil.rmtree(old, ignore_errors=True)
+        settled()
 
 
 def render(

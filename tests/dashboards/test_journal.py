@@ -14,6 +14,7 @@ import pytest
 from murmure.cli import main
 from murmure_dashboards import journal
 from murmure_dashboards.config import City
+from murmure_dashboards.packed import compressed
 from murmure_dashboards.site import SiteError, build
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import log, wire
@@ -77,11 +78,14 @@ def built(town: Town, out: Path) -> tuple[set[str], set[str]]:
     for path, content in written.items():
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (out / path).write_bytes(content)
+        (out / f"{path}.gz").write_bytes(compressed(content))
     return set(written), set(kept)
 
 
 def everything(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    """The files without their compressed twins."""
+    files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix != ".gz"]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
 def test_the_log_is_published_up_to_its_checkpoint(town: Town, tmp_path: Path) -> None:
@@ -126,6 +130,13 @@ def test_what_did_not_change_is_kept(town: Town, tmp_path: Path, monkeypatch: py
     assert everything(anew) == everything(out)
 
 
+def flip(path: Path) -> None:
+    """One bit of a file is another: it is as long as before."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -133,6 +144,9 @@ def test_what_did_not_change_is_kept(town: Town, tmp_path: Path, monkeypatch: py
         lambda out: (out / journal.INDEX).write_text('{"files": [], "format": 99}'),
         lambda out: (out / "donnees/messages/2026-11-23.cose").unlink(),
         lambda out: (out / "donnees/messages/2026-11-23.cose").write_bytes(b""),
+        lambda out: flip(out / "donnees/messages/2026-11-23.cose"),
+        lambda out: flip(out / "donnees/messages/2026-11-23.cose.gz"),
+        lambda out: flip(out / "donnees/journal/entries-00000.jsonl"),
     ],
 )
 def test_a_site_before_that_is_not_whole_is_not_built_upon(

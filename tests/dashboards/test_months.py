@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
 import shutil
 from datetime import date, timedelta
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from murmure_dashboards import kept, maker_data, months
+from murmure_dashboards import kept, maker_data, months, packed
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.site import build
@@ -375,16 +376,15 @@ def test_a_closed_file_is_read_through_once(
     town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It and its Parquet twin, at the build after the one that has written them; then while the file system says that
-    nobody has written into one of them, also with the same number of octets."""
+    nobody has touched one of them."""
     out, at_s, read = tmp_path / "site", noon(date(2026, 9, 10)), list[str]()
     town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
-    stands = months.stands
 
     def watched(out: Path, path: str, digest: str) -> bool:
         read.append(path)
-        return stands(out, path, digest)
+        return packed.stands(out, path, digest)
 
-    monkeypatch.setattr(months, "stands", watched)
+    monkeypatch.setattr(kept, "stands", watched)
 
     def read_now() -> list[str]:
         nonlocal at_s
@@ -395,34 +395,87 @@ def test_a_closed_file_is_read_through_once(
 
     both = ["donnees/releases-2026-08.csv", "donnees/releases-2026-08.parquet"]
     assert [read_now() for _ in range(3)] == [[], both, []]
-    good = (out / both[0]).read_bytes()
-    for name, content in ((both[0], bytes(len(good))), (f"{both[0]}.gz", b"no gzip file")):
-        (out.resolve() / name).write_bytes(content)
-        assert both[0] in read_now()
-        assert (out / both[0]).read_bytes() == good
-    (out.resolve() / f"{both[0]}.gz").unlink()
-    assert read_now() == []
-    assert gzip.decompress((out / f"{both[0]}.gz").read_bytes()) == good
+    assert read_now() == []  # also once a folder is deleted that has links to them
+    (out.resolve() / both[0]).touch()
+    assert [read_now() for _ in range(2)] == [both[:1], []]
+
+
+@pytest.mark.parametrize("how", ["written", "copied with its time", "store deleted"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip file", gzip.compress(b"something else", mtime=0), None],
+    ids=["nothing", "no gzip file", "another gzip file", "another bit"],
+)
+def test_what_was_written_into_a_closed_file_or_its_twin_is_not_handed_on(
+    site_of_august: tuple[Town, Path, int], city: City, content: bytes | None, how: str
+) -> None:
+    """Whatever it is, also with as many octets and the same time of writing, and whether the store remembers the file
+    or not: the next build makes both again. `content`: None for another bit."""
+    town, out, at_s = site_of_august
+    for end in ("", ".gz"):
+        names = [f"donnees/releases-2026-08.{kind}{end}" for kind in ("csv", "parquet")]
+        good = [(out / name).read_bytes() for name in names]
+        for name, right in zip(names, good, strict=True):
+            path = out.resolve() / name
+            then = path.stat()
+            flipped = bytearray(right)
+            flipped[len(right) // 2] ^= 1
+            path.write_bytes(flipped if content is None else content)
+            assert path.stat().st_ino == then.st_ino
+            if how == "copied with its time":
+                os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+        if how == "store deleted":
+            out.with_name("site.store").unlink()
+        for _ in range(2):
+            build(town.archive, city, out, at_s)
+        assert [(out / name).read_bytes() for name in names] == good
+
+
+@pytest.fixture
+def site_of_august(town: Town, city: City, tmp_path: Path) -> tuple[Town, Path, int]:
+    """A town, its site, built twice on 10 September, and when: the store remembers what was read of August."""
+    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
+    at_s = noon(date(2026, 9, 10))
+    for _ in range(2):
+        build(town.archive, city, tmp_path / "site", at_s)
+    return town, tmp_path / "site", at_s
+
+
+def test_what_was_written_while_a_build_ran_is_not_taken_as_read(
+    site_of_august: tuple[Town, Path, int], city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a file that was read before: the build after it reads it again."""
+    town, out, at_s = site_of_august
+    path = "donnees/releases-2026-08.csv"
+    good, shelf = (out / path).read_bytes(), months.shelf
+
+    def harmed(*given: Any) -> months.Shelf:
+        found = shelf(*given)
+        (out.resolve() / path).write_bytes(bytes(len(good)))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(months, "shelf", harmed)
+        build(town.archive, city, out, at_s)
+    assert (out / path).read_bytes() != good
+    build(town.archive, city, out, at_s)
+    assert (out / path).read_bytes() == good
 
 
 def test_a_file_is_not_whole_for_what_was_read_of_another(
-    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site_of_august: tuple[Town, Path, int], city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A twin of `kept.stands` that remembers the name of a file alone hands on what was damaged since."""
-    out, at_s = tmp_path / "site", noon(date(2026, 9, 10))
-    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
-    known = set[str]()
-
-    def by_name(store: object, out: Path, path: str, digest: str) -> bool:
-        known.update({path} if months.stands(out, path, digest) else ())
-        return path in known
-
-    monkeypatch.setattr(kept, "stands", by_name)
-    for later_s in (0, 900):
-        build(town.archive, city, out, at_s + later_s)
-    (out.resolve() / "donnees/releases-2026-08.csv").write_bytes(b"damaged")
-    build(town.archive, city, out, at_s + 1800)
-    assert data(out)["releases-2026-08.csv"] == b"damaged"
+    """A twin of `kept.Whole` that does not ask for the time of change hands on what was copied with its old time."""
+    town, out, at_s = site_of_august
+    path = out.resolve() / "donnees/releases-2026-08.csv"
+    touched = kept._touched
+    monkeypatch.setattr(kept, "_touched", lambda out, path: [(*of[:-1], 0) for of in touched(out, path)])
+    build(town.archive, city, out, at_s)
+    then, length = path.stat(), len(path.read_bytes())
+    path.write_bytes(bytes(length))
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    build(town.archive, city, out, at_s)
+    assert data(out)["releases-2026-08.csv"] == bytes(length)
 
 
 def test_a_closed_file_is_not_written_again(town: Town, city: City, tmp_path: Path) -> None:
