@@ -18,7 +18,7 @@ from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
 from murmure_dashboards.pages import link_elements, story
 from murmure_dashboards.promises import promises
-from murmure_dashboards.room import of_span
+from murmure_dashboards.room import no_data_elements, of_span
 from murmure_dashboards.spans import stretches, windows
 from murmure_dashboards.stories import Shown, Streams
 from murmure_dashboards.story import Story
@@ -134,16 +134,27 @@ def _long(streams: Streams) -> _Long:
     return _Long(windows(streams.ctx), found)
 
 
+def _parted(streams: Streams) -> tuple[list[Site], list[Site]]:
+    """Returns the places of a neighbourhood with streams, and those from which nothing has come yet."""
+    measured = {site.id for site, _ in streams.infos}
+    return (
+        [site for site in streams.sites if site.id in measured],
+        [site for site in streams.sites if site.id not in measured],
+    )
+
+
 def _of_span(streams: Streams, say: Language, span: Span, long: _Long) -> tuple[str, bytes]:
     """Returns the page of a month or of a year."""
-    ctx, quartier, sites = streams.ctx, streams.quartier, streams.sites
+    ctx, quartier = streams.ctx, streams.quartier
     window, shown = long.windows[span], long.streams[span]
-    room = of_span(len(sites), [len(one.marks) for one in shown], link_elements(ctx.links))
+    measured, no_data = _parted(streams)
+    marks = [len(one.marks) for one in shown]
+    room = of_span(len(measured), marks, link_elements(ctx.links) + no_data_elements(len(no_data)))
     longest = max((len(groups_of(one, span)) for one in shown), default=1)
     block = max(1, -(-longest // room.rows))
     teller = Chronicler(say, brief=room.brief, coded=ctx.coded, thresholds=ctx.thresholds, block=block)
     places = []
-    for site in sites:
+    for site in measured:
         stories = [
             (teller.month if span == "month" else teller.year)(one, site, f"c{number}")
             for number, one in enumerate(shown)
@@ -175,6 +186,8 @@ def _of_span(streams: Streams, say: Language, span: Span, long: _Long) -> tuple[
         ),
         state=" ".join([say(f"page.{span}_state"), *([say("page.next_day")] if _next_day(streams) else [])]),
         places=places,
+        no_data=no_data,
+        linked=not room.crowded,
         codes=codes_of.year_file(quartier.slug) if long.codes else "",
         codes_size=say.size(long.codes),
         hours=codes_of.hours_file(quartier.slug),
@@ -194,11 +207,12 @@ def _listed(stories: Sequence[Story]) -> str:
 
 def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping[str, Shown]) -> tuple[str, bytes]:
     """Returns the page of a day or of a week."""
-    ctx, quartier, sites = streams.ctx, streams.quartier, streams.sites
+    ctx, quartier = streams.ctx, streams.quartier
     zone, window = ctx.calendar.zone, ctx.week if week else ctx.today
     csv, codes = quartier_file(quartier.slug, week), codes_of.file(quartier.slug)
     shown = list(of_page.values())
-    places = [(site, [of_page[info.stream] for info in ctx.streams_of(site.id)]) for site in sites]
+    measured, no_data = _parted(streams)
+    places = [(site, [of_page[info.stream] for info in ctx.streams_of(site.id)]) for site in measured]
     listed, legend, joint = "", None, None
     if streams.rooms[week].crowded:
         stories = [(site, [one.stories[say.code] for one in told]) for site, told in places]
@@ -239,6 +253,8 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
             [say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"), *_fresh(ctx, say, shown)]
         ),
         places=pieces,
+        no_data=no_data,
+        linked=not streams.rooms[week].crowded,
         joint=joint,
         cannot=[say(f"cannot.{key}") for kind, key in _FIRST if any(one.quantity.kind == kind for one in shown)],
         promises=promises(say, [(site, one) for site, told in places for one in told]),

@@ -14,6 +14,7 @@ LEAST_ROWS = 2
 _LONG_ELEMENTS, _LONG_SITE_ELEMENTS, _LONG_STREAM_ELEMENTS = 54, 21, 41
 # What a neighbourhood page is made of: around everything, a site, a stream of a day or a week, a row of a table.
 _AROUND_ELEMENTS, _SITE_ELEMENTS, _DAY_ELEMENTS, _WEEK_ELEMENTS, _ROW_ELEMENTS = 67, 7, 38, 41, 3.08
+_NO_DATA_ELEMENTS = 3
 # Of annotations: the file of all, the legend of a marked chart; one with its paragraph, what stands out, its language.
 _LINK_ELEMENTS, _MARKED_ELEMENTS, _MARK_ELEMENTS = 2, 1, 3
 
@@ -59,6 +60,12 @@ def annotated(marks: Sequence[int]) -> tuple[int, int]:
         return 0, 0
     full = _LINK_ELEMENTS + sum(_MARKED_ELEMENTS + _MARK_ELEMENTS * of_one for of_one in told)
     return full, _LINK_ELEMENTS + (1 + _MARKED_ELEMENTS) * len(told)
+
+
+def no_data_elements(sites: int) -> int:
+    """Returns how many elements the places take from which nothing has come yet; a crowded page has their names alone,
+    which take no more for many than for one."""
+    return _NO_DATA_ELEMENTS + sites if sites else 0
 
 
 def joint_rows(sites: int, streams: int, others: int) -> int:

@@ -68,7 +68,16 @@ SELDOM = (100_000, 50, 100)
 """Objects, and collections of younger ones, between two collections of each generation."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
-_TEMPLATES = ("base.html", "figure.html", "long.html", "periods.html", "quartier.html", "story.html", "why.html")
+_TEMPLATES = (
+    "base.html",
+    "figure.html",
+    "long.html",
+    "no_data.html",
+    "periods.html",
+    "quartier.html",
+    "story.html",
+    "why.html",
+)
 """Of the pages of neighbourhoods."""
 # Who makes the pages, one line each, in the order of the links at their foot. Each sees the sizes of what was made
 # before its turn, open data first; pages lead to those sheets of paper that are there.

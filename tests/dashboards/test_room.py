@@ -19,31 +19,37 @@ PLACES, MARKS = 8, 4
 _ROW = re.compile(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td></tr>')
 
 
-def made(streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """The pages of a neighbourhood with a noise meter at each of eight places, each marked four times without English
-    words; with the links that each foot has."""
+def made(
+    streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch, empty: int = 0, meters: int = PLACES
+) -> Mapping[str, str]:
+    """The pages of a neighbourhood with a noise meter at each of eight places (`meters`), each marked four times
+    without English words, and with more places from which nothing has come (`empty`); with the links that each foot
+    has."""
     makers = [one if one is maker_quartier.MAKER else replace(one, files=lambda ctx: ()) for one in site_module.MAKERS]
     monkeypatch.setattr(site_module, "MAKERS", tuple(makers))
     street, at_s = streets.Street(), streets.PARIS.day(streets.NOW_S).start_s
-    for number in range(PLACES):
+    for number in range(meters):
         streets.add(street, f"s{number}", streets.week_of(streets.NOW_S), streams=("noise",))
     notes = [
         Annotation(info.site, mark + 1, streets.NOW_S, "Panne.", info.stream, from_s, from_s + 7200, "moved")
         for info in street.infos
         for mark, from_s in enumerate(at_s - 3600 - mark * 86_400 for mark in range(MARKS))
     ]
-    places = tuple(replace(city.site[0], id=f"s{number}", name=f"Place {number}") for number in range(PLACES))
+    places = tuple(replace(city.site[0], id=f"s{number}", name=f"Place {number}") for number in range(meters + empty))
     one = replace(city, quartier=city.quartier[:1], site=places, request=(), simulated=True)
     files = dict(render(street.annotate(*notes), one, streets.NOW_S))
     return {path: page.decode() for path, page in files.items() if path.endswith("index.html")}
 
 
-@pytest.fixture
-def crowded(streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """These pages."""
-    return made(streets, city, monkeypatch)
+@pytest.fixture(params=[0])
+def crowded(
+    request: pytest.FixtureRequest, streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch
+) -> Mapping[str, str]:
+    """These pages, with so many places from which nothing has come."""
+    return made(streets, city, monkeypatch, request.param)
 
 
+@pytest.mark.parametrize("crowded", [0, 1, 40], indirect=True)
 def test_the_worst_that_can_be_configured_keeps_within_the_budget(crowded: Mapping[str, str]) -> None:
     """Day, week, month and year in both languages; two sheets as PDF would be four elements more."""
     assert len(crowded) == 8
@@ -73,5 +79,30 @@ def test_a_table_for_each_would_be_too_much(
     """The twin: so many one-row tables break the budget of the week."""
     monkeypatch.setattr(maker_quartier, "story", lambda say, one, legend, table: story(say, one, legend))
     pages = made(streets, city, monkeypatch)
+    with pytest.raises(AssertionError):
+        test_the_worst_that_can_be_configured_keeps_within_the_budget(pages)
+
+
+@pytest.mark.parametrize("meters", [0, 2, PLACES])
+def test_places_without_data_are_named_in_one_paragraph(
+    streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch, meters: int
+) -> None:
+    """Each of them, with a link to its page where there is room for links; and no place with data."""
+    for path, page in made(streets, city, monkeypatch, 3, meters).items():
+        head = "No data yet" if path.startswith("en/") else "Encore sans données"
+        (paragraph,) = re.findall(rf'<h2>{head}</h2>\s*<p lang="fr">(.*?)</p>', page)
+        names = [f"Place {number}" for number in range(meters, meters + 3)]
+        assert re.sub("<[^>]*>", "", paragraph).split(", ") == names, path
+        links = re.findall(r'href="[./]*(?:en/)?capteurs/(\w+)/"', paragraph)
+        assert links == ([] if meters == PLACES else [f"s{number}" for number in range(meters, meters + 3)]), path
+        assert page.count('<section class="site">') == meters + 1
+
+
+def test_a_section_for_each_place_without_data_would_be_too_much(
+    streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: four of them break the budget."""
+    monkeypatch.setattr(maker_quartier, "_parted", lambda streams: (list(streams.sites), []))
+    pages = made(streets, city, monkeypatch, 4)
     with pytest.raises(AssertionError):
         test_the_worst_that_can_be_configured_keeps_within_the_budget(pages)

@@ -521,7 +521,7 @@ def test_an_empty_archive_makes_a_site_that_says_so(city: City, streets: SimpleN
     report = build(streets.Street(), city, tmp_path / "site", streets.NOW_S)
     assert isinstance(report, BuildReport) and report.pages == len(list(all_pages(tmp_path / "site")))
     text = (tmp_path / "site/quartiers/centre/index.html").read_text(encoding="utf-8")
-    assert "Aucune donnée n’est encore arrivée de ce lieu." in text
+    assert "<h2>Encore sans données</h2>" in text
 
 
 def test_a_level_beyond_the_bins_has_a_bound_and_no_estimate_in_the_file(site: Path) -> None:
