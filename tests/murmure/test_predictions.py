@@ -61,7 +61,7 @@ MORE = {
     ),
 }
 STREET = {"footfall": "calme", "noise": "animee", "parts": "animee", "pm2_5": "animee"} | dict.fromkeys(MORE, "calme")
-FEW, SOME, MANY = 6, 16, 29  # weeks: 42 days, 112, and 203
+FEW, SOME, MANY, PARTS = 6, 16, 29, 522  # weeks: 42 days, 112, 203, and ten years
 MOST_ERRORS = 4.5  # standard errors between what is foretold and what is seen
 TWO_POINTS = 0.02
 ZONE = "Europe/Paris"
@@ -190,6 +190,18 @@ def test_missed_and_invented_hours_are_those_foretold(name: str, count: int) -> 
         hours = foretold.of == 7 * 24
         room = TWO_POINTS if count == MANY and hours else MOST_ERRORS * max(stdev(seen), 1 / foretold.of) / sqrt(count)
         assert gap <= room, kind
+
+
+@LONG
+@pytest.mark.parametrize("name", ["parts", "evenings"])
+def test_missed_and_invented_parts_of_days_are_those_foretold(name: str) -> None:
+    """The same of days, evenings and nights, within two points: two hundred days have too few of them to tell, so that
+    ten years are drawn."""
+    foretold, told = weeks_of(name, PARTS).messages()
+    for kind in ("missed", "invented"):
+        seen = [getattr(one, kind) / one.of for one in told]
+        assert MOST_ERRORS * stdev(seen) / sqrt(PARTS) < TWO_POINTS, "enough to tell two points"
+        assert abs(fmean(seen) - getattr(foretold, kind) / foretold.of) <= TWO_POINTS, kind
 
 
 def test_a_message_without_its_noise_is_found() -> None:
