@@ -139,7 +139,8 @@ class Build:
 
     def view(self, info: StreamInfo, window: Window) -> StreamView:
         """Returns a stream over whole days."""
-        return view(self.archive, self.rules, self.marks, info, window, self.calendar, self.now_s)
+        signed = self.policies(info.site)
+        return view(self.archive, self.rules, self.marks, info, window, self.calendar, self.now_s, signed)
 
     def seen(self, info: StreamInfo) -> StreamView:
         """Returns a stream today, looked at once."""

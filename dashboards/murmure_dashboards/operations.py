@@ -152,7 +152,8 @@ def render(archive: Archive, watch: Watch, city: City, now_s: int) -> Iterator[t
     order = list(QUANTITIES)
     shown: dict[str, list[StreamView]] = {site: [] for site in ids}
     for info in sorted(archive.streams(), key=lambda info: (order.index(info.quantity), info.stream)):
-        shown[info.site].append(view(archive, rules, marks, info, week, calendar, now_s))
+        signed = archive.policies(info.site)
+        shown[info.site].append(view(archive, rules, marks, info, week, calendar, now_s, signed))
     for name in pages.OPERATIONS_STATIC:
         yield f"static/{name}", pages.static(name)
     for code in LANGUAGES:

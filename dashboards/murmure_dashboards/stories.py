@@ -226,6 +226,9 @@ class Streams:
             return ctx.now_s
         if ctx.now_s < hour_s + LATE_S and (self._day_ended(hour_s) or _awaited(week, levels, hour_s)):
             return ctx.now_s
+        # What a page awaits by a policy that no node names yet will be late as well.
+        if _shows_late(self._view(info, False)) or _shows_late(week):
+            return ctx.now_s
         return hour_s + _HOUR_S
 
     def _day_ended(self, at_s: int) -> bool:
@@ -253,6 +256,11 @@ def _awaited(view: StreamView, levels: Iterable[str], at_s: int) -> bool:
     come = {(outcome.node.level, outcome.node.start_s) for outcome in view.outcomes}
     ended = [(level, view.calendar.node(level, at_s - 1)) for level in levels]
     return any(node.end_s == at_s and (level, node.start_s) not in come for level, node in ended)
+
+
+def _shows_late(view: StreamView) -> bool:
+    """Returns whether a page shows an interval as awaited that is over: some minutes later it is a gap."""
+    return any(slot.state == "awaited" and slot.end_s <= view.now_s for slot in view.slots(view.window))
 
 
 def amounts(over: Stretch, now_s: int) -> Iterator[tuple[Window, Amount | None]]:

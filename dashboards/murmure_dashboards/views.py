@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -159,8 +160,9 @@ class StreamView:
     are those of the nodes that begin in the window: for the open data. `scalar` has the figures of the quantity's own
     indicator whose interval is defined, `withheld` the reasons, both by (level, start_s), also of nodes that only reach
     into the window. `series` estimates any other range. `rule` is the newest signed policy that the nodes name and its
-    part for the stream. Before `first_s` nothing was to be measured. `marks`: the stewards' annotations that hold, by
-    their beginning; they change no figure."""
+    part for the stream. `levels`: those that it has there, by its nodes and by the policies that these name, or where
+    there is no node, by the signed policy in force; none where nobody knows. Before `first_s` nothing was to be
+    measured. `marks`: the stewards' annotations that hold, by their beginning; they change no figure."""
 
     stream: str
     site: str
@@ -173,6 +175,7 @@ class StreamView:
     scalar: Mapping[tuple[str, int], Figure]
     withheld: Mapping[tuple[str, int], str]
     rule: tuple[Policy, StreamPolicy] | None
+    levels: frozenset[str]
     first_s: int
     marks: tuple[Annotation, ...]
     calendar: Calendar
@@ -230,12 +233,14 @@ class StreamView:
 
     def _cut(self, window: Window) -> tuple[Slot, ...]:
         found = {level for level, _ in (*self.scalar, *self.withheld)}
-        released = set(dict(self.rule[1].nodes)) if self.rule else found
-        if found == {LEVELS[0]} and released.isdisjoint(LEVELS[1:-2]):
+        quarters = {LEVELS[0]}
+        if found <= quarters <= self.levels and self.levels.isdisjoint(LEVELS[1:-2]):
             hours = range(window.start_s, window.end_s, _HOUR_S)
             return tuple(self._hour(Window(at_s, at_s + _HOUR_S)) for at_s in hours)
-        level = next((level for level in LEVELS[1:] if level in found), "1h")
-        parts = [part for part in PARTS if part in found] if level in PARTS else [level]
+        # What has not come yet is cut as it is to come: a box that has nothing to send every hour is not silent.
+        coarse = found - quarters or self.levels - quarters
+        level = next((level for level in LEVELS[1:] if level in coarse), "1h")
+        parts = [part for part in PARTS if part in found | self.levels] if level in PARTS else [level]
         slots: list[Slot] = []
         at_s = window.start_s
         while at_s < window.end_s:
@@ -275,8 +280,14 @@ class StreamView:
             return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, amount)
         if node.end_s <= self.first_s:
             return Slot(node.start_s, node.end_s, "before", node.start_s, None)
-        state = "awaited" if node.end_s > self.now_s - LATE_S else "gap"
+        state = "gap" if self._late(node) else "awaited"
         return Slot(node.start_s, node.end_s, state, node.start_s, None)
+
+    def _late(self, node: Window) -> bool:
+        """Returns whether something of an interval that is over should have come by now."""
+        late_s = self.now_s - LATE_S
+        ends_s = [self.calendar.node(level, node.start_s).end_s for level in self.levels]
+        return node.end_s <= late_s and min(ends_s, default=late_s) <= late_s
 
     def _amount(self, figure: Figure, covered: Sequence[Window], fills: Iterable[float | None]) -> Amount | None:
         if figure.low is None or figure.high is None:
@@ -302,10 +313,12 @@ def view(
     window: Window,
     calendar: Calendar,
     now_s: int,
+    signed: Sequence[SignedPolicy] = (),
 ) -> StreamView:
     """Returns one stream over a window of whole days, as of `now_s`. Its figures come from all nodes of the periods
     that the window touches: of whole weeks, where a stream has weeks. `marks`: those that hold, of any stream; they are
-    shown beside the figures and change none."""
+    shown beside the figures and change none. `signed`: the policies of its site, oldest version first; they tell what
+    is to come where nothing has."""
     seen = archive.outcomes(info.stream, window.start_s, window.end_s)
     levels = rules.levels(info.stream, seen)
     wide = Window(calendar.period(levels, window.start_s).start_s, calendar.period(levels, window.end_s - 1).end_s)
@@ -345,6 +358,8 @@ def view(
             if isinstance(o, Withheld) and _touches(o.node, window)
         },
         rule=rules.newest(info.stream, outcomes),
+        levels=rules.levels(info.stream, outcomes)
+        or _to_come(rules, signed, info.stream, calendar.civil_day(min(now_s, window.end_s - 1))),
         first_s=_first_s(rules, outcomes, window, calendar),
         marks=marks_of(marks, info.stream, wide),
         calendar=calendar,
@@ -369,6 +384,16 @@ def marks_of(marks: Iterable[Annotation], stream: str, window: Window) -> tuple[
     """Returns the marks of a stream that reach into a window, by their beginning."""
     found = [m for m in marks if m.stream == stream and m.from_s < window.end_s and m.to_s > window.start_s]
     return tuple(sorted(found, key=lambda mark: (mark.from_s, mark.number)))
+
+
+def _to_come(rules: Rules, signed: Sequence[SignedPolicy], stream: str, day: date) -> frozenset[str]:
+    """Returns the levels of a stream by the policy that is in force on a civil day; none where nobody knows."""
+    for one in reversed(signed):
+        policy = rules.of(one.hash)
+        if policy is not None and policy.valid_from <= day:
+            part = policy.stream(stream)
+            return frozenset(dict(part.nodes) if part else ())
+    return frozenset()
 
 
 def _touches(one: Figure | Node, window: Window) -> bool:

@@ -123,10 +123,53 @@ def test_an_hour_that_does_not_come_is_a_gap_in_time(
 def test_a_clock_that_awaits_nothing_is_found_out(
     builds: Builds, street: Any, city: City, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The twin."""
+    """The twin: neither by its levels nor by its intervals."""
     monkeypatch.setattr(stories, "_awaited", lambda *of: False)
+    monkeypatch.setattr(stories, "_shows_late", lambda *of: False)
     with pytest.raises(AssertionError):
         test_an_hour_that_does_not_come_is_a_gap_in_time(builds, street, city, streets)
+
+
+NODES_NOISE = '"1h" = 1, "1d" = 24 }\nbounds_db'
+COARSE = ('"1d" = 1', '"6h" = 1, "1d" = 4', '"day" = 1, "evening" = 1, "night" = 1')
+
+
+def _tightened(streets: SimpleNamespace, nodes: str, hourly: bool) -> tuple[Any, int]:
+    """Returns three days of a stream of these levels, and their end at midnight. `hourly`: of the day that follows a
+    signed policy wants hours."""
+    street, midnight = streets.Street(), streets.PARIS.midnight(date(2026, 11, 20))
+    before = Window(streets.PARIS.midnight(date(2026, 11, 17)), midnight)
+    swap = ((NODES_NOISE, f"{nodes} }}\nbounds_db"),)
+    streets.add(street, "plaza", before, now_s=midnight, streams=("noise",), swap=swap)
+    if hourly:
+        streets.add(street, "plaza", before, streams=(), version=8, valid_from="2026-11-20")
+    return street, midnight
+
+
+@pytest.mark.parametrize("nodes", COARSE)
+@pytest.mark.parametrize("hourly", [False, True])
+def test_what_is_awaited_is_a_gap_only_once_it_is_late(
+    builds: Builds, city: City, streets: SimpleNamespace, nodes: str, hourly: bool
+) -> None:
+    """A box that has nothing to send before the morning is not silent; one that is to send each hour is, in time,
+    though no node names that policy yet."""
+    street, midnight = _tightened(streets, nodes, hourly)
+    four = midnight + 4 * HOUR_S
+    builds.first(street, city, four + 120)
+    for late_s in (960, 1800):
+        builds.again(street, city, four + late_s)
+        page = contents(builds.out)["en/quartiers/centre/index.html"].decode()
+        assert ("No figure, 00:00 – 04:00" in page, "No figure" in page) == (hourly, hourly)
+
+
+@pytest.mark.parametrize("nodes", COARSE)
+def test_a_clock_that_does_not_look_at_intervals_is_found_out(
+    builds: Builds, city: City, streets: SimpleNamespace, nodes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin."""
+    monkeypatch.setattr(stories, "_shows_late", lambda *of: False)
+    with pytest.raises(AssertionError):
+        test_what_is_awaited_is_a_gap_only_once_it_is_late(builds, city, streets, nodes, True)
 
 
 @pytest.fixture

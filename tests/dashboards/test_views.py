@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import City
 from murmure_dashboards.promises import promises
-from murmure_dashboards.views import StreamView, view
+from murmure_dashboards.views import SignedPolicy, StreamView, view
 from murmure_dashboards.wording import language as spoken
 from murmure_privacy.annotation import in_force
 from murmure_privacy.policies import Rules
@@ -20,10 +21,17 @@ MOST_OUTSIDE = 9  # of 60 intervals of 95 %: a fair one has more than 9 outside 
 HOUR_S = 3600
 
 
-def seen(streets: SimpleNamespace, archive: object, stream: str, window: Window, now_s: int) -> StreamView:
+def seen(
+    streets: SimpleNamespace,
+    archive: object,
+    stream: str,
+    window: Window,
+    now_s: int,
+    signed: Sequence[SignedPolicy] = (),
+) -> StreamView:
     info = next(info for info in archive.streams() if info.stream == stream)  # type: ignore[attr-defined]
     marks = in_force([one.note for one in archive.annotations()], now_s)  # type: ignore[attr-defined]
-    return view(archive, Rules(archive), marks, info, window, streets.PARIS, now_s)  # type: ignore[arg-type]
+    return view(archive, Rules(archive), marks, info, window, streets.PARIS, now_s, signed)  # type: ignore[arg-type]
 
 
 def test_the_sum_since_midnight_holds_the_truth_19_times_in_20(streets: SimpleNamespace) -> None:
@@ -286,3 +294,62 @@ def test_parts_of_the_day_are_slots(streets: SimpleNamespace) -> None:
         slots = seen(streets, street, "plaza/noise", day, three.end_s).slots(day)
         assert [((s.start_s - day.start_s) // HOUR_S, (s.end_s - day.start_s) // HOUR_S) for s in slots] == hours
         assert {slot.state for slot in slots} == {"figure"}
+
+
+HOURS = '"1h" = 1, "1d" = 24 }\nbounds_db'
+
+
+@pytest.mark.parametrize(
+    ("nodes", "awaited", "late"),
+    [
+        ('"1h" = 1, "1d" = 24', (0, 1), (1, 2)),
+        ('"6h" = 1, "1d" = 4', (0, 6), (6, 12)),
+        ('"1d" = 1', (0, 24), (24, 24)),
+        ('"day" = 1, "evening" = 1, "night" = 1', (-2, 6), (6, 18)),
+        ('"1w" = 1', (-96, 72), (72, 72)),
+    ],
+)
+def test_where_nothing_came_a_gap_is_what_the_policy_in_force_was_to_bring(
+    streets: SimpleNamespace, nodes: str, awaited: tuple[int, int], late: tuple[int, int]
+) -> None:
+    """A box that has nothing to send before its block, its part of the day, its day or its week is over is not silent.
+    Twenty minutes after that it is, until the next is awaited."""
+    day = streets.PARIS.day(streets.NOW_S - 24 * HOUR_S)
+    street = streets.Street()
+    swap = [(HOURS, f"{nodes} }}\nbounds_db")]
+    streets.add(street, "plaza", day, now_s=day.start_s, streams=("noise",), swap=swap)
+    streets.add(street, "plaza", day, now_s=day.start_s, streams=(), version=8, valid_from="2027-01-01")
+
+    def cut(now_s: int) -> list[tuple[str, int, int]]:
+        slots = seen(streets, street, "plaza/noise", day, now_s, street.policies("plaza")).slots(day)
+        return [(s.state, (s.start_s - day.start_s) // HOUR_S, (s.end_s - day.start_s) // HOUR_S) for s in slots]
+
+    end_s = day.start_s + awaited[1] * HOUR_S
+    for now_s in (day.start_s + 300, min(end_s, day.end_s) - 60, end_s + 899):
+        assert cut(now_s)[0] == ("awaited", *awaited)
+    slots = cut(end_s + 1200)
+    assert slots[0] == ("gap", *awaited)
+    assert slots[1:2] == ([("awaited", *late)] if late[0] < late[1] else [])
+
+
+def test_a_day_of_a_week_that_runs_is_no_gap(streets: SimpleNamespace) -> None:
+    """A stream of weeks alone has nothing to say of a Monday before the week is over."""
+    week = streets.PARIS.node("1w", streets.NOW_S)
+    monday = streets.PARIS.day(week.start_s)
+    street = streets.Street()
+    swap = [(HOURS, '"1w" = 1 }\nbounds_db')]
+    streets.add(street, "plaza", week, now_s=week.start_s, streams=("noise",), swap=swap)
+    for now_s, state in ((week.end_s, "awaited"), (week.end_s + 900, "gap")):
+        one = seen(streets, street, "plaza/noise", week, now_s, street.policies("plaza"))
+        assert one.day_slot(monday).state == state
+
+
+def test_a_part_that_came_hides_none_that_did_not(streets: SimpleNamespace) -> None:
+    """After a night, the day that its policy has as well is due, and missing in time."""
+    day = streets.PARIS.day(streets.NOW_S - 24 * HOUR_S)
+    street = streets.Street()
+    swap = [(HOURS, '"day" = 1, "evening" = 1, "night" = 1 }\nbounds_db')]
+    span = Window(day.start_s - 2 * HOUR_S, day.end_s)
+    streets.add(street, "plaza", span, now_s=day.start_s + 7 * HOUR_S, streams=("noise",), swap=swap)
+    slots = seen(streets, street, "plaza/noise", day, day.start_s + 19 * HOUR_S, street.policies("plaza")).slots(day)
+    assert [slot.state for slot in slots] == ["figure", "gap", "awaited", "awaited"]
