@@ -27,7 +27,7 @@ MESSAGES = "donnees/messages/"
 INDEX = f"{MESSAGES}index.json"
 SHARD = 4096
 """Entries in a file of the log: it never changes once it is full."""
-_FORMAT = 1
+_FORMAT = 2
 _DAY_S = 86_400
 
 
@@ -35,6 +35,7 @@ class LoggedArchive(Protocol):
     """What the journal needs of `murmure_ingest.archive`, which says what each returns."""
 
     def newest_row(self) -> int: ...
+    def head_at(self, row: int) -> bytes | None: ...
     def signed_checkpoint(self) -> tuple[int, bytes, bytes] | None: ...
     def log_root(self, size: int) -> bytes: ...
     def log_entries(self, up_to: int | None = None) -> Iterator[bytes]: ...
@@ -58,10 +59,11 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """What the site before had: the last row of the archive, how many messages were filed after they had waited, and
-    the files by path."""
+    """What the site before had: the last row of the archive with the running sum over all of them (hexadecimal), how
+    many messages were filed after they had waited, and the files by path."""
 
     seen: int = 0
+    head: str = ""
     late: int = 0
     files: Mapping[str, Made] = field(default_factory=dict)
 
@@ -78,7 +80,7 @@ def shelf(out: Path, stands: Callable[[Path, str, str], bool] = stands) -> Shelf
         files = {one["path"]: Made(**one) for one in told["files"]}
         whole = all(stands(out, made.path, made.sha256) for made in files.values())
         if told["format"] == _FORMAT and whole:
-            return Shelf(told["seen"], told["late"], files)
+            return Shelf(told["seen"], told["head"], told["late"], files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return NOTHING
@@ -132,8 +134,10 @@ def files(archive: LoggedArchive, before: Shelf, keep: Callable[[str], None]) ->
         of = _sum(repr(sorted(of_month.items())).encode())
         yield from renewed(f"{FOLDER}days-{month}.cose", of, partial(_closing, archive, of_month))
     row, late = archive.newest_row(), len(archive.filed_late())
-    # What had waited was filed somewhere among the rows that were seen: then every day is looked at.
-    since = before if before.files and late == before.late else NOTHING
+    # What had waited was filed somewhere among the rows that were seen, and an archive that was restored has others in
+    # their place: then every day is looked at.
+    same = late == before.late and before.head == _head(archive, before.seen)
+    since = before if before.files and same else NOTHING
     days = _touched(archive, since.seen) if since.seen else archive.days_with_nodes(row)
     for path, was in since.files.items():
         if path.startswith(MESSAGES) and path not in map(_path, days):
@@ -142,8 +146,13 @@ def files(archive: LoggedArchive, before: Shelf, keep: Callable[[str], None]) ->
     for day in days:
         content = archive.sealed_on(day, row)
         yield from renewed(_path(day), _sum(b"".join(content)), partial(list, content))
-    state = {"format": _FORMAT, "seen": row, "late": late, "files": [asdict(one) for one in sorted(made, key=_by_path)]}
+    head, of_files = _head(archive, row), [asdict(one) for one in sorted(made, key=_by_path)]
+    state = {"format": _FORMAT, "seen": row, "head": head, "late": late, "files": of_files}
     yield INDEX, json.dumps(state, indent=0).encode() + b"\n"
+
+
+def _head(archive: LoggedArchive, row: int) -> str:
+    return (archive.head_at(row) or b"").hex()
 
 
 def _by_path(made: Made) -> str:

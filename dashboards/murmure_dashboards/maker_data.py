@@ -33,7 +33,8 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     sites = sorted(site.id for site in ctx.city.site)
     infos = [info for site in sites for info in ctx.streams if info.site == site]
     streams, everywhere = [info.stream for info in infos], [info.stream for info in ctx.streams]
-    now = months.since(ctx.archive, everywhere, ctx.calendar, ctx.now_s, before)
+    before = months.fitting(ctx.archive, streams, before)
+    now = months.since(ctx.archive, everywhere, streams, ctx.calendar, ctx.now_s, before)
 
     spent_in: dict[int, list[bytes]] = {}
 

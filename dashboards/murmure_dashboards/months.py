@@ -4,14 +4,16 @@ On the 8th of the next month, when weeks and nights that began in a month are ov
 delivered; else on the 8th after that, on the third in any case. What comes later makes a second edition of the month,
 a file of its own, closed on the next 8th; the first one stays as it is. An 8th has come when the archive was told of a
 later instant: all of this follows from the archive and the order in which it grew, so that a site that is built from
-nothing, after a restore, has the same files byte for byte.
+nothing, after a restore, has the same files byte for byte. What the archive does not know is when a site was listed: if
+that was after a month was closed, it comes into a second edition of it, and where nothing is left of the first one,
+into the first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -31,7 +33,7 @@ PATIENCE = 3
 """At which 8th a month is closed although a gateway has not delivered: a month without network is no loss."""
 _LONGEST_S = 170 * 3600
 """A node, the longest of which is a week with a clock change."""
-_FORMAT = 2
+_FORMAT = 3
 _DAY = b'{"day":"'
 
 
@@ -39,6 +41,7 @@ class OrderedArchive(Protocol):
     """What closing months needs of `murmure_ingest.archive.order`, which says what each returns."""
 
     def newest_row(self) -> int: ...
+    def head_at(self, row: int) -> bytes | None: ...
     def began_s(self, stream: str) -> int | None: ...
     def first_to_tell(self, streams: Sequence[str], instants: Sequence[int]) -> list[int | None]: ...
     def rows_after(self, row: int, streams: Sequence[str], from_s: int, to_s: int) -> list[int]: ...
@@ -62,7 +65,8 @@ class Edition:
     """One file of a month, as CSV and as Parquet. `closed_s`: the 8th on which it was closed, with the rows that the
     archive had by then; None while it can still change, and then `row` is 0. `columnar_…`: of the Parquet file. While
     it can still change, it holds the rows that begin before `columnar_until_s`, the last midnight, and `columnar_of`
-    says what it was made of."""
+    says what it was made of. `added`: it can still change, and was begun for streams that were listed when the edition
+    before was closed already."""
 
     month: str
     number: int
@@ -74,6 +78,7 @@ class Edition:
     columnar_sha256: str
     columnar_of: str = ""
     columnar_until_s: int | None = None
+    added: bool = False
 
     @property
     def path(self) -> str:
@@ -111,16 +116,21 @@ class Month:
 
 @dataclass(frozen=True)
 class Shelf:
-    """What the site before had: how far the archive had come (the last row, and how many messages were filed after they
-    had waited), the last row before each 8th, the months of which all files are closed and whole, the ledger by month.
-    `twins`: of the editions that can still change those whose Parquet file is whole, by its path."""
+    """What the site before had: how far the archive had come (the last row with the running sum over all of them, as
+    hexadecimal, and how many messages were filed after they had waited), the streams of the files, the last row before
+    each 8th, the closed editions by month where all files are whole, the ledger by month. `twins`: of the editions that
+    can still change those whose Parquet file is whole, by its path. `opened`: the months whose last edition can still
+    change, and its `added`."""
 
     seen: int = 0
+    head: str = ""
     amended: int = 0
+    streams: Sequence[str] = ()
     closings: Mapping[str, int] = field(default_factory=dict)
     editions: Mapping[str, tuple[Edition, ...]] = field(default_factory=dict)
     spent: Mapping[str, bytes] = field(default_factory=dict)
     twins: Mapping[str, Edition] = field(default_factory=dict)
+    opened: Mapping[str, bool] = field(default_factory=dict)
 
 
 NOTHING = Shelf()
@@ -136,17 +146,22 @@ def shelf(out: Path, stands: Callable[[Path, str, str], bool] = stands) -> Shelf
             return Shelf()
         found: dict[str, tuple[Edition, ...]] = {}
         twins: dict[str, Edition] = {}
+        opened: dict[str, bool] = {}
         for month, editions in told["months"].items():
             read = tuple(Edition(month=month, **edition) for edition in editions)
-            files = [(one.path, one.sha256) for one in read] + [(one.columnar, one.columnar_sha256) for one in read]
-            if all(one.closed_s is not None for one in read) and all(stands(out, *file) for file in files):
-                found[month] = read
+            shut = tuple(one for one in read if one.closed_s is not None)
+            files = [(one.path, one.sha256) for one in shut] + [(one.columnar, one.columnar_sha256) for one in shut]
+            if all(stands(out, *file) for file in files):
+                found[month] = shut
+            if read and read[-1].closed_s is None:
+                opened[month] = read[-1].added
             twins |= {
                 one.columnar: one for one in read if one.columnar_of and stands(out, one.columnar, one.columnar_sha256)
             }
         ledger = (out / LEDGER).read_bytes()
         spent = _by_month(ledger) if _digest(ledger) == told["ledger"] else {}
-        return Shelf(told["seen"], told["amended"], told["closings"], found, spent, twins)
+        seen, head, streams = int(told["seen"]), str(told["head"]), [str(one) for one in told["streams"]]
+        return Shelf(seen, head, told["amended"], streams, told["closings"], found, spent, twins, opened)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Shelf()
 
@@ -173,6 +188,8 @@ def state(now: Shelf, months: Sequence[Month], ledger: bytes) -> bytes:
     told = {
         "format": _FORMAT,
         "seen": now.seen,
+        "head": now.head,
+        "streams": list(now.streams),
         "amended": now.amended,
         "closings": dict(now.closings),
         "ledger": _digest(ledger),
@@ -192,9 +209,32 @@ def sums(editions: Sequence[Edition]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in closed).encode()
 
 
-def since(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, now_s: int, before: Shelf) -> Shelf:
-    """Returns the shelf with how far the archive has come now, and with the closings that have come."""
-    began = [at_s for at_s in map(archive.began_s, streams) if at_s is not None]
+def fitting(archive: OrderedArchive, streams: Sequence[str], before: Shelf) -> Shelf:
+    """Returns what holds of a shelf for an archive and the streams of the files: of the ledger nothing for others, and
+    of another archive, such as one restored from a backup, which has other messages in the same rows, no row."""
+    if before.head != _head(archive, before.seen):
+        editions = {
+            month: tuple(replace(one, row=0) for one in of_month) for month, of_month in before.editions.items()
+        }
+        before = replace(before, seen=0, head="", closings={}, spent={}, editions=editions)
+    return before if list(before.streams) == list(streams) else replace(before, spent={})
+
+
+def _head(archive: OrderedArchive, row: int) -> str:
+    return (archive.head_at(row) or b"").hex() if row else ""
+
+
+def since(
+    archive: OrderedArchive,
+    everywhere: Sequence[str],
+    streams: Sequence[str],
+    calendar: Calendar,
+    now_s: int,
+    before: Shelf,
+) -> Shelf:
+    """Returns the shelf with how far the archive has come now, and with the closings that have come. `everywhere`: all
+    streams that the archive has, `streams`: those of the files; `before`: as `fitting` returns it."""
+    began = [at_s for at_s in map(archive.began_s, everywhere) if at_s is not None]
     days: list[date] = []
     if began:
         day = calendar.civil_day(min(began) - 1).replace(day=CLOSING_DAY)
@@ -203,11 +243,12 @@ def since(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, n
             day = _next_month(day)
     unknown = [day for day in days if day.isoformat() not in before.closings]
     # What tells of a later instant than this site's is looked at again by the next: a restored archive may not have it.
-    *first, later = archive.first_to_tell(streams, [*map(calendar.midnight, unknown), now_s + 1])
+    *first, later = archive.first_to_tell(everywhere, [*map(calendar.midnight, unknown), now_s + 1])
     closings = {name: before.closings[name] for name in map(date.isoformat, days) if name in before.closings}
     closings |= {day.isoformat(): row - 1 for day, row in zip(unknown, first, strict=True) if row is not None}
     seen = archive.newest_row() if later is None else later - 1
-    return Shelf(seen, len(archive.filed_late()), closings, before.editions, twins=before.twins)
+    amended = len(archive.filed_late())
+    return Shelf(seen, _head(archive, seen), amended, streams, closings, before.editions, twins=before.twins)
 
 
 def written(
@@ -222,51 +263,73 @@ def written(
 ) -> Iterator[Month]:
     """Yields every month that has a node of these streams, oldest first.
 
-    `before`, `shelf_now`: as `shelf` and then `since` return them. `table`: the rows of a month as the archive was at a
-    row (None: as it is), at an instant. `columnar`: a CSV file as Parquet, of the month, the edition's number and the
+    `before`, `shelf_now`: as `fitting` and then `since` return them. `table`: the rows of a month as the archive was at
+    a row (None: as it is), at an instant. `columnar`: a CSV file as Parquet, of the month, the edition's number and the
     file.
     """
     closings = [
         Closing(calendar.midnight(date.fromisoformat(day)), row) for day, row in sorted(shelf_now.closings.items())
     ]
-    wanted = set(streams)
-    since_then = before.amended == shelf_now.amended
-    news = archive.told_after(before.seen) if before.editions else ()
+    wanted, unlisted = set(streams), sorted({*streams}.difference(before.streams))
+    since_then = before.seen > 0 and before.amended == shelf_now.amended
+    news = archive.told_after(before.seen) if before.editions and since_then else ()
     told = [(start_s, end_s) for stream, start_s, end_s in news if stream in wanted]
     for name in sorted({*before.editions, *_names(archive, streams, calendar, now_s)}):
         window = Window(calendar.midnight(first_day(name)), calendar.midnight(_next_month(first_day(name))))
         wide = _wide(calendar, window)
         kept = before.editions.get(name, ())
-        untouched = since_then and not any(end_s > wide.start_s and at_s < wide.end_s for at_s, end_s in told)
+        added = before.opened.get(name, False) or any(
+            row <= before.seen
+            for stream in (unlisted if kept else ())
+            for row in archive.rows_after(0, (stream,), window.start_s, window.end_s)[:1]
+        )
+        untouched = since_then and not added and name not in before.opened
+        untouched = untouched and not any(end_s > wide.start_s and at_s < wide.end_s for at_s, end_s in told)
         if not (kept and untouched) and any(
             archive.rows_after(0, (stream,), window.start_s, window.end_s) for stream in streams
         ):
             month = Month(name, window, (), {})
-            yield from _renewed(archive, streams, calendar, now_s, kept, closings, month, before, table, columnar)
+            if not all(one.row for one in kept):
+                kept = tuple(_found_again(archive, streams, calendar, kept, closings, window, table))
+            added = added and bool(kept)
+            passed = [calendar.midnight(date.fromisoformat(day)) for day in before.closings] if added else None
+            cuts = _cuts(archive, streams, calendar, window, closings, kept, passed)
+            yield from _renewed(cuts, now_s, kept, month, before.twins, added, table, columnar)
         elif kept:  # also where the archive has lost the month: what was closed is not taken away
             yield Month(name, window, kept, {}, kept=True)
 
 
-def _renewed(
+def _found_again(
     archive: OrderedArchive,
     streams: Sequence[str],
     calendar: Calendar,
-    now_s: int,
     kept: Sequence[Edition],
     closings: Sequence[Closing],
+    month: Window,
+    table: Callable[[Window, int | None, int], Rows],
+) -> Iterator[Edition]:
+    """Yields closed editions with their rows in this archive, 0 where it does not give the same file again."""
+    cuts = {cut.at_s: cut for cut in _cuts(archive, streams, calendar, month, closings) if cut}
+    for one in kept:
+        cut = cuts.get(one.closed_s or 0)
+        same = cut is not None and table(month, cut.row, cut.at_s).table.sha256 == one.sha256
+        yield replace(one, row=cut.row if cut is not None and same else 0)
+
+
+def _renewed(
+    cuts: Iterator[Closing | None],
+    now_s: int,
+    kept: Sequence[Edition],
     month: Month,
-    before: Shelf,
+    twins: Mapping[str, Edition],
+    added: bool,
     table: Callable[[Window, int | None, int], Rows],
     columnar: Callable[[str, int, bytes], bytes],
 ) -> Iterator[Month]:
-    """Yields a month for which something has come, or that is open."""
-    editions: list[Edition] = []
+    """Yields a month for which something has come, or that is open: what is closed, and what comes after it."""
+    editions = [*kept]
     contents: dict[str, Content] = {}
-    for cut in _cuts(archive, streams, calendar, month.window, closings):
-        same = next((one for one in kept if cut and one.row == cut.row and one.number == len(editions) + 1), None)
-        if same:
-            editions.append(same)
-            continue
+    for cut in cuts:
         rows = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
         content, digest = rows.table, rows.table.sha256
         if not content or (editions and editions[-1].sha256 == digest):
@@ -275,9 +338,9 @@ def _renewed(
         number = len(editions) + 1
         one = Edition(month.name, number, row, closed_s, len(content), digest, 0, "")
         if cut is None:
-            one = replace(one, columnar_of=rows.of, columnar_until_s=rows.until_s)
+            one = replace(one, columnar_of=rows.of, columnar_until_s=rows.until_s, added=added)
         contents[one.path] = content
-        same_twin = None if cut else before.twins.get(one.columnar)
+        same_twin = None if cut else twins.get(one.columnar)
         if same_twin is not None and same_twin.columnar_of == rows.of:
             octets, twin_digest = same_twin.columnar_octets, same_twin.columnar_sha256
         else:
@@ -299,33 +362,46 @@ def _names(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, 
 
 
 def _cuts(
-    archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, month: Window, closings: Sequence[Closing]
+    archive: OrderedArchive,
+    streams: Sequence[str],
+    calendar: Calendar,
+    month: Window,
+    closings: Sequence[Closing],
+    kept: Sequence[Edition] = (),
+    passed: Collection[int] | None = None,
 ) -> Iterator[Closing | None]:
-    """Yields what each edition of a month holds: all that had come by a closing, or all that there is."""
+    """Yields what each edition of a month holds beyond those that are closed (`kept`): all that had come by a closing,
+    or all that there is. `passed`: if streams were added, the closings (seconds UTC) that had come before that."""
     wide = _wide(calendar, month)
     left = [closing for closing in closings if closing.at_s > month.end_s]
-    place = next(
-        (
-            at
-            for at, closing in enumerate(left[:PATIENCE], 1)
-            if at == PATIENCE or archive.delivered(closing.row, streams, month.start_s - _LONGEST_S, wide.end_s)
-        ),
-        None,
-    )
-    if place is None:
-        yield None
-        return
-    last = left[place - 1].row
+    if kept:
+        left = [one for one in left if one.at_s > (kept[-1].closed_s or 0) and one.at_s not in (passed or ())]
+        last = kept[-1].row
+    else:
+        place = next(
+            (
+                at
+                for at, closing in enumerate(left[:PATIENCE])
+                if at == PATIENCE - 1 or archive.delivered(closing.row, streams, month.start_s - _LONGEST_S, wide.end_s)
+            ),
+            None,
+        )
+        if place is None:
+            yield None
+            return
+        left = left[place:]
+        last = left[0].row
+    due = not kept or passed is not None
     late = archive.rows_after(last, streams, wide.start_s, wide.end_s)
-    for number, closing in enumerate(left[place - 1 :]):
-        if number and not any(last < row <= closing.row for row in late):
+    for closing in left:
+        if not due and not any(last < row <= closing.row for row in late):
             continue
         if archive.waits(closing.row, streams, wide.start_s, wide.end_s):
             yield None  # its word is not said yet, and nobody knows later when it was
             return
         yield closing
-        last = closing.row
-    if any(row > last for row in late):
+        last, due = closing.row, False
+    if due or any(row > last for row in late):
         yield None
 
 

@@ -137,6 +137,42 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def test_days_of_another_archive_are_looked_at_again(town: Town, tmp_path: Path, releases: ModuleType) -> None:
+    """An archive that was restored has other messages in the rows that were seen, and more of them: what came late for
+    a day that was over is in its file, as in one that is made from nothing."""
+    (tmp_path / "lost").mkdir()
+    lost, out = Town(tmp_path / "lost", releases), tmp_path / "out"
+    sealed = [town.gateway.seal(MONDAY_S + (place + 1) * 900) for place in range(3 * QUARTERS)]
+    late = sealed[50:60]
+
+    def files(archive: Archive, messages: list[bytes]) -> None:
+        with archive.transaction():
+            for one in messages:
+                archive.put(wire.open_message(one, town.line.record_key), one, town.line, "filed")
+        archive.sign_log(CENTRE)
+
+    town.gateway.sealed[:] = sealed
+    files(lost.archive, [one for one in sealed[: 2 * QUARTERS] if one not in late])
+    town_before, town.archive = town.archive, lost.archive
+    built(town, out)
+    town.archive = town_before
+    lost.archive.close()
+    files(town.archive, sealed)
+    built(town, out)
+    built(town, tmp_path / "anew")
+    assert wire.messages_in((out / "donnees/messages/2026-11-23.cose").read_bytes()) == sealed[:QUARTERS]
+    assert everything(out) == everything(tmp_path / "anew")
+
+
+def test_trusting_rows_of_another_archive_is_found_out(
+    town: Town, tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: the number of a row would do for what stands in it."""
+    monkeypatch.setattr(journal, "_head", lambda archive, row: "")
+    with pytest.raises(AssertionError):
+        test_days_of_another_archive_are_looked_at_again(town, tmp_path, releases)
+
+
 @pytest.mark.parametrize(
     "harm",
     [

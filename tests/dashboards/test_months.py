@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -544,9 +545,113 @@ def test_a_shelf_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
     """Of a site without a word on its months, or with one of another kind, nothing is taken."""
     assert months.shelf(tmp_path) == months.Shelf()
     (tmp_path / "donnees").mkdir()
-    for text in ("", "[]", "{}", '{"format": 2}', '{"format": 1, "months": {"2026-08": [{"row": 1}]}}'):
+    for text in ("", "[]", "{}", '{"format": 3}', '{"format": 1, "months": {"2026-08": [{"row": 1}]}}'):
         (tmp_path / months.STATE).write_text(text)
         assert months.shelf(tmp_path) == months.Shelf()
+
+
+def test_a_site_listed_after_a_month_was_closed_is_in_a_second_edition(town: Town, city: City, tmp_path: Path) -> None:
+    """The first one keeps its bytes. The ledger has the site at once, of every month: what its streams have spent is
+    told from it. The second edition is closed on the next 8th, and no third one follows."""
+    out, at_s = tmp_path / "site", noon(date(2026, 9, 10))
+    fewer = replace(city, site=tuple(site for site in city.site if site.id != "station"))
+    town.days(date(2026, 8, 25), date(2026, 9, 10), "plaza", "station")
+    build(town.archive, fewer, out, at_s)
+    first = data(out)
+    assert rows_of(first["releases-2026-08.csv"], "plaza") == 35 and b"station" not in first["ledger.jsonl"]
+    for later_s in (900, 1800):
+        build(town.archive, city, out, at_s + later_s)
+        files = data(out)
+        assert files["releases-2026-08.csv"] == first["releases-2026-08.csv"]
+        assert rows_of(files["releases-2026-08.2.csv"], "station") == 35
+        assert files["SHA256SUMS"] == first["SHA256SUMS"] != b""
+        build(town.archive, city, tmp_path / "again", at_s + later_s)
+        assert files["ledger.jsonl"] == data(tmp_path / "again")["ledger.jsonl"]
+    town.days(date(2026, 9, 11), date(2026, 10, 9), "plaza", "station")
+    for later_s in (0, 900):
+        build(town.archive, city, out, noon(date(2026, 10, 9)) + later_s)
+        last = data(out)
+        assert last["releases-2026-08.csv"] == first["releases-2026-08.csv"]
+        assert last["releases-2026-08.2.csv"] == files["releases-2026-08.2.csv"]
+        assert named(out) == [f"releases-2026-{name}.csv" for name in ("08.2", "08", "09", "10")]
+        assert [line.split("  ")[1] for line in last["SHA256SUMS"].decode().splitlines()][::2] == [
+            f"releases-2026-{name}.csv" for name in ("08.2", "08", "09")
+        ]
+    build(town.archive, fewer, out, noon(date(2026, 10, 9)) + 1800)  # no longer listed: what is closed stays
+    assert data(out)["SHA256SUMS"] == last["SHA256SUMS"] and b"station" not in data(out)["ledger.jsonl"]
+    build(town.archive, city, out, noon(date(2026, 10, 9)) + 2700)
+    assert data(out)["SHA256SUMS"] == last["SHA256SUMS"] and data(out)["ledger.jsonl"] == last["ledger.jsonl"]
+
+
+def test_what_comes_late_after_a_site_was_added_is_in_the_open_edition(town: Town, city: City, tmp_path: Path) -> None:
+    """An edition that is open for an added site holds what comes late for others as well."""
+    out = tmp_path / "site"
+    fewer = replace(city, site=tuple(site for site in city.site if site.id != "alley"))
+    town.days(date(2026, 8, 28), date(2026, 8, 31), "plaza", "alley", away=("station",))
+    for day in (date(2026, 9, 8), date(2026, 10, 8), date(2026, 11, 8)):
+        town.days(day, day, "plaza", "alley", away=("station",))
+    build(town.archive, fewer, out, noon(date(2026, 11, 9)))
+    first = data(out)["releases-2026-08.csv"]
+    build(town.archive, city, out, noon(date(2026, 11, 9)) + 900)
+    town.files("station")
+    build(town.archive, city, out, noon(date(2026, 11, 10)))
+    assert data(out)["releases-2026-08.csv"] == first and rows_of(first, "alley") == 0
+    whole(town, out)
+
+
+def _restored(town: Town, city: City, folder: Path, releases: ModuleType, days: int) -> tuple[Path, Path]:
+    """A site is built of an archive that is lost. The one that was restored has the same messages of some days, then
+    what came late for August, then the rest, and more than the site had seen. Returns the site and one from nothing."""
+    town.days(date(2026, 8, 28), date(2026, 8, 31), "plaza", away=("station",))
+    for day in (date(2026, 9, 9), date(2026, 10, 9), date(2026, 11, 8)):
+        town.days(day, day, "plaza", away=("station",))
+    town.days(date(2026, 11, 9), date(2026, 11, 12), "plaza")
+    build(town.archive, city, folder / "site", noon(date(2026, 11, 13)))
+    (folder / "backup").mkdir()
+    back = Town(folder / "backup", releases)
+    back.gateways = town.gateways
+    back.files("plaza", 4 * days)
+    back.files("station")
+    back.files("plaza")
+    back.days(date(2026, 11, 13), date(2026, 11, 13), "plaza")
+    for name in ("site", "again"):
+        build(back.archive, city, folder / name, noon(date(2026, 11, 14)))
+    whole(back, folder / "site")
+    back.archive.close()
+    return folder / "site", folder / "again"
+
+
+def test_rows_of_another_archive_are_not_trusted(town: Town, city: City, tmp_path: Path, releases: ModuleType) -> None:
+    """What came late was never seen, although its rows are lower than the last that was: the site is that of the
+    archive that was restored."""
+    site, again = _restored(town, city, tmp_path, releases, 7)
+    assert "releases-2026-08.2.csv" in data(site)
+    assert data(site) == data(again)
+
+
+def test_what_is_closed_stays_where_a_restored_archive_would_close_it_otherwise(
+    town: Town, city: City, tmp_path: Path, releases: ModuleType
+) -> None:
+    """What came late stands before the month was closed, now: from nothing, it would be in the first edition. That one
+    was published and keeps its bytes; there is a second one."""
+    site, again = _restored(town, city, tmp_path, releases, 5)
+    assert "releases-2026-08.2.csv" not in data(again)
+    assert data(site)["releases-2026-08.2.csv"] == data(again)["releases-2026-08.csv"]
+    assert rows_of(data(site)["releases-2026-08.csv"], "station") == 0
+
+
+def test_a_shelf_taken_as_it_is_is_found_out(
+    town: Town, city: City, tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin of `fitting`: rows of another archive would be trusted, and the ledger of other streams be published."""
+    monkeypatch.setattr(months, "fitting", lambda archive, streams, before: before)
+    with pytest.raises(AssertionError):
+        test_rows_of_another_archive_are_not_trusted(town, city, tmp_path, releases)
+    (tmp_path / "listed").mkdir()
+    later = Town(tmp_path / "listed", releases)
+    with pytest.raises(AssertionError):
+        test_a_site_listed_after_a_month_was_closed_is_in_a_second_edition(later, city, tmp_path / "listed")
+    later.archive.close()
 
 
 def test_the_page_as_of_an_earlier_instant_closes_nothing_later(town: Town, city: City, tmp_path: Path) -> None:
