@@ -24,7 +24,7 @@ from murmure_dashboards.chronicle import Chronicler
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.due import due, stopped
 from murmure_dashboards.maker import Build
-from murmure_dashboards.room import Room, of_page
+from murmure_dashboards.room import Room, no_data_elements, of_page
 from murmure_dashboards.spans import stretches
 from murmure_dashboards.story import Story, Teller
 from murmure_dashboards.stretch import Stretch
@@ -99,10 +99,10 @@ class Streams:
     @cached_property
     def rooms(self) -> Mapping[bool, Room]:
         """Returns the room of the page of the day (False) and of the week (True)."""
-        foot = pages.link_elements(self.ctx.links)
+        measured = len({site.id for site, _ in self.infos})
+        foot = pages.link_elements(self.ctx.links) + no_data_elements(len(self.sites) - measured)
         return {
-            week: of_page(len(self.sites), [self._marks(info, week) for _, info in self.infos], week, foot)
-            for week in _PAGES
+            week: of_page(measured, [self._marks(info, week) for _, info in self.infos], week, foot) for week in _PAGES
         }
 
     @cached_property

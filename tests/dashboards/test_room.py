@@ -49,13 +49,18 @@ def crowded(
     return made(streets, city, monkeypatch, request.param)
 
 
+def elements_of(page: str) -> int:
+    """Outside pictures."""
+    return len(re.findall(r"<[a-z]", re.sub(r"(?s)<svg.*?</svg>", "<svg>", page)))
+
+
 @pytest.mark.parametrize("crowded", [0, 1, 40], indirect=True)
 def test_the_worst_that_can_be_configured_keeps_within_the_budget(crowded: Mapping[str, str]) -> None:
     """Day, week, month and year in both languages; two sheets as PDF would be four elements more."""
     assert len(crowded) == 8
     for path, page in crowded.items():
-        elements = len(re.findall(r"<[a-z]", re.sub(r"(?s)<svg.*?</svg>", "<svg>", page)))
-        assert elements <= MOST_ELEMENTS - (0 if path.endswith(("mois/index.html", "annee/index.html")) else 4), path
+        of_days = not path.endswith(("mois/index.html", "annee/index.html"))
+        assert elements_of(page) <= MOST_ELEMENTS - (4 if of_days else 0), path
         assert len(re.findall('class="faulty"', re.sub(r"(?s)<svg.*?</svg>", "", page))) == PLACES, path
 
 
@@ -83,18 +88,19 @@ def test_a_table_for_each_would_be_too_much(
         test_the_worst_that_can_be_configured_keeps_within_the_budget(pages)
 
 
-@pytest.mark.parametrize("meters", [0, 2, PLACES])
+@pytest.mark.parametrize(("meters", "empty"), [(0, 3), (4, 20), (PLACES, 3)])
 def test_places_without_data_are_named_in_one_paragraph(
-    streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch, meters: int
+    streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch, meters: int, empty: int
 ) -> None:
     """Each of them, with a link to its page where there is room for links; and no place with data."""
-    for path, page in made(streets, city, monkeypatch, 3, meters).items():
+    for path, page in made(streets, city, monkeypatch, empty, meters).items():
+        assert elements_of(page) <= MOST_ELEMENTS
         head = "No data yet" if path.startswith("en/") else "Encore sans données"
         (paragraph,) = re.findall(rf'<h2>{head}</h2>\s*<p lang="fr">(.*?)</p>', page)
-        names = [f"Place {number}" for number in range(meters, meters + 3)]
+        names = [f"Place {number}" for number in range(meters, meters + empty)]
         assert re.sub("<[^>]*>", "", paragraph).split(", ") == names, path
         links = re.findall(r'href="[./]*(?:en/)?capteurs/(\w+)/"', paragraph)
-        assert links == ([] if meters == PLACES else [f"s{number}" for number in range(meters, meters + 3)]), path
+        assert links == ([] if meters == PLACES else [f"s{number}" for number in range(meters, meters + empty)]), path
         assert page.count('<section class="site">') == meters + 1
 
 
