@@ -408,7 +408,7 @@ def _first_s(rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar
     policy = rules.of(outcomes[0].node.policy)
     if policy is None or policy.version != 1:
         return window.start_s
-    return max(window.start_s, min(calendar.midnight(policy.valid_from), outcomes[0].node.start_s))
+    return max(window.start_s, min(calendar.midnight(policy.valid_from), outcomes[0].node.covered_from_s))
 
 
 @lru_cache(maxsize=1024)

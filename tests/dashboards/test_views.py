@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from murmure_dashboards import views
 from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import City
 from murmure_dashboards.promises import promises
@@ -353,3 +354,20 @@ def test_a_part_that_came_hides_none_that_did_not(streets: SimpleNamespace) -> N
     streets.add(street, "plaza", span, now_s=day.start_s + 7 * HOUR_S, streams=("noise",), swap=swap)
     slots = seen(streets, street, "plaza/noise", day, day.start_s + 19 * HOUR_S, street.policies("plaza")).slots(day)
     assert [slot.state for slot in slots] == ["figure", "gap", "awaited", "awaited"]
+
+
+def test_what_lies_before_a_first_policy_is_no_gap(streets: SimpleNamespace) -> None:
+    """Its first night began at ten on the day before, and was looked at from midnight on."""
+    day = streets.PARIS.day(streets.NOW_S - 24 * HOUR_S)
+    wide = Window(streets.PARIS.day(day.start_s - 1).start_s, day.end_s)
+    street = streets.Street()
+    swap = [(HOURS, '"day" = 1, "evening" = 1, "night" = 1 }\nbounds_db')]
+    first = str(streets.PARIS.civil_day(day.start_s))
+    streets.add(street, "plaza", wide, now_s=day.end_s, streams=("noise",), swap=swap, version=1, valid_from=first)
+    came = seen(streets, street, "plaza/noise", wide, day.end_s).outcomes
+    nights = [one for one in came if one.node.start_s == day.start_s - 2 * HOUR_S]
+    cut = [replace(one, node=replace(one.node, covered_from_s=day.start_s)) for one in nights]
+    rules = Rules(street)
+    assert len(nights) == 1
+    assert views._first_s(rules, cut, wide, streets.PARIS) == day.start_s
+    assert views._first_s(rules, nights, wide, streets.PARIS) == day.start_s - 2 * HOUR_S, "one that is covered counts"
