@@ -26,10 +26,15 @@ CANARIES: dict[str, re.Pattern[bytes]] = {
     "an exact sum as bytes": re.compile(b"|".join(re.escape(value.to_bytes(8, "big")) for value in SUMS)),
     "an exact mean as text": re.compile(rb"(?<![\w.])61\.90*(?![\w])"),
 }
+# A program's memory has a hundred thousand texts, and five zeros and random digits before each: the three bytes of a sum
+# stand there by chance in one run of fifty. `send` has sums as messages have them: byte strings of eight, with their head.
+IN_MEMORY = CANARIES | {
+    "an exact sum as bytes": re.compile(b"\x48(?:" + CANARIES["an exact sum as bytes"].pattern + b")")
+}
 
 
-def found(data: bytes) -> set[str]:
-    return {name for name, pattern in CANARIES.items() if pattern.search(data)}
+def found(data: bytes, canaries: dict[str, re.Pattern[bytes]] = CANARIES) -> set[str]:
+    return {name for name, pattern in canaries.items() if pattern.search(data)}
 
 
 class Tap:
@@ -107,7 +112,7 @@ def sinks(
         to_the_end(running)
         for place in city.SITES:
             for part in memory(made.processes[f"send-{place.id}"].pid):
-                where["memory of send"] |= found(part)
+                where["memory of send"] |= found(part, IN_MEMORY)
         # Scanned while all run: the write-ahead log and every temporary file are still there.
         city.build_site(made, made.span.last_s)
         for path in made.root.rglob("*"):
