@@ -26,8 +26,8 @@ CANARIES: dict[str, re.Pattern[bytes]] = {
     "an exact sum as bytes": re.compile(b"|".join(re.escape(value.to_bytes(8, "big")) for value in SUMS)),
     "an exact mean as text": re.compile(rb"(?<![\w.])61\.90*(?![\w])"),
 }
-# A program's memory has a hundred thousand texts, and five zeros and random digits before each: the three bytes of a sum
-# stand there by chance in one run of fifty. `send` has sums as messages have them: byte strings of eight, with their head.
+# A program's memory has a hundred thousand texts, each behind five zeros and random digits: the three bytes of a
+# sum stand there by chance in one run of fifty. `send` has sums as messages have them, in byte strings with a head.
 IN_MEMORY = CANARIES | {
     "an exact sum as bytes": re.compile(b"\x48(?:" + CANARIES["an exact sum as bytes"].pattern + b")")
 }
