@@ -217,13 +217,14 @@ DOORS = {
     "note_unkept": {"intake.py"},
     "put_health": {"intake.py"},
     "put_use": {"intake.py"},
-    "put_policy": {"gateways.py"},
+    "put_policy": {"gateways.py", "adoption.py"},
     "put_annotation": {"annotations.py"},
     "put_rotation": {"rotation.py"},
     "refill": {"transfer.py"},
     "forget": {"retention.py"},
 }
-"""Who may write what into an archive. `refill` is followed by the full check within its transaction."""
+"""Who may write what into an archive. `refill` is followed by the full check within its transaction; what is adopted is
+a policy whose text and whose text with its signatures are those that a log of the centre names by their hashes."""
 
 
 def test_every_way_in_goes_through_its_door() -> None:
