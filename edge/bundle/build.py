@@ -46,6 +46,7 @@ TAKEN = (
     "docs/accuracy.md",
     "docs/doctor.md",
     "docs/gateway.md",
+    "docs/log.md",
     "docs/pictures/wiring-*.svg",
 )
 
