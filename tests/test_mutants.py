@@ -151,7 +151,7 @@ def test_a_sample_of_mutants_is_killed() -> None:
     assert found["complaints"] == [] and len(found["mutants"]) == SAMPLE
     lived = [mutant for mutant in found["mutants"] if mutant["outcome"] == "survived"]
     assert len(lived) < SAMPLE // 5 and all(mutant["why"] for mutant in lived)
-    assert {mutant["module"] for mutant in found["mutants"]} == {"gate", "ledger", "accountant", "windowing"}
+    assert {mutant["module"] for mutant in found["mutants"]} == {"gate", "ledger", "accountant", "windowing", "decide"}
 
 
 @pytest.mark.long
