@@ -42,6 +42,11 @@ def number(text: str, english: bool) -> Decimal:
     return Decimal(plain.replace(",", "") if english else plain.replace(",", "."))
 
 
+def three(said: re.Match[str], english: bool) -> tuple[Decimal, Decimal, Decimal]:
+    """Returns an estimate and the ends of its interval."""
+    return number(said[1], english), number(said[2], english), number(said[3], english)
+
+
 def figures(text: str, english: bool) -> dict[str, Said]:
     """Returns estimate and interval by unit: `N unit (entre A et B` or `N unit, entre A et B`."""
     found = {}
@@ -76,7 +81,7 @@ def of_page(html: str, slug: str, day: date, english: bool) -> Facts:
             for cell in re.findall(r"<td>([^<]*)", row[1]) if row else ():
                 said = re.match(rf"{NUMBER} \({NUMBER} (?:à|to) {NUMBER}\)", unescape(cell))
                 if said:
-                    found[place, unit] = tuple(number(said[n], english) for n in (1, 2, 3))  # type: ignore[assignment]
+                    found[place, unit] = three(said, english)
     return found
 
 
@@ -113,7 +118,7 @@ def of_month(html: str, day: date, english: bool) -> Facts:
             unit = next((u for u in ("dB", "µg/m³") if u in head), "passages")
             said = re.match(rf"{NUMBER} \({NUMBER} (?:à|to) {NUMBER}\)", unescape(cell))
             if said:
-                found[place, unit] = tuple(number(said[n], english) for n in (1, 2, 3))  # type: ignore[assignment]
+                found[place, unit] = three(said, english)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from murmure_dashboards import views
@@ -24,15 +25,15 @@ HOUR_S = 3600
 
 def seen(
     streets: SimpleNamespace,
-    archive: object,
+    archive: Any,
     stream: str,
     window: Window,
     now_s: int,
     signed: Sequence[SignedPolicy] = (),
 ) -> StreamView:
-    info = next(info for info in archive.streams() if info.stream == stream)  # type: ignore[attr-defined]
-    marks = in_force([one.note for one in archive.annotations()], now_s)  # type: ignore[attr-defined]
-    return view(archive, Rules(archive), marks, info, window, streets.PARIS, now_s, signed)  # type: ignore[arg-type]
+    info = next(info for info in archive.streams() if info.stream == stream)
+    marks = in_force([one.note for one in archive.annotations()], now_s)
+    return view(archive, Rules(archive), marks, info, window, streets.PARIS, now_s, signed)
 
 
 def test_the_sum_since_midnight_holds_the_truth_19_times_in_20(streets: SimpleNamespace) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def comes_to_its_end(centre: Any, folder: Path, judge_dates: bool) -> tuple[list
         for clock_s in range(midnight_s - HOUR_S + QUARTER_S, midnight_s + HOUR_S + 1, QUARTER_S):
             gateway.add("plaza/footfall", [(at_s * 1000, 0) for at_s in range(clock_s - QUARTER_S, clock_s)])
             gateway.advance(clock_s)
-            Intake(archive, RuleBook(archive), lambda now_s=clock_s: now_s).accept_many(sent)  # type: ignore[misc]
+            Intake(archive, RuleBook(archive), partial(int, clock_s)).accept_many(sent)
             sent.clear()
             if clock_s in (midnight_s - QUARTER_S, midnight_s + HOUR_S):
                 told.append(ended(archive, clock_s))
