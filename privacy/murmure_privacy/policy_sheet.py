@@ -334,7 +334,8 @@ def _habits(say: Teller, stream: Mapping[str, Any], delta: Decimal) -> Iterator[
     yield "  " + say("habits")
     yield from _table(rows)
     right = accountant.right_guesses(Decimal(str(rungs[0]["epsilon"])), delta)
-    yield "    " + say("right", right=f"{right:.0%}".removesuffix("%"))
+    # Rounded up, as on the public pages: the line says "at most".
+    yield "    " + say("right", right=str((100 * right).to_integral_value(ROUND_CEILING)))
 
 
 def _fit(say: Teller, fit: Mapping[str, Any], seconds: int) -> Iterator[str]:
