@@ -12,6 +12,14 @@ class MurmureError(Exception):
 
     exit_status = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Goes to another process by its line and its fields: a subclass is not made of its line."""
+        return _again, (type(self), *self.args), vars(self)
+
+
+def _again(kind: type[MurmureError], *args: object) -> MurmureError:
+    return kind.__new__(kind, *args)
+
 
 class ConfigError(MurmureError):
     """A file says something it must not: stop, show the line, let a person mend it."""

@@ -16,7 +16,8 @@ from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.site import Crew, SiteError, build, render
 from murmure_dashboards.views import view
-from murmure_privacy.errors import MurmureError
+from murmure_ingest.archive import Archive
+from murmure_privacy.errors import ConfigError, MurmureError
 
 _OPEN: dict[str, Any] = {}
 
@@ -29,6 +30,11 @@ def again() -> Any:
 def refused() -> Any:
     """Cannot open it."""
     raise MurmureError("no archive")
+
+
+def missing() -> Any:
+    """Does not find it any more."""
+    Archive.open(Path("/nowhere/archive.db"), read_only=True)
 
 
 def killed() -> Any:
@@ -103,7 +109,11 @@ def test_what_others_say_of_a_stream_is_told(
 
 @pytest.mark.parametrize(
     ("opened", "error", "said"),
-    [(refused, MurmureError, "no archive"), (killed, SiteError, "was killed; is there memory left")],
+    [
+        (refused, MurmureError, "no archive"),
+        (missing, ConfigError, "/nowhere/archive.db: archive: there is no such file"),
+        (killed, SiteError, "was killed; is there memory left"),
+    ],
 )
 def test_a_process_that_fails_leaves_the_site_as_it_was(
     archive: Any,
