@@ -146,7 +146,8 @@ def _await_report(config: GatewayConfig, before: bytes | None, pause: Callable[[
 
 
 def _sense_runs(config: GatewayConfig) -> bool:
-    """Returns whether somebody holds gateway.db."""
+    """Returns whether somebody holds gateway.db. To know it takes its lock for an instant, shared with others who ask;
+    a `sense` that starts in that instant tries again (`gateway_db`)."""
     try:
         with (config.data / "gateway.db.lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -32,6 +32,7 @@ from murmure_privacy.log import Checkpoint
 from murmure_privacy.release import Node
 from murmure_privacy.wire import FIRST_PREVIOUS, digest
 
+from murmure_edge import clock
 from murmure_edge.config import KEEP_MESSAGES
 
 _SCHEMA = (
@@ -98,6 +99,7 @@ _IN_USE = (
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY),
 )
+_TRIES, _TRY_S = 5, 0.1  # who asks whether `sense` runs (`edge export`) holds the lock for an instant
 _PASSING = sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
 
@@ -196,12 +198,17 @@ class GatewayDb:
 
     @classmethod
     def open(
-        cls, path: Path, connect: Callable[[Path], sqlite3.Connection] = _connect, keep: int = KEEP_MESSAGES
+        cls,
+        path: Path,
+        connect: Callable[[Path], sqlite3.Connection] = _connect,
+        keep: int = KEEP_MESSAGES,
+        pause: Callable[[float], None] = clock.pause,
     ) -> GatewayDb:
         """Opens or makes the file (mode 0600) and holds it alone: two processes on one ledger are refused.
 
         Raises LedgerDamaged for a file that does not read as it was written, MurmureError if it is in use or cannot be
-        made, DiskFull if there is no room to note the start. `connect` makes the connection, in autocommit mode.
+        made, DiskFull if there is no room to note the start. `connect` makes the connection, in autocommit mode;
+        `pause` waits some seconds for whoever only looks whether the file is in use.
         """
         with ExitStack() as opened:
             try:
@@ -214,7 +221,7 @@ class GatewayDb:
                     raise LedgerDamaged(_damaged(str(path), "it is no database"))
                 lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
                 opened.callback(os.close, lock)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _hold(lock, pause)
                 has_past = size is not None and os.pread(lock, 1, 0) == _BORN
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 if size is None:
@@ -512,6 +519,18 @@ def copied(path: Path) -> Iterator[GatewayDb]:
         raise _translated(where, error) from error
     with closing(GatewayDb(copy, where, has_past=lock.exists() and lock.read_bytes()[:1] == _BORN)) as db:
         yield db
+
+
+def _hold(lock: int, pause: Callable[[float], None]) -> None:
+    """Takes the lock for as long as the descriptor is open. Raises BlockingIOError if another keeps it."""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+            pause(_TRY_S)
 
 
 def _is_sqlite(path: Path) -> bool:

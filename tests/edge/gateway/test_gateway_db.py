@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -98,6 +99,20 @@ def test_a_second_process_is_refused_with_one_line(path: Path) -> None:
         GatewayDb.open(path)
     db.close()
     assert subprocess.run(second, check=False).returncode == 0
+
+
+def test_who_asks_whether_it_is_in_use_keeps_no_sense_from_starting(path: Path) -> None:
+    """`edge export` holds the lock for an instant; who keeps it longer is another `sense`."""
+    GatewayDb.open(path).close()
+    asking = path.with_name("gateway.db.lock").open("rb")
+    fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    waited: list[float] = []
+    with pytest.raises(MurmureError, match="another process has it"):
+        GatewayDb.open(path, pause=waited.append)
+    assert 0 < sum(waited) < 1
+    db = GatewayDb.open(path, pause=lambda _: asking.close())
+    assert db.boot() == 2, "not one start more is counted"
+    db.close()
 
 
 def test_two_ledgers_that_slip_past_the_lock_draw_no_node_twice(
