@@ -1,10 +1,10 @@
 """`murmure ingest adopt`: an archive that was restored from an older backup takes over what the town has published.
 
 Gateways and residents remember the log as they have seen it. The centre's own signature stands on what it published, so
-that the log can go on from there instead of forking from it. Policies and messages come with it: they are signed by
-stewards and gateways, and are judged as if they came for the first time. The log's enrolments and revocations are
-written into the register in the same transaction as the log: nobody speaks meanwhile who was revoked, with a key that
-was changed, or under an id that another has.
+that the log can go on from there instead of forking from it. Policies, annotations and messages come with it: what
+stewards have signed is filed if it is what the log names, and messages are judged as if they came for the first time.
+The log's enrolments and revocations are written into the register in the same transaction as the log: nobody speaks
+meanwhile who was revoked, with a key that was changed, or under an id that another has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from murmure_privacy.publication import DAY_S, Publication, date_of
 from murmure_privacy.publication import day_of as day_number
 from murmure_privacy.sources import SourceError
 
-from murmure_ingest.archive import Archive, StoredPolicy
+from murmure_ingest.archive import Archive, Enrolment, StoredAnnotation, StoredPolicy
 from murmure_ingest.intake import Intake, Opened, Refused, Word
 from murmure_ingest.rules import PolicyRules
 
@@ -51,7 +51,7 @@ class BroughtBack:
 
 def adopt(archive: Archive, published: Publication, centre: bytes, source: str) -> Adopted:
     """Takes over the entries that a published log has beyond the archive's, all or none, with the lines of the register
-    that they are about, and then its policies.
+    that they are about, and then its policies and annotations.
 
     `centre`: the public key that has to have signed it; `source`: what the operator calls it. A log that is not longer
     changes nothing. Raises AdoptionError if another key signed it, if its entries are not those that were signed, and
@@ -81,7 +81,7 @@ def adopt(archive: Archive, published: Publication, centre: bytes, source: str) 
                 raise AdoptionError(f"{source}: log: it has an entry that cannot be read ({error})") from error
     told = [log.read_entry(entry) for entry in entries if b'"kind":"spend"' not in entry]  # most of a year are accounts
     lines = sum(log.read_entry(entry)["kind"] in ("enrolment", "revocation") for entry in new)
-    lacking = [*_publish(archive, published, told), *_lost(archive, told)]
+    lacking = [*_publish(archive, published, told), *_annotate(archive, published, told)]
     return Adopted(len(new), max(own, here.size), lines, lacking)
 
 
@@ -116,14 +116,39 @@ def _publish(archive: Archive, published: Publication, told: Iterable[dict[str, 
     return lacking
 
 
-def _lost(archive: Archive, told: Iterable[dict[str, Any]]) -> list[str]:
-    """Returns the annotations that the log knows and the archive does not hold."""
-    notes = {(site, number) for site, number, _, _ in archive.annotation_rows()}
-    return [
-        f"annotation {one['number']} of {one['site']}: is not in the archive; file it again"
-        for one in told
-        if one["kind"] == "annotation" and (one["site"], one["number"]) not in notes
-    ]
+def _annotate(archive: Archive, published: Publication, told: Iterable[dict[str, Any]]) -> list[str]:
+    """Files the annotations of the log that the archive lacks: without them, what stewards marked as faulty would be
+    shown as right. Those of a site are counted, so that one is filed only after all before it. Returns what could not
+    be filed, and why."""
+    known = {(one["site"], one["number"]): bytes.fromhex(one["sealed"]) for one in told if one["kind"] == "annotation"}
+    on_site = {wire.digest(sealed): sealed for sealed in published.annotations}
+    lines = archive.enrolment_lines()
+    lacking = []
+    for (site, number), digest in sorted(known.items()):
+        name, held = f"annotation {number} of {site}", archive.annotation_rows(site)
+        if any(number == other for _, other, _, _ in held):
+            continue
+        if digest not in on_site:
+            lacking.append(f"{name}: is not in the archive, nor on the site; publish it again from its file")
+            continue
+        sealed = on_site[digest]
+        signed = next(filter(None, (_signed(sealed, line) for line in reversed(lines) if line.site == site)), None)
+        if signed is None or (signed.note.site, signed.note.number) != (site, number):
+            lacking.append(f"{name}: the site has another than the log tells; publish it again from its file")
+        elif number != len(held) + 1:
+            lacking.append(f"{name}: comes after one that is lacking; publish that one again, then adopt once more")
+        else:
+            with archive.transaction():
+                archive.put_annotation(signed)
+    return lacking
+
+
+def _signed(sealed: bytes, line: Enrolment) -> StoredAnnotation | None:
+    """Returns an annotation under a line of the register whose stewards have signed it, None if they have not."""
+    try:
+        return StoredAnnotation(wire.open_annotation(sealed, line.stewards, line.signatures_required), sealed, line.id)
+    except WireError:
+        return None
 
 
 def bring_back(archive: Archive, published: Publication, intake: Intake) -> BroughtBack:

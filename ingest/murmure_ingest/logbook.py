@@ -6,7 +6,7 @@ settled. Nothing in an entry depends on a measured value. The functions take a c
 entries for what an archive already holds.
 
 Entries that the centre had published and an older backup lacks can be taken over (`adopt`), with the lines of the
-register that they are about. Policies and annotations may come back later, and are not written twice then.
+register that they are about. Policies and annotations come back after them, and are not written twice then.
 """
 
 from __future__ import annotations
