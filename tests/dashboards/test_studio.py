@@ -1051,7 +1051,7 @@ def test_the_table_says_how_often_the_message_would_change(quick: Served, name: 
     the share told wrong, the order of days, and that of two neighbourhoods."""
     rows = cells(quick.text(f"{ENGLISH}?{urlencode(MESSAGES[name])}"), "message")
     assert [row[0] for row in rows[:3]] == ROWS and len(rows) == 6
-    assert "wrong order" in rows[4][0] and "wrong way round" in rows[5][0] and "5\u00a0%" in rows[5][0]
+    assert "wrong order" in rows[4][0] and "wrong way round" in rows[5][0] and "5%" in rows[5][0]
     for column in (1, 2, 3):
         assert len({shares(row[column])[0] for row in rows[:3]}) == 3, "none could stand for another"
     assert untrue(rows, quick, MESSAGES[name]) == []
@@ -1251,11 +1251,51 @@ def test_the_cap_has_its_calendar(served: Served) -> None:
 
 def test_settings_of_others_have_a_source_that_is_not_overdue() -> None:
     """Each names where and when it was read, has words in both languages, and is to be read again in time."""
+    assert len({one.address for one in deployments()}) >= 4, "of one publisher alone nothing can be compared"
     for one in deployments():
         assert one.source and one.address.startswith("https://") and one.read < one.review
         assert one.review > date(2026, 11, 26) and one.epsilon > 0
         for code in ("fr", "en"):
             assert language(code)(f"studio.elsewhere_{one.id}", year=one.year)
+
+
+def test_settings_of_others_stand_on_the_page(quick: Served) -> None:
+    """Each with its epsilon and a link to where it was read, in both languages, and what they are not for."""
+    for code, start in (("fr", FRENCH), ("en", ENGLISH)):
+        html = unescape(quick.text(f"{start}?{urlencode({'plafond': ''})}"))
+        say = language(code)
+        items = dict(re.findall(r'<li>([^<]*) <a href="(https:[^"]+)"', html.replace("\n", " ")))
+        for one in deployments():
+            [text] = [text for text, link in items.items() if say(f"studio.elsewhere_{one.id}", year=one.year) in text]
+            assert items[text] == one.address and f"ε = {say.number(Decimal(str(one.epsilon)))}." in text
+        assert say("studio.elsewhere_notes") in html
+
+
+def deltas(html: str) -> list[str]:
+    """Returns at which deltas the epsilons of an English page are told, one after the other."""
+    return re.findall(r"told at δ = (\d+\.\d+)", unescape(html))
+
+
+@pytest.mark.parametrize("own", ["0.000001", "0.0000001"])
+def test_no_epsilon_stands_without_its_delta(own: str) -> None:
+    """On the page of the scenarios and on that of the numbers is the delta of the series; the largest of the site
+    beside the sum, where it is another; and on each card of the whole site, beside that of its ceiling or alone."""
+    head, *_, air = EXAMPLE.read_bytes().split(b"[[stream]]")  # the cheapest to draw
+    air = air.replace(b"cadence_ms = 1000", b"cadence_ms = 60000", 1)
+    base = parse(head + b"[[stream]]" + air, "example")
+    [one] = base.streams
+    base = replace(base, streams=(replace(one, delta=Decimal(own)), replace(one, id="plaza/pm10")))
+    studio = Studio([Desk(base, 2, {}, DiscreteGaussian())], Path("nowhere"))
+    query = urlencode({"partir": "epsilon", "a": "1", "b": "2", "c": "3", "plafond": "", "noeud": "1d"})
+    pages_of = {
+        name: deltas(studio.answer(f"/en/{name}?{query}").content.decode()) for name in (page.PATH, page.NUMBERS)
+    }
+    site = [] if own == "0.000001" else ["0.000001"]
+    assert pages_of == {page.PATH: [own, *site], page.NUMBERS: [own]}
+    for asked in ("", "&limite=3"):
+        html = unescape(studio.answer(f"/en/{page.WHOLE}?a1=1&a2=&b1=2&b2=1&c1=&c2=1{asked}").content.decode())
+        told = [set(re.findall(r"δ = (\d+\.\d+)", one)) for one in re.findall(r"<article>(.*?)</article>", html, re.S)]
+        assert told == [{own, "0.000001"}, {"0.000001"}, {"0.000001"}], "of the first stream, of both, of the second"
 
 
 def test_what_is_written_is_what_was_meant() -> None:

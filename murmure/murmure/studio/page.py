@@ -173,6 +173,20 @@ class Told:
         """Returns whether there are pictures, and so numbers behind them."""
         return bool(self._look.points)
 
+    @property
+    def delta(self) -> str:
+        """Returns at which delta the epsilons of this stream are told."""
+        return self._say("studio.delta", delta=self._say.number(self._stream.delta))
+
+    @property
+    def site_delta(self) -> str:
+        """Returns at which delta those of the whole site are told, "" where it is the stream's own."""
+        delta = self._largest_delta()
+        return "" if delta == self._stream.delta else self._say("studio.delta_site", delta=self._say.number(delta))
+
+    def _largest_delta(self) -> Decimal:
+        return max(one.delta for one in self._look.shown[0].scenario.policy.streams)
+
     # Who is protected
 
     @property
@@ -448,7 +462,7 @@ class Told:
         """Returns the margin of each stream of the site, and the sum of their prices, also over the places that one
         person passes."""
         say, shown, places = self._say, self._look.shown, self._look.asked.places
-        delta = max(one.delta for one in shown[0].scenario.policy.streams)
+        delta = self._largest_delta()
 
         def row(head: str, epsilons: Iterable[float | Decimal]) -> tuple[Cell, ...]:
             return (Cell(head), *(Cell(price(say, float(e), odds_of(e, delta), delta)) for e in epsilons))

@@ -89,6 +89,8 @@ class _Told:
         if one.under is not None and self._asked.ceiling is not None:
             key = "studio.ceiling_under" if one.under else "studio.ceiling_over"
             lines.append(say(key, most=say.number(self._asked.ceiling), delta=compared))
+        elif delta == DEFAULT_DELTA:  # else one of the sentences above has named it
+            lines.append(say("studio.whole_at", delta=compared))
         lines += page.below_the_floor(say, one.price)
         head = say.counted("studio.whole_card", count, letter=one.letter.upper(), epsilon=epsilon, number=count)
         return Card(one.letter, head, tuple(lines), None, "")
