@@ -18,7 +18,7 @@ from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import LEVELS, PARTS, QUARTER_S, Window
 
-from murmure_dashboards import pages
+from murmure_dashboards import pages, weeks
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.chronicle import Chronicler
 from murmure_dashboards.config import Quartier, Site
@@ -125,15 +125,22 @@ class Streams:
         if not week:
             return self.ctx.seen(info)
         if info.stream not in self._weeks:
-            ctx = self.ctx
-            self._weeks[info.stream] = ctx.view(info, ctx.week)
-            self._weeks[info.stream].know(amounts(self._week_over(info), ctx.now_s))
-            self._weeks[info.stream].know([(ctx.today, ctx.seen(info).amount(ctx.today))])
+            self._weeks[info.stream] = self._week(info)
         return self._weeks[info.stream]
 
     @cached_property
     def _weeks(self) -> dict[str, StreamView]:
         return {}
+
+    def _week(self, info: StreamInfo) -> StreamView:
+        ctx, today = self.ctx, self.ctx.seen(info)
+        before = self._before(info) if weeks.can_be_laid_before(today) else None
+        whole = weeks.week(before, today, ctx.marks) if before is not None else None
+        if whole is None:
+            whole = ctx.view(info, ctx.week)
+            whole.know(amounts(self._week_over(info), ctx.now_s))
+            whole.know([(ctx.today, today.amount(ctx.today))])
+        return whole
 
     def _told(self, number: int, site: Site, info: StreamInfo) -> Mapping[bool, tuple[Room, Shown]]:
         """Returns a stream told anew, and has it kept where that may be of use."""
@@ -155,7 +162,7 @@ class Streams:
             say = language(code)
             teller = Teller(say, room.rows, room.brief, coded=ctx.coded)
             if week:
-                habits = Chronicler(say, thresholds=ctx.thresholds).usual(self._week_over(info))
+                habits = self._habits(info)[code]
                 stories[code] = teller.week(view, site.name, f"c{number}", [habits] if habits else [])
             else:
                 on = ctx.calendar.civil_day(window.end_s - 1)
@@ -184,6 +191,37 @@ class Streams:
     def _over(self) -> dict[str, Stretch]:
         return {}
 
+    def _habits(self, info: StreamInfo) -> Mapping[str, str]:
+        """Returns which days of the week that are over were unlike the same weekday of the weeks before, by language:
+        those of the days before today, while it runs."""
+        before = self._befores.get(info.stream)
+        return before.habits if before is not None else self._habits_of(self._week_over(info))
+
+    def _habits_of(self, over: Stretch) -> Mapping[str, str]:
+        thresholds = self.ctx.thresholds
+        return {code: Chronicler(language(code), thresholds=thresholds).usual(over) for code in LANGUAGES}
+
+    def _before(self, info: StreamInfo) -> weeks.Before | None:
+        """Returns a stream on the days of the week before today, as a build before has found it, or else anew; None
+        where today cannot be told apart from them."""
+        ctx, window = self.ctx, Window(self.ctx.week.start_s, self.ctx.today.start_s)
+        key = ctx.key(self._known_by(info))
+        value = ctx.store.read(weeks.KIND, info.stream, Window(0, 1)).get(0) if ctx.store else None
+        found = weeks.read(key, window, value) if value is not None else None
+        if found is None:
+            over = self._week_over(info)
+            final = amounts(over, ctx.now_s)
+            found = weeks.before(ctx.view(info, window), ctx.rules, final, self._habits_of(over))
+            if found is not None and ctx.store:
+                of = Window(ctx.week.start_s - _BEFORE_S, window.end_s)
+                ctx.store.keep(weeks.KIND, info.stream, 0, of, weeks.written(key, found))
+        self._befores[info.stream] = found
+        return found
+
+    @cached_property
+    def _befores(self) -> dict[str, weeks.Before | None]:
+        return {}
+
     # --- Kept ---------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -206,12 +244,14 @@ class Streams:
     def _made_of(self, number: int, site: Site, info: StreamInfo) -> Mapping[str, object]:
         """Returns all that a stream is told by, by name, besides its nodes of these weeks, the instant, and the room of
         a page. `began`: days before the measurement have no gaps."""
+        return {"number": number, "coded": self.ctx.coded, **self._known_by(info)}
+
+    def _known_by(self, info: StreamInfo) -> Mapping[str, object]:
+        """Returns what of that its days follow from."""
         ctx = self.ctx
         return {
-            "number": number,
-            "coded": ctx.coded,
             "marks": [mark for mark in ctx.marks if mark.stream == info.stream],
-            "policies": [policy.hash for policy in ctx.policies(site.id)],
+            "policies": [policy.hash for policy in ctx.policies(info.site)],
             "began": ctx.archive.began_s(info.stream),
         }
 
@@ -220,7 +260,7 @@ class Streams:
         that may be at any time. What is compared with the clock begins or ends with a node, on the hour but for
         quarter-hours; what ended then has some minutes more to come."""
         ctx, week = self.ctx, self._view(info, True)
-        levels = ctx.rules.levels(info.stream, week.outcomes)
+        levels = week.levels if week.outcomes else frozenset()
         hour_s = ctx.now_s - ctx.now_s % _HOUR_S
         if not levels or LEVELS[0] in levels:
             return ctx.now_s
