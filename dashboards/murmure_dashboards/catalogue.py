@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 from murmure_privacy.stream import QUANTITIES
-from murmure_privacy.window import LEVELS, Window, utc
+from murmure_privacy.window import LEVELS, Calendar, Window, utc
 
 from murmure_dashboards.config import City
-from murmure_dashboards.months import FOLDER, Edition
+from murmure_dashboards.months import FOLDER, Edition, first_day, last_day
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
 SITES, LICENCE = f"{FOLDER}sites.geojson", f"{FOLDER}LICENCE.txt"
@@ -141,12 +142,13 @@ _KEYS = {
 @dataclass(frozen=True)
 class Catalogue:
     """Everything that the descriptors tell of: the editions of months, the other files, and the span that they cover
-    (None where there is no figure yet)."""
+    (None where there is no figure yet). `calendar`: of the town."""
 
     city: City
     editions: Sequence[Edition]
     files: Sequence[File]
     period: Window | None
+    calendar: Calendar
 
     @property
     def publisher(self) -> str:
@@ -204,13 +206,14 @@ class Catalogue:
                         "name": edition.path.removeprefix(FOLDER).removesuffix(".csv"),
                         "path": edition.path.removeprefix(FOLDER),
                         "type": "table",
-                        "title": of_month(say, edition.month, edition.number),
+                        "title": self._of_month(say, edition),
                         "format": "csv",
                         "mediatype": _MEDIA["csv"],
                         "encoding": "utf-8",
                         "bytes": edition.octets,
                         "hash": f"sha256:{edition.sha256}",
                         "closed": edition.closed_s is not None,
+                        **_until(edition),
                         "licenses": licences,
                         "schema": "releases.schema.json",
                     }
@@ -221,12 +224,13 @@ class Catalogue:
                         "name": f"{edition.path.removeprefix(FOLDER).removesuffix('.csv')}-parquet",
                         "path": edition.columnar.removeprefix(FOLDER),
                         "type": "file",
-                        "title": f"{of_month(say, edition.month, edition.number)} (Parquet)",
+                        "title": f"{self._of_month(say, edition)} (Parquet)",
                         "format": "parquet",
                         "mediatype": _MEDIA["parquet"],
                         "bytes": edition.columnar_octets,
                         "hash": f"sha256:{edition.columnar_sha256}",
                         "closed": edition.closed_s is not None,
+                        **_until(edition),
                         "licenses": licences,
                     }
                     for edition in self.editions
@@ -381,8 +385,7 @@ class Catalogue:
                     self._distribution(path, kind, octets, licence)
                     | {
                         "dct:title": [
-                            {"@value": of_month(language(code), edition.month, edition.number), "@language": code}
-                            for code in LANGUAGES
+                            {"@value": self._of_month(language(code), edition), "@language": code} for code in LANGUAGES
                         ],
                         "spdx:checksum": {
                             "@type": "spdx:Checksum",
@@ -429,6 +432,9 @@ class Catalogue:
             "@graph": [catalogue, dataset, publisher, licence],
         }
 
+    def _of_month(self, say: Language, edition: Edition) -> str:
+        return of_month(say, edition.month, edition.number, last_day(edition, self.calendar))
+
     def _both(self, key: str) -> list[dict[str, str]]:
         return [{"@value": self._said(language(code), key), "@language": code} for code in LANGUAGES]
 
@@ -453,6 +459,11 @@ class Catalogue:
             for code in LANGUAGES
         ]
         return ("\n\n".join([*said, f"{self.city.licence} {address}"]) + "\n").encode()
+
+
+def _until(edition: Edition) -> dict[str, str]:
+    """Returns before when all rows of an edition that can still change begin."""
+    return {} if edition.until_s is None else {"until": utc(edition.until_s)}
 
 
 def _as_csv(edition: Edition) -> tuple[str, int, str]:
@@ -481,16 +492,19 @@ def licence(city: City) -> tuple[str, str]:
     return _NAMED[city.licence]
 
 
-def of_month(say: Language, month: str, number: int) -> str:
-    """Returns the title of an edition of a month such as `2026-11`."""
+def of_month(say: Language, month: str, number: int, last: date | None) -> str:
+    """Returns the title of an edition of a month such as `2026-11`. `last`: see `months.last_day`."""
+    if last is not None:
+        return say("opendata.begun" if last < first_day(month) else "opendata.until", month=month, date=last)
     return say("opendata.month" if number == 1 else "opendata.edition", month=month, number=number)
 
 
-def about(city: City, month: str, number: int) -> dict[str, str]:
-    """Returns what a file of a month says of itself, where its format has a place for it."""
+def about(city: City, month: str, number: int, last: date | None) -> dict[str, str]:
+    """Returns what a file of a month says of itself, where its format has a place for it. `last`: see
+    `months.last_day`."""
     name, path = licence(city)
     return {
-        "title": of_month(language(LANGUAGES[0]), month, number),
+        "title": of_month(language(LANGUAGES[0]), month, number, last),
         "source": f"{city.city}, {publisher(city)}",
         "license": f"{name} ({city.licence})",
         "license_url": path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from murmure_privacy.publication import RUNNING
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import Window
 
@@ -13,7 +14,7 @@ from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.catalogue import Catalogue, File
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.months import FOLDER, Edition, Month, Rows, Shelf
-from murmure_dashboards.packed import Content, joined, pieces, segment, stored
+from murmure_dashboards.packed import Content, pieces, segment, stored
 from murmure_dashboards.pages import Link
 from murmure_dashboards.store import version
 from murmure_dashboards.wording import LANGUAGES, Language, language
@@ -47,16 +48,17 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
         found = [pair for info in infos for pair in zip(days, blocks.of(info, window), strict=True)]
         if row is None:
             spent_in[window.start_s] = [block.ledger for _, block in found]
-        packed = [block.packed for _, block in found if block.packed]
+        begun = any(block.packed for _, block in found)
         over = [block.packed for day, block in found if day.end_s <= until_s]
         name = ctx.calendar.civil_day(window.start_s).strftime("%Y-%m")
-        made_by = version(), parquet.edition(), *(catalogue.about(ctx.city, name, number) for number in (1, 2))
-        of = hashlib.sha256(b"".join((repr((made_by, until_s)).encode(), *over))).hexdigest()
-        return Rows(pieces([_HEADER, *packed] if packed else ()), lambda: joined([_HEADER, *over]), until_s, of)
+        made_by = version(), parquet.edition(), *(catalogue.about(ctx.city, name, number, None) for number in (1, 2))
+        of = hashlib.sha256(b"".join((repr((made_by, begun, until_s)).encode(), *over))).hexdigest()
+        return Rows(lambda: pieces([_HEADER, *over] if begun else ()), until_s, of)
 
-    def columnar(month: str, number: int, content: bytes) -> bytes:
-        made = parquet.table(catalogue.columns("releases"), content, catalogue.about(ctx.city, month, number))
-        return stored(made)
+    def columnar(edition: Edition, content: bytes) -> bytes:
+        last_day = months.last_day(edition, ctx.calendar)
+        about = catalogue.about(ctx.city, edition.month, edition.number, last_day)
+        return stored(parquet.table(catalogue.columns("releases"), content, about))
 
     found: list[Month] = []
     ledger: list[bytes] = []
@@ -76,6 +78,10 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
             ledger += spent_in[month.window.start_s]
         else:
             ledger += [block.ledger for info in infos for block in ctx.blocks.of(info, month.window)]
+    if found:
+        running = ctx.calendar.day(ctx.now_s)
+        begun = [ctx.blocks.on(info, running) for info in infos] if running.start_s < ctx.now_s else []
+        yield RUNNING, pieces([_HEADER, *(block.packed for block in begun if block.packed)])
     spent = b"".join(ledger)
     ctx.ledger.extend(spent.splitlines())
     yield months.LEDGER, spent
@@ -104,8 +110,9 @@ def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     period = None if began is None else Window(ctx.calendar.midnight(months.first_day(began)), ctx.now_s)
     beside = [File(opendata.ANNOTATIONS, ctx.octets[opendata.ANNOTATIONS], "annotations")]
     if ctx.editions:
+        beside.append(File(RUNNING, ctx.octets[RUNNING], "releases"))
         beside.append(File(months.LEDGER, ctx.octets[months.LEDGER], "ledger"))
-    told = Catalogue(ctx.city, ctx.editions, beside, period)
+    told = Catalogue(ctx.city, ctx.editions, beside, period, ctx.calendar)
     made = told.descriptors()
     yield from made.items()
     sizes = {path: len(content) for path, content in made.items()} | {file.path: file.octets for file in beside}
@@ -134,6 +141,7 @@ def _page(ctx: Build, say: Language, told: Catalogue, sizes: Mapping[str, int]) 
         title=say("data.page_title", city=ctx.city.city),
         licence=say(f"data.licence_{ctx.city.licence}", licence=told.licence[0]),
         licence_path=catalogue.LICENCE,
+        running=(RUNNING, say("data.running", size=say.size(sizes[RUNNING]))) if newest else None,
         editions=[(one, _name(ctx, say, one), _about(ctx, say, one), _columnar(ctx, say, one)) for one in newest],
         sums=months.SUMS,
         show_sums=len(newest) <= _SUMS_SHOWN,
@@ -156,10 +164,15 @@ def _name(ctx: Build, say: Language, edition: Edition) -> str:
 
 
 def _about(ctx: Build, say: Language, edition: Edition) -> str:
-    if edition.closed_s is None:
-        state = say("data.open")
-    else:
+    last_day = months.last_day(edition, ctx.calendar)
+    if edition.closed_s is not None:
         state = say("data.closed", date=say.civil(ctx.calendar.civil_day(edition.closed_s)))
+    elif last_day is None:
+        state = say("data.open")
+    elif last_day < months.first_day(edition.month):
+        state = say("data.begun")
+    else:
+        state = say("data.until", date=say.civil(last_day))
     return f"CSV, {say.size(edition.octets)}, {state}"
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from murmure_privacy.publication import RUNNING
 from murmure_privacy.window import Window
 
 from murmure_dashboards import citymap, months
@@ -20,7 +21,7 @@ from murmure_dashboards.story import Teller, key_codes
 from murmure_dashboards.views import StreamView
 from murmure_dashboards.wording import LANGUAGES, Language, capital, language
 
-_HOME_ELEMENTS = 378
+_HOME_ELEMENTS = 376
 _CODES_ELEMENTS, _A_LINE = 5, 2
 MOST_CODES = 700
 """Of a page: some six kilo-octets, compressed."""
@@ -136,12 +137,24 @@ def _home(
             codes_rest=say("codes.home_rest", number=most) if most else "",
             codes_short=say("codes.home_short") if ctx.coded and not codes and figured else "",
             compact=elements + link_elements(ctx.links) > _HOME_ELEMENTS,
-            months=[
-                (path, say("page.month", month=say.month(at_s, zone), size=say.size(ctx.octets[path])))
-                for at_s, path in months.newest(ctx.editions, ctx.calendar, MONTHS_SHOWN)
-            ],
+            months=list(_tables(ctx, say)),
             faults=(ANNOTATIONS, say("page.faults", size=say.size(ctx.octets[ANNOTATIONS]))),
         )
+
+
+def _tables(ctx: Build, say: Language) -> Iterator[tuple[str, str]]:
+    """Yields the files with all values of the city, newest first, and what a link to each says: of a month that goes
+    on, until when."""
+    if ctx.editions:
+        yield RUNNING, say("page.running", size=say.size(ctx.octets[RUNNING]))
+    for edition in months.newest(ctx.editions, MONTHS_SHOWN):
+        first, last = months.first_day(edition.month), months.last_day(edition, ctx.calendar)
+        month = say.month(ctx.calendar.midnight(first), ctx.calendar.zone)
+        size = say.size(ctx.octets[edition.path])
+        if last is None:
+            yield edition.path, say("page.month", month=month, size=size)
+        elif last >= first:
+            yield edition.path, say("page.month_until", date=say.civil(last), size=size)
 
 
 def _places(

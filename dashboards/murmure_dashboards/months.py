@@ -1,4 +1,4 @@
-"""The monthly files of open data: rewritten while a month is open, then closed for ever.
+"""The monthly files of open data: a day longer each midnight while a month is open, then closed for ever.
 
 On the 8th of the next month, when weeks and nights that began in a month are over, it is closed if every gateway had
 delivered; else on the 8th after that, on the third in any case. What comes later makes a second edition of the month,
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -33,7 +33,7 @@ PATIENCE = 3
 """At which 8th a month is closed although a gateway has not delivered: a month without network is no loss."""
 _LONGEST_S = 170 * 3600
 """A node, the longest of which is a week with a clock change."""
-_FORMAT = 3
+_FORMAT = 4
 _DAY = b'{"day":"'
 
 
@@ -62,11 +62,12 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """One file of a month, as CSV and as Parquet. `closed_s`: the 8th on which it was closed, with the rows that the
-    archive had by then; None while it can still change, and then `row` is 0. `columnar_…`: of the Parquet file. While
-    it can still change, it holds the rows that begin before `columnar_until_s`, the last midnight, and `columnar_of`
-    says what it was made of. `added`: it can still change, and was begun for streams that were listed when the edition
-    before was closed already."""
+    """One file of a month, as CSV and as Parquet with the same rows. `closed_s`: the 8th on which it was closed, with
+    the rows that the archive had by then; None while it can still change, and then `row` is 0. `columnar_…`: of the
+    Parquet file. `until_s`: it holds the rows that begin before then, the end of the last day of the month that was
+    over; None in a file that is closed, which has them all. `of`: while it can still change, what it was made of.
+    `added`: it can still change, and was begun for streams that were listed when the edition before was closed
+    already."""
 
     month: str
     number: int
@@ -76,8 +77,8 @@ class Edition:
     sha256: str
     columnar_octets: int
     columnar_sha256: str
-    columnar_of: str = ""
-    columnar_until_s: int | None = None
+    of: str = ""
+    until_s: int | None = None
     added: bool = False
 
     @property
@@ -93,11 +94,11 @@ class Edition:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a month. `table`: all of them as a CSV file, nothing for none; `over`: makes that of the days that
-    are over, which begin before `until_s`; `of`: says whether these are still the same."""
+    """The rows of the days of a month that are over, which begin before `until_s`. `table`: makes the CSV file of them,
+    with no row where no day is over yet; nothing where no row begins in the month at all, not today either. `of`: says
+    whether it is still the same."""
 
-    table: Pieces
-    over: Callable[[], bytes]
+    table: Callable[[], Pieces]
     until_s: int
     of: str
 
@@ -118,9 +119,9 @@ class Month:
 class Shelf:
     """What the site before had: how far the archive had come (the last row with the running sum over all of them, as
     hexadecimal, and how many messages were filed after they had waited), the streams of the files, the last row before
-    each 8th, the closed editions by month where all files are whole, the ledger by month. `twins`: of the editions that
-    can still change those whose Parquet file is whole, by its path. `opened`: the months whose last edition can still
-    change, and its `added`."""
+    each 8th, the closed editions by month where all files are whole, the ledger by month. `still`: of the editions that
+    can still change those whose files are whole, by the path of the CSV file. `opened`: the months whose last edition
+    can still change, and its `added`."""
 
     seen: int = 0
     head: str = ""
@@ -129,7 +130,7 @@ class Shelf:
     closings: Mapping[str, int] = field(default_factory=dict)
     editions: Mapping[str, tuple[Edition, ...]] = field(default_factory=dict)
     spent: Mapping[str, bytes] = field(default_factory=dict)
-    twins: Mapping[str, Edition] = field(default_factory=dict)
+    still: Mapping[str, Edition] = field(default_factory=dict)
     opened: Mapping[str, bool] = field(default_factory=dict)
 
 
@@ -145,25 +146,27 @@ def shelf(out: Path, stands: Callable[[Path, str, str], bool] = stands) -> Shelf
         if told["format"] != _FORMAT:
             return Shelf()
         found: dict[str, tuple[Edition, ...]] = {}
-        twins: dict[str, Edition] = {}
+        still: dict[str, Edition] = {}
         opened: dict[str, bool] = {}
         for month, editions in told["months"].items():
             read = tuple(Edition(month=month, **edition) for edition in editions)
             shut = tuple(one for one in read if one.closed_s is not None)
-            files = [(one.path, one.sha256) for one in shut] + [(one.columnar, one.columnar_sha256) for one in shut]
-            if all(stands(out, *file) for file in files):
+            if _stand(out, shut, stands):
                 found[month] = shut
             if read and read[-1].closed_s is None:
                 opened[month] = read[-1].added
-            twins |= {
-                one.columnar: one for one in read if one.columnar_of and stands(out, one.columnar, one.columnar_sha256)
-            }
+            still |= {one.path: one for one in read if one.closed_s is None and _stand(out, [one], stands)}
         ledger = (out / LEDGER).read_bytes()
         spent = _by_month(ledger) if _digest(ledger) == told["ledger"] else {}
         seen, head, streams = int(told["seen"]), str(told["head"]), [str(one) for one in told["streams"]]
-        return Shelf(seen, head, told["amended"], streams, told["closings"], found, spent, twins, opened)
+        return Shelf(seen, head, told["amended"], streams, told["closings"], found, spent, still, opened)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Shelf()
+
+
+def _stand(out: Path, editions: Iterable[Edition], stands: Callable[[Path, str, str], bool]) -> bool:
+    files = [(one.path, one.sha256) for one in editions] + [(one.columnar, one.columnar_sha256) for one in editions]
+    return all(stands(out, *file) for file in files)
 
 
 def _by_month(ledger: bytes) -> dict[str, bytes]:
@@ -248,7 +251,7 @@ def since(
     closings |= {day.isoformat(): row - 1 for day, row in zip(unknown, first, strict=True) if row is not None}
     seen = archive.newest_row() if later is None else later - 1
     amended = len(archive.filed_late())
-    return Shelf(seen, _head(archive, seen), amended, streams, closings, before.editions, twins=before.twins)
+    return Shelf(seen, _head(archive, seen), amended, streams, closings, before.editions, still=before.still)
 
 
 def written(
@@ -259,13 +262,12 @@ def written(
     before: Shelf,
     shelf_now: Shelf,
     table: Callable[[Window, int | None, int], Rows],
-    columnar: Callable[[str, int, bytes], bytes],
+    columnar: Callable[[Edition, bytes], bytes],
 ) -> Iterator[Month]:
     """Yields every month that has a node of these streams, oldest first.
 
     `before`, `shelf_now`: as `fitting` and then `since` return them. `table`: the rows of a month as the archive was at
-    a row (None: as it is), at an instant. `columnar`: a CSV file as Parquet, of the month, the edition's number and the
-    file.
+    a row (None: as it is), at an instant. `columnar`: a CSV file as Parquet, of the edition and the file.
     """
     closings = [
         Closing(calendar.midnight(date.fromisoformat(day)), row) for day, row in sorted(shelf_now.closings.items())
@@ -294,7 +296,7 @@ def written(
             added = added and bool(kept)
             passed = [calendar.midnight(date.fromisoformat(day)) for day in before.closings] if added else None
             cuts = _cuts(archive, streams, calendar, window, closings, kept, passed)
-            yield from _renewed(cuts, now_s, kept, month, before.twins, added, table, columnar)
+            yield from _renewed(cuts, now_s, kept, month, before.still, added, table, columnar)
         elif kept:  # also where the archive has lost the month: what was closed is not taken away
             yield Month(name, window, kept, {}, kept=True)
 
@@ -312,7 +314,7 @@ def _found_again(
     cuts = {cut.at_s: cut for cut in _cuts(archive, streams, calendar, month, closings) if cut}
     for one in kept:
         cut = cuts.get(one.closed_s or 0)
-        same = cut is not None and table(month, cut.row, cut.at_s).table.sha256 == one.sha256
+        same = cut is not None and table(month, cut.row, cut.at_s).table().sha256 == one.sha256
         yield replace(one, row=cut.row if cut is not None and same else 0)
 
 
@@ -321,32 +323,31 @@ def _renewed(
     now_s: int,
     kept: Sequence[Edition],
     month: Month,
-    twins: Mapping[str, Edition],
+    still: Mapping[str, Edition],
     added: bool,
     table: Callable[[Window, int | None, int], Rows],
-    columnar: Callable[[str, int, bytes], bytes],
+    columnar: Callable[[Edition, bytes], bytes],
 ) -> Iterator[Month]:
     """Yields a month for which something has come, or that is open: what is closed, and what comes after it."""
     editions = [*kept]
     contents: dict[str, Content] = {}
     for cut in cuts:
         rows = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
-        content, digest = rows.table, rows.table.sha256
-        if not content or (editions and editions[-1].sha256 == digest):
-            continue  # nothing begins in it, or what came changed nothing
         row, closed_s = (cut.row, cut.at_s) if cut else (0, None)
-        number = len(editions) + 1
-        one = Edition(month.name, number, row, closed_s, len(content), digest, 0, "")
+        one = Edition(month.name, len(editions) + 1, row, closed_s, 0, "", 0, "")
         if cut is None:
-            one = replace(one, columnar_of=rows.of, columnar_until_s=rows.until_s, added=added)
-        contents[one.path] = content
-        same_twin = None if cut else twins.get(one.columnar)
-        if same_twin is not None and same_twin.columnar_of == rows.of:
-            octets, twin_digest = same_twin.columnar_octets, same_twin.columnar_sha256
-        else:
-            twin = contents[one.columnar] = columnar(month.name, number, bytes(content) if cut else rows.over())
-            octets, twin_digest = len(twin), _digest(twin)
-        editions.append(replace(one, columnar_octets=octets, columnar_sha256=twin_digest))
+            one = replace(one, of=rows.of, until_s=rows.until_s, added=added)
+            same = still.get(one.path)
+            if same is not None and same.of == one.of and not (editions and editions[-1].sha256 == same.sha256):
+                editions.append(replace(same, added=added))
+                continue
+        content = rows.table()
+        if not content or (editions and editions[-1].sha256 == content.sha256):
+            continue  # nothing begins in it, or what came changed nothing
+        twin = columnar(one, bytes(content))
+        contents |= {one.path: content, one.columnar: twin}
+        one = replace(one, octets=len(content), sha256=content.sha256)
+        editions.append(replace(one, columnar_octets=len(twin), columnar_sha256=_digest(twin)))
     if editions:
         yield replace(month, editions=tuple(editions), contents=contents)
 
@@ -416,13 +417,19 @@ def _next_month(day: date) -> date:
     return day.replace(year=day.year + day.month // 12, month=day.month % 12 + 1)
 
 
-def newest(editions: Sequence[Edition], calendar: Calendar, most: int) -> list[tuple[int, str]]:
-    """Returns the begin and the file of the last months, newest first: of each its last edition."""
+def newest(editions: Sequence[Edition], most: int) -> list[Edition]:
+    """Returns the last edition of each of the last months, newest first."""
     last = {edition.month: edition for edition in editions}
-    return [
-        (calendar.midnight(first_day(month)), edition.path)
-        for month, edition in sorted(last.items(), reverse=True)[:most]
-    ]
+    return [edition for _, edition in sorted(last.items(), reverse=True)[:most]]
+
+
+def last_day(edition: Edition, calendar: Calendar) -> date | None:
+    """Returns the last day of an edition that has not all days of its month: the day before the first where it has none
+    at all. None for one that has all."""
+    first = first_day(edition.month)
+    if edition.until_s is None or edition.until_s >= calendar.midnight(_next_month(first)):
+        return None
+    return calendar.civil_day(edition.until_s - 1)
 
 
 def first_day(month: str) -> date:

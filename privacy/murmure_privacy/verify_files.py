@@ -67,31 +67,19 @@ class Files:
         return found
 
     def _same_rows(self, name: str, data: bytes) -> bool:
-        """Returns whether a Parquet file has the rows of its CSV file, one for one, or those of the days that are over
-        while the month is open; True where nobody can read it."""
+        """Returns whether a Parquet file has the rows of its CSV file, one for one; True where nobody can read it."""
         read = columnar.reader()
         twin = self._read(f"{FOLDER}{name.removesuffix('.parquet')}.csv")
         if read is None:
             return True
         try:
-            until_s = self._until_s(name)
-            held = (row for row in rows_of(twin or b"") if until_s is None or parse_utc(row["start_utc"]) < until_s)
-            for row, other in zip_longest(read(data), held):
+            for row, other in zip_longest(read(data), rows_of(twin or b"")):
                 if row is None or other is None or not columnar.same(row, other):
                     return False
                 self.report.columnar = (self.report.columnar or 0) + 1
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError):
             return False
         return True
-
-    def _until_s(self, name: str) -> int | None:
-        """Returns before when the rows of a Parquet file begin, None for one that has all: `editions.json` says it."""
-        month, _, number = name.removeprefix("releases-").removesuffix(".parquet").partition(".")
-        for one in json.loads(self._read(EDITIONS) or b"{}").get("months", {}).get(month, ()):
-            if one["number"] == int(number or 1) and one["closed_s"] is None:
-                found = one.get("columnar_until_s")
-                return int(found) if found is not None else None
-        return None
 
     def quartiers(self, unread: Collection[int]) -> None:
         """Each row of a neighbourhood's day and week, and each of its codes, is a row of the tables, and a code leads

@@ -11,7 +11,7 @@ from math import inf
 
 from murmure_privacy.estimate import Figure, Series
 from murmure_privacy.levels import EXCEEDED, SHARE_OVER, decibels
-from murmure_privacy.publication import DAY_S, Publication, rows_of, table_file
+from murmure_privacy.publication import DAY_S, RUNNING, Publication, rows_of, table_file
 from murmure_privacy.published import divisor, number, printed_name, printed_values, protects
 from murmure_privacy.release import Node, Outcome, Release
 from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
@@ -37,11 +37,11 @@ Cell = tuple[str, str, int, str]
 
 
 class Tables:
-    """The tables of a publication. `rows`: those of the newest edition of each month about days that were read, by node
-    and indicator; `differs`: what of such a row is not as it was signed, one of KINDS; `computed`: those whose estimate
-    was computed anew; `shown`: the nodes of the streams that have rows; `months`: those that were read; `editions`: how
-    many each of them has. `week`: whether the rows are those of the files by neighbourhood, since the tables are too
-    large to be read."""
+    """The tables of a publication. `rows`: those of the newest edition of each month, and of the day that is not over,
+    about days that were read, by node and indicator; `differs`: what of such a row is not as it was signed, one of
+    KINDS; `computed`: those whose estimate was computed anew; `shown`: the nodes of the streams that have rows;
+    `months`: those that were read; `editions`: how many each of them has. `week`: whether the rows are those of the
+    files by neighbourhood, since the tables are too large to be read."""
 
     def __init__(self, published: Publication, book: Book, heard: Heard) -> None:
         self.report = book.report
@@ -57,7 +57,8 @@ class Tables:
 
     def read(self, unread: Collection[int], line: int | None = None) -> None:
         """Every row of the tables about the days that were looked at is as a gateway has signed it, once an edition;
-        in the newest edition none is missing. `unread`: days that were not looked at; rows of all others are. `line`:
+        in the newest edition and the table of the day that is not over, which goes on where that ends, none is missing
+        and none stands twice. `unread`: days that were not looked at; rows of all others are. `line`:
         see `verify.verify`."""
         read = self._published.rows
         if read is None:
@@ -79,6 +80,11 @@ class Tables:
                 newest, number = self._edition(month, rows, wanted, unread), number + 1
             self.editions[month] = number - 1
             self.rows |= newest
+        if not weeks:
+            running = self._edition(RUNNING, rows_of(self._published.read(RUNNING) or b""), wanted, unread)
+            for cell in sorted(running.keys() & self.rows.keys()):
+                self.report.add("row_twice", f"{cell[0]} {cell[1]} {utc(cell[2])} {cell[3]}")
+            self.rows |= running
         told = {self._site(key[:3]) for key in self.rows}
         if wanted and not told:
             self.report.add("row_missing", " ".join(sorted(months)))
@@ -97,7 +103,10 @@ class Tables:
     def _weeks(self, line: int | None) -> list[str]:
         """Returns the files of the week by neighbourhood if they are to be read instead of the months' tables: where
         these are too large, and there is a file of a week."""
-        if line is None or self._published.used() + sum(map(self._octets, self.months)) <= line:
+        if line is None:
+            return []
+        tables = sum(map(self._octets, self.months)) + (self._published.size(RUNNING) or 0)
+        if self._published.used() + tables <= line:
             return []
         slugs = sorted({gateway.quartier for gateway in self._book.gateways.values()})
         weeks = [f"donnees/{slug}-semaine.csv" for slug in slugs]

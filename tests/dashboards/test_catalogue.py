@@ -33,6 +33,7 @@ from murmure_dashboards.wording import LANGUAGES, language
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.plan import plan
 from murmure_privacy.policy import parse
+from murmure_privacy.publication import RUNNING
 from murmure_privacy.release import Release
 from murmure_privacy.window import parse_utc
 
@@ -323,7 +324,7 @@ def test_every_file_has_the_size_and_the_sum_that_the_package_tells(folder: Path
     resources = told(folder, "datapackage.json")["resources"]
     assert {r["path"] for r in resources} == {
         *("releases-2026-11.csv", "releases-2026-11.parquet"),
-        *("annotations.csv", "ledger.jsonl", "sites.geojson"),
+        *("annotations.csv", "ledger.jsonl", "sites.geojson", "releases-jour-en-cours.csv"),
     }
     for resource in resources:
         content = (folder / resource["path"]).read_bytes()
@@ -368,7 +369,9 @@ def test_csv_on_the_web_describes_every_table(folder: Path) -> None:
     """The W3C's metadata at the place where its readers look: columns of the file, typed, with their sentences."""
     group = told(folder, "csv-metadata.json")
     jsonschema.validate(group, CSVW)
-    assert [table["url"] for table in group["tables"]] == ["releases-2026-11.csv", "annotations.csv"]
+    assert [table["url"] for table in group["tables"]] == [
+        *("releases-2026-11.csv", "annotations.csv", "releases-jour-en-cours.csv")
+    ]
     for table in group["tables"]:
         header = (folder / table["url"]).read_text("utf-8").splitlines()[0].split(",")
         assert [column["titles"] for column in table["tableSchema"]["columns"]] == header
@@ -497,7 +500,7 @@ def test_the_ledger_is_what_the_archive_charged(folder: Path, archive: Any) -> N
         assert sum(node["rho_micro"] for line in mine for node in line["nodes"]) == cost
         counted = [sum(node[kind] for line in mine for node in line["nodes"]) for kind in ("released", "withheld")]
         assert counted == [sum(isinstance(o, Release) is released for o in outcomes) for released in (True, False)]
-    rows = lines(folder / "releases-2026-11.csv")
+    rows = [*lines(folder / "releases-2026-11.csv"), *lines(folder / "releases-jour-en-cours.csv")]
     footfall = sum(int(row["rho_micro"] or 0) for row in rows if row["stream"] == "plaza/footfall")
     assert footfall == sum(line["charged_rho_micro"] for line in ledger if line["stream"] == "plaza/footfall")
 
@@ -591,7 +594,7 @@ def test_the_page_stays_light_with_years_of_months_and_many_policies(
 
     def data(ctx: Any, *_: object) -> Iterable[tuple[str, bytes]]:
         ctx.editions.extend(editions)
-        return [(LEDGER, b"")]
+        return [(RUNNING, b""), (LEDGER, b"")]
 
     monkeypatch.setattr(maker_data, "data", data)
     signed = small.policies("plaza") * 100

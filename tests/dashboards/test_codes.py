@@ -303,7 +303,7 @@ def test_a_code_of_the_home_page_whose_value_was_changed_is_found(
     shutil.copytree(signed.resolve(), site)
     code = CODE.findall(text_of(signed, "index.html"))[0]
     outcome, indicator = known(signed)[code]
-    month = site / "donnees/releases-2026-11.csv"
+    month = site / "donnees/releases-jour-en-cours.csv"
     begin = utc(outcome.node.start_s)
     lines = month.read_text(encoding="utf-8").splitlines(keepends=True)
     at = next(

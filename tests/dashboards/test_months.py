@@ -24,10 +24,13 @@ from murmure_dashboards.site import build
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import wire
 from murmure_privacy.policy import parse
-from murmure_privacy.window import Calendar
+from murmure_privacy.publication import RUNNING
+from murmure_privacy.window import Calendar, parse_utc
 
 PARIS = Calendar("Europe/Paris")
 SITES = ("plaza", "station", "alley")
+
+TODAY = RUNNING.removeprefix(months.FOLDER)
 
 POLICY = """policy = 1
 site = "{site}"
@@ -127,7 +130,7 @@ def data(out: Path) -> dict[str, bytes]:
 
 
 def named(out: Path) -> list[str]:
-    return sorted(path.name for path in (out / "donnees").glob("releases-*.csv"))
+    return sorted(path.name for path in (out / "donnees").glob("releases-[0-9]*.csv"))
 
 
 def rows_of(content: bytes, site: str) -> int:
@@ -235,11 +238,11 @@ def lived(town: Town, city: City, out: Path, seed: int, builds: bool, weeks: boo
 
 
 def whole(town: Town, out: Path) -> None:
-    """Every node that the archive has stands in the last edition of its month."""
-    files = data(out)
+    """Every node that the archive has stands in the last edition of its month, or in the file of today."""
     newest: dict[str, bytes] = {}
-    for name in sorted((n for n in files if n.startswith("releases-") and n.endswith(".csv")), key=_edition):
-        newest[name[9:16]] = files[name]
+    for name in sorted(named(out), key=_edition):
+        newest[name[9:16]] = data(out)[name]
+    today = data(out)[TODAY].splitlines()[1:]
     for site in SITES:
         outcomes = town.archive.outcomes(f"{site}/footfall", 0, 1 << 40)
         wanted: dict[str, int] = {}
@@ -247,7 +250,13 @@ def whole(town: Town, out: Path) -> None:
             month = PARIS.civil_day(outcome.node.start_s).strftime("%Y-%m")
             wanted[month] = wanted.get(month, 0) + 1
         for month, count in wanted.items():
-            assert rows_of(newest[month], site) == count, (site, month)
+            held = [line for line in today if _month(line) == month]
+            assert rows_of(b"\n".join([newest[month], *held]), site) == count, (site, month)
+
+
+def _month(line: bytes) -> str:
+    """The month in which a row begins."""
+    return PARIS.civil_day(parse_utc(line.partition(b",")[0].decode())).strftime("%Y-%m")
 
 
 def _edition(name: str) -> tuple[str, int]:
@@ -492,27 +501,125 @@ def test_a_closed_file_is_not_written_again(town: Town, city: City, tmp_path: Pa
     assert "releases-2026-08.csv" in data(out)
 
 
-def test_the_parquet_file_of_an_open_month_is_made_once_a_day(town: Town, city: City, tmp_path: Path) -> None:
-    """It holds the days that are over: today it is linked, unless it is damaged or something comes late for a day that
-    it holds; and a site that is built from nothing has the same."""
-    out, name = tmp_path / "site", "donnees/releases-2026-09.parquet"
+OPEN = [f"donnees/releases-2026-09.{kind}" for kind in ("csv", "parquet")]
+
+
+def test_the_files_of_an_open_month_are_made_once_a_day(town: Town, city: City, tmp_path: Path) -> None:
+    """They hold the days that are over: today they are linked, unless one is damaged or something comes late for a day
+    that they hold; and a site that is built from nothing has the same. What is new today is in a file of its own."""
+    out, at_s = tmp_path / "site", noon(date(2026, 9, 6))
     town.days(date(2026, 9, 1), date(2026, 9, 4), "plaza", "station")
     town.days(date(2026, 9, 5), date(2026, 9, 6), "plaza", away=("station",))
-    build(town.archive, city, out, noon(date(2026, 9, 6)))
-    held = (out / name).stat()
-    table = (out / "donnees/releases-2026-09.csv").read_bytes()
-    build(town.archive, city, out, noon(date(2026, 9, 6)) + 6 * 3600)
-    assert (out / "donnees/releases-2026-09.csv").read_bytes() != table
-    assert (out / name).stat().st_ino == held.st_ino
-    (out.resolve() / name).write_bytes(b"damaged")
-    build(town.archive, city, out, noon(date(2026, 9, 6)) + 6 * 3600)
-    assert (out / name).stat().st_size == held.st_size
+    build(town.archive, city, out, at_s)
+    held, today = [(out / name).stat() for name in OPEN], data(out)[TODAY]
+    build(town.archive, city, out, at_s + 6 * 3600)
+    assert data(out)[TODAY] != today
+    assert [(out / name).stat().st_ino for name in OPEN] == [one.st_ino for one in held]
+    for name in OPEN:
+        (out.resolve() / name).write_bytes(b"damaged")
+        build(town.archive, city, out, at_s + 6 * 3600)
+        assert [(out / name).stat().st_size for name in OPEN] == [one.st_size for one in held]
     town.files("station")
-    build(town.archive, city, out, noon(date(2026, 9, 6)) + 7 * 3600)
-    assert (out / name).stat().st_size != held.st_size
-    build(town.archive, city, tmp_path / "again", noon(date(2026, 9, 6)) + 7 * 3600)
+    build(town.archive, city, out, at_s + 7 * 3600)
+    assert all((out / name).stat().st_size != one.st_size for name, one in zip(OPEN, held, strict=True))
+    build(town.archive, city, tmp_path / "again", at_s + 7 * 3600)
     assert data(out) == data(tmp_path / "again")
-    assert (out / f"{name}.gz").read_bytes() == (tmp_path / "again" / f"{name}.gz").read_bytes()
+    build(town.archive, city, out, at_s + 12 * 3600)
+    whole(town, out)
+
+
+def held(out: Path) -> list[bytes]:
+    """The rows of the town's files, the header of each once."""
+    return [line for name in (*named(out), TODAY) for line in data(out)[name].splitlines()[1:]]
+
+
+def test_month_and_day_have_each_row_once_at_any_instant(town: Town, city: City, tmp_path: Path) -> None:
+    """Around midnight, and around the first of a month: the new month has no row until its first day is over, and the
+    file of the day has none while no day runs."""
+    out, midnight_s = tmp_path / "site", PARIS.midnight(date(2026, 10, 1))
+    town.days(date(2026, 9, 29), date(2026, 10, 2), "plaza")
+    for shift_s in (-900, 0, 7 * 3600, 86_400 - 900, 86_400, 86_400 + 7 * 3600):
+        build(town.archive, city, out, midnight_s + shift_s)
+        rows = held(out)
+        assert len(rows) == len(set(rows)) > 7
+        for name in named(out):
+            assert {_month(line) for line in data(out)[name].splitlines()[1:]} <= {name[9:16]}
+        empty = [name for name in (*named(out), TODAY) if len(data(out)[name].splitlines()) == 1]
+        runs = 0 < shift_s < 86_400
+        assert empty == (["releases-2026-10.csv"] if runs else [TODAY] if shift_s in (0, 86_400) else [])
+        build(town.archive, city, tmp_path / f"again{shift_s}", midnight_s + shift_s)
+        assert data(out) == data(tmp_path / f"again{shift_s}")
+
+
+@pytest.mark.parametrize(
+    ("until", "french", "english"),
+    [
+        (
+            noon(date(2026, 10, 1)),
+            "encore ouvert et vide : aucun jour n'est fini)",
+            "still open, and empty: no day is over)",
+        ),
+        (
+            noon(date(2026, 10, 3)),
+            "encore ouvert : il va jusqu'au 2 octobre 2026 compris et s'allonge après minuit)",
+            "still open: it goes to 2 October 2026 included, and grows after midnight)",
+        ),
+        (noon(date(2026, 10, 1)), "encore ouvert pour ce qui arrive en retard)", "still open for what comes late)"),
+    ],
+)
+def test_the_page_and_the_descriptors_say_until_when_a_file_goes(
+    town: Town, city: City, tmp_path: Path, until: int, french: str, english: str
+) -> None:
+    """In both languages; and the package for programs, with the day and the instant."""
+    out = tmp_path / "site"
+    town.days(date(2026, 9, 29), date(2026, 10, 3), "plaza")
+    build(town.archive, city, out, until)
+    for page, words in (("donnees/index.html", french), ("en/donnees/index.html", english)):
+        told = plain((out / page).read_text("utf-8"))
+        assert words in told and f'{RUNNING}" download' in told
+    resources = {one["path"]: one for one in json.loads(data(out)["datapackage.json"])["resources"]}
+    over_s = PARIS.day(until).start_s
+    title = {
+        date(2026, 9, 30): "Les valeurs de 2026-10 : aucune encore, le premier jour n'est pas fini",
+        date(2026, 10, 2): "Toutes les valeurs de 2026-10, du premier jour au 2026-10-02 compris",
+    }[PARIS.civil_day(over_s - 1)]
+    for path in ("releases-2026-10.csv", "releases-2026-10.parquet"):
+        assert parse_utc(resources[path]["until"]) == over_s
+        assert plain(resources[path]["title"]).removesuffix(" (Parquet)") == title
+    assert f'"{title}"' in plain(data(out)["catalogue.jsonld"].decode())
+    assert plain(resources["releases-2026-09.csv"]["title"]) == "Toutes les valeurs de 2026-09"
+
+
+def plain(text: str) -> str:
+    """Without the typography of French."""
+    return text.replace("\u00a0", " ").replace("\u202f", " ").replace("’", "'")
+
+
+def test_a_month_that_is_not_told_of_since_yesterday_is_found_out(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: a file that is taken as it is, whatever it was made of, lacks what came late."""
+    shelf = months.shelf
+
+    def careless(*given: Any) -> months.Shelf:
+        found, still = shelf(*given), _Same()
+        still.update(found.still)
+        return replace(found, still=still)
+
+    class _Same(dict[str, months.Edition]):
+        def get(self, path: str, default: Any = None) -> Any:
+            return replace(self[path], of=_Always()) if path in self else default
+
+    class _Always(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    monkeypatch.setattr(months, "shelf", careless)
+    with pytest.raises(AssertionError):
+        test_the_files_of_an_open_month_are_made_once_a_day(town, city, tmp_path)
 
 
 def test_a_month_waits_for_what_was_put_aside(town: Town, city: City, tmp_path: Path) -> None:
@@ -545,7 +652,7 @@ def test_a_shelf_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
     """Of a site without a word on its months, or with one of another kind, nothing is taken."""
     assert months.shelf(tmp_path) == months.Shelf()
     (tmp_path / "donnees").mkdir()
-    for text in ("", "[]", "{}", '{"format": 3}', '{"format": 1, "months": {"2026-08": [{"row": 1}]}}'):
+    for text in ("", "[]", "{}", '{"format": 4}', '{"format": 1, "months": {"2026-08": [{"row": 1}]}}'):
         (tmp_path / months.STATE).write_text(text)
         assert months.shelf(tmp_path) == months.Shelf()
 

@@ -17,6 +17,7 @@ import pytest
 from murmure_dashboards import maker_data, opendata
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
+from murmure_privacy.publication import RUNNING
 from murmure_privacy.release import Release
 from murmure_privacy.window import utc
 
@@ -29,11 +30,12 @@ LICENCE_PATH = "https://www.etalab.gouv.fr/wp-content/uploads/2017/04/ETALAB-Lic
 
 @pytest.fixture(scope="module")
 def nodes(site: Path) -> Mapping[tuple[str, str, str], list[Row]]:
-    """The rows of the month by stream, node and begin."""
+    """The rows of the month, and of the day that runs, by stream, node and begin."""
     found: dict[tuple[str, str, str], list[Row]] = {}
-    with (site / MONTH).open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            found.setdefault((row["stream"], row["node"], row["start_utc"]), []).append(row)
+    for path in (MONTH, RUNNING):
+        with (site / path).open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                found.setdefault((row["stream"], row["node"], row["start_utc"]), []).append(row)
     return found
 
 

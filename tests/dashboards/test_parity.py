@@ -252,11 +252,13 @@ def test_home_says_the_figures_of_the_day_page(site: Path, slug: str, code: str)
 @pytest.mark.parametrize("code", ["fr", "en"])
 @pytest.mark.parametrize("page", ["", "semaine/", "mois/", "annee/"])
 def test_the_figure_of_a_span_is_made_of_those_of_the_file(
-    site: Path, streets: SimpleNamespace, slug: str, code: str, page: str
+    site: Path, streets: SimpleNamespace, tmp_path: Path, slug: str, code: str, page: str
 ) -> None:
     """Today so far, seven days, the days of the month and of the year: what the file estimates of their parts, summed
     or averaged, is the figure that heads the page."""
-    root, month = site / ("en" if code == "en" else ""), site / "donnees/releases-2026-11.csv"
+    root, month = site / ("en" if code == "en" else ""), tmp_path / "town.csv"
+    of_month, of_today = (site / f"donnees/releases-{name}.csv" for name in ("2026-11", "jour-en-cours"))
+    month.write_bytes(of_month.read_bytes() + of_today.read_bytes().partition(b"\r\n")[2])
     html = (root / f"quartiers/{slug}/{page}index.html").read_text(encoding="utf-8")
     facts, span = of_keys(html, code == "en"), spans(streets)[page]
     assert len(facts) >= 3

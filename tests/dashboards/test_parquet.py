@@ -24,13 +24,12 @@ TYPES = {
 
 @pytest.fixture(scope="module")
 def month(site: Path, streets: SimpleNamespace) -> tuple[list[dict[str, str]], bytes]:
-    """The rows of the days of the month that are over as text, and its Parquet file."""
+    """The rows of the month as text, and its Parquet file."""
     midnight = utc(streets.PARIS.day(streets.NOW_S).start_s)
     with (site / "donnees/releases-2026-11.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
-    over = [row for row in rows if row["start_utc"] < midnight]
-    assert len(over) < len(rows), "today is in the CSV file alone"
-    return over, (site / "donnees/releases-2026-11.parquet").read_bytes()
+    assert all(row["start_utc"] < midnight for row in rows), "today has a file of its own"
+    return rows, (site / "donnees/releases-2026-11.parquet").read_bytes()
 
 
 def differing(rows: list[dict[str, str]], content: bytes) -> list[tuple[int, str]]:
@@ -86,7 +85,8 @@ def test_columns_have_their_types(month: tuple[list[dict[str, str]], bytes]) -> 
 def test_the_file_says_its_title_its_source_and_its_licence(month: tuple[list[dict[str, str]], bytes]) -> None:
     """In its key-value metadata, where every reader of Parquet finds them."""
     told = {key.decode(): value.decode() for key, value in pq.read_metadata(io.BytesIO(month[1])).metadata.items()}
-    assert told["title"] == "Toutes les valeurs de 2026-11" and "Ville de Démo" in told["source"]
+    assert told["title"] == "Toutes les valeurs de 2026-11, du premier jour au 2026-11-20 compris"
+    assert "Ville de Démo" in told["source"]
     assert told["license"] == "Licence Ouverte 2.0 (etalab-2.0)" and told["license_url"].endswith("v2.0.pdf")
 
 

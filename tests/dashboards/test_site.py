@@ -78,6 +78,11 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+def of_town(site: Path) -> list[dict[str, str]]:
+    """The rows of the month, and those of the day that runs."""
+    return [row for name in ("2026-11", "jour-en-cours") for row in rows(site / f"donnees/releases-{name}.csv")]
+
+
 def test_every_address_of_the_contract_is_there_in_both_languages(site: Path) -> None:
     """French at the root, English under /en/, the same paths below; the page says its language."""
     for path in PATHS:
@@ -242,10 +247,11 @@ def test_open_data_has_the_columns_of_the_contract(site: Path) -> None:
         "parc-jour.csv",
         "parc-semaine.csv",
         "releases-2026-11.csv",
+        "releases-jour-en-cours.csv",
     ]
     for file in files:
         assert file.read_bytes().partition(b"\r\n")[0].decode() == CONTRACT_HEADER
-    month = rows(site / "donnees/releases-2026-11.csv")
+    month = of_town(site)
     crossings = [row for row in month if row["indicator"] == "crossings" and row["status"] == "released"]
     assert all(re.fullmatch(r"-?\d+", row["value"]) for row in crossings)
     assert any(row["value"].startswith("-") for row in crossings)
@@ -266,9 +272,7 @@ def test_open_data_has_the_columns_of_the_contract(site: Path) -> None:
 def test_open_data_are_the_releases_of_the_archive(site: Path, archive: Any) -> None:
     """Every released count is in the file with its own value; final days say so."""
     month = {
-        (row["stream"], row["node"], row["start_utc"]): row
-        for row in rows(site / "donnees/releases-2026-11.csv")
-        if row["indicator"] == "crossings"
+        (row["stream"], row["node"], row["start_utc"]): row for row in of_town(site) if row["indicator"] == "crossings"
     }
     seen = 0
     for info in archive.streams():
@@ -385,7 +389,7 @@ def test_a_site_that_city_toml_does_not_name_is_reported(archive: Any, city: Cit
     """Its data are not published under no name; the operator hears of it."""
     report = build(archive, replace(city, site=city.site[:2]), tmp_path / "site", 1_795_270_500)
     assert report.unlisted == ("alley",)
-    assert "alley" not in (tmp_path / "site/donnees/releases-2026-11.csv").read_text()
+    assert "alley" not in str(of_town(tmp_path / "site"))
 
 
 @pytest.mark.long  # twenty builds, each read while it is written
@@ -529,7 +533,7 @@ def test_a_level_beyond_the_bins_has_a_bound_and_no_estimate_in_the_file(site: P
     such end, and there is no estimate; every other level keeps all three."""
     edges = {"ci95_low": "35", "ci95_high": "85"}
     seen = {"bound": 0, "whole": 0}
-    for row in rows(site / "donnees/releases-2026-11.csv"):
+    for row in of_town(site):
         if row["indicator"] in ("l10_db", "l50_db", "l90_db"):
             assert all(row[key] != edge for key, edge in edges.items())
             open_ended = "" in (row["ci95_low"], row["ci95_high"])

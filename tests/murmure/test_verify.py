@@ -55,7 +55,7 @@ from murmure_privacy.errors import WireError
 from murmure_privacy.findings import KINDS, Report
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.policies import Rules
-from murmure_privacy.publication import Publication
+from murmure_privacy.publication import RUNNING, Publication
 from murmure_privacy.release import Message, Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.verify import find, verify
 from murmure_privacy.verify_tables import figures
@@ -1564,23 +1564,66 @@ def test_without_pyarrow_parquet_files_are_checked_by_their_sums(
         columnar.reader.cache_clear()
 
 
-def test_the_parquet_file_of_an_open_month_has_the_days_that_are_over(published: Publication, town: Town) -> None:
-    """As the list of editions says; that of a closed month has all of them."""
-    until_s = MONDAY_S + DAY_S
-    shown = with_twin(lambda rows: keep(rows, lambda row: parse_utc(row["start_utc"]) < until_s))(published, town)
-    for told, found in (
-        ({}, {"columnar_wrong"}),
-        ({"closed_s": None, "columnar_until_s": until_s}, set()),
-        ({"closed_s": None, "columnar_until_s": None}, {"columnar_wrong"}),
-        ({"closed_s": None, "columnar_until_s": until_s + 7200}, {"columnar_wrong"}),
-        ({"closed_s": None, "columnar_until_s": float("inf")}, {"columnar_wrong"}),
-    ):
-        state = json.loads(shown.read(months.STATE) or b"")
-        state["months"]["2026-11"][0] |= told
-        files = {months.STATE: json.dumps(state).encode()}
-        report = verify(replace(shown, read=lambda path, files=files: files.get(path, shown.read(path))))  # type: ignore[misc]
-        assert kinds(report) == found
-        assert (report.columnar or 0) < report.rows and (report.columnar or found)
+def open_month(
+    published: Publication, make: Callable[[list[dict[str, str]], list[dict[str, str]]], None]
+) -> Publication:
+    """The same figures while the month is open: its files end at a midnight, and what begins later is in the file of
+    the day. `make`: changes the rows of the two."""
+    rows, midnight_s = rows_of(published), MONDAY_S + DAY_S
+    over = [row for row in rows if parse_utc(row["start_utc"]) < midnight_s]
+    today = [row for row in rows if parse_utc(row["start_utc"]) >= midnight_s]
+    assert min(len(over), len(today)) > 100
+    make(over, today)
+    table, running = (opendata.table(tuple(row.values()) for row in part) for part in (over, today))
+    twin = parquet.table(catalogue.columns("releases"), table, {})
+    state = json.loads(published.read(months.STATE) or b"")
+    state["months"]["2026-11"][0] |= {
+        "closed_s": None,
+        "until_s": midnight_s,
+        "sha256": hashlib.sha256(table).hexdigest(),
+        "columnar_sha256": hashlib.sha256(twin).hexdigest(),
+    }
+    files = {TABLE: table, TWIN: twin, RUNNING: running, months.SUMS: b"", months.STATE: json.dumps(state).encode()}
+    return replace(
+        published,
+        read=lambda path: files.get(path, published.read(path)),
+        rows=lambda month, edition: over if (month, edition) == ("2026-11", 1) else None,
+    )
+
+
+def test_an_open_month_that_ends_at_midnight_conforms_with_the_file_of_the_day(published: Publication) -> None:
+    """As many rows as one file of all, and each estimate computed anew; the Parquet file is that of the month."""
+    whole, parts = verify(published), verify(open_month(published, lambda over, today: None))
+    assert (parts.findings, parts.rows, parts.computed) == ([], whole.rows, whole.computed)
+    assert parts.beside == whole.beside and 0 < (parts.columnar or 0) < parts.rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("row_missing", lambda over, today: over.remove(row_of(over, indicator="level_db_mean"))),
+        ("row_missing", lambda over, today: today.pop()),
+        ("row_missing", lambda over, today: today.clear()),
+        ("row_twice", lambda over, today: today.append(dict(over[7]))),
+        ("row_twice", lambda over, today: over.append(dict(today[7]))),
+        ("row_twice", lambda over, today: today.append(dict(today[7]))),
+        ("row_value", lambda over, today: next(row for row in today if row["value"]).update(value="7")),
+        ("row_unsigned", lambda over, today: today[0].update(start_utc="2026-11-05T05:00:00Z")),
+    ],
+)
+def test_what_is_wrong_on_either_side_of_midnight_is_named(
+    published: Publication, kind: str, make: Callable[[list[dict[str, str]], list[dict[str, str]]], None]
+) -> None:
+    """Dropped, doubled, altered, invented: in the file of the month, in that of the day, or across both."""
+    assert kind in kinds(verify(open_month(published, make)))
+
+
+def test_a_check_that_leaves_out_the_file_of_the_day_accuses_the_town(
+    published: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: every figure of today would be missing."""
+    monkeypatch.setattr(verify_tables, "RUNNING", "donnees/nothing.csv")
+    assert "row_missing" in kinds(verify(open_month(published, lambda over, today: None)))
 
 
 def test_a_check_that_goes_by_the_sums_that_are_told_is_found(
@@ -2196,6 +2239,15 @@ def test_tables_that_are_too_large_are_not_read_and_the_week_is_judged_instead(s
     withheld = sum(row["status"] == "withheld" for row in told)
     assert report.rows == len(told) > 200 and report.computed == len(told) - withheld
     assert report.beside > report.rows  # those of the day, of the codes and of the ledger
+
+
+def test_the_file_of_the_day_counts_among_the_tables(sized: Publication, town: Town) -> None:
+    """Together they are too large, and neither is read."""
+    parts = open_month(sized, lambda over, today: None)
+    octets = sum(len(parts.read(path) or b"") for path in (TABLE, RUNNING))
+    heavy = replace(parts, size=lambda path: len(parts.read(path) or b"") or None)
+    assert verify(heavy, line=octets).left_tables == []
+    assert verify(replace(heavy, rows=unasked), line=octets - 1).left_tables == ["2026-11"]
 
 
 def test_parquet_files_alone_may_be_too_large(sized: Publication) -> None:
