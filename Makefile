@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard benchmarks/*.py) benchmarks/utility benchmarks/ingest benchmarks/site
+CODE := privacy edge ingest dashboards firmware-sim murmure tests $(wildcard docs/pictures/*.py benchmarks/*.py) benchmarks/utility benchmarks/ingest benchmarks/site
 # libatomic1: playwright drives chromium through a Node of its own, which needs it.
 DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap fonts-dejavu-core libatomic1 strace mbpoll systemd \
 	prometheus prometheus-alertmanager nats-server nginx influxdb w3m default-jre-headless libpango-1.0-0 libpangoft2-1.0-0 \

@@ -30,7 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -43,11 +43,12 @@ SITE, GATEWAY, ZONE = "plaza", "gw-plaza", "Europe/Paris"
 SENSORS = (("beam", "tfluna", "footfall"), ("meter", "modbus_noise", "noise"))
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "privacy" / "README.md"
-PARTS = ("looking", "writing", "deciding", "afterwards", "proving")
+PARTS = ("looking", "writing", "deciding", "year", "afterwards", "proving")
 # What the page says, and what is typed here for it: names that only a reader's town can have.
 REPLACED = {
     "murmure policy studio": "murmure policy studio --port {port}",  # one that is free
     "--from 2026-12-01 --until 2027-11-30": "--from {first} --until {until}",  # a year that holds today
+    "--from 2027-12-01 --until 2028-11-30": "--from {next} --until {end}",  # the year after it
     "https://capteurs.example.org": "site",  # the folder that is built here
 }
 CITY = """\
@@ -126,6 +127,26 @@ def replaced(page: dict[str, list[list[str]]], by: Mapping[str, object]) -> dict
         return command
 
     return {part: [[here(command) for command in block] for block in blocks] for part, blocks in page.items()}
+
+
+def dates(first: date) -> dict[str, date]:
+    """Returns the days that REPLACED asks for: of a policy of a year, and of the one after it."""
+    return {
+        name: first + timedelta(days=days) for name, days in (("first", 0), ("until", 364), ("next", 365), ("end", 729))
+    }
+
+
+def edited(page: Path, text: str) -> str:
+    """Returns a policy's text with the lines that the page lets a steward change in an editor, to pause.
+
+    Raises ValueError where the page has no such lines, or the policy no line of the same key."""
+    for block in re.findall(r"^ *```toml\n(.*?)^ *```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            text, found = re.subn(rf"^{line.partition(' = ')[0]} = .*$", line, text, count=1, flags=re.MULTILINE)
+            if not found:
+                raise ValueError(f"{page.name}: no line of the policy to change into {line!r}")
+        return text
+    raise ValueError(f"{page.name}: has no lines to write into a policy")
 
 
 class Walk:
@@ -209,13 +230,13 @@ def walk(on: Walk, page: Path) -> None:
     end_s = int(time.time() - 120) // QUARTER_S * QUARTER_S  # all of it lies behind us
     first_s = end_s - 2 * QUARTER_S
     first = calendar.civil_day(first_s)
-    until = first + timedelta(days=364)
-    port = free_port()
-    here = replaced(handbook(page), {"port": port, "first": first, "until": until})
+    port, days = free_port(), dates(first)
+    here = replaced(handbook(page), {"port": port, **days})
     ((studio,),) = here["looking"]
     (writing,) = here["writing"]
     keys, deciding, changing = here["deciding"]
-    (history,) = here["afterwards"]
+    (prolonging,) = here["year"]
+    pausing, history = here["afterwards"]
     ((verify,),) = here["proving"]
 
     # Choosing
@@ -297,10 +318,14 @@ def walk(on: Walk, page: Path) -> None:
         on.until("a release", lambda: _filed(folder / "data" / "archive.db"))
     on.copy(changing)
     on.stop("send", "sense", "bench")
+    on.copy(prolonging)
+    newest, paused = shlex.split(pausing[0])[3:5]
+    (folder / paused).write_text(edited(page, (folder / newest).read_text("utf-8")), "utf-8")
+    on.copy(pausing)
     on.copy(history)
 
     # Proving
-    (folder / "city.toml").write_text(CITY.format(zone=ZONE, site=SITE, until=until), "utf-8")
+    (folder / "city.toml").write_text(CITY.format(zone=ZONE, site=SITE, until=days["until"]), "utf-8")
     on.type("operator", "build the site", "murmure site build --archive data/archive.db --city city.toml --out site")
     said = on.copy([verify])
     if "conforme" not in said.lower() or "non conforme" in said.lower():

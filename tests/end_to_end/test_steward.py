@@ -10,7 +10,7 @@ import importlib.util
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from urllib.request import urlopen
@@ -66,8 +66,8 @@ def test_a_steward_decides_and_proves_by_copying_commands(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LC_ALL", {"en": "en_GB.UTF-8", "fr": "fr_FR.UTF-8"}[lang])
     first = datetime.now(UTC).date() - timedelta(days=1)
-    until = first + timedelta(days=364)
-    page = walk.replaced(walk.handbook(PAGES[lang]), {"port": 0, "first": first, "until": until})
+    days = walk.dates(first)
+    page = walk.replaced(walk.handbook(PAGES[lang]), {"port": 0, **days})
     desk = Desk(capsys)
 
     ((studio,),) = page["looking"]
@@ -83,7 +83,8 @@ def test_a_steward_decides_and_proves_by_copying_commands(
 
     (writing,) = page["writing"]
     said = desk.copy(*writing)
-    assert {"en": "epsilon 1.4474", "fr": "epsilon 1,4474"}[lang] in said
+    together = {"en": "1.4474", "fr": "1,4474"}[lang]
+    assert f"epsilon {together}" in said and f" {together} (delta" in PAGES[lang].read_text("utf-8")
 
     keys, deciding, changing = page["deciding"]
     public = desk.copy(*keys).split()
@@ -97,16 +98,33 @@ def test_a_steward_decides_and_proves_by_copying_commands(
     assert one in said
     archive = Archive.open(Path("data/archive.db"))
     assert [policy.version for policy in archive.policies("plaza")] == [1, 2]
+
+    (prolonging,) = page["year"]
+    # One role does not prolong: what the page says of the second signature is so.
+    *before, last, publishing = prolonging
+    desk.copy(*before)
+    assert "--key dpo.key" in last and main(shlex.split(publishing)[1:]) == 1
+    desk.copy(last, publishing)
+
+    pausing, history = page["afterwards"]
+    newest, paused = shlex.split(pausing[0])[3:5]
+    Path(paused).write_text(walk.edited(PAGES[lang], Path(newest).read_text("utf-8")), "utf-8")
+    said = desk.copy(*pausing)
+    assert one in said and {"en": "publication paused", "fr": "publication suspendue"}[lang] in said
+    assert [policy.version for policy in archive.policies("plaza")] == [1, 2, 3, 4]
     archive.sign_log(centre_key(Path("data")))  # as `ingest run` does, which takes a broker
     archive.close()
 
-    (history,) = page["afterwards"]
     said = desk.copy(*history)
-    assert "Délibération 2026-11-03 n° 42  (steward, dpo)" in said
-    assert "Délibération 2027-02-09 n° 7  (steward)" in said
+    for decided in (
+        "2026-11-03 n° 42  (steward, dpo)",
+        "2027-02-09 n° 7  (steward)",
+        "2027-10-05 n° 61  (steward, dpo)",
+    ):
+        assert f"Délibération {decided}" in said
 
     ((verify,),) = page["proving"]
-    Path("city.toml").write_text(walk.CITY.format(zone="Europe/Paris", site="plaza", until=until), "utf-8")
+    Path("city.toml").write_text(walk.CITY.format(zone="Europe/Paris", site="plaza", until=days["until"]), "utf-8")
     desk.copy("murmure site build --archive data/archive.db --city city.toml --out site")
     assert "conforme" in desk.copy(verify).lower()
 
@@ -116,11 +134,15 @@ def test_what_the_page_no_longer_has_is_noticed(walk: ModuleType, tmp_path: Path
     lost its commands is missed."""
     for path in PAGES.values():
         page = walk.handbook(path)
-        by = {"port": 1, "first": "2026-01-01", "until": "2026-12-31"}
+        by = {"port": 1, **walk.dates(date(2026, 1, 1))}
         assert walk.replaced(page, by)["proving"] == [["murmure verify site"]]
         with pytest.raises(ValueError, match="capteurs"):
             walk.replaced({**page, "proving": [["murmure verify"]]}, by)
         shorter = tmp_path / path.name
-        shorter.write_text(path.read_text("utf-8").replace("  ```sh\n", "  ```text\n"), "utf-8")
-        with pytest.raises(ValueError, match="4 parts with commands instead of 5"):
+        shorter.write_text(path.read_text("utf-8").replace("```sh\nmurmure verify", "```text\nmurmure verify"), "utf-8")
+        with pytest.raises(ValueError, match="5 parts with commands instead of 6"):
             walk.handbook(shorter)
+        for old, new in (("```toml", "```text"), ("paused = true\n```", "pause = true\n```")):
+            shorter.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+            with pytest.raises(ValueError, match=path.name):
+                walk.edited(shorter, "version = 3\npaused = false\n")
