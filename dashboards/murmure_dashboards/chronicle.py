@@ -186,7 +186,7 @@ class Chronicler(Teller):
     def _long_key(self, one: Stretch, span: Span, indicator: str, amount: Amount | None) -> tuple[str, str]:
         say = self.say
         if amount is None:
-            return say("key.none"), ""
+            return self._nothing([one.slot([day], one.amount) for day in one.measured]), ""
         if not amount.publishable:
             return say("key.none"), say("key.wide")
         said, between = self._amount(one, amount)
@@ -199,7 +199,7 @@ class Chronicler(Teller):
         return said, self._with_fault(f"({held}) {when}" if held else when, amount.faulty_s, amount.covered_s)
 
     def _long_notes(self, one: Stretch, span: Span, indicator: str, amount: Amount | None) -> list[str]:
-        say, said = self.say, list[str]()
+        say, said = self.say, self.left(one)
         if amount is not None and amount.absent:
             share = say.share(amount.absent)
             fill = f" {say('number.or')} ".join(say.reading(one.quantity.name, fill) for fill in amount.fills)
@@ -401,7 +401,7 @@ class Chronicler(Teller):
         said = self._estimated(one, slot.amount)
         covered_s = sum(day.covered_s for day in days)
         if len(days) > 1:
-            share = covered_s / sum(day.expected_s for day in days)
+            share = covered_s / max(covered_s, sum(day.expected_s for day in days))
             return said if share >= 1 else self.say("long.part", amount=said, share=self.say.least_share(share))
         if covered_s >= days[0].length_s:
             return said

@@ -11,6 +11,7 @@ from murmure_dashboards import codes
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.facts import Fact, of_day
+from murmure_dashboards.left_out import told as told_left_out
 from murmure_dashboards.maker import Build
 from murmure_dashboards.story import Teller
 from murmure_dashboards.usual import Past
@@ -24,9 +25,9 @@ _LONGEST_NAME = 30
 class Said:
     """One stream on one day, in one language. `label`: the quantity; `number` with its unit; `interval`: in brackets,
     "" where there is no number; `detail`: the brackets and over what; `notes`: how long the sensor was silent, what
-    stewards marked as faulty, why there is no figure. `told`: whether there is a number;
-    `faulty`: whether stewards marked some of the day; `code`: the short code of the day's figure, "" where there is
-    none, or where it comes from several nodes."""
+    stewards marked as faulty, why there is no figure. `told`: whether there is a number; `left`: whether there is none
+    since the policy in force leaves the stream out; `faulty`: whether stewards marked some of the day; `code`: the
+    short code of the day's figure, "" where there is none, or where it comes from several nodes."""
 
     site: Site
     stream: str
@@ -37,6 +38,7 @@ class Said:
     detail: str
     notes: str
     told: bool
+    left: bool
     faulty: bool
     code: str
 
@@ -72,8 +74,12 @@ def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Sai
         told = bool(detail) and detail != say("key.wide")
         marks = [mark for mark in view.marks if mark.to_s > day.start_s and mark.from_s < day.end_s]
         notes = [teller.silence(view, day), *(teller.fault(view, mark) for mark in marks)]
-        if not detail:
-            notes.append(say("spoken.cause", reason=capital(say(f"state.{view.day_slot(day).state}"))))
+        state = "figure" if detail else view.day_slot(day).state
+        if state == "left":
+            by = [one for one in view.left if one.holds(day)]
+            notes += [told_left_out(say, one, ctx.calendar, ctx.now_s) for one in by]
+        elif not detail:
+            notes.append(say("spoken.cause", reason=capital(say(f"state.{state}"))))
         found.append(
             Said(
                 site=site,
@@ -85,6 +91,7 @@ def said(ctx: Build, say: Language, quartier: Quartier, day: Window) -> list[Sai
                 detail=detail if told else "",
                 notes=" ".join(filter(None, notes)),
                 told=told,
+                left=state == "left",
                 faulty=bool(marks),
                 code=codes.of_day(view, day) if told and ctx.coded else "",
             )
@@ -104,6 +111,8 @@ def in_brief(ctx: Build, say: Language, quartier: Quartier, day: Window, facts: 
     several = len(ctx.city.sites_of(quartier.slug)) > 1
     of = []
     for site, view in _streams(ctx, quartier):
+        if facts.get(view.stream) is None and view.day_slot(day).state == "left":
+            continue
         name = say(f"quantity.{view.quantity.name}")
         name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"
         place = f" ({cut(site.name, _LONGEST_NAME)})" if several else ""

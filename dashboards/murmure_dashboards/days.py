@@ -1,7 +1,7 @@
 """Civil days of a stream, each worked out once: what months, years and « as usual » are made of.
 
-A day that is over is a function of the archive alone, so it is kept in the store; the stewards' annotations, which may
-come later, are laid over it by whoever tells of it.
+A day that is over is a function of its nodes alone, so it is kept in the store; what the signed policies say of one
+without nodes is laid over it here, the stewards' annotations by whoever tells of it: both may come later.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from murmure_privacy.estimate import Figure, equivalent_level, total
@@ -20,6 +20,7 @@ from murmure_privacy.window import PARTS, Calendar, Window
 
 from murmure_dashboards import codes as codes_of
 from murmure_dashboards.codes import Run
+from murmure_dashboards.left_out import History, history
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import LATE_S, ArchiveReader, StreamInfo, view
 
@@ -97,6 +98,14 @@ class Days:
     calendar: Calendar
     now_s: int
     store: Store
+    _decided: dict[str, History] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def decided(self, info: StreamInfo) -> History:
+        """Returns what the signed policies of its site say of a stream."""
+        if info.stream not in self._decided:
+            signed = self.archive.policies(info.site)
+            self._decided[info.stream] = history(self.rules, signed, info.stream, self.calendar)
+        return self._decided[info.stream]
 
     def of(self, info: StreamInfo, window: Window) -> tuple[Day, ...]:
         """Returns the civil days of a window of whole days, in order, today's as far as it has come."""
@@ -106,9 +115,32 @@ class Days:
         return tuple(
             Day(span, span, span.end_s, span.end_s, "before")
             if span.end_s <= first_s
-            else self._kept(info, span, kept.get(span.start_s)) or self._made(info, span)
+            else self._judged(info, self._kept(info, span, kept.get(span.start_s)) or self._made(info, span))
             for span in self.calendar.days(window)
         )
+
+    def waits(self, info: StreamInfo, at_s: int) -> bool:
+        """Returns whether an instant lies in a week of a stream with weeks alone, which may still come: by its policy,
+        and not by its nodes."""
+        levels = self._levels(info, at_s)
+        ends_s = [self.calendar.node(level, at_s).end_s for level in levels]
+        return min(ends_s, default=0) + LATE_S > self.now_s
+
+    def _levels(self, info: StreamInfo, at_s: int) -> Sequence[str]:
+        in_force = [policy for span, policy in self.decided(info).in_force if at_s in span]
+        part = in_force[0].stream(info.stream) if in_force else None
+        return [level for level, _ in part.nodes] if part else []
+
+    def _judged(self, info: StreamInfo, day: Day) -> Day:
+        """Returns a day with what the policies say of it: where nothing has come, it may be that nothing was to come,
+        or not yet. They may be signed later than the day is over, so this is not kept."""
+        if day.amount is not None or day.state not in ("gap", "no_policy", "awaited"):
+            return day
+        if any(one.holds(day.of) for one in self.decided(info).left):
+            return replace(day, state="left", first_s=day.of.end_s)
+        if day.state == "gap" and self.waits(info, day.span.start_s):
+            return replace(day, state="awaited")
+        return day
 
     def _kept(self, info: StreamInfo, span: Window, value: bytes | None) -> Day | None:
         day = _read(info, span, value) if value is not None else None

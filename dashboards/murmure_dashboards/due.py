@@ -24,6 +24,7 @@ def due(one: StreamView) -> Iterator[int]:
         return
     policy, stream = one.rule
     until_s = one.calendar.midnight(policy.valid_until + timedelta(days=1))
+    until_s = min([until_s, *(left.span.start_s for left in one.left if left.span.end_s > one.now_s)])
     come = {(outcome.node.level, outcome.node.start_s) for outcome in one.outcomes}
     for level in dict(stream.nodes):
         ended, is_open = (one.calendar.node(level, at_s) for at_s in (one.now_s - LATE_S, one.now_s))

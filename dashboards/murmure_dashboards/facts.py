@@ -53,7 +53,7 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
     if amount is None:
         return None
     # What should have come and has not is a hole, also at the end of what has come.
-    ends_s = [slot.end_s for slot in view.slots(day) if slot.state != "awaited"]
+    ends_s = [slot.end_s for slot in view.slots(day) if slot.state not in ("awaited", "left")]
     until_s = min(max([*ends_s, *(figure.end_s for figure in view.scalar.values())]), day.end_s)
     span = Window(max(day.start_s, view.first_s), until_s)
     level = shown_level(view, day)
@@ -64,7 +64,7 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
         absent, publishable = level.absent, True
     counted = view.quantity.kind == "count"
     device = next((sensor.device for sensor in site.sensor if sensor.stream == view.stream), "")
-    coverage = amount.covered_s / (span.end_s - span.start_s)
+    coverage = amount.covered_s / max(amount.covered_s, span.end_s - span.start_s - view.left_s(span))
     faulty = bool(view.faulty(span))
     usual = None
     if span.start_s == day.start_s and publishable and not faulty and coverage >= (1.0 if counted else LEAST_COVERAGE):

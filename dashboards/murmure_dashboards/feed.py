@@ -75,7 +75,7 @@ def feed(ctx: Build, say: Language, quartier: Quartier, said: Mapping[Window, li
     streams = [one.stream for site in ctx.city.sites_of(quartier.slug) for one in ctx.over_days(site.id)]
     for day, found in said.items():
         settled_s = daily.settled_s(ctx, quartier, day)
-        if not found or not daily.final(ctx, quartier, day) or not ctx.arrivals.over(settled_s):
+        if all(one.left for one in found) or not daily.final(ctx, quartier, day) or not ctx.arrivals.over(settled_s):
             continue
         where = f"{ctx.city.address}{hours_file(quartier.slug)}" if ctx.coded else ""
         sentences = [

@@ -13,6 +13,7 @@ from murmure_dashboards import citymap, months
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier
 from murmure_dashboards.facts import Fact
+from murmure_dashboards.left_out import short as left_out
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.pages import link_elements
@@ -62,14 +63,16 @@ MAKER = Maker(files)
 
 
 def _facts(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, Fact | None]]:
-    """Returns what is known of each stream of a quartier, by its name in a sentence."""
+    """Returns what is known of each stream of a quartier that is to have figures, by its name in a sentence."""
     sites = ctx.city.sites_of(quartier.slug)
     found = []
     for site in sites:
         for info in ctx.streams_of(site.id):
             name = say(f"quantity.{info.quantity}")
             name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"  # PM10 stays
-            found.append((f"{name} ({site.name})" if len(sites) > 1 else name, ctx.glance(site, info).fact))
+            fact = ctx.glance(site, info).fact
+            if fact or not any(one.holds(ctx.today) for one in ctx.days.decided(info).left):
+                found.append((f"{name} ({site.name})" if len(sites) > 1 else name, fact))
     return found
 
 
@@ -211,13 +214,21 @@ def _listing(say: Language, figures: Sequence[tuple[str, Sequence[str]]]) -> tup
 def _figure(teller: Teller, view: StreamView, day: Window, period: str) -> tuple[str, str]:
     """Returns the number of a stream and the rest of its sentence: why there is none, where there is none."""
     number, detail = teller.key(view, day, period)
-    return (number, detail) if detail else (teller.say("absent.number"), _why(teller.say, view, day))
+    if detail:
+        return number, detail
+    if _state(view, day) == "left":
+        return number, left_out(teller.say, view.left)
+    return teller.say("absent.number"), _why(teller.say, view, day)
+
+
+def _state(view: StreamView, day: Window) -> str:
+    """Returns why a stream has no figure of a day, as its last interval has it."""
+    slots = view.slots(day)
+    return next((slot.state for slot in reversed(slots) if slot.missing), slots[-1].state)
 
 
 def _why(say: Language, view: StreamView, day: Window) -> str:
-    """Returns why a stream has no figure of a day, as its last interval has it."""
-    slots = view.slots(day)
-    state = next((slot.state for slot in reversed(slots) if slot.missing), slots[-1].state)
+    state = _state(view, day)
     return say(f"absent.{state}" if f"absent.{state}" in say.texts else f"state.{state}")
 
 

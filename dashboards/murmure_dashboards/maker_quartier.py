@@ -109,6 +109,7 @@ def _next_day(streams: Streams) -> bool:
         next_day(*streams.standing(info), day, ctx.calendar, ctx.rules)
         for _, info in streams.infos
         for day in ctx.days.of(info, last)
+        if not any(one.holds(ctx.calendar.day(day.span.end_s)) for one in ctx.days.decided(info).left)
     )
 
 

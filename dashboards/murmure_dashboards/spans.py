@@ -41,7 +41,8 @@ def stretches(ctx: Build, info: StreamInfo, spans: Collection[str]) -> Mapping[s
     for span in spans:
         known = [day for day in days if day.span.start_s >= of[span].start_s - _BEFORE_S]
         known = [*before, *known] if span == "year" else known
-        found[span] = stretch(info, known, of[span], ctx.rules, ctx.marks, ctx.calendar, ctx.now_s, span == "year")
+        year, left = span == "year", ctx.days.decided(info).left
+        found[span] = stretch(info, known, of[span], ctx.rules, ctx.marks, ctx.calendar, ctx.now_s, year, left)
     return found
 
 

@@ -18,6 +18,8 @@ from murmure_privacy.window import Calendar, Window
 from murmure_dashboards.charts import Chart, Step, Table, Tick, draw
 from murmure_dashboards.codes import Nodes, code_of
 from murmure_dashboards.facts import daily_levels, day_level, shown_level
+from murmure_dashboards.left_out import LeftOut
+from murmure_dashboards.left_out import told as told_left_out
 from murmure_dashboards.views import Amount, Slot, StreamView
 from murmure_dashboards.wording import FIXED, Language
 
@@ -41,6 +43,8 @@ class Told(Protocol):
     def rule(self) -> tuple[Policy, StreamPolicy] | None: ...
     @property
     def marks(self) -> tuple[Annotation, ...]: ...
+    @property
+    def left(self) -> tuple[LeftOut, ...]: ...
     @property
     def calendar(self) -> Calendar: ...
     @property
@@ -96,6 +100,7 @@ class Teller:
         number, detail = self.key(view, day, "day" if over else "so_far")
         date = self.say.date(day.start_s, zone)
         notes = [
+            *self.left(view),
             *self._silence(view, day),
             *self._last(view, slots),
             *self._level(view, day),
@@ -139,6 +144,7 @@ class Teller:
         day_slots = [view.day_slot(day) for day in days]
         number, detail = self.key(view, window, "week")
         notes = [
+            *self.left(view),
             *self._silence(view, window),
             *self._level(view, None),
             *self._coverage(view, slots),
@@ -146,7 +152,8 @@ class Teller:
         ]
         drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
-        if not _tell_apart(slots):
+        # Steps of an hour and of a day, where the policy went from one to the other, are not drawn beside each other.
+        if not _tell_apart(slots) or len({_kind(slot) for slot in slots if slot.amount}) > 1:
             drawn = _drawn_days(view, day_slots)
             title = self._title(view, day_slots)
         header = [self.say("table.day"), self.say(f"quantity.{view.quantity.name}")]
@@ -297,7 +304,7 @@ class Teller:
         """Returns the number of a period and the rest of its sentence."""
         amount = view.amount(window)
         if amount is None:
-            return self.say("key.none"), ""
+            return self._nothing(view.slots(window)), ""
         if period == "day" and (level := shown_level(view, window)) is not None:
             covered = Window(level.covered_from_s, level.end_s)
             number, between = self.say.amount(view.quantity.name, *_ends(level))
@@ -313,6 +320,14 @@ class Teller:
         held = self._often(between or self.say("number.often"))
         detail = f"({held}) {when}" if held else when
         return said, self._with_fault(detail, amount.faulty_s, amount.covered_s)
+
+    def _nothing(self, slots: Sequence[Slot]) -> str:
+        """Returns what stands in place of a number: that there is none, or that there is none any more by decision."""
+        return self.say("left.number" if slots and all(slot.state == "left" for slot in slots) else "key.none")
+
+    def left(self, view: Told) -> list[str]:
+        """Returns, in a sentence each, by which policies the stream is not published any more, or was not."""
+        return [told_left_out(self.say, one, view.calendar, view.now_s) for one in view.left]
 
     def _often(self, between: str) -> str:
         """Returns an interval in words, without how often it holds where the page says that once for all."""
@@ -397,8 +412,7 @@ class Teller:
         for start_s in range(day.start_s, told[-1].end_s, hours * 3600):
             block = Window(start_s, min(start_s + hours * 3600, told[-1].end_s))
             amount = view.amount(block)
-            reason = next((s for s in told if s.missing and s.end_s > block.start_s), told[0])
-            slot = replace(reason, amount=None) if amount is None else Slot(*_span(block), "figure", start_s, amount)
+            slot = Slot(*_span(block), "figure", start_s, amount) if amount else _reason(block, told)
             of = block if amount is not None and amount.publishable else None
             rows.append((of, (self.say.hours(*_span(block), zone), self._day_cell(view, slot))))
         return rows, hours
@@ -471,10 +485,11 @@ class Teller:
         if amount is None:
             return []
         # The sum may hold a quarter-hour of an hour that is not over.
-        ends = [slot.end_s for slot in slots if slot.state != "awaited"] + [
+        ends = [slot.end_s for slot in slots if slot.state not in ("awaited", "left")] + [
             figure.end_s for figure in view.scalar.values()
         ]
-        expected_s = min(max(ends), view.window.end_s) - view.first_s
+        until_s = min(max(ends), view.window.end_s)
+        expected_s = until_s - view.first_s - view.left_s(Window(view.first_s, until_s))
         if amount.covered_s >= expected_s:
             return []
         covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
@@ -646,6 +661,18 @@ def _tell_apart(slots: Sequence[Slot], noise_alone: bool = False) -> bool:
     else:
         apart = sum(not amount.low <= mean <= amount.high for amount in amounts)
     return apart >= LEAST_APART * len(amounts)
+
+
+def _reason(block: Window, slots: Sequence[Slot]) -> Slot:
+    """Returns the first interval that a block without a figure has, one that should have had one before any other."""
+    inside = [slot for slot in slots if slot.start_s < block.end_s and slot.end_s > block.start_s and not slot.amount]
+    inside.append(Slot(block.start_s, block.end_s, "awaited", block.start_s, None))
+    return next((slot for slot in inside if slot.missing), inside[0])
+
+
+def _kind(slot: Slot) -> int:
+    """Returns which level a slot is of: an hour, some hours, a day, a week."""
+    return sum(slot.end_s - slot.start_s > hours * 3600 for hours in (1, 12, 25))
 
 
 def _laeq_name(view: Told) -> str:

@@ -19,6 +19,7 @@ from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards.days import Day, together
+from murmure_dashboards.left_out import LeftOut
 from murmure_dashboards.usual import LEAST_COVERAGE, Place, Usual, expected, same_weekdays
 from murmure_dashboards.views import Amount, Slot, StreamInfo, faulty, marks_of
 
@@ -52,7 +53,8 @@ class Stretch:
     """One stream over a window of whole civil days that are over. `days`: all of them, `before`: those of the weeks
     before. `indicator`: what is told of it, `laeq_db` where that can be said of most days of a level, else the
     quantity's own. `rule`: the newest signed policy that the days name, and its part; `same_bounds`: whether readings
-    were held between the same bounds on all of them. `marks`: the annotations that hold."""
+    were held between the same bounds on all of them. `marks`: the annotations that hold; `left`: when the policies left
+    the stream out."""
 
     site: str
     stream: str
@@ -64,6 +66,7 @@ class Stretch:
     rule: tuple[Policy, StreamPolicy] | None
     clamps: dict[bytes, tuple[int, int]]
     marks: tuple[Annotation, ...]
+    left: tuple[LeftOut, ...]
     calendar: Calendar
     now_s: int
 
@@ -333,9 +336,10 @@ def stretch(
     calendar: Calendar,
     now_s: int,
     months: bool = False,
+    left: Iterable[LeftOut] = (),
 ) -> Stretch:
     """Returns a stream over a window. `days`: those of the window, and of eight weeks before it as far as known.
-    `months`: whether it is told by months, else by days."""
+    `months`: whether it is told by months, else by days; `left`: when its policies leave it out."""
     quantity = QUANTITIES[info.quantity]
     inside = tuple(day for day in days if day.span.start_s in window)
     clamps, rule = {}, None
@@ -362,6 +366,7 @@ def stretch(
         rule=rule,
         clamps=clamps,
         marks=marks_of(marks, info.stream, held),
+        left=tuple(one for one in left if one.span.start_s < window.end_s and one.span.end_s > window.start_s),
         calendar=calendar,
         now_s=now_s,
     )

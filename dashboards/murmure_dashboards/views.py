@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +16,7 @@ from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import LEVELS, PARTS, Calendar, Window
 
 from murmure_dashboards.journal import LoggedArchive
+from murmure_dashboards.left_out import History, LeftOut, history
 from murmure_dashboards.months import OrderedArchive
 
 _AFTER_ALL_S = 1 << 40
@@ -139,8 +139,8 @@ class Amount:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One interval of a stream. `state`: `figure`, `gap` (nothing came), `awaited` (too early to know), `before` (the
-    first policy was not yet in force), or the reason for which the gateway withheld it. `covered_from_s` is later than
-    the start where observation began late."""
+    first policy was not yet in force), `left` (the policy in force leaves the stream out), or the reason for which the
+    gateway withheld it. `covered_from_s` is later than the start where observation began late."""
 
     start_s: int
     end_s: int
@@ -151,7 +151,7 @@ class Slot:
     @property
     def missing(self) -> bool:
         """Returns whether there should be a value and is none."""
-        return self.state not in ("figure", "awaited", "before")
+        return self.state not in ("figure", "awaited", "before", "left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,10 @@ class StreamView:
     are those of the nodes that begin in the window: for the open data. `scalar` has the figures of the quantity's own
     indicator whose interval is defined, `withheld` the reasons, both by (level, start_s), also of nodes that only reach
     into the window. `series` estimates any other range. `rule` is the newest signed policy that the nodes name and its
-    part for the stream. `levels`: those that it has there, by its nodes and by the policies that these name, or where
-    there is no node, by the signed policy in force; none where nobody knows. Before `first_s` nothing was to be
-    measured. `marks`: the stewards' annotations that hold, by their beginning; they change no figure."""
+    part for the stream. `eras`: from when on it had which levels, in order, by its nodes and by the policies that these
+    name, and where nothing has come, by the signed policies in force; none where nobody knows. Before `first_s` nothing
+    was to be measured; `left`: when the policies left it out. `marks`: the stewards' annotations that hold, by their
+    beginning; they change no figure."""
 
     stream: str
     site: str
@@ -175,14 +176,20 @@ class StreamView:
     scalar: Mapping[tuple[str, int], Figure]
     withheld: Mapping[tuple[str, int], str]
     rule: tuple[Policy, StreamPolicy] | None
-    levels: frozenset[str]
+    eras: tuple[tuple[int, frozenset[str]], ...]
     first_s: int
+    left: tuple[LeftOut, ...]
     marks: tuple[Annotation, ...]
     calendar: Calendar
     now_s: int
     _amounts: dict[Window, Amount | None] = field(init=False, repr=False, compare=False, default_factory=dict)
     _slots: dict[Window, tuple[Slot, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _by_node: dict[tuple[str, int], list[Figure]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    @property
+    def levels(self) -> frozenset[str]:
+        """Returns the levels that the stream has, or had, in the window or the periods around it."""
+        return frozenset[str]().union(*(levels for _, levels in self.eras))
 
     @property
     def published(self) -> bool:
@@ -232,46 +239,74 @@ class StreamView:
         return self._slots[window]
 
     def _cut(self, window: Window) -> tuple[Slot, ...]:
-        found = {level for level, _ in (*self.scalar, *self.withheld)}
-        quarters = {LEVELS[0]}
-        if found <= quarters <= self.levels and self.levels.isdisjoint(LEVELS[1:-2]):
-            hours = range(window.start_s, window.end_s, _HOUR_S)
-            return tuple(self._hour(Window(at_s, at_s + _HOUR_S)) for at_s in hours)
-        # What has not come yet is cut as it is to come: a box that has nothing to send every hour is not silent.
-        coarse = found - quarters or self.levels - quarters
-        level = next((level for level in LEVELS[1:] if level in coarse), "1h")
-        parts = [part for part in PARTS if part in found | self.levels] if level in PARTS else [level]
         slots: list[Slot] = []
         at_s = window.start_s
-        while at_s < window.end_s:
-            # Of the parts of a day, the one that is on or comes next: a policy may leave some out.
-            node, part = min((self.calendar.node(part, at_s), part) for part in parts)
-            if node.start_s < window.end_s:
-                slots.append(self._slot(part, node))
-            at_s = node.end_s
+        eras = self.eras or ((window.start_s, frozenset[str]()),)
+        ends_s = [*(from_s for from_s, _ in eras[1:]), window.end_s]
+        for (_, levels), end_s in zip(eras, ends_s, strict=True):
+            end_s = min(end_s, window.end_s)
+            if at_s < end_s:
+                at_s = self._cut_by(levels, Window(at_s, end_s), window, slots)
         return tuple(slots)
 
-    def _hour(self, hour: Window) -> Slot:
+    def _cut_by(self, levels: frozenset[str], span: Window, window: Window, slots: list[Slot]) -> int:
+        """Adds the slots of a span of a window in which the stream has these levels, and returns where they end."""
+        at_s = span.start_s
+        found = {level for level, start_s in (*self.scalar, *self.withheld) if self._reaches(level, start_s, span)}
+        found = found & levels or found
+        if LEVELS[0] in found | levels and "1h" not in found | levels:  # hours are made of its quarter-hours
+            hours = range(at_s, span.end_s, _HOUR_S)
+            slots += (self._hour(Window(start_s, start_s + _HOUR_S), levels) for start_s in hours)
+            return hours[-1] + _HOUR_S
+        # What has not come yet is cut as it is to come: a box that has nothing to send every hour is not silent.
+        coarse = (found or levels) - {LEVELS[0]}
+        level = next((level for level in LEVELS[1:] if level in coarse), "1h")
+        parts = [part for part in PARTS if part in found | levels] if level in PARTS else [level]
+        while at_s < span.end_s:
+            # Of the parts of a day, the one that is on or comes next: a policy may leave some out.
+            node, part = min((self.calendar.node(part, at_s), part) for part in parts)
+            if node.start_s < span.end_s:
+                slot = self._slot(part, node, levels)
+                # One that is cut by other levels than what was before it overlaps nothing.
+                begin_s = max(node.start_s, at_s) if at_s > window.start_s else node.start_s
+                covered_from_s = max(begin_s, slot.covered_from_s)
+                slots.append(replace(slot, start_s=begin_s, covered_from_s=covered_from_s))
+            at_s = node.end_s
+        return at_s
+
+    def _reaches(self, level: str, start_s: int, span: Window) -> bool:
+        return start_s < span.end_s and self.calendar.node(level, start_s).end_s > span.start_s
+
+    def _hour(self, hour: Window, levels: frozenset[str]) -> Slot:
         """Returns an hour of a stream that publishes none, of its quarter-hours up to its end."""
         spans = self.series.observed(self.quantity.printed, hour)
         amount = self.amount(hour) if [span.end_s for span in spans] == [hour.end_s] else None
         if amount is not None:
             return Slot(hour.start_s, hour.end_s, "figure", spans[0].start_s, amount)
-        reasons = [why for (_, start_s), why in self.withheld.items() if start_s in hour]
-        if reasons and hour.end_s <= self.now_s:
+        reasons = [why for (level, start_s), why in self.withheld.items() if level == LEVELS[0] and start_s in hour]
+        if reasons and hour.end_s <= self.now_s and not self._no_more(hour, reasons[-1]):
             return Slot(hour.start_s, hour.end_s, reasons[-1], hour.start_s, None)
-        return self._slot("1h", hour)
+        return self._slot("1h", hour, levels)
 
     def day_slot(self, window: Window) -> Slot:
         """Returns a civil day as one slot: what was observed of it, else the reason why there is nothing."""
         amount = self.amount(window)
         if amount is None:
-            return self._slot("1d", window)
+            before = [levels for from_s, levels in self.eras if from_s < window.end_s]
+            return self._slot("1d", window, before[-1] if before else frozenset())
         return Slot(window.start_s, window.end_s, "figure", window.start_s, amount)
 
-    def _slot(self, level: str, node: Window) -> Slot:
+    def left_s(self, window: Window) -> int:
+        """Returns for how many seconds of a part of its window the stream was to have no figures, since the policies
+        left it out."""
+        slots = [slot for slot in self.slots(self.window) if slot.state == "left"] if self.left else []
+        spans = [(max(one.start_s, window.start_s), min(one.end_s, window.end_s)) for one in slots]
+        return sum(max(0, end_s - start_s) for start_s, end_s in spans)
+
+    def _slot(self, level: str, node: Window, levels: frozenset[str]) -> Slot:
         reason = self.withheld.get((level, node.start_s))
-        if reason is not None:
+        left = self._no_more(node)
+        if reason is not None and not self._no_more(node, reason):
             return Slot(node.start_s, node.end_s, reason, node.start_s, None)
         figure = self.scalar.get((level, node.start_s))
         if figure is not None:
@@ -280,13 +315,17 @@ class StreamView:
             return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, amount)
         if node.end_s <= self.first_s:
             return Slot(node.start_s, node.end_s, "before", node.start_s, None)
-        state = "gap" if self._late(node) else "awaited"
+        state = "left" if left else "gap" if self._late(node, levels) else "awaited"
         return Slot(node.start_s, node.end_s, state, node.start_s, None)
 
-    def _late(self, node: Window) -> bool:
+    def _no_more(self, node: Window, reason: str = "no_policy") -> bool:
+        """Returns whether an interval has no figure since the policy in force leaves the stream out."""
+        return reason == "no_policy" and any(one.holds(node) for one in self.left)
+
+    def _late(self, node: Window, levels: frozenset[str]) -> bool:
         """Returns whether something of an interval that is over should have come by now."""
         late_s = self.now_s - LATE_S
-        ends_s = [self.calendar.node(level, node.start_s).end_s for level in self.levels]
+        ends_s = [self.calendar.node(level, node.start_s).end_s for level in levels]
         return node.end_s <= late_s and min(ends_s, default=late_s) <= late_s
 
     def _amount(self, figure: Figure, covered: Sequence[Window], fills: Iterable[float | None]) -> Amount | None:
@@ -337,6 +376,7 @@ def view(
         else:
             known += figures(tuple(members), calendar.timezone, levels, period.end_s <= now_s)
     quantity = QUANTITIES[info.quantity]
+    told = history(rules, signed, info.stream, calendar)
     outcomes = tuple(outcome for outcome in nodes if outcome.node.start_s in window)
     return StreamView(
         stream=info.stream,
@@ -358,9 +398,9 @@ def view(
             if isinstance(o, Withheld) and _touches(o.node, window)
         },
         rule=rules.newest(info.stream, outcomes),
-        levels=rules.levels(info.stream, outcomes)
-        or _to_come(rules, signed, info.stream, calendar.civil_day(min(now_s, window.end_s - 1))),
-        first_s=_first_s(rules, outcomes, window, calendar),
+        eras=_eras(rules, told, info.stream, nodes, window, calendar),
+        first_s=_first_s(rules, outcomes, window, calendar, told.first_s),
+        left=tuple(one for one in told.left if one.span.start_s < window.end_s and one.span.end_s > window.start_s),
         marks=marks_of(marks, info.stream, wide),
         calendar=calendar,
         now_s=now_s,
@@ -386,29 +426,46 @@ def marks_of(marks: Iterable[Annotation], stream: str, window: Window) -> tuple[
     return tuple(sorted(found, key=lambda mark: (mark.from_s, mark.number)))
 
 
-def _to_come(rules: Rules, signed: Sequence[SignedPolicy], stream: str, day: date) -> frozenset[str]:
-    """Returns the levels of a stream by the policy that is in force on a civil day; none where nobody knows."""
-    for one in reversed(signed):
-        policy = rules.of(one.hash)
-        if policy is not None and policy.valid_from <= day:
-            part = policy.stream(stream)
-            return frozenset(dict(part.nodes) if part else ())
-    return frozenset()
+def _eras(
+    rules: Rules, told: History, stream: str, nodes: Sequence[Outcome], window: Window, calendar: Calendar
+) -> tuple[tuple[int, frozenset[str]], ...]:
+    """Returns from when on a stream has which levels: by the policies that its nodes name, each from its first node on,
+    and after the last one by those in force, of which nothing has come. Where one takes over, no node is open."""
+    named: dict[bytes, list[Outcome]] = {}
+    for outcome in nodes:
+        named.setdefault(outcome.node.policy, []).append(outcome)
+    begun = [(min(one.node.covered_from_s for one in mine), rules.levels(stream, mine)) for mine in named.values()]
+    eras = sorted(begun, key=lambda era: era[0])
+    last_s = max((outcome.node.end_s for outcome in nodes), default=0)
+    versions = [policy.version for found in named if (policy := rules.of(found))]
+    for span, policy in told.in_force:
+        part = policy.stream(stream)
+        begin_s = max(span.start_s, last_s)
+        if eras:  # the one before it holds until no node of it is open
+            period = calendar.period(eras[-1][1], begin_s)
+            begin_s = begin_s if begin_s == period.start_s else period.end_s
+        if part and begin_s < min(span.end_s, window.end_s) and policy.version > max(versions, default=0):
+            eras.append((begin_s, frozenset(dict(part.nodes))))
+    return tuple(eras)
 
 
 def _touches(one: Figure | Node, window: Window) -> bool:
     return one.start_s < window.end_s and one.end_s > window.start_s
 
 
-def _first_s(rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar: Calendar) -> int:
-    """Returns when the stream's first policy came into force, if that is within the window and nothing came earlier:
-    what is not measured yet is no gap. A later version may have had one before it, so only the first one counts."""
-    if not outcomes:
+def _first_s(
+    rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar: Calendar, begun_s: int | None = None
+) -> int:
+    """Returns when the first policy with the stream came into force, if that is within the window and nothing came
+    earlier: what is not measured yet is no gap. `begun_s`: when that was, by all policies of the site; None where these
+    are not held, and only a first version tells that there was none before it."""
+    if begun_s is None and outcomes:
+        policy = rules.of(outcomes[0].node.policy)
+        begun_s = calendar.midnight(policy.valid_from) if policy and policy.version == 1 else None
+    if begun_s is None:
         return window.start_s
-    policy = rules.of(outcomes[0].node.policy)
-    if policy is None or policy.version != 1:
-        return window.start_s
-    return max(window.start_s, min(calendar.midnight(policy.valid_from), outcomes[0].node.covered_from_s))
+    came_s = outcomes[0].node.covered_from_s if outcomes else window.end_s
+    return max(window.start_s, min(begun_s, came_s, window.end_s))
 
 
 @lru_cache(maxsize=1024)

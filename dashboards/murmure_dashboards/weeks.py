@@ -70,8 +70,9 @@ def before(
     seen: StreamView, rules: Rules, amounts: Iterable[tuple[Window, Amount | None]], habits: Mapping[str, str]
 ) -> Before | None:
     """Returns what is to be kept of a stream over the days of a week before its last; None where these cannot be laid
-    before another: nothing came, nodes reach over midnight, a policy may still come that explains them, bounds changed,
-    or a day is not final. `amounts`: of the days that are final, and have any."""
+    before another: nothing came, nodes reach over midnight, a policy may still come that explains them, levels or
+    bounds changed, policies left the stream out, or a day is not final. `amounts`: of the days that are final, and have
+    any."""
     bounds = {one.node.bounds for one in seen.outcomes}
     known = all(rules.of(one.node.policy) for one in seen.outcomes if one.node.policy)
     spans, final = seen.series.observed(seen.quantity.printed, seen.window), dict(amounts)
@@ -82,6 +83,8 @@ def before(
     )
     whole = _observed(seen, spans)
     if len(bounds) != 1 or not known or not _apart(seen.levels) or unknown or (spans and whole is None):
+        return None
+    if len({levels for _, levels in seen.eras}) > 1 or seen.left:
         return None
     longer = union([Window(one.covered_from_s, one.end_s) for one in seen.scalar.values() if one.level != _QUARTERS])
     return Before(

@@ -256,3 +256,20 @@ def test_a_store_that_kept_what_late_data_change_is_found_out(
     monkeypatch.setattr(Archive, "told_after", lambda self, row: iter(()))
     with pytest.raises(AssertionError):
         test_late_data_are_taken_in(town, tmp_path)
+
+
+def test_a_day_of_a_week_that_may_still_come_is_no_gap(streets: SimpleNamespace) -> None:
+    """Of a stream with weeks alone, days are awaited until theirs is over and late, here as on the page of the week;
+    what the store has of them says nothing of it."""
+    now_s, this = streets.NOW_S, PARIS.node("1w", streets.NOW_S)
+    whole = Window(PARIS.node("1w", this.start_s - 1).start_s, this.end_s)
+    street = streets.Street()
+    swap = [('"1h" = 1, "1d" = 24 }\nbounds_db', '"1w" = 1 }\nbounds_db')]
+    streets.add(street, "plaza", whole, now_s=this.start_s, streams=("noise",), swap=swap)
+    info, store, signed = info_of(street, "plaza/noise"), Store(None), street.policies("plaza")
+    for at_s, state in ((now_s, "awaited"), (this.end_s + LATE_S - 1, "awaited"), (this.end_s + LATE_S, "gap")):
+        for kept in (store, Store(None)):
+            days = giver(street, at_s, kept).of(info, Window(this.start_s, this.start_s + 2 * DAY_S))
+            assert [day.state for day in days] == [state] * 2
+        seen = view(street, Rules(street), (), info, this, PARIS, at_s, signed)
+        assert seen.day_slot(PARIS.day(this.start_s)).state == state

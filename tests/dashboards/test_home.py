@@ -25,7 +25,7 @@ CASES = {
     "clock": "l'horloge du boîtier n'était pas sûre",
     "sensor_absent": "le capteur est resté muet plus de la moitié du temps",
     "cap": "le budget de vie privée de la période est atteint",
-    "no_policy": "aucune règle signée ne le permet",
+    "no_policy": "la dernière règle signée ne le prévoit pas, ou le boîtier ne l'a pas encore",
 }
 
 
@@ -151,5 +151,5 @@ def test_each_figure_has_its_codes_or_as_many_as_there_is_room_for(
 def test_every_reason_has_words_in_both_languages() -> None:
     """Of a gateway, and of what the pages find missing themselves."""
     for code in LANGUAGES:
-        for reason in (*REASONS, "gap", "awaited", "before"):
+        for reason in (*REASONS, "gap", "awaited", "before", "left"):
             assert {f"state.{reason}", f"absent.{reason}"} & language(code).texts.keys(), reason

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ from murmure_dashboards import views
 from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import City
 from murmure_dashboards.promises import promises
+from murmure_dashboards.story import Teller
 from murmure_dashboards.views import SignedPolicy, StreamView, view
 from murmure_dashboards.wording import language as spoken
 from murmure_privacy.annotation import in_force
@@ -299,6 +302,15 @@ def test_parts_of_the_day_are_slots(streets: SimpleNamespace) -> None:
 
 
 HOURS = '"1h" = 1, "1d" = 24 }\nbounds_db'
+POLICY_NOISE = """
+quantity = "noise"
+protects = { seconds = 15 }
+readings = { cadence_ms = 1000, tail = 2 }
+epsilon = 1.0
+nodes = { "1h" = 1, "1d" = 24 }
+bounds_db = [35, 85]
+
+"""
 
 
 @pytest.mark.parametrize(
@@ -309,6 +321,7 @@ HOURS = '"1h" = 1, "1d" = 24 }\nbounds_db'
         ('"1d" = 1', (0, 24), (24, 24)),
         ('"day" = 1, "evening" = 1, "night" = 1', (-2, 6), (6, 18)),
         ('"1w" = 1', (-96, 72), (72, 72)),
+        ('"15min" = 1, "6h" = 1', (0, 1), (1, 2)),
     ],
 )
 def test_where_nothing_came_a_gap_is_what_the_policy_in_force_was_to_bring(
@@ -372,3 +385,83 @@ def test_what_lies_before_a_first_policy_is_no_gap(streets: SimpleNamespace) -> 
     assert len(nights) == 1
     assert views._first_s(rules, cut, wide, streets.PARIS) == day.start_s
     assert views._first_s(rules, nights, wide, streets.PARIS) == day.start_s - 2 * HOUR_S, "one that is covered counts"
+
+
+def changed(
+    streets: SimpleNamespace, before: Window, after: Window, now_s: int, levels: tuple[str, str], until_s: int
+) -> Any:
+    """Returns a street whose level is of these levels in one span and the next, heard until an instant."""
+    street, nodes = streets.Street(), []
+    for version, (span, of) in enumerate(zip((before, after), levels, strict=True), 1):
+        swap, valid = [(HOURS, f"{of} }}\nbounds_db")], str(streets.PARIS.civil_day(span.start_s))
+        said = min(now_s, until_s)
+        streets.add(street, "plaza", span, now_s=said, streams=("noise",), swap=swap, version=version, valid_from=valid)
+        nodes += street.nodes["plaza/noise"]
+        street.infos = street.infos[:1]
+    street.nodes["plaza/noise"] = nodes
+    return street
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_week_is_cut_as_the_policy_of_each_day_has_it(streets: SimpleNamespace, heard: bool) -> None:
+    """From hours to days on Thursday: no hour of Thursday is missing, and where the box fell silent with the change,
+    each day is."""
+    now_s, week = streets.NOW_S, streets.week_of(streets.NOW_S)
+    change_s = streets.PARIS.midnight(date(2026, 11, 19))
+    until_s = now_s if heard else change_s
+    spans = Window(week.start_s, change_s), Window(change_s, week.end_s)
+    street = changed(streets, *spans, now_s, ('"1h" = 1, "1d" = 24', '"1d" = 1'), until_s)
+    one = seen(streets, street, "plaza/noise", week, now_s, street.policies("plaza"))
+    slots = one.slots(week)
+    hours = [slot for slot in slots if slot.start_s < change_s]
+    days = [slot for slot in slots if slot.start_s >= change_s]
+    assert {(slot.state, slot.end_s - slot.start_s) for slot in hours} == {("figure", HOUR_S)}
+    assert [slot.end_s - slot.start_s for slot in days] == [24 * HOUR_S] * 3
+    state = "figure" if heard else "gap"
+    assert [slot.state for slot in days] == [state, state, "awaited"]
+    assert [slot.start_s for slot in slots] == sorted({slot.start_s for slot in slots})
+    assert all(a.end_s == b.start_s for a, b in pairwise(slots))
+
+
+def test_a_week_of_hours_and_days_is_drawn_by_days(streets: SimpleNamespace) -> None:
+    """A chart whose steps are of an hour first and of a day then would say neither."""
+    now_s, week = streets.NOW_S, streets.week_of(streets.NOW_S)
+    change_s = streets.PARIS.midnight(date(2026, 11, 19))
+    spans = Window(week.start_s, change_s), Window(change_s, week.end_s)
+    for levels in (('"1h" = 1, "1d" = 24', '"1d" = 1'), ('"1d" = 1', '"1h" = 1, "1d" = 24')):
+        street = changed(streets, *spans, now_s, levels, now_s)
+        one = seen(streets, street, "plaza/noise", week, now_s, street.policies("plaza"))
+        chart = Teller(spoken("fr")).week(one, "Plaza", "c0").chart
+        assert chart is not None and chart.title.startswith("Niveau sonore moyen par jour")
+        assert not any(slot.missing for slot in one.slots(week))
+
+
+def test_a_part_of_a_day_reaches_into_no_day_of_hours(streets: SimpleNamespace) -> None:
+    """Parts of the day until six, hours from then on: where one takes over, no node is open, and nothing overlaps."""
+    now_s, week = streets.NOW_S, streets.week_of(streets.NOW_S)
+    change_s = streets.PARIS.midnight(date(2026, 11, 19)) + 6 * HOUR_S
+    spans = Window(week.start_s + 6 * HOUR_S, change_s), Window(change_s, week.end_s)
+    parts = '"day" = 1, "evening" = 1, "night" = 1'
+    for levels in ((parts, '"1h" = 1, "1d" = 24'), ('"1h" = 1, "1d" = 24', parts), (parts, '"1d" = 1')):
+        street = changed(streets, *spans, now_s, levels, now_s)
+        one = seen(streets, street, "plaza/noise", week, now_s, street.policies("plaza"))
+        slots = one.slots(week)
+        assert all(a.end_s == b.start_s for a, b in pairwise(slots))
+        assert any(slot.end_s == change_s for slot in slots)
+
+
+def test_nothing_was_missing_before_a_stream_was_added(streets: SimpleNamespace) -> None:
+    """The second policy brings it on Thursday: until then nobody had decided to measure it."""
+    now_s, week = streets.NOW_S, streets.week_of(streets.NOW_S)
+    change_s = streets.PARIS.midnight(date(2026, 11, 19))
+    street = streets.Street()
+    swap = [(f'[[stream]]\nid = "plaza/noise"{POLICY_NOISE}', "")]
+    streets.add(street, "plaza", week, now_s=now_s, streams=("footfall",), swap=swap, version=1)
+    after = Window(change_s, week.end_s)
+    streets.add(street, "plaza", after, now_s=now_s, streams=("noise",), version=2, valid_from="2026-11-19")
+    signed = street.policies("plaza")
+    one = seen(streets, street, "plaza/noise", week, now_s, signed)
+    assert one.first_s == change_s and {slot.state for slot in one.slots(week)[:96]} == {"before"}
+    assert seen(streets, street, "plaza/noise", week, now_s, signed[1:]).first_s == week.start_s, "who knows"
+    earlier = Window(week.start_s, change_s)
+    assert seen(streets, street, "plaza/noise", earlier, now_s, signed).first_s == change_s
