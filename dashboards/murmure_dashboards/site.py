@@ -328,7 +328,7 @@ def _forget(store: Store, now_s: int) -> None:
     today, told = b"%d" % (now_s // 86_400), Window(0, 1)
     if store.read(_FORGOT, "", told).get(0) == today:
         return
-    store.forget((remembered.KIND, blocks.KIND, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
+    store.forget((remembered.KIND, blocks.KIND, blocks.TOGETHER, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
     store.forget((remembered.OF_TODAY, remembered.FIGURES, kept_of.WORDS), now_s - FIGURE_DAYS * 86_400)
     store.keep(_FORGOT, "", 0, kept_of.EVER, today)
 
@@ -454,11 +454,8 @@ def _given(
     calendar = Calendar(city.timezone)
     today = calendar.day(now_s - 1)
     listed = {site.id for site in city.site if only is None or site.quartier in only}
-    notes = [
-        one
-        for one in archive.annotations()
-        if one.note.issued_s <= now_s and any(site.id == one.note.site for site in city.site)
-    ]
+    # Also of sites that are not listed: the log names what stewards signed, and residents look for it.
+    notes = [one for one in archive.annotations() if one.note.issued_s <= now_s]
     marks = in_force([one.note for one in notes], now_s)
     known = remembered.remembered(archive, store, calendar, now_s)
     annotations = opendata.faults(notes, marks)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from murmure.cli import main
+from murmure_dashboards import config as city_config
 from murmure_dashboards import journal, opendata
+from murmure_dashboards.site import build
 from murmure_ingest import adoption, gateways, logbook
 from murmure_ingest.adoption import AdoptionError, adopt
 from murmure_ingest.archive import Archive, StoredAnnotation
@@ -29,6 +31,22 @@ from murmure_privacy.verify import verify
 
 MONDAY_S = 1_795_392_000
 QUARTERS = 96
+CITY = b"""city = "Ville"
+timezone = "Europe/Paris"
+help = "Mairie"
+
+[[quartier]]
+slug = "centre"
+name = "Centre"
+
+[[site]]
+id = "plaza"
+name = "Place"
+quartier = "centre"
+purpose = "P"
+owner = "O"
+contact = "C"
+"""
 
 
 class Town:
@@ -60,9 +78,9 @@ class Town:
         gateways.revoke(self.centre.archive, "gw-alley")
         self.known = self.checkpoint()
 
-    def note(self, archive: Archive | None = None, number: int = 1) -> None:
+    def note(self, archive: Archive | None = None, number: int = 1, site: str = "plaza") -> None:
         archive, at_s = archive or self.centre.archive, MONDAY_S + 86_400
-        note = Annotation("plaza", number, at_s, "Bâche.", "plaza/footfall", MONDAY_S, MONDAY_S + 900, "works")
+        note = Annotation(site, number, at_s, "Bâche.", f"{site}/footfall", MONDAY_S, MONDAY_S + 900, "works")
         sealed = wire.seal_annotation(note, [("s", self.centre.steward[0])])
         with archive.transaction():
             archive.put_annotation(StoredAnnotation(note, sealed, 1))
@@ -490,6 +508,24 @@ def test_an_annotation_is_filed_if_it_is_the_logs_and_none_before_it_lacks(town:
     assert len(town.adopt(replace(published, annotations=[second, first])).lacking) == 2
     assert [sealed for *_, sealed in town.backup.annotation_rows()] == [first, second]
     assert town.backup.log_checkpoint() == town.checkpoint()
+
+
+def test_what_a_place_without_a_page_has_signed_is_on_the_site(town: Town, policy_text: Callable[..., bytes]) -> None:
+    """Before it is described in `city.toml`, or when it is no longer: the log names its policies and annotations, so
+    that a resident looks for them, and a restored archive gets them back from there alone."""
+    town.alley_speaks()
+    town.note(site="alley")
+    signed = town.centre.signed(policy_text("alley", 2))
+    gateways.publish_policy(town.centre.archive, signed, now_s=MONDAY_S + 4 * 86_400)
+    town.live_on()
+    town.centre.archive.sign_log(town.centre.secret)
+    build(town.centre.archive, city_config.parse(CITY, "city.toml"), town.folder / "built", MONDAY_S + 5 * 86_400)
+    published = Site(str(town.folder / "built")).published()
+    report = verify(published)
+    assert (report.findings, report.untold) == ([], ["alley"])
+    assert town.adopt(published).lacking == []
+    assert town.backup.policies() == town.centre.archive.policies()
+    assert [one.note for one in town.backup.annotations()] == [one.note for one in town.centre.archive.annotations()]
 
 
 def test_the_command_does_it_all(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
