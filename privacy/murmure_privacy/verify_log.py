@@ -28,6 +28,8 @@ from murmure_privacy.window import calendar, parse_utc, utc
 AHEAD_S = 900
 """How far a gateway's clock may be ahead of the centre's."""
 _ALWAYS_S = 1 << 40
+_NO_CEILING_RHO_MICRO = 1 << 62
+"""Above every floor, so that nobody is said to be above a ceiling that no log names."""
 _REFUSED = {
     "no_decision": "policy_undecided",
     "roles": "policy_roles",
@@ -86,7 +88,7 @@ class Speaker:
         judges by `murmure_privacy.decide`; without a ceiling, from before there was one, by the floor alone."""
         signers = wire.policy_signers(policy.sealed, self.stewards)
         roles = frozenset(self._role(key) for key in signers)
-        ceiling = decide.Ceiling(decide.FLOOR.rho_micro, 0, 0)
+        ceiling = decide.Ceiling(_NO_CEILING_RHO_MICRO, 0, 0)
         if self.ceiling_rho_micro is not None:
             ceiling = decide.Ceiling(self.ceiling_rho_micro, 0, 2 if self.roles else self.required)
         signed = decide.Signed(policy.plan, len(signers), roles)
@@ -325,7 +327,10 @@ def _account(told: Mapping[str, Any]) -> Account:
     nodes = {}
     for one in told["streams"]:
         levels = {str(level): (int(a), int(b), int(c)) for level, (a, b, c) in one["nodes"].items()}
-        nodes[str(one["stream"]), int(one["policy"])] = levels
+        key = str(one["stream"]), int(one["policy"])
+        if key in nodes:
+            raise ValueError("a stream twice: readers would take one or the other")
+        nodes[key] = levels
     newest = int(told["last"])
     without = [(int(first), int(last)) for first, last in told.get("without", ())]
     if not all(0 < first <= last <= newest for first, last in without):

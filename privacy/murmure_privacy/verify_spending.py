@@ -8,17 +8,18 @@ their sum was spent. Nobody is accused of more than that.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
 from murmure_privacy.plan import StreamPlan
 from murmure_privacy.publication import DAY_S, Publication, date_of
-from murmure_privacy.release import Outcome, Release
+from murmure_privacy.published import protects
+from murmure_privacy.release import Outcome, Release, Withheld
 from murmure_privacy.verify_log import Book, Ruled, ends_on
 from murmure_privacy.verify_messages import Heard
-from murmure_privacy.window import LEVELS, PARTS, Window, calendar, parse_utc, utc
+from murmure_privacy.window import LEVELS, PARTS, Window, parse_utc, utc
 
 LEDGER = "donnees/ledger.jsonl"
 _LONGEST = 8  # days (UTC) that a node, the longest of which is a week, can touch
@@ -68,7 +69,7 @@ class Spending:
 
     def ledger(self, unread: Collection[int], shown: Collection[tuple[str, str, int]]) -> None:
         """Each line of the ledger about days that were read has what the nodes cost that stand in the tables
-        (`shown`), and no line is missing of a stream that has any."""
+        (`shown`), and what their policy promises; and no line is missing of a stream that has any."""
         data = self._published.read(LEDGER)
         if data is None:
             return
@@ -83,7 +84,7 @@ class Spending:
                 stream, policy = str(told["stream"]), str(told["policy"] or "").removeprefix("sha256:")
                 day = Window(parse_utc(told["start_utc"]), parse_utc(told["end_utc"]))
                 read = self._heard.whole(stream, day, unread)
-                right = not read or _line(told) == _due(_near(nodes[stream], day), bytes.fromhex(policy), day)
+                right = not read or self._right(told, stream, bytes.fromhex(policy), day, nodes[stream])
             except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
                 self.report.add("ledger_wrong", f"{number}")
                 continue
@@ -95,9 +96,30 @@ class Spending:
         for stream in told_of.intersection(nodes):
             for node in (outcome.node for of_day in nodes[stream].values() for outcome in of_day):
                 ruled = self._book.policies.get(node.policy)
-                day = (ruled.plan.calendar if ruled else calendar("UTC")).day(node.start_s)
+                if ruled is None:  # it was named, and nobody knows the civil days of its site
+                    continue
+                day = ruled.plan.calendar.day(node.start_s)
                 if (stream, node.policy.hex(), day.start_s) not in seen and self._heard.whole(stream, day, unread):
                     self.report.add("ledger_wrong", f"{stream} {utc(day.start_s)}")
+
+    def _right(
+        self, told: Mapping[str, Any], stream: str, policy: bytes, day: Window, nodes: Mapping[int, Sequence[Outcome]]
+    ) -> bool:
+        """Returns whether a line says what its nodes cost and why they were withheld, and of its day, its site and its
+        policy, as far as it says it, what is so. Of a policy that cannot be believed, which was named, nobody knows."""
+        if _line(told) != _due(_near(nodes, day), policy, day):
+            return False
+        reasons = {one["node"]: one["reasons"] for one in told["nodes"] if "reasons" in one}
+        if reasons and not reasons.items() <= _withheld(_near(nodes, day), policy, day).items():
+            return False
+        ruled = self._book.policies.get(policy)
+        part = ruled.plan.policy.stream(stream) if ruled else None
+        due: dict[str, str | None] = dict.fromkeys(("protects", "epsilon", "delta"))
+        if part is not None:
+            due = {"protects": protects(part), "epsilon": str(part.epsilon), "delta": f"{part.delta:f}"}
+        if ruled is not None:
+            due |= {"site": ruled.site, "day": ruled.plan.calendar.civil_day(day.start_s).isoformat()}
+        return (ruled is None and policy != b"") or all(told.get(name, text) == text for name, text in due.items())
 
 
 def _charge(outcome: Outcome) -> int:
@@ -112,9 +134,22 @@ withheld, and their micro-rho."""
 
 
 def _line(told: Mapping[str, Any]) -> Line:
-    """Returns what a line says. Raises LookupError, TypeError."""
+    """Returns what a line says. Raises LookupError, TypeError; ValueError for a level that stands twice, of which
+    readers would take one or the other."""
     levels = {one["node"]: (one["released"], one["withheld"], one["rho_micro"]) for one in told["nodes"]}
+    if len(levels) != len(told["nodes"]):
+        raise ValueError("a level twice")
     return told["charged_rho_micro"], told["spent_rho_micro"], levels
+
+
+def _withheld(outcomes: Iterable[Outcome], policy: bytes, day: Window) -> Mapping[str, Mapping[str, int]]:
+    """Returns how many nodes of a policy that begin on a day were withheld for which reason, by level."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for outcome in outcomes:
+        node = outcome.node
+        if isinstance(outcome, Withheld) and node.start_s in day and node.policy == policy:
+            found[node.level][outcome.reason] += 1
+    return found
 
 
 def _near(nodes: Mapping[int, Sequence[Outcome]], day: Window) -> Iterator[Outcome]:

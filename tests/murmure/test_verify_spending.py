@@ -1,24 +1,33 @@
-"""What a check adds up against a cap: from nodes what the centre does, from accounts never more than was spent."""
+"""What a check adds up against a cap, from nodes what the centre does, from accounts never more than was spent; and the
+published ledger, line by line."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from murmure_dashboards import spending
 from murmure_ingest.budgets import Budgets
 from murmure_privacy import verify_spending
 from murmure_privacy.audit import Auditor
+from murmure_privacy.findings import Report
 from murmure_privacy.plan import plan
+from murmure_privacy.policies import Rules
 from murmure_privacy.policy import parse
-from murmure_privacy.release import Node
-from murmure_privacy.verify_log import Ruled, ends_on
-from murmure_privacy.verify_spending import Charge
-from murmure_privacy.window import QUARTER_S, Calendar, Window
+from murmure_privacy.publication import Publication
+from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
+from murmure_privacy.verify_log import Book, Ruled, ends_on
+from murmure_privacy.verify_messages import Heard
+from murmure_privacy.verify_spending import LEDGER, Charge, Spending
+from murmure_privacy.window import QUARTER_S, Calendar, Window, parse_utc, utc
 
 DAY_S = 86_400
 STREAM = "plaza/footfall"
@@ -44,10 +53,13 @@ cap = {{ units_per_day = 1, span = "{span}", epsilon = {epsilon} }}
 """
 
 
-def ruled(levels: Iterable[str], span: str, epsilon: str, version: int = 1, each: str = "1.0") -> Ruled:
+def written(levels: Iterable[str], span: str, epsilon: str, version: int = 1, each: str = "1.0") -> bytes:
     nodes = ", ".join(f'"{level}" = 1' for level in levels)
-    text = POLICY.format(nodes=nodes, span=span, epsilon=epsilon, version=version, each=each)
-    made = plan(parse(text.encode(), "test"))
+    return POLICY.format(nodes=nodes, span=span, epsilon=epsilon, version=version, each=each).encode()
+
+
+def ruled(levels: Iterable[str], span: str, epsilon: str, version: int = 1, each: str = "1.0") -> Ruled:
+    made = plan(parse(written(levels, span, epsilon, version, each), "test"))
     return Ruled("plaza", version, made, Auditor(made, made.calendar), b"", None, 0)
 
 
@@ -196,3 +208,175 @@ def test_a_line_that_is_no_day_is_not_looked_for() -> None:
     for until_s in (began_s + 2 * DAY_S + 1, began_s + 8000 * 365 * DAY_S):
         with pytest.raises(ValueError, match="no day"):
             list(verify_spending._near({}, Window(began_s, until_s)))
+
+
+# --- the published ledger --------------------------------------------------------------------------------------------
+
+LEVELS = "1h", "1d"
+TEXTS = [written(LEVELS, "1w", "9.0"), written(LEVELS, "1w", "9.0", 2, "0.5")]
+POLICIES = [ruled(LEVELS, "1w", "9.0"), ruled(LEVELS, "1w", "9.0", 2, "0.5")]
+NOON_S = CHANGE.start_s + 12 * 3600
+
+
+def outcome(policy: Ruled, level: str, start_s: int, reason: str = "") -> Outcome:
+    """A node of a policy, released or withheld."""
+    window = PARIS.node(level, start_s)
+    part = policy.plan.streams[STREAM]
+    about = window.start_s, window.end_s, window.start_s, 20, 900_000, part.stream.bounds, policy.plan.policy.hash
+    node, charged = Node(STREAM, "footfall", level, *about), part.node(level)
+    assert charged is not None
+    if reason:
+        return Withheld(node, reason)
+    return Release(node, tuple(Noised(i.indicator, (7,), i.sigma_milli, i.rho_micro) for i in charged.indicators))
+
+
+def two_days() -> list[Outcome]:
+    """Released and withheld under two policies, of which the second takes over at a noon, in the first of two days."""
+    found: list[Outcome] = []
+    for number in range(48):
+        at_s = CHANGE.start_s + 3600 * number
+        reason = {3: "clock", 4: "sensor_absent", 5: "clock", 30: "paused"}.get(number, "")
+        found.append(outcome(POLICIES[at_s >= NOON_S], "1h", at_s, reason))
+    return [*found, outcome(POLICIES[0], "1d", CHANGE.start_s), outcome(POLICIES[1], "1d", NOON_S + DAY_S, "paused")]
+
+
+def ledger(outcomes: Sequence[Outcome], known: Iterable[Ruled] = POLICIES) -> list[dict[str, Any]]:
+    """As the pages write it, but the policies in their order."""
+    texts = {one.plan.policy.hash: text for one, text in zip(POLICIES, TEXTS, strict=True) if one in known}
+    rules = Rules(SimpleNamespace(policy=texts.get))
+    window = Window(CHANGE.start_s, CHANGE.start_s + 2 * DAY_S)
+    lines = [json.loads(line) for line in spending.lines("plaza", STREAM, outcomes, window, rules, PARIS)]
+    return sorted(lines, key=lambda line: (line["start_utc"], -float(line["epsilon"] or 0)))
+
+
+def judged(
+    lines: list[dict[str, Any]],
+    outcomes: Sequence[Outcome],
+    *,
+    known: Iterable[Ruled] = POLICIES,
+    unread: Iterable[int] = (),
+    shown: bool = True,
+) -> tuple[list[str], int]:
+    """Returns where a ledger is found wrong, and how many of its lines were looked at."""
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    published = Publication(b"", b"", [], {}, [], [], [], None, read={LEDGER: data}.get)
+    book = Book(published, Report())
+    book.policies.update({one.plan.policy.hash: one for one in known})
+    heard = Heard(published, book)
+    heard.nodes.update({one.node.key: ("gw-plaza", 1, one) for one in outcomes})
+    Spending(published, book, heard).ledger(set(unread), heard.nodes if shown else ())
+    assert {one.kind for one in book.report.findings} <= {"ledger_wrong"}
+    return [one.where for one in book.report.findings], book.report.beside
+
+
+def test_the_ledger_of_the_pages_is_right() -> None:
+    """Three lines: two policies on the first day, one on the second; read, or left because a day of theirs was not."""
+    outcomes = two_days()
+    lines = ledger(outcomes)
+    first = CHANGE.start_s // DAY_S
+    assert len(lines) == 3 and judged(lines, outcomes) == ([], 3)
+    assert judged(lines, outcomes, unread=[first]) == ([], 1)  # 22:00 of the day before (UTC) begins the first
+    assert judged(lines, outcomes, unread=[first + 1]) == ([], 0)
+    assert judged(lines, outcomes, unread=[first + 3]) == ([], 3)
+    # Nothing of a stream without rows is missing; what stands there is wrong all the same.
+    assert judged([], outcomes, shown=False) == ([], 0) and len(judged(lines, outcomes, shown=False)[0]) == 2
+
+
+def changed(line: int, **fields: Any) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda lines: lines[line].update(fields)
+
+
+def level(line: int, number: int, **fields: Any) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda lines: lines[line]["nodes"][number].update(fields)
+
+
+def without(name: str) -> Callable[[list[dict[str, Any]]], None]:
+    def change(lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line.pop(name, None)
+            for one in line["nodes"]:
+                one.pop(name, None)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(changed(0, **{name: text}) for name, text in (("epsilon", "0.1"), ("delta", "0.1"), ("protects", "x"))),
+        *(changed(0, **{name: text}) for name, text in (("day", "2026-10-22"), ("site", "moon"), ("epsilon", None))),
+        *(changed(2, **{name: 1}) for name in ("charged_rho_micro", "spent_rho_micro")),
+        *(level(0, 0, **{name: 1}) for name in ("released", "withheld", "rho_micro")),
+        *(level(0, 0, reasons=told) for told in ({}, {"clock": 3}, {"clock": 1, "sensor_absent": 2}, None)),
+        level(0, 1, reasons={"clock": 1}),
+        level(1, 0, reasons={"paused": 1}),
+        lambda lines: lines[0]["nodes"].insert(0, {**lines[0]["nodes"][0], "released": 999}),
+        lambda lines: lines[0]["nodes"].pop(),
+    ],
+)
+def test_a_line_of_the_ledger_says_nothing_that_is_not_so(change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """What a day has cost, what its policy promises, and why there is nothing: one word altered is a finding; of two
+    lines for one level readers would take one or the other."""
+    outcomes = two_days()
+    lines = ledger(outcomes)
+    named = f"{STREAM} {lines[0]['start_utc']}", f"{STREAM} {lines[2]['start_utc']}", "1"
+    change(lines)
+    assert judged(lines, outcomes)[0][0] in named
+
+
+@pytest.mark.parametrize("name", ["day", "site", "protects", "epsilon", "delta", "reasons"])
+def test_a_ledger_may_say_less(name: str) -> None:
+    """Older lines lack a word, and say nothing wrong."""
+    outcomes = two_days()
+    lines = ledger(outcomes)
+    without(name)(lines)
+    assert judged(lines, outcomes) == ([], 3)
+
+
+def test_a_line_stands_once_and_none_is_missing() -> None:
+    """Of each stream, policy and day that has nodes; the day is told."""
+    outcomes = two_days()
+    lines = ledger(outcomes)
+    days = [f"{STREAM} {line['start_utc']}" for line in lines]
+    for at, day in enumerate(days):
+        assert judged([*lines, lines[at]], outcomes)[0] == [day]
+        assert judged(lines[:at] + lines[at + 1 :], outcomes)[0] == [day]
+    assert judged(lines[:2], outcomes, unread=[CHANGE.start_s // DAY_S + 2])[0] == []
+    assert judged([], outcomes)[0] == []  # of a stream of which no line is there, the tables may have none either
+
+
+def test_a_ledger_tells_nothing_of_a_policy_that_nobody_has() -> None:
+    """Without a name it promises nothing; one that is not in the log, which was named, may promise anything."""
+    outcomes = two_days()
+    lines = ledger(outcomes)
+    nameless = {**lines[0], **dict.fromkeys(("policy", "protects", "epsilon", "delta")), "nodes": []}
+    nameless |= {"start_utc": utc(CHANGE.start_s - DAY_S), "end_utc": lines[0]["start_utc"], "charged_rho_micro": 0}
+    nameless["spent_rho_micro"] = 0
+    assert judged([*lines, nameless], outcomes) == ([], 4)
+    day = f"{STREAM} {nameless['start_utc']}"
+    for name in ("protects", "epsilon", "delta"):
+        assert judged([*lines, {**nameless, name: "1.0"}], outcomes) == ([day], 4)
+    lines = ledger([outcome(POLICIES[1], "1h", NOON_S)])
+    lines[0]["epsilon"] = "0.1"
+    assert judged(lines, [outcome(POLICIES[1], "1h", NOON_S)])[0] == [f"{STREAM} {lines[0]['start_utc']}"]
+    # The days of its site are not known either: no line of it is said to be missing.
+    assert judged(lines, [outcome(POLICIES[1], "1h", NOON_S)], known=POLICIES[:1]) == ([], 1)
+
+
+def test_a_stream_that_its_policy_lacks_is_promised_nothing() -> None:
+    """As the pages write it; the stream itself was named."""
+    withheld = outcome(POLICIES[0], "1h", CHANGE.start_s, "no_policy")
+    other = [Withheld(replace(withheld.node, stream="plaza/other"), "no_policy")]
+    lines = [{**line, "stream": "plaza/other"} for line in ledger(other, known=())]
+    assert (lines[0]["epsilon"], judged(lines, other)) == (None, ([], 1))
+    lines[0]["epsilon"] = "1.0"
+    assert judged(lines, other)[0] == [f"plaza/other {lines[0]['start_utc']}"]
+
+
+def test_a_line_that_cannot_be_read_is_told_by_its_number() -> None:
+    """And those beside it are read."""
+    outcomes = two_days()
+    lines = ledger(outcomes)
+    end = utc(parse_utc(lines[1]["start_utc"]) + 2 * DAY_S + 1)
+    assert judged([lines[0], lines[1], lines[2], {"stream": STREAM}], outcomes) == (["4"], 3)
+    assert judged([lines[0], {**lines[1], "end_utc": end}, lines[2]], outcomes)[0][0] == "2"
