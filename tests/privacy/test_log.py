@@ -299,6 +299,14 @@ def test_an_entry_has_one_form() -> None:
             log.read_entry(other)
 
 
+def test_an_entry_has_at_most_16_kib() -> None:
+    """The last byte that fits is read, one more is refused, whatever the program calls the limit."""
+    blank = len(log.entry({"a": ""}))
+    assert log.read_entry(log.entry({"a": "x" * (16_384 - blank)}))
+    with pytest.raises(ValueError, match="too long"):
+        log.read_entry(log.entry({"a": "x" * (16_385 - blank)}))
+
+
 @given(st.integers(0, log.LARGEST_SIZE), st.binary(min_size=32, max_size=32))
 def test_a_checkpoint_comes_back_as_it_was_signed(size: int, top: bytes) -> None:
     """In a note of its own, and in the field of a receipt beside the running hash."""
@@ -317,6 +325,18 @@ def test_a_proof_comes_back_from_a_receipt(size: int, since: int, hashes_of: int
     too_long = bytes(32) + log.growth_bytes(replace(told, proof=(bytes(32),) * (log.PROOF_LIMIT + 1)))
     for other in (field[:-1], field + b"\0", field[: 72 + 8], too_long, b"", bytes(32), field[:40], field[:71]):
         assert log.of_receipt(other) is None
+
+
+def test_what_a_receipt_says_of_the_log_is_written_down() -> None:
+    """Byte by byte, as docs/wire.md has it: gateways of other versions read it too."""
+    top, step = bytes(range(32)), bytes(range(32, 64))
+    here = Checkpoint(0x0102030405, top)
+    assert log.growth_bytes(Growth(here)) == bytes.fromhex("0000000102030405") + top
+    told = Growth(here, 0x0A0B, (step, top))
+    field = bytes.fromhex("0000000102030405") + top + bytes.fromhex("0000000000000a0b") + step + top
+    assert log.growth_bytes(told) == field
+    assert log.of_receipt(bytes(32) + field) == told
+    assert log.growth_bytes(Growth(here, 7)) == field[:40]  # without a proof there is nowhere that it starts
 
 
 def test_a_checkpoint_is_a_note_that_other_tools_read() -> None:
@@ -339,6 +359,28 @@ def test_a_witness_may_sign_beside_the_centre() -> None:
     same = f"— {log.origin(PUBLIC)} {base64.b64encode(bytes(68)).decode()}\n".encode()
     head, _, own = note.partition(b"\n\n")
     assert log.open_checkpoint(head + b"\n\n" + other + same + own, PUBLIC) == HERE
+    key = base64.b64decode(own.split()[-1])[:4]
+    alike = f"— witness.example {base64.b64encode(key + bytes(64)).decode()}\n".encode()
+    assert log.open_checkpoint(head + b"\n\n" + alike + own, PUBLIC) == HERE
+
+
+def test_a_note_has_at_most_a_kib() -> None:
+    """With its witnesses: the last byte that fits is read, one more is not."""
+    note = log.seal_checkpoint(HERE, SECRET)
+    line = "— {} {}\n".format("w" * 64, "A" * 88).encode()
+    lines = line * ((1024 - len(note)) // len(line))
+    room = 1024 - len(note) - len(lines)
+    assert room > 10
+    for octets, whole in ((room, True), (room + 1, False)):
+        last = "— {} AAAA\n".format("w" * (octets - 10)).encode()
+        full = note + lines + last
+        assert len(full) == 1024 + (not whole)
+        if whole:
+            assert log.open_checkpoint(full, PUBLIC) == HERE
+        else:
+            with pytest.raises(WireError) as caught:
+                log.open_checkpoint(full, PUBLIC)
+            assert caught.value.reason == "oversized"
 
 
 NOTE = log.seal_checkpoint(HERE, SECRET)
@@ -356,6 +398,8 @@ NOTE = log.seal_checkpoint(HERE, SECRET)
         (log.seal_checkpoint(replace(HERE, size=log.LARGEST_SIZE + 1), SECRET), "malformed"),
         (NOTE + b"a witness AAAA\n", "malformed"),
         (NOTE + b"oneword\n", "malformed"),
+        (NOTE + "— witness A*AAA\n".encode(), "malformed"),
+        (log.seal_checkpoint(replace(HERE, size=-1), SECRET), "malformed"),
         (NOTE.replace(b"\n5\n", b"\n6\n"), "bad_signature"),
         (NOTE.partition(b"\n\n")[0] + b"\n\n", "bad_signature"),
         (log.seal_checkpoint(HERE, wire.new_key()[0]), "malformed"),
