@@ -129,6 +129,37 @@ def test_a_steward_decides_and_proves_by_copying_commands(
     assert "conforme" in desk.copy(verify).lower()
 
 
+def test_a_spare_key_signs_for_its_role_and_not_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the page says of the envelope in the safe: with the first key lost it tightens alone, and prolongs with the
+    other role; it is no second role beside the first key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
+    first = datetime.now(UTC).date() - timedelta(days=1)
+    keys = {"steward": "steward", "dpo": "dpo", "spare": "steward"}
+    desk = Desk(capsys)
+    public = desk.copy(*(f"murmure policy key --out {name}.key --role {role}" for name, role in keys.items())).split()
+    roles = "".join(f'"{key}" = "{role}"\n' for key, role in zip(public, keys.values(), strict=True))
+    Path("ingest.toml").write_text(INGEST + roles)
+    desk.copy(f"murmure {ENROL} --steward spare.key.pub")
+
+    def publish(version: int, days: int, epsilon: float, *signers: str) -> int:
+        after = f"--after {version - 1}.toml" if version > 1 else ""
+        text = f"--site plaza --stream footfall --from {first} --until {first + timedelta(days=days)} --decision D"
+        desk.copy(f"murmure policy new {text} --epsilon footfall={epsilon} {after} --out {version}.toml")
+        desk.copy(*(f"murmure policy sign {version}.toml --key {one}.key --out {version}.cose" for one in signers))
+        return main(["policy", "publish", f"{version}.cose", "--config", "ingest.toml"])
+
+    assert publish(1, 364, 1.0, "steward", "dpo") == 0
+    assert publish(2, 364, 0.5, "spare") == 0
+    assert publish(3, 729, 0.5, "steward", "spare") == 1
+    assert "different roles" in capsys.readouterr().err
+    desk.copy(
+        "murmure policy sign 3.toml --key dpo.key --out 3.cose", "murmure policy publish 3.cose --config ingest.toml"
+    )
+
+
 def test_what_the_page_no_longer_has_is_noticed(walk: ModuleType, tmp_path: Path) -> None:
     """What is replaced stands on both pages; a table that has outlived its page would replace nothing. A part that has
     lost its commands is missed."""
