@@ -58,7 +58,7 @@ def register(ingest: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "adopt",
         _adopt,
         "after a restore: go on from the log that the town has published, with what it has published beside it",
-        "murmure ingest adopt /var/lib/murmure-site --config ingest.toml",
+        "murmure ingest adopt /var/lib/murmure-site/public --config ingest.toml",
     )
     adopt.add_argument("source", metavar="SITE", help="the folder or the address of the town's site as it was")
     _config(adopt)
