@@ -90,8 +90,14 @@ def table_file(month: str, edition: int, ending: str = "csv") -> str:
 
 
 def rows_of(data: bytes) -> Iterator[dict[str, str]]:
-    """Yields the rows of a CSV file up to where it is none: what cannot be read is a row without anything."""
+    """Yields the rows of a CSV file up to where it is none: what cannot be read is a row without anything, and so is a
+    file in which two columns have one name, of which readers would take one or the other."""
+    rows = csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
     try:
-        yield from csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
+        names = rows.fieldnames or ()
+        if len(set(names)) != len(names):
+            yield {}
+            return
+        yield from rows
     except csv.Error:
         yield {}

@@ -56,6 +56,7 @@ from murmure_privacy.findings import KINDS, Report
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.policies import Rules
 from murmure_privacy.publication import RUNNING, Publication
+from murmure_privacy.publication import rows_of as rows_in
 from murmure_privacy.release import Message, Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.verify import find, verify
 from murmure_privacy.verify_tables import figures
@@ -743,6 +744,7 @@ SERVED: dict[str, tuple[str, Attack]] = {
             (b"Z", b""),
             (b'"end_utc":"2026', b'"end_utc":"2036'),
             (b'"policy":"sha256:', b'"policy":"sha256:00'),
+            (b'"epsilon":"', b'"epsilon":"0'),
         )
     },
     "a ledger lacks a line": ("ledger_wrong", with_line(LEDGER, lambda line: b"")),
@@ -1420,6 +1422,27 @@ def test_the_newest_edition_has_all_rows(published: Publication) -> None:
         assert {one.where for one in report.findings if one.kind == "sum_wrong"} == {
             f"releases-2026-11{end}" for end in ends
         }
+
+
+def test_of_two_columns_with_one_name_neither_is_read(published: Publication) -> None:
+    """One shows what was signed, and the other something else: a reader may take either. A column of another name says
+    nothing of ours."""
+    head, *lines = (published.read(TABLE) or b"").splitlines()
+    value = opendata.HEADER.index("value")
+    for name, found in ((b"value", {"row_unsigned", "row_missing"}), (b"x", set[str]())):
+        rows = [head + b"," + name, *(line + b"," + line.split(b",")[value] for line in lines)]
+        first = lines[5].split(b",")
+        if name == b"value":
+            rows[6] = b",".join([*first[:value], b"1", *first[value + 1 :], first[value]])
+        data = b"\r\n".join(rows)
+        shown = replace(
+            published,
+            read=lambda path: None,
+            rows=lambda month, edition, data=data: (  # type: ignore[misc]
+                rows_in(data) if (month, edition) == ("2026-11", 1) else None
+            ),
+        )
+        assert kinds(verify(shown)) == found | {"sum_wrong"}
 
 
 def test_a_stream_without_a_page_has_no_rows(town: Town, tmp_path: Path) -> None:
