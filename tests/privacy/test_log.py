@@ -144,6 +144,24 @@ def test_a_verifier_of_growth_that_looks_less_closely_is_found(believes: Verifie
     assert not every_consistency(believes)
 
 
+def test_a_path_is_as_long_as_its_tree_is_high() -> None:
+    """A root of four entries is none of eight, and one hash above the true root is none either, though the hashes agree
+    to the last."""
+    leaves, beside = hashes(8), bytes(range(32))
+    four, eight = log.root(leaves[:4]), log.root(leaves)
+    path = log.inclusion_proof(leaves[:4], 0)
+    assert log.proves_inclusion(leaves[0], 0, 4, path, four)
+    assert not log.proves_inclusion(leaves[0], 0, 8, path, four)
+    assert not log.proves_inclusion(leaves[0], 0, 4, [*path, beside], log.node_hash(beside, four))
+    grown = log.consistency_proof(leaves[:4], 2)
+    assert log.proves_consistency(2, log.root(leaves[:2]), 4, four, grown)
+    assert not log.proves_consistency(2, log.root(leaves[:2]), 8, four, grown)
+    was, proof = log.root(leaves[:3]), log.consistency_proof(leaves, 3)
+    assert log.proves_consistency(3, was, 8, eight, proof)
+    above = log.node_hash(beside, was), log.node_hash(beside, eight)
+    assert not log.proves_consistency(3, above[0], 8, above[1], [*proof, beside])
+
+
 @pytest.mark.parametrize(("size", "place"), [(0, 0), (3, 3), (3, -1)])
 def test_no_path_leads_to_a_leaf_that_is_not_there(size: int, place: int) -> None:
     """Asking for one is a mistake of the program."""
@@ -336,6 +354,8 @@ def test_what_a_receipt_says_of_the_log_is_written_down() -> None:
     field = bytes.fromhex("0000000102030405") + top + bytes.fromhex("0000000000000a0b") + step + top
     assert log.growth_bytes(told) == field
     assert log.of_receipt(bytes(32) + field) == told
+    longest = Growth(here, 1, (step,) * 41)
+    assert log.of_receipt(bytes(32) + log.growth_bytes(longest)) == longest
     assert log.growth_bytes(Growth(here, 7)) == field[:40]  # without a proof there is nowhere that it starts
 
 
@@ -430,3 +450,6 @@ def test_a_log_that_shrinks_or_forks_is_told() -> None:
     """A first one, the same one and a longer one are taken; a shorter one, another root and an absurd size are not."""
     assert judged(log.objection) == [True, True, True, False, False, False]
     assert judged(lambda known, told: None) != judged(log.objection)
+    # One entry was known, and the longer log brings no proof: that is no objection, and no proof.
+    one, longer = Checkpoint(1, bytes.fromhex(ROOTS[0])), Growth(HERE)
+    assert log.objection(one, longer) is None and not log.is_proved(one, longer)
