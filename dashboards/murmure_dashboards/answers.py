@@ -102,7 +102,8 @@ class Answerer:
         """Returns how a figure stands beside the same weekday and hours of the weeks before."""
         say, usual = self.say, fact.usual
         if usual is None:
-            return say("usual.faulty" if fact.faulty else "usual.partial")
+            begun = datetime.fromtimestamp(fact.span.start_s, self.zone).time() != time(0)
+            return say("usual.faulty" if fact.faulty else "usual.begun" if begun else "usual.partial")
         place = usual.place(fact.low, fact.high)
         if usual.low is None or usual.high is None:
             return say.counted("usual.few", usual.weeks, number=usual.weeks, least=LEAST_WEEKS)

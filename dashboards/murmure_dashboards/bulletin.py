@@ -145,7 +145,7 @@ def bulletin(
             state=state,
             brief=brief,
             places=list(places.values()),
-            nothing=say("page.no_stream" if ctx.city.sites_of(quartier.slug) else "page.no_site"),
+            nothing=_nothing(ctx, say, quartier),
             less=len(lines) < len(found),
             drawn=any(line.chart for line in lines),
             help=cut(ctx.city.help, _LONGEST_HELP),
@@ -165,6 +165,14 @@ def bulletin(
             words = say(f"bulletin.pdf{'_large' if large else ''}", size=say.size(len(pdf)))
             link = f'<a href="{sheet_file.rpartition("/")[2]}">{escape(words)}</a>\n'
     yield file, pages.weighed(page.replace(_PDF, link))
+
+
+def _nothing(ctx: Build, say: Language, quartier: Quartier) -> str:
+    """Returns why a sheet has no figures."""
+    sites = ctx.city.sites_of(quartier.slug)
+    if any(ctx.streams_of(site.id) for site in sites):
+        return say("long.no_day")
+    return say("page.no_stream" if sites else "page.no_site")
 
 
 def sheets(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, str]]:

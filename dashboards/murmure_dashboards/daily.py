@@ -111,8 +111,8 @@ def in_brief(ctx: Build, say: Language, quartier: Quartier, day: Window, facts: 
     several = len(ctx.city.sites_of(quartier.slug)) > 1
     of = []
     for site, view in _streams(ctx, quartier):
-        if facts.get(view.stream) is None and view.day_slot(day).state == "left":
-            continue
+        if facts.get(view.stream) is None and not view.day_slot(day).missing:
+            continue  # nothing was to come, or not yet
         name = say(f"quantity.{view.quantity.name}")
         name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"
         place = f" ({cut(site.name, _LONGEST_NAME)})" if several else ""

@@ -63,7 +63,7 @@ MAKER = Maker(files)
 
 
 def _facts(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, Fact | None]]:
-    """Returns what is known of each stream of a quartier that is to have figures, by its name in a sentence."""
+    """Returns what is known of each stream of a quartier that has figures, or should have, by its name."""
     sites = ctx.city.sites_of(quartier.slug)
     found = []
     for site in sites:
@@ -71,7 +71,7 @@ def _facts(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, Fac
             name = say(f"quantity.{info.quantity}")
             name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"  # PM10 stays
             fact = ctx.glance(site, info).fact
-            if fact or not any(one.holds(ctx.today) for one in ctx.days.decided(info).left):
+            if fact or any(slot.missing for slot in ctx.seen(info).slots(ctx.today)):
                 found.append((f"{name} ({site.name})" if len(sites) > 1 else name, fact))
     return found
 

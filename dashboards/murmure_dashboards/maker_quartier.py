@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from murmure_privacy.window import Window
+from murmure_privacy.window import PARTS, Window
 
 from murmure_dashboards import codes as codes_of
 from murmure_dashboards.bulletin import sheets
@@ -250,9 +250,7 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
         periods=PERIODS,
         period="semaine/" if week else "",
         written=written,
-        state=" ".join(
-            [say(f"page.{'week_' if week else ''}{'final' if over else 'provisional'}"), *_fresh(ctx, say, shown)]
-        ),
+        state=" ".join([say(f"page.{'week_' if week else ''}{_final(ctx, window, shown)}"), *_fresh(ctx, say, shown)]),
         places=pieces,
         no_data=no_data,
         linked=not streams.rooms[week].crowded,
@@ -262,7 +260,7 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
         sheets=sheets(ctx, say, quartier),
         csv=csv,
         csv_size=say.size(ctx.octets[csv]),
-        codes=codes if codes in ctx.octets else "",
+        codes=codes if codes in ctx.octets and measured else "",
         listed=listed,
         legend=legend,
         codes_say=say("codes.listed" if listed else "codes.what"),
@@ -273,6 +271,16 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
         if any(one.marked for one in shown)
         else None,
     )
+
+
+def _final(ctx: Build, window: Window, shown: Sequence[Shown]) -> str:
+    """Returns whether the figures of a page can still move, and until when: with the nodes that are open, by the rules
+    of its streams."""
+    levels = {level for one in shown if one.rule for level, _ in one.rule[1].nodes}
+    until_s = ctx.calendar.period(levels, window.end_s - 1).end_s
+    if until_s <= ctx.now_s:
+        return "final"
+    return "provisional_week" if "1w" in levels else "provisional" if levels.isdisjoint(PARTS) else "provisional_night"
 
 
 def _joint(say: Language, places: Sequence[tuple[Site, Sequence[Story]]], day: str) -> Table | None:

@@ -35,7 +35,7 @@ def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None, f
     head = [say("message.simulated")] if ctx.city.simulated else []
     name = cut(quartier.name, _LONGEST_NAME)
     if day is None or not found:
-        return _gsm_7(" ".join([*head, f"{name} :", f"{say('spoken.none')}."]))
+        return _gsm_7(" ".join([*head, f"{name} :", f"{_nothing(ctx, say, quartier)}."]))
     when = datetime.fromtimestamp(day.start_s, ctx.calendar.zone)
     weekday = say.short_days[when.weekday()]
     head.append(say("message.head", quartier=name, weekday=weekday, day=when.day, month=when.month))
@@ -58,6 +58,14 @@ def message(ctx: Build, say: Language, quartier: Quartier, day: Window | None, f
             if len(text) <= MOST_LETTERS:
                 return text
     return text
+
+
+def _nothing(ctx: Build, say: Language, quartier: Quartier) -> str:
+    """Returns why there is nothing to say of a day."""
+    sites = ctx.city.sites_of(quartier.slug)
+    if not sites:
+        return say("spoken.none")
+    return say("spoken.no_day" if any(ctx.streams_of(site.id) for site in sites) else "spoken.nothing")
 
 
 def _pieces(say: Language, found: Sequence[Said], several: bool, coded: bool) -> list[str]:
@@ -90,7 +98,7 @@ def telephone(
     )
     start = f"{head} {say('spoken.simulated')}" if ctx.city.simulated else head
     if not found:
-        return [f"{start} {capital(say('spoken.none'))}."]
+        return [f"{start} {capital(_nothing(ctx, say, quartier))}."]
     paragraphs: list[str] = []
     if brief and spoken_words(f"{start} {brief}") <= MOST_WORDS:
         paragraphs, start = [f"{start} {brief}"], ""

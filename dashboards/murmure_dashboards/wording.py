@@ -205,9 +205,11 @@ class Language:
         return self("number.size", number=self.number(-(-octets // 1000)))
 
     def typeset(self, text: str) -> str:
-        """Returns a text with true apostrophes and, in French, spaces that do not break before : ; ! ? and inside « »:
-        people type ordinary ones."""
+        """Returns a text with true apostrophes and with spaces that do not break in « ε = 1 » and, in French, before
+        : ; ! ? and inside « »: people type ordinary ones."""
         text = text.replace("'", "\u2019")
+        for sign in "εδ":
+            text = text.replace(f"{sign} = ", f"{sign}{FIXED}={FIXED}")
         if self.code != "fr":
             return text
         for sign in ";!?":

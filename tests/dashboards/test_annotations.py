@@ -85,7 +85,7 @@ MARKS = (
     r"<updated>[^<]*</updated>",
     # In the place of a comparison that nobody makes with what is faulty.
     r"(?<=<p>)(?:La mesure est faussée\s: on|The measurement is faulty: it)[^.]*\.",
-    r"(?<=<p>)(?:Trop tôt pour dire|Too early to say)[^.]*\.",
+    r"(?<=<p>)(?:On ne peut pas dire (?:si c|ce qui)|Whether this is as usual|What is usual)[^.]*\.",
     r"(?<=\. )(?:Pour les \d+ jours comparés|For the \d+ days compared),[^.]*\.",
 )
 

@@ -60,7 +60,7 @@ WHOLE = "Tous les capteurs ont répondu."
         ((fact(), fact()), f"Tout est comme d’habitude. {BELOW} {WHOLE}"),
         ((fact(MORE), fact()), f"Plus que d’habitude : série 1. Le reste est comme d’habitude. {BELOW} {WHOLE}"),
         ((fact(LESS), fact(EARLY)), f"Moins que d’habitude : série 1. {BELOW} {WHOLE}"),
-        ((fact(EARLY), fact(None)), f"Trop tôt pour dire si c’est comme d’habitude. {BELOW} {WHOLE}"),
+        ((fact(EARLY), fact(None)), f"On ne peut pas dire si c’est comme d’habitude. {BELOW} {WHOLE}"),
         ((fact(), fact(EARLY)), f"Comme d’habitude : série 1. {BELOW} {WHOLE}"),
         ((fact(coverage=0.9),), f"Tout est comme d’habitude. {BELOW} Il manque des mesures : série 1."),
         ((fact(), None), f"Comme d’habitude : série 1. {BELOW} Il manque des mesures : série 2."),
@@ -68,7 +68,7 @@ WHOLE = "Tous les capteurs ont répondu."
         ((fact(faulty=True, usual=None),), f"La mesure est faussée : on ne la compare à rien. {WHOLE}"),
         (
             (fact(faulty=True, usual=None), fact(EARLY)),
-            f"Trop tôt pour dire si c’est comme d’habitude. {BELOW} {WHOLE}",
+            f"On ne peut pas dire si c’est comme d’habitude. {BELOW} {WHOLE}",
         ),
         ((None, None), "Aucun chiffre pour cette journée."),
         ((), ""),
@@ -107,15 +107,15 @@ def test_the_city_counts_its_neighbourhoods() -> None:
     """As usual, not so, or too early to say."""
     assert FRENCH.city([[fact()], [fact(), fact(EARLY)], []]) == "2 quartiers sur 2 sont comme d’habitude."
     assert FRENCH.city([[fact()], [fact(MORE)]]).startswith("1 quartier sur 2 est comme d’habitude. Quartiers où cela")
-    assert FRENCH.city([[fact(EARLY)]]) == "Trop tôt pour dire si la ville est comme d’habitude."
+    assert FRENCH.city([[fact(EARLY)]]) == "On ne peut pas dire si la ville est comme d’habitude."
     assert FRENCH.city([]) == FRENCH.city([[]]) == ""
 
 
 def test_the_home_page_answers_first(site: Path) -> None:
     """A sentence for the city, then one for each neighbourhood that has sensors, in both languages."""
     for path, city, brief_of in (
-        ("", "Trop tôt pour dire si la ville", "Trop tôt pour dire si c’est comme"),
-        ("en/", "Too early to say whether the city", "Too early to say whether this is as usual"),
+        ("", "On ne peut pas dire si la ville", "On ne peut pas dire si c’est comme"),
+        ("en/", "Whether the city", "Whether this is as usual"),
     ):
         text = (site / path / "index.html").read_text(encoding="utf-8")
         assert text.index(city) < text.index("<ul class")

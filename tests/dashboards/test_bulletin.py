@@ -152,7 +152,7 @@ def test_the_figures_are_those_of_the_last_day_that_is_over(site: Path) -> None:
     assert "vendredi 20 novembre 2026" in text and "samedi 21" not in text
     assert "Chiffres définitifs de la journée." in text and "Données simulées" in text
     assert re.search(r"\d passages \(entre [\d ]+ et [\d ]+\) dans la journée", text)
-    assert "Trop tôt pour dire si c'est comme d'habitude. Air : on ne peut pas dire si un repère" in text
+    assert "On ne peut pas dire si c'est comme d'habitude. Air : on ne peut pas dire si un repère" in text
     assert text.count("Par partie de la journée") + text.count("Moyenne par partie") == 3, "room for three pictures"
     assert "Mairie, 1 place de la République" in text and "capteurs.demo.example" in text
     gare = plain((site / "quartiers/gare/bulletin.html").read_text(encoding="utf-8"))

@@ -245,8 +245,8 @@ def test_late_data_are_taken_in(town: Town, tmp_path: Path) -> None:
     after = town.site(out, 11)
     assert after != before and after == town.site(tmp_path / "other", 11)
     page = after["quartiers/centre/mois/index.html"].decode()
-    assert "boîtier n’a rien envoyé" in before["quartiers/centre/mois/index.html"].decode()
-    assert "boîtier n’a rien envoyé" not in page
+    assert "aucun chiffre vérifié n’est arrivé" in before["quartiers/centre/mois/index.html"].decode()
+    assert "aucun chiffre vérifié n’est arrivé" not in page
 
 
 def test_a_store_that_kept_what_late_data_change_is_found_out(

@@ -161,12 +161,12 @@ def test_a_limit_of_2030_is_not_in_force_before() -> None:
 def test_law_and_who_are_named_together_and_each_state_has_its_words() -> None:
     """Below, above, between, and what cannot be told."""
     named = "Pour un jour, la loi fixe au plus 50 µg/m³ et l’OMS conseille au plus 45 µg/m³. "
-    assert told(fact("pm10", 20, 2)) == f"{named}Ce jour est au-dessous des deux, même avec cette erreur."
-    assert told(fact("pm10", 45, 2)) == f"{named}Avec cette erreur, on ne peut pas conclure."
+    assert told(fact("pm10", 20, 2)) == f"{named}Ce jour est au-dessous des deux, même avec l’erreur de l’appareil."
+    assert told(fact("pm10", 45, 2)) == f"{named}Avec l’erreur de l’appareil, on ne peut pas conclure."
     over = told(fact("pm10", 90, 2))
     assert (
-        over
-        == f"{named}Ce jour est au-dessus des deux, même avec cette erreur. La loi admet 35 jours au-dessus par an."
+        over == f"{named}Ce jour est au-dessus des deux, même avec l’erreur de l’appareil. "
+        "La loi admet 35 jours au-dessus par an."
     )
     apart = told(fact("pm10", 48, 1, error=0.5))
     assert apart.endswith("ce jour : au-dessous du repère pour la loi, au-dessus du repère pour l’OMS.")
@@ -177,7 +177,7 @@ def test_a_day_that_is_not_over_or_not_whole_is_not_compared() -> None:
     """Neither a morning, nor a day of 17 hours, nor a faulty one is above or below anything."""
     for one, said in (
         (fact("pm10", 20, 2, averaging=""), "On compare quand le jour est fini."),
-        (fact("pm10", 20, 2, coverage=17 / 24), "moins de 18 heures ont été mesurées."),
+        (fact("pm10", 20, 2, coverage=17 / 24), "moins des trois quarts du jour sont mesurés."),
         (fact("pm10", 20, 2, faulty=True), "on ne la compare à rien."),
     ):
         assert told(one).endswith(said)

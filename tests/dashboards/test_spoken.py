@@ -81,7 +81,7 @@ def test_each_paragraph_can_stand_alone(site: Path) -> None:
     """In short first; then place, figures and how often the interval holds: who answers may stop after any. The last
     one says where the codes are."""
     first, *others, last = paragraphs((site / "quartiers/gare/telephone.txt").read_text(encoding="utf-8"))
-    assert last == "Les codes de ces chiffres sont sur le bulletin et sur le site de la ville."
+    assert last == "Les codes de ces chiffres sont sur le site de la ville."
     assert "quartier Gare, vendredi 20 novembre." in first and "on ne peut pas dire si un repère" in first
     for one in others:
         assert "Parvis de la gare." in one or "Passage des Tanneurs." in one

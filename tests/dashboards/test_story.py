@@ -79,10 +79,10 @@ def test_the_number_carries_its_interval(today: dict[str, Story]) -> None:
 def test_holes_are_told_by_reason(today: dict[str, Story], week: dict[str, Story]) -> None:
     """Each reason has its words and its hours; nothing is called zero."""
     notes = plain(" ".join(today["station/noise"].notes))
-    assert "Pas de chiffre, 2 h – 5 h 15 : le boîtier n'a rien envoyé (cause inconnue)." in notes
+    assert "Pas de chiffre, 2 h – 5 h 15 : aucun chiffre vérifié n'est arrivé du boîtier (cause inconnue)." in notes
     assert "Pas de chiffre, 9 h – 11 h : le capteur est resté muet plus de la moitié du temps." in notes
     assert "Mesuré pendant 9 h 45 sur 15 h ; ce qui manque n'est pas estimé." in notes
-    assert "Pas de chiffre, lun. 16, 21 h – mar. 17, 19 h ; sam. 21, 2 h – 5 h 15 : le boîtier" in plain(
+    assert "Pas de chiffre, lun. 16, 21 h – mar. 17, 19 h ; sam. 21, 2 h – 5 h 15 : aucun chiffre vérifié" in plain(
         " ".join(week["station/footfall"].notes)
     )
 

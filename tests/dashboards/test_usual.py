@@ -129,7 +129,9 @@ def test_fewer_than_four_weeks_say_that_it_is_too_early(streets: SimpleNamespace
     """Three Saturdays are no habit; the page says how many there are."""
     fact = known(streets, weeks(streets, [1.0] * 4), city)
     assert fact.usual == Usual(3, None, None)
-    assert said(streets, fact) == ("Trop tôt pour dire si c’est comme d’habitude (3 semaines comparables sur 4).")
+    assert said(streets, fact) == (
+        "On ne peut pas dire si c’est comme d’habitude (3 semaines comparables, il en faut 4)."
+    )
 
 
 def test_a_day_like_the_others_is_as_usual_and_a_fete_is_more(streets: SimpleNamespace, city: City) -> None:

@@ -1,0 +1,195 @@
+"""Sentences that are so on ordinary days, held against the states in which they were not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from html import unescape
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from murmure_dashboards import daily, maker_home, maker_quartier, spoken
+from murmure_dashboards.bulletin import bulletin
+from murmure_dashboards.codes import file as codes_file
+from murmure_dashboards.config import City
+from murmure_dashboards.maker import Build
+from murmure_dashboards.opendata import ANNOTATIONS, quartier_file
+from murmure_dashboards.stories import Streams
+from murmure_dashboards.wording import LANGUAGES, language
+from murmure_privacy.window import Calendar, Window
+
+PARIS = Calendar("Europe/Paris")
+HOUR_S = 3600
+FR = language("fr")
+MISSING = "Il manque des mesures"
+NODES = '"15min" = 1, "1h" = 1, "6h" = 1, "1d" = 1'
+Made = Callable[..., Build]
+
+
+def plain(text: str) -> str:
+    return unescape(text).replace("\u00a0", " ").replace("\u202f", " ").replace("\u2019", "'")
+
+
+@pytest.fixture
+def made(given: Callable[..., Build], city: City) -> Made:
+    """Gives what the makers of pages are given of the first neighbourhood, with one place, and of the last, without."""
+
+    def build(street: Any, now_s: int) -> Build:
+        sites = tuple(one for one in city.site if one.id == "plaza")
+        two = (city.quartier[0], city.quartier[-1])
+        ctx = given(street, replace(city, quartier=two, site=sites, geojson=(), request=()), now_s)
+        files = [file(slug) for slug in (one.slug for one in two) for file in (codes_file, *_TABLES)]
+        return replace(ctx, octets=dict.fromkeys([ANNOTATIONS, *files], 99))
+
+    return build
+
+
+_TABLES = (lambda slug: quartier_file(slug, False), lambda slug: quartier_file(slug, True))
+
+
+def home(ctx: Build) -> str:
+    return plain(dict(maker_home.files(ctx))["index.html"].decode())
+
+
+def page(ctx: Build, week: bool, code: str = "fr", quartier: int = 0) -> str:
+    streams = Streams(ctx, ctx.quartiers[quartier])
+    _, content = maker_quartier._neighbourhood(streams, language(code), week, streams.shown[week])
+    return plain(re.sub(r"<[^>]*>", "", content.decode()))
+
+
+def test_on_the_first_day_of_a_place_nobody_says_that_it_has_no_sensor(made: Made, streets: SimpleNamespace) -> None:
+    """Paper, telephone and message tell of days that are over, and there is none yet."""
+    street, day = streets.Street(), PARIS.day(streets.NOW_S)
+    first = str(PARIS.civil_day(day.start_s))
+    streets.add(street, "plaza", day, streams=("footfall",), version=1, valid_from=first)
+    ctx = made(street, streets.NOW_S)
+    with_place, without = ctx.quartiers
+    over = ctx.days_over[0]
+    for quartier, why, on_paper in (
+        (with_place, "aucun jour n'est encore fini", "Aucun jour n'est encore fini depuis le début de la mesure."),
+        (without, "pas de capteur dans ce quartier", "Ce quartier n'a pas encore de capteur."),
+    ):
+        found = daily.said(ctx, FR, quartier, over)
+        assert found == []
+        assert why in plain(spoken.message(ctx, FR, quartier, over, found))
+        assert why in plain(spoken.telephone(ctx, FR, quartier, over, found, "")[0]).replace("Aucun", "aucun").replace(
+            "Pas de", "pas de"
+        )
+        sheets = dict(bulletin(ctx, FR, quartier, over, found, "", {}))
+        assert on_paper in plain(next(iter(sheets.values())).decode())
+    nothing = made(streets.Street(), streets.NOW_S)
+    assert "rien n'est encore arrivé" in plain(spoken.message(nothing, FR, with_place, None, []))
+
+
+@pytest.mark.parametrize(
+    ("hour", "nodes", "missing"),
+    [(0.2, NODES, False), (1.1, NODES, False), (13.0, '"1d" = 1', False), (7.0, NODES, True)],
+)
+def test_what_is_awaited_is_not_missing(
+    made: Made, streets: SimpleNamespace, hour: float, nodes: str, missing: bool
+) -> None:
+    """Just after midnight, before the first hour has come, and all day long of a stream with days alone; a box that has
+    said nothing since midnight is missing in the morning."""
+    midnight = PARIS.day(streets.NOW_S).start_s
+    now_s = midnight + int(hour * HOUR_S)
+    street = streets.Street()
+    heard_s = midnight if missing else now_s - 600
+    swap = [(NODES, nodes)]
+    week = streets.week_of(now_s)
+    streets.add(street, "plaza", week, now_s=heard_s, streams=("footfall", "noise"), swap=swap)
+    said = home(made(street, now_s))
+    if missing:
+        assert "Aucun chiffre pour cette journée" in said
+    else:
+        assert MISSING not in said and "Aucun chiffre pour cette journée" not in said
+
+
+def test_the_answer_of_a_day_does_not_miss_what_a_week_will_bring(made: Made, streets: SimpleNamespace) -> None:
+    """On paper, of the day before: crossings came, the level's own node is that of the week."""
+    week = PARIS.node("1w", streets.NOW_S)
+    street = streets.Street()
+    swap = [('"1h" = 1, "1d" = 24 }\nbounds_db', '"1w" = 1 }\nbounds_db')]
+    streets.add(street, "plaza", week, streams=("footfall", "noise"), swap=swap)
+    ctx = made(street, streets.NOW_S)
+    quartier, day = ctx.quartiers[0], ctx.days_over[0]
+    brief = plain(daily.in_brief(ctx, FR, quartier, day, daily.known(ctx, ctx.views(day))))
+    assert MISSING not in brief and "Tous les capteurs ont répondu." in brief
+
+
+def test_a_day_of_twenty_five_hours_is_not_too_early_to_compare(made: Made, streets: SimpleNamespace) -> None:
+    """No other Sunday is as long: there is nothing to compare it with, however long a place was measured."""
+    now_s = PARIS.midnight(date(2026, 10, 26)) - HOUR_S
+    street = streets.Street()
+    span = Window(PARIS.midnight(date(2026, 8, 1)), now_s)
+    streets.add(street, "plaza", span, now_s=now_s, streams=("pm2_5",))
+    for at_s in (now_s, now_s - 7 * 86_400):
+        said = page(made(street, at_s), week=False)
+        assert "Trop tôt" not in said
+        assert ("On ne peut pas dire si c'est comme d'habitude (0 semaine comparable" in said) == (at_s == now_s)
+
+
+def test_a_day_on_which_measuring_began_has_no_holes(made: Made, streets: SimpleNamespace) -> None:
+    """It is not compared, for another reason."""
+    street, day = streets.Street(), PARIS.day(streets.NOW_S)
+    noon = Window(day.start_s + 12 * HOUR_S, day.end_s)
+    streets.add(street, "plaza", noon, streams=("noise",), version=1, valid_from=str(PARIS.civil_day(day.start_s)))
+    ctx = made(street, streets.NOW_S)
+    seen = ctx.seen(ctx.streams[0])
+    begun = replace(seen, first_s=noon.start_s)
+    assert begun.slots(day)[0].state == "before"
+    ctx._seen[seen.stream] = begun
+    said = page(ctx, week=False)
+    assert "La mesure a commencé dans la journée" in said and "La mesure a des trous" not in said
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kind"),
+    [
+        ('"1h" = 1, "1d" = 24', ""),
+        ('"1h" = 1, "day" = 1, "evening" = 1, "night" = 1', "_night"),
+        ('"1h" = 1, "1w" = 24', "_week"),
+    ],
+)
+def test_figures_are_provisional_for_as_long_as_they_can_move(
+    made: Made, streets: SimpleNamespace, nodes: str, kind: str
+) -> None:
+    """Those of a stream with weeks until Sunday, of one with nights until six; also at midnight, when the day is
+    over."""
+    street, midnight = streets.Street(), PARIS.day(streets.NOW_S).start_s
+    swap = [('"1h" = 1, "1d" = 24 }\nbounds_db', f"{nodes} }}\nbounds_db")]
+    monday = PARIS.node("1w", streets.NOW_S)
+    streets.add(street, "plaza", Window(monday.start_s - 7 * 86_400, monday.end_s), streams=("noise",), swap=swap)
+    for code in LANGUAGES:
+        say = language(code)
+        now = made(street, streets.NOW_S)
+        assert plain(say(f"page.provisional{kind}")) in page(now, False, code)
+        assert plain(say(f"page.week_provisional{kind}")) in page(now, True, code)
+        over = page(made(street, midnight), False, code)
+        assert (plain(say("page.final")) in over) == (kind == "")
+        assert (plain(say(f"page.provisional{kind}")) in over) == (kind != "")
+
+
+def test_a_neighbourhood_without_sensors_speaks_of_no_codes(made: Made, streets: SimpleNamespace) -> None:
+    """It has no figure, and no table below which a code could stand."""
+    street = streets.Street()
+    streets.add(street, "plaza", PARIS.day(streets.NOW_S), streams=("footfall",))
+    ctx = made(street, streets.NOW_S)
+    for week in (False, True):
+        assert plain(FR("codes.what")) in page(ctx, week)
+        assert "code" not in page(ctx, week, quartier=1)
+
+
+def test_the_telephone_leads_to_no_codes_that_paper_may_lack(made: Made, streets: SimpleNamespace) -> None:
+    """A figure that several nodes make has no code on the bulletin: all are on the site."""
+    assert plain(FR("spoken.codes")) == "Les codes de ces chiffres sont sur le site de la ville."
+    assert "bulletin" not in language("en")("spoken.codes")
+
+
+def test_an_epsilon_stays_on_one_line() -> None:
+    """In both languages, whatever the sentence."""
+    for code in LANGUAGES:
+        assert language(code).typeset("un (ε = 1,31, δ = 0)") == "un (ε\u00a0=\u00a01,31, δ\u00a0=\u00a00)"
+        assert not [key for key, text in language(code)._set.items() if re.search("[εδ] =|[εδ]\u00a0= ", text)]
