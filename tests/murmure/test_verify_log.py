@@ -145,6 +145,38 @@ def test_an_entry_is_named_by_its_place(story: Log) -> None:
     assert story.found(entries=lines, note=log.seal_checkpoint(here, story.centre)) == [("entry", "2")]
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *({"kind": "enrolment", "ceiling_rho_micro": INF}, {"kind": "enrolment", "signatures_required": INF}),
+        *({"kind": "revocation", "gateway": "gw-plaza", "last": INF}, {"kind": "policy", "version": INF}),
+        *({"kind": "spend", "last": INF}, {"kind": "spend", "without": [[INF, 1]]}),
+        {"kind": "spend", "without": [[1, INF]]},
+        *({"kind": "spend", "nodes": nodes} for nodes in ([INF, 0, 0], [0, INF, 0], [0, 0, INF])),
+        {"kind": "spend", "version": INF},
+    ],
+)
+def test_what_is_endless_is_no_number(story: Log, entry: dict[str, Any]) -> None:
+    """A ceiling above everything, say: whoever reads JSON may read it as a number."""
+    match entry:
+        case {"kind": "enrolment", **fields}:
+            story.enrol("gw-2", **{"ceiling_rho_micro": 0, **fields})
+        case {"kind": "policy", **fields}:
+            story.policy(text(), None, **fields)
+        case {"kind": "spend", "nodes": [*nodes]}:
+            story.spend(DAY, 1, {"1h": nodes}, version=0)
+        case {"kind": "spend", "version": version}:
+            story.spend(DAY, 1, streams=[{"stream": "plaza/footfall", "policy": version, "nodes": {}}])
+        case {"kind": "spend", **fields}:
+            story.spend(DAY, fields.pop("last", 1), **fields)
+        case other:
+            story.add(**other)
+    assert story.found() == [("entry", "2")]
+
+
 # --- gateways and policies -------------------------------------------------------------------------------------------
 
 
