@@ -110,7 +110,7 @@ def test_numbers_without_a_hole_are_settled() -> None:
     case = Case()
     case.hear(range(4, 6))
     assert (numbered(case, whole=False), case.gateway.settled) == ([], 5)
-    assert numbered(Case()) == numbered(Case(), whole=False) == []
+    assert numbered(Case()) == numbered(Case(), whole=False) == numbered(Case(), whole=False, days=()) == []
 
 
 def test_the_first_number_is_one() -> None:
@@ -140,6 +140,31 @@ def test_a_part_begins_after_the_accounts_before_it() -> None:
     case.report.findings.clear()
     case.account(DAY + 1, 20)  # of a day that nobody read
     assert numbered(case, whole=False) == [("hole", f"{NAME} 8 < 10")]
+
+
+def test_a_part_without_accounts_begins_with_what_was_heard() -> None:
+    """And is whole from there on; where nothing was heard, all that the account ends with lacks."""
+    case = Case()
+    case.hear([4, 6])
+    case.account(DAY, 6)
+    assert numbered(case, whole=False) == [("hole", f"{NAME} 5 < 6")] and case.gateway.settled == 4
+    case = Case()
+    case.account(DAY, 3)
+    assert numbered(case, whole=False) == [("hole", f"{NAME} 1 < 4")] and case.gateway.settled == 0
+
+
+def test_refused_numbers_that_lie_apart_excuse_none_between_them() -> None:
+    """Ranges that touch are one; a number between two of them lacks."""
+    for without, heard, found in (
+        ([(3, 3), (5, 5)], [1, 2, 6], [("hole", f"{NAME} 4 < 6")]),
+        ([(3, 3), (6, 6)], [1, 2, 4, 7], [("hole", f"{NAME} 5 < 7")]),
+        ([(3, 3), (4, 4), (5, 5)], [1, 2, 6], []),
+        ([(3, 5), (4, 4)], [1, 2, 6], []),
+    ):
+        case = Case()
+        case.hear(heard)
+        case.account(DAY, heard[-1], without=without)
+        assert numbered(case) == found
 
 
 @pytest.mark.parametrize(
@@ -322,6 +347,15 @@ def test_only_quarters_that_tile_an_hour_are_added_up() -> None:
         late = {**fine, at_s: replace(fine[at_s], node=replace(fine[at_s].node, covered_from_s=covered_s))}
         assert tiling(hour, late) == []
     assert tiling(hour, {at_s: one for at_s, one in fine.items() if at_s != BEGIN_S + 2700}) == []
+    # One quarter alone is no sum of several, whatever it says.
+    case = Case()
+    for at in range(9):
+        begin_s = BEGIN_S + 3600 * at + 2700
+        hour = release("1h", begin_s - 2700, 40, 9000, covered_from_s=begin_s)
+        for one in (hour, release("15min", begin_s, 40, 9000)):
+            case.heard.nodes[one.node.key] = NAME, 1, one
+    case.heard.noise()
+    assert case.found == []
     case = Case()
     for at in range(9):
         begin_s = BEGIN_S + 3600 * at
@@ -330,6 +364,26 @@ def test_only_quarters_that_tile_an_hour_are_added_up() -> None:
         case.heard.nodes[STREAM, "1h", begin_s] = NAME, 1, release("1h", begin_s, 40, 9000)
     case.heard.noise()
     assert case.found == []
+
+
+def test_hours_without_their_quarters_excuse_nothing() -> None:
+    """Eight that are the sum of theirs are named beside nine of which nobody can say."""
+    case = Case()
+    for hour in range(17):
+        begin_s = BEGIN_S + 3600 * hour
+        quarters = [release("15min", begin_s + 900 * at, 10 + at, 1789) for at in range(4 if hour < 8 else 3)]
+        for one in (*quarters, release("1h", begin_s, 46, 1789)):
+            case.heard.nodes[one.node.key] = NAME, 1, one
+    case.heard.noise()
+    assert case.found == [("reused_noise", f"{STREAM} 1h")]
+
+
+def test_only_figures_of_one_kind_are_added_up() -> None:
+    """The same indicator, with as many integers."""
+    one = Noised("mean", (1, 2), 1000, 1)
+    assert verify_messages._alike(one, replace(one, integers=(3, 4), sigma_milli=2))
+    assert not verify_messages._alike(one, replace(one, indicator="energy"))
+    assert not verify_messages._alike(one, replace(one, integers=(1,)))
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -379,7 +433,7 @@ def test_the_newest_days_are_read_up_to_a_limit(gateway: Any) -> None:
     size = files[2].octets
     for most, days in ((0, [2]), (size - 1, [2]), (size, [2, 1]), (3 * size, [2, 1, 0]), (None, [0, 1, 2])):
         case = case_of(gateway, *files)
-        case.heard.messages([DAY, DAY + 1, DAY + 2], silent, most)
+        case.heard.messages([DAY + 1, DAY + 2, DAY], silent, most)
         assert case.report.days == [DAY + at for at in days]
 
 
@@ -495,6 +549,36 @@ def test_a_node_is_one_of_its_policy(gateway: Any) -> None:
     assert found(Withheld(right.node, "clock"), policy=ruled(notice_s=BEGIN_S + 1))[0] == []
 
 
+def test_a_policy_is_used_by_a_node_that_is_right(gateway: Any) -> None:
+    """What it is beside, above a ceiling for example, is told once it has released something, and then once."""
+    right = release("15min", BEGIN_S)
+    louder = replace(right, noised=(replace(right.noised[0], sigma_milli=right.noised[0].sigma_milli + 1),))
+    for outcomes, kinds in (
+        ([louder], ["sigma"]),
+        ([Withheld(right.node, "clock")], []),
+        ([right], ["policy_ceiling"]),
+        ([right, release("15min", BEGIN_S + 900)], ["policy_ceiling"]),
+    ):
+        case = case_of(gateway)
+        case.gateway.ceiling_rho_micro = 1
+        case.heard._judged(gateway.message(BEGIN_S + 1800, seq=1, outcomes=tuple(outcomes)))
+        assert [kind for kind, _ in case.found] == kinds
+
+
+def test_a_gateway_does_not_go_back_to_an_older_policy(gateway: Any) -> None:
+    """Once it has used the newer one; a message that is wrong for another reason tells nothing of it."""
+    row = []
+    for at, version in enumerate((1, 2, 1)):
+        policy = ruled(version)
+        row += said(gateway, [at], outcomes=(release("15min", BEGIN_S + 900 * at, policy=policy),))
+    for known, kinds in ((True, ["policy_over"]), (False, ["policy_unknown"])):
+        case = case_of(gateway, day_file(DAY, row))
+        if known:
+            case.know(ruled(2))
+        case.heard.messages([DAY], silent, None)
+        assert [kind for kind, _ in case.found] == kinds
+
+
 def test_one_node_and_one_number_are_given_once(gateway: Any) -> None:
     """Another message with the same node, or with the same number."""
     first, second = said(gateway, [0, 0])
@@ -533,6 +617,9 @@ def test_a_figure_needs_all_days_of_its_period(nodes: str, span: tuple[int, int]
     assert case.heard.whole(STREAM, window, ())
     lacking = {day for day in range(-9, 10) if not case.heard.whole(STREAM, window, [DAY + day])}
     assert lacking == needed
+    # What a hostile line calls a day may have no moment at all: it is of the day of its begin.
+    nothing = Window(BEGIN_S, BEGIN_S)
+    assert {day for day in range(-9, 10) if not case.heard.whole(STREAM, nothing, [DAY + day])} >= {0}
     # Of a stream that no policy has, the day of UTC.
     assert case.heard.whole("x/y", Window(BEGIN_S, BEGIN_S + 3600), [DAY - 1, DAY + 1])
 
