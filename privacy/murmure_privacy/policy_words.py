@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
@@ -304,7 +305,7 @@ class Change:
         if self.direction == "looser":
             epsilon = accountant.epsilon(Decimal(self.now_rho_micro) / accountant.MICRO, DEFAULT_DELTA)
             shown = f"{epsilon.normalize(Context(prec=3, rounding=ROUND_CEILING)):f}"
-            said.append(_CEILING[lang].format(epsilon=shown, delta=f"{DEFAULT_DELTA:.0e}"))
+            said.append(_CEILING[lang].format(epsilon=_number(shown, lang), delta=f"{DEFAULT_DELTA:.0e}"))
         return said
 
     def refused(self) -> list[Both]:
@@ -357,7 +358,11 @@ def said(one: Difference, lang: Lang) -> str:
     """Returns one difference in words, the stream first if it is of one."""
     changed, new, gone = _SAID[lang][one.what]
     words = (new if not one.was else gone if not one.now else changed).format(
-        was=one.was, now=one.now, at=_at(one.at, lang), percent=_percent(one), flag=_FLAG[lang].get(one.now, "")
+        was=_number(one.was, lang),
+        now=_number(one.now, lang),
+        at=_at(one.at, lang),
+        percent=_number(_percent(one), lang),
+        flag=_FLAG[lang].get(one.now, ""),
     )
     colon = " : " if lang == "fr" else ": "
     return f"{one.stream}{colon}{words}" if one.stream else words
@@ -366,6 +371,11 @@ def said(one: Difference, lang: Lang) -> str:
 def _at(at: str, lang: Lang) -> str:
     level, _, indicator = at.partition(" ")
     return f"{_INDICATORS[lang].get(indicator, '')} ({_NODES[lang].get(level, '')})"
+
+
+def _number(text: str, lang: Lang) -> str:
+    """Returns a number as a sentence has it: a policy writes 0.577, French 0,577. Any other text stays as it is."""
+    return text.replace(".", ",") if lang == "fr" and re.fullmatch(r"[-+]?\d+\.\d+( %)?", text) else text
 
 
 def _percent(one: Difference) -> str:

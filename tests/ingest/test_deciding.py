@@ -361,7 +361,7 @@ def test_a_policy_goes_from_two_keys_to_a_change_that_both_have_signed(murmure: 
     assert second["published"] == "2026-11-03T09:00:00Z" and second["policy"].startswith("sha256:")
     assert {one["what"] for one in second["differences"]} >= {"epsilon", "scale"}
     status, said, _ = murmure("policy history --lang fr")
-    assert status == 0 and said.count("plaza/") >= 4 and "  ! plaza/footfall : ε = 0.9 au lieu de 0.5" in said
+    assert status == 0 and said.count("plaza/") >= 4 and "  ! plaza/footfall : ε = 0,9 au lieu de 0,5" in said
     assert "plaza 2  2026-11-03T09:00:00Z  Délibération n° 1  (dpo)  plus protectrice" in said
 
 

@@ -122,9 +122,15 @@ def _spread(options: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "direction", "french"),
     [
-        ({"epsilon": "footfall=2"}, "looser", "Plus permissif :\n  - plaza/footfall : ε = 2 au lieu de 1.0\n"),
-        ({"epsilon": "footfall=0.5"}, "tighter", "Plus protecteur :\n  - plaza/footfall : ε = 0.5 au lieu de 1.0\n"),
+        ({"epsilon": "footfall=2"}, "looser", "Plus permissif :\n  - plaza/footfall : ε = 2 au lieu de 1,0\n"),
+        ({"epsilon": "footfall=0.5"}, "tighter", "Plus protecteur :\n  - plaza/footfall : ε = 0,5 au lieu de 1,0\n"),
         ({"decision": "E"}, "same", "Sans effet sur la protection :\n  - décision « E » au lieu de « D »\n"),
+        # A decision's number stays as it was written.
+        (
+            {"decision": "n° 4.5"},
+            "same",
+            "Sans effet sur la protection :\n  - décision « n° 4.5 » au lieu de « D »\n",
+        ),
         ({"timezone": "Europe/London"}, "looser", "Incomparable, donc compté comme plus permissif :\n  - fuseau "),
     ],
 )
@@ -216,7 +222,7 @@ def test_signed_policies_are_compared_as_well(run: Run) -> None:
     """As they came from the centre; what is no policy, or of another site, is one line."""
     changed(run, epsilon="footfall=2")
     Path("new.cose").write_bytes(seal_policy(Path("new.toml").read_bytes(), [("k", new_key()[0])]))
-    assert "ε = 2 au lieu de 1.0" in run("policy", "diff", "old.toml", "new.cose", "--lang", "fr")[1]
+    assert "ε = 2 au lieu de 1,0" in run("policy", "diff", "old.toml", "new.cose", "--lang", "fr")[1]
     Path("bad.cose").write_bytes(b"x")
     run("policy", "new", "--site", "gare", "--stream", "noise", "--until", "2030-01-01", "--out", "gare.toml")
     for name, start in (
