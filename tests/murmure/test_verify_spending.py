@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from murmure_privacy.policies import Rules
 from murmure_privacy.policy import parse
 from murmure_privacy.publication import Publication
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
-from murmure_privacy.verify_log import Book, Ruled, ends_on
+from murmure_privacy.verify_log import Account, Book, Ruled, Speaker, ends_on
 from murmure_privacy.verify_messages import Heard
 from murmure_privacy.verify_spending import LEDGER, Charge, Spending
 from murmure_privacy.window import QUARTER_S, Calendar, Window, parse_utc, utc
@@ -380,3 +380,69 @@ def test_a_line_that_cannot_be_read_is_told_by_its_number() -> None:
     end = utc(parse_utc(lines[1]["start_utc"]) + 2 * DAY_S + 1)
     assert judged([lines[0], lines[1], lines[2], {"stream": STREAM}], outcomes) == (["4"], 3)
     assert judged([lines[0], {**lines[1], "end_utc": end}, lines[2]], outcomes)[0][0] == "2"
+
+
+# --- caps, from nodes and accounts together ---------------------------------------------------------------------------
+
+
+def capped(
+    policies: Sequence[Ruled], outcomes: Iterable[Outcome] = (), accounts: Mapping[int, Account] | None = None
+) -> list[tuple[str, str]]:
+    """Returns what a check finds of caps, from the nodes of some days and the accounts of others."""
+    published = Publication(b"", b"", [], {}, [], [], [], None)
+    book = Book(published, Report())
+    for one in policies:
+        book.policies[one.plan.policy.hash] = book.versions[one.site, one.version] = one
+    book.gateways["gw-plaza"] = Speaker("centre", "plaza", accounts=dict(accounts or {}))
+    heard = Heard(published, book)
+    heard.nodes.update({one.node.key: ("gw-plaza", 1, one) for one in outcomes})
+    Spending(published, book, heard).caps()
+    return [(one.kind, one.where) for one in book.report.findings]
+
+
+def whole_days(policy: Ruled, count: int) -> list[Outcome]:
+    hours = [outcome(policy, "1h", CHANGE.start_s + 3600 * number) for number in range(24 * count)]
+    return [*hours, *(outcome(policy, "1d", CHANGE.start_s + DAY_S * number) for number in range(count))]
+
+
+def accounts_of(outcomes: Iterable[Outcome], stream: str = STREAM, version: int = 1) -> dict[int, Account]:
+    levels: dict[int, dict[str, tuple[int, int, int]]] = defaultdict(dict)
+    for one in outcomes:
+        of_day = levels[(one.node.end_s - 1) // DAY_S]
+        was = of_day.get(one.node.level, (0, 0, 0))
+        cost = sum(noised.rho_micro for noised in one.noised) if isinstance(one, Release) else 0
+        of_day[one.node.level] = was[0] + (cost > 0), was[1] + (cost == 0), was[2] + cost
+    return {day: Account(1, bytes(32), {(stream, version): told}, ()) for day, told in levels.items()}
+
+
+def test_a_cap_that_is_passed_is_told_once() -> None:
+    """With the first day that is one too many and what its span has cost, by nodes, or by accounts where nobody read
+    them; a tank that holds both days, and what was withheld, is fine."""
+    small, large = ruled(LEVELS, "1w", "1.1"), ruled(LEVELS, "1w", "1.7")
+    cap, cost = small.plan.streams[STREAM].cap_rho_micro, small.plan.streams[STREAM].rho_micro
+    days = whole_days(small, 3)
+    per_day = sum(node.rho_micro for node in small.plan.streams[STREAM].nodes)
+    assert cap is not None and per_day <= cost < cap < 2 * per_day
+    second = f"plaza 1: {STREAM} 2026-10-23: {2 * per_day} > {cap}"
+    assert capped([small], days) == [("cap", second)]
+    assert capped([small], days, accounts_of(days)) == [("cap", second)]
+    first_day = [one for one in days if one.node.end_s <= CHANGE.start_s + DAY_S]
+    assert capped([small], first_day) == []
+    by_account = capped([small], [], accounts_of(days))
+    assert [kind for kind, _ in by_account] == ["cap"]
+    assert capped([large], whole_days(large, 2)) == capped([large], [], accounts_of(whole_days(large, 2))) == []
+    kept = [Withheld(one.node, "cap") for one in days]
+    assert capped([small], kept) == capped([small], [], accounts_of(kept)) == []
+
+
+def test_a_cap_is_of_its_own_stream_and_of_policies_that_are_known() -> None:
+    """Without a cap nothing is added up; nor an account of another stream, or of a version that nobody has."""
+    small = ruled(LEVELS, "1w", "1.1")
+    days = whole_days(small, 2)
+    text = written(LEVELS, "1w", "1.1").decode()
+    free = plan(parse(text[: text.index("cap = ")].encode(), "test"))
+    open_ended = Ruled("plaza", 1, free, Auditor(free, free.calendar), b"", None, 0)
+    assert capped([open_ended], whole_days(open_ended, 3), accounts_of(days)) == []
+    assert capped([small], [], accounts_of(days, version=2)) == capped([small], [], accounts_of(days, "x/y")) == []
+    others = [replace(one, node=replace(one.node, stream="plaza/other")) for one in days]
+    assert capped([small], others) == []
