@@ -59,6 +59,7 @@ _WORDS_FR = {
     "Time of a commit": "Durée d'un enregistrement",
     "Spent of the privacy budget": "Budget de vie privée dépensé",
     "Spent of the yearly tank": "Réserve annuelle dépensée",
+    "Time until a place has no policy": "Temps avant qu'un lieu n'ait plus de politique",
     "Not judged yet": "Pas encore jugés",
     "silent for": "silence",
     "settled": "réglé jusqu'à",
@@ -180,6 +181,12 @@ def fleet(say: Language) -> bd.Dashboard:
             "percentunit",
         ),
         _graph(say("Spent of the yearly tank"), [("murmure_stream_cap_spent_ratio", "{{stream}}")], "percentunit"),
+        _table(
+            say("Time until a place has no policy"),
+            [("sort(murmure_site_policy_end_timestamp_seconds - time())", "{{site}}")],
+            "s",
+            instant=True,
+        ).span(_HALF),
     ):
         made.with_panel(panel)
     return made

@@ -41,6 +41,7 @@ LATE_S = 3600
 OLD_OUTBOX_S = 3600
 OLD_OUTBOX_MESSAGES = 4
 FULL_TANK = 0.9
+ENDING_DAYS = 30
 SOUND_PORTS = ("ok", "opening", "warming")
 
 _RANK = {"quarantined": 0, "active": 1, "revoked": 2}
@@ -294,6 +295,11 @@ class _Told:
             for one in self.seen.streams
             if one.cap_share is not None and one.cap_share > FULL_TANK
         ]
+        for site, end_s in sorted(self.seen.policy_ends.items(), key=lambda one: one[1]):
+            if end_s < now_s + ENDING_DAYS * 86400:
+                key = "operations.look_ends" if end_s > now_s else "operations.look_ended"
+                day = say.date(end_s - 1, self.zone)
+                lines.append(say(key, place=self.named.get(site, site), date=day))
         return lines
 
     # --- tables ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Literal
@@ -75,7 +76,8 @@ class StreamState:
 @dataclass(frozen=True, slots=True)
 class Overview:
     """The whole centre at `now_s` (seconds UTC). Counts are of messages, `duplicates` of nodes; `waiting` and `refused`
-    by reason. `log_entries`: how many the transparency log has."""
+    by reason. `log_entries`: how many the transparency log has. `policy_ends`: by site that a gateway serves and that
+    has a policy, the first instant (seconds UTC) that no published policy covers."""
 
     now_s: int
     gateways: tuple[GatewayState, ...]
@@ -86,6 +88,7 @@ class Overview:
     duplicates: int
     waiting: dict[str, int]
     refused: dict[str, int]
+    policy_ends: dict[str, int]
 
     @property
     def newest_end_s(self) -> int | None:
@@ -123,6 +126,7 @@ class Watch:
             duplicates=counters.get("duplicates", 0),
             waiting=archive.waiting(),
             refused=_by_reason(counters),
+            policy_ends=self._policy_ends({one.site for one in register if one.status == "active"}, now_s),
         )
 
     def _gateways(self, register: list[Enrolment], ends: dict[str, int], now_s: int) -> Iterator[GatewayState]:
@@ -208,6 +212,32 @@ class Watch:
                 if self._calendar(policy.timezone).civil_day(now_s) <= policy.valid_until:
                     found |= {part.id: (policy, part) for part in policy.streams}
                 break
+        return found
+
+    def _policy_ends(self, served: set[str], now_s: int) -> dict[str, int]:
+        """Returns by served site when its policies end, one after the other, as their own dates have it: a policy
+        replaces the one before on its first day, also if it ends earlier."""
+        found: dict[str, int] = {}
+        for site, hashes in self._archive.policy_versions().items():
+            if site not in served:
+                continue
+            coming: list[Policy] = []  # the newest first, and last the one that has begun
+            for policy in filter(None, map(self._policy, hashes)):
+                coming.append(policy)
+                if policy.valid_from <= self._calendar(policy.timezone).civil_day(now_s):
+                    break
+            if not coming:
+                continue
+            last = min(coming, key=lambda one: (one.valid_from, -one.version))
+            following = [one for one in coming if one.version > last.version]
+            while next_one := min(
+                (one for one in following if one.valid_from - last.valid_until <= timedelta(days=1)),
+                key=lambda one: (one.valid_from, -one.version),
+                default=None,
+            ):
+                last, following = next_one, [one for one in following if one.version > next_one.version]
+            calendar = self._calendar(last.timezone)
+            found[site] = calendar.day(calendar.midnight(last.valid_until)).end_s
         return found
 
     def _parsed(self, policy_hash: bytes) -> Policy | None:

@@ -197,6 +197,12 @@ def _streams(seen: Overview) -> Iterator[Metric]:
         lambda one: _rho(one.spent_rho_micro),
     )
     yield of("cap_spent_ratio", "How full the tank of its cap is.", lambda one: one.cap_share)
+    yield gauge(
+        "site_policy_end_timestamp_seconds",
+        "Until when its policies reach, those announced counted in.",
+        ("site",),
+        (((site,), until_s) for site, until_s in sorted(seen.policy_ends.items())),
+    )
 
 
 def _rho(micro: int | None) -> float | None:

@@ -218,6 +218,7 @@ def test_pages_and_alerts_agree_on_what_is_wrong() -> None:
         f"murmure_gateway_outbox_age_seconds > {operations.OLD_OUTBOX_S}",
         f"murmure_gateway_outbox_messages > {operations.OLD_OUTBOX_MESSAGES}",
         f"murmure_stream_cap_spent_ratio > {operations.FULL_TANK}",
+        f"murmure_site_policy_end_timestamp_seconds < time() + {operations.ENDING_DAYS} * 86400",
         f'state!~"{"|".join(operations.SOUND_PORTS)}"',
     ):
         assert expression in rules, expression
@@ -282,6 +283,30 @@ def test_a_healthy_town_has_nothing_to_look_at(
     archive.close()
     index = pages[f"{INDEX}index.html"].decode()
     assert "Rien à signaler." in index and "Rien n’a été refusé." in index
+
+
+@pytest.mark.parametrize(
+    ("left_s", "told"),
+    [
+        (30 * 86400, None),
+        (
+            30 * 86400 - 1,
+            r"République\s: la politique s.arrête après le \w+ \d+ \w+ 2026, et aucune ne la suit",
+        ),
+        (0, r"République\s: la politique s.est arrêtée après le \w+ \d+ \w+ 2026, plus rien n.est publié"),
+    ],
+)
+def test_the_end_of_a_policy_is_told_thirty_days_before(
+    city: City, streets: Any, fleet: Path, monkeypatch: Any, left_s: int, told: str | None
+) -> None:
+    """With its last day, and after it that nothing is published; before, not a word."""
+    archive = Archive.open(fleet, read_only=True)
+    watch = Watch(archive)
+    seen = replace(watch.look(streets.NOW_S), policy_ends={"plaza": streets.NOW_S + left_s})
+    monkeypatch.setattr(watch, "look", lambda now_s: seen)
+    index = dict(operations.render(archive, watch, city, streets.NOW_S))[f"{INDEX}index.html"].decode()
+    archive.close()
+    assert re.search(told, index) if told else not re.search(r"République\s: la politique", index)
 
 
 def test_it_is_never_written_where_the_public_reads(site: Path, fleet: Path, city: City, streets: Any) -> None:

@@ -29,7 +29,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 _NUMBERS = count()  # client ids of peers: one id twice would throw the first one out
 
 
-def _policy_text(site: str, version: int = 1, epsilon: str = "1.0") -> bytes:
+def _policy_text(site: str, version: int = 1, epsilon: str = "1.0", until: str = "2027-11-30") -> bytes:
     return f"""policy = 1
 site = "{site}"
 version = {version}
@@ -37,7 +37,7 @@ timezone = "Europe/Paris"
 decision = "Délibération n° 1"
 reason = "Essai."
 valid_from = 2026-11-01
-valid_until = 2027-11-30
+valid_until = {until}
 
 [[stream]]
 id = "{site}/footfall"
@@ -75,9 +75,14 @@ class Centre:
         return wire.seal_policy(toml, [(f"s{n}", key) for n, key in enumerate(signers or (self.steward[0],))])
 
     def gateway(
-        self, name: str = "gw-plaza", site: str = "plaza", quartier: str = "centre", published: bool = True
+        self,
+        name: str = "gw-plaza",
+        site: str = "plaza",
+        quartier: str = "centre",
+        published: bool = True,
+        **policy: Any,
     ) -> Any:
-        toml = _policy_text(site)
+        toml = _policy_text(site, **policy)
         folder = self.folder / name
         gateways.enrol_local(
             self.archive,

@@ -27,6 +27,7 @@ import pytest
 from murmure_ingest.archive import Unfiled
 from murmure_ingest.certificates import Authority, new_private_key
 from murmure_ingest.config import MirrorConfig, OperationsConfig
+from murmure_ingest.gateways import publish_policy
 from murmure_ingest.intake import REASONS
 from murmure_ingest.meter import Meter
 from murmure_ingest.metrics import metrics_open
@@ -49,7 +50,13 @@ FLEET = {
     "gw-port": {"MurmurePortFailed"},
     "gw-clock": {"MurmureClockWrong"},
     "gw-ahead": {"MurmureLogBehind"},
+    "gw-ending": {"MurmurePolicyEnds"},
+    "gw-renewed": set(),
     "gw-clone": {"MurmureCloneQuarantined", "MurmureStreamLate"},
+}
+POLICIES: dict[str, dict[str, Any]] = {  # their last days are 29 days after MONDAY_S at most
+    "gw-ending": {"until": "2026-12-22"},
+    "gw-renewed": {"until": "2026-12-01"},
 }
 FAULTS: dict[str, dict[str, Any]] = {
     "gw-stuck": {"outbox_depth": 12},
@@ -154,7 +161,9 @@ def clone(gateway: Any, at_s: int) -> bytes:
     )
 
 
-def lived(folder: Path, make_centre: Callable[..., Any], stack: ExitStack) -> Iterator[tuple[str, int, str]]:
+def lived(
+    folder: Path, make_centre: Callable[..., Any], policy_text: Callable[..., bytes], stack: ExitStack
+) -> Iterator[tuple[str, int, str]]:
     """Yields name, instant and text of every scrape of the three centres."""
     lives: dict[str, tuple[Life, dict[str, Any]]] = {}
     names = {"well": ["gw-a", "gw-b"], "fleet": list(FLEET), "sick": ["gw-sick"]}
@@ -162,7 +171,10 @@ def lived(folder: Path, make_centre: Callable[..., Any], stack: ExitStack) -> It
         (folder / name).mkdir()
         centre = make_centre(folder / name)
         stack.callback(centre.archive.close)
-        gateways = {one: centre.gateway(one, one.removeprefix("gw-")) for one in members}
+        gateways = {one: centre.gateway(one, one.removeprefix("gw-"), **POLICIES.get(one, {})) for one in members}
+        if name == "fleet":
+            renewal = policy_text("renewed", version=2).replace(b"valid_from = 2026-11-01", b"valid_from = 2026-12-02")
+            publish_policy(centre.archive, centre.signed(renewal), now_s=BEGIN_S)
         life = Life(name, centre, Meter(connected=True), folder / name)
         life.serve(stack)
         life.certified("gw-a", BEGIN_S - DAY_S)
@@ -204,12 +216,17 @@ def lived(folder: Path, make_centre: Callable[..., Any], stack: ExitStack) -> It
 
 
 @pytest.fixture(scope="module")
-def scraped(tmp_path_factory: pytest.TempPathFactory, make_centre: Callable[..., Any], victorias: Any) -> Iterator[Any]:
+def scraped(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_centre: Callable[..., Any],
+    policy_text: Callable[..., bytes],
+    victorias: Any,
+) -> Iterator[Any]:
     """A VictoriaMetrics with every scrape of the three centres."""
     folder = tmp_path_factory.mktemp("alerts")
     with victorias(folder) as database:
         with ExitStack() as stack:
-            for name, now_s, text in lived(folder, make_centre, stack):
+            for name, now_s, text in lived(folder, make_centre, policy_text, stack):
                 query = f"timestamp={now_s * 1000}&extra_label=instance={name}&extra_label=job=murmure"
                 body = Request(f"{database.url}/api/v1/import/prometheus?{query}", text.encode(), method="POST")
                 with urlopen(body, timeout=20):
@@ -281,7 +298,8 @@ def test_a_healthy_centre_wakes_nobody(firing: set[tuple[str, str, str]]) -> Non
 
 @pytest.mark.parametrize("gateway", FLEET)
 def test_each_gateway_is_told_for_its_own_fault(firing: set[tuple[str, str, str]], gateway: str) -> None:
-    """Silence, stuck messages, a hole, a port, a clock, a longer log, a clone: that alert alone, at that gateway."""
+    """Silence, stuck messages, a hole, a port, a clock, a longer log, a policy that ends (and one that
+    is renewed), a clone: that alert alone, at that gateway."""
     site = gateway.removeprefix("gw-")
     assert {alert for of, alert, where in firing if of == "fleet" and where in (gateway, site)} == FLEET[gateway]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 from murmure_ingest import archive_watch
-from murmure_ingest.archive import Archive
+from murmure_ingest.archive import Archive, StoredPolicy
 from murmure_ingest.archive_watch import GatewayState, Overview, StreamState, Watch
 from murmure_ingest.gateways import publish_policy, revoke
 from murmure_privacy import ledger, wire
@@ -206,3 +207,40 @@ def test_a_reader_sees_the_same(centre: Any) -> None:
     now_s = MONDAY_S + 2 * HOUR_S
     assert Watch(reader).look(now_s) == look(centre, now_s)
     reader.close()
+
+
+@pytest.mark.parametrize(
+    ("later", "last_day"),
+    [
+        ([], "2026-12-10"),
+        ([("2026-12-11", "2027-12-10")], "2027-12-10"),  # it follows on the next day
+        ([("2026-12-01", "2026-12-20")], "2026-12-20"),  # it takes over before
+        ([("2026-12-12", "2027-12-10")], "2026-12-10"),  # a day lies between
+        ([("2026-11-20", "2026-11-30")], "2026-11-30"),  # it has begun, and stops earlier
+        ([("2026-12-01", "2026-12-05")], "2026-12-05"),  # it will, and the one before does not come back
+        ([("2026-12-11", "2027-01-31"), ("2027-02-01", "2027-06-30")], "2027-06-30"),
+        ([("2027-02-01", "2027-06-30"), ("2026-12-11", "2027-01-31")], "2027-01-31"),  # the last word is the newest
+        ([("2026-12-11", "2027-06-30"), ("2026-12-11", "2027-01-31")], "2027-01-31"),
+    ],
+)
+def test_the_end_of_the_policies_counts_what_is_announced(
+    centre: Any, policy_text: Callable[..., bytes], later: list[tuple[str, str]], last_day: str
+) -> None:
+    """Until the midnight in Paris after the last day that a policy covers; a hole of one day is an end."""
+    centre.gateway(until="2026-12-10")
+    for version, (first, last) in enumerate(later, 2):
+        toml = policy_text("plaza", version, until=last).replace(b"2026-11-01", first.encode())
+        with centre.archive.transaction():
+            centre.archive.put_policy(StoredPolicy(wire.digest(toml), "plaza", version, toml, b""), MONDAY_S)
+    end_s = int(datetime.fromisoformat(f"{last_day}T23:00:00+00:00").timestamp())
+    summer_s = 3600 if last_day[5:7] == "06" else 0
+    assert look(centre, MONDAY_S).policy_ends == {"plaza": end_s - summer_s}
+
+
+def test_only_a_place_that_is_served_has_an_end(centre: Any, policy_text: Callable[..., bytes]) -> None:
+    """A place that was given up ends nothing, nor does one without a policy; one whose day is over stays there."""
+    centre.gateway("gw-bare", "bare", published=False)
+    centre.gateway("gw-gone", "gone")
+    revoke(centre.archive, "gw-gone")
+    centre.gateway(until="2026-11-10")
+    assert look(centre, MONDAY_S).policy_ends == {"plaza": 1_794_351_600}

@@ -109,6 +109,12 @@ def test_what_is_not_known_is_absent(told: Samples) -> None:
     assert value(told, "murmure_gateway_settled_seq", gateway="gw-park") == 0
 
 
+def test_the_end_of_each_policy_is_told(told: Samples) -> None:
+    """The midnight in Paris after its last day, site by site."""
+    ends = {labels["site"]: at_s for labels, at_s in told["murmure_site_policy_end_timestamp_seconds"]}
+    assert ends == dict.fromkeys(("plaza", "park"), 1_827_615_600.0)
+
+
 def test_the_log_is_counted(told: Samples) -> None:
     """As far as the centre has it: two enrolments and a policy of each site. A gateway may remember fewer."""
     assert value(told, "murmure_log_entries") == 4
