@@ -12,6 +12,7 @@ from murmure_dashboards import qr
 from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import City, Sensor, Site
 from murmure_dashboards.decisions import Decisions, decisions
+from murmure_dashboards.left_out import LeftOut
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.pages import Link
 from murmure_dashboards.paging import parts
@@ -105,10 +106,15 @@ def _list(ctx: Build, say: Language, held: dict[str, Decisions]) -> Iterator[tup
     for part in parts(FOLDER, sites, SITES_A_PAGE):
         lines = []
         for site in part.items:
-            streams = _streams(ctx, site)
+            all_streams = _streams(ctx, site)
+            left = _left(ctx, site)
+            streams = {
+                stream: quantity for stream, quantity in all_streams.items() if stream not in left
+            } or all_streams
             names = _named(say, streams)
             paused = held[site.id].paused(list(streams))
             state = "none" if not names else "paused" if len(paused) == len(streams) else "measures"
+            state = "left" if names and left.keys() == all_streams.keys() else state
             lines.append((site, quartiers[site.quartier], say(f"register.{state}", what=say("key.listed").join(names))))
         yield ctx.page(
             "register.html",
@@ -125,7 +131,8 @@ def _list(ctx: Build, say: Language, held: dict[str, Decisions]) -> Iterator[tup
 def _site(
     ctx: Build, say: Language, site: Site, held: Decisions, stopped: Days, today: date
 ) -> Iterator[tuple[str, bytes]]:
-    streams = _streams(ctx, site)
+    streams, left = _streams(ctx, site), _left(ctx, site)
+    published = {stream: quantity for stream, quantity in streams.items() if stream not in left}
     newest = held.in_force(today)
     shown = ctx.shown(site.id)
     asked = [request for request in ctx.city.request if request.site == site.id]
@@ -142,7 +149,11 @@ def _site(
         "paused": [
             (say(f"quantity.{streams[stream]}"), policy.version, say.typeset(policy.decision))
             for stream in streams
-            if (policy := held.pausing(stream))
+            if (policy := held.pausing(stream)) and stream not in left
+        ],
+        "left": [
+            (say(f"quantity.{streams[stream]}"), one.policy.version, say.typeset(one.policy.decision))
+            for stream, one in left.items()
         ],
         "faults": _faults(ctx, say, site),
         "pauses": told_pauses(say, pauses(stopped, held), streams, PAUSES_OF_A_SITE),
@@ -165,7 +176,10 @@ def _site(
         f"{FOLDER}{site.id}/affiche/",
         title=say("sign.page_title", site=site.name, city=ctx.city.city),
         site=site,
-        what=say("key.listed").join(_named(say, streams)),
+        what=say("key.listed").join(_named(say, published)),
+        nothing=say("register.left", what=say("key.listed").join(_named(say, streams)))
+        if streams
+        else say("page.no_stream"),
         kinds=[kind for kind in _KINDS if any(view.quantity.kind == kind for view in shown)],
         until=say("register.no_end") if site.until is None else say.civil(site.until),
         address=_said(address),
@@ -174,6 +188,16 @@ def _site(
         if address
         else "",
     )
+
+
+def _left(ctx: Build, site: Site) -> Mapping[str, LeftOut]:
+    """Returns the streams of a site that the policy in force leaves out today."""
+    return {
+        info.stream: one
+        for info in ctx.streams_of(site.id)
+        for one in ctx.days.decided(info).left
+        if one.holds(ctx.today)
+    }
 
 
 def _marks(ctx: Build, site: Site) -> list[Annotation]:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from murmure_dashboards import daily, maker_home, maker_quartier, spoken, stories
+from murmure_dashboards import daily, maker_home, maker_quartier, maker_register, spoken, stories
 from murmure_dashboards.config import City
 from murmure_dashboards.days import Days
 from murmure_dashboards.due import due
@@ -30,6 +30,7 @@ from murmure_privacy.window import Calendar, Window
 PARIS = Calendar("Europe/Paris")
 HOUR_S = 3600
 THURSDAY = date(2026, 11, 19)
+TODAY = date(2026, 11, 21)
 WITHOUT = "Délibération 2026-11-10 n° 7"
 TAKEN_UP = "Délibération 2026-11-18 n° 9"
 FR = language("fr")
@@ -104,7 +105,7 @@ def told(ctx: Build) -> Iterator[str]:
 
 def test_the_policies_tell_when_a_stream_is_left_out(left: Callable[..., Any]) -> None:
     """From the first day of the first policy without it to the first day of one with it again."""
-    for again, end_s in ((None, FOR_EVER_S), (date(2026, 11, 21), PARIS.midnight(date(2026, 11, 21)))):
+    for again, end_s in ((None, FOR_EVER_S), (TODAY, PARIS.midnight(TODAY))):
         street = left(again=again)
         found = history(Rules(street), street.policies("plaza"), "plaza/noise", PARIS)
         assert [(one.span, one.policy.version) for one in found.left] == [(Window(PARIS.midnight(THURSDAY), end_s), 2)]
@@ -114,7 +115,7 @@ def test_the_policies_tell_when_a_stream_is_left_out(left: Callable[..., Any]) -
 
 def test_a_policy_that_cannot_be_read_hides_what_was_before_it(left: Callable[..., Any]) -> None:
     """It may have taken the stream up again; and whether a first version is held is said only of all of them."""
-    street = left(again=date(2026, 11, 21))
+    street = left(again=TODAY)
     newest = max(street.signed, key=lambda one: policies.parse(street.signed[one], "t").version)
     signed = street.policies("plaza")
     rules = Rules(SimpleNamespace(policy=lambda one: b"policy = 2" if one == newest else street.policy(one)))
@@ -152,7 +153,7 @@ def test_a_stream_taken_up_again_says_when_it_was_not_published(
     left: Callable[..., Any], made: Callable[..., Build]
 ) -> None:
     """The week has two days without, and counts them as not measured by nobody's fault."""
-    ctx = made(left(again=date(2026, 11, 21)))
+    ctx = made(left(again=TODAY))
     day, week = told(ctx)
     said = f"La ville n'a pas publié cette mesure du 19 novembre 2026 au 20 novembre 2026. Règle 2 : {WITHOUT}."
     assert said in week and said not in day and "Mesuré pendant" not in week
@@ -213,6 +214,24 @@ def test_a_neighbourhood_with_nothing_left_has_no_entries(left: Callable[..., An
     home = plain(dict(maker_home.files(ctx))["index.html"].decode())
     assert "Aucun chiffre pour cette journée" not in home and "publication arrêtée" in home
     assert maker_home._reason(ctx, FR, quartier.slug, "none") == "la ville ne publie plus cette mesure"
+
+
+def test_the_register_and_the_sign_know_of_it(left: Callable[..., Any], made: Callable[..., Build]) -> None:
+    """The list names what is published; the page of the place says by which rule the level is not; where nothing is
+    left, neither says that nothing has come."""
+    street = left()
+    files = {path: plain(page.decode()) for path, page in maker_register.files(made(street))}
+    assert "niveau sonore" not in files["capteurs/index.html"] and "passages" in files["capteurs/index.html"]
+    page = files["capteurs/plaza/index.html"]
+    assert "Niveau sonore : publication arrêtée.</strong> Rien n'en est publié. La règle 2 le dit :" in page
+    assert f'<span lang="fr">{WITHOUT}</span>' in page
+    assert "Il mesure : passages, particules PM2,5." in files["capteurs/plaza/affiche/index.html"]
+    street.infos = [info for info in street.infos if info.quantity == "noise"]
+    files = {path: plain(page.decode()) for path, page in maker_register.files(made(street))}
+    for path in ("capteurs/index.html", "capteurs/plaza/affiche/index.html"):
+        assert "niveau sonore : publication arrêtée" in files[path]
+        assert plain(FR("page.no_stream")) not in files[path] and plain(FR("register.none")) not in files[path]
+    assert "niveau sonore" in plain(dict(maker_register.files(made(left(again=TODAY))))["capteurs/index.html"].decode())
 
 
 def test_no_day_is_expected_after_the_last(left: Callable[..., Any], made: Callable[..., Build]) -> None:
