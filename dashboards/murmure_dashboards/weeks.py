@@ -108,7 +108,8 @@ def week(days: Before, today: StreamView, marks: Sequence[Annotation]) -> Stream
     `outcomes` are today's alone, and `amount` gives the whole, each day, and any part of today. `marks`: as in
     `views.view`."""
     last = _observed(today, today.series.observed(today.quantity.printed, today.window))
-    alike = today.levels == days.levels and all(one.node.bounds == days.bounds for one in today.outcomes)
+    alike = {levels for _, levels in today.eras} == {days.levels} and not today.left
+    alike = alike and all(one.node.bounds == days.bounds for one in today.outcomes)
     if last is None or not alike:
         return None
     window = Window(days.window.start_s, today.window.end_s)
