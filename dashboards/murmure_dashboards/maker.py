@@ -31,11 +31,13 @@ from murmure_dashboards.wording import Language
 @dataclass(frozen=True, slots=True)
 class Glance:
     """What pages of the whole town tell of a stream today: what is known of it (None: nothing), when its next figures
-    can be there (seconds UTC), the hash of the policy that its newest nodes name (None: none that is known)."""
+    can be there (seconds UTC), the hash of the policy that its newest nodes name (None: none that is known), and
+    whether it has figures, or should have."""
 
     fact: Fact | None
     due: tuple[int, ...]
     rule: bytes | None
+    expected: bool
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ class Build:
         if info.stream not in self.glances:
             one = self.seen(info)
             rule = one.rule[0].hash if one.rule else None
-            self.glances[info.stream] = Glance(self.fact(site, info), tuple(due(one)), rule)
+            fact = self.fact(site, info)
+            expected = fact is not None or any(slot.missing for slot in one.slots(self.today))
+            self.glances[info.stream] = Glance(fact, tuple(due(one)), rule, expected)
         return self.glances[info.stream]
 
     def shown(self, site: str) -> Sequence[StreamView]:

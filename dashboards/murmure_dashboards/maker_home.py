@@ -70,9 +70,9 @@ def _facts(ctx: Build, say: Language, quartier: Quartier) -> list[tuple[str, Fac
         for info in ctx.streams_of(site.id):
             name = say(f"quantity.{info.quantity}")
             name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"  # PM10 stays
-            fact = ctx.glance(site, info).fact
-            if fact or any(slot.missing for slot in ctx.seen(info).slots(ctx.today)):
-                found.append((f"{name} ({site.name})" if len(sites) > 1 else name, fact))
+            glance = ctx.glance(site, info)
+            if glance.expected:
+                found.append((f"{name} ({site.name})" if len(sites) > 1 else name, glance.fact))
     return found
 
 

@@ -98,7 +98,7 @@ def test_what_others_say_of_a_stream_is_told(
 
     def blind(ctx: Any, site: Any, info: Any) -> maker_module.Glance:
         found = glance(ctx, site, info)
-        return found if ctx.only is None else maker_module.Glance(None, (), None)
+        return found if ctx.only is None else maker_module.Glance(None, (), None, True)
 
     build(archive, city, tmp_path / "one", streets.NOW_S, crew=Crew(again, 2))
     monkeypatch.setattr(maker_module.Build, "glance", blind)
