@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,17 @@ from murmure_dashboards.packed import content_of, segment
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import LATE_S, NodeReader, StreamInfo, StreamView, view
 
-KIND, RUNNING = "rows", "rows so far"
-"""In the store: of a day that is over, and of one as far as it had come at an instant, for another process."""
+KIND, RUNNING, TOGETHER = "rows", "rows so far", "rows together"
+"""In the store: of a day that is over; of one as far as it had come at an instant, for another process; of days that
+are over together."""
 _HEAD = struct.Struct("<QIII")
 """From when on nothing of it changes, or as of when it is; how long the ledger, what is shown, the codes are."""
+_HEAD_TOGETHER = struct.Struct("<QQ?32s")
+"""Of days together: when the last ends, from when on nothing of them changes, whether they have a row, their sum."""
+_LONGEST_S = 170 * 3600
+"""A node, the longest of which is a week with a clock change."""
 _DAYS_HELD = 1024
+_EVER_S = 1 << 60
 _BIN = "histogram_s_"
 
 
@@ -26,17 +33,29 @@ _BIN = "histogram_s_"
 class Block:
     """One civil day of one stream. `packed`: its rows in the file of the month, as `packed.segment` gives them;
     `shown`: those without the bins of histograms, as they are in the files of a neighbourhood, and `codes`: the short
-    codes of these, given alike. `ledger`: its lines of ledger.jsonl."""
+    codes of these, given alike. `ledger`: its lines of ledger.jsonl. `settled_s`: from when on nothing of it changes
+    unless something comes late (seconds UTC), None where nobody can say."""
 
     packed: bytes
     ledger: bytes
     shown: bytes = b""
     codes: bytes = b""
+    settled_s: int | None = None
 
     @property
     def rows(self) -> bytes:
         """Returns its rows as they are in the file of a neighbourhood."""
         return content_of(self.shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Days of one stream. `sum`: of their rows in the file of the month; `begun`: whether there is one; `ledger`: their
+    lines of ledger.jsonl."""
+
+    sum: bytes
+    begun: bool
+    ledger: bytes
 
 
 def _never(info: StreamInfo, day: Window) -> None:
@@ -64,7 +83,8 @@ class Blocks:
 
     def of(self, info: StreamInfo, window: Window) -> Iterator[Block]:
         """Yields the days of a window of whole days that have begun. What the store has of them is read together."""
-        days = [day for day in self._calendar.days(window) if day.start_s < self._now_s]
+        until_s = min(window.end_s, self._now_s)  # of a window without a day, the calendar gives the one that it is in
+        days = [day for day in self._calendar.days(window) if day.start_s < until_s]
         new = [day for day in days if (info.stream, day.start_s) not in self._held]
         found = self._kept(info.stream, Window(new[0].start_s, new[-1].end_s)) if new else {}
         for day in days:
@@ -79,6 +99,28 @@ class Blocks:
         """Returns one civil day, which has begun."""
         return next(self.of(info, day))
 
+    def together(self, info: StreamInfo, window: Window) -> Together:
+        """Returns what whole days that are over give together. Once nothing of them changes, that is kept as well: a
+        month of a town has thirty thousand days of streams, which need not be read to find that they are the same."""
+        key = TOGETHER, info.stream, Window(window.start_s, window.start_s + 1)
+        kept = self._store.read(*key).get(window.start_s, b"") if self._store else b""
+        if len(kept) >= _HEAD_TOGETHER.size:
+            end_s, at_s, begun, of = _HEAD_TOGETHER.unpack_from(kept)
+            if end_s == window.end_s and at_s + LATE_S <= self._now_s:
+                return Together(of, begun, kept[_HEAD_TOGETHER.size :])
+        digest, ledger, begun, settled_s = hashlib.sha256(), [], False, 0
+        for block in self.of(info, window):
+            digest.update(b"%d " % len(block.packed) + block.packed)
+            ledger.append(block.ledger)
+            begun = begun or bool(block.packed)
+            settled_s = _EVER_S if block.settled_s is None else max(settled_s, block.settled_s)
+        found = Together(digest.digest(), begun, b"".join(ledger))
+        if self._store and settled_s + LATE_S <= self._now_s:
+            head = _HEAD_TOGETHER.pack(window.end_s, settled_s, begun, found.sum)
+            of_s = Window(window.start_s - _LONGEST_S, max(settled_s, window.end_s))
+            self._store.keep(TOGETHER, info.stream, window.start_s, of_s, head + found.ledger)
+        return found
+
     def _kept(self, stream: str, span: Window) -> dict[int, Block]:
         """Returns what the store has of the days of a span that is still so, by the begin of each."""
         found = {}
@@ -92,7 +134,8 @@ class Blocks:
                         for length in (ledger, shown, coded):
                             parts.append(kept[at : at + length])
                             at += length
-                        found[start_s] = Block(kept[at:], *parts)
+                        settled_s = at_s if kind == KIND else None
+                        found[start_s] = Block(kept[at:], parts[0], parts[1], parts[2], settled_s)
         return found
 
     def _made(self, info: StreamInfo, day: Window) -> Block:
@@ -104,18 +147,23 @@ class Blocks:
         told = list(opendata.rows(one, rules, bins=True))
         shown = [row for row in told if not row[6].startswith(_BIN)]
         coded = codes.table(shown).partition(b"\r\n")[2]
-        block = Block(segment(opendata.lines(told)), b"".join(lines), segment(opendata.lines(shown)), segment(coded))
         # A policy that the archive lacks may come, and no node with it.
         known = all(rules.of(outcome.node.policy) for outcome in seen if outcome.node.policy)
-        if self._store and known:
-            of = Window(
-                min([one.whole.start_s, *(outcome.node.start_s for outcome in seen)]),
-                max([one.whole.end_s, *(outcome.node.end_s for outcome in seen)]),
-            )
-            final = one.whole.end_s + LATE_S <= now_s and of.end_s <= now_s
-            if final or self._handed:
-                parts = (block.ledger, block.shown, block.codes)
-                head = _HEAD.pack(of.end_s if final else now_s, *map(len, parts))
-                kind, packed = KIND if final else RUNNING, b"".join((head, *parts, block.packed))
-                self._store.keep(kind, info.stream, day.start_s, of, packed)
+        of = Window(
+            min([one.whole.start_s, *(outcome.node.start_s for outcome in seen)]),
+            max([one.whole.end_s, *(outcome.node.end_s for outcome in seen)]),
+        )
+        final = known and one.whole.end_s + LATE_S <= now_s and of.end_s <= now_s
+        block = Block(
+            packed=segment(opendata.lines(told)),
+            ledger=b"".join(lines),
+            shown=segment(opendata.lines(shown)),
+            codes=segment(coded),
+            settled_s=of.end_s if final else None,
+        )
+        if self._store and known and (final or self._handed):
+            parts = (block.ledger, block.shown, block.codes)
+            head = _HEAD.pack(of.end_s if final else now_s, *map(len, parts))
+            kind, packed = KIND if final else RUNNING, b"".join((head, *parts, block.packed))
+            self._store.keep(kind, info.stream, day.start_s, of, packed)
         return block

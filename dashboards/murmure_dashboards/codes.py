@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import StringIO
+from operator import itemgetter
 from typing import Self
 
 from murmure_privacy.codes import code
@@ -16,6 +15,7 @@ from murmure_privacy.window import LEVELS, PARTS, Calendar, Window, parse_utc, u
 
 from murmure_dashboards.facts import shown_level
 from murmure_dashboards.opendata import HEADER, cell
+from murmure_dashboards.opendata import lines as as_lines
 from murmure_dashboards.packed import joined, segment
 from murmure_dashboards.views import StreamView
 
@@ -24,6 +24,8 @@ Run = tuple[str, int, int]
 """Nodes of one level that follow each other: the level, when the first begins (seconds UTC), and how many they are."""
 _HOUR_S = 3600
 _SHOWN = ("start_utc", "end_utc", "stream", "node", "indicator", "value", "estimate", "unit", "status")
+_shown: Callable[[Sequence[str]], tuple[str, ...]] = itemgetter(*map(HEADER.index, _SHOWN))
+_instant = lru_cache(maxsize=1024)(parse_utc)  # the day's, which all indicators and streams share
 
 
 def file(slug: str) -> str:
@@ -112,15 +114,11 @@ def _beyond(node: Figure, others: Iterable[Figure]) -> bool:
 
 def table(rows: Iterable[tuple[str, ...]]) -> bytes:
     """Returns, for rows of open data, the code by which `murmure verify` finds what a gateway has signed for each."""
-    text = StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("code", *_SHOWN))
+    found: list[tuple[str, ...]] = [("code", *_SHOWN)]
     for row in rows:
-        told = dict(zip(HEADER, row, strict=True))
-        start_s, end_s = parse_utc(told["start_utc"]), parse_utc(told["end_utc"])
-        found = code(told["stream"], told["node"], start_s, end_s, told["indicator"])
-        writer.writerow((found, *(cell(told[name]) for name in _SHOWN)))
-    return text.getvalue().encode()
+        start_utc, end_utc, stream, node, indicator, *_ = shown = _shown(row)
+        found.append((code(stream, node, _instant(start_utc), _instant(end_utc), indicator), *shown))
+    return as_lines(found)
 
 
 def code_of(figure: Figure) -> str:

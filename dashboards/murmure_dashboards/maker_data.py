@@ -14,7 +14,7 @@ from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.catalogue import Catalogue, File
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.months import FOLDER, Edition, Month, Rows, Shelf
-from murmure_dashboards.packed import Content, pieces, segment, stored
+from murmure_dashboards.packed import Content, Pieces, pieces, segment, stored
 from murmure_dashboards.pages import Link
 from murmure_dashboards.store import version
 from murmure_dashboards.wording import LANGUAGES, Language, language
@@ -37,23 +37,33 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     before = months.fitting(ctx.archive, streams, before)
     now = months.since(ctx.archive, everywhere, streams, ctx.calendar, ctx.now_s, before)
 
+    day = ctx.calendar.day(ctx.now_s)  # the one that runs, unless it has yet to begin
+    running = {info.stream: ctx.blocks.on(info, day) for info in infos} if day.start_s < ctx.now_s else {}
     spent_in: dict[int, list[bytes]] = {}
 
     def table(window: Window, row: int | None, at_s: int) -> Rows:
         blocks = ctx.blocks
         if row is not None:
             blocks = Blocks(_AsOf(ctx.archive, row), ctx.rules, ctx.calendar, at_s, None)
-        days = [day for day in ctx.calendar.days(window) if day.start_s < at_s]
-        until_s = max([window.start_s, *(day.end_s for day in days if day.end_s <= at_s)])
-        found = [pair for info in infos for pair in zip(days, blocks.of(info, window), strict=True)]
+        until_s = max([window.start_s, *(one.end_s for one in ctx.calendar.days(window) if one.end_s <= at_s)])
+        over = Window(window.start_s, until_s)
+        held = [(info, blocks.together(info, over)) for info in infos]
+        today = running if row is None and day.start_s in window else {}
+        begun = any(one.begun for _, one in held) or any(block.packed for block in today.values())
         if row is None:
-            spent_in[window.start_s] = [block.ledger for _, block in found]
-        begun = any(block.packed for _, block in found)
-        over = [block.packed for day, block in found if day.end_s <= until_s]
+            spent_in[window.start_s] = [
+                part for info, one in held for part in (one.ledger, today[info.stream].ledger if today else b"")
+            ]
         name = ctx.calendar.civil_day(window.start_s).strftime("%Y-%m")
         made_by = version(), parquet.edition(), *(catalogue.about(ctx.city, name, number, None) for number in (1, 2))
-        of = hashlib.sha256(b"".join((repr((made_by, begun, until_s)).encode(), *over))).hexdigest()
-        return Rows(lambda: pieces([_HEADER, *over] if begun else ()), until_s, of)
+        told = repr((made_by, begun, until_s)).encode()
+        of = hashlib.sha256(b"".join((told, *(one.sum for _, one in held)))).hexdigest()
+
+        def made() -> Pieces:
+            packed = [block.packed for info in infos for block in blocks.of(info, over) if block.packed]
+            return pieces([_HEADER, *packed] if begun else ())
+
+        return Rows(made, until_s, of)
 
     def columnar(edition: Edition, content: bytes) -> bytes:
         last_day = months.last_day(edition, ctx.calendar)
@@ -79,9 +89,7 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
         else:
             ledger += [block.ledger for info in infos for block in ctx.blocks.of(info, month.window)]
     if found:
-        running = ctx.calendar.day(ctx.now_s)
-        begun = [ctx.blocks.on(info, running) for info in infos] if running.start_s < ctx.now_s else []
-        yield RUNNING, pieces([_HEADER, *(block.packed for block in begun if block.packed)])
+        yield RUNNING, pieces([_HEADER, *(block.packed for block in running.values() if block.packed)])
     spent = b"".join(ledger)
     ctx.ledger.extend(spent.splitlines())
     yield months.LEDGER, spent

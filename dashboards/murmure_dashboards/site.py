@@ -328,7 +328,7 @@ def _forget(store: Store, now_s: int) -> None:
     today, told = b"%d" % (now_s // 86_400), Window(0, 1)
     if store.read(_FORGOT, "", told).get(0) == today:
         return
-    store.forget((remembered.KIND, blocks.KIND, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
+    store.forget((remembered.KIND, blocks.KIND, blocks.TOGETHER, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
     store.forget((remembered.OF_TODAY, remembered.FIGURES, kept_of.WORDS), now_s - FIGURE_DAYS * 86_400)
     store.keep(_FORGOT, "", 0, kept_of.EVER, today)
 

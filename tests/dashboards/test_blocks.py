@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from murmure_dashboards import blocks as blocks_module
 from murmure_dashboards import codes, opendata
-from murmure_dashboards.blocks import Block, Blocks
+from murmure_dashboards.blocks import Block, Blocks, Together
 from murmure_dashboards.packed import compressed, content_of, joined, pieces, segment
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import StreamView, view
@@ -53,6 +54,78 @@ def test_days_side_by_side_are_the_rows_of_the_week(archive: Any, weekly: Any, s
                 (False, b"".join(day.rows for day in days)),
             ):
                 assert found == opendata.lines(opendata.rows(whole, rules, bins=bins))
+
+
+def together(archive: Any, streets: SimpleNamespace, store: Store | None, now_s: int = 0) -> list[Together]:
+    """The six days before today."""
+    week = streets.week_of(streets.NOW_S)
+    over, blocks = (
+        Window(week.start_s, streets.PARIS.day(streets.NOW_S).start_s),
+        made_by(archive, streets, store, now_s),
+    )
+    return [blocks.together(info, over) for info in archive.streams()]
+
+
+def read_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read of the store, by kind."""
+    kinds: list[str] = []
+    read = Store.read
+
+    def watched(self: Store, kind: str, stream: str, span: Window) -> dict[int, bytes]:
+        kinds.append(kind)
+        return read(self, kind, stream, span)
+
+    monkeypatch.setattr(Store, "read", watched)
+    return kinds
+
+
+def test_days_together_are_those_of_each(
+    archive: Any, weekly: Any, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ledger, whether there is a row, and a sum that is another with one day less; once nothing of them changes,
+    no day is read for it."""
+    week, today = streets.week_of(streets.NOW_S), streets.PARIS.day(streets.NOW_S)
+    for street, settled in ((archive, True), (weekly, False)):
+        place, streams = tmp_path / f"store-{settled}", len(street.streams())
+        expected, blocks = together(street, streets, None), made_by(street, streets, None)
+        for info, one in zip(street.streams(), expected, strict=True):
+            days = [blocks.on(info, day) for day in streets.PARIS.days(Window(week.start_s, today.start_s))]
+            assert one.ledger == b"".join(day.ledger for day in days) != b""
+            assert one.begun == any(day.packed for day in days)
+            fewer = blocks.together(info, Window(week.start_s, today.start_s - 86_400))
+            assert fewer.sum != one.sum and one.ledger.startswith(fewer.ledger)
+            assert blocks.together(info, Window(week.start_s, week.start_s)).begun is False
+        kinds = read_of(monkeypatch)
+        for again in (False, True):
+            with closing(Store.open(place, street, "Europe/Paris")) as store:
+                kinds.clear()
+                assert together(street, streets, store) == expected
+                assert kinds.count(blocks_module.KIND) == ((0 if settled else 1) if again else streams)
+        with closing(Store(place)) as store:  # of an instant at which they were not settled, nothing is taken
+            kinds.clear()
+            together(street, streets, store, today.start_s)
+            assert kinds.count(blocks_module.KIND) == streams
+
+
+def test_what_comes_late_makes_days_together_anew(archive: Any, streets: SimpleNamespace, tmp_path: Path) -> None:
+    """The store forgets their row with that of the day. The twin: as if they were of no day."""
+    for of_days in (True, False):
+        street, place = streets.Street(), tmp_path / f"store-{of_days}"
+        streets.add(street, "plaza", streets.week_of(streets.NOW_S))
+        info = next(one for one in street.streams() if one.stream == "plaza/footfall")
+        late = street.nodes[info.stream].pop(40)
+        with closing(Store.open(place, street, "Europe/Paris")) as store:
+            before = together(street, streets, store)
+            if not of_days:
+                kept = store.read(blocks_module.TOGETHER, info.stream, Window(0, 1 << 40))
+                for start_s, value in kept.items():
+                    store.keep(blocks_module.TOGETHER, info.stream, start_s, Window(0, 1), value)
+        street.late[late.node.key] = street.newest_row() + 900
+        street.nodes[info.stream].append(late)
+        with closing(Store.open(place, street, "Europe/Paris")) as store:
+            after = together(street, streets, store)
+        assert (after == together(street, streets, None)) is of_days
+        assert (after == before) is not of_days
 
 
 def test_what_is_over_is_made_once(
