@@ -7,6 +7,7 @@ stewards have signed everything else.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ from murmure_privacy.findings import Report
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
-from murmure_privacy.publication import DAY_S, Publication, day_of
+from murmure_privacy.publication import DAY_S, Publication, day_of, rows_of
 from murmure_privacy.release import Node
 from murmure_privacy.window import calendar, parse_utc, utc
 
+ANNOTATIONS = "donnees/annotations.csv"
 AHEAD_S = 900
 """How far a gateway's clock may be ahead of the centre's."""
 _ALWAYS_S = 1 << 40
@@ -265,8 +267,10 @@ class Book:
         return end_s
 
     def annotations(self) -> None:
-        """Every annotation is signed by stewards of its site and in the log, and none of the log is missing."""
+        """Every annotation is signed by stewards of its site and in the log, and none of the log is missing; and their
+        table says what was signed."""
         found = set()
+        shown: dict[str, Note] = {}
         for sealed in self._published.annotations:
             self.report.annotations += 1
             try:
@@ -275,6 +279,7 @@ class Book:
                 self.report.add("annotation_signature", "?")
                 continue
             where, digest = f"{note.site} {note.number}", wire.digest(sealed)
+            shown[b64encode(sealed).decode("ascii")] = note
             if not any(_opens(sealed, *stewards) for stewards in self._stewards[note.site]):
                 self.report.add("annotation_signature", where)
             elif digest not in self._notes:
@@ -285,6 +290,10 @@ class Book:
         for digest, where in self._notes.items():
             if digest not in found:
                 self.report.add("annotation_missing", where)
+        for row in rows_of(self._published.read(ANNOTATIONS) or b""):
+            told = shown.get(row.get("cose_base64") or "")
+            if told is not None and not _says(row, told):
+                self.report.add("annotation_signature", f"annotations.csv: {told.site} {told.number}")
 
     def faulty(self, node: Node) -> tuple[Annotation, ...]:
         """Returns what stewards marked of a node: signed, in the log, and not taken back by the newest of them."""
@@ -336,6 +345,20 @@ def _account(told: Mapping[str, Any]) -> Account:
     if not all(0 < first <= last <= newest for first, last in without):
         raise ValueError("numbers that were not given")
     return Account(newest, bytes.fromhex(told["hash"]), nodes, without)
+
+
+def _says(row: Mapping[str, str], note: Note) -> bool:
+    """Returns whether a row says what was signed, as far as it has a cell for it. Whether a mark is in force changes,
+    and is not looked at."""
+    due = {"site": note.site, "number": str(note.number), "issued_utc": utc(note.issued_s)}
+    due |= {"sentence_fr": note.sentence, "sentence_en": note.sentence_en}
+    about = ("stream", "start_utc", "end_utc", "cause", "withdraws")
+    if isinstance(note, Annotation):
+        cells = note.stream, utc(note.from_s), utc(note.to_s), note.cause, ""
+    else:
+        cells = "", "", "", "", str(note.withdraws)
+    due |= dict(zip(about, cells, strict=True))
+    return all(row.get(name, text) == text for name, text in due.items())
 
 
 def _opens(sealed: bytes, stewards: Sequence[bytes], required: int) -> bool:

@@ -6,10 +6,14 @@ The logs are written by hand and signed by a centre; no gateway has said anythin
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from murmure_dashboards import opendata
+from murmure_ingest.archive import StoredAnnotation
 from murmure_privacy import decide, log, wire
 from murmure_privacy.annotation import Annotation, Note, Withdrawal
 from murmure_privacy.findings import Report
@@ -486,6 +490,50 @@ def test_a_mark_that_was_taken_back_or_not_signed_or_not_logged_is_none(story: L
     book = story.note(replace(MARK, number=2)).read(annotations=story.annotations[1:])
     assert [(one.kind, one.where) for one in book.report.findings] == [("annotation_missing", "plaza 1")]
     assert (book.report.annotations, len(book.faulty(at))) == (1, 1)
+
+
+CELLS = {
+    "site": "alley",
+    "number": "9",
+    "issued_utc": utc(BEGIN_S),
+    "stream": "plaza/noise",
+    "start_utc": utc(BEGIN_S),
+    "end_utc": utc(END_S),
+    "cause": "other",
+    "withdraws": "3",
+    "sentence_fr": "Rien.",
+    "sentence_en": "Nothing.",
+}
+
+
+def in_a_table(story: Log, note: Note, **changes: str) -> Found:
+    """What is found of a note whose row of the table has other cells."""
+    story.note(note)
+    signed = StoredAnnotation(note, story.annotations[-1], 1)
+    marks = [note] if isinstance(note, Annotation) else []
+    row = next(csv.DictReader(io.StringIO(opendata.faults([signed], marks).decode(), newline=""))) | changes
+    text = io.StringIO()
+    csv.writer(text).writerows([row.keys(), row.values()])
+    return story.found(read={opendata.ANNOTATIONS: text.getvalue().encode()}.get)
+
+
+WITHDRAWAL = Withdrawal("plaza", 2, END_S + 60, "Erreur.", 1)
+
+
+@pytest.mark.parametrize("note", [MARK, replace(MARK, sentence_en="Cover, torn."), WITHDRAWAL])
+def test_the_table_of_annotations_of_the_pages_is_right(note: Note) -> None:
+    """Also where it says less, or something else than what was signed."""
+    assert in_a_table(Log().enrol(ceiling_rho_micro=0), note) == []
+    assert in_a_table(Log().enrol(ceiling_rho_micro=0), note, in_force="", other="x") == []
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("note", [MARK, WITHDRAWAL])
+def test_the_table_of_annotations_says_what_was_signed(note: Note, name: str) -> None:
+    """Who reads the table reads its words, not the signed bytes beside them."""
+    found = [("annotation_signature", f"annotations.csv: plaza {note.number}")]
+    assert in_a_table(Log().enrol(ceiling_rho_micro=0), note, **{name: CELLS[name]}) == found
+    assert in_a_table(Log().enrol(ceiling_rho_micro=0), note, **{name: CELLS[name], "cose_base64": "AAAA"}) == []
 
 
 # --- days ------------------------------------------------------------------------------------------------------------
