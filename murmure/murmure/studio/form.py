@@ -26,7 +26,7 @@ RULE = "regle"
 """The field that says which of the policies that a studio has open is looked at, by its site."""
 
 WEEK_DAYS = 7
-_NUMBER = re.compile(r"\d{1,9}([.,]\d{1,6})?")
+_NUMBER = re.compile(r"-?\d{1,9}([.,]\d{1,6})?")
 _WHO = ("passage", "jour", "semaine")
 _FROM = ("marge", "epsilon")
 _A = TypeVar("_A")
