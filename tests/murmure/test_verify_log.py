@@ -231,6 +231,14 @@ def test_a_policy_may_be_a_quarter_hour_older_than_what_the_log_tells_before(
     assert story.found() == [*beside, *early]
 
 
+@pytest.mark.parametrize("changes", [{"sealed": "00" * 32}, {"keys": (1,)}, {"version": 3}])
+def test_a_policy_that_cannot_be_believed_and_has_no_date_tells_no_instant(story: Log, changes: dict[str, Any]) -> None:
+    """What follows may be without a date too, and is no loosening of it."""
+    story.policy(text(1), None, **changes).policy(text(4, "1.1"), None)
+    assert [kind for kind, _ in story.found() if kind == "policy_backdated"] == []
+    assert [one.version for one in story.read().policies.values()] == [4]
+
+
 def test_a_policy_without_a_date_stands_before_every_date(story: Log) -> None:
     """Several may; the first after an account is dated back."""
     assert story.policy(text(1), None).policy(text(2, "0.9"), None).found() == []
@@ -384,6 +392,12 @@ def test_a_loosening_waits_to_the_end_of_the_day_of_its_notice(story: Log) -> No
     assert story.spend(DAY, 1, released(1, rho), version=2).found() == [("policy_looser", f"plaza 2: {date_of(DAY)}")]
 
 
+def test_before_the_log_knows_instants_nobody_knows_of_a_notice(story: Log) -> None:
+    """A loosening without a date after a policy without one."""
+    story.policy(text(1), None).policy(text(2, "1.1"), None)
+    assert [one.notice_s for one in story.read().policies.values()] == [0, 0]
+
+
 def test_the_notice_of_a_policy(story: Log) -> None:
     """None for the first and for a tightening; a week for a loosening, counted from its date or, without one, from what
     the log tells before it; whatever follows on one that waits, waits as long."""
@@ -446,7 +460,9 @@ def test_two_roles_sign_where_there_are_roles(roles: tuple[str, ...], keys: tupl
 
 
 def test_without_roles_as_many_keys_sign_as_the_gateway_asks_for() -> None:
-    """Two keys are two, though nobody says what role they have."""
+    """Two keys are two, though nobody says what role they have; of keys that are not its own none counts."""
+    story = Log().enrol(keys=(1,), ceiling_rho_micro=decide.FLOOR.rho_micro).enrol("gw-2", keys=(0,))
+    assert objections(story, text()) == ["policy_roles"]
     story = Log().enrol(keys=(0, 1), signatures_required=2, ceiling_rho_micro=decide.FLOOR.rho_micro)
     assert objections(story, text(), (0, 1)) == []
 
