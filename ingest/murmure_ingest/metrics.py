@@ -148,6 +148,7 @@ def fleet(seen: Overview, names: Names) -> Iterator[Metric]:
         (((one.gateway, one.site, one.quartier, software(one)), 1) for one in here),
     )
     yield of("heard_timestamp_seconds", "The latest instant of which it spoke.", lambda one: one.heard_s)
+    yield of("newest_node_timestamp_seconds", "The end of its newest filed node.", lambda one: one.newest_end_s)
     yield of("quarantined", "Whether two cards speak with its key.", lambda one: one.state == "quarantined")
     yield of("settled_seq", "All its messages up to this number are settled.", lambda one: one.settled_seq)
     yield of("missing_messages", "Messages that have not come although later ones have.", lambda one: one.missing)

@@ -89,6 +89,7 @@ def test_a_gateway_is_told_whole(told: Samples) -> None:
     """Heard, settled, outbox, ports, clock, boots: what a technician asks first."""
     of = {"gateway": "gw-plaza", "site": "plaza"}
     assert value(told, "murmure_gateway_heard_timestamp_seconds", **of) == MONDAY_S + 7200
+    assert value(told, "murmure_gateway_newest_node_timestamp_seconds", **of) == MONDAY_S + 7200
     assert value(told, "murmure_gateway_settled_seq", **of) == 8
     assert value(told, "murmure_gateway_missing_messages", **of) == 0
     assert value(told, "murmure_gateway_outbox_messages", **of) == 3
