@@ -311,7 +311,7 @@ class Teller:
             detail = f"({self._often(between)}) {self.say('key.day_level')}"
             return number, self._with_fault(detail, view.faulty_s([covered]), covered.end_s - covered.start_s)
         kind = "footfall" if view.quantity.kind == "count" else "mean"
-        when = self.say(f"key.{period}_{kind}")
+        when = self.say(f"key.{period}_{kind}", until=self._until(view, window) if period == "so_far" else "")
         if view.first_s > window.start_s:
             when = self.say(f"key.since_{kind}", day=self.say.date(view.first_s, view.calendar.zone))
         if not amount.publishable:
@@ -320,6 +320,11 @@ class Teller:
         held = self._often(between or self.say("number.often"))
         detail = f"({held}) {when}" if held else when
         return said, self._with_fault(detail, amount.faulty_s, amount.covered_s)
+
+    def _until(self, view: StreamView, window: Window) -> str:
+        """Returns up to which hour a period was observed: that of six hours ends long before the page is written."""
+        until_s = max(span.end_s for span in view.series.observed(view.quantity.printed, window))
+        return self.say.hour(until_s, view.calendar.zone, midnight_is_24=True)
 
     def _nothing(self, slots: Sequence[Slot]) -> str:
         """Returns what stands in place of a number: that there is none, or that there is none any more by decision."""
@@ -347,7 +352,7 @@ class Teller:
     def laeq(self, view: StreamView, day: Window) -> str:
         """Returns the day's LAeq with its interval as a table's cell, or why it is not shown."""
         if view.now_s < day.end_s:
-            return self.say("laeq.soon")
+            return self.say("laeq.soon" if view.to_have("1d", day) else "laeq.none")
         if not any(f.indicator == "energy_mean" for f in daily_levels(view, day)):
             return self.say("laeq.none")
         level = day_level(view, day)

@@ -292,9 +292,17 @@ class StreamView:
         """Returns a civil day as one slot: what was observed of it, else the reason why there is nothing."""
         amount = self.amount(window)
         if amount is None:
-            before = [levels for from_s, levels in self.eras if from_s < window.end_s]
-            return self._slot("1d", window, before[-1] if before else frozenset())
+            return self._slot("1d", window, self._levels(window))
         return Slot(window.start_s, window.end_s, "figure", window.start_s, amount)
+
+    def to_have(self, level: str, window: Window) -> bool:
+        """Returns whether a window is to have a node of a level at its end."""
+        return level in self._levels(window) and not self._no_more(window)
+
+    def _levels(self, window: Window) -> frozenset[str]:
+        """Returns the levels that the stream has at the end of a window."""
+        begun = [levels for from_s, levels in self.eras if from_s < window.end_s]
+        return begun[-1] if begun else frozenset()
 
     def left_s(self, window: Window) -> int:
         """Returns for how many seconds of a part of its window the stream was to have no figures, since the policies

@@ -168,7 +168,7 @@ def test_every_figure_of_the_period_says_so(marked: dict[str, str]) -> None:
     and the week."""
     home, day, week = (text_of(marked[path]) for path in PAGES)
     head = "Mesure faussée, 9 h – 11 h : capteur masqué."
-    assert home.count(head) == 2 and home.count("depuis minuit, dont 2 h de mesure faussée") == 2
+    assert home.count(head) == 2 and len(re.findall(r"de minuit à [^,]+, dont 2 h de mesure faussée", home)) == 2
     assert f'<p class="faulty"><strong>{head}</strong> L’échafaudage &lt;cachait&gt; le « capteur ».' in day
     assert "Les chiffres publiés restent tels quels ; ceux qui contiennent cette période le disent.</p>" in day
     assert len(re.findall(r"9 h – 1[01] h</th><td>[^<]*, mesure faussée</td>", day)) == 2

@@ -146,6 +146,7 @@ def test_day_and_week_name_the_rule_and_its_decision(left: Callable[..., Any], m
         assert said in page
         assert plain(FR("state.gap")) not in page and "Mesuré pendant" not in page
     assert "publication arrêtée" in day
+    assert "après minuit" not in week, "no level of the day will come"
     assert "Publication arrêtée" in week and re.search(r"\d dB", week), "the days before have their figures"
 
 

@@ -193,3 +193,22 @@ def test_an_epsilon_stays_on_one_line() -> None:
     for code in LANGUAGES:
         assert language(code).typeset("un (ε = 1,31, δ = 0)") == "un (ε\u00a0=\u00a01,31, δ\u00a0=\u00a00)"
         assert not [key for key, text in language(code)._set.items() if re.search("[εδ] =|[εδ]\u00a0= ", text)]
+
+
+def test_a_sum_says_up_to_which_hour_it_counts(made: Made, streets: SimpleNamespace) -> None:
+    """Of blocks of six hours that is not now; on the page of the day and on the home page, in both languages."""
+    street, now_s = streets.Street(), PARIS.day(streets.NOW_S).start_s + 11 * HOUR_S
+    swap = [(NODES, '"6h" = 1, "1d" = 1')]
+    streets.add(street, "plaza", streets.week_of(now_s), now_s=now_s, streams=("footfall",), swap=swap)
+    ctx = made(street, now_s)
+    assert "de minuit à 6 h" in page(ctx, week=False) and "depuis minuit" not in page(ctx, week=False)
+    assert "de minuit à 6 h" in home(ctx) and "from midnight to 06:00" in page(ctx, False, "en")
+
+
+def test_a_level_of_the_day_is_promised_only_where_the_policy_has_days(made: Made, streets: SimpleNamespace) -> None:
+    """A stream of hours alone has none after midnight."""
+    for nodes, promised in (('"1h" = 1, "1d" = 24', True), ('"1h" = 1', False)):
+        street = streets.Street()
+        swap = [('"1h" = 1, "1d" = 24 }\nbounds_db', f"{nodes} }}\nbounds_db")]
+        streets.add(street, "plaza", streets.week_of(streets.NOW_S), streams=("noise",), swap=swap)
+        assert ("après minuit" in page(made(street, streets.NOW_S), week=True)) == promised

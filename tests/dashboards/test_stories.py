@@ -168,7 +168,8 @@ def test_a_clock_that_does_not_look_at_intervals_is_found_out(
     builds: Builds, city: City, streets: SimpleNamespace, nodes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin."""
-    monkeypatch.setattr(stories, "_shows_late", lambda *of: False)
+    for looks in ("_shows_late", "_awaited"):
+        monkeypatch.setattr(stories, looks, lambda *of: False)
     with pytest.raises(AssertionError):
         test_what_is_awaited_is_a_gap_only_once_it_is_late(builds, city, streets, nodes, True)
 

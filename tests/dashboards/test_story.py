@@ -72,7 +72,7 @@ def test_the_number_carries_its_interval(today: dict[str, Story]) -> None:
     """One sentence: number, unit, interval, period."""
     story = today["plaza/footfall"]
     sentence = plain(f"{story.number} {story.detail}")
-    assert sentence.endswith("19 fois sur 20) depuis minuit")
+    assert sentence.endswith("19 fois sur 20) de minuit à 15 h 15")
     assert " passages (entre 1 " in sentence
 
 
