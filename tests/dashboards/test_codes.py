@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import re
 import shutil
@@ -22,6 +23,7 @@ from murmure_dashboards.views import view
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import codes, wire
 from murmure_privacy.policies import Rules
+from murmure_privacy.publication import RUNNING
 from murmure_privacy.release import Noised, Outcome, Release
 from murmure_privacy.sources import Site
 from murmure_privacy.verify import find, verify
@@ -319,6 +321,31 @@ def test_a_code_of_the_home_page_whose_value_was_changed_is_found(
     said = capsys.readouterr().out
     assert said.startswith(code) and "\nCONFORME" not in said, said
     assert "Signé par gw-plaza, message" in said and str(int(float(value)) + 1000) in said, said
+
+
+@pytest.mark.parametrize("name", ["", "releases-2026-11.csv", "releases-jour-en-cours.csv"])
+def test_a_built_site_conforms_and_a_row_less_on_either_side_of_midnight_is_found(
+    signed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The month as it is built ends at midnight, the day that runs has its own file: all of what was signed stands in
+    the two. `name`: the file that loses a row, "" for none."""
+    site = tmp_path / "site"
+    shutil.copytree(signed.resolve(), site)
+    tables = [
+        (site / "donnees" / file).read_text("utf-8")
+        for file in ("releases-2026-11.csv", RUNNING.removeprefix("donnees/"))
+    ]
+    days = [{line[:13] for line in table.splitlines()[1:]} for table in tables]
+    assert max(days[0]) < "2026-11-24T23" <= min(days[1])
+    if name:
+        lines = (site / "donnees" / name).read_bytes().splitlines(keepends=True)
+        at = next(number for number, line in enumerate(lines) if b",1h,crossings," in line)
+        (site / "donnees" / name).write_bytes(b"".join([*lines[:at], *lines[at + 1 :]]))
+    status = main(["verify", str(site), "--all", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    found = {one["kind"] for one in told["findings"]}
+    assert status == (1 if name else 0)
+    assert found >= ({"row_missing"} if name else set()) and bool(found) == bool(name)
 
 
 def test_pages_say_what_a_code_is_for_and_how_to_check(signed: Path) -> None:
