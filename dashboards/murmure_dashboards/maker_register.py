@@ -299,6 +299,10 @@ def _form(ctx: Build, say: Language) -> tuple[str, bytes]:
         say,
         FORM,
         title=say("form.page_title", city=ctx.city.city),
+        # Signs print the short address of a place, with its code, where the town has told its own address.
+        place=say(
+            "form.place" if ctx.city.address and any(site.code for site in ctx.city.site) else "form.place_alone"
+        ),
         deadline=say("form.deadline", days=say.number(days)) if days is not None else say("form.no_deadline"),
         requests=REQUESTS,
     )

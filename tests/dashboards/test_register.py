@@ -275,3 +275,13 @@ def test_the_first_sentence_says_what_is_not_recorded(site: Path) -> None:
     )
     assert "Il ne prend pas d’image." in after and "de 4 Ko au plus" in after
     assert "n’enregistre aucun son" not in (site / "capteurs/alley/index.html").read_text(encoding="utf-8")
+
+
+def test_the_form_asks_for_a_code_only_where_signs_have_one(
+    given: Callable[..., Build], archive: Any, city: City
+) -> None:
+    """Without the town's address no sign prints a code, nor where no place has one."""
+    bare = replace(city, site=tuple(replace(site, code="") for site in city.site))
+    for town, coded in ((city, True), (replace(city, address=""), False), (bare, False)):
+        page = dict(maker_register.files(given(archive, town)))["demandes/formulaire/index.html"].decode()
+        assert ("code écrit sur le poteau" in page) == coded and ("Lieu" in page)
