@@ -61,6 +61,11 @@ def register(ingest: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "murmure ingest adopt /var/lib/murmure-site/public --config ingest.toml",
     )
     adopt.add_argument("source", metavar="SITE", help="the folder or the address of the town's site as it was")
+    adopt.add_argument(
+        "--or-nothing",
+        action="store_true",
+        help="end with 0 also if the log there has nothing beyond the archive's: where an upgrade is taken back",
+    )
     _config(adopt)
     _json(adopt)
     export = _leaf(
@@ -235,14 +240,15 @@ def _adopt(args: argparse.Namespace) -> int:
         print(f"{len(back.words)} messages: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
         for line in back.unread:
             print(line)
-    if not done.entries:
+    nothing = not done.entries and not args.or_nothing
+    if nothing:
         print(
             f"murmure: {args.source}: the log there has nothing beyond the archive's. That is right at a second run, "
             "or if nothing was logged since the backup; it is wrong if the site was built from the restored archive, "
             "which replaced the longer log: then look for a copy of the site as it was before you start the centre",
             file=sys.stderr,
         )
-    return 1 if done.lacking or back.unread or not done.entries else 0
+    return 1 if done.lacking or back.unread or nothing else 0
 
 
 def _export(args: argparse.Namespace) -> int:

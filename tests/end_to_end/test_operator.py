@@ -363,8 +363,8 @@ def test_an_operator_goes_from_nothing_to_a_centre_by_copying_commands(server: S
     # 15 and 16: what was refused; and everything from the backup.
     assert "stored" in copy("15")
     server.run("systemctl start murmure-backup")
-    # The site is here, for this machine has no network; `adopt` ends with 1 where nothing was logged since the backup.
-    published = "/var/lib/murmure-site/public || true"
+    # The site is here, for this machine has no network; and nothing was logged since the backup.
+    published = "/var/lib/murmure-site/public --or-nothing"
     copy("16", lambda block: block.replace("https://capteurs.example.org", published))
     server.until(connected, lambda said: said.count("connected") > 1)
     assert f"{len(messages)} messages" in server.run(archive)

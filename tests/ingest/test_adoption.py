@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -385,7 +387,7 @@ def test_a_day_that_cannot_be_read_is_named_and_the_others_come_back(
     (town.folder / "site" / opendata.ANNOTATIONS).unlink()
     (town.folder / "ingest.toml").write_text('data_dir = "backup"\n')
     command = ["ingest", "adopt", str(town.folder / "site"), "--config", str(town.folder / "ingest.toml")]
-    assert main(command) == 1
+    assert main([*command, "--or-nothing"]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out[2] == "annotation 1 of plaza: is not in the archive, nor on the site; publish it again from its file"
     assert out[-1].startswith(f"messages of {file.stem}: malformed: it ends within a message; lay another copy")
@@ -544,9 +546,30 @@ def test_the_command_does_it_all(town: Town, capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr()
     assert told.out.startswith(f"0 entries of the log taken over; it has {town.known.size}\n")
     assert "has nothing beyond the archive's" in told.err and "built from the restored archive" in told.err
+    assert main([*command, "--or-nothing"]) == 0
+    assert capsys.readouterr().err == ""
     (town.folder / "backup" / "centre.key").unlink()
     (town.folder / "backup" / "centre.key").touch(0o600)
     (town.folder / "backup" / "centre.key").write_text(wire.new_key()[0].hex())
-    assert main(command) == 1
+    assert main([*command, "--or-nothing"]) == 1  # that is no "nothing"
     assert "this centre's key has not signed it" in capsys.readouterr().err
     town.backup = Archive.open(town.folder / "backup" / "archive.db")
+
+
+@pytest.mark.parametrize("page", ["README.md", "LISEZMOI.md"])
+def test_what_an_operator_pastes_starts_no_centre_that_adopted_nothing(page: str, tmp_path: Path) -> None:
+    """Whatever `adopt` refuses for, the line that starts the centre is not run."""
+    text = (Path(__file__).parents[2] / "ingest" / page).read_text("utf-8")
+    blocks = [block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "ingest adopt" in block]
+    assert len(blocks) == 2
+
+    def pasted(block: str, status: int) -> list[str]:
+        """Pastes it where no program is found but these two. Returns how each of them was called."""
+        double = f"systemctl() {{ echo $1; }}; murmure-centre() {{ echo $2; test $2 != adopt || return {status}; }}"
+        command = ["/bin/bash", "-c", f"{double}\n{block}"]
+        ran = subprocess.run(command, env={"PATH": ""}, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return ran.stdout.split()
+
+    for block in blocks:
+        assert pasted(block, 1)[-1] == "adopt"
+        assert "start" in pasted(block, 0)[pasted(block, 0).index("adopt") :]
