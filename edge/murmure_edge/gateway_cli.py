@@ -260,6 +260,18 @@ def _enrol(args: argparse.Namespace) -> int:
 
 
 def _forget_log(args: argparse.Namespace) -> int:
+    from murmure_privacy.errors import MurmureError
+
+    from murmure_edge.gateway_db import DiskFull
+
+    try:
+        return _forgotten_log(args)
+    except DiskFull as error:
+        where = str(error).partition(": ")[0]
+        raise MurmureError(f"{where}: no room on the disk, and nothing was forgotten; make room, then again") from error
+
+
+def _forgotten_log(args: argparse.Namespace) -> int:
     import base64
     from contextlib import closing
 

@@ -101,6 +101,7 @@ _IN_USE = (
 )
 _TRIES, _TRY_S = 5, 0.1  # who asks whether `sense` runs (`edge export`) holds the lock for an instant
 _PASSING = sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT
+_SHM_BYTES = 32768
 _BORN = b"1"  # in the lock file, once the tables are made: an empty database beside it has lost its past
 
 
@@ -541,14 +542,25 @@ def _is_sqlite(path: Path) -> bool:
 
 def _translated(where: str, error: sqlite3.DatabaseError | UnicodeDecodeError) -> MurmureError:
     """Returns what an error of SQLite means here: room can be made, a reader can be closed, the rest is damage."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python raises some of its own
-    if code == sqlite3.SQLITE_FULL:
+    whole = getattr(error, "sqlite_errorcode", 0)  # Python raises some of its own
+    code = whole & 0xFF
+    if code == sqlite3.SQLITE_FULL or (whole == sqlite3.SQLITE_IOERR_SHMSIZE and _no_room(where)):
         return DiskFull(f"{where}: no room on the disk; nothing is lost while there is power, make room")
     if code in _IN_USE:
         return MurmureError(f"{where}: {error}; stop what else uses it, or mend its rights, and start again")
     if code in _PASSING:
         return _once_more(where, str(error))
     return LedgerDamaged(_damaged(where, str(error)))
+
+
+def _no_room(where: str) -> bool:
+    """Returns whether the disk has less than the file beside a database takes (`-shm`): SQLite calls that an error of
+    the disk."""
+    try:
+        disk = os.statvfs(where)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _SHM_BYTES
 
 
 def _judged(where: str, verdict: str) -> MurmureError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from murmure.cli import build_parser, main
-from murmure_edge.gateway_db import GatewayDb
+from murmure_edge.gateway_db import DiskFull, GatewayDb
 from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.log import Checkpoint, Growth, growth_bytes
 from murmure_privacy.policy import Policy
@@ -119,6 +119,30 @@ def test_nothing_is_forgotten_while_the_inbox_cannot_be_used(enrolled: Any, caps
     (enrolled.folder / "spool" / "inbox").rmdir()
     assert main([*command, "--yes"]) == 2
     assert "run it as sense's user" in capsys.readouterr().err
+    db = GatewayDb.open(path)
+    assert db.log == Checkpoint(7, bytes(32))
+    db.close()
+
+
+@pytest.mark.parametrize("at", ["open", "forget_log"])
+def test_a_log_is_not_forgotten_without_room(
+    enrolled: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """One line about room, whether it lacks at the start or when the change is written; nothing accuses the card."""
+    path, command = enrolled.folder / "data" / "gateway.db", ["edge", "forget", "--config", str(enrolled.file)]
+    db = GatewayDb.open(path)
+    db.follow(Checkpoint(7, bytes(32)))
+    db.keep_log()
+    db.close()
+
+    def full(*_: object, **__: object) -> None:
+        raise DiskFull(f"{path}: no room on the disk; nothing is lost while there is power, make room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GatewayDb, at, full)
+        assert main([*command, "--yes"]) == 1
+    line = f"murmure: {path}: no room on the disk, and nothing was forgotten; make room, then again\n"
+    assert capsys.readouterr() == ("", line)
     db = GatewayDb.open(path)
     assert db.log == Checkpoint(7, bytes(32))
     db.close()

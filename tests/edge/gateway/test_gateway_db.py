@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -17,7 +18,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from murmure_edge.gateway_db import DiskFull, GatewayDb, Told, _connect
+from murmure_edge.gateway_db import DiskFull, GatewayDb, Told, _connect, _translated
 from murmure_edge.publisher import Identity, Publisher
 from murmure_privacy.errors import LedgerDamaged, MurmureError
 from murmure_privacy.log import Checkpoint
@@ -924,3 +925,29 @@ def test_a_cap_counts_what_was_carried(
         outcomes = [outcome for message in messages for outcome in message.outcomes]
         assert {getattr(outcome, "reason", None) for outcome in outcomes} == reasons and outcomes
         db.close()
+
+
+@pytest.mark.parametrize("blocks", [0, 4, 9])
+def test_a_start_without_room_says_so_and_accuses_no_card(small_disk: Path, blocks: int) -> None:
+    """Neither room for the file beside the database, nor for a part of it, nor for the start itself."""
+    path, filler = small_disk / "gateway.db", small_disk / "filler"
+    GatewayDb.open(path).close()
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    os.truncate(filler, filler.stat().st_size - 4096 * blocks)
+    with pytest.raises(DiskFull, match="no room on the disk"):
+        GatewayDb.open(path)
+    filler.unlink()
+    db = GatewayDb.open(path)
+    assert db.boot() == 2
+    db.close()
+
+
+def test_a_disk_that_fails_with_room_is_no_full_one(tmp_path: Path) -> None:
+    """The file beside the database cannot grow for another reason: then it may be the card."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    for where in (str(tmp_path), str(tmp_path / "gone" / "gateway.db")):
+        told = _translated(where, error)
+        assert not isinstance(told, DiskFull) and "replace the card if this comes back" in str(told)
