@@ -136,6 +136,8 @@ def test_a_log_is_what_its_checkpoint_says(story: Log) -> None:
     assert story.found(entries=whole.entries[:1])[0] == ("log_short", "1 < 2")
     assert story.found(entries=[*whole.entries, b"{}"]) == []
     assert ("log_root", "2") in story.found(entries=[whole.entries[0], log.entry({"kind": "x"})])
+    assert story.read().report.checkpoint == Checkpoint(2, log.root(leaves))
+    assert [Book(replace(whole, note=note), Report()).log(()) for note in (whole.note, b"x")] == [True, False]
     book = story.read(note=b"x")
     assert [one.kind for one in book.report.findings] == ["checkpoint"] and book.gateways == {}
 
@@ -232,6 +234,13 @@ def test_a_policy_may_be_a_quarter_hour_older_than_what_the_log_tells_before(
 
 
 @pytest.mark.parametrize("changes", [{"sealed": "00" * 32}, {"keys": (1,)}, {"version": 3}])
+def test_a_policy_that_cannot_be_believed_makes_no_instant_earlier(story: Log, changes: dict[str, Any]) -> None:
+    """The account before it still counts."""
+    story.spend(DAY, 1).policy(text(1), END_S - 900, **changes).policy(text(4), END_S - 901)
+    assert [where[:7] for kind, where in story.found() if kind == "policy_backdated"] == ["plaza 4"]
+
+
+@pytest.mark.parametrize("changes", [{"sealed": "00" * 32}, {"keys": (1,)}, {"version": 3}])
 def test_a_policy_that_cannot_be_believed_and_has_no_date_tells_no_instant(story: Log, changes: dict[str, Any]) -> None:
     """What follows may be without a date too, and is no loosening of it."""
     story.policy(text(1), None, **changes).policy(text(4, "1.1"), None)
@@ -288,6 +297,15 @@ def test_a_policy_is_of_the_site_and_version_that_the_log_names(story: Log, chan
     book = story.read()
     assert [one.kind for one in book.report.findings] == ["policy_missing"]
     assert book.policies == {} and book.versions == {}
+
+
+def test_a_policy_has_the_text_that_the_log_names(story: Log) -> None:
+    """Not another one of the same site and version, though stewards have signed that too; and it is there."""
+    story.policy(text(), None)
+    other = wire.seal_policy(text(1, "0.5"), [("0", story.stewards[0][0])])
+    assert story.found(policies={}) == [("policy_missing", "plaza 1")]
+    story.entries[-1]["sealed"] = wire.digest(other).hex()
+    assert story.found(policies={wire.digest(text()): other}) == [("policy_missing", "plaza 1")]
 
 
 def test_stewards_of_any_line_of_the_site_may_sign(story: Log) -> None:
