@@ -16,7 +16,7 @@ from murmure_privacy.stream import QUANTITIES, Quantity
 from murmure_privacy.window import LEVELS, PARTS, Calendar, Window
 
 from murmure_dashboards.journal import LoggedArchive
-from murmure_dashboards.left_out import History, LeftOut, history
+from murmure_dashboards.left_out import FOR_EVER_S, History, LeftOut, history
 from murmure_dashboards.months import OrderedArchive
 
 _AFTER_ALL_S = 1 << 40
@@ -252,7 +252,10 @@ class StreamView:
     def _cut_by(self, levels: frozenset[str], span: Window, window: Window, slots: list[Slot]) -> int:
         """Adds the slots of a span of a window in which the stream has these levels, and returns where they end."""
         at_s = span.start_s
-        found = {level for level, start_s in (*self.scalar, *self.withheld) if self._reaches(level, start_s, span)}
+        nodes = (*self.scalar, *self.withheld)
+        if len(self.eras) > 1:  # else all of them are of the one that there is
+            nodes = tuple((level, start_s) for level, start_s in nodes if self._reaches(level, start_s, span))
+        found = {level for level, _ in nodes}
         found = found & levels or found
         if LEVELS[0] in found | levels and "1h" not in found | levels:  # hours are made of its quarter-hours
             hours = range(at_s, span.end_s, _HOUR_S)
@@ -267,10 +270,9 @@ class StreamView:
             node, part = min((self.calendar.node(part, at_s), part) for part in parts)
             if node.start_s < span.end_s:
                 slot = self._slot(part, node, levels)
-                # One that is cut by other levels than what was before it overlaps nothing.
-                begin_s = max(node.start_s, at_s) if at_s > window.start_s else node.start_s
-                covered_from_s = max(begin_s, slot.covered_from_s)
-                slots.append(replace(slot, start_s=begin_s, covered_from_s=covered_from_s))
+                if window.start_s < at_s and node.start_s < at_s:  # the levels before it have told what it overlaps
+                    slot = replace(slot, start_s=at_s, covered_from_s=max(at_s, slot.covered_from_s))
+                slots.append(slot)
             at_s = node.end_s
         return at_s
 
@@ -439,20 +441,29 @@ def _eras(
 ) -> tuple[tuple[int, frozenset[str]], ...]:
     """Returns from when on a stream has which levels: by the policies that its nodes name, each from its first node on,
     and after the last one by those in force, of which nothing has come. Where one takes over, no node is open."""
-    named: dict[bytes, list[Outcome]] = {}
+    begun: dict[bytes, int] = {}
+    named: dict[bytes, set[str]] = {}
+    last_s = 0
     for outcome in nodes:
-        named.setdefault(outcome.node.policy, []).append(outcome)
-    begun = [(min(one.node.covered_from_s for one in mine), rules.levels(stream, mine)) for mine in named.values()]
-    eras = sorted(begun, key=lambda era: era[0])
-    last_s = max((outcome.node.end_s for outcome in nodes), default=0)
-    versions = [policy.version for found in named if (policy := rules.of(found))]
+        node = outcome.node
+        if node.covered_from_s < begun.get(node.policy, FOR_EVER_S):
+            begun[node.policy] = node.covered_from_s
+        named.setdefault(node.policy, set()).add(node.level)
+        if node.end_s > last_s:
+            last_s = node.end_s
+    known = {found: policy for found in begun if (policy := rules.of(found))}
+    for found, policy in known.items():
+        part = policy.stream(stream)
+        named[found].update(dict(part.nodes) if part else ())
+    eras = [(from_s, frozenset(named[found])) for found, from_s in sorted(begun.items(), key=lambda era: era[1])]
+    newest = max((policy.version for policy in known.values()), default=0)
     for span, policy in told.in_force:
         part = policy.stream(stream)
         begin_s = max(span.start_s, last_s)
         if eras:  # the one before it holds until no node of it is open
             period = calendar.period(eras[-1][1], begin_s)
             begin_s = begin_s if begin_s == period.start_s else period.end_s
-        if part and begin_s < min(span.end_s, window.end_s) and policy.version > max(versions, default=0):
+        if part and begin_s < min(span.end_s, window.end_s) and policy.version > newest:
             eras.append((begin_s, frozenset(dict(part.nodes))))
     return tuple(eras)
 
