@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from murmure_dashboards import kept, stories
+from murmure_dashboards import glances, kept, stories
 from murmure_dashboards.store import Store
 from murmure_privacy.window import utc
 
@@ -45,10 +45,10 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     then_s = close_once_more(town, later)
     out = folder / "site"
     found = {"from nothing": build(town.archive, town.city, out, NOW_S)}
-    # What is unfinished is worked out again, what is finished is taken from the store; every page of a period, of a
-    # site, of the town is made anew.
+    # Every page of a period, of a site, of the town is made anew, and so is what they tell of streams; days that are
+    # finished, and rows that are the same, are taken from the store.
     with closing(Store(folder / "site.store")) as store:
-        store.forget((kept.PAGES, stories.KIND), kept.EVER.end_s + 1)
+        store.forget((kept.PAGES, stories.KIND, glances.KIND), kept.EVER.end_s + 1)
     found["rendered again"] = build(town.archive, town.city, out, NOW_S + AFTERWARDS_S, profile)
     found["a quarter-hour later"] = build(later, town.city, out, then_s)
     return found

@@ -1,13 +1,18 @@
-"""What each day of a stream gives to the open data: its rows and its lines of the ledger, kept once it is over."""
+"""What each day of a stream gives to the open data: its rows and its lines of the ledger.
+
+They are kept until a node comes that they follow from, which takes them out of the store, or one ends that they do not
+tell yet. So at a quarter-hour the day that runs is worked out again only of streams of which something has come.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from murmure_privacy.policies import Rules
+from murmure_privacy.release import Outcome
 from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import codes, opendata, spending
@@ -15,11 +20,10 @@ from murmure_dashboards.packed import content_of, segment
 from murmure_dashboards.store import Store
 from murmure_dashboards.views import LATE_S, NodeReader, StreamInfo, StreamView, view
 
-KIND, RUNNING, TOGETHER = "rows", "rows so far", "rows together"
-"""In the store: of a day that is over; of one as far as it had come at an instant, for another process; of days that
-are over together."""
-_HEAD = struct.Struct("<QIII")
-"""From when on nothing of it changes, or as of when it is; how long the ledger, what is shown, the codes are."""
+KIND, TOGETHER = "rows", "rows together"
+"""In the store: of a day; of days that are over together."""
+_HEAD = struct.Struct("<QQIII")
+"""From when and until when it is so; how long the ledger, what is shown, the codes are."""
 _HEAD_TOGETHER = struct.Struct("<QQ?32s")
 """Of days together: when the last ends, from when on nothing of them changes, whether they have a row, their sum."""
 _LONGEST_S = 170 * 3600
@@ -64,8 +68,7 @@ def _never(info: StreamInfo, day: Window) -> None:
 
 class Blocks:
     """Gives the blocks of streams from the store, or else from the archive. Without `store` nothing is kept: for an
-    archive as it once was. `seen`: gives the streams over a day that were looked at already; `handed`: whether days
-    that are not over are put into the store as well, for another process that builds as of the same instant."""
+    archive as it once was. `seen`: gives the streams over a day that were looked at already."""
 
     def __init__(
         self,
@@ -75,10 +78,9 @@ class Blocks:
         now_s: int,
         store: Store | None,
         seen: Callable[[StreamInfo, Window], StreamView | None] = _never,
-        handed: bool = False,
     ) -> None:
         self._archive, self._rules, self._calendar, self._now_s = archive, rules, calendar, now_s
-        self._store, self._seen, self._handed = store, seen, handed
+        self._store, self._seen = store, seen
         self._held: dict[tuple[str, int], Block] = {}
 
     def of(self, info: StreamInfo, window: Window) -> Iterator[Block]:
@@ -124,18 +126,16 @@ class Blocks:
     def _kept(self, stream: str, span: Window) -> dict[int, Block]:
         """Returns what the store has of the days of a span that is still so, by the begin of each."""
         found = {}
-        runs = span.end_s + LATE_S > self._now_s  # else none of them is the day that runs
-        for kind in (RUNNING, KIND) if runs else (KIND,):
-            for start_s, kept in self._store.read(kind, stream, span).items() if self._store else ():
-                if len(kept) >= _HEAD.size:
-                    at_s, ledger, shown, coded = _HEAD.unpack_from(kept)
-                    if at_s + LATE_S <= self._now_s if kind == KIND else at_s == self._now_s:
-                        parts, at = [], _HEAD.size
-                        for length in (ledger, shown, coded):
-                            parts.append(kept[at : at + length])
-                            at += length
-                        settled_s = at_s if kind == KIND else None
-                        found[start_s] = Block(kept[at:], parts[0], parts[1], parts[2], settled_s)
+        for start_s, kept in self._store.read(KIND, stream, span).items() if self._store else ():
+            if len(kept) >= _HEAD.size:
+                from_s, until_s, *lengths = _HEAD.unpack_from(kept)
+                if from_s <= self._now_s < until_s:
+                    parts, at = [], _HEAD.size
+                    for length in lengths:
+                        parts.append(kept[at : at + length])
+                        at += length
+                    settled_s = from_s if until_s == _EVER_S else None
+                    found[start_s] = Block(kept[at:], parts[0], parts[1], parts[2], settled_s)
         return found
 
     def _made(self, info: StreamInfo, day: Window) -> Block:
@@ -147,23 +147,47 @@ class Blocks:
         told = list(opendata.rows(one, rules, bins=True))
         shown = [row for row in told if not row[6].startswith(_BIN)]
         coded = codes.table(shown).partition(b"\r\n")[2]
+        wide = self._archive.outcomes(info.stream, one.whole.start_s, one.whole.end_s) if one.whole != day else seen
         # A policy that the archive lacks may come, and no node with it.
-        known = all(rules.of(outcome.node.policy) for outcome in seen if outcome.node.policy)
-        of = Window(
-            min([one.whole.start_s, *(outcome.node.start_s for outcome in seen)]),
-            max([one.whole.end_s, *(outcome.node.end_s for outcome in seen)]),
-        )
-        final = known and one.whole.end_s + LATE_S <= now_s and of.end_s <= now_s
+        known = all(rules.of(outcome.node.policy) for outcome in wide if outcome.node.policy)
+        from_s, until_s = self._same(rules.levels(info.stream, seen), wide)
         block = Block(
             packed=segment(opendata.lines(told)),
             ledger=b"".join(lines),
             shown=segment(opendata.lines(shown)),
             codes=segment(coded),
-            settled_s=of.end_s if final else None,
+            settled_s=from_s if known and until_s == _EVER_S else None,
         )
-        if self._store and known and (final or self._handed):
+        if self._store and known:
+            of = Window(
+                min([one.whole.start_s, *(outcome.node.start_s for outcome in wide)]),
+                max([one.whole.end_s, *(outcome.node.end_s for outcome in wide)]),
+            )
             parts = (block.ledger, block.shown, block.codes)
-            head = _HEAD.pack(of.end_s if final else now_s, *map(len, parts))
-            kind, packed = KIND if final else RUNNING, b"".join((head, *parts, block.packed))
-            self._store.keep(kind, info.stream, day.start_s, of, packed)
+            head = _HEAD.pack(from_s, until_s, *map(len, parts))
+            self._store.keep(KIND, info.stream, day.start_s, of, b"".join((head, *parts, block.packed)))
         return block
+
+    def _same(self, known: frozenset[str], wide: Sequence[Outcome]) -> tuple[int, int]:
+        """Returns from when and until when rows of a stream are the same, if no node of it comes: what they have of the
+        clock is which nodes, and which periods, have ended. `known`: its levels on that day; `wide`: all nodes of these
+        periods, also those that end later."""
+        ends_s = _node_ends(wide) | _period_ends(wide, known, self._calendar)
+        before = max((at_s for at_s in ends_s if at_s <= self._now_s), default=0)
+        return before, min((at_s for at_s in ends_s if at_s > self._now_s), default=_EVER_S)
+
+
+def _node_ends(wide: Sequence[Outcome]) -> set[int]:
+    return {outcome.node.end_s for outcome in wide}
+
+
+def _period_ends(wide: Sequence[Outcome], known: frozenset[str], calendar: Calendar) -> set[int]:
+    found = set()
+    for levels in {known | {outcome.node.level} for outcome in wide}:  # as nodes end, levels may be added
+        period = Window(0, 0)
+        for node in (outcome.node for outcome in wide):
+            for at_s in (node.covered_from_s, node.end_s - 1):
+                if at_s not in period:
+                    period = calendar.period(levels, at_s)
+                    found.add(period.end_s)
+    return found

@@ -11,13 +11,14 @@ from murmure_privacy.annotation import Annotation, Note
 from murmure_privacy.policies import Rules
 from murmure_privacy.window import Calendar, Window
 
-from murmure_dashboards import limits
+from murmure_dashboards import glances, limits
 from murmure_dashboards.arrivals import Arrivals
 from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.config import City, Quartier, Site
 from murmure_dashboards.days import Days
 from murmure_dashboards.due import due
 from murmure_dashboards.facts import Fact, of_day
+from murmure_dashboards.glances import Glance as Glance
 from murmure_dashboards.kept import PAGES, Kept, key
 from murmure_dashboards.months import Edition
 from murmure_dashboards.pages import Link, address, filled
@@ -26,18 +27,6 @@ from murmure_dashboards.store import Store
 from murmure_dashboards.usual import Past
 from murmure_dashboards.views import LATE_S, ArchiveReader, SignedPolicy, StreamInfo, StreamView, view
 from murmure_dashboards.wording import Language
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """What pages of the whole town tell of a stream today: what is known of it (None: nothing), when its next figures
-    can be there (seconds UTC), the hash of the policy that its newest nodes name (None: none that is known), and
-    whether it has figures, or should have."""
-
-    fact: Fact | None
-    due: tuple[int, ...]
-    rule: bytes | None
-    expected: bool
 
 
 @dataclass(frozen=True)
@@ -123,14 +112,38 @@ class Build:
 
     def glance(self, site: Site, info: StreamInfo) -> Glance:
         """Returns what pages of the whole town tell of a stream of a site, which is looked at once, here or by another
-        process."""
+        process, now or by a build before."""
         if info.stream not in self.glances:
-            one = self.seen(info)
-            rule = one.rule[0].hash if one.rule else None
-            fact = self.fact(site, info)
-            expected = fact is not None or any(slot.missing for slot in one.slots(self.today))
-            self.glances[info.stream] = Glance(fact, tuple(due(one)), rule, expected)
+            self.glances[info.stream] = self._glance_kept(info) or self._glanced(site, info)
         return self.glances[info.stream]
+
+    def keep_glance(self, site: Site, info: StreamInfo, of: Window, until_s: int) -> None:
+        """Has that kept until an instant, unless a node comes that intersects `of`: what it follows from."""
+        if self.kept is not None:
+            value = glances.written(self._glance_key(info), self.now_s, until_s, self.glance(site, info))
+            self.kept.store.keep(glances.KIND, info.stream, 0, of, value)
+
+    def _glanced(self, site: Site, info: StreamInfo) -> Glance:
+        one, fact = self.seen(info), self.fact(site, info)
+        rule = one.rule[0].hash if one.rule else None
+        expected = fact is not None or any(slot.missing for slot in one.slots(self.today))
+        return Glance(fact, tuple(due(one)), rule, expected)
+
+    def _glance_kept(self, info: StreamInfo) -> Glance | None:
+        found = self.kept.store.read(glances.KIND, info.stream, Window(0, 1)).get(0) if self.kept else None
+        return glances.read(self._glance_key(info), self.now_s, found) if found is not None else None
+
+    def _glance_key(self, info: StreamInfo) -> str:
+        return self.key(("glance", self.follows_from(info)))
+
+    def follows_from(self, info: StreamInfo) -> Mapping[str, object]:
+        """Returns all that what is told of a stream follows from, by name, besides its nodes and what `key` has.
+        `began`: days before the measurement have no gaps."""
+        return {
+            "marks": [mark for mark in self.marks if mark.stream == info.stream],
+            "policies": [policy.hash for policy in self.policies(info.site)],
+            "began": self.archive.began_s(info.stream),
+        }
 
     def shown(self, site: str) -> Sequence[StreamView]:
         """Returns the streams of a site today."""
@@ -187,8 +200,7 @@ class Build:
     @cached_property
     def blocks(self) -> Blocks:
         """Returns what gives the days of streams to the open data."""
-        handed = self.only is not None  # else nobody asks twice
-        return Blocks(self.archive, self.rules, self.calendar, self.now_s, self.store, self._looked_at, handed)
+        return Blocks(self.archive, self.rules, self.calendar, self.now_s, self.store, self._looked_at)
 
     def _looked_at(self, info: StreamInfo, day: Window) -> StreamView | None:
         return self.seen(info) if day == self.today and info in self.streams_of(info.site) else None

@@ -314,7 +314,6 @@ def build(
             ):
                 made.write(path, content)
             _forget(store, now_s)
-            store.forget((blocks.RUNNING,), kept_of.EVER.end_s)
     return BuildReport(
         pages=made.pages,
         files=made.files,

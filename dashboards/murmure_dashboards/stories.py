@@ -151,6 +151,7 @@ class Streams:
             of = Window(ctx.week.start_s - _BEFORE_S, ctx.today.end_s)
             value = _written(self._key(number, site, info), ctx.now_s, until_s, stopped(ctx.seen(info)), told)
             ctx.kept.store.keep(KIND, info.stream, 0, of, value)
+            ctx.keep_glance(site, info, of, until_s)
         return told
 
     def _page(self, number: int, site: Site, info: StreamInfo, week: bool) -> Shown:
@@ -205,7 +206,7 @@ class Streams:
         """Returns a stream on the days of the week before today, as a build before has found it, or else anew; None
         where today cannot be told apart from them."""
         ctx, window = self.ctx, Window(self.ctx.week.start_s, self.ctx.today.start_s)
-        key = ctx.key(self._known_by(info))
+        key = ctx.key(ctx.follows_from(info))
         value = ctx.store.read(weeks.KIND, info.stream, Window(0, 1)).get(0) if ctx.store else None
         found = weeks.read(key, window, value) if value is not None else None
         if found is None:
@@ -243,17 +244,8 @@ class Streams:
 
     def _made_of(self, number: int, site: Site, info: StreamInfo) -> Mapping[str, object]:
         """Returns all that a stream is told by, by name, besides its nodes of these weeks, the instant, and the room of
-        a page. `began`: days before the measurement have no gaps."""
-        return {"number": number, "coded": self.ctx.coded, **self._known_by(info)}
-
-    def _known_by(self, info: StreamInfo) -> Mapping[str, object]:
-        """Returns what of that its days follow from."""
-        ctx = self.ctx
-        return {
-            "marks": [mark for mark in ctx.marks if mark.stream == info.stream],
-            "policies": [policy.hash for policy in ctx.policies(info.site)],
-            "began": ctx.archive.began_s(info.stream),
-        }
+        a page."""
+        return {"number": number, "coded": self.ctx.coded, **self.ctx.follows_from(info)}
 
     def _until_s(self, info: StreamInfo) -> int:
         """Returns the next instant at which a stream may be told otherwise though nothing has come: this one, while

@@ -131,7 +131,7 @@ def test_what_comes_late_makes_days_together_anew(archive: Any, streets: SimpleN
 def test_what_is_over_is_made_once(
     archive: Any, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next build makes today alone again, and gives the same; without the store it makes all."""
+    """The next build makes nothing again, and gives the same; without the store it makes all."""
     calls: list[int] = []
     real = view
 
@@ -143,7 +143,7 @@ def test_what_is_over_is_made_once(
     expected = made(archive, streets, None)
     streams = len(archive.streams())
     assert len(calls) == 7 * streams
-    for most in (7, 1):
+    for most in (7, 0):
         calls.clear()
         store = Store.open(tmp_path / "store", archive, "Europe/Paris")
         assert made(archive, streets, store) == expected
@@ -167,31 +167,94 @@ def test_days_that_were_made_are_read_together(
 
     monkeypatch.setattr(store, "read", watched)
     info, week = archive.streams()[0], streets.week_of(streets.NOW_S)
-    both = [(kind, info.stream) for kind in (blocks_module.RUNNING, blocks_module.KIND)]
+    once = [(blocks_module.KIND, info.stream)]
     seen = made_by(archive, streets, store)
     for window in (week, streets.PARIS.day(week.start_s)):
         assert len(list(seen.of(info, window))) in (7, 1)
-        assert asked == both
-    asked.clear()
-    assert len(list(made_by(archive, streets, store).of(info, streets.PARIS.day(week.start_s)))) == 1
-    assert asked == both[1:], "of days that are over alone, none runs"
+        assert asked == once
     store.close()
 
 
-def test_a_day_that_runs_is_handed_to_another_process(
+def test_a_day_that_runs_is_not_made_twice(
+    archive: Any, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor when the quarter-hour after it comes that closed nothing; at an earlier instant it is another."""
+    store, day = Store(None), streets.PARIS.day(streets.NOW_S - 1)
+    infos, earlier_s, later_s = archive.streams(), streets.NOW_S - 900, streets.NOW_S + 900
+    for now_s in (earlier_s, streets.NOW_S, earlier_s, streets.NOW_S):
+        found = [made_by(archive, streets, store, now_s).on(info, day) for info in infos]
+        assert found == [made_by(archive, streets, None, now_s).on(info, day) for info in infos]
+    expected = [made_by(archive, streets, None, later_s).on(info, day) for info in infos]
+    monkeypatch.setattr(blocks_module, "view", None)
+    assert [made_by(archive, streets, store, streets.NOW_S).on(info, day) for info in infos] == found
+    assert [made_by(archive, streets, store, later_s).on(info, day) for info in infos] == expected
+
+
+def test_a_day_that_ends_without_a_node_is_final(archive: Any, streets: SimpleNamespace) -> None:
+    """The gateway stood still since the afternoon: at midnight what was provisional is not any more."""
+    store, day = Store(None), streets.PARIS.day(streets.NOW_S - 1)
+    silent = streets.Street()
+    silent.__dict__.update(
+        archive.__dict__
+        | {"nodes": {s: [n for n in of if n.node.end_s <= streets.NOW_S] for s, of in archive.nodes.items()}}
+    )
+    for now_s in (streets.NOW_S, day.end_s - 60, day.end_s, day.end_s + 3600, streets.NOW_S):
+        found = [made_by(silent, streets, store, now_s).on(info, day) for info in silent.streams()]
+        assert found == [made_by(silent, streets, None, now_s).on(info, day) for info in silent.streams()]
+
+
+@pytest.mark.parametrize("bound", ["from", "until", "node", "period"])
+def test_rows_that_are_kept_too_long_are_found_out(
+    archive: Any, streets: SimpleNamespace, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twins: rows that are the same at any earlier instant, at any later one, until a period ends, until a node
+    does."""
+    same = Blocks._same
+
+    def longer(blocks: Blocks, known: frozenset[str], wide: Any) -> tuple[int, int]:
+        from_s, until_s = same(blocks, known, wide)
+        return {"from": (0, until_s), "until": (from_s, 1 << 40)}[bound]
+
+    if bound in ("from", "until"):
+        monkeypatch.setattr(Blocks, "_same", longer)
+    else:
+        monkeypatch.setattr(blocks_module, f"_{bound}_ends", lambda *of: set())
+    with pytest.raises(AssertionError):
+        if bound != "period":
+            test_a_day_that_runs_is_not_made_twice(archive, streets, monkeypatch)
+        test_a_day_that_ends_without_a_node_is_final(archive, streets)
+
+
+@pytest.mark.parametrize("back_days", [0, 2])
+def test_what_comes_late_is_in_the_rows(archive: Any, streets: SimpleNamespace, tmp_path: Path, back_days: int) -> None:
+    """An hour of today, and of the day before yesterday: of its stream that day is made again."""
+    street = streets.Street()
+    street.__dict__.update(archive.__dict__ | {"nodes": dict(archive.nodes), "late": dict(archive.late)})
+    nodes = street.nodes["plaza/noise"]
+    at_s = streets.PARIS.day(streets.NOW_S - back_days * 86_400).start_s + 7 * 3600
+    missing = next(one for one in nodes if one.node.start_s == at_s and one.node.level == "1h")
+    street.nodes["plaza/noise"] = [one for one in nodes if one is not missing]
+    for now_s in (streets.NOW_S, streets.NOW_S + 900):
+        store = Store.open(tmp_path / "store", street, "Europe/Paris")
+        assert made(street, streets, store, now_s) == made(street, streets, None, now_s)
+        store.close()
+        if missing not in street.nodes["plaza/noise"]:
+            street.late[missing.node.key] = street.newest_row() + 1
+            street.nodes["plaza/noise"] = nodes
+
+
+def test_rows_that_nothing_takes_away_are_found_out(
     archive: Any, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of the same instant it is not made twice; as of the next it is another."""
-    store = Store(None)
-    day, rules = streets.PARIS.day(streets.NOW_S - 1), Rules(archive)
-    mine = Blocks(archive, rules, streets.PARIS, streets.NOW_S, store, handed=True)
-    expected = [mine.on(info, day) for info in archive.streams()]
-    assert expected == [made_by(archive, streets, None).on(info, day) for info in archive.streams()]
-    later = [made_by(archive, streets, store, streets.NOW_S - 900).on(info, day) for info in archive.streams()]
-    assert later == [made_by(archive, streets, None, streets.NOW_S - 900).on(info, day) for info in archive.streams()]
-    assert later != expected
-    monkeypatch.setattr(blocks_module, "view", None)
-    assert [made_by(archive, streets, store).on(info, day) for info in archive.streams()] == expected
+    """The twin: what came late would be missing."""
+    keep = Store.keep
+
+    def nowhere(store: Store, kind: str, stream: str, start_s: int, of: Window, value: bytes) -> None:
+        keep(store, kind, stream, start_s, Window(0, 1), value)
+
+    monkeypatch.setattr(Store, "keep", nowhere)
+    with pytest.raises(AssertionError):
+        test_what_comes_late_is_in_the_rows(archive, streets, tmp_path, 0)
 
 
 def test_what_was_looked_at_already_is_not_looked_at_again(
@@ -221,6 +284,7 @@ def test_a_day_whose_policy_is_missing_is_not_kept(archive: Any, streets: Simple
     lost.__dict__.update(archive.__dict__ | {"signed": {}})
     store = Store.open(tmp_path / "store", archive, "Europe/Paris")
     assert made(lost, streets, store) != made(archive, streets, None)
+    assert store.read(blocks_module.KIND, "plaza/noise", streets.week_of(streets.NOW_S)) == {}
     assert made(archive, streets, store) == made(archive, streets, None)
     store.close()
 

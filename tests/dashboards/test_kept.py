@@ -141,7 +141,7 @@ def test_what_is_old_is_forgotten_once_a_day(
     for later_s, all_of_them in ((0, True), (900, False), (86_400, True)):
         asked.clear()
         build(street, city, tmp_path / "site", streets.NOW_S + later_s)
-        assert (kept_module.WORDS in asked) is all_of_them and blocks.RUNNING in asked
+        assert (kept_module.WORDS in asked) is all_of_them and (blocks.KIND in asked) is all_of_them
 
 
 def test_a_late_node_is_on_the_month_and_the_year(
