@@ -26,11 +26,12 @@ from murmure_dashboards.server import serve
 from murmure_dashboards.site import SiteError
 from murmure_dashboards.wording import LANGUAGES, language
 from murmure_ingest import gateways
-from murmure_ingest.archive import Archive
+from murmure_ingest.archive import Archive, StoredPolicy
 from murmure_ingest.archive_watch import Watch
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.intake import REASONS, Intake
 from murmure_ingest.rules import RuleBook
+from murmure_privacy import policy as policies
 from murmure_privacy import wire
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.release import Health, Message, Outcome
@@ -195,6 +196,28 @@ def test_a_faulty_period_is_marked_for_operators_too(
     plaza = SITE.replace("station", "plaza")
     assert "capteur masqué" in text_of(tmp_path / "marked", plaza)
     assert "capteur masqué" not in text_of(drawn, plaza) + text_of(tmp_path / "marked", SITE)
+
+
+def test_a_series_that_policies_left_out_is_told_as_that(fleet: Path, city: City, streets: Any, tmp_path: Path) -> None:
+    """With the rule and its decision, and not as one that its gateway does not send any more."""
+    here, now_s = tmp_path / "archive.db", streets.NOW_S + 3 * 86_400
+    shutil.copy(fleet, here)
+    archive = Archive.open(here)
+    text = next(one.toml for one in archive.policies("plaza"))
+    block = re.search(rb'(?s)\[\[stream\]\]\nid = "plaza/noise".*?\n\n', text)
+    assert block is not None
+    newer = text.replace(block[0], b"").replace(b"version = 7", b"version = 8").replace(b"2026-01-01", b"2026-11-22")
+    sealed = wire.seal_policy(newer, [("s", wire.new_key()[0])])
+    with archive.transaction():
+        archive.put_policy(StoredPolicy(policies.parse(newer, "t").hash, "plaza", 8, newer, sealed))
+    archive.close()
+    draw_once(here, city, tmp_path / "o", now_s)
+    page = text_of(tmp_path / "o", SITE.replace("station", "plaza"))
+    assert "La ville ne publie plus cette mesure. Règle 8, à partir du 22 novembre 2026" in page
+    assert "lundi 23 Publication arrêtée" in page
+    assert page.count("Pas de chiffre, sam. 21, 15 h – 24 h : aucun") == 1, (
+        "the day before it is missing until midnight"
+    )
 
 
 def test_every_state_and_reason_has_its_words() -> None:
