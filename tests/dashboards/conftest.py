@@ -15,7 +15,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from itertools import pairwise
@@ -25,7 +25,8 @@ from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from murmure_dashboards import spending
+from murmure_dashboards import maker_quartier, spending
+from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City, load
 from murmure_dashboards.maker import Build
 from murmure_dashboards.pdf import PACKAGES, Press
@@ -499,6 +500,19 @@ def street(archive: Street) -> Street:
 def city() -> City:
     """Its description: the third quartier has no site yet."""
     return load(Path(__file__).parent / "city.toml")
+
+
+@pytest.fixture
+def centre(city: City) -> City:
+    """The same town with one neighbourhood, of one place."""
+    return replace(city, quartier=city.quartier[:1], site=tuple(one for one in city.site if one.quartier == "centre"))
+
+
+@pytest.fixture
+def quartiers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site has no other pages than those of neighbourhoods, and is written without waiting for the disk."""
+    monkeypatch.setattr(site_module, "MAKERS", (maker_quartier.MAKER,))
+    monkeypatch.setattr("os.sync", lambda: None)
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from murmure_dashboards import blocks, maker_quartier
 from murmure_dashboards import kept as kept_module
-from murmure_dashboards import site as site_module
 from murmure_dashboards import store as store_module
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
@@ -25,20 +24,9 @@ from murmure_privacy import policy as policies
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.release import Withheld
 
+pytestmark = pytest.mark.usefixtures("quartiers_alone")
+
 LONG = [f"{root}quartiers/centre/{span}/index.html" for root in ("", "en/") for span in ("mois", "annee")]
-
-
-@pytest.fixture(autouse=True)
-def quartiers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other pages than those of neighbourhoods, and no wait for the disk."""
-    monkeypatch.setattr(site_module, "MAKERS", (maker_quartier.MAKER,))
-    monkeypatch.setattr("os.sync", lambda: None)
-
-
-@pytest.fixture
-def city(city: City) -> City:
-    """One neighbourhood of the town."""
-    return replace(city, quartier=city.quartier[:1], site=tuple(one for one in city.site if one.quartier == "centre"))
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -46,11 +34,11 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def linked(out: Path, street: Any, city: City, now_s: int, again: Path) -> set[str]:
+def linked(out: Path, street: Any, centre: City, now_s: int, again: Path) -> set[str]:
     """Builds once more, as from nothing, and returns which pages of a month or a year were linked."""
     before = {path: (out / path).stat().st_ino for path in LONG}
-    report = build(street, city, out, now_s)
-    build(street, city, again, now_s)
+    report = build(street, centre, out, now_s)
+    build(street, centre, again, now_s)
     found = contents(out)
     assert found == contents(again)
     assert report.files == len(found) and report.octets == sum(map(len, found.values()))
@@ -59,14 +47,14 @@ def linked(out: Path, street: Any, city: City, now_s: int, again: Path) -> set[s
 
 
 def test_a_quarter_hour_later_the_month_and_the_year_are_linked(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """With their twins; the day is written anew. On the next day all are."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
-    assert linked(out, street, city, now_s + 900, tmp_path / "one") == set(LONG)
-    assert linked(out, street, city, now_s + 86_400, tmp_path / "two") == set()
-    assert linked(out, street, city, now_s, tmp_path / "three") == set(), "an earlier instant knows less"
+    build(street, centre, out, now_s)
+    assert linked(out, street, centre, now_s + 900, tmp_path / "one") == set(LONG)
+    assert linked(out, street, centre, now_s + 86_400, tmp_path / "two") == set()
+    assert linked(out, street, centre, now_s, tmp_path / "three") == set(), "an earlier instant knows less"
 
 
 def _node(street: Any, streets: SimpleNamespace) -> Any:
@@ -84,7 +72,7 @@ def _comes_late(street: Any, one: Any) -> None:
     street.nodes["plaza/footfall"] = sorted(nodes, key=lambda outcome: outcome.node.end_s)
 
 
-def _marked(street: Any, city: City, streets: SimpleNamespace) -> City:
+def _marked(street: Any, centre: City, streets: SimpleNamespace) -> City:
     when = streets.PARIS.day(streets.NOW_S - 2 * 86_400)
     note = Annotation(
         site="plaza",
@@ -98,17 +86,17 @@ def _marked(street: Any, city: City, streets: SimpleNamespace) -> City:
         sentence_en="",
     )
     street.notes = street.annotate(note).notes
-    return city
+    return centre
 
 
-def _renamed(street: Any, city: City, streets: SimpleNamespace) -> City:
-    return replace(city, help="Mairie, 02 00 00 00 00")
+def _renamed(street: Any, centre: City, streets: SimpleNamespace) -> City:
+    return replace(centre, help="Mairie, 02 00 00 00 00")
 
 
-def _ruled(street: Any, city: City, streets: SimpleNamespace) -> City:
+def _ruled(street: Any, centre: City, streets: SimpleNamespace) -> City:
     (text,) = (one for one in street.signed.values() if b'"plaza"' in one)
     street.signed = street.signed | _signed(text.replace(b"version = 7", b"version = 8"))
-    return city
+    return centre
 
 
 def _signed(text: bytes) -> dict[bytes, bytes]:
@@ -117,17 +105,17 @@ def _signed(text: bytes) -> dict[bytes, bytes]:
 
 @pytest.mark.parametrize("change", [_marked, _renamed, _ruled])
 def test_what_has_changed_is_written_anew(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, change: Callable[..., City]
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, change: Callable[..., City]
 ) -> None:
     """Annotations, the town's own words, a new policy."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
-    changed = change(street, city, streets)
+    build(street, centre, out, now_s)
+    changed = change(street, centre, streets)
     assert linked(out, street, changed, now_s + 900, tmp_path / "again") == set()
 
 
 def test_what_is_old_is_forgotten_once_a_day(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the first build of a day, which goes through all rows; the others leave that."""
     asked: list[str] = []
@@ -140,28 +128,28 @@ def test_what_is_old_is_forgotten_once_a_day(
     monkeypatch.setattr(store_module.Store, "forget", watched)
     for later_s, all_of_them in ((0, True), (900, False), (86_400, True)):
         asked.clear()
-        build(street, city, tmp_path / "site", streets.NOW_S + later_s)
+        build(street, centre, tmp_path / "site", streets.NOW_S + later_s)
         assert (kept_module.WORDS in asked) is all_of_them and (blocks.KIND in asked) is all_of_them
 
 
 def test_a_late_node_is_on_the_month_and_the_year(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """It has a later row than all others: what the store has of the pages stays, and is not theirs any more."""
     out, now_s, one = tmp_path / "site", streets.NOW_S - 900, _node(street, streets)
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     _comes_late(street, one)
-    assert linked(out, street, city, now_s + 900, tmp_path / "again") == set()
+    assert linked(out, street, centre, now_s + 900, tmp_path / "again") == set()
 
 
 def test_a_key_without_the_days_is_found_out(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: pages without what came late would be linked."""
     sums = kept_module.sum_of_days
     monkeypatch.setattr(maker_quartier, "sum_of_days", lambda *of: sums(*of) and "x")
     with pytest.raises(AssertionError):
-        test_a_late_node_is_on_the_month_and_the_year(street, city, streets, tmp_path)
+        test_a_late_node_is_on_the_month_and_the_year(street, centre, streets, tmp_path)
 
 
 Pair = Callable[[Build, SimpleNamespace], tuple[Build, Build]]
@@ -229,9 +217,9 @@ KEY: Mapping[str, Pair] = {
 
 
 @pytest.fixture
-def ctx(street: Any, city: City, given: Callable[..., Build]) -> Build:
+def ctx(street: Any, centre: City, given: Callable[..., Build]) -> Build:
     """One build of the neighbourhood."""
-    return replace(given(street, city), octets={ANNOTATIONS: 99})
+    return replace(given(street, centre), octets={ANNOTATIONS: 99})
 
 
 def key(ctx: Build) -> Mapping[str, object]:
@@ -280,38 +268,38 @@ def test_limits_links_and_the_town_are_in_the_key_of_all(ctx: Build, tmp_path: P
 
 
 def test_other_rules_of_the_timezone_make_all_again(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the same name: the sums of the pages are not in the store any more."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     monkeypatch.setattr(store_module, "zone_sum", lambda timezone: "other rules")
-    assert linked(out, street, city, now_s, tmp_path / "again") == set()
+    assert linked(out, street, centre, now_s, tmp_path / "again") == set()
 
 
 @pytest.mark.parametrize("name", [LONG[0], f"{LONG[1]}.gz"])
 def test_a_file_that_was_damaged_is_made_again(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, name: str
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, name: str
 ) -> None:
     """Page or twin, cut or gone."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     whole = (out / name).read_bytes()
     (out.resolve() / name).write_bytes(whole[:-1])
-    assert linked(out, street, city, now_s, tmp_path / "one") == set()
+    assert linked(out, street, centre, now_s, tmp_path / "one") == set()
     (out.resolve() / name).unlink()
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     assert (out / name).read_bytes() == whole
 
 
 def test_another_murmure_makes_all_again(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Code, templates, catalogues, the packages that pages are written with."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     monkeypatch.setattr(kept_module, "_made_with", lambda: "another")
-    assert linked(out, street, city, now_s, tmp_path / "again") == set()
+    assert linked(out, street, centre, now_s, tmp_path / "again") == set()
 
 
 def test_the_sum_of_what_pages_are_made_with_is_that_of_every_file() -> None:

@@ -31,39 +31,35 @@ def outputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sync", lambda: None)
 
 
-@pytest.fixture
-def city(city: City) -> City:
-    """One neighbourhood of the town."""
-    return replace(city, quartier=city.quartier[:1], site=tuple(one for one in city.site if one.quartier == "centre"))
-
-
 def contents(out: Path) -> dict[str, bytes]:
     root = out.resolve()
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def linked(out: Path, street: Any, city: City, now_s: int, again: Path, press: Any = None) -> set[str]:
+def linked(out: Path, street: Any, centre: City, now_s: int, again: Path, press: Any = None) -> set[str]:
     """Builds once more, as from nothing, and returns which files were linked."""
     before = {path: (out / path).stat().st_ino for path in PAST}
-    report = build(street, city, out, now_s, press)
-    build(street, city, again, now_s, press)
+    report = build(street, centre, out, now_s, press)
+    build(street, centre, again, now_s, press)
     found = contents(out)
     assert found == contents(again)
     assert report.files == len(found) and report.octets == sum(map(len, found.values()))
     return {path for path in PAST if (out / path).stat().st_ino == before[path]}
 
 
-def test_a_quarter_hour_later_all_are_linked(street: Any, city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_quarter_hour_later_all_are_linked(
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
+) -> None:
     """With their twins. On the next day, and at an earlier instant, none is; nor without the store, which changes no
     byte."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
-    assert linked(out, street, city, now_s + 900, tmp_path / "one") == PAST
-    assert linked(out, street, city, now_s + 1800, tmp_path / "two") == PAST, "also from what was linked"
+    build(street, centre, out, now_s)
+    assert linked(out, street, centre, now_s + 900, tmp_path / "one") == PAST
+    assert linked(out, street, centre, now_s + 1800, tmp_path / "two") == PAST, "also from what was linked"
     (tmp_path / "site.store").unlink()
-    assert linked(out, street, city, now_s + 1800, tmp_path / "three") == set()
-    assert linked(out, street, city, now_s + 86_400, tmp_path / "four") == set()
-    assert linked(out, street, city, now_s, tmp_path / "five") == set()
+    assert linked(out, street, centre, now_s + 1800, tmp_path / "three") == set()
+    assert linked(out, street, centre, now_s + 86_400, tmp_path / "four") == set()
+    assert linked(out, street, centre, now_s, tmp_path / "five") == set()
 
 
 def _missing(street: Any, streets: SimpleNamespace, back_days: int) -> Any:
@@ -83,45 +79,47 @@ def _comes_late(street: Any, one: Any) -> None:
 
 
 @pytest.mark.parametrize("back_days", [1, 6])
-def test_a_late_node_is_told(street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, back_days: int) -> None:
+def test_a_late_node_is_told(
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, back_days: int
+) -> None:
     """Of yesterday, and of the first day that a feed tells."""
     out, now_s, one = tmp_path / "site", streets.NOW_S - 900, _missing(street, streets, back_days)
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     _comes_late(street, one)
-    assert linked(out, street, city, now_s + 900, tmp_path / "again") == set()
+    assert linked(out, street, centre, now_s + 900, tmp_path / "again") == set()
 
 
 def test_a_key_without_the_words_is_found_out(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what came late would not be told."""
     monkeypatch.setattr(Words, "of", lambda self, stream: "always the same")
     with pytest.raises(AssertionError):
-        test_a_late_node_is_told(street, city, streets, tmp_path, 1)
+        test_a_late_node_is_told(street, centre, streets, tmp_path, 1)
 
 
 def test_what_comes_late_of_the_weeks_that_tell_what_is_usual_is_told(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """A node of the same weekday eight weeks ago."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     before = {path: (out / path).stat().st_ino for path in PAST}
     one = next(one for one in street.nodes["plaza/footfall"] if one.node.start_s in streets.PARIS.day(now_s - 86_400))
     back_s = 56 * 86_400
     moved = {name: getattr(one.node, name) - back_s for name in ("start_s", "end_s", "covered_from_s")}
     _comes_late(street, replace(one, node=replace(one.node, **moved)))
-    build(street, city, out, now_s + 900)
+    build(street, centre, out, now_s + 900)
     assert [path for path in PAST if (out / path).stat().st_ino == before[path]] == []
 
 
 def test_a_word_that_reaches_less_far_back_is_found_out(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what is usual would be that of before."""
     monkeypatch.setattr(maker_outputs, "_BEFORE_S", 49 * 86_400)
     with pytest.raises(AssertionError):
-        test_what_comes_late_of_the_weeks_that_tell_what_is_usual_is_told(street, city, streets, tmp_path)
+        test_what_comes_late_of_the_weeks_that_tell_what_is_usual_is_told(street, centre, streets, tmp_path)
 
 
 def _note(streets: SimpleNamespace) -> Annotation:
@@ -130,53 +128,53 @@ def _note(streets: SimpleNamespace) -> Annotation:
     return Annotation("plaza", 1, streets.NOW_S - 1800, "Le capteur était couvert.", *about)
 
 
-def _marked(street: Any, city: City, streets: SimpleNamespace) -> City:
+def _marked(street: Any, centre: City, streets: SimpleNamespace) -> City:
     street.notes = street.annotate(_note(streets)).notes
-    return city
+    return centre
 
 
-def _renamed(street: Any, city: City, streets: SimpleNamespace) -> City:
-    return replace(city, help="Mairie, 02 00 00 00 00")
+def _renamed(street: Any, centre: City, streets: SimpleNamespace) -> City:
+    return replace(centre, help="Mairie, 02 00 00 00 00")
 
 
-def _ruled(street: Any, city: City, streets: SimpleNamespace) -> City:
+def _ruled(street: Any, centre: City, streets: SimpleNamespace) -> City:
     (text,) = (one for one in street.signed.values() if b'"plaza"' in one)
     text = text.replace(b"version = 7", b"version = 8")
     street.signed = street.signed | {policies.parse(text, "test").hash: text}
-    return city
+    return centre
 
 
-def _unsigned(street: Any, city: City, streets: SimpleNamespace) -> City:
+def _unsigned(street: Any, centre: City, streets: SimpleNamespace) -> City:
     street.signed_checkpoint = lambda: None
-    return city
+    return centre
 
 
-def _waited(street: Any, city: City, streets: SimpleNamespace) -> City:
+def _waited(street: Any, centre: City, streets: SimpleNamespace) -> City:
     """Of another place: it tells another order in which all came."""
     street.filed_late = lambda: {7}
     street.told_by = lambda row: iter(())
-    return city
+    return centre
 
 
 @pytest.mark.parametrize("change", [_marked, _renamed, _ruled, _unsigned, _waited])
 def test_what_has_changed_is_written_anew(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path, change: Callable[..., City]
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, change: Callable[..., City]
 ) -> None:
     """Annotations, the town's own words, a new policy, codes, what had waited."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
-    build(street, city, out, now_s)
-    changed = change(street, city, streets)
+    build(street, centre, out, now_s)
+    changed = change(street, centre, streets)
     assert linked(out, street, changed, now_s + 900, tmp_path / "again") == set()
 
 
 def test_what_stewards_take_back_is_written_anew(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """No mark holds, before and after: but a feed dates what was said of a day."""
     out, now_s, note = tmp_path / "site", streets.NOW_S - 900, _note(streets)
-    build(street, city, out, now_s)
+    build(street, centre, out, now_s)
     street.notes = street.annotate(note, Withdrawal("plaza", 2, note.issued_s + 60, "Il ne l'était pas.", 1)).notes
-    assert linked(out, street, city, now_s + 900, tmp_path / "again") == set()
+    assert linked(out, street, centre, now_s + 900, tmp_path / "again") == set()
 
 
 ELEMENTS = ("everywhere", "words", "notes", "policies")
@@ -188,7 +186,7 @@ ELEMENTS = ("everywhere", "words", "notes", "policies")
 )
 def test_each_element_of_the_key_is_needed(
     street: Any,
-    city: City,
+    centre: City,
     streets: SimpleNamespace,
     given: Callable[..., Build],
     name: str,
@@ -201,30 +199,30 @@ def test_each_element_of_the_key_is_needed(
             def of(self, stream: str) -> str:
                 return stream
 
-        ctx: Any = given(street, city)
+        ctx: Any = given(street, centre)
         words: Any = One()
         return maker_outputs._Told(ctx, ctx.quartiers[0], words, maker_outputs._everywhere(ctx)).made_of
 
     before = key()
-    change(street, city, streets)
+    change(street, centre, streets)
     after = key()
     assert tuple(before) == ELEMENTS
     assert [element for element in before if repr(before[element]) != repr(after[element])] == [name]
 
 
 def test_a_day_that_is_just_over_is_not_kept_before_all_has_come(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """At a quarter past midnight nothing tells yet that the day is over: its feed comes with the next quarter-hour."""
     out, midnight_s = tmp_path / "site", streets.PARIS.day(streets.NOW_S).start_s
     whole = street.nodes
     street.nodes = {stream: [one for one in nodes if one.node.end_s <= midnight_s] for stream, nodes in whole.items()}
-    build(street, city, out, midnight_s + 900)
+    build(street, centre, out, midnight_s + 900)
     before = (out / "quartiers/centre/atom.xml").read_bytes()
     street.nodes = whole
-    assert linked(out, street, city, midnight_s + 1800, tmp_path / "again") == set()
+    assert linked(out, street, centre, midnight_s + 1800, tmp_path / "again") == set()
     assert (out / "quartiers/centre/atom.xml").read_bytes() != before
-    assert linked(out, street, city, midnight_s + 2700, tmp_path / "third") == PAST
+    assert linked(out, street, centre, midnight_s + 2700, tmp_path / "third") == PAST
 
 
 class Slow:
@@ -244,19 +242,21 @@ class Slow:
 
 
 def test_a_bulletin_is_kept_once_its_sheet_is_printed(
-    street: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """Until then it is made again, so that it leads to the sheet as soon as that is there; afterwards the press
     spares it."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
     press: Any = Slow()
     paper = {path for path in PAST if path.endswith(".html")}
-    build(street, city, out, now_s, press)
+    build(street, centre, out, now_s, press)
     assert not list(out.resolve().rglob("*.pdf"))
-    assert linked(out, street, city, now_s + 900, tmp_path / "one", press) == PAST - paper
-    assert linked(out, street, city, now_s + 1800, tmp_path / "two", press) == PAST
+    assert linked(out, street, centre, now_s + 900, tmp_path / "one", press) == PAST - paper
+    assert linked(out, street, centre, now_s + 1800, tmp_path / "two", press) == PAST
     assert len(list(out.resolve().rglob("*.pdf"))) == len(paper) == len(press.spared)
-    assert linked(out, street, city, now_s + 1800, tmp_path / "three") == PAST - paper, "without a press there is none"
+    assert linked(out, street, centre, now_s + 1800, tmp_path / "three") == PAST - paper, (
+        "without a press there is none"
+    )
 
 
 def test_a_press_spares_what_stands_in_the_site(tmp_path: Path) -> None:
