@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from murmure_privacy import log
@@ -9,20 +10,21 @@ from murmure_privacy.log import Checkpoint
 
 KINDS = (
     *("checkpoint", "log_short", "log_root", "log_shrunk", "log_forked", "entry"),
-    *("policy_missing", "policy_signature", "policy_order", "policy_backdated", "policy_looser"),
+    *("policy_missing", "policy_signature", "policy_text", "policy_order", "policy_backdated", "policy_looser"),
     *("policy_undecided", "policy_roles", "policy_ceiling", "policy_floor"),
     *("annotation_missing", "annotation_unlogged", "annotation_signature"),
-    *("account_order", "account_spend", "account_missing", "account_wrong", "account_message"),
     *("stranger", "signature", "revoked", "place", "forked", "hole", "chain"),
+    *("account_order", "account_spend", "account_missing", "account_message", "account_wrong"),
     *("policy_unknown", "stream", "sigma", "not_in_policy", "policy_over", "duplicate", "overspent", "reused_noise"),
     "cap",
     *("row_missing", "row_unsigned", "row_twice", "row_value", "row_sigma", "row_reason", "row_policy"),
     *("row_column", "row_estimate", "row_computed"),
     *("sum_wrong", "columnar_wrong", "quartier_row", "code_wrong", "ledger_wrong"),
 )
-"""What a finding can be, in the order of the checks."""
+"""What a finding can be, in the order in which it is told: what is wrong before what follows from it."""
 
-_LISTED = 100
+_LISTED = 20
+"""So many findings of each kind are listed: one altered row makes a hundred estimates others, and is itself named."""
 
 
 def plain(text: str) -> str:
@@ -69,14 +71,22 @@ class Report:
     alone: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     left_out: int = 0
+    _listed: dict[str, set[Finding]] = field(default_factory=lambda: defaultdict(set), repr=False)
 
     def add(self, kind: str, where: str) -> None:
         """Notes a finding, or counts it when there are too many to list."""
         assert kind in KINDS
         found = Finding(kind, plain(where))
-        if found in self.findings:
+        listed = self._listed[kind]
+        if found in listed:
             return
-        if len(self.findings) < _LISTED:
+        if len(listed) < _LISTED:
+            listed.add(found)
             self.findings.append(found)
         else:
             self.left_out += 1
+
+    @property
+    def told(self) -> list[Finding]:
+        """Returns the findings that are listed, in the order of KINDS, those of a kind as they were found."""
+        return sorted(self.findings, key=lambda one: KINDS.index(one.kind))

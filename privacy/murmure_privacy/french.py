@@ -1,4 +1,4 @@
-"""What the kernel refuses of a policy, in French, for the stewards' commands.
+"""What the kernel refuses of a policy or of what was published, in French, for stewards and residents.
 
 The kernel says what is wrong in English, where it finds it: one sentence with the file's own words in it. Here stands
 each of these sentences once more, with {} for those words, and beside it the French one. A test reads every sentence
@@ -154,6 +154,28 @@ _PROBLEMS = {
     "its streams cost {} micro-rho together, and {} are the {} of this release": "ses flux coûtent ensemble {0} "
     "micro-rho, et la limite de cette version du logiciel est de {1}",
     "delta {} is above {}, the floor of this release": "delta {} dépasse {}, la limite de cette version du logiciel",
+    # Of what was published
+    "no log is published there": "aucun journal n'y est publié",
+    "this is no address": "ce n'est pas une adresse",
+    "its centre has signed no log yet": "son centre n'a pas encore signé de journal",
+    "{} is no code": "{} n'est pas un code",
+    "the code does not say where it was published": "le code ne dit pas où il a été publié",
+    "the site publishes another key, {}": "le site publie une autre clé, {}",
+    "not a public key": "ce n'est pas une clé publique",
+    "{} is no checkpoint": "{} n'est pas une tête de journal",
+    "it is not what an earlier run has written": "ce n'est pas ce qu'une vérification précédente a écrit",
+    "it remembers the log of another key": "il retient le journal d'une autre clé",
+    "a checkpoint has at most {} bytes": "une tête de journal a {} octets au plus",
+    "not a checkpoint": "ce n'est pas une tête de journal",
+    "not a checkpoint of this log": "ce n'est pas une tête de ce journal",
+    "a signature begins with a dash": "une signature commence par un tiret",
+    "the centre's key did not sign it": "la clé du centre ne l'a pas signée",
+    "the signature is not by the expected key": "la signature n'est pas de la clé attendue",
+    "more than {} bytes": "plus de {} octets",
+    "it comes too slowly": "la réponse est trop lente",
+    "it is cut off": "la réponse est tronquée",
+    "it is cut off, or too large": "le fichier est tronqué, ou trop gros",
+    "too many files": "trop de fichiers",
     # Of the machine
     "No such file or directory": "ce fichier n'existe pas",
     "Permission denied": "l'accès est refusé",
@@ -251,6 +273,20 @@ _MENDS = {
     "let another role sign it too": "faites-la signer par un autre rôle aussi",
     "lower an epsilon": "baissez un epsilon",
     "lower it": "baissez-le",
+    "give the folder or the address of a site, or an archive that 'murmure ingest export' wrote": "donnez le dossier "
+    "ou l'adresse d'un site, ou une archive que 'murmure ingest export' a écrite",
+    "write it as https://name/path": "écrivez-la comme https://nom/chemin",
+    "run the centre once, and export": "lancez le centre une fois, puis exportez",
+    "look at its ten letters and figures again": "regardez de nouveau ses dix lettres et chiffres",
+    "name its site": "nommez son site",
+    "ask the town which one is right, and trust nothing until then": "demandez à la ville laquelle est la bonne, et "
+    "ne croyez rien d'ici là",
+    "give 64 hexadecimal digits": "donnez 64 chiffres hexadécimaux",
+    "write the number of entries, a colon, and the root as it stands on the page, 44 signs": "écrivez le nombre "
+    "d'entrées, deux-points, et la racine telle qu'elle est sur la page, 44 signes",
+    "name another file": "nommez un autre fichier",
+    "ask the town why its key changed, or name another file": "demandez à la ville pourquoi sa clé a changé, ou nommez "
+    "un autre fichier",
 }
 
 _LINES = {
@@ -261,6 +297,16 @@ _LINES = {
     "signatures : {} ne la croirait pas ({}) ; faites-la signer par ses responsables avec 'murmure policy sign'",
     "{}: site: no gateway serves {}; enrol one first": "{} : site : aucun boîtier ne sert {} ; enrôlez-en un d'abord",
     "{}: {}: {} would not believe it: {}; {}": "{0} : {1} : {2} ne la croirait pas : {3} ; {4}",
+    "{}: {}; see who may read it": "{} : {} ; voyez qui peut le lire",
+    "{}: the server answers {}; try later": "{} : le serveur répond {} ; réessayez plus tard",
+    "{}: {}; look at the address and the network": "{} : {} ; regardez l'adresse et le réseau",
+    "{}: {}: cannot be read; try later": "{} : {} : illisible ; réessayez plus tard",
+    "{}: {} has more editions than months since; look at the address": "{} : {} a plus d'éditions que de mois passés "
+    "depuis ; regardez l'adresse",
+    "{}: {}; take another copy of it": "{} : {} ; prenez-en une autre copie",
+    "{}: export: a line of it is none of ours; take another copy of it": "{} : export : une de ses lignes n'est pas "
+    "des nôtres ; prenez-en une autre copie",
+    "{}: {}; name a file that can be written": "{} : {} ; nommez un fichier où l'on peut écrire",
 }
 
 REASONS = {

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from murmure_privacy.speaking import speaking
+
 if TYPE_CHECKING:
     from murmure_privacy.findings import Report
     from murmure_privacy.log import Checkpoint
@@ -69,7 +71,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     verify.add_argument("--all", action="store_true", help="read the messages of all days one by one")
     verify.add_argument("--lang", choices=_LANGUAGES, default="fr", help="language of the answer (default: fr)")
     verify.add_argument("--json", action="store_true", help="one JSON document")
-    verify.set_defaults(handler=_verify)
+    verify.set_defaults(handler=speaking(_verify))
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -203,7 +205,7 @@ def _told(found: _Checked) -> dict[str, Any]:
         "untold": report.untold,
         "unpinned": report.unpinned,
         "alone": report.alone,
-        "findings": [{"kind": one.kind, "where": one.where} for one in report.findings if not found.moved],
+        "findings": [{"kind": one.kind, "where": one.where} for one in report.told if not found.moved],
         "left_out": 0 if found.moved else report.left_out,
     }
 
@@ -236,16 +238,21 @@ def _lines(args: argparse.Namespace, found: _Checked, say: Say) -> Iterator[str]
         yield say("alone", policies=", ".join(report.alone))
     if report.untold:
         yield say("untold", sites=", ".join(report.untold))
-    yield from _verdict(report, say)
+    yield from _verdict(report, say, args.lang)
 
 
-def _verdict(report: Report, say: Say) -> Iterator[str]:
+def _verdict(report: Report, say: Say, lang: str) -> Iterator[str]:
+    from murmure_privacy.french import french
+
     if not report.findings:
         yield say("right")
         return
-    yield say("wrong", count=len(report.findings) + report.left_out)
-    for one in report.findings:
-        yield f"- {say(one.kind)} ({one.where})"
+    count = len(report.findings) + report.left_out
+    yield say("wrong_one" if count == 1 else "wrong", count=count)
+    for one in report.told:
+        # Of a checkpoint it is why it is none, said in English where it was found.
+        where = french(one.where) if (lang, one.kind) == ("fr", "checkpoint") else None
+        yield f"- {say(one.kind)} ({where or one.where})"
     if report.left_out:
         yield say("left_out", count=report.left_out)
 
@@ -317,7 +324,7 @@ def _one(args: argparse.Namespace, code: str, say: Say) -> int:
     for match in matches:
         print("\n".join(_figure(match, code, found.published, say, args.lang)))
     if found.report.findings:
-        print("\n".join(_verdict(found.report, say)))
+        print("\n".join(_verdict(found.report, say, args.lang)))
     return int(not found.right)
 
 

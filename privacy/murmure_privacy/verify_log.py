@@ -32,6 +32,7 @@ AHEAD_S = 900
 _ALWAYS_S = 1 << 40
 _NO_CEILING_RHO_MICRO = 1 << 62
 """Above every floor, so that nobody is said to be above a ceiling that no log names."""
+_POLICIES = "donnees/politiques/"
 _REFUSED = {
     "no_decision": "policy_undecided",
     "roles": "policy_roles",
@@ -212,6 +213,9 @@ class Book:
         if wire.digest(text) != policy_hash or (made.policy.site, made.policy.version) != (site, version):
             self.report.add("policy_missing", where)
             return max(latest_s, at_s or 0)
+        beside = self._published.read(f"{_POLICIES}{policy_hash.hex()}.toml")  # what residents read of it
+        if beside is not None and beside != text:
+            self.report.add("policy_text", where)
         follows = None if before is None else before.plan
         loosens = follows is not None and decide.loosens(decide.compare(follows, made))
         notice_s = _notice(before, loosens, latest_s if at_s is None else at_s)

@@ -33,6 +33,10 @@ FINDINGS: Words = {
         "une règle n'est pas signée par assez de responsables",
         "a policy is not signed by enough stewards",
     ),
+    "policy_text": (
+        "le texte d'une règle, à côté d'elle, n'est pas celui qui est signé",
+        "the text of a policy, beside it, is not the one that was signed",
+    ),
     "policy_order": (
         "une règle ne suit pas la précédente : numéro déjà dépassé",
         "a policy does not follow the one before: its number is past",
@@ -188,10 +192,10 @@ SENTENCES: Words = {
         "Not read, since they are too large: the Parquet files of {months}. To read them as well: --days 7, or --all.",
     ),
     "unread": (
-        "Non vérifié : les pages, et les estimations dont la journée ou la semaine n'est pas relue en entier "
-        "(seulement si elles sont possibles).",
-        "Not checked: the pages, and estimates of which not the whole day or week was read (only whether they are "
-        "possible).",
+        "Non vérifié : les pages, les fichiers qui décrivent les données (catalogue, lieux, licence), et les "
+        "estimations dont la journée ou la semaine n'est pas relue en entier (seulement si elles sont possibles).",
+        "Not checked: the pages, the files that describe the data (catalogue, places, licence), and estimates of which "
+        "not the whole day or week was read (only whether they are possible).",
     ),
     "unjudged": (
         "Non jugé : combien de rôles doivent signer une règle plus large, et jusqu'où, pour {count} boîtiers dont le "
@@ -208,6 +212,7 @@ SENTENCES: Words = {
         "CAUTION: not one row in the tables for these sites: {sites}.",
     ),
     "right": ("CONFORME : tout est comme signé.", "CONFORMING: everything is as signed."),
+    "wrong_one": ("NON CONFORME : 1 constat.", "NOT CONFORMING: 1 finding."),
     "wrong": ("NON CONFORME : {count} constats.", "NOT CONFORMING: {count} findings."),
     "moved": (
         "PAS DE RÉPONSE : le site a été publié à nouveau pendant la vérification ; recommencez.",

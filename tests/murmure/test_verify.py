@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -510,6 +511,14 @@ def other_text(published: Publication, town: Town) -> Publication:
     return relogged(replace(published, policies={policy_hash: other, **dict(others)}), town, entries)
 
 
+def other_words(published: Publication, town: Town) -> Publication:
+    """What residents read of a policy is another text than the one that its stewards have signed."""
+    (policy_hash, sealed), *_ = published.policies.items()
+    other = wire.policy_bytes(sealed).replace(b"epsilon = 1.0", b"epsilon = 0.1")
+    path = f"donnees/politiques/{policy_hash.hex()}.toml"
+    return replace(published, read=lambda asked: other if asked == path else published.read(asked))
+
+
 def no_policy(published: Publication, town: Town) -> Publication:
     return replace(published, policies=dict(list(published.policies.items())[1:]))
 
@@ -841,6 +850,7 @@ SERVED: dict[str, tuple[str, Attack]] = {
     "a policy is not signed by its site's": ("policy_signature", without_entry("enrolment", 0)),
     "a policy has another text": ("policy_missing", other_text),
     "a policy has a number that is past": ("policy_order", same_number),
+    "a policy is shown in other words": ("policy_text", other_words),
     "a gateway is revoked and speaks on": (
         "revoked",
         lambda published, town: relogged(
@@ -858,19 +868,24 @@ SERVED: dict[str, tuple[str, Attack]] = {
 FOLLOWS: dict[tuple[str, ...], tuple[str, ...]] = {
     # figures that nobody can read any more: accounts, ledger, tables and files tell of them
     ("account_wrong", "hole", "ledger_wrong", "quartier_row", "row_unsigned"): (
-        *("a value of a message is altered", "all days are dropped", "a file cannot be read"),
-        *("a release is dropped", "the first release is dropped", "the newest day with an account is dropped"),
+        *("a value of a message is altered", "all days are dropped"),
+        *("a release is dropped", "the first release is dropped"),
     ),
-    ("account_missing", "account_wrong", "ledger_wrong", "quartier_row", "row_unsigned"): ("a day is dropped",),
+    ("account_wrong", "hole", "ledger_wrong", "quartier_row", "row_computed", "row_unsigned"): (
+        *("a file cannot be read", "the newest day with an account is dropped"),
+    ),
+    ("account_missing", "account_wrong", "ledger_wrong", "quartier_row", "row_computed", "row_unsigned"): (
+        "a day is dropped",
+    ),
     # an enrolment or a policy that cannot be believed, and what rests on it
-    ("annotation_signature", "entry", "policy_signature", "stranger"): (
+    ("annotation_signature", "entry", "ledger_wrong", "policy_signature", "quartier_row", "row_unsigned", "stranger"): (
         *("an entry is altered", "an entry is no entry", "an entry is not in its one form"),
         "a policy is not signed by its site's",
     ),
-    ("policy_backdated", "policy_unknown"): (
+    ("account_wrong", "ledger_wrong", "policy_backdated", "policy_unknown", "row_column"): (
         *("a policy is hidden", "a policy is not signed by stewards", "a policy has another text"),
-        "a policy has a number that is past",
     ),
+    ("policy_backdated", "policy_unknown"): ("a policy has a number that is past",),
     ("annotation_unlogged",): ("the newest entry is hidden",),
     # an account that cannot be read, or is not what its messages add up to
     ("account_missing",): ("a day is none", "any number may be missing", "an account of nobody"),
@@ -878,9 +893,9 @@ FOLLOWS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("account_message",): ("an account goes back", "a closing message is by another"),
     ("hole",): ("an account ends with another number",),
     # rows, and files that say the same again
-    ("row_value",): ("a history is signed anew",),
+    ("row_computed", "row_value"): ("a history is signed anew",),
     ("row_missing",): ("a figure has another name",),
-    ("ledger_wrong",): ("a row is dropped", "all tables are dropped", "a table has no rows"),
+    ("ledger_wrong",): ("a row is dropped", "a stream is dropped", "all tables are dropped", "a table has no rows"),
     ("code_wrong",): ("an end on a day that nobody reads",),
     ("columnar_wrong",): ("a table is missing", "the list of editions is rubbish", "the list of editions is deep"),
     ("sum_wrong",): ("a month is invented", "a Parquet file has another value and no sum", "a Parquet file is none"),
@@ -1262,10 +1277,28 @@ def test_a_revocation_may_say_anything(published: Publication, town: Town) -> No
 
 
 def test_findings_are_counted_when_they_are_many(published: Publication, town: Town) -> None:
-    """A hundred are listed, each once; the rest is a number."""
+    """Twenty of a kind are listed, each once; the rest is a number."""
     report = verify(with_messages(lambda row: [flipped(one) for one in row])(published, town))
-    assert len(report.findings) == len(set(report.findings)) == 100
+    assert len(report.findings) == len(set(report.findings))
+    assert Counter(one.kind for one in report.findings)["signature"] == 20
     assert report.left_out > 0
+
+
+def test_many_consequences_do_not_hide_their_cause(published: Publication, town: Town) -> None:
+    """Every estimate is another one and one row is dropped: what is told first is that the row is missing, although it
+    was found after a hundred others."""
+
+    def changed(rows: list[dict[str, str]]) -> None:
+        rows.remove(row_of(rows, indicator="crossings"))
+        for row in rows:
+            if row["indicator"] == "crossings" and row["estimate"]:
+                row["estimate"] = f"{float(row['estimate']) + 0.01:.6f}"
+
+    report = verify(with_rows(changed)(published, town))
+    told = [one.kind for one in report.told]
+    assert told.count("row_computed") == 20 and report.left_out > 80
+    assert "row_missing" in told and told.index("row_missing") < told.index("row_computed")
+    assert sorted(told, key=KINDS.index) == told and len(told) == len(report.findings)
 
 
 PARTS = (verify_log.Book, verify_messages.Heard, verify_spending.Spending, verify_tables.Tables, verify_files.Files)
@@ -1562,6 +1595,23 @@ def test_the_command_names_what_is_wrong(
     assert json.loads(told)["days"] == ["2026-11-25"]
 
 
+def test_why_a_checkpoint_is_none_is_said_in_the_language_of_the_answer(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One finding is one, and the reason beside it is French in a French answer."""
+    copy = tmp_path / "site"
+    shutil.copytree(folder, copy)
+    note = copy / "donnees/journal/checkpoint.txt"
+    size = note.read_text().split("\n")[1]
+    note.write_text(note.read_text().replace(f"\n{size}\n", f"\n{int(size) - 1}\n", 1))
+    for language, end in (
+        ("fr", "NON CONFORME : 1 constat.\n- {} (la signature n'est pas de la clé attendue)\n"),
+        ("en", "NOT CONFORMING: 1 finding.\n- {} (the signature is not by the expected key)\n"),
+    ):
+        status, told, _ = said(capsys, copy, "--lang", language)
+        assert status == 1 and told.endswith(end.format(FINDINGS["checkpoint"][language == "en"]))
+
+
 def test_the_command_says_what_it_has_not_checked(
     town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1715,7 +1765,7 @@ def test_the_command_compares_a_checkpoint_that_was_noted_down(
     assert status == 1 and "a perdu des entrées" in french
     for text in ("x", f"-1:{root}", f"{size}:{root[:-8]}", f"{size}:{root[:-1]}", f"{size}"):
         status, _, problem = said(capsys, folder, f"--seen={text}")
-        assert (status, problem.count("\n")) == (2, 1) and "no checkpoint" in problem
+        assert (status, problem.count("\n")) == (2, 1) and "pas une tête de journal" in problem
 
 
 EMPTY = b64encode(log.EMPTY_ROOT).decode()
@@ -1807,7 +1857,7 @@ def test_the_command_leads_from_a_code_to_what_was_signed(
     assert status == 1 and "Aucune mesure du 2026-11-23 n'a ce code." in french
     mistyped = code_of(row)[:-1] + ("2" if code_of(row)[-1] != "2" else "3")
     status, _, problem = said(capsys, mistyped, "--site", folder)
-    assert status == 2 and problem.count("\n") == 1 and "no code" in problem
+    assert status == 2 and problem.count("\n") == 1 and "n'est pas un code" in problem
     assert said(capsys, code_of(row))[0] == 2
 
 
@@ -1871,7 +1921,7 @@ def test_an_archive_that_nobody_signed_is_told(tmp_path: Path, capsys: pytest.Ca
     transfer.export(archive, tmp_path / "export")
     archive.close()
     status, _, problem = said(capsys, tmp_path / "export")
-    assert status == 2 and "no log yet" in problem
+    assert status == 2 and "pas encore signé de journal" in problem
 
 
 def test_the_command_reads_a_site_by_its_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1932,7 +1982,7 @@ def test_a_server_in_trouble_is_no_finding(
     """It is told in one line, that no terminal obeys, and nobody is accused."""
     monkeypatch.setattr(sources, "_PACKED_LIMIT", 1000)
     server[1].append(answer)
-    status, _, problem = said(capsys, server[0])
+    status, _, problem = said(capsys, server[0], "--lang", "en")
     assert (status, problem.count("\n")) == (1, 1)
     assert told in problem and problem.strip().isprintable()
 
@@ -1967,7 +2017,7 @@ def test_a_server_that_drips_is_left(server: tuple[str, list[bytes]]) -> None:
 def test_what_is_no_address_is_told(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     """In one line, as a mistake of who wrote it."""
     status, _, problem = said(capsys, source)
-    assert (status, problem.count("\n")) == (2, 1) and "this is no address" in problem
+    assert (status, problem.count("\n")) == (2, 1) and "ce n'est pas une adresse" in problem
 
 
 @pytest.mark.parametrize("limit", ["_FILES", "_EDITIONS", "_LARGEST"])
@@ -2108,7 +2158,7 @@ def rebuilt(monkeypatch: pytest.MonkeyPatch, at: Mapping[int, Path]) -> list[int
     return count
 
 
-READINGS = 23
+READINGS = 26
 """How many files a check of one of these sites reads, some of them twice."""
 
 
@@ -2130,7 +2180,7 @@ def test_a_site_that_is_never_twice_the_same_is_no_finding(
     builds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sentence, and exit 1: nobody knows. Nothing is remembered of it."""
-    at, memory = {12: builds[1], READINGS + 14: builds[2]}, tmp_path / "memory.json"
+    at, memory = {12: builds[1], READINGS + 17: builds[2]}, tmp_path / "memory.json"
     count = rebuilt(monkeypatch, at)
     for language, sentence in zip(("fr", "en"), SENTENCES["moved"], strict=True):
         count[0] = 0

@@ -1,4 +1,5 @@
-"""What a French steward reads of `policy check`, `preview`, `new` and of every refusal: complete, and the same."""
+"""What a French steward reads of `policy check`, `preview` and `new`, and of every refusal, with those of `verify`:
+complete, and the same."""
 
 from __future__ import annotations
 
@@ -18,15 +19,20 @@ from murmure_privacy.policy_words import LANGS, Both
 
 ROOT = Path(__file__).parents[2]
 KERNEL = ("policy", "plan", "preview", "recording", "window", "decide", "cli", "policy_cli")
+KERNEL += ("verify_cli", "sources", "codes")
 SOURCES = [ROOT / f"privacy/murmure_privacy/{name}.py" for name in KERNEL]
 SOURCES += [ROOT / f"murmure/murmure/{name}.py" for name in ("studio_cli", "studio/desk", "studio/week")]
 AT_THE_CENTRE = ("sign_policy", "publish_policy", "_file_policy", "_unsealed", "new_secret", "require_role")
 """What `policy key`, `sign` and `publish` may refuse; the rest of that file is the operator's."""
+OF_A_CHECKPOINT = {"log": "open_checkpoint", "wire": "_check"}
+"""By module of the kernel: what `verify` says of a checkpoint that is none."""
 OTHERS = {
     "{}": "what a machine, a library or another place says: each of those has its own sentence here",
     "{}: {}": "the same",
     "policy = 1": "a line of the file",
     "write {}": "has a sentence, and what is to be written too",
+    "{}1{}": "a file of codes, which is no sentence",
+    "the file is missing": "of a day's messages, of which the day is said",
     "{} is not UTC with a Z at its end": "an instant of the archive, which no steward writes",
 }
 FRENCH_TOO = re.compile(r"[\W\d_]*(policy = 1|epsilon = …|SITE|sites|signatures)?[\W\d_]*")
@@ -84,7 +90,10 @@ def said_by_the_sources() -> frozenset[tuple[str, str]]:
     receipts = ast.parse((ROOT / "ingest/murmure_ingest/receipts.py").read_text("utf-8"))
     keys = ("load_secret", "write_secret")
     parts += [one for one in receipts.body if isinstance(one, ast.FunctionDef) and one.name in keys]
-    assert len(parts) == len(AT_THE_CENTRE) + 2
+    for module, function in OF_A_CHECKPOINT.items():
+        body = ast.parse((ROOT / f"privacy/murmure_privacy/{module}.py").read_text("utf-8")).body
+        parts += [one for one in body if isinstance(one, ast.FunctionDef) and one.name == function]
+    assert len(parts) == len(AT_THE_CENTRE) + 4
     for part in parts:
         found |= set(said_in(part, part))
     return frozenset(found)
@@ -109,7 +118,9 @@ def said_in(tree: ast.AST, whole: ast.AST) -> Iterator[tuple[str, str]]:
                 yield from (("text", part) for part in text.split("; ", 1))
         elif name == "ValueError":
             yield from (("text", text) for text in skeletons(call.args[0], scope))
-        elif name == "RegisterError":
+        elif name == "WireError":
+            yield from (("text", text) for text in skeletons(call.args[1], scope))
+        elif name in ("RegisterError", "SourceError", "MurmureError"):
             yield from (("line", text) for text in skeletons(call.args[0], scope))
         elif isinstance(call.func, ast.Attribute) and len(call.args) == {"get": 3, "sub": 2}.get(name):
             yield from (("text", text) for text in skeletons(call.args[-1], scope))
@@ -131,6 +142,7 @@ def test_the_sources_are_read() -> None:
         *("write numbers with a point, e.g. 1.0", "levels have an error of their own only as means", "time without Z"),
         *("{}: site: no gateway serves {}; enrol one first", "no decision is named yet", "others may read this secret"),
         *("its streams cost {} micro-rho together, and {} are the {} of this release", "name a free port"),
+        *("no log is published there", "the centre's key did not sign it", "{}: the server answers {}; try later"),
     } <= texts
 
 
@@ -252,6 +264,22 @@ def test_what_a_command_cannot_do_is_french_too(tmp_path: Path, capsys: pytest.C
     assert french.refused(OSError(13, "Permission denied", "f")) == "f : l'accès est refusé"
     assert french.refused(OSError(13, "Permission denied")) == "système : l'accès est refusé"
     assert french.refused(WireError("malformed", "zz")) is None
+
+
+def test_what_verify_refuses_is_one_french_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unless `--lang en` is said: of a place without a log, of a code that is none or lacks its site, of an address."""
+    for words, line in (
+        (["nowhere"], "nowhere : SOURCE : aucun journal n'y est publié ; donnez le dossier ou l'adresse d'un site"),
+        (["2ESTY-TPJ0X"], "verify : SOURCE : '2ESTY-TPJ0X' n'est pas un code ; regardez"),
+        (["2ESTY-TPJ0Q"], "verify : --site : le code ne dit pas où il a été publié ; nommez son site"),
+        (["http://[x"], "http://[x : SOURCE : ce n'est pas une adresse ; écrivez-la comme https://"),
+        (["http://127.0.0.1:9"], "; regardez l'adresse et le réseau"),
+    ):
+        assert main(["verify", *words]) != 0
+        told = capsys.readouterr()
+        assert told.out == "" and told.err.count("\n") == 1 and line in told.err
+    assert main(["verify", "nowhere", "--lang", "en"]) == 2
+    assert capsys.readouterr().err.startswith("murmure: nowhere: SOURCE: no log is published there; give")
 
 
 def test_new_says_in_french_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
