@@ -1,4 +1,5 @@
-"""`murmure policy new` and `policy diff`: a policy from few answers, and what a change takes, in words."""
+"""`murmure policy new`, `policy pause` and `policy diff`: a policy from few answers, one that pauses, and what a change
+takes, in words."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from murmure_privacy.speaking import add_lang, speaking
 
 if TYPE_CHECKING:
     from murmure_privacy.plan import Plan
+    from murmure_privacy.policy import Policy
 
 _STREAMS = ("footfall", "noise", "pm1", "pm2_5", "pm10")
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser], today: Callable[[], date]) -> None:
-    """Adds both commands to the group `policy`. `today`: the day on which a new policy begins, if none is named."""
+    """Adds these commands to the group `policy`. `today`: the day on which a new policy begins, if none is named."""
     new = commands.add_parser(
         "new",
         help="write a complete policy from few answers",
@@ -51,6 +53,22 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser], toda
     ):
         new.add_argument(option, action="append", default=[], metavar="QUANTITY=…", help=what)
     new.add_argument("--out", type=Path, metavar="FILE", help="where to write it; it must not exist (stdout)")
+    pause = commands.add_parser(
+        "pause",
+        help="write the next version of a policy, which pauses publication",
+        description=(
+            "Writes the next version of a policy: it pauses the whole site, and changes nothing else. One signature\n"
+            "is enough, and a gateway follows as soon as it hears of it. To go on takes what any loosening takes."
+        ),
+        epilog="example: murmure policy pause plaza-3.toml --out plaza-4.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pause.set_defaults(handler=speaking(_pause))
+    pause.add_argument("older", type=Path, metavar="POLICY", help="the newest policy of the site, TOML or signed")
+    pause.add_argument(
+        "--decision", metavar="TEXT", help="who decided the pause; else the policy's own decision stands"
+    )
+    pause.add_argument("--out", type=Path, metavar="FILE", help="where to write it; it must not exist (stdout)")
     diff = commands.add_parser(
         "diff",
         help="say what a newer policy makes tighter or looser, and what that takes",
@@ -65,7 +83,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser], toda
     diff.add_argument("old", type=Path, metavar="OLD", help="the policy in force, TOML or signed")
     diff.add_argument("new", type=Path, metavar="NEW", help="the one after it")
     diff.add_argument("--json", action="store_true", help="one JSON document, in both languages")
-    for command in (new, diff):
+    for command in (new, pause, diff):
         add_lang(command)
 
 
@@ -141,16 +159,30 @@ def _new(args: argparse.Namespace, today: Callable[[], date]) -> int:
     draft = policy_new.write(answers, lang)
     policy, _ = preview.read(draft.encode(), "policy new")
     plan(policy, "policy new")
-    if args.out is None:
+    return _written(policy, args.out, NEXT[lang])
+
+
+def _pause(args: argparse.Namespace) -> int:
+    from murmure_privacy import policy_new
+    from murmure_privacy.policy_words import PAUSED, language
+
+    made = policy_new.paused(_policy(args.older).policy, str(args.older), args.decision)
+    return _written(made, args.out, PAUSED[args.lang or language()])
+
+
+def _written(policy: Policy, out: Path | None, said: str) -> int:
+    from murmure_privacy.errors import ConfigError
+
+    if out is None:
         print(policy.text.decode(), end="")
         return 0
     try:
-        with args.out.open("xb") as file:
+        with out.open("xb") as file:
             file.write(policy.text)
     except OSError as error:
         mend = "name a file that does not exist yet, in a folder that may be written"
-        raise ConfigError(str(args.out), "--out", error.strerror or str(error), mend) from error
-    print(NEXT[lang].format(file=args.out, version=policy.version, site=policy.site))
+        raise ConfigError(str(out), "--out", error.strerror or str(error), mend) from error
+    print(said.format(file=out, version=policy.version, site=policy.site))
     return 0
 
 

@@ -1,12 +1,15 @@
-"""A complete policy, with comments, from the few answers that a steward has."""
+"""A complete policy, with comments, from the few answers that a steward has; and the one that pauses another."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from murmure_privacy.decide import UNDECIDED
+from murmure_privacy.errors import ConfigError
+from murmure_privacy.policy import Policy, parse
 from murmure_privacy.policy_words import Lang
 
 
@@ -99,6 +102,32 @@ def write(answers: Answers, lang: Lang) -> str:
     for quantity in answers.streams:
         lines += ["", "[[stream]]", *_stream(answers, quantity, words)]
     return "\n".join(lines) + "\n"
+
+
+def paused(older: Policy, source: str, decision: str | None) -> Policy:
+    """Returns the version after a policy, which differs in that it pauses the whole site, and names another `decision`
+    if one is given; comments stay. Raises ConfigError, with `source`, for a policy that pauses already, and for one
+    whose keys stand in a way that cannot be replaced."""
+    if older.paused:
+        raise ConfigError(source, "paused", "it pauses already", "there is nothing to do")
+    version = older.version + 1
+    head, table, rest = older.text.decode().partition("\n[[")  # keys of the site come before the first stream
+    head = re.sub(r"(?m)^version *= *\d+", f"version = {version}", head, count=1)
+    if decision is not None:
+        quoted = r"""(?m)^decision *= *("([^"\\\n]|\\.)*"|'[^'\n]*')"""
+        head = re.sub(quoted, lambda _: f"decision = {_text(decision)}", head, count=1)
+    head, stood = re.subn(r"(?m)^paused *= *false\b", "paused = true", head, count=1)
+    if not stood:
+        head = re.sub(r"(?m)^(version *=.*\n)", r"\1paused = true\n", head, count=1)
+    wanted = replace(older, version=version, paused=True, decision=older.decision if decision is None else decision)
+    try:
+        made = parse(f"{head}{table}{rest}".encode(), source)
+    except ConfigError:
+        made = older
+    if made != replace(wanted, hash=made.hash, text=made.text):
+        mend = f"write version = {version} and paused = true in an editor"
+        raise ConfigError(source, "version", "it stands in a way that this command cannot change", mend)
+    return made
 
 
 def _stream(answers: Answers, quantity: str, words: Mapping[str, str]) -> list[str]:

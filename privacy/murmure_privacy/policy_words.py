@@ -171,6 +171,11 @@ NEXT: Both = {
     "en": "{file}: version {version} of {site}; next: murmure policy preview {file}",
 }
 
+PAUSED: Both = {
+    "fr": "{file} : version {version} de {site}, en pause ; ensuite : murmure policy sign {file} --key …",
+    "en": "{file}: version {version} of {site}, paused; next: murmure policy sign {file} --key …",
+}
+
 CENTRE: dict[str, Both] = {
     "role": {
         "fr": 'dans ingest.toml, sous [deciding.roles] : "{key}" = "{role}"',

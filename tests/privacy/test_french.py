@@ -18,7 +18,7 @@ from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.policy_words import LANGS, Both
 
 ROOT = Path(__file__).parents[2]
-KERNEL = ("policy", "plan", "preview", "recording", "window", "decide", "cli", "policy_cli")
+KERNEL = ("policy", "plan", "preview", "recording", "window", "decide", "cli", "policy_cli", "policy_new")
 KERNEL += ("verify_cli", "sources", "codes")
 SOURCES = [ROOT / f"privacy/murmure_privacy/{name}.py" for name in KERNEL]
 SOURCES += [ROOT / f"murmure/murmure/{name}.py" for name in ("studio_cli", "studio/desk", "studio/week")]

@@ -1,9 +1,10 @@
-"""`policy new` and `policy diff`: a policy from few answers, and what a change takes, in both languages."""
+"""`policy new`, `pause` and `diff`: a policy from few answers, and what a change takes, in both languages."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from murmure_privacy.decide import (
     FLOOR,
     NOTICE_S,
     UNDECIDED,
+    Accept,
     Ceiling,
     Difference,
     LogWord,
@@ -105,6 +107,69 @@ def test_a_wrong_answer_is_one_line_with_the_mend(run: Run, said: tuple[str, ...
     )
     status, out, error = run(*NEW, "--stream", "footfall", *said)
     assert (status, out) == (2, "") and error.startswith(f"murmure: {start}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("head", ["paused = false  # true pauses\n", "", "paused=false\r\n"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_pause_is_one_command_and_one_signature(
+    run: Run, policy_text: Callable[..., str], head: str, signed: bool
+) -> None:
+    """The next version, paused, and nothing else: comments stay, one steward is enough, and it holds at once."""
+    text = policy_text("footfall", "noise").replace("[[stream]]", f"{head}# first\n[[stream]]", 1)
+    Path("old.toml").write_bytes(text.encode())
+    old = parse(text.encode(), "old.toml")
+    secret, _ = new_key()
+    if signed:
+        Path("old.cose").write_bytes(seal_policy(text.encode(), [("s", secret)]))
+    file = "old.cose" if signed else "old.toml"
+    status, said, _ = run("policy", "pause", file, "--out", "new.toml", "--lang", "en")
+    following = old.version + 1
+    assert status == 0
+    assert said == f"new.toml: version {following} of plaza, paused; next: murmure policy sign new.toml --key …\n"
+    new = parse(Path("new.toml").read_bytes(), "new.toml")
+    assert new == replace(old, version=following, paused=True, hash=new.hash, text=new.text)
+    assert b"# first\n[[stream]]" in new.text and (b"# true pauses" in new.text) == ("#" in head)
+    ceiling = Ceiling(FLOOR.rho_micro, 1, 2, old.version)
+    word = decide(plan(old, "old"), Signed(plan(new, "new"), 1, frozenset({"dpo"})), ceiling, FLOOR, None, 0)
+    assert not isinstance(word, Refuse) and word == Accept()
+    back = Signed(plan(replace(old, version=following + 1), "back"), 1, frozenset({"dpo"}))
+    assert isinstance(decide(plan(new, "new"), back, ceiling, FLOOR, None, 0), Refuse)
+
+
+def test_a_pause_names_who_decided_it_and_speaks_french(run: Run, policy_text: Callable[..., str]) -> None:
+    """Another decision, with quotes in it; without --out it is printed; the words are the steward's."""
+    Path("old.toml").write_text(policy_text("footfall"), "utf-8")
+    status, said, _ = run("policy", "pause", "old.toml", "--decision", 'Arrêté "7" \\1')
+    assert status == 0 and parse(said.encode(), "said").decision == 'Arrêté "7" \\1'
+    said = run("policy", "pause", "old.toml", "--out", "new.toml", "--lang", "fr")[1]
+    assert said.startswith("new.toml : version ") and ", en pause ; ensuite : murmure policy sign new.toml" in said
+    error = run("policy", "pause", "new.toml", "--lang", "fr")[2]
+    assert error == "murmure: new.toml : paused : elle suspend déjà ; il n'y a rien à faire\n"
+    assert run("policy", "pause", "old.toml", "--out", "new.toml")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version = 1\n", "version = 1_0\n"),
+        ("version = 1\n", "version = 0x1\n"),
+        ("version = 1\n", '"version" = 1\n'),
+    ],
+)
+def test_a_policy_that_cannot_be_changed_safely_is_left_to_an_editor(
+    run: Run, policy_text: Callable[..., str], old: str, new: str
+) -> None:
+    """Whatever the text is, what is written is the same policy paused, or nothing."""
+    text = policy_text("footfall")
+    assert old in text
+    changed = text.replace(old, new, 1)
+    version = parse(changed.encode(), "old.toml").version
+    Path("old.toml").write_text(changed, "utf-8")
+    status, said, error = run("policy", "pause", "old.toml", "--lang", "en")
+    assert (status, said) == (2, "") and error.endswith(
+        "version: it stands in a way that this command cannot change; "
+        f"write version = {version + 1} and paused = true in an editor\n"
+    )
 
 
 def changed(run: Run, **options: str) -> None:
