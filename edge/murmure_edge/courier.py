@@ -21,7 +21,7 @@ from pathlib import Path
 from murmure_privacy import log, wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.files import names, opened, put_whole, read_regular
-from murmure_privacy.release import Receipt
+from murmure_privacy.release import Health, Receipt
 
 from murmure_edge import clock, inbox, outbox
 from murmure_edge.config import GatewayConfig, Trust, load, load_trust
@@ -68,11 +68,10 @@ def export(config_path: Path, stick: Path, pause: Callable[[float], None] = cloc
     if not stick.is_dir():
         raise ConfigError("edge export", str(stick), "is no folder", "plug the stick in, and name where it is mounted")
     receipt, policies = _letters(stick, trust)
-    before = _health(config)
-    longer = receipt is not None and _is_longer(config, receipt[0])
+    longer = None if receipt is None else _longer(config, receipt[0])
     _deliver(config, receipt, policies)
-    if longer:
-        _await_report(config, before, pause)
+    if longer is not None:
+        _await_report(config, longer, pause)
     settled, messages = _messages(config, receipt)
     files = {_name(trust, seq): sealed for seq, sealed in messages.items()}
     health = _health(config)
@@ -128,21 +127,34 @@ def _health(config: GatewayConfig) -> bytes | None:
     return None
 
 
-def _is_longer(config: GatewayConfig, receipt: Receipt) -> bool:
-    """Returns whether a receipt tells of a log that `sense` will know, and report, once it has read it."""
+def _longer(config: GatewayConfig, receipt: Receipt) -> int | None:
+    """Returns how many entries a receipt tells of, if that is a log that `sense` will know, and report, once it has
+    read it."""
     told = log.of_receipt(receipt.checkpoint)
     with _ledger(config) as db:
         table = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone()
         known = db.execute("SELECT size FROM journal").fetchone() if table else None
-    return told is not None and (known is None or told.here.size > known[0])
+    return told.here.size if told is not None and (known is None or told.here.size > known[0]) else None
 
 
-def _await_report(config: GatewayConfig, before: bytes | None, pause: Callable[[float], None]) -> None:
-    """Waits until `sense` has made a report that is not `before`, as long as it runs and may be about to."""
+def _await_report(config: GatewayConfig, entries: int, pause: Callable[[float], None]) -> None:
+    """Waits until `sense` has made a report of a log of so many entries, as long as it runs and may be about to."""
     for _ in range(_REPORT_WAIT_S):
-        if _health(config) != before or not _sense_runs(config):
+        if _reported(config) >= entries or not _sense_runs(config):
             return
         pause(1.0)
+
+
+def _reported(config: GatewayConfig) -> int:
+    """Returns how many entries the last report tells of, 0 for none. Whose it is, the centre judges."""
+    sealed = _health(config)
+    if sealed is None:
+        return 0
+    try:
+        said = wire.open_envelope(wire.unwrap(sealed), b"", lambda *_: None)
+    except WireError:
+        return 0
+    return (said.log or 0) if isinstance(said, Health) else 0
 
 
 def _sense_runs(config: GatewayConfig) -> bool:

@@ -26,7 +26,16 @@ from murmure_ingest.intake import Intake, Word
 from murmure_ingest.rules import RuleBook
 from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.window import parse_utc
-from murmure_privacy.wire import digest, new_key, open_health, open_receipt, public_key, seal_policy, seal_receipt
+from murmure_privacy.wire import (
+    digest,
+    new_key,
+    open_health,
+    open_receipt,
+    public_key,
+    seal_health,
+    seal_policy,
+    seal_receipt,
+)
 
 MIDNIGHT_S = parse_utc("2026-01-14T23:00:00Z")
 HOUR_S = 3600
@@ -137,6 +146,33 @@ def test_every_visit_brings_a_receipt_that_is_believed(white: Any, town: Town, s
     visit(white, stick)
     assert white.db.log == town.archive.log_checkpoint()
     assert [line for line in white.said if "not believed" in line] == []
+
+
+def test_a_report_of_the_same_moment_is_not_the_one_awaited(
+    white: Any, town: Town, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of the quarter-hour, made while the letters are laid down, knows nothing of them yet: what goes onto
+    the stick tells of the log in them. What is no report tells of none."""
+    visit(white, stick)
+    town.take(stick)
+    deliver, place = courier._deliver, white.enrolled.folder / "spool" / "outbox" / "health.cose"
+
+    def meanwhile(*letters: Any) -> None:
+        report = open_health(place.read_bytes(), public_key(white.secret))
+        place.write_bytes(seal_health(replace(report, uptime_s=report.uptime_s + 1), white.secret))
+        deliver(*letters)
+
+    monkeypatch.setattr(courier, "_deliver", meanwhile)
+    visit(white, stick)
+    word = open_health((stick / "outbox" / "gw-plaza-health.cose").read_bytes(), public_key(white.secret))
+    assert word.log == town.archive.log_checkpoint().size
+    config = load(white.enrolled.file)
+    assert courier._reported(config) == word.log
+    for content in (b"rubbish", next((stick / "outbox").glob("gw-plaza-0*.cose"), place).read_bytes()[:-1]):
+        place.write_bytes(content)
+        assert courier._reported(config) == 0
+    place.unlink()
+    assert courier._reported(config) == 0
 
 
 def test_a_report_is_not_waited_for_in_vain(white: Any, town: Town, stick: Path) -> None:
