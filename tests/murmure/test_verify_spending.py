@@ -26,7 +26,7 @@ from murmure_privacy.publication import Publication
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.verify_log import Account, Book, Ruled, Speaker, ends_on
 from murmure_privacy.verify_messages import Heard
-from murmure_privacy.verify_spending import LEDGER, Charge, Spending
+from murmure_privacy.verify_spending import Charge, Spending
 from murmure_privacy.window import QUARTER_S, Calendar, Window, parse_utc, utc
 
 DAY_S = 86_400
@@ -205,7 +205,7 @@ def test_a_line_that_is_no_day_is_not_looked_for() -> None:
     """Whoever writes a ledger that ends in the year 9999 keeps no checker busy; the longest civil day may be."""
     began_s = CHANGE.start_s
     assert list(verify_spending._near({}, Window(began_s, began_s + 2 * DAY_S))) == []
-    for until_s in (began_s + 2 * DAY_S + 1, began_s + 8000 * 365 * DAY_S):
+    for until_s in (began_s, began_s + 2 * DAY_S + 1, began_s + 8000 * 365 * DAY_S):
         with pytest.raises(ValueError, match="no day"):
             list(verify_spending._near({}, Window(began_s, until_s)))
 
@@ -259,7 +259,7 @@ def judged(
 ) -> tuple[list[str], int]:
     """Returns where a ledger is found wrong, and how many of its lines were looked at."""
     data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    published = Publication(b"", b"", [], {}, [], [], [], None, read={LEDGER: data}.get)
+    published = Publication(b"", b"", [], {}, [], [], [], None, read={"donnees/ledger.jsonl": data}.get)
     book = Book(published, Report())
     book.policies.update({one.plan.policy.hash: one for one in known})
     heard = Heard(published, book)
@@ -433,6 +433,28 @@ def test_a_cap_that_is_passed_is_told_once() -> None:
     assert capped([large], whole_days(large, 2)) == capped([large], [], accounts_of(whole_days(large, 2))) == []
     kept = [Withheld(one.node, "cap") for one in days]
     assert capped([small], kept) == capped([small], [], accounts_of(kept)) == []
+
+
+def test_the_span_of_a_cap_ends_before_the_day_a_week_later() -> None:
+    """Six days later both count, seven days later each for itself."""
+    policy = ruled(LEVELS, "1w", "1.1")
+    cap = policy.plan.streams[STREAM].cap_rho_micro
+    assert cap is not None
+    own, first_s = policy.plan.policy.hash, PARIS.midnight(date(2026, 11, 2))
+    for later, found in ((6, 1), (7, 0)):
+        told = [(own, (at_s, at_s + 3600, cap)) for at_s in (first_s, first_s + later * DAY_S)]
+        assert len(days(policy, told, [])) == found
+
+
+def test_units_of_a_day_count_squared() -> None:
+    """Two of them cost four times as much as one."""
+    made = plan(parse(written(LEVELS, "1w", "9.0").replace(b"units_per_day = 1", b"units_per_day = 2"), "test"))
+    policy = Ruled("plaza", 1, made, Auditor(made, made.calendar), b"", None, 0)
+    cap = made.streams[STREAM].cap_rho_micro
+    assert cap is not None
+    own = made.policy.hash
+    assert days(policy, [(own, (NOON_S, NOON_S + 3600, cap // 4))], []) == {}
+    assert list(days(policy, [(own, (NOON_S, NOON_S + 3600, cap // 4 + 1))], []).values()) == [4 * (cap // 4 + 1)]
 
 
 def test_a_cap_is_of_its_own_stream_and_of_policies_that_are_known() -> None:
