@@ -308,6 +308,14 @@ def test_a_policy_has_the_text_that_the_log_names(story: Log) -> None:
     assert story.found(policies={wire.digest(text()): other}) == [("policy_missing", "plaza 1")]
 
 
+def test_the_text_of_a_policy_beside_the_signed_one_is_the_same(story: Log) -> None:
+    """Residents read that; where it is not there, nothing is said of it."""
+    story.policy(text(), None)
+    path = f"donnees/politiques/{wire.digest(text()).hex()}.toml"
+    assert story.found(read={path: text()}.get) == story.found(read={}.get) == []
+    assert story.found(read={path: text(1, "0.5")}.get) == [("policy_text", "plaza 1")]
+
+
 def test_stewards_of_any_line_of_the_site_may_sign(story: Log) -> None:
     """And as many as that line asks for; those of another site may not."""
     story.enrol("gw-2", keys=(1, 2), signatures_required=2, ceiling_rho_micro=0)
