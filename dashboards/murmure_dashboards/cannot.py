@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 
-from murmure_dashboards.views import StreamView
+from murmure_dashboards.promises import Promised
 from murmure_dashboards.wording import Language
 
 
-def cannot(say: Language, views: Sequence[StreamView]) -> list[str]:
+def cannot(say: Language, views: Sequence[Promised]) -> list[str]:
     """Returns what the sensors on the page cannot know, one sentence each."""
     lines: list[str] = []
     for kind, keys, bounds in (

@@ -130,11 +130,11 @@ def _overview(
     for part in parts(FOLDER, ctx.city.site, SITES_A_PAGE):
         lines = []
         for site in part.items:
-            rho, delta = _together(held[site.id].in_force(today), spent, last, 1)
+            rho, delta = habits(held[site.id].in_force(today), spent, last, 1)
             paused = [stream for stream in _streams(held[site.id].in_force(today)) if held[site.id].pausing(stream)]
             words = say("privacy.idle")
             if rho:
-                words = say("privacy.site", guesses=_guesses(say, accounts.risk(rho, delta)))
+                words = say("privacy.site", guesses=guesses(say, accounts.risk(rho, delta)))
             lines.append((site, words, say("privacy.some_paused") if paused else ""))
         yield ctx.page(
             "privacy.html",
@@ -154,7 +154,7 @@ def _overview(
 
 def _worst(say: Language, epsilon: Decimal, delta: Decimal) -> str:
     found = accounts.risk(accountant.rho_micro(epsilon, delta), delta)
-    return say("privacy.worst", epsilon=say.number(epsilon.normalize()), guesses=_guesses(say, found))
+    return say("privacy.worst", epsilon=say.number(epsilon.normalize()), guesses=guesses(say, found))
 
 
 def _site(
@@ -174,9 +174,9 @@ def _site(
     past = told_pauses(say, pauses(stopped, held), quantities, PAUSES_SHOWN)
     together = []
     for span, days in accounts.SPANS.items():
-        rho, delta = _together(policy, spent, last, days)
+        rho, delta = habits(policy, spent, last, days)
         found = accounts.risk(rho, delta)
-        together.append((say(f"privacy.span_{span}"), say.number(found.epsilon), _guesses(say, found)))
+        together.append((say(f"privacy.span_{span}"), say.number(found.epsilon), guesses(say, found)))
     for page in parts(f"{FOLDER}{site.id}/", streams, STREAMS_A_PAGE):
         yield ctx.page(
             "privacy_site.html",
@@ -205,7 +205,7 @@ def _series(
         most = accounts.risk(accounts.allowed(policy, part, days), part.delta)
         used = accounts.risk(own.habit(last, days) if own else 0, part.delta)
         most_said = say.number(part.epsilon.normalize() if days == 1 else most.epsilon)
-        rows.append((say(f"privacy.span_{span}"), most_said, say.number(used.epsilon), _guesses(say, used)))
+        rows.append((say(f"privacy.span_{span}"), most_said, say.number(used.epsilon), guesses(say, used)))
     day = accounts.allowed(policy, part, 1)
     several = [accounts.risk(day * count * count, part.delta) for count in _SEVERAL]
     kind = part.quantity.kind
@@ -217,7 +217,7 @@ def _series(
         example=say.counted(f"privacy.example_{kind}", part.protects[1], size=say.number(part.protects[1])),
         several=say(
             f"privacy.several_{kind}",
-            **{f"n{count}": _guesses(say, found) for count, found in zip(_SEVERAL, several, strict=True)},
+            **{f"n{count}": guesses(say, found) for count, found in zip(_SEVERAL, several, strict=True)},
         ),
         left_out=say(f"promise.above_{kind}", limit=limit) if limit else "",
         paused=say("privacy.paused", version=pausing.version) if pausing else "",
@@ -226,7 +226,7 @@ def _series(
     )
 
 
-def _together(policy: Policy | None, spent: Mapping[str, accounts.Spent], last: date, days: int) -> tuple[int, Decimal]:
+def habits(policy: Policy | None, spent: Mapping[str, accounts.Spent], last: date, days: int) -> tuple[int, Decimal]:
     """Returns the micro-rho that one unit of each stream a day has cost together, and the largest delta of them."""
     if policy is None:
         return 0, Decimal("0.000001")
@@ -234,7 +234,8 @@ def _together(policy: Policy | None, spent: Mapping[str, accounts.Spent], last: 
     return rho, max(part.delta for part in policy.streams)
 
 
-def _guesses(say: Language, found: accounts.Risk) -> str:
+def guesses(say: Language, found: accounts.Risk) -> str:
+    """Returns in words how often somebody guesses right whom this risk helps."""
     return say("privacy.nearly_all") if found.guesses > NEARLY_ALL else say("privacy.guesses", number=found.guesses)
 
 

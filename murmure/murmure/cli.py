@@ -21,6 +21,7 @@ GROUPS = (
     "murmure.audit_cli",
     "murmure.demo_cli",
     "murmure.studio_cli",
+    "murmure.dossier_cli",
 )
 
 

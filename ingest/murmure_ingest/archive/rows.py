@@ -49,6 +49,17 @@ class StreamInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What is held of one stream: nodes with values (`released`) and without (`withheld`), from the earliest instant
+    that one covers to the latest end (seconds UTC)."""
+
+    from_s: int
+    until_s: int
+    released: int
+    withheld: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredMessage:
     """One settled message. `sealed` is None for a refused one, of which only the hash is remembered, and empty for one
     that was put aside and forgotten since; `disposition` and `reason` are the newest word on it. `nodes`: how many

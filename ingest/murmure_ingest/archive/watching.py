@@ -6,7 +6,7 @@ from typing import Any
 
 from murmure_ingest.archive.database import Database
 from murmure_ingest.archive.filing import FORKS
-from murmure_ingest.archive.rows import StoredHealth
+from murmure_ingest.archive.rows import Holding, StoredHealth
 
 
 class Watching(Database):
@@ -84,6 +84,27 @@ class Watching(Database):
             "SELECT (SELECT coalesce(max(id), 0) FROM messages), (SELECT count(*) FROM conflicts)"
         )[0]
         return messages, conflicts, dict(self._rows("SELECT name, value FROM counters ORDER BY name"))
+
+    def holdings(self, after_s: int, until_s: int) -> dict[str, Holding]:
+        """Returns by stream what is held of nodes that end in `(after_s, until_s]` (seconds UTC); a stream of which
+        there is none is left out."""
+        rows = self._rows(
+            "SELECT stream, min(covered_from_s), max(end_s), count(*) - count(reason), count(reason) "
+            "FROM (SELECT DISTINCT stream FROM streams) JOIN nodes USING (stream) "
+            "WHERE end_s > ? AND end_s <= ? GROUP BY stream",
+            *(after_s, until_s),
+        )
+        return {stream: Holding(*held) for stream, *held in rows}
+
+    def spoken(self, after_s: int, until_s: int) -> dict[str, int]:
+        """Returns by gateway how many of its filed messages have a node that ends in `(after_s, until_s]`."""
+        rows = self._rows(
+            "SELECT gateway, count(*) FROM messages WHERE id IN (SELECT message "
+            "FROM (SELECT DISTINCT stream FROM streams) JOIN nodes USING (stream) "
+            "WHERE end_s > ? AND end_s <= ?) GROUP BY gateway",
+            *(after_s, until_s),
+        )
+        return dict(rows)
 
     def largest_spend(self, stream: str, from_s: int, until_s: int) -> int:
         """Returns the most micro-rho that filed nodes cost at any instant of `[from_s, until_s)`, as the gateway's

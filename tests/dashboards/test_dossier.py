@@ -1,0 +1,503 @@
+"""The file for the data protection officer: its numbers are those of the other pages, its proofs exist, and what nobody
+has decided is said to be open."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import ROUND_CEILING, Decimal
+from html import unescape
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from murmure.cli import build_parser, main
+from murmure_dashboards import dossier, dossier_facts, maker_privacy
+from murmure_dashboards.config import City
+from murmure_dashboards.dossier_facts import Settings
+from murmure_dashboards.wording import LANGUAGES, Language, language
+from murmure_ingest import gateways
+from murmure_ingest.archive import Archive
+from murmure_ingest.config import IngestConfig
+from murmure_ingest.intake import Intake
+from murmure_ingest.rules import RuleBook
+from murmure_privacy import wire
+from murmure_privacy.plan import plan
+from murmure_privacy.preview import ladder, sheet, site_ladder
+from murmure_privacy.release import Message, Outcome
+from murmure_privacy.window import utc
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+OWN_CHECKS = (HERE / "own_checks.js").read_text(encoding="utf-8")
+CITY = HERE / "city.toml"
+PLACEHOLDER = re.compile(r"\{[^}]*\}|\bTODO\b|\bXXX\b|\bN/A\b|_{3,}|\.{4,}|\[\s*\]|\bNone\b|[Ll]orem")
+TABLE = r'<caption id="{name}">.*?</table>'
+
+
+@pytest.fixture(scope="module")
+def filed(streets: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the town, each place with its gateway; `station` has been silent for two days, and a stranger has
+    written rubbish."""
+    folder = tmp_path_factory.mktemp("filed")
+    config = IngestConfig(data_dir=folder)
+    archive = Archive.open(config.archive)
+    steward, public = wire.new_key()
+    intake = Intake(archive, RuleBook(archive), lambda: 1 << 40)
+    town, now_s = streets.town(), streets.NOW_S
+    for signed in town.policies():
+        site = signed.site
+        quartier = next(info.quartier for info in town.infos if info.site == site)
+        gateways.enrol_local(
+            archive,
+            config,
+            folder / site,
+            gateway=f"gw-{site}",
+            site=site,
+            quartier=quartier,
+            stewards=[public],
+            policies=[wire.seal_policy(signed.toml, [("s", steward)])],
+        )
+        secret = bytes.fromhex((folder / site / "data" / "record.key").read_text())
+        until_s = now_s - (2 * 86_400 if site == "station" else 0)
+        closing: dict[int, list[Outcome]] = {}
+        for info in town.infos:
+            for one in town.outcomes(info.stream, 0, until_s) if info.site == site else ():
+                if one.node.end_s <= until_s:
+                    closing.setdefault(one.node.end_s, []).append(one)
+        before = wire.FIRST_PREVIOUS
+        for seq, (end_s, members) in enumerate(sorted(closing.items()), 1):
+            sealed = wire.seal_message(
+                Message(f"gw-{site}", quartier, site, 1, seq, before, end_s, tuple(members)), secret
+            )
+            before = wire.digest(sealed)
+            intake.accept(f"murmure/v1/{quartier}/gw-{site}/release", sealed)
+    intake.accept_many([("murmure/v1/x/gw-nobody/release", b"rubbish")] * 37)
+    archive.close()
+    return config.archive
+
+
+@pytest.fixture(scope="module")
+def read(filed: Path) -> Iterator[Archive]:
+    archive = Archive.open(filed, read_only=True)
+    yield archive
+    archive.close()
+
+
+SETTINGS = Settings({"refused_days": 90, "health_days": 365}, "series.example")
+
+
+@pytest.fixture(scope="module")
+def facts(read: Archive, city: City, site: Path, streets: Any) -> dossier_facts.Facts:
+    return dossier_facts.look(read, city, streets.NOW_S, SETTINGS, site)
+
+
+@pytest.fixture(scope="module")
+def written(
+    read: Archive, city: City, site: Path, streets: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, str]:
+    """The file in each language."""
+    out = tmp_path_factory.mktemp("dossier")
+    paths, _ = dossier.build(read, city, out, streets.NOW_S, SETTINGS, site)
+    assert [path.name for path in paths] == ["dossier.fr.html", "dossier.en.html"]
+    return {code: path.read_text("utf-8") for code, path in zip(LANGUAGES, paths, strict=True)}
+
+
+def text_of(page: str) -> str:
+    """Returns what is read on a page."""
+    body = re.sub(r"(?s)<style>.*?</style>", " ", page)
+    plain = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
+    return re.sub(r" +", " ", plain.replace("\u00a0", " ").replace("\u202f", " "))
+
+
+def cells(page: str, name: str) -> list[list[str]]:
+    """Returns the rows of a table, cell by cell."""
+    found = re.search(TABLE.format(name=name), page, re.DOTALL)
+    assert found, name
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", found[0], re.DOTALL)
+    return [[text_of(one).strip() for one in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)] for row in rows]
+
+
+def up(value: Decimal) -> Decimal:
+    """Returns a number rounded up to three figures."""
+    return value.quantize(Decimal(1).scaleb(value.adjusted() - 2), ROUND_CEILING).normalize()
+
+
+def said(say: Language, value: Decimal) -> str:
+    return say.number(value).replace("\u202f", " ")
+
+
+def loaded(name: str) -> ModuleType:
+    """Returns a file of tests beside this one, for what it can do."""
+    spec = importlib.util.spec_from_file_location(f"dossier_{name}", HERE / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def wrong_rungs(
+    rows: Sequence[Sequence[str]], rungs: Sequence[Mapping[str, Any]], first: str, say: Language
+) -> list[str]:
+    """Returns the cells of a table that do not say the epsilon of `policy preview`, rounded up to three figures;
+    `first` is what the cell of one unit on one day says."""
+    shown = [cell.partition(":")[0].strip() for row in rows[1:] for cell in row[1:]]
+    true = [said(say, up(Decimal(str(rung["epsilon"])))) for rung in rungs]
+    return [f"{cell} for {value}" for cell, value in zip(shown, [first, *true[1:]], strict=True) if cell != value]
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_ladders_say_what_preview_and_studio_say(
+    written: Mapping[str, str], facts: dossier_facts.Facts, code: str
+) -> None:
+    """Each epsilon of each table is that of the one ladder, for the series alone and for a place together."""
+    say, page = language(code), written[code]
+    policy = facts.live["plaza"]
+    made = plan(policy)
+    for group in facts.groups:
+        first = said(say, group.part.epsilon.normalize())
+        assert wrong_rungs(cells(page, "t-0"), ladder(group.plan), first, say) == []
+    together = site_ladder(made)
+    assert wrong_rungs(cells(page, "t-1"), together, said(say, up(Decimal(str(together[0]["epsilon"])))), say) == []
+    assert 'id="t-2"' not in page
+    # Broken twin: one weight more in the policy, and the table is no longer right.
+    other = plan(replace(policy, streams=(replace(policy.streams[0], epsilon=Decimal("1.1")), *policy.streams[1:])))
+    assert len(wrong_rungs(cells(page, "t-1"), site_ladder(other), "", say)) == 16
+
+
+def test_what_is_allowed_and_spent_is_what_the_privacy_page_says(written: Mapping[str, str], site: Path) -> None:
+    """The first column of the table is the page's « Permis »; what was spent together stands there word for word."""
+    page = written["fr"]
+    alone = [row[1] for row in cells(page, "t-0")[1:]]
+    public = (site / "vie-privee" / "plaza" / "index.html").read_text("utf-8")
+    rows = re.findall(r'<tr><th scope="row">[^<]*</th><td>([^<]*)</td><td>[^<]*</td><td>[^<]*</td></tr>', public)
+    assert [cell.partition(" :")[0] for cell in alone] == [text_of(one) for one in rows[:4]]
+    lines = re.findall(r"<li>[^<]*ε\s=\s([^<]*?), on devine juste ([^.<]*)\.</li>", public)
+    assert len(lines) == 4
+    told = next(row for row in cells(page, "t-depense") if row[0] == "Place de la République")
+    assert told[1:] == [f"{text_of(epsilon)} : {text_of(words)}" for epsilon, words in lines]
+
+
+def test_margins_are_those_of_preview(written: Mapping[str, str], facts: dossier_facts.Facts) -> None:
+    """The printed figure of each interval, rounded up."""
+    shown = [row[3] for row in cells(written["en"], "t-marges")[1:]]
+    true = [
+        node["error_95"]
+        for group in facts.groups
+        for node in sheet(group.policy, group.plan, ())["nodes"]
+        if node["indicator"] == group.quantity.printed
+    ]
+    assert len(shown) == len(true) > 6
+    for cell, value in zip(shown, true, strict=True):
+        number = float(cell.split()[1])
+        assert value <= number <= value * 1.01, (cell, value)
+
+
+def test_the_day_is_counted_as_the_archive_has_it(
+    written: Mapping[str, str], read: Archive, streets: Any, facts: dossier_facts.Facts
+) -> None:
+    """Place by place: who spoke, series, messages, figures with and without values; a silent place has none."""
+    now_s = streets.NOW_S
+    rows = {row[0]: row[1:] for row in cells(written["en"], "t-carte")[1:]}
+    for site, name in (("plaza", "Place de la République"), ("alley", "Passage des Tanneurs")):
+        inside = [
+            one
+            for stream, of in facts.site_of.items()
+            if of == site
+            for one in read.outcomes(stream, now_s - 2 * 86_400, now_s)
+            if now_s - 86_400 < one.node.end_s <= now_s
+        ]
+        withheld = sum(hasattr(one, "reason") for one in inside)
+        last = read.progress()[f"gw-{site}"][0]
+        assert rows[name] == [
+            "1 of 1",
+            str(len({one.node.stream for one in inside})),
+            str(len({one.node.end_s for one in inside})),
+            str(len(inside) - withheld),
+            str(withheld),
+            str(last),
+            "0",
+        ]
+    assert rows["Parvis de la gare"][:5] == ["0 of 1", "0", "0", "0", "0"]
+    text = text_of(written["en"])
+    assert "2 spoke, of 3" in text and "Messages refused since the beginning: 37." in text
+    held = {tuple(row[:1]): row[1:] for row in cells(written["en"], "t-garde")[1:]}
+    assert sum(int(row[2].replace(",", "")) + int(row[3]) for row in held.values()) == read.node_count()
+
+
+def test_the_criteria_count_the_cells_that_promise_nothing(facts: dossier_facts.Facts) -> None:
+    """So many cells of all tables say « presque toujours », one table for each series and each place."""
+    told = dossier.Told(language("fr"), facts)
+    ladders = [told._rungs([group.rule]) for group in facts.groups] + [told._rungs(one) for one, _ in told._together()]
+    every = [risk.guesses for rungs in ladders for row in rungs for risk in row]
+    lost = sum(one > maker_privacy.NEARLY_ALL for one in every)
+    assert 0 < lost < len(every) and len(every) == 16 * len(ladders)
+    assert f"dans {lost} cases sur {len(every)} des tableaux" in text_of(told.page().decode())
+    strict = replace(facts, groups=[replace(facts.groups[0], part=replace(facts.groups[0].part, epsilon=Decimal(1)))])
+    assert "Le critère n’est pas tenu" in text_of(dossier.Told(language("fr"), strict).page().decode())
+
+
+# --- what is said, and what is left open ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_place_is_left_to_fill(written: Mapping[str, str], code: str) -> None:
+    """Nor does a cell say nothing: what the town has to decide is said in words."""
+    page = written[code]
+    assert PLACEHOLDER.findall(text_of(page)) == []
+    for name in re.findall(r'<caption id="([^"]+)">', page):
+        rows = cells(page, name)
+        assert len({len(row) for row in rows}) == 1, name
+        empty = [row for row in rows for cell in (row[:-1] if name in ("t-fiche", "t-risques") else row) if not cell]
+        assert empty == [], name
+    assert "brouillon" in text_of(page) if code == "fr" else "no legal advice" in text_of(page)
+
+
+def test_a_place_to_fill_is_found() -> None:
+    """Broken twins of the search."""
+    for text in ("ε = {epsilon}", "à compléter : ____", "TODO", "Contact : None", "nom : ......"):
+        assert PLACEHOLDER.search(text), text
+
+
+def test_both_languages_tell_the_same(written: Mapping[str, str]) -> None:
+    """The same tables with as many rows, the same numbers in them."""
+    names = [re.findall(r'<caption id="([^"]+)">', written[code]) for code in LANGUAGES]
+    assert names[0] == names[1] and len(names[0]) >= 10
+    for name in names[0]:
+        french, english = (cells(written[code], name) for code in LANGUAGES)
+        assert [len(row) for row in french] == [len(row) for row in english], name
+    numbers = [[re.sub(r"\D", "", cell) for row in cells(written[code], "t-1") for cell in row] for code in LANGUAGES]
+    assert numbers[0][5:] == numbers[1][5:]
+
+
+def test_what_is_undecided_is_said(read: Archive, city: City, streets: Any) -> None:
+    """What city.toml and ingest.toml lack is on the list by name; what they have is not."""
+    look = dossier_facts.look(read, city, streets.NOW_S, None, None)
+    keys = dict(dossier_facts.undecided(look))
+    assert keys["basis"] == ["Parvis de la gare", "Passage des Tanneurs"] and keys["end"] == ["Passage des Tanneurs"]
+    assert "config" in keys and not {"rule", "unlisted", "answer", "postal", "kept"} & set(keys)
+    text = text_of(dossier.Told(language("en"), look).page().decode())
+    assert 'The command has not read "ingest.toml".' in text and "give the folder of the site with --site" in text
+    poor = replace(city, site=city.site[:1], answer_days=None, postal="", phone="")
+    settings = Settings({}, "")
+    bare = dossier_facts.look(read, poor, streets.NOW_S, settings, None)
+    keys = dict(dossier_facts.undecided(bare))
+    assert keys["unlisted"] == ["alley", "station"] and {"answer", "postal", "kept"} <= set(keys)
+    text = text_of(dossier.Told(language("en"), bare).page().decode())
+    assert "No mirror is set" in text and "Refused messages: for ever." in text and PLACEHOLDER.findall(text) == []
+
+
+def test_a_rule_that_is_over_is_no_rule(read: Archive, city: City, streets: Any) -> None:
+    """After its last day nothing of it is promised: the file says that it is over, and what the town has to do."""
+    late = dossier_facts.look(read, city, streets.NOW_S + 2 * 366 * 86_400, None, None)
+    assert late.groups == [] and dict(dossier_facts.undecided(late))["rule"] == [one.name for one in city.site]
+    text = text_of(dossier.Told(language("en"), late).page().decode())
+    assert "policy 7, ended on 30 November 2027: nothing is published any more" in text
+    assert PLACEHOLDER.findall(text) == [] and "No policy is in force" in text
+
+
+def test_a_policy_with_a_limit_and_a_pause_says_so(facts: dossier_facts.Facts, city: City) -> None:
+    """Sounds above `up_to` are named among what is not protected; a pause stands beside the place."""
+    noise = next(group for group in facts.groups if group.quantity.kind == "level")
+    limited = replace(noise, part=replace(noise.part, up_to=750))
+    paused = replace(facts.held["plaza"].policies[0], paused=True)
+    held = {**facts.held, "plaza": replace(facts.held["plaza"], policies=(paused,))}
+    text = text_of(dossier.Told(language("fr"), replace(facts, groups=[limited], held=held)).page().decode())
+    assert "tout son pendant que l’appareil montre plus de 75 dB" in text and "suspendu par la règle 7" in text
+
+
+def test_what_towns_and_stewards_type_is_inert(facts: dossier_facts.Facts) -> None:
+    """A name with markup is a name."""
+    evil = "<script>alert(1)</script>\"&'"
+    first = replace(facts.city.site[0], name=evil, owner=evil, contact=evil, purpose=evil, legal_basis=evil, until=None)
+    city = replace(facts.city, city=evil, publisher=evil, help=evil, postal=evil, site=(first, *facts.city.site[1:]))
+    policy = replace(facts.held["plaza"].policies[0], decision=evil, reason=evil)
+    held = {**facts.held, "plaza": replace(facts.held["plaza"], policies=(policy,))}
+    groups = [replace(one, sites=[first]) for one in facts.groups]
+    for code in LANGUAGES:
+        page = dossier.Told(language(code), replace(facts, city=city, held=held, groups=groups)).page().decode()
+        assert "<script" not in page and page.count("&lt;script&gt;") > 8
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def commands() -> set[str]:
+    """Returns every command that there is."""
+    found: set[str] = set()
+
+    def walk(parser: Any) -> None:
+        found.add(parser.prog)
+        for action in parser._actions:
+            for one in getattr(action, "choices", None) or ():
+                if hasattr(action.choices, "items"):
+                    walk(action.choices[one])
+
+    walk(build_parser())
+    return found
+
+
+def unproved(named: Mapping[str, Mapping[str, Sequence[str]]], runs: set[str], site: Path) -> set[str]:
+    """Returns the claims with a proof that is not there, or without a test."""
+    known = commands()
+    return {
+        key
+        for key, shown in named.items()
+        if not shown.get("tests")
+        or not set(shown["tests"]) <= runs
+        or not set(shown.get("commands", ())) <= known
+        or not all((ROOT / file).is_file() for file in shown.get("documents", ()))
+        or not all(
+            (site / page[1:]).is_file() or (site / page[1:] / "index.html").is_file() for page in shown.get("pages", ())
+        )
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The tests that run, of all files that a claim names."""
+    files = {test.partition("::")[0] for shown in dossier.evidence().values() for test in shown["tests"]}
+    found: set[str] = loaded("test_cannot").that_run(sorted(files), tmp_path_factory.mktemp("collected"))
+    return found
+
+
+def test_each_claim_has_proofs_that_exist(runs: set[str], site: Path, written: Mapping[str, str]) -> None:
+    """Tests that are collected, commands, pages of the built site, documents; every claim of the catalogue, no other,
+    and each is led to."""
+    claims = {key.removeprefix("dossier.claim_") for key in language("fr").texts if key.startswith("dossier.claim_")}
+    assert set(dossier.evidence()) == claims and unproved(dossier.evidence(), runs, site) == set()
+    links = re.findall(r'href="#([^"]+)"', written["fr"])
+    assert [link for link in links if f'id="{link}"' not in written["fr"]] == []
+
+
+def test_a_proof_that_is_not_there_is_found(runs: set[str], site: Path) -> None:
+    """A test with another name, no test, a command, a page and a document that nobody has."""
+    good = dossier.evidence()["sums"]
+    broken: dict[str, Mapping[str, Sequence[str]]] = {
+        "renamed": {**good, "tests": ["tests/dashboards/test_privacy_page.py::test_gone"]},
+        "none": {**good, "tests": []},
+        "command": {**good, "commands": ["murmure policy swear"]},
+        "page": {**good, "pages": ["/serment/"]},
+        "document": {**good, "documents": ["docs/oath.md"]},
+    }
+    assert unproved({**broken, "good": good}, runs, site) == set(broken)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    status = main(["policy", "dossier", *map(str, args)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_the_command_writes_both_and_tells_programs(
+    filed: Path, site: Path, streets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the settings of a centre and its site; a second time it writes the same."""
+    settings = tmp_path / "ingest.toml"
+    settings.write_text(
+        f'data_dir = "{filed.parent}"\n[broker]\nhost = "127.0.0.1"\nport = 1883\n[retention]\nrefused_days = 90\n'
+        '[mirror]\nurl = "http://127.0.0.1:8428"\n'
+    )
+    args = ("--archive", filed, "--city", CITY, "--out", tmp_path / "out", "--now", utc(streets.NOW_S))
+    more = ("--config", settings, "--site", site)
+    status, out, err = run(capsys, *args, *more)
+    files = [tmp_path / "out" / f"dossier.{code}.html" for code in LANGUAGES]
+    assert (status, out.split(), err) == (0, [str(file) for file in files], "")
+    before = [file.read_bytes() for file in files]
+    status, out, err = run(capsys, *args, *more, "--json")
+    told = json.loads(out)
+    assert told["files"] == [str(file) for file in files] and {"role", "due", "basis"} <= set(told["undecided"])
+    assert [file.read_bytes() for file in files] == before
+    text = text_of(before[0].decode())
+    assert "Messages refusés : 90 jours." in text and "mêmes chiffres brouillés : 127.0.0.1." in text
+
+
+def test_what_is_missing_is_one_line(
+    filed: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No archive, no description of the town, no site, no policy, a folder that is public."""
+    good = {"--archive": filed, "--city": CITY, "--out": tmp_path / "out", "--lang": "en"}
+    Archive.open(tmp_path / "empty.db").close()
+    for option, value, words, status in (
+        ("--archive", tmp_path / "none.db", "there is no such file", 2),
+        ("--archive", tmp_path / "empty.db", "policies: none; publish one first", 1),
+        ("--city", tmp_path / "none.toml", "none.toml", 2),
+        ("--config", tmp_path / "none.toml", "none.toml", 2),
+        ("--site", tmp_path, "holds no published site", 2),
+        ("--now", "tomorrow", "is no instant", 2),
+        ("--out", site / "dossier", "is the public site", 1),
+    ):
+        args = [part for pair in (good | {option: value}).items() for part in pair]
+        found, out, err = run(capsys, *args)
+        assert (found, out) == (status, ""), (option, err)
+        assert err.startswith("murmure: ") and err.count("\n") == 1 and words in err, err
+    assert not (tmp_path / "out").exists()
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(browser: Browser, written: Mapping[str, str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the file of a language from the disk."""
+    found: list[Any] = []
+    for code, text in written.items():
+        (tmp_path / f"dossier.{code}.html").write_text(text, "utf-8")
+
+    def opening(code: str, width: int = 1280, **settings: Any) -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 800}, **settings)
+        found.append(page)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"file://{tmp_path}/dossier.{code}.html")
+        assert len(asked) == 1, asked
+        return page
+
+    yield opening
+    for page in found:
+        page.context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_axe_and_our_own_checks_find_nothing(opened: Any, code: str, scheme: str) -> None:
+    """No violation of WCAG 2.2 AA that axe knows, and the checks of the public pages, in both themes."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(code, color_scheme=scheme)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate(OWN_CHECKS, {"text": 4.5, "graphic": 3.0, "target": 24}) == []
+    heads = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(h => +h.tagName[1])")
+    assert heads.count(1) == 1 and all(after <= before + 1 for before, after in pairwise(heads))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_it_fits_a_phone_and_a_sheet_of_paper(opened: Any, code: str) -> None:
+    """At 320 px tables scroll in their own box, not the page; on A4 nothing is cut."""
+    page = opened(code, width=320)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.evaluate("[...document.querySelectorAll('.wide')].every(e => e.tabIndex === 0)")
+    page.set_viewport_size({"width": 688, "height": 1000})  # what the margins of A4 leave
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 688
+    cut = "[...document.querySelectorAll('.wide')].filter(e => getComputedStyle(e).overflowX !== 'visible').length"
+    assert page.evaluate(cut) == 0
