@@ -1,4 +1,5 @@
-"""Mutation testing of the privacy kernel: one small fault at a time, and some test of its module must fail.
+"""Mutation testing of the privacy kernel and of `verify`: one small fault at a time, and some test of its module must
+fail.
 
 The modules are changed in memory only. Each mutant is a forked process in which an import hook hands the changed text
 to the module's own tests; the fastest tests come first and the first failure ends the run. A mutant that no test kills
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -27,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -40,15 +43,21 @@ from hypothesis import Phase, settings
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "privacy" / "murmure_privacy"
 ARGUED = ROOT / "tests" / "mutants.toml"
-MODULES = ("gate", "ledger", "accountant", "windowing", "decide")
+KERNEL = ("gate", "ledger", "accountant", "windowing", "decide", "log")
+VERIFY = ("verify_log", "verify_messages", "verify_spending")
+MODULES = (*KERNEL, *VERIFY)
 TARGET = 0.95
 # Wall-clock tests: a busy machine would seem to kill every mutant.
 NOT_JUDGES = "not quick"
 # Loaded once, before the forks; nothing of Murmure is.
-PRELOADED = ("hypothesis", "opendp.prelude", "dp_accounting.rdp", "cbor2", "cryptography.hazmat.primitives.asymmetric")
+PRELOADED = (
+    *("hypothesis", "opendp.prelude", "dp_accounting.rdp", "pymerkle"),
+    *("cbor2", "cryptography.hazmat.primitives.asymmetric"),
+)
 MEMORY_BYTES = 2 << 30  # of address space: a mutant that never ends would else fill the machine
 CPU_TIMES, CPU_MORE_S = 4, 3  # a test may take four times what it takes without the fault, and three seconds more
 CPU_LIMIT_S, WALL_LIMIT_S = 300, 900  # of all tests of a mutant; the second for one that waits instead of working
+KILLERS_KEPT = 12  # of a module: the tests that saw the latest faults look at the next one first
 KILLED = ("killed", "timeout")
 UNREADY = 99  # exit status of a child that did not come to its tests
 SECTION = "<!-- from here on written by `make mutants` -->\n"
@@ -106,6 +115,7 @@ _ARITHMETIC: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     ast.Mod: (ast.FloorDiv,),
     ast.Pow: (ast.Mult,),
     ast.LShift: (ast.RShift,),
+    ast.RShift: (ast.LShift,),
     ast.BitOr: (ast.BitAnd,),
     ast.BitAnd: (ast.BitOr,),
 }
@@ -425,10 +435,12 @@ class _Hook(MetaPathFinder):
 
 
 class _Judge:
-    """Inside pytest: the fastest tests first, no shrinking of failures, and a note of time and of the first failure."""
+    """Inside pytest: first the tests that killed a neighbour, then the fastest; no shrinking of failures, and a note of
+    time and of the first failure."""
 
-    def __init__(self, notes: Path, seconds: Mapping[str, float]) -> None:
+    def __init__(self, notes: Path, seconds: Mapping[str, float], first: Sequence[str]) -> None:
         self._notes, self._seconds = notes, seconds
+        self._first = {killer: place for place, killer in enumerate(first)}
         self._measured: dict[str, float] = {}
         self._killer = ""
 
@@ -437,7 +449,8 @@ class _Judge:
         settings.load_profile("mutants")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: self._seconds.get(item.nodeid, 0.0))
+        last = len(self._first)
+        items.sort(key=lambda item: (self._first.get(item.nodeid, last), self._seconds.get(item.nodeid, 0.0)))
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -486,14 +499,16 @@ class Forks:
         tests: Sequence[Path],
         then: Callable[[Run], None],
         seconds: Mapping[str, float],
+        first: Sequence[str] = (),
     ) -> None:
-        """Begins a run; `then` is called with its end from `wait`."""
+        """Begins a run; `then` is called with its end from `wait`. `seconds`: what each test takes without a fault;
+        `first`: those to begin with."""
         self._started += 1
         place = self._folder / str(self._started)
         place.mkdir()
         child = os.fork()
         if child == 0:
-            _inside_child(place, module, source, tests, seconds)
+            _inside_child(place, module, source, tests, _Judge(place / "notes", seconds, first))
         self._waiting[child] = (place, time.monotonic() + WALL_LIMIT_S, then)
 
     def wait(self) -> None:
@@ -531,9 +546,7 @@ class Forks:
         self._waiting.clear()
 
 
-def _inside_child(
-    place: Path, module: str, source: bytes, tests: Sequence[Path], seconds: Mapping[str, float]
-) -> NoReturn:
+def _inside_child(place: Path, module: str, source: bytes, tests: Sequence[Path], judge: _Judge) -> NoReturn:
     code = UNREADY
     try:
         os.setsid()
@@ -547,7 +560,7 @@ def _inside_child(
         sys.meta_path.insert(0, _Hook(module, source))
         options = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:cov", "-W", "ignore"]
         options += ["-m", "not long", "-k", NOT_JUDGES, "--rootdir", str(ROOT), "--basetemp", str(place / "tmp")]
-        code = int(pytest.main([*options, *map(str, tests)], plugins=[_Judge(place / "notes", seconds)]))
+        code = int(pytest.main([*options, *map(str, tests)], plugins=[judge]))
     except BaseException:  # whatever it is, this process must not go on as if it were its parent
         traceback.print_exc()
     finally:
@@ -569,8 +582,9 @@ class Verdict:
 
 def tests_of(module: str) -> list[Path]:
     """Returns the test files that have to kill a module's mutants: its own; for the gate also what many nodes cost."""
+    folder = ROOT / "tests" / ("murmure" if module in VERIFY else "privacy")
     also = {"gate": ["composition"]}.get(module, [])
-    return [ROOT / "tests" / "privacy" / f"test_{name}.py" for name in [module, *also]]
+    return [folder / f"test_{name}.py" for name in [module, *also]]
 
 
 def campaign(
@@ -592,7 +606,17 @@ def campaign(
     chosen = [mutant for module in modules for mutant in mutants(module, sources[module])]
     if sample is not None and sample < len(chosen):
         chosen = [chosen[at * len(chosen) // sample] for at in range(sample)]
+    gc.freeze()  # or every child would go through what it shares with this process, and copy it
     verdicts: list[Verdict] = []
+    # Faults side by side are mostly seen by the same tests.
+    killers: dict[str, list[str]] = {module: [] for module in modules}
+
+    def ended(mutant: Mutant, run: Run) -> None:
+        verdicts.append(Verdict(mutant, run))
+        if run.outcome == "killed":
+            others = [killer for killer in killers[mutant.module] if killer != run.killer]
+            killers[mutant.module] = [run.killer, *others][:KILLERS_KEPT]
+
     # Ledgers are files that sync at every commit: in memory, where there is a file system for it.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
@@ -607,13 +631,13 @@ def campaign(
             for mutant in chosen:
                 while forks.running >= jobs:
                     forks.wait()
-                base = unchanged[mutant.module]
                 forks.start(
                     mutant.module,
                     mutant.source(sources[mutant.module]),
                     judges(mutant.module),
-                    lambda run, mutant=mutant: verdicts.append(Verdict(mutant, run)),  # type: ignore[misc]
-                    base.seconds,
+                    partial(ended, mutant),
+                    unchanged[mutant.module].seconds,
+                    killers[mutant.module],
                 )
                 told(_progress(mutant.module, verdicts, len(chosen), time.monotonic() - began_s))
             while forks.running:

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ class Counter:
         """More words."""
         if value < 0 or not self.open:
             raise ValueError("below zero")
-        self.total = min(value, LIMIT)
+        self.total = min(value, LIMIT >> 1)
         for at in range(value):
             self.note(at, value)
         with self.lock:
@@ -49,7 +50,8 @@ EXPECTED = [
     ("removal", "pass"),
     ("constant", "LIMIT = 4"),
     ("constant", "LIMIT = 2"),
-    ("call", "self.total = max(value, LIMIT)"),
+    ("call", "self.total = max(value, LIMIT >> 1)"),
+    ("arithmetic", "self.total = min(value, (LIMIT << 1))"),
     ("call", "self.total = value"),
     ("range", "for at in range(value - 1):"),
     ("loop", "for at in ():"),
@@ -105,6 +107,14 @@ def test_an_argument_is_known_by_its_words_not_by_its_line(script: dict[str, Any
     assert [mutant.line + 1 for mutant in before] == [mutant.line for mutant in after]
 
 
+def test_what_saw_the_fault_beside_looks_first(script: dict[str, Any]) -> None:
+    """Then the quickest, of which what was never timed is one."""
+    items = [SimpleNamespace(nodeid=name) for name in ("slow", "quick", "new", "older", "latest")]
+    seconds = {"slow": 3.0, "quick": 1.0, "latest": 9.0, "older": 9.0}
+    script["_Judge"](Path(), seconds, ["latest", "older", "gone"]).pytest_collection_modifyitems(items)
+    assert [item.nodeid for item in items] == ["latest", "older", "new", "quick", "slow"]
+
+
 def verdict(script: dict[str, Any], mutant: Any, outcome: str) -> Any:
     return script["Verdict"](mutant, script["Run"](outcome, "", {}))
 
@@ -144,14 +154,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.long
 def test_a_sample_of_mutants_is_killed() -> None:
-    """Of mutants spread over the four modules the tests kill all but those that are argued."""
+    """Of mutants spread over all modules the tests kill all but those that are argued."""
     done = run("--sample", str(SAMPLE), "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["complaints"] == [] and len(found["mutants"]) == SAMPLE
     lived = [mutant for mutant in found["mutants"] if mutant["outcome"] == "survived"]
     assert len(lived) < SAMPLE // 5 and all(mutant["why"] for mutant in lived)
-    assert {mutant["module"] for mutant in found["mutants"]} == {"gate", "ledger", "accountant", "windowing", "decide"}
+    kernel = {"gate", "ledger", "accountant", "windowing", "decide", "log"}
+    assert {mutant["module"] for mutant in found["mutants"]} == {
+        *kernel,
+        *("verify_log", "verify_messages", "verify_spending"),
+    }
 
 
 @pytest.mark.long
