@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 OWN_CHECKS = (HERE / "own_checks.js").read_text(encoding="utf-8")
 CITY = HERE / "city.toml"
+JUDGES = Path(sys.prefix) / "pages-judges" / "node_modules"
 PLACEHOLDER = re.compile(r"\{[^}]*\}|\bTODO\b|\bXXX\b|\bN/A\b|_{3,}|\.{4,}|\[\s*\]|\bNone\b|[Ll]orem")
 TABLE = r'<caption id="{name}">.*?</table>'
 
@@ -451,6 +453,21 @@ def test_what_is_missing_is_one_line(
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_html_validate_finds_nothing(written: Mapping[str, str], tmp_path: Path) -> None:
+    """Other people's judge of HTML finds no fault in it, and finds one that is planted."""
+    assert JUDGES.is_dir(), "no pages-judges in the environment: make install"
+    for code, text in written.items():
+        (tmp_path / f"{code}.html").write_text(text, "utf-8")
+    (tmp_path / "twin.html").write_text(written["fr"].replace("</section>", "", 1), "utf-8")
+    node = (f"{sys.prefix}/bin/node", f"{JUDGES}/html-validate/bin/html-validate.mjs")
+    config = ("--config", str(HERE / "html-validate.mjs"), "-f", "text")
+    files = sorted(map(str, tmp_path.glob("*.html")))
+    done = subprocess.run([*node, *config, *files], capture_output=True, text=True, timeout=120, check=False)
+    told = [line for line in done.stdout.splitlines() if ".html:" in line]
+    assert [line for line in told if "twin.html" not in line] == []
+    assert done.returncode == 1 and any("close-order" in line for line in told)
 
 
 @pytest.fixture
