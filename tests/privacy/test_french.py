@@ -18,8 +18,10 @@ from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.policy_words import LANGS, Both
 
 ROOT = Path(__file__).parents[2]
-KERNEL = ("policy", "plan", "preview", "recording", "window", "decide", "cli", "policy_cli", "policy_new")
-KERNEL += ("verify_cli", "sources", "codes")
+KERNEL = (
+    *("policy", "plan", "preview", "recording", "window", "decide", "cli", "policy_cli", "policy_new"),
+    *("verify_cli", "sources", "codes"),
+)
 SOURCES = [ROOT / f"privacy/murmure_privacy/{name}.py" for name in KERNEL]
 SOURCES += [ROOT / f"murmure/murmure/{name}.py" for name in ("studio_cli", "studio/desk", "studio/week")]
 AT_THE_CENTRE = ("sign_policy", "publish_policy", "_file_policy", "_unsealed", "new_secret", "require_role")
