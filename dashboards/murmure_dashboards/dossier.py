@@ -240,7 +240,7 @@ class Told:
 
     def _place(self, site: Site) -> list[Cell]:
         say = self.say
-        policy = self.facts.held[site.id].in_force(self.facts.today)
+        policy = self.facts.live.get(site.id) or self.facts.held[site.id].in_force(self.facts.today)
         english = say.code == "en" and bool(site.purpose_en)
         purpose = [Line(say.typeset(site.purpose_en if english else site.purpose), french=not english)]
         end = [
@@ -254,7 +254,9 @@ class Told:
             end.append(Line(say("dossier.rule_none")))
         else:
             purpose += [Line(say.typeset(text), french=True) for text in (policy.reason, policy.decision)]
-            key = "rule_until" if site.id in self.facts.live else "rule_over"
+            key = "rule_over"
+            if site.id in self.facts.live:
+                key = "rule_until" if policy.valid_from <= self.facts.today else "rule_to_come"
             dates = {"first": say.civil(policy.valid_from), "last": say.civil(policy.valid_until)}
             end.append(Line(say(f"dossier.{key}", version=policy.version, **dates)))
             pausing = [self.facts.held[site.id].pausing(part.id) for part in policy.streams]

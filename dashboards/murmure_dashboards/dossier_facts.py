@@ -77,8 +77,8 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is told, before it is put into words. `live`: by site id, the policy that is in force on `today` and not
-    over; `unlisted`: sites with data that city.toml does not name. `day`, `held`: by stream, nodes that ended in the
+    """All that is told, before it is put into words. `live`: by site id, the policy that is in force on `today`, or is
+    to come; `unlisted`: sites with data that city.toml does not name. `day`, `held`: by stream, nodes that ended in the
     last 24 hours, and all. `spoken`: messages of these 24 hours, by gateway."""
 
     city: City
@@ -109,8 +109,7 @@ def look(archive: Archive, city: City, now_s: int, config: Settings | None, site
     today = calendar.civil_day(now_s)
     rules = Rules(archive)
     held = {one.id: decisions(archive, rules, one.id) for one in city.site}
-    found = {name: one.in_force(today) for name, one in held.items()}
-    live = {name: policy for name, policy in found.items() if policy and today <= policy.valid_until}
+    live = {name: policy for name, one in held.items() if (policy := _holding(one, today))}
     listed, infos = {one.id for one in city.site}, archive.streams()
     return Facts(
         city=city,
@@ -131,6 +130,14 @@ def look(archive: Archive, city: City, now_s: int, config: Settings | None, site
         spoken=archive.spoken(now_s - DAY_S, now_s),
         policies=len(signed),
     )
+
+
+def _holding(held: Decisions, today: date) -> Policy | None:
+    """Returns the policy in force; without one the first that is to come, of which people ask before it begins."""
+    policy = held.in_force(today)
+    if policy is not None and today <= policy.valid_until:
+        return policy
+    return next((one for one in reversed(held.policies) if today < one.valid_from), None)
 
 
 def _groups(city: City, live: Mapping[str, Policy]) -> list[Group]:

@@ -311,6 +311,15 @@ def test_a_rule_that_is_over_is_no_rule(read: Archive, city: City, streets: Any)
     assert PLACEHOLDER.findall(text) == [] and "No policy is in force" in text
 
 
+def test_a_rule_that_is_to_come_is_told_as_such(read: Archive, city: City, streets: Any) -> None:
+    """Officers ask before it begins: its numbers are there, and the file says from when on it holds."""
+    early = dossier_facts.look(read, city, streets.NOW_S - 366 * 86_400, None, None)
+    assert set(early.live) == {one.id for one in city.site} and "rule" not in dict(dossier_facts.undecided(early))
+    text = text_of(dossier.Told(language("en"), early).page().decode())
+    assert "policy 7, to come: from 1 January 2026 to 30 November 2027" in text and "policy 7: from" not in text
+    assert PLACEHOLDER.findall(text) == []
+
+
 def test_a_policy_with_a_limit_and_a_pause_says_so(facts: dossier_facts.Facts, city: City) -> None:
     """Sounds above `up_to` are named among what is not protected; a pause stands beside the place."""
     noise = next(group for group in facts.groups if group.quantity.kind == "level")
