@@ -136,6 +136,7 @@ _PROBLEMS = {
     "not a key": "ce n'est pas une clé",
     "there is no such file": "ce fichier n'existe pas",
     "the file exists already": "ce fichier existe déjà",
+    "holds no published site": "ne contient aucun site publié",
     "others may read this secret": "d'autres peuvent lire ce secret",
     "no decision is named yet": "aucune décision n'est encore nommée",
     "it seals other bytes": "ce fichier signe un autre texte",
@@ -280,6 +281,7 @@ _MENDS = {
     "give the folder or the address of a site, or an archive that 'murmure ingest export' wrote": "donnez le dossier "
     "ou l'adresse d'un site, ou une archive que 'murmure ingest export' a écrite",
     "write it as https://name/path": "écrivez-la comme https://nom/chemin",
+    "name the --out of `murmure site build`": "nommez le --out de `murmure site build`",
     "run the centre once, and export": "lancez le centre une fois, puis exportez",
     "look at its ten letters and figures again": "regardez de nouveau ses dix lettres et chiffres",
     "name its site": "nommez son site",
@@ -299,6 +301,8 @@ _LINES = {
     "moins de signatures, et ce qui est publié reste tel quel ; écrivez version = {} et faites-la signer par tous",
     "{}: signatures: {} would not believe it ({}); let its stewards sign it with 'murmure policy sign'": "{} : "
     "signatures : {} ne la croirait pas ({}) ; faites-la signer par ses responsables avec 'murmure policy sign'",
+    "{}: policies: none; publish one first, with 'murmure policy publish'": "{} : règles : aucune ; publiez-en une "
+    "d'abord, avec 'murmure policy publish'",
     "{}: site: no gateway serves {}; enrol one first": "{} : site : aucun boîtier ne sert {} ; enrôlez-en un d'abord",
     "{}: {}: {} would not believe it: {}; {}": "{0} : {1} : {2} ne la croirait pas : {3} ; {4}",
     "{}: {}; see who may read it": "{} : {} ; voyez qui peut le lire",

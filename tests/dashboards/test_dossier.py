@@ -459,6 +459,9 @@ def test_what_is_missing_is_one_line(
         assert (found, out) == (status, ""), (option, err)
         assert err.startswith("murmure: ") and err.count("\n") == 1 and words in err, err
     assert not (tmp_path / "out").exists()
+    bare = good | {"--archive": tmp_path / "empty.db", "--lang": "fr"}
+    _, _, err = run(capsys, *(part for pair in bare.items() for part in pair))
+    assert "règles : aucune ; publiez-en une d'abord" in err
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ KERNEL = (
 )
 SOURCES = [ROOT / f"privacy/murmure_privacy/{name}.py" for name in KERNEL]
 SOURCES += [ROOT / f"murmure/murmure/{name}.py" for name in ("studio_cli", "studio/desk", "studio/week")]
+SOURCES += [ROOT / "dashboards/murmure_dashboards/dossier_facts.py"]
 AT_THE_CENTRE = ("sign_policy", "publish_policy", "_file_policy", "_unsealed", "new_secret", "require_role")
 """What `policy key`, `sign` and `publish` may refuse; the rest of that file is the operator's."""
 OF_A_CHECKPOINT = {"log": "open_checkpoint", "wire": "_check"}
@@ -122,7 +123,7 @@ def said_in(tree: ast.AST, whole: ast.AST) -> Iterator[tuple[str, str]]:
             yield from (("text", text) for text in skeletons(call.args[0], scope))
         elif name == "WireError":
             yield from (("text", text) for text in skeletons(call.args[1], scope))
-        elif name in ("RegisterError", "SourceError", "MurmureError"):
+        elif name in ("RegisterError", "SourceError", "MurmureError", "DossierError"):
             yield from (("line", text) for text in skeletons(call.args[0], scope))
         elif isinstance(call.func, ast.Attribute) and len(call.args) == {"get": 3, "sub": 2}.get(name):
             yield from (("text", text) for text in skeletons(call.args[-1], scope))
