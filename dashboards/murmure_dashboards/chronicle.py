@@ -193,6 +193,8 @@ class Chronicler(Teller):
         over = say(f"long.over_{span}")
         if one.first_s > one.window.start_s:
             over = say("long.over_since", day=say.civil(one.calendar.civil_day(one.first_s)))
+        if any(day.state == "left" for day in one.measured):
+            over = say("long.over_left")
         kinds = {"crossings": f"footfall_{span}", "laeq_db": "laeq", "lden_db": "lden"}
         when = say(f"long.key_{kinds.get(indicator, 'mean')}", over=over)
         held = self._often(between or say("number.often"))

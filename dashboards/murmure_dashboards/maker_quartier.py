@@ -276,9 +276,11 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
 def _final(ctx: Build, window: Window, shown: Sequence[Shown]) -> str:
     """Returns whether the figures of a page can still move, and until when: with the nodes that are open, by the rules
     of its streams."""
-    levels = {level for one in shown if one.rule for level, _ in one.rule[1].nodes}
-    until_s = ctx.calendar.period(levels, window.end_s - 1).end_s
-    if until_s <= ctx.now_s:
+    of_each = [{level for level, _ in one.rule[1].nodes} for one in shown if one.rule] or [set[str]()]
+    # Each by its own period: on Sunday at midnight a week is over, and the night of another stream is not.
+    still = [levels for levels in of_each if ctx.calendar.period(levels, window.end_s - 1).end_s > ctx.now_s]
+    levels = set[str]().union(*still)
+    if not still:
         return "final"
     return "provisional_week" if "1w" in levels else "provisional" if levels.isdisjoint(PARTS) else "provisional_night"
 

@@ -314,6 +314,8 @@ class Teller:
         when = self.say(f"key.{period}_{kind}", until=self._until(view, window) if period == "so_far" else "")
         if view.first_s > window.start_s:
             when = self.say(f"key.since_{kind}", day=self.say.date(view.first_s, view.calendar.zone))
+        if period == "week" and view.left_s(window):  # nothing is missing on the other days, but they are not in it
+            when = self.say(f"key.left_{kind}")
         if not amount.publishable:
             return self.say("key.none"), self.say("key.wide")
         said, between = self._amount(view, amount)

@@ -21,7 +21,8 @@ from murmure_dashboards.left_out import FOR_EVER_S, LeftOut, history
 from murmure_dashboards.maker import Build
 from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.store import Store
-from murmure_dashboards.views import StreamView
+from murmure_dashboards.story import Teller
+from murmure_dashboards.views import StreamView, view
 from murmure_dashboards.wording import language
 from murmure_privacy import policy as policies
 from murmure_privacy.policies import Rules
@@ -159,6 +160,44 @@ def test_a_stream_taken_up_again_says_when_it_was_not_published(
     said = f"La ville n'a pas publié cette mesure du 19 novembre 2026 au 20 novembre 2026. Règle 2 : {WITHOUT}."
     assert said in week and said not in day and "Mesuré pendant" not in week
     assert not any(slot.missing for slot in noise(ctx, ctx.week).slots(ctx.week))
+
+
+@pytest.mark.parametrize("again", [None, TODAY])
+def test_a_figure_of_a_week_a_month_a_year_is_of_the_published_days(
+    left: Callable[..., Any], made: Callable[..., Build], again: date | None
+) -> None:
+    """Nothing is missing on the others, so that no sentence says how long was measured: it is no mean of seven or
+    thirty days. Of a stream that was published all the time it is."""
+    ctx = made(left(again=again))
+    streams = stories.Streams(ctx, ctx.quartiers[0])
+    for code, of_it, of_others in (
+        ("fr", "en moyenne sur les seuls jours publiés", "en moyenne sur 7 jours"),
+        ("en", "on average over the published days alone", "on average over 7 days"),
+    ):
+        level, air = (streams.shown[True][f"plaza/{name}"].pieces[code] for name in ("noise", "pm2_5"))
+        assert of_it in plain(level) and of_others not in plain(level)
+        assert of_others in plain(air) and of_it not in plain(air)
+    pages = dict(maker_quartier._spans(streams))
+    for path, count in (
+        ("quartiers/centre/mois/index.html", "en moyenne sur les seuls jours publiés"),
+        ("quartiers/centre/annee/index.html", "en moyenne sur les seuls jours publiés"),
+        ("en/quartiers/centre/mois/index.html", "on average over the published days alone"),
+    ):
+        assert plain(pages[path].decode()).count(count) == 1
+
+
+def test_a_count_of_a_week_is_of_the_published_days(streets: SimpleNamespace, left: Callable[..., Any]) -> None:
+    """The same of a sum."""
+    street, week = left(), streets.week_of(streets.NOW_S)
+    (info,) = [one for one in street.infos if one.quantity == "footfall"]
+    seen = view(street, Rules(street), (), info, week, PARIS, streets.NOW_S, street.policies("plaza"))
+    policy = history(Rules(street), street.policies("plaza"), "plaza/noise", PARIS).left[0]
+    assert "en 7 jours" in plain(Teller(FR).key(seen, week, "week")[1])
+    street.nodes["plaza/footfall"] = [
+        one for one in street.nodes["plaza/footfall"] if one.node.end_s <= policy.span.start_s
+    ]
+    seen = replace(view(street, Rules(street), (), info, week, PARIS, streets.NOW_S), left=(policy,))
+    assert "sur les seuls jours publiés" in plain(Teller(FR).key(seen, week, "week")[1])
 
 
 def test_month_and_year_know_of_it(left: Callable[..., Any], made: Callable[..., Build]) -> None:

@@ -172,6 +172,23 @@ def test_figures_are_provisional_for_as_long_as_they_can_move(
         assert (plain(say(f"page.provisional{kind}")) in over) == (kind != "")
 
 
+def test_on_sunday_at_midnight_a_night_is_not_over_with_the_week_of_another_stream(
+    made: Made, streets: SimpleNamespace
+) -> None:
+    """A week ends then, and the night at six: the page is provisional for as long as one of its streams is."""
+    street, monday = streets.Street(), PARIS.node("1w", streets.NOW_S)
+    swap = [
+        (NODES, '"1h" = 1, "1w" = 1'),
+        ('"1h" = 1, "1d" = 24 }\nbounds_db', '"1h" = 1, "day" = 1, "evening" = 1, "night" = 1 }\nbounds_db'),
+    ]
+    span = Window(monday.start_s - 7 * 86_400, monday.end_s)
+    streets.add(street, "plaza", span, streams=("footfall", "noise"), now_s=monday.start_s, swap=swap)
+    for week in (False, True):
+        said = page(made(street, monday.start_s), week)
+        assert plain(FR(f"page.{'week_' if week else ''}provisional_night")) in said
+        assert plain(FR("page.week_final")) not in said
+
+
 def test_a_neighbourhood_without_sensors_speaks_of_no_codes(made: Made, streets: SimpleNamespace) -> None:
     """It has no figure, and no table below which a code could stand."""
     street = streets.Street()
