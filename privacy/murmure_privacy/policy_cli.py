@@ -58,7 +58,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser], toda
         help="write the next version of a policy, which pauses publication",
         description=(
             "Writes the next version of a policy: it pauses the whole site, and changes nothing else. One signature\n"
-            "is enough, and a gateway follows as soon as it hears of it. To go on takes what any loosening takes."
+            "is enough (two, where gateways were enrolled with --signatures 2), and a gateway follows as soon as it\n"
+            "hears of it. To go on takes what any loosening takes."
         ),
         epilog="example: murmure policy pause plaza-3.toml --out plaza-4.toml",
         formatter_class=argparse.RawDescriptionHelpFormatter,

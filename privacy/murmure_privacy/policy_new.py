@@ -106,8 +106,8 @@ def write(answers: Answers, lang: Lang) -> str:
 
 def paused(older: Policy, source: str, decision: str | None) -> Policy:
     """Returns the version after a policy, which differs in that it pauses the whole site, and names another `decision`
-    if one is given; comments stay. Raises ConfigError, with `source`, for a policy that pauses already, and for one
-    whose keys stand in a way that cannot be replaced."""
+    if one is given; comments stay. Raises ConfigError, with `source`, for a policy that pauses already, for a decision
+    that is none, and for a policy whose keys stand in a way that cannot be replaced."""
     if older.paused:
         raise ConfigError(source, "paused", "it pauses already", "there is nothing to do")
     version = older.version + 1
@@ -122,7 +122,9 @@ def paused(older: Policy, source: str, decision: str | None) -> Policy:
     wanted = replace(older, version=version, paused=True, decision=older.decision if decision is None else decision)
     try:
         made = parse(f"{head}{table}{rest}".encode(), source)
-    except ConfigError:
+    except ConfigError as error:
+        if error.key == "decision":  # the one that is given: an empty one, say
+            raise
         made = older
     if made != replace(wanted, hash=made.hash, text=made.text):
         mend = f"write version = {version} and paused = true in an editor"

@@ -146,6 +146,9 @@ def test_a_pause_names_who_decided_it_and_speaks_french(run: Run, policy_text: C
     error = run("policy", "pause", "new.toml", "--lang", "fr")[2]
     assert error == "murmure: new.toml : paused : elle suspend déjà ; il n'y a rien à faire\n"
     assert run("policy", "pause", "old.toml", "--out", "new.toml")[0] == 2
+    status, said, error = run("policy", "pause", "old.toml", "--decision", "", "--lang", "en")
+    assert (status, said) == (2, "")
+    assert error == "murmure: old.toml: decision: empty, too long or not printable; write one line of text\n"
 
 
 @pytest.mark.parametrize(
