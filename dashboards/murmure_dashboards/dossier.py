@@ -283,10 +283,10 @@ class Told:
         return self._table("t-series", say("dossier.series_caption"), columns, rows)
 
     def _of_sensors(self, group: Group, what: str) -> Cell:
-        """Returns what the town says of the devices of a series, and what is true of every one where it says nothing"""
+        """Returns what the town says of the devices of a series, else what is true of each."""
         found: dict[str, Line] = {}
         for site in group.sites:
-            devices = [one for one in site.sensor if self._stream_at(group, site) == one.stream]
+            devices = [one for one in site.sensor if one.stream in self._streams_at(group, site)]
             texts = [getattr(one, what) for one in devices if getattr(one, what)]
             for text in texts:
                 found[text] = Line(self.say.typeset(text), french=True)
@@ -295,17 +295,18 @@ class Told:
                 found[text] = Line(text)
         return list(found.values())
 
-    def _stream_at(self, group: Group, site: Site) -> str:
-        policy = self.facts.live[site.id]
-        return next(part.id for part in policy.streams if part.quantity.name == group.quantity.name)
+    def _streams_at(self, group: Group, site: Site) -> Sequence[str]:
+        same = replace(group.part, id="")
+        return [part.id for part in self.facts.live[site.id].streams if replace(part, id="") == same]
 
     def _name(self, group: Group) -> str:
         return self.say(f"quantity.{group.quantity.name}")
 
     def _at(self, sites: Sequence[Site]) -> Cell:
-        if len(sites) > 1 and len(sites) == len(self.facts.live):
+        named = {site.id: site.name for site in sites}  # a place may have two series of one quantity
+        if len(named) > 1 and len(named) == len(self.facts.live):
             return self._plain(self.say("dossier.all_places"))
-        return [Line(site.name, french=True) for site in sites]
+        return [Line(name, french=True) for name in named.values()]
 
     # --- the assessment ----------------------------------------------------------------------------------------------
 

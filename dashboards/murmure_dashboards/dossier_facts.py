@@ -44,7 +44,7 @@ class DossierError(MurmureError):
 @dataclass(frozen=True, slots=True)
 class Group:
     """The places where one series has the same rule: they differ in nothing that is told here. `policy` and `plan` are
-    those of the first."""
+    those of the first. A place stands there once for each of its series with that rule."""
 
     part: StreamPolicy
     policy: Policy

@@ -193,6 +193,30 @@ def test_what_is_allowed_and_spent_is_what_the_privacy_page_says(written: Mappin
     assert told[1:] == [f"{text_of(epsilon)} : {text_of(words)}" for epsilon, words in lines]
 
 
+def test_a_place_with_two_series_of_one_quantity_is_named_once(facts: dossier_facts.Facts) -> None:
+    """Both are counted and what the town says of both devices stands there; the others are not told to have them."""
+    policy = facts.live["plaza"]
+    footfall = next(part for part in policy.streams if part.quantity.name == "footfall")
+    two = replace(policy, streams=(*policy.streams, replace(footfall, id="plaza/footfall_2")))
+    noise_alone = replace(facts.live["station"], streams=facts.live["station"].streams[1:2])
+    sites = []
+    for one in facts.city.site:
+        sensors = one.sensor
+        if one.id == "plaza":
+            first = next(sensor for sensor in sensors if sensor.stream == "plaza/footfall")
+            sensors = (*sensors, replace(first, stream="plaza/footfall_2", leaves="Un second compte."))
+        sites.append(replace(one, sensor=sensors))
+    city = replace(facts.city, site=tuple(sites))
+    live = {"plaza": two, "station": noise_alone}
+    groups = dossier_facts._groups(city, live)
+    page = dossier.Told(language("fr"), replace(facts, city=city, live=live, groups=groups)).page().decode()
+    rows = {row[0]: row[1:] for row in cells(page, "t-series")[1:]}
+    assert rows["Passages"][0] == "Place de la République"
+    assert "Un second compte." in rows["Passages"][2] and "brouillés" in rows["Passages"][2]
+    assert "Tous les lieux" not in text_of(page)
+    assert "5 séries" in text_of(page)
+
+
 def test_margins_are_those_of_preview(written: Mapping[str, str], facts: dossier_facts.Facts) -> None:
     """The printed figure of each interval, rounded up."""
     shown = [row[3] for row in cells(written["en"], "t-marges")[1:]]
