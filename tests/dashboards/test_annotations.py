@@ -305,7 +305,11 @@ def test_what_is_taken_back_or_not_issued_yet_is_on_no_page(
 ) -> None:
     """A withdrawn mark stays in the file alone; pages as of an earlier instant do not know a later mark."""
     assert not any("Jamais vu" in content for path, content in marked.items() if path.endswith(".html"))
-    assert drawn(archive.annotate(replace(BOTH, issued_s=NOW_S + 1)), city) == plain
+    later = drawn(archive.annotate(replace(BOTH, issued_s=NOW_S + 1)), city)
+    sizes = {f"{code}{page}/index.html" for code in ("", "en/") for page in ("donnees", "empreinte")}
+    told = {f"donnees/{name}" for name in ("annotations.csv", "datapackage.json", "catalogue.jsonld")}
+    assert {path for path in plain if plain[path] != later[path]} <= told | sizes
+    assert later.keys() == plain.keys() and not any(BOTH.sentence in later[path] for path in sizes)
 
 
 def test_the_last_figure_says_so(archive: Any, streets: SimpleNamespace) -> None:
@@ -360,6 +364,13 @@ def test_the_open_data_have_what_was_signed(streets: SimpleNamespace, city: City
     assert notes == [BOTH, NOISE, LONG, MISTAKE, BACK]
     elsewhere = drawn(streets.Street().annotate(replace(BOTH, site="moon")), city)
     assert [row["site"] for row in lines_of(elsewhere["donnees/annotations.csv"])] == ["moon"]
+
+
+def test_what_a_clock_that_is_ahead_has_issued_is_in_the_open_data(streets: SimpleNamespace, city: City) -> None:
+    """The log names it from the moment it is published, and whoever misses it there accuses the town."""
+    early = replace(BOTH, issued_s=NOW_S + 300)
+    (row,) = lines_of(drawn(streets.Street().annotate(early), city)["donnees/annotations.csv"])
+    assert (row["issued_utc"], row["in_force"]) == ("2026-11-21T14:20:00Z", "yes")
 
 
 @pytest.mark.parametrize(("sites", "each"), [(1, 5), (3, 1), (3, 5)])
