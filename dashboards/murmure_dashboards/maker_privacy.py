@@ -131,11 +131,13 @@ def _overview(
         lines = []
         for site in part.items:
             rho, delta = habits(held[site.id].in_force(today), spent, last, 1)
-            paused = [stream for stream in _streams(held[site.id].in_force(today)) if held[site.id].pausing(stream)]
+            streams = _streams(held[site.id].in_force(today))
+            paused = held[site.id].paused(streams)
             words = say("privacy.idle")
             if rho:
                 words = say("privacy.site", guesses=guesses(say, accounts.risk(rho, delta)))
-            lines.append((site, words, say("privacy.some_paused") if paused else ""))
+            stopped = "all_paused" if len(paused) == len(streams) else "some_paused"
+            lines.append((site, words, say(f"privacy.{stopped}") if paused else ""))
         yield ctx.page(
             "privacy.html",
             say,

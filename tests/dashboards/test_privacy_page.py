@@ -199,7 +199,9 @@ def test_decisions_say_what_they_change(streets: SimpleNamespace, given: Callabl
     paused = stricter.replace(b"version = 8", b"version = 9\npaused = true")
     for text in (stricter, paused):
         street.signed[policies.parse(text, "test").hash] = text
-    page = dict(maker_privacy.files(given(street, city)))["vie-privee/plaza/index.html"].decode()
+    pages = dict(maker_privacy.files(given(street, city)))
+    overview, page = (pages[f"vie-privee/{place}index.html"].decode() for place in ("", "plaza/"))
+    assert overview.count("Tout y est suspendu par décision.") == 1 and "Une partie est suspendue" not in overview
     assert page.index("Règle 9") < page.index("Règle 8") < page.index("Règle 7")
     assert (
         "Plus stricte pour\u00a0: Passages (budget ε de 1 à 0,5, plus de brouillage)." in page

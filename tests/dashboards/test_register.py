@@ -201,7 +201,9 @@ def test_a_pause_is_told_before_any_node_tells_it(
     page = text_of(dict(maker_register.files(ctx))["capteurs/plaza/index.html"])
     assert "Niveau sonore : suspendu par décision." in page and page.count("suspendu par décision") == 1
     assert "La règle 8 le dit : Délibération 2026-11-03 n° 42." in page
-    assert "la règle 8 arrête la publication" in text_of(dict(maker_privacy.files(ctx))["vie-privee/plaza/index.html"])
+    pages = dict(maker_privacy.files(ctx))
+    assert "la règle 8 arrête la publication" in text_of(pages["vie-privee/plaza/index.html"])
+    assert "Une partie est suspendue par décision." in text_of(pages["vie-privee/index.html"])
 
 
 def test_a_rule_that_is_over_says_so(given: Callable[..., Build], streets: SimpleNamespace, city: City) -> None:
