@@ -136,19 +136,6 @@ def dates(first: date) -> dict[str, date]:
     }
 
 
-def edited(page: Path, text: str) -> str:
-    """Returns a policy's text with the lines that the page lets a steward change in an editor, to pause.
-
-    Raises ValueError where the page has no such lines, or the policy no line of the same key."""
-    for block in re.findall(r"^ *```toml\n(.*?)^ *```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
-            text, found = re.subn(rf"^{line.partition(' = ')[0]} = .*$", line, text, count=1, flags=re.MULTILINE)
-            if not found:
-                raise ValueError(f"{page.name}: no line of the policy to change into {line!r}")
-        return text
-    raise ValueError(f"{page.name}: has no lines to write into a policy")
-
-
 class Walk:
     """The steps so far, in one folder; leaves no process. `python`: the interpreter that has Murmure."""
 
@@ -319,8 +306,6 @@ def walk(on: Walk, page: Path) -> None:
     on.copy(changing)
     on.stop("send", "sense", "bench")
     on.copy(prolonging)
-    newest, paused = shlex.split(pausing[0])[3:5]
-    (folder / paused).write_text(edited(page, (folder / newest).read_text("utf-8")), "utf-8")
     on.copy(pausing)
     on.copy(history)
 

@@ -84,14 +84,15 @@ def _paused(street: Any, since_s: int) -> Any:
 
 
 def test_what_is_decided_and_paused_is_told(street: Any, city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
-    """At the next build: a policy, a pause, the town's own words."""
-    out, now_s = tmp_path / "site", streets.NOW_S - 900
+    """At the next build: a policy, then a pause (of what was not released before), the town's own words."""
+    out, now_s = tmp_path / "site", streets.NOW_S - 1800
     build(street, city, out, now_s)
     ruled = _ruled(street)
     assert linked(out, ruled, city, now_s + 900, tmp_path / "one") == set()
-    assert linked(out, _paused(ruled, now_s), city, now_s + 900, tmp_path / "two") == set()
+    paused = _paused(ruled, now_s + 900)
+    assert linked(out, paused, city, now_s + 1800, tmp_path / "two") == set()
     other = replace(city, help="Mairie, 02 00 00 00 00")
-    assert linked(out, _paused(ruled, now_s), other, now_s + 900, tmp_path / "three") == set()
+    assert linked(out, paused, other, now_s + 1800, tmp_path / "three") == set()
 
 
 def keys(ctx: Build) -> dict[str, object]:
