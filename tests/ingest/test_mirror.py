@@ -935,7 +935,7 @@ def test_the_request_is_that_of_influxdb_2(town: Town, recorder: Recorder) -> No
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (400, b'{"message":"unable to parse murmure_footfall value=417"}', "it refuses the samples"),
+        (400, b'{"message":"unable to parse murmure_footfall value=41.75"}', "it refuses the samples"),
         (401, b'{"message":"unauthorized access"}', "look at mirror.token_file (.*unauthorized access"),
         (404, b'{"message":"bucket not found"}', "look at mirror.url, org and bucket (.*bucket not found"),
         (500, b"", "status 500: trying again"),
@@ -965,7 +965,7 @@ def test_a_database_that_refuses_is_told_in_one_line_and_asked_again(
     assert patience[3:10] == [1, 2, 4, 8, 16, 32, 60]
     assert len(heard) == 2, heard
     assert re.search(said.replace("(.", r"\(.").replace("status 4", "status 4"), heard[0])
-    assert "417" not in heard[0] and "\n" not in heard[0]
+    assert "41.75" not in heard[0] and "\n" not in heard[0]
     assert heard[1].endswith("has everything of the archive")
     assert gzip.decompress(recorder.requests[-1][2]) == gzip.decompress(recorder.requests[0][2])
 

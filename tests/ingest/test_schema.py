@@ -218,13 +218,14 @@ DOORS = {
     "put_health": {"intake.py"},
     "put_use": {"intake.py"},
     "put_policy": {"gateways.py", "adoption.py"},
-    "put_annotation": {"annotations.py"},
+    "put_annotation": {"annotations.py", "adoption.py"},
     "put_rotation": {"rotation.py"},
     "refill": {"transfer.py"},
     "forget": {"retention.py"},
 }
 """Who may write what into an archive. `refill` is followed by the full check within its transaction; what is adopted is
-a policy whose text and whose text with its signatures are those that a log of the centre names by their hashes."""
+a policy whose text and whose text with its signatures are those that a log of the centre names by their hashes, or an
+annotation whose hash such a log names and whose signatures are stewards' of its site."""
 
 
 def test_every_way_in_goes_through_its_door() -> None:
