@@ -260,7 +260,7 @@ def _neighbourhood(streams: Streams, say: Language, week: bool, of_page: Mapping
         sheets=sheets(ctx, say, quartier),
         csv=csv,
         csv_size=say.size(ctx.octets[csv]),
-        codes=codes if codes in ctx.octets and measured else "",
+        codes=codes if codes in ctx.octets else "",
         listed=listed,
         legend=legend,
         codes_say=say("codes.listed" if listed else "codes.what"),

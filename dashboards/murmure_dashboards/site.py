@@ -488,7 +488,8 @@ def _given(
 
 
 def _values(ctx: Build) -> Iterator[tuple[str, bytes]]:
-    """Yields the files of each neighbourhood with the values of its day and of its week, and the codes of these."""
+    """Yields the files of each neighbourhood with the values of its day and of its week, and their codes if it
+    has any."""
     signed = ctx.archive.signed_checkpoint() is not None
     table, coded = segment(opendata.table(())), segment(codes.table(()))
     for quartier in ctx.quartiers:
@@ -497,7 +498,7 @@ def _values(ctx: Build) -> Iterator[tuple[str, bytes]]:
         for week, window in ((False, ctx.today), (True, ctx.week)):
             blocks = [block for info in infos for block in ctx.blocks.of(info, window)]
             yield opendata.quartier_file(quartier.slug, week), joined([table, *(block.shown for block in blocks)])
-        if signed:
+        if signed and any(block.codes for block in blocks):
             yield codes.file(quartier.slug), joined([coded, *(block.codes for block in blocks)])
 
 
