@@ -8,11 +8,17 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from murmure_dashboards import operations_cli
+
+if TYPE_CHECKING:
+    from murmure_dashboards.config import City
+    from murmure_dashboards.views import ArchiveReader
 
 
 def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,6 +81,7 @@ def _build(args: argparse.Namespace) -> int:
         beside = cores if cores > 1 and len(city.quartier) >= LEAST_APART else 0  # this process soon waits for them
         crew = Crew(partial(Archive.open, args.archive, read_only=True), beside)
         report = build(archive, city, args.out, now_s, press, crew, args.replace_log)
+        elsewhere = list(_elsewhere(archive, city))
     finally:
         archive.close()
     if args.json:
@@ -95,12 +102,31 @@ def _build(args: argparse.Namespace) -> int:
         )
     for site in report.unlisted:
         print(f"murmure: {args.city}: site: {site!r} has data and no entry; add a [[site]]", file=sys.stderr)
+    for name, zone in elsewhere:
+        said = f"is {city.timezone}, and {zone} in the newest policy of {name!r}"
+        mend = "estimates follow this one, and 'murmure verify' the policy's: write the same in both"
+        print(f"murmure: {args.city}: timezone: {said}; {mend}", file=sys.stderr)
     due = overdue(load_limits(city.thresholds), Calendar(city.timezone).civil_day(now_s))
     if due:
         first, names = min(one.review for one in due), ", ".join(one.id for one in due)
         file = city.thresholds or "thresholds.toml"
         print(f"murmure: {file}: review: {names}: to be read again by {first}; read, then date anew", file=sys.stderr)
     return 0
+
+
+def _elsewhere(archive: ArchiveReader, city: City) -> Iterator[tuple[str, str]]:
+    """Yields the sites of city.toml whose newest policy has another timezone than the town, each with that timezone."""
+    from murmure_privacy.policies import Rules
+
+    rules, common = Rules(archive), f'\ntimezone = "{city.timezone}"\n'.encode()
+    newest = {signed.site: signed for signed in archive.policies()}
+    for site in city.site:
+        signed = newest.get(site.id)
+        if signed is None or common in signed.toml:  # nearly all: to read each would cost every build
+            continue
+        policy = rules.of(signed.hash)
+        if policy is not None and policy.timezone != city.timezone:
+            yield site.id, policy.timezone
 
 
 def instant(command: str, text: str | None) -> int:

@@ -102,6 +102,27 @@ def test_a_real_archive_gives_the_pages_of_its_releases(
     assert [path for path, content in direct.items() if (out / path).read_bytes() != content] == [STATE]
 
 
+def test_a_policy_of_another_timezone_is_named(
+    archive: Any, city: City, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its estimates would not be those that residents compute; the operator hears of it. Of the same timezone, also
+    where it is written otherwise, nothing is said."""
+    sites = ("plaza", "alley")
+    policies = {one.site: one.toml for one in archive.policies() if one.site in sites}
+    other = b'timezone = "Indian/Reunion"'
+    told = {"plaza": policies["plaza"].replace(b'timezone = "Europe/Paris"', other)}
+    told["alley"] = policies["alley"].replace(b'timezone = "Europe/Paris"', b"timezone='Europe/Paris'")
+    assert all(told[site] != policies[site] for site in sites)
+    with closing(Archive.open(tmp_path / "archive.db")) as real, real.transaction():
+        for site, text in told.items():
+            sealed = wire.seal_policy(text, [("steward", bytes(range(32)))])
+            real.put_policy(StoredPolicy(wire.digest(text), site, 7, text, sealed))
+    argv = ["--archive", str(tmp_path / "archive.db"), "--city", str(CITY), "--out", str(tmp_path / "site")]
+    assert main(["site", "build", *argv, "--now", NOW]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "timezone" in line]
+    assert len(lines) == 1 and "Indian/Reunion in the newest policy of 'plaza'" in lines[0]
+
+
 def test_what_stewards_publish_stands_on_the_next_pages(
     filed: Path, unlogged: Any, city: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
