@@ -52,7 +52,7 @@ class Answerer:
             faulty = all(fact.faulty for _, fact in facts if fact)
             said.append(self.say("usual.faulty" if faulty else "brief.unknown"))
         said.append(self._air([fact for _, fact in facts if fact]))
-        holes = [name for name, fact in facts if fact is None or fact.coverage < 1]
+        holes = [name for name, fact in facts if fact is None or not fact.whole]
         said.append(self._listed("brief.holes", holes) or self.say("brief.whole"))
         return " ".join(filter(None, said))
 

@@ -14,6 +14,8 @@ from murmure_dashboards.sensors import own_error
 from murmure_dashboards.usual import LEAST_COVERAGE, Past, Usual
 from murmure_dashboards.views import StreamView
 
+_HARDLY = 1e-9  # of a share: less than a second of a year
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -21,7 +23,8 @@ class Fact:
     for a day that has ended, "" for any other span: what it may be compared with. `low` to `high` is what the noise and
     silent moments leave open; `error` what the sensor adds to either side, None for counts, whose sensor misses a share
     of them, `off`, None where that was not measured. `coverage`: the share of the span that was measured. `usual`: the
-    same weekday and hours before, None where nothing can be compared."""
+    same weekday and hours before, None where nothing can be compared. `apart`: the share that was measured and is in no
+    figure but those that reach beyond the span."""
 
     quantity: str
     indicator: str
@@ -37,6 +40,12 @@ class Fact:
     faulty: bool
     publishable: bool
     usual: Usual | None
+    apart: float = 0.0
+
+    @property
+    def whole(self) -> bool:
+        """Returns whether nothing of it is missing."""
+        return self.coverage + self.apart > 1 - _HARDLY
 
     @property
     def widest(self) -> tuple[float, float]:
@@ -64,10 +73,13 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
         absent, publishable = level.absent, True
     counted = view.quantity.kind == "count"
     device = next((sensor.device for sensor in site.sensor if sensor.stream == view.stream), "")
-    coverage = amount.covered_s / max(amount.covered_s, span.end_s - span.start_s - view.left_s(span))
+    expected_s = span.end_s - span.start_s - view.left_s(span)
+    apart_s = sum(one.end_s - one.start_s for one in view.across(span))
+    coverage, apart = (one_s / max(amount.covered_s, expected_s) for one_s in (amount.covered_s, apart_s))
+    measured = amount.covered_s / max(amount.covered_s, expected_s - apart_s)
     faulty = bool(view.faulty(span))
     usual = None
-    if span.start_s == day.start_s and publishable and not faulty and coverage >= (1.0 if counted else LEAST_COVERAGE):
+    if span.start_s == day.start_s and publishable and not faulty and measured >= (1.0 if counted else LEAST_COVERAGE):
         usual = past.usual(view, name, span)
     return Fact(
         quantity=view.quantity.name,
@@ -84,6 +96,7 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
         faulty=faulty,
         publishable=publishable,
         usual=usual,
+        apart=apart,
     )
 
 

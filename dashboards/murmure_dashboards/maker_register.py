@@ -152,7 +152,12 @@ def _site(
             if (policy := held.pausing(stream)) and stream not in left
         ],
         "left": [
-            (say(f"quantity.{streams[stream]}"), one.policy.version, say.typeset(one.policy.decision))
+            (
+                say(f"quantity.{streams[stream]}"),
+                say.civil(one.policy.valid_from),
+                one.policy.version,
+                say.typeset(one.policy.decision),
+            )
             for stream, one in left.items()
         ],
         "faults": _faults(ctx, say, site),

@@ -311,7 +311,7 @@ class Teller:
             detail = f"({self._often(between)}) {self.say('key.day_level')}"
             return number, self._with_fault(detail, view.faulty_s([covered]), covered.end_s - covered.start_s)
         kind = "footfall" if view.quantity.kind == "count" else "mean"
-        when = self.say(f"key.{period}_{kind}", until=self._until(view, window) if period == "so_far" else "")
+        when = self._so_far(view, window, kind) if period == "so_far" else self.say(f"key.{period}_{kind}")
         if view.first_s > window.start_s:
             when = self.say(f"key.since_{kind}", day=self.say.date(view.first_s, view.calendar.zone))
         if period == "week" and view.left_s(window):  # nothing is missing on the other days, but they are not in it
@@ -323,10 +323,15 @@ class Teller:
         detail = f"({held}) {when}" if held else when
         return said, self._with_fault(detail, amount.faulty_s, amount.covered_s)
 
-    def _until(self, view: StreamView, window: Window) -> str:
-        """Returns up to which hour a period was observed: that of six hours ends long before the page is written."""
+    def _so_far(self, view: StreamView, window: Window, kind: str) -> str:
+        """Returns up to which hour a period was observed: that of six hours ends long before the page is written; and
+        from which one on, where the night that began before it is a figure of its own."""
         until_s = max(span.end_s for span in view.series.observed(view.quantity.printed, window))
-        return self.say.hour(until_s, view.calendar.zone, midnight_is_24=True)
+        until = self.say.hour(until_s, view.calendar.zone, midnight_is_24=True)
+        first_s = max([window.start_s, *(one.end_s for one in view.across(window) if one.start_s == window.start_s)])
+        if first_s == window.start_s:
+            return self.say(f"key.so_far_{kind}", until=until)
+        return self.say(f"key.from_{kind}", first=self.say.hour(first_s, view.calendar.zone), until=until)
 
     def _nothing(self, slots: Sequence[Slot]) -> str:
         """Returns what stands in place of a number: that there is none, or that there is none any more by decision."""
@@ -496,11 +501,13 @@ class Teller:
             figure.end_s for figure in view.scalar.values()
         ]
         until_s = min(max(ends), view.window.end_s)
-        expected_s = until_s - view.first_s - view.left_s(Window(view.first_s, until_s))
+        expected = Window(view.first_s, until_s)
+        expected_s = until_s - view.first_s - view.left_s(expected)
+        expected_s -= sum(one.end_s - one.start_s for one in view.across(expected))
         if amount.covered_s >= expected_s:
             return []
-        covered, expected = self.say.duration(amount.covered_s), self.say.duration(expected_s)
-        return [self.say("key.covered", covered=covered, expected=expected)]
+        told = {"covered": self.say.duration(amount.covered_s), "expected": self.say.duration(expected_s)}
+        return [self.say("key.covered", **told)]
 
     def _missing(self, view: Told, slots: Sequence[Slot], dated: bool, key: str = "key.missing") -> list[str]:
         """One sentence for each reason, with the periods that it is about."""

@@ -232,6 +232,15 @@ class StreamView:
         inside = [f for f in self.scalar.values() if window.start_s <= f.covered_from_s and f.end_s <= window.end_s]
         return self._amount(figure, spans, {f.fill for f in inside if f.absent}) if figure else None
 
+    def across(self, window: Window) -> list[Window]:
+        """Returns what of a window is in no amount of it although it was measured: of a stream of parts of the day
+        alone, what nodes have that reach over an end of it."""
+        if not self.levels <= frozenset(PARTS):
+            return []
+        spans = [Window(one.covered_from_s, one.end_s) for one in self.scalar.values()]
+        over = [one for one in spans if any(one.start_s < at_s < one.end_s for at_s in (window.start_s, window.end_s))]
+        return [Window(max(one.start_s, window.start_s), min(one.end_s, window.end_s)) for one in over]
+
     def slots(self, window: Window) -> tuple[Slot, ...]:
         """Returns the window cut at the finest level of hours or coarser that the stream publishes."""
         if window not in self._slots:

@@ -263,7 +263,8 @@ def test_the_register_and_the_sign_know_of_it(left: Callable[..., Any], made: Ca
     files = {path: plain(page.decode()) for path, page in maker_register.files(made(street))}
     assert "niveau sonore" not in files["capteurs/index.html"] and "passages" in files["capteurs/index.html"]
     page = files["capteurs/plaza/index.html"]
-    assert "Niveau sonore : publication arrêtée.</strong> Rien n'en est publié. La règle 2 le dit :" in page
+    assert "Niveau sonore : publication arrêtée.</strong> À partir du 19 novembre 2026, la règle 2 ne prévoit" in page
+    assert "Rien n'en est publié" not in page, "the days before are"
     assert f'<span lang="fr">{WITHOUT}</span>' in page
     assert "Il mesure : passages, particules PM2,5." in files["capteurs/plaza/affiche/index.html"]
     street.infos = [info for info in street.infos if info.quantity == "noise"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from murmure_dashboards import daily, maker_home, maker_quartier, spoken
+from murmure_dashboards import site as site_module
 from murmure_dashboards.bulletin import bulletin
 from murmure_dashboards.codes import file as codes_file
 from murmure_dashboards.config import City
@@ -194,6 +195,9 @@ def test_a_neighbourhood_without_sensors_speaks_of_no_codes(made: Made, streets:
     street = streets.Street()
     streets.add(street, "plaza", PARIS.day(streets.NOW_S), streams=("footfall",))
     ctx = made(street, streets.NOW_S)
+    files = {path: len(content) for path, content in site_module._values(ctx)}
+    assert [path for path in files if "codes" in path] == [codes_file(ctx.quartiers[0].slug)]
+    ctx = replace(ctx, octets={ANNOTATIONS: 99, **files})
     for week in (False, True):
         assert plain(FR("codes.what")) in page(ctx, week)
         assert "code" not in page(ctx, week, quartier=1)
@@ -220,6 +224,36 @@ def test_a_sum_says_up_to_which_hour_it_counts(made: Made, streets: SimpleNamesp
     ctx = made(street, now_s)
     assert "de minuit à 6 h" in page(ctx, week=False) and "depuis minuit" not in page(ctx, week=False)
     assert "de minuit à 6 h" in home(ctx) and "from midnight to 06:00" in page(ctx, False, "en")
+
+
+@pytest.mark.parametrize("hour", [19, 23])
+def test_a_night_that_began_the_day_before_is_no_hole_of_the_day(
+    made: Made, streets: SimpleNamespace, hour: int
+) -> None:
+    """Of parts of the day alone it is a figure of its own: the day is told from six on, and nothing of it is missing.
+    Where the afternoon did not come, that is."""
+    street, day = streets.Street(), PARIS.day(streets.NOW_S)
+    now_s = day.start_s + hour * HOUR_S
+    swap = [('"1h" = 1, "1d" = 24 }\nbounds_db', '"day" = 1, "evening" = 1, "night" = 1 }\nbounds_db')]
+    span = Window(day.start_s - 10 * 86_400 + 6 * HOUR_S, day.end_s)
+    streets.add(street, "plaza", span, now_s=now_s, streams=("noise",), swap=swap)
+    ctx = made(street, now_s)
+    until = {19: "18", 23: "22"}[hour]
+    said, english, week = page(ctx, False), page(ctx, False, "en"), page(ctx, True)
+    assert f"en moyenne de 6 h à {until} h" in said and f"on average from 06:00 to {until}:00" in english
+    assert f"en moyenne de 6 h à {until} h" in home(ctx) and MISSING not in home(ctx)
+    for text in (said, week):
+        assert "Mesuré pendant" not in text and "a des trous" not in text
+    fact = ctx.fact(ctx.city.site[0], ctx.streams[0])
+    assert fact is not None and fact.whole and fact.coverage < 0.75, "too little of the day to hold it against a limit"
+    street.nodes["plaza/noise"] = [
+        one
+        for one in street.nodes["plaza/noise"]
+        if (one.node.level, one.node.start_s) != ("day", day.start_s + 6 * HOUR_S)
+    ]
+    if hour == 23:
+        ctx = made(street, now_s)
+        assert "Mesuré pendant 4 h sur 16 h" in page(ctx, False) and MISSING in home(ctx)
 
 
 def test_a_level_of_the_day_is_promised_only_where_the_policy_has_days(made: Made, streets: SimpleNamespace) -> None:
