@@ -69,15 +69,16 @@ class Spending:
 
     def ledger(self, unread: Collection[int], shown: Collection[tuple[str, str, int]]) -> None:
         """Each line of the ledger about days that were read has what the nodes cost that stand in the tables
-        (`shown`), and what their policy promises; and no line is missing of a stream that has any."""
+        (`shown`), and what their policy promises; and no line is missing of a stream that stands there."""
         data = self._published.read(LEDGER)
         if data is None:
+            if shown:
+                self.report.add("ledger_wrong", LEDGER)
             return
         nodes: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
         for key in shown:
             nodes[key[0]][key[2] // DAY_S].append(self._heard.nodes[key][2])
         seen: set[tuple[str, str, int]] = set()
-        told_of: set[str] = set()
         for number, line in enumerate(data.splitlines(), 1):
             try:
                 told = json.loads(line)
@@ -89,12 +90,11 @@ class Spending:
                 self.report.add("ledger_wrong", f"{number}")
                 continue
             self.report.beside += read
-            told_of.add(stream)
             if not right or (stream, policy, day.start_s) in seen:
                 self.report.add("ledger_wrong", f"{stream} {utc(day.start_s)}")
             seen.add((stream, policy, day.start_s))
-        for stream in told_of.intersection(nodes):
-            for node in (outcome.node for of_day in nodes[stream].values() for outcome in of_day):
+        for stream, of_days in list(nodes.items()):
+            for node in (outcome.node for of_day in of_days.values() for outcome in of_day):
                 ruled = self._book.policies.get(node.policy)
                 if ruled is None:  # it was named, and nobody knows the civil days of its site
                     continue

@@ -413,6 +413,13 @@ def with_line(path: str, make: Callable[[bytes], bytes]) -> Attack:
     return with_file(path, made)
 
 
+def lines_without(data: bytes, word: bytes) -> bytes:
+    """Returns a file without the lines that have a word; there are such lines, and others."""
+    kept = [line for line in data.splitlines(keepends=True) if word not in line]
+    assert 0 < len(kept) < len(data.splitlines())
+    return b"".join(kept)
+
+
 def cell(name: str, text: str) -> Callable[[bytes], bytes]:
     """Writes another cell into a row of open data, or of codes."""
 
@@ -757,6 +764,8 @@ SERVED: dict[str, tuple[str, Attack]] = {
         )
     },
     "a ledger lacks a line": ("ledger_wrong", with_line(LEDGER, lambda line: b"")),
+    "a ledger lacks a stream": ("ledger_wrong", with_file(LEDGER, lambda data: lines_without(data, b"plaza/noise"))),
+    "a ledger is gone": ("ledger_wrong", with_file(LEDGER, lambda data: None)),
     "a ledger has a line twice": ("ledger_wrong", with_line(LEDGER, lambda line: line + line)),
     "a ledger has a stream that nobody has": (
         "ledger_wrong",
@@ -1450,7 +1459,7 @@ def test_the_newest_edition_has_all_rows(published: Publication) -> None:
             ),
         )
         report = verify(shown)
-        assert kinds(report) == found | {"sum_wrong"}
+        assert kinds(report) == found | {"sum_wrong", "ledger_wrong"}  # there are no other files
         ends = ".csv", ".parquet", ".2.csv", ".2.parquet"
         assert {one.where for one in report.findings if one.kind == "sum_wrong"} == {
             f"releases-2026-11{end}" for end in ends
@@ -1462,7 +1471,7 @@ def test_of_two_columns_with_one_name_neither_is_read(published: Publication) ->
     nothing of ours."""
     head, *lines = (published.read(TABLE) or b"").splitlines()
     value = opendata.HEADER.index("value")
-    for name, found in ((b"value", {"row_unsigned", "row_missing"}), (b"x", set[str]())):
+    for name, found in ((b"value", {"row_unsigned", "row_missing"}), (b"x", {"ledger_wrong"})):  # no other files
         rows = [head + b"," + name, *(line + b"," + line.split(b",")[value] for line in lines)]
         first = lines[5].split(b",")
         if name == b"value":
@@ -1730,7 +1739,7 @@ def test_a_level_of_a_negative_energy_is_named(small: Town, tmp_path: Path, monk
     level = {"indicator": "laeq_db", "value": "", "sigma": "", "unit": "dB"}
     invented = {**row_of(rows, indicator="energy_mean"), **level, "estimate": "50", "ci95_low": "", "ci95_high": "60"}
     shown = with_rows(lambda rows: rows.append(invented))(replace(published, read=lambda path: None), small)
-    assert kinds(verify(shown)) == {"row_computed", "sum_wrong"}
+    assert kinds(verify(shown)) == {"row_computed", "sum_wrong", "ledger_wrong"}  # there are no other files
 
 
 def test_a_parquet_file_that_swells_is_left(published: Publication, monkeypatch: pytest.MonkeyPatch) -> None:
