@@ -81,7 +81,7 @@ class Spending:
         seen: set[tuple[str, str, int]] = set()
         for number, line in enumerate(data.splitlines(), 1):
             try:
-                told = json.loads(line)
+                told = json.loads(line, object_pairs_hook=_once)
                 stream, policy = str(told["stream"]), str(told["policy"] or "").removeprefix("sha256:")
                 day = Window(parse_utc(told["start_utc"]), parse_utc(told["end_utc"]))
                 read = self._heard.whole(stream, day, unread)
@@ -131,6 +131,14 @@ def _charge(outcome: Outcome) -> int:
 Line = tuple[int, int, Mapping[str, tuple[int, int, int]]]
 """What is charged to the nodes that begin on a day, the largest spend of the day, and by level how many were released,
 withheld, and their micro-rho."""
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError where one name stands twice: of two values each reader would take another."""
+    told = dict(pairs)
+    if len(told) != len(pairs):
+        raise ValueError("a name stands twice")
+    return told
 
 
 def _line(told: Mapping[str, Any]) -> Line:

@@ -256,9 +256,10 @@ def judged(
     known: Iterable[Ruled] = POLICIES,
     unread: Iterable[int] = (),
     shown: bool = True,
+    told: str | None = None,
 ) -> tuple[list[str], int]:
-    """Returns where a ledger is found wrong, and how many of its lines were looked at."""
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    """Returns where a ledger is found wrong, and how many of its lines were looked at. `told`: its text instead."""
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines) if told is None else told.encode()
     published = Publication(b"", b"", [], {}, [], [], [], None, read={"donnees/ledger.jsonl": data}.get)
     book = Book(published, Report())
     book.policies.update({one.plan.policy.hash: one for one in known})
@@ -298,6 +299,17 @@ def without(name: str) -> Callable[[list[dict[str, Any]]], None]:
                 one.pop(name, None)
 
     return change
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"epsilon"', '"epsilon": "0.1", "epsilon"'), ('"nodes"', '"nodes": [], "nodes"')]
+)
+def test_a_name_that_stands_twice_in_a_line_is_found(old: str, new: str) -> None:
+    """Of two values each reader would take another."""
+    outcomes = two_days()
+    told = [json.dumps(line) for line in ledger(outcomes)]
+    assert judged([], outcomes, told="\n".join(told)) == ([], 3)
+    assert judged([], outcomes, told="\n".join([told[0].replace(old, new, 1), *told[1:]]))[0][:1] == ["1"]
 
 
 @pytest.mark.parametrize(
