@@ -68,7 +68,8 @@ class Answerer:
 
     def state(self, facts: Sequence[Fact]) -> str:
         """Returns what a map shows of a neighbourhood in one word, one of `citymap.STATES`: what is higher goes before
-        what is lower, and both before what is not unusual."""
+        what is lower, and both before what is not unusual. That a figure is below a limit does not tell whether it is
+        as usual."""
         places = {_place(fact) for fact in facts}
         verdicts = self._verdicts(facts)
         if not facts:
@@ -77,7 +78,7 @@ class Answerer:
             return "more"
         if "less" in places:
             return "less"
-        return "usual" if "usual" in places or "below" in verdicts else "cannot"
+        return "usual" if "usual" in places else "cannot"
 
     def _listed(self, key: str, names: Sequence[str]) -> str:
         return self.say(key, names=self.say("key.listed").join(names)) if names else ""

@@ -85,7 +85,7 @@ def test_a_neighbourhood_answers_in_some_short_sentences(facts: tuple[Fact | Non
         ((), "none"),
         ((fact(EARLY, averaging=""),), "cannot"),
         ((fact(EARLY, low=44.0, high=46.0),), "cannot"),
-        ((fact(EARLY),), "usual"),  # below the limits of a day
+        ((fact(EARLY),), "cannot"),  # below the limits of a day, which does not tell what is usual
         ((fact(averaging=""), fact(EARLY, averaging="")), "usual"),
         ((fact(), fact(LESS)), "less"),
         ((fact(LESS), fact(MORE)), "more"),
