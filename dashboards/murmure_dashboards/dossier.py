@@ -165,7 +165,7 @@ class Told:
         ).encode()
 
     def _undecided(self, key: str, places: Sequence[str]) -> str:
-        return self.say(f"dossier.todo_{key}", places=self._listed(places))
+        return self.say(f"dossier.undecided_{key}", places=self._listed(places))
 
     def _listed(self, names: Iterable[str]) -> str:
         return self.say("key.listed").join(names)
