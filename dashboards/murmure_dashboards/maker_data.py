@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from murmure_privacy import publication
 from murmure_privacy.publication import RUNNING
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import Window
@@ -19,7 +20,7 @@ from murmure_dashboards.pages import Link
 from murmure_dashboards.store import version
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
-POLICIES = f"{FOLDER}politiques/"
+POLICIES = publication.POLICIES
 _READ = 6  # sentences on how to read a file
 _SUMS_SHOWN = 60  # more editions than these, and the page leaves the sums to SHA256SUMS
 _NEWEST = 12  # editions that stand open on the page

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from io import StringIO
 
+from murmure_privacy import publication
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure
 from murmure_privacy.levels import EXCEEDED, SHARE_OVER
@@ -24,7 +25,7 @@ HEADER = (
     *("sigma", "mechanism", "rho_micro", "epsilon", "delta", "protects", "policy", "status", "reason"),
 )
 
-ANNOTATIONS = "donnees/annotations.csv"
+ANNOTATIONS = publication.ANNOTATIONS
 
 ANNOTATIONS_HEADER = (
     *("site", "number", "issued_utc", "in_force", "stream", "start_utc", "end_utc", "cause"),

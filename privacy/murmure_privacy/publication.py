@@ -11,6 +11,8 @@ from murmure_privacy import log
 from murmure_privacy.window import parse_utc, utc
 
 DAY_S = 86_400
+ANNOTATIONS = "donnees/annotations.csv"
+POLICIES = "donnees/politiques/"
 RUNNING = "donnees/releases-jour-en-cours.csv"
 """The table of the day that is not over: those of the months end before it."""
 LAST_DAY = 73_049  # 2170-01-01: whatever is dated later is rubbish

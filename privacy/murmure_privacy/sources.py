@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.findings import plain
-from murmure_privacy.publication import DAY_S, LAST_DAY, Day, Publication, rows_of, table_file
+from murmure_privacy.publication import ANNOTATIONS, DAY_S, LAST_DAY, POLICIES, Day, Publication, rows_of, table_file
 from murmure_privacy.window import parse_utc
 
 _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
@@ -133,8 +133,8 @@ class Site:
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SourceError(f"{self.source}: {_MESSAGES}index.json: cannot be read; try later") from error
         entries = self._lines([path for path, _, _ in files if _ENTRIES_FILE.fullmatch(path)])
-        named = {policy: self.read(f"donnees/politiques/{policy}.cose") for policy in _policies(entries)}
-        notes = rows_of(self.read("donnees/annotations.csv") or b"")
+        named = {policy: self.read(f"{POLICIES}{policy}.cose") for policy in _policies(entries)}
+        notes = rows_of(self.read(ANNOTATIONS) or b"")
         closing = [
             sealed for path, _, _ in files if _CLOSING_FILE.fullmatch(path) for sealed in _apart(self.read(path) or b"")
         ]

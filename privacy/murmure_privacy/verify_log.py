@@ -22,17 +22,15 @@ from murmure_privacy.findings import Report
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.plan import Plan, plan
 from murmure_privacy.policy import parse
-from murmure_privacy.publication import DAY_S, Publication, day_of, rows_of
+from murmure_privacy.publication import ANNOTATIONS, DAY_S, POLICIES, Publication, day_of, rows_of
 from murmure_privacy.release import Node
 from murmure_privacy.window import calendar, parse_utc, utc
 
-ANNOTATIONS = "donnees/annotations.csv"
 AHEAD_S = 900
 """How far a gateway's clock may be ahead of the centre's."""
 _ALWAYS_S = 1 << 40
 _NO_CEILING_RHO_MICRO = 1 << 62
 """Above every floor, so that nobody is said to be above a ceiling that no log names."""
-_POLICIES = "donnees/politiques/"
 _REFUSED = {
     "no_decision": "policy_undecided",
     "roles": "policy_roles",
@@ -213,7 +211,7 @@ class Book:
         if wire.digest(text) != policy_hash or (made.policy.site, made.policy.version) != (site, version):
             self.report.add("policy_missing", where)
             return max(latest_s, at_s or 0)
-        beside = self._published.read(f"{_POLICIES}{policy_hash.hex()}.toml")  # what residents read of it
+        beside = self._published.read(f"{POLICIES}{policy_hash.hex()}.toml")  # what residents read of it
         if beside is not None and beside != text:
             self.report.add("policy_text", where)
         follows = None if before is None else before.plan
