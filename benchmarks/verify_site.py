@@ -107,6 +107,10 @@ class Known:
         """Returns the nodes of a stream that intersect a span."""
         return [one for one in self.streams[stream] if one.node.start_s < to_s and one.node.end_s > from_s]
 
+    def began_s(self, stream: str) -> int | None:
+        """Returns when the first node of a stream that ends ends, None without any."""
+        return min((one.node.end_s for one in self.streams[stream]), default=None)
+
     def policy(self, policy_hash: bytes) -> bytes | None:
         """Returns the gateway's only policy."""
         return self.toml

@@ -103,7 +103,7 @@ class Answerer:
         """Returns how a figure stands beside the same weekday and hours of the weeks before."""
         say, usual = self.say, fact.usual
         if usual is None:
-            begun = datetime.fromtimestamp(fact.span.start_s, self.zone).time() != time(0)
+            begun = not self._midnight(fact.span.start_s)
             return say("usual.faulty" if fact.faulty else "usual.begun" if begun else "usual.partial")
         place = usual.place(fact.low, fact.high)
         if usual.low is None or usual.high is None:
@@ -115,6 +115,9 @@ class Answerer:
             return say(f"usual.{place}", when=when)
         return say(f"usual.{place}_than", when=when, between=say.once(between))
 
+    def _midnight(self, at_s: int) -> bool:
+        return datetime.fromtimestamp(at_s, self.zone).time() == time(0)
+
     def limit(self, fact: Fact, dominant: str) -> list[str]:
         """Returns the limits of the same averaging time, of law and WHO together, and where the figure lies."""
         if fact.quantity == "noise":
@@ -125,7 +128,8 @@ class Answerer:
         said = [self.named(fact.quantity, set_by)]
         verdicts = {by: found for by, one in set_by.items() if (found := verdict(fact, one, fact.coverage))}
         if not fact.averaging:
-            said.append(self.say("limit.wait"))
+            begun = not self._midnight(fact.span.start_s)
+            said.append(self.say("limit.little" if begun and self._midnight(fact.span.end_s) else "limit.wait"))
         elif fact.faulty:
             said.append(self.say("usual.faulty"))
         elif fact.coverage < LEAST_COVERAGE:

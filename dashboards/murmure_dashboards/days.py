@@ -22,7 +22,7 @@ from murmure_dashboards import codes as codes_of
 from murmure_dashboards.codes import Run
 from murmure_dashboards.left_out import History, history
 from murmure_dashboards.store import Store
-from murmure_dashboards.views import LATE_S, ArchiveReader, StreamInfo, view
+from murmure_dashboards.views import LATE_S, ArchiveReader, StreamInfo, begun, view
 
 KIND = "day"
 _ENERGY = "energy_mean"
@@ -31,7 +31,7 @@ _ENERGY = "energy_mean"
 @dataclass(frozen=True, slots=True)
 class Day:
     """One civil day of a stream. `of`: what of the time is told of it, from 06 to 06 where a stream has parts of the
-    day, else the civil day itself. `until_s`: from when on its figures are final. `first_s`: from when on it was to be
+    day, else the civil day itself. `until_s`: from when on its figures are final. `first_s`: from when on it was
     measured. `state`: `figure`, or why there is none, as in `views.Slot`; `hole`: why some of it is missing, "" where
     nothing is. `policy`: the hash of the newest one that its nodes name, b"" for none. `covered`: what was observed.
     `amount` is the total or mean of that in the quantity's own indicator, `energy` the mean energy of a level; both
@@ -115,7 +115,7 @@ class Days:
         return tuple(
             Day(span, span, span.end_s, span.end_s, "before")
             if span.end_s <= first_s
-            else self._judged(info, self._kept(info, span, kept.get(span.start_s)) or self._made(info, span))
+            else self._judged(info, self._kept(info, span, kept.get(span.start_s), began_s) or self._made(info, span))
             for span in self.calendar.days(window)
         )
 
@@ -142,9 +142,13 @@ class Days:
             return replace(day, state="awaited")
         return day
 
-    def _kept(self, info: StreamInfo, span: Window, value: bytes | None) -> Day | None:
+    def _kept(self, info: StreamInfo, span: Window, value: bytes | None, began_s: int | None) -> Day | None:
         day = _read(info, span, value) if value is not None else None
-        return day if day is not None and day.over(self.now_s) else None
+        if day is None or not day.over(self.now_s):
+            return None
+        # What came late may have begun days before: the store drops the days that it is of, and this is none of them.
+        earlier = began_s is not None and began_s <= day.of.start_s < day.first_s
+        return None if earlier else day
 
     def _made(self, info: StreamInfo, span: Window) -> Day:
         day, of = worked_out(self.archive, self.rules, info, span, self.calendar, self.now_s)
@@ -166,7 +170,10 @@ def worked_out(
     amount, covered = seen.amount(of), series.observed(name, of)
     reasons = Counter(reason for (_, start_s), reason in sorted(seen.withheld.items()) if start_s in of)
     why = reasons.most_common(1)[0][0] if reasons else seen.day_slot(of).state if amount is None else "gap"
-    first_s = min(max(of.start_s, seen.first_s), of.end_s)
+    first_s, began_s = of.start_s, archive.began_s(info.stream)
+    if began_s is not None and began_s > first_s:  # of one day of a stream
+        began = begun(archive.outcomes(info.stream, of.start_s, of.end_s), began_s, of, now_s)
+        first_s = began.at_s if began else first_s
     missing = sum(one.end_s - one.start_s for one in covered) < of.end_s - first_s and of.end_s + LATE_S <= now_s
     rule = rules.newest(info.stream, heard)
     held = series.observed(_ENERGY, of) if level else []

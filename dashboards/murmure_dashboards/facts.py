@@ -20,7 +20,8 @@ _HARDLY = 1e-9  # of a share: less than a second of a year
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One figure, in printed units. `indicator`: `crossings`, `mean`, `level_db_mean` or `laeq_db`. `averaging`: `1d`
-    for a day that has ended, "" for any other span: what it may be compared with. `low` to `high` is what the noise and
+    for a day that has ended, also one on which the measurement began early enough, "" for any other span: what it may
+    be compared with. `low` to `high` is what the noise and
     silent moments leave open; `error` what the sensor adds to either side, None for counts, whose sensor misses a share
     of them, `off`, None where that was not measured. `coverage`: the share of the span that was measured. `usual`: the
     same weekday and hours before, None where nothing can be compared. `apart`: the share that was measured and is in no
@@ -78,6 +79,7 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
     coverage, apart = (one_s / max(amount.covered_s, expected_s) for one_s in (amount.covered_s, apart_s))
     measured = amount.covered_s / max(amount.covered_s, expected_s - apart_s)
     faulty = bool(view.faulty(span))
+    of_day = span == day or (span.end_s == day.end_s and amount.covered_s >= LEAST_COVERAGE * (day.end_s - day.start_s))
     usual = None
     if span.start_s == day.start_s and publishable and not faulty and measured >= (1.0 if counted else LEAST_COVERAGE):
         usual = past.usual(view, name, span)
@@ -85,7 +87,7 @@ def of_day(view: StreamView, site: Site, past: Past) -> Fact | None:
         quantity=view.quantity.name,
         indicator=name,
         span=span,
-        averaging="1d" if span == day and over else "",
+        averaging="1d" if of_day and over else "",
         estimate=estimate,
         low=low,
         high=high,

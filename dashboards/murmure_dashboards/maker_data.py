@@ -111,6 +111,10 @@ class _AsOf:
         """Returns the nodes of a stream that intersect `[from_s, to_s)` and had come by then."""
         return self._archive.outcomes_by(self._row, stream, from_s, to_s)
 
+    def began_s(self, stream: str) -> int | None:
+        """Returns when the first node of a stream that ends ends, whenever it came."""
+        return self._archive.began_s(stream)
+
 
 def files(ctx: Build) -> Iterator[tuple[str, bytes]]:
     """Yields the descriptors, and the page in each language."""

@@ -105,7 +105,7 @@ class Teller:
             *self._last(view, slots),
             *self._level(view, day),
             *self._coverage(view, slots),
-            *self._missing(view, slots, dated=False),
+            *self._missing(view, slots, dated=False, first_s=view.first_s),
             *([] if _tell_apart(slots, noise_alone=True) or not detail else [self.say("key.noisy")]),
         ]
         title = self._title(view, slots)
@@ -127,7 +127,7 @@ class Teller:
                 tuple(row for _, row in rows),
             ),
             steps=steps(slots),
-            gaps=[hole for _, hole in holes(slots)],
+            gaps=[hole for _, hole in holes(slots, view.first_s)],
             faulty=view.faulty(day),
             window=day,
             ticks=self._hour_ticks(view, day),
@@ -148,7 +148,7 @@ class Teller:
             *self._silence(view, window),
             *self._level(view, None),
             *self._coverage(view, slots),
-            *self._missing(view, slots, dated=True),
+            *self._missing(view, slots, dated=True, first_s=view.first_s),
         ]
         drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
@@ -186,7 +186,7 @@ class Teller:
                 tuple(rows[-self.most_rows :]),
             ),
             steps=steps(drawn),
-            gaps=[hole for _, hole in holes(drawn)],
+            gaps=[hole for _, hole in holes(drawn, view.first_s)],
             faulty=view.faulty(window),
             window=window,
             ticks=[self._day_tick(view, d) for d in days],
@@ -308,12 +308,17 @@ class Teller:
         if period == "day" and (level := shown_level(view, window)) is not None:
             covered = Window(level.covered_from_s, level.end_s)
             number, between = self.say.amount(view.quantity.name, *_ends(level))
-            detail = f"({self._often(between)}) {self.say('key.day_level')}"
+            begun = view.first_s > window.start_s
+            over = self._begun(view, level.end_s, "level") if begun else self.say("key.day_level")
+            detail = f"({self._often(between)}) {over}"
             return number, self._with_fault(detail, view.faulty_s([covered]), covered.end_s - covered.start_s)
         kind = "footfall" if view.quantity.kind == "count" else "mean"
-        when = self._so_far(view, window, kind) if period == "so_far" else self.say(f"key.{period}_{kind}")
-        if view.first_s > window.start_s:
+        if view.first_s > window.start_s and period == "week":
             when = self.say(f"key.since_{kind}", day=self.say.date(view.first_s, view.calendar.zone))
+        elif view.first_s > window.start_s:
+            when = self._begun(view, _until_s(view, window), kind)
+        else:
+            when = self._so_far(view, window, kind) if period == "so_far" else self.say(f"key.{period}_{kind}")
         if period == "week" and view.left_s(window):  # nothing is missing on the other days, but they are not in it
             when = self.say(f"key.left_{kind}")
         if not amount.publishable:
@@ -326,12 +331,17 @@ class Teller:
     def _so_far(self, view: StreamView, window: Window, kind: str) -> str:
         """Returns up to which hour a period was observed: that of six hours ends long before the page is written; and
         from which one on, where the night that began before it is a figure of its own."""
-        until_s = max(span.end_s for span in view.series.observed(view.quantity.printed, window))
-        until = self.say.hour(until_s, view.calendar.zone, midnight_is_24=True)
+        until = self.say.hour(_until_s(view, window), view.calendar.zone, midnight_is_24=True)
         first_s = max([window.start_s, *(one.end_s for one in view.across(window) if one.start_s == window.start_s)])
         if first_s == window.start_s:
             return self.say(f"key.so_far_{kind}", until=until)
         return self.say(f"key.from_{kind}", first=self.say.hour(first_s, view.calendar.zone), until=until)
+
+    def _begun(self, view: StreamView, until_s: int, kind: str) -> str:
+        """Returns from which hour on a day was observed, as the measurement began on it, and up to which."""
+        hours = (view.first_s, until_s)
+        first, until = (self.say.hour(at_s, view.calendar.zone, midnight_is_24=at_s == until_s) for at_s in hours)
+        return self.say(f"key.begun_{kind}", first=first, until=until)
 
     def _nothing(self, slots: Sequence[Slot]) -> str:
         """Returns what stands in place of a number: that there is none, or that there is none any more by decision."""
@@ -509,10 +519,12 @@ class Teller:
         told = {"covered": self.say.duration(amount.covered_s), "expected": self.say.duration(expected_s)}
         return [self.say("key.covered", **told)]
 
-    def _missing(self, view: Told, slots: Sequence[Slot], dated: bool, key: str = "key.missing") -> list[str]:
-        """One sentence for each reason, with the periods that it is about."""
+    def _missing(
+        self, view: Told, slots: Sequence[Slot], dated: bool, key: str = "key.missing", first_s: int = 0
+    ) -> list[str]:
+        """One sentence for each reason, with the periods that it is about. `first_s`: as in `holes`."""
         periods: dict[str, list[Window]] = {}
-        for state, window in holes(slots):
+        for state, window in holes(slots, first_s):
             mine = periods.setdefault(state, [])
             if mine and mine[-1].end_s == window.start_s:
                 mine[-1] = Window(mine[-1].start_s, window.end_s)
@@ -717,24 +729,32 @@ def steps(slots: Sequence[Slot]) -> list[Step]:
 
 def _drawn_days(view: StreamView, slots: Sequence[Slot]) -> list[Slot]:
     """The days as a chart may show them: today ends with its last node, and the count of half a day, which would look
-    like a fall, is left out."""
+    like a fall, is left out; of the day on which the measurement began, nothing is missing."""
     last_s = max((figure.end_s for figure in view.scalar.values()), default=view.window.start_s)
     drawn = []
     for slot in slots:
         end_s = min(slot.end_s, max(last_s, slot.start_s))
         half = slot.amount is not None and slot.amount.covered_s < end_s - slot.start_s
         if half and view.quantity.kind == "count":
-            slot = replace(slot, state="gap", amount=None)
+            begun = slot.amount is not None and slot.amount.covered_s >= end_s - max(slot.start_s, view.first_s)
+            slot = replace(slot, state="before" if begun else "gap", amount=None)
         drawn.append(replace(slot, end_s=end_s) if slot.amount else slot)
     return drawn
 
 
-def holes(slots: Sequence[Slot]) -> list[tuple[str, Window]]:
-    """What should have been measured and has no value, with the reason: whole slots, and late beginnings."""
+def holes(slots: Sequence[Slot], first_s: int = 0) -> list[tuple[str, Window]]:
+    """What should have been measured and has no value, with the reason: whole slots, and late beginnings. `first_s`:
+    when the measurement began; the slot that it began in lacks nothing before."""
     holes = []
     for slot in slots:
+        start_s = max(slot.start_s, first_s)
         if slot.missing:
-            holes.append((slot.state, Window(slot.start_s, slot.end_s)))
-        elif slot.covered_from_s > slot.start_s:
-            holes.append(("gap", Window(slot.start_s, slot.covered_from_s)))
+            holes.append((slot.state, Window(start_s, slot.end_s)))
+        elif slot.covered_from_s > start_s:
+            holes.append(("gap", Window(start_s, slot.covered_from_s)))
     return holes
+
+
+def _until_s(view: StreamView, window: Window) -> int:
+    """Returns up to when a window that has an amount was observed."""
+    return max(span.end_s for span in view.series.observed(view.quantity.printed, window))

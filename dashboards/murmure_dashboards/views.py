@@ -68,6 +68,10 @@ class NodeReader(Protocol):
         """Returns the nodes of a stream that intersect `[from_s, to_s)`."""
         ...
 
+    def began_s(self, stream: str) -> int | None:
+        """Returns when the first node of a stream that ends ends (seconds UTC), or None without any."""
+        ...
+
 
 @runtime_checkable
 class Estimator(NodeReader, Protocol):
@@ -139,7 +143,7 @@ class Amount:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One interval of a stream. `state`: `figure`, `gap` (nothing came), `awaited` (too early to know), `before` (the
-    first policy was not yet in force), `left` (the policy in force leaves the stream out), or the reason for which the
+    measurement had not begun), `left` (the policy in force leaves the stream out), or the reason for which the
     gateway withheld it. `covered_from_s` is later than the start where observation began late."""
 
     start_s: int
@@ -162,7 +166,7 @@ class StreamView:
     into the window. `series` estimates any other range. `rule` is the newest signed policy that the nodes name and its
     part for the stream. `eras`: from when on it had which levels, in order, by its nodes and by the policies that these
     name, and where nothing has come, by the signed policies in force; none where nobody knows. Before `first_s` nothing
-    was to be measured; `left`: when the policies left it out. `marks`: the stewards' annotations that hold, by their
+    was measured yet; `left`: when the policies left it out. `marks`: the stewards' annotations that hold, by their
     beginning; they change no figure."""
 
     stream: str
@@ -418,7 +422,7 @@ def view(
         },
         rule=rules.newest(info.stream, outcomes),
         eras=_eras(rules, told, info.stream, nodes, window, calendar),
-        first_s=_first_s(rules, outcomes, window, calendar, told.first_s),
+        first_s=_first_s(rules, begun(seen, archive.began_s(info.stream), window, now_s), told.first_s, window),
         left=tuple(one for one in told.left if one.span.start_s < window.end_s and one.span.end_s > window.start_s),
         marks=marks_of(marks, info.stream, wide),
         calendar=calendar,
@@ -481,19 +485,43 @@ def _touches(one: Figure | Node, window: Window) -> bool:
     return one.start_s < window.end_s and one.end_s > window.start_s
 
 
-def _first_s(
-    rules: Rules, outcomes: Sequence[Outcome], window: Window, calendar: Calendar, begun_s: int | None = None
-) -> int:
-    """Returns when the first policy with the stream came into force, if that is within the window and nothing came
-    earlier: what is not measured yet is no gap. `begun_s`: when that was, by all policies of the site; None where these
-    are not held, and only a first version tells that there was none before it."""
-    if begun_s is None and outcomes:
-        policy = rules.of(outcomes[0].node.policy)
-        begun_s = calendar.midnight(policy.valid_from) if policy and policy.version == 1 else None
-    if begun_s is None:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """When the measurement of a stream began, within a window or at an end of it, and the policy that it began by: b""
+    where that is not told, as it was before the window or after it."""
+
+    at_s: int
+    policy: bytes = b""
+
+
+def begun(seen: Iterable[Outcome], began_s: int | None, window: Window, now_s: int) -> Begun | None:
+    """Returns when the measurement of a stream began: at the first instant that any of its nodes covers. None as long
+    as none has ended. `seen`: those that intersect the window; `began_s`: when the first of all that ends ends."""
+    if began_s is None or began_s > now_s:
+        return None
+    if began_s <= window.start_s:
+        return Begun(window.start_s)
+    nodes = [one.node for one in seen if one.node.end_s <= now_s]
+    first = min(nodes, key=lambda node: node.covered_from_s, default=None)
+    if first is None or first.covered_from_s >= window.end_s:
+        return Begun(window.end_s)
+    return Begun(max(window.start_s, first.covered_from_s), first.policy)
+
+
+def _first_s(rules: Rules, began: Begun | None, decided_s: int | None, window: Window) -> int:
+    """Returns since when a stream is measured, if that is within the window: what is not measured yet is no gap. A box
+    may be mounted days after its policy came into force, so nothing but the stream's own beginning counts, whatever
+    policy is newer. `decided_s`: when the first policy with it came into force, which counts for as long as nothing has
+    come. None where the policies before are not held: only a first version tells then that nothing was lost."""
+    if began is None:
+        return window.start_s if decided_s is None else min(max(window.start_s, decided_s), window.end_s)
+    if decided_s is None and began.policy and not _is_first(rules.of(began.policy)):
         return window.start_s
-    came_s = outcomes[0].node.covered_from_s if outcomes else window.end_s
-    return max(window.start_s, min(begun_s, came_s, window.end_s))
+    return began.at_s
+
+
+def _is_first(policy: Policy | None) -> bool:
+    return policy is not None and policy.version == 1
 
 
 @lru_cache(maxsize=1024)

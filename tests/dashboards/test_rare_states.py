@@ -132,20 +132,6 @@ def test_a_day_of_twenty_five_hours_is_not_too_early_to_compare(made: Made, stre
         assert ("On ne peut pas dire si c'est comme d'habitude (0 semaine comparable" in said) == (at_s == now_s)
 
 
-def test_a_day_on_which_measuring_began_has_no_holes(made: Made, streets: SimpleNamespace) -> None:
-    """It is not compared, for another reason."""
-    street, day = streets.Street(), PARIS.day(streets.NOW_S)
-    noon = Window(day.start_s + 12 * HOUR_S, day.end_s)
-    streets.add(street, "plaza", noon, streams=("noise",), version=1, valid_from=str(PARIS.civil_day(day.start_s)))
-    ctx = made(street, streets.NOW_S)
-    seen = ctx.seen(ctx.streams[0])
-    begun = replace(seen, first_s=noon.start_s)
-    assert begun.slots(day)[0].state == "before"
-    ctx._seen[seen.stream] = begun
-    said = page(ctx, week=False)
-    assert "La mesure a commencé dans la journée" in said and "La mesure a des trous" not in said
-
-
 @pytest.mark.parametrize(
     ("nodes", "kind"),
     [
