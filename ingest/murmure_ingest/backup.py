@@ -21,6 +21,7 @@ from urllib.parse import quote
 from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import FIRST_HEAD, ArchiveDamaged, next_head
+from murmure_ingest.certificates import ISSUED, mark_restored
 from murmure_ingest.config import IngestConfig
 from murmure_ingest.snapshot import sha256_of, snapshot, sync
 
@@ -88,15 +89,15 @@ def back_up(config: IngestConfig, folder: Path, now: datetime, *, keep: int, key
 
 
 def _fill(config: IngestConfig, into: Path, keys: bool) -> tuple[int, bytes]:
-    found: list[tuple[int, bytes]] = []
-    snapshot(config.archive, into / _ARCHIVE, lambda copy: found.append(_read_through(copy)))
-    if keys:
+    if keys:  # before the archive, so that it knows of every certificate here whose key it is
         (into / _KEYS).mkdir(mode=0o700)
         for source in _others(config.data_dir):
             target = into / _KEYS / source.relative_to(config.data_dir)
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _copy(source, target)
             target.chmod(0o600)
+    found: list[tuple[int, bytes]] = []
+    snapshot(config.archive, into / _ARCHIVE, lambda copy: found.append(_read_through(copy)))
     messages, head = found[0]
     files = {str(path.relative_to(into)): sha256_of(path) for path in _files(into)}
     manifest = {"backup": 1, "messages": messages, "head": head.hex(), "files": files}
@@ -196,6 +197,8 @@ def restore(folder: Path, config: IngestConfig) -> Backup:
             beside.unlink(missing_ok=True)
             beside.touch(mode=0o600)
             shutil.copyfile(source / name, beside)
+            if targets[name] == config.data_dir / ISSUED:
+                mark_restored(beside)
             if name == _ARCHIVE:  # keys stay the owner's, whatever the disk between made of their rights
                 shutil.copymode(source / name, beside)
             sync(beside)

@@ -23,23 +23,25 @@ from typing import Any
 from murmure_privacy.errors import ConfigError, MurmureError
 
 from murmure_ingest.archive import Archive
-from murmure_ingest.broker_files import acl, mosquitto_conf, units
+from murmure_ingest.broker_files import acl, denied, mosquitto_conf, units
 from murmure_ingest.certificates import (
     CRL_ALARM_DAYS,
     CRL_DAYS,
     GATEWAY_ID,
     OWN_DAYS,
     Authority,
+    Issued,
     crl_days_left,
     is_key,
     is_key_of,
     issued,
+    listed,
     new_private_key,
     read_certificate,
     write_file,
 )
 from murmure_ingest.config import IngestConfig
-from murmure_ingest.rotation import successor
+from murmure_ingest.rotation import successor, told_by_log
 
 CRL = "authority.crl"
 RESTART = "restart"
@@ -130,21 +132,56 @@ def ask_for_renewal(data_dir: Path) -> None:
         write_file(data_dir / _RENEW, b"", 0o644)
 
 
-def watch_crl(data_dir: Path, now: Callable[[], datetime], stop: Event, say: Callable[[str], None]) -> None:
-    """Says so, at once and some times a day, if the broker's revocation list ends soon; on a thread, until `stop`."""
+def watch_crl(config: IngestConfig, now: Callable[[], datetime], stop: Event, say: Callable[[str], None]) -> None:
+    """Says so, at once and some times a day, if the broker's revocation list ends soon, or if it lacks somebody, which
+    it mends; on a thread, until `stop`."""
+
+    looks: list[Callable[[], str | None]] = [lambda: crl_alarm(config.data_dir, now()), lambda: catch_up(config, now())]
 
     def watch() -> None:
         while True:
-            try:
-                alarm = crl_alarm(data_dir, now())
-            except MurmureError as error:
-                alarm = str(error)
-            if alarm:
-                say(alarm)
+            for look in looks:
+                try:
+                    alarm = look()
+                except MurmureError as error:
+                    alarm = str(error)
+                if alarm:
+                    say(alarm)
             if stop.wait(_ALARM_EVERY_S):
                 return
 
     Thread(target=watch, name="crl", daemon=True).start()
+
+
+def catch_up(config: IngestConfig, now: datetime) -> str | None:
+    """Brings the broker's list and rights up to what table and register say if they lack somebody, as after a restore
+    of the broker's folder; returns one line then.
+
+    Where this user may not write the broker's folder, murmure-broker.path does it within seconds.
+    """
+    settings = settings_of(config.data_dir)
+    if settings is None:
+        return None
+    folder, revoked = Path(settings.folder), revoked_in(config)
+    standing = _standing(config, revoked)
+    wanted = {
+        line.serial for line in issued(config.data_dir) if line.revoked_s is not None and line.until_s > now.timestamp()
+    }
+    wanted.update(serial for serials in standing.owed.values() for serial in serials)
+    certificates = len(wanted - listed(folder / CRL, Authority(config.data_dir, now).pem).keys())
+    names = len(set(standing.out) - _denied(folder))
+    if not certificates and not names:
+        return None
+    try:
+        prepare(config, settings, revoked, now)
+        done = "written now, and read when the broker is started again"
+    except MurmureError as error:
+        done = f"not written here: {error}; murmure-broker.path does it, or 'murmure broker init' as root"
+    ask_for_renewal(config.data_dir)
+    return (
+        f"{folder}: is older than what this centre knows, and lets in who was turned away: {certificates} certificates "
+        f"are not on {CRL}, {names} gateways have rights; {done}"
+    )
 
 
 def turn_away(config: IngestConfig, gateway: str, now: datetime) -> list[str]:
@@ -188,14 +225,24 @@ def prepare(
             f"gateways that enrol would look for the broker at {config.broker.host}: under [enrolment] in "
             f"{config.source} write broker_host, its outer name"
         )
+    if (folder / "authority.crt").exists() and not any(
+        (config.data_dir / f"authority.{kind}").exists() for kind in ("key", "crt")
+    ):
+        mend = f"restore data_dir first; for a new town move {folder} away"
+        raise ConfigError(str(config.data_dir), "authority.key", f"is missing, and {folder} goes by it", mend)
     try:
         if not folder.exists():
             folder.mkdir(parents=True)
             folder.chmod(0o755)  # whatever root's umask: the broker must enter
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(config.data_dir):
-            out = sorted({*revoked, *_taken_back(config.data_dir)})
-            return _prepare(config, settings, names, out, owner, notes, now, program)
+            # A list that is there already may know more than a table from a backup.
+            recalled = Authority(config.data_dir, now).recall(folder / CRL)
+            if recalled:
+                notes.append(
+                    f"{folder / CRL} turns {recalled} certificates away that certificates.db did not: it now does"
+                )
+            return _prepare(config, settings, names, revoked, owner, notes, now, program)
     except OSError as error:
         path, reason = str(error.filename or folder), error.strerror or "cannot be written"
         raise ConfigError(path, "file", reason, "run as root, with sudo, and look at the disk") from error
@@ -205,7 +252,7 @@ def _prepare(
     config: IngestConfig,
     settings: Settings,
     names: list[str],
-    revoked: list[str],
+    revoked: Sequence[str],
     owner: pwd.struct_passwd,
     notes: list[str],
     now: datetime,
@@ -239,23 +286,19 @@ def _prepare(
             os.chown(clients, home.st_uid, home.st_gid)
     for name in [*_workers(settings), "tail"]:
         did += _renew(authority, clients, name, [], now, None, 0o600)
+    standing = _standing(config, revoked)
+    if standing.problem:
+        # The revocation list must not end because the archive is damaged or waits for its upgrade.
+        notes.append(f"{standing.problem}; certificates before a change of keys are taken back once it can be read")
     # Rights are taken from who is revoked by name too: certificates of an earlier version stand in no table.
     changed = [
         put("mosquitto.conf", mosquitto_conf(settings, folder, owner.pw_name)),
-        put("acl", acl(_workers(settings), revoked)),
+        put("acl", acl(_workers(settings), standing.out)),
     ]
-    for gateway in revoked:
-        if authority.revoke(gateway, now):
-            did.append(f"took back the certificates of {gateway}")
-    try:
-        changed_keys = changed_in(config)
-    except MurmureError as error:
-        # The revocation list must not end because the archive is damaged or waits for its upgrade.
-        changed_keys = []
-        notes.append(f"{error}; certificates before a change of keys are taken back once it can be read")
-    for gateway in changed_keys:
-        if authority.revoke(gateway, now, but_newest=True):
-            did.append(f"took back the certificate of {gateway} before its present one")
+    for gateway, serials in standing.owed.items():
+        if authority.take_back(serials, now):
+            which = "certificates" if gateway in standing.out else "certificate before the present one"
+            did.append(f"took back the {which} of {gateway}")
     write_file(folder / CRL, authority.crl(now), 0o644, root)
     did.append(f"wrote {folder / CRL}, which holds until {now + timedelta(days=CRL_DAYS):%Y-%m-%d %H:%M} UTC")
     if program is not None:
@@ -269,7 +312,7 @@ def _prepare(
     toml = "".join(f"{key} = {json.dumps(str(path.resolve()))}\n" for key, path in files.items())
     toml += f"key = {json.dumps(str((clients / 'ingest.key').resolve()))}\n"
     until = f"{now + timedelta(days=CRL_DAYS):%Y-%m-%dT%H:%M:%SZ}"
-    return Prepared(str(folder), tuple(did), tuple(notes), then, until, len(revoked), toml)
+    return Prepared(str(folder), tuple(did), tuple(notes), then, until, len(standing.out), toml)
 
 
 def _renew(
@@ -429,11 +472,59 @@ def changed_in(config: IngestConfig) -> list[str]:
         ]
 
 
-def _taken_back(data_dir: Path) -> set[str]:
+def told_in(config: IngestConfig) -> list[str]:
+    """Returns the gateways whose present key the register has from the published log alone: after a restore."""
+    if not config.archive.exists():
+        return []
+    with closing(Archive.open(config.archive, read_only=True)) as register:
+        return [
+            line.gateway for line in register.enrolments() if line.status == "active" and told_by_log(register, line)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Whom the broker has to turn away: `out`, gateways by name; `owed`, by gateway the numbers of certificates that
+    are to be taken back and are not. `problem`: why the register could not be asked, or nothing."""
+
+    out: list[str]
+    owed: dict[str, list[str]]
+    problem: str = ""
+
+
+def _standing(config: IngestConfig, revoked: Sequence[str]) -> _Standing:
+    """Compares the table of certificates with the register. `revoked`: whom that has revoked."""
+    lines = issued(config.data_dir)  # before the register: what is made meanwhile is nobody's earlier one
+    changed, told, problem = list[str](), list[str](), ""
+    try:
+        changed, told = changed_in(config), told_in(config)
+    except MurmureError as error:
+        problem = str(error)
+    newest = {line.name: line for line in lines}
+    # Whose key changed after the backup that was restored, has a certificate that the table lacks.
+    lacking = {gateway for gateway in told if gateway in newest and newest[gateway].restored}
+    out = sorted({*revoked, *(_all_taken_back(lines) - lacking)})
+    owed: dict[str, list[str]] = {}
+    for line in lines:
+        before = line.name in {*changed, *told} and (line != newest[line.name] or line.name in lacking)
+        if line.revoked_s is None and (line.name in out or before):
+            owed.setdefault(line.name, []).append(line.serial)
+    return _Standing(out, owed, problem)
+
+
+def _denied(folder: Path) -> set[str]:
+    """Returns the gateways that the broker denies every topic."""
+    try:
+        return denied((folder / "acl").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return set()
+
+
+def _all_taken_back(lines: Sequence[Issued]) -> set[str]:
     """Returns the gateways of which no certificate is left. A register that was put back from a backup, or that cannot
     be read today, may not know them."""
-    lines = [line for line in issued(data_dir) if GATEWAY_ID.fullmatch(line.name)]
-    return {line.name for line in lines} - {line.name for line in lines if line.revoked_s is None}
+    gateways = [line for line in lines if GATEWAY_ID.fullmatch(line.name)]
+    return {line.name for line in gateways} - {line.name for line in gateways if line.revoked_s is None}
 
 
 def renewed(settings: Settings, **changes: Any) -> Settings:

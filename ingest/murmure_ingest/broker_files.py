@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -206,6 +207,11 @@ def acl(workers: Sequence[str], revoked: Sequence[str]) -> str:
     """Returns who may write and read what, by common name. Who is revoked may nothing, whatever his certificate."""
     centre = "".join(_CENTRE.format(name=name) for name in workers)
     return _ACL + centre + _TAIL + "".join(_REVOKED.format(name=name) for name in revoked)
+
+
+def denied(text: str) -> set[str]:
+    """Returns whom a text of `acl` denies every topic."""
+    return set(re.findall(_REVOKED.strip().format(name="(.+)"), text))
 
 
 def units(folder: Path, config: IngestConfig, user: pwd.struct_passwd, program: str) -> dict[str, str]:

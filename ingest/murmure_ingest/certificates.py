@@ -12,8 +12,8 @@ import os
 import re
 import sqlite3
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ OWN_DAYS = 365
 CRL_DAYS = 7
 """A broker refuses everybody once its revocation list is older: what keeps a list from being held back."""
 CRL_ALARM_DAYS = 3.0
+ISSUED = "certificates.db"
 GATEWAY_ID = re.compile(r"gw-[a-z0-9_-]{1,37}")
 CENTRE_NAME = re.compile(r"ingest(-[2-8])?|tail")
 """Common names of the centre's own clients; `ingest-2` and on are further workers."""
@@ -56,12 +57,12 @@ _SMALL_ORDER = frozenset(
 _BEFORE = timedelta(days=1)  # a gateway's clock may be behind
 _PATIENCE_S = 10.0
 _PEM = serialization.Encoding.PEM
-_ISSUED = "certificates.db"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS certificates (
   serial TEXT PRIMARY KEY, name TEXT NOT NULL, until_s INTEGER NOT NULL, revoked_s INTEGER
 ) STRICT;
+CREATE TABLE IF NOT EXISTS restored (last_row INTEGER NOT NULL) STRICT;
 """
 
 
@@ -88,13 +89,15 @@ class CertificateError(MurmureError):
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate that the authority signed: its serial number (hex), its common name, the end of its validity and
-    the instant of its revocation, in seconds since 1970."""
+    """A certificate that the authority signed: its serial number (hex), its common name ("" where a revocation list
+    alone remembers it), the end of its validity and the instant of its revocation, in seconds since 1970. `restored`:
+    whether a backup remembers it, so that others may have been made after it."""
 
     serial: str
     name: str
     until_s: int
     revoked_s: int | None
+    restored: bool
 
 
 class Authority:
@@ -137,15 +140,31 @@ class Authority:
         )
         return self._sign(builder.add_extension(alternatives, critical=False), "broker")
 
-    def revoke(self, name: str, now: datetime, *, but_newest: bool = False) -> int:
-        """Takes back every certificate of a name (`but_newest`: but the one that was made last), for good. Returns how
-        many were valid until then."""
+    def revoke(self, name: str, now: datetime) -> int:
+        """Takes back every certificate of a name, for good. Returns how many were valid until then."""
+        query = "UPDATE certificates SET revoked_s = ? WHERE name = ? AND revoked_s IS NULL"
         with _issued_db(self._data_dir) as db:
-            return db.execute(
-                "UPDATE certificates SET revoked_s = ? WHERE name = ? AND revoked_s IS NULL AND NOT (? AND rowid = "
-                "(SELECT max(rowid) FROM certificates WHERE name = ?))",
-                (int(now.timestamp()), name, but_newest, name),
-            ).rowcount
+            return db.execute(query, (int(now.timestamp()), name)).rowcount
+
+    def take_back(self, serials: Iterable[str], now: datetime) -> int:
+        """Takes back certificates by their numbers, for good. Returns how many were valid until then."""
+        query = "UPDATE certificates SET revoked_s = ? WHERE serial = ? AND revoked_s IS NULL"
+        with _issued_db(self._data_dir) as db:
+            return sum(db.execute(query, (int(now.timestamp()), serial)).rowcount for serial in serials)
+
+    def recall(self, path: Path) -> int:
+        """Takes over what a revocation list of this authority has and the table has not: the table may be an older one,
+        from a backup. Returns how many certificates that were; 0 without such a list."""
+        found = 0
+        with _issued_db(self._data_dir) as db:
+            for serial, revoked_s in listed(path, self.pem).items():
+                # Nobody knows when an unknown one ends: not later than one that was made at its revocation.
+                found += db.execute(
+                    "INSERT INTO certificates (serial, name, until_s, revoked_s) VALUES (?, '', ?, ?) "
+                    "ON CONFLICT (serial) DO UPDATE SET revoked_s = excluded.revoked_s WHERE revoked_s IS NULL",
+                    (serial, revoked_s + GATEWAY_DAYS * 86_400, revoked_s),
+                ).rowcount
+        return found
 
     def crl(self, now: datetime) -> bytes:
         """Returns the list (PEM) of what was taken back and has not ended by itself; it holds for CRL_DAYS."""
@@ -202,17 +221,29 @@ class Authority:
 
 def issued(data_dir: Path) -> list[Issued]:
     """Returns what the authority of this folder signed, in the order in which it did."""
-    if not (data_dir / _ISSUED).exists():
+    if not (data_dir / ISSUED).exists():
         return []
     with _issued_db(data_dir) as db:
-        rows = db.execute("SELECT serial, name, until_s, revoked_s FROM certificates ORDER BY rowid").fetchall()
-    return [Issued(*row) for row in rows]
+        rows = db.execute(
+            "SELECT serial, name, until_s, revoked_s, rowid <= (SELECT coalesce(max(last_row), 0) FROM restored) "
+            "FROM certificates ORDER BY rowid"
+        ).fetchall()
+    return [Issued(serial, name, until_s, at_s, bool(old)) for serial, name, until_s, at_s, old in rows]
+
+
+def mark_restored(table: Path) -> None:
+    """Writes into a table of certificates that what it has so far comes from a backup. Raises CertificateError."""
+    with _opened(table) as db:
+        db.execute("INSERT INTO restored SELECT coalesce(max(rowid), 0) FROM certificates")
+
+
+def _issued_db(data_dir: Path) -> AbstractContextManager[sqlite3.Connection]:
+    return _opened(data_dir / ISSUED)
 
 
 @contextmanager
-def _issued_db(data_dir: Path) -> Iterator[sqlite3.Connection]:
-    """Opens the table of certificates. Raises CertificateError where it is damaged or cannot be written."""
-    path = data_dir / _ISSUED
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opens a table of certificates. Raises CertificateError where it is damaged or cannot be written."""
     if not path.exists():
         path.touch(mode=0o600)
         give_to_owner(path)
@@ -289,6 +320,19 @@ def crl_days_left(path: Path, now: datetime) -> float | None:
     except (OSError, ValueError):
         return None
     return None if until is None else (until - now) / timedelta(days=1)
+
+
+def listed(path: Path, authority_pem: str) -> dict[str, int]:
+    """Returns whom a revocation list (PEM) turns away: by serial number (hex), since when (seconds since 1970). Nobody
+    where there is no list, or none that this authority signed."""
+    try:
+        found = x509.load_pem_x509_crl(path.read_bytes())
+        key = x509.load_pem_x509_certificate(authority_pem.encode("ascii")).public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not found.is_signature_valid(key):
+            return {}
+    except (OSError, ValueError, TypeError):
+        return {}
+    return {f"{one.serial_number:x}": int(one.revocation_date_utc.timestamp()) for one in found}
 
 
 def client_context(files: Tls, source: str, now: datetime) -> ssl.SSLContext:

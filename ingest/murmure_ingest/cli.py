@@ -229,7 +229,7 @@ def _run(args: argparse.Namespace) -> int:
 
     intake = Intake(archive, RuleBook(archive, Wordings()), time.time, Quarantine(config.quarantine, utc_now, say))
     meter = Meter()
-    watch_crl(config.data_dir, utc_now, stop, say)
+    watch_crl(config, utc_now, stop, say)
     with enrolment_open(config, lambda: Archive.open(config.archive), say), metrics_open(config, meter, say):
         Subscriber(config, archive, intake, secret, say, meter).run(stop)
     archive.close()
@@ -453,6 +453,8 @@ def _list(args: argparse.Namespace) -> int:
         totals = archive.totals(line.gateway)
         report = reports.get(line.gateway)
         certificate = certificates.get(line.gateway)
+        if line.status == "active" and certificate is not None and certificate.restored and certificate.revoked_s:
+            certificate = None  # of before a change of key; the present one was made after the backup
         versions = {policy.hash: policy.version for policy in archive.policies(line.site)}
         used = max((versions[use.policy] for use in archive.uses(line.gateway)), default=None)
         health: Health | None = open_health(report.sealed, line.record_key) if report else None

@@ -77,6 +77,18 @@ def successor(archive: Register, line: Enrolment) -> bytes | None:
     return named[0]
 
 
+def told_by_log(archive: Archive, line: Enrolment) -> bool:
+    """Returns whether a gateway has changed its key and the archive knows the present one from the published log alone:
+    the gateway named it after the backup that was restored."""
+    lines = archive.lines_of(line.gateway)
+    if all(other.record_key == line.record_key for other in lines):
+        return False
+    adopted = archive.adopted_lines()
+    return line.record_key not in archive.named_keys(line.gateway) and any(
+        other.record_key == line.record_key and other.id in adopted for other in lines
+    )
+
+
 def keys_of(archive: Register, line: Enrolment) -> Iterator[bytes]:
     """Yields every key that may have signed for a gateway, the present one first, which mostly is the one."""
     yield line.record_key

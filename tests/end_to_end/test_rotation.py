@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import ssl
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from murmure_dashboards import journal
 from murmure_edge import enrol as edge
 from murmure_edge import rotate as edge_rotate
 from murmure_edge import send
@@ -30,8 +32,10 @@ from murmure_edge.folders import prepare_folders
 from murmure_edge.gateway_db import GatewayDb
 from murmure_edge.outbox import Outbox
 from murmure_edge.publisher import Identity, Publisher
-from murmure_edge.uplink import Topics, Uplink, UplinkLost
+from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
+from murmure_ingest.adoption import adopt
 from murmure_ingest.archive import Archive
+from murmure_ingest.backup import back_up, restore
 from murmure_ingest.certificates import Authority
 from murmure_ingest.config import BrokerConfig, Tls
 from murmure_ingest.gateways import publish_policy
@@ -46,6 +50,7 @@ from murmure_privacy.errors import ConfigError, MurmureError
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.policy import parse
 from murmure_privacy.release import Health, Message
+from murmure_privacy.sources import Site
 
 MIDNIGHT_S = 1_795_734_000  # 2026-11-27 00:00 in Paris, half a day after the centre's clock
 QUARTER_S = 900
@@ -604,6 +609,56 @@ def test_the_broker_lets_both_certificates_in_until_the_new_key_has_spoken(
         with pytest.raises(UplinkLost):
             Uplink(replace(stolen, port=running.port), "gw-plaza", topics, time.monotonic, stop)
         Uplink(replace(broker, port=running.port), "gw-plaza", topics, time.monotonic, stop).close()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("what", ["the whole centre", "the archive alone"])
+def test_a_key_that_changed_after_the_backup_is_over_for_the_broker_too(
+    centre: Any, gateway: Gateway, tmp_path: Path, tls_mosquitto: Callable[..., Any], what: str
+) -> None:
+    """The register has the change back from the published log, and the broker lets the present certificate in, which no
+    restored table knows, and not the one before. Where the archive alone was put back, the table knows both."""
+    gateway.live(2)
+    kept = tmp_path / "stolen.key"
+    shutil.copy(gateway.home / "send" / "gateway.key", kept)
+    with opened(centre) as office:
+        for sealed in gateway.messages():
+            office.hear(sealed)
+    (tmp_path / "disk").mkdir()
+    back_up(centre.config, tmp_path / "disk", centre.now[0], keep=1)
+    gateway.rotate(centre, centre.offer_rotation().text)
+    gateway.live(1)
+    secret = centre_key(centre.config.data_dir)
+    with opened(centre) as office:
+        for sealed in gateway.messages():
+            office.hear(sealed)
+        office.archive.sign_log(secret)
+        for path, data in journal.files(office.archive, journal.NOTHING, lambda _: None):
+            (tmp_path / "site" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "site" / path).write_bytes(data)
+
+    config = replace(centre.config, data_dir=tmp_path / "restored")
+    restore(tmp_path / "disk", config)
+    if what == "the archive alone":
+        shutil.copy(centre.config.data_dir / "certificates.db", config.data_dir)
+    with closing(Archive.open(config.archive)) as archive:
+        done = adopt(archive, Site(str(tmp_path / "site")).published(), wire.public_key(secret), "site")
+    assert done.register == 1
+    toml = gateway.home / "gateway.toml"
+    for _ in range(2):  # and so it stays on the next day
+        with tls_mosquitto(config, tmp_path / "broker") as running:
+            toml.write_text(re.sub(r"port = \d+", f"port = {running.port}", toml.read_text()))
+            broker = load(toml).broker
+            assert broker is not None and broker.tls is not None
+            stop, topics = threading.Event(), Topics.of("centre", "gw-plaza")
+            stolen = replace(broker, tls=replace(broker.tls, certificate=kept, key=kept))
+            with pytest.raises(UplinkLost):
+                Uplink(stolen, "gw-plaza", topics, time.monotonic, stop)
+            link = Uplink(broker, "gw-plaza", topics, time.monotonic, stop)
+            token = link.publish(topics.release, b"mine")
+            heard = (event for _ in range(600) for event in link.turn(0.1))
+            assert next(heard) == Acknowledged(token, None)  # it has its rights, too
+            link.close()
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------

@@ -19,12 +19,14 @@ from murmure.cli import main
 from murmure_ingest import backup as backups
 from murmure_ingest.archive import Archive, ArchiveDamaged
 from murmure_ingest.backup import Backup, BackupError, back_up, newest, restore
+from murmure_ingest.certificates import Authority, issued, new_private_key
 from murmure_ingest.config import load
 from murmure_ingest.enrolment import Claims
 from murmure_ingest.inspection import inspect
 from murmure_ingest.intake import Duplicate, Intake, Stored
 from murmure_ingest.receipts import receipt
 from murmure_ingest.rules import RuleBook
+from murmure_ingest.snapshot import snapshot
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.window import utc
@@ -397,6 +399,28 @@ def test_a_backup_of_a_writing_centre_is_of_one_instant(centre: Any, disk: Path)
     assert made.messages == 20
     with closing(sqlite3.connect(disk / "bare.db")) as bare, pytest.raises((AssertionError, sqlite3.Error)):
         assert bare.execute("SELECT count(*) FROM messages").fetchone()[0] == 20
+
+
+def test_a_certificate_in_a_backup_is_of_a_key_that_its_archive_knows(
+    centre: Any, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of certificates is copied first: what is made while the archive is copied is in neither or in the
+    archive alone. Restored, the table says up to where it is a backup's."""
+    authority = Authority(centre.config.data_dir, NOW)
+    authority.issue_client(new_private_key(), "gw-a", NOW)
+
+    def copied(source: Path, *rest: Any) -> None:
+        if source == centre.config.archive:
+            authority.issue_client(new_private_key(), "gw-b", NOW)
+        snapshot(source, *rest)
+
+    monkeypatch.setattr(backups, "snapshot", copied)
+    back_up(centre.config, disk, NOW, keep=1)
+    config = elsewhere(tmp_path / "new")
+    restore(disk, config)
+    Authority(config.data_dir, NOW).issue_client(new_private_key(), "gw-c", NOW)
+    assert [(line.name, line.restored) for line in issued(config.data_dir)] == [("gw-a", True), ("gw-c", False)]
+    assert [(line.name, line.restored) for line in issued(centre.config.data_dir)] == [("gw-a", False), ("gw-b", False)]
 
 
 def test_the_commands_tell_what_an_operator_needs(

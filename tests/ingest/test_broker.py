@@ -10,6 +10,7 @@ import shutil
 import ssl
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ from murmure_ingest.certificates import (
     crl_days_left,
     is_key_of,
     issued,
+    mark_restored,
     new_private_key,
 )
 from murmure_ingest.config import BrokerConfig, EnrolmentConfig, IngestConfig, Tls, load
@@ -200,6 +202,19 @@ def test_the_authority_is_made_once(tmp_path: Path) -> None:
     assert copy.read_bytes() == content
 
 
+def test_a_centre_that_is_not_restored_yet_takes_no_broker_over(tmp_path: Path) -> None:
+    """Renewed while `data_dir` is empty, the broker would go by a new authority, and nobody be let in any more."""
+    prepared(tmp_path)
+    before = contents(tmp_path / "broker")
+    (tmp_path / "centre").rename(tmp_path / "aside")
+    with pytest.raises(
+        ConfigError, match=r"authority\.key: is missing, and \S+broker goes by it; restore data_dir first"
+    ):
+        prepared(tmp_path)
+    assert contents(tmp_path / "broker") == before
+    assert not (tmp_path / "centre").exists()
+
+
 @pytest.mark.parametrize("content", ["", "spoiled", "\xff"])
 def test_a_spoiled_key_is_made_anew(tmp_path: Path, content: str) -> None:
     """A broker's key that is no key costs nobody anything: another one, and a certificate for it."""
@@ -294,6 +309,43 @@ def test_who_was_revoked_is_remembered(tmp_path: Path) -> None:
     assert listed(tmp_path / "broker" / broker.CRL) == set()
 
 
+def restored(folder: Path) -> None:
+    """Puts the table of certificates back as a backup has it."""
+    (folder / "backup.db").replace(folder / "centre" / "certificates.db")
+    mark_restored(folder / "centre" / "certificates.db")
+
+
+def test_a_list_remembers_what_a_restored_table_does_not(tmp_path: Path) -> None:
+    """Certificates that were taken back since the backup, whether it knows of them or not, stay on the list, also when
+    the list itself is lost later; one that another authority signed adds nobody."""
+    prepared(tmp_path)
+    authority, crl = Authority(tmp_path / "centre", NOW), tmp_path / "broker" / broker.CRL
+    key = new_private_key()
+    first = authority.issue_client(key, "gw-a", NOW)
+    shutil.copy(tmp_path / "centre" / "certificates.db", tmp_path / "backup.db")
+    second = authority.issue_client(key, "gw-b", NOW)
+    prepared(tmp_path, NOW, "gw-a", "gw-b")
+    both = {x509.load_pem_x509_certificate(one.encode()).serial_number for one in (first, second)}
+    assert listed(crl) == both
+    restored(tmp_path)
+    done = prepared(tmp_path, NOW + timedelta(hours=1))
+    assert listed(crl) == both and any("2 certificates" in note for note in done.notes)
+    assert "user gw-a\ntopic deny #\n" in (tmp_path / "broker" / "acl").read_text()  # no certificate of it is left
+    crl.unlink()
+    assert prepared(tmp_path, NOW + timedelta(days=1)).notes == ()
+    assert listed(crl) == both
+
+    prepared(tmp_path / "other")
+    stranger = Authority(tmp_path / "other" / "centre", NOW)
+    stranger.issue_client(key, "gw-c", NOW)
+    prepared(tmp_path / "other", NOW, "gw-c")
+    shutil.copy(tmp_path / "other" / "broker" / broker.CRL, crl)
+    prepared(tmp_path, NOW + timedelta(days=1))
+    assert listed(crl) == both
+    prepared(tmp_path, NOW + timedelta(days=3 * 365 + 1))
+    assert listed(crl) == set()
+
+
 def test_a_restart_is_asked_for_until_it_is_done(tmp_path: Path) -> None:
     """A revocation asks for a restart, also on later runs, until whoever restarts removes the mark."""
     prepared(tmp_path)
@@ -314,7 +366,7 @@ def test_a_list_that_ends_soon_raises_an_alarm(tmp_path: Path, days: float | Non
         (tmp_path / "broker" / broker.CRL).write_text("spoiled")
     said: list[str] = []
     stop = Event()
-    broker.watch_crl(tmp_path / "centre", lambda: NOW + timedelta(days=days or 0), stop, said.append)
+    broker.watch_crl(IngestConfig(tmp_path / "centre"), lambda: NOW + timedelta(days=days or 0), stop, said.append)
     stop.set()
     alarm = broker.crl_alarm(tmp_path / "centre", NOW + timedelta(days=days or 0))
     assert (alarm is None) == (says is None)
@@ -339,7 +391,7 @@ def test_settings_of_a_broker_that_cannot_be_read_are_one_line(tmp_path: Path) -
         said.append(text)
         stop.set()
 
-    broker.watch_crl(tmp_path, lambda: NOW, stop, say)
+    broker.watch_crl(IngestConfig(tmp_path), lambda: NOW, stop, say)
     assert stop.wait(10) and "Is a directory" in said[0]
 
 
@@ -670,6 +722,57 @@ def test_a_revoked_gateway_is_gone(
     assert "revoked" in lines["gw-plaza"] and "taken back" in lines["gw-plaza"]
     until_year = (utc_now() + timedelta(days=3 * 365)).year
     assert f"certificate until {until_year}" in lines["gw-port"] and "taken back" not in lines["gw-port"]
+
+
+@pytest.mark.broker
+def test_a_broker_from_a_backup_is_brought_up_to_what_the_centre_knows(
+    town: Town, join: Callable[..., Client], until: Until
+) -> None:
+    """A folder of before the revocation lets the gateway in again, with all its rights. The centre sees it at its
+    start, says so and writes list and rights anew; what systemd does then turns the gateway out, and nobody else."""
+    for gateway in ("gw-plaza", "gw-port"):
+        town.enrol(gateway)
+    town.init()
+    shutil.copytree(town.folder / "broker", town.folder / "older")
+    assert town.run("gateway revoke gw-plaza")[0] == 0
+    (town.config.data_dir / "broker.renew").unlink()
+    shutil.rmtree(town.folder / "broker")
+    (town.folder / "older").rename(town.folder / "broker")
+    town.broker.start()
+    thief, other, ingest = join("gw-plaza"), join("gw-port"), join("tail", "murmure/v1/+/+/release")
+    until(lambda: thief.connects and other.connects and ingest.connects)
+    thief.say("murmure/v1/centre/gw-plaza/release", b"let in")
+    until(lambda: ingest.got == [b"let in"])
+
+    run = [sys.executable, "-m", "murmure.cli", "ingest", "run", "--config", "ingest.toml"]
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as centre:
+        try:
+            until((town.config.data_dir / "broker.renew").exists)
+        finally:
+            centre.terminate()
+        told = centre.communicate()[1]
+    assert "1 certificates are not on authority.crl, 1 gateways have rights; written now" in told
+    after_renewal(town)
+    until(lambda: other.connects >= 2)
+    until(lambda: thief.refusals >= 3)
+    assert thief.connects == 1
+    assert broker.catch_up(town.config, utc_now()) is None
+
+
+def test_who_may_not_write_the_broker_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The centre's own user says what lacks at each look, and lets murmure-broker.path do it."""
+    prepared(tmp_path)
+    config = IngestConfig(tmp_path / "centre")
+    Authority(config.data_dir, NOW).issue_client(new_private_key(), "gw-a", NOW)
+    before = contents(tmp_path / "broker")
+    Authority(config.data_dir, NOW).revoke("gw-a", NOW)
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("games").pw_uid)
+    said = broker.catch_up(config, NOW)
+    assert said is not None and "murmure-broker.path does it" in said and "\n" not in said
+    assert contents(tmp_path / "broker") == before and (config.data_dir / "broker.renew").exists()
+    monkeypatch.undo()
+    prepared(tmp_path)
+    assert broker.catch_up(config, NOW) is None
 
 
 def sealed(town: Town, gateway: str) -> bytes:
