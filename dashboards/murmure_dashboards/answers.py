@@ -35,8 +35,9 @@ class Answerer:
             return ()
         return tuple(filter(None, (self.usual(fact), self.margin(fact), *self.limit(fact, dominant))))
 
-    def brief(self, facts: Sequence[tuple[str, Fact | None]]) -> str:
-        """Returns the answer of a neighbourhood in some short sentences. `facts`: of each stream, by its name."""
+    def brief(self, facts: Sequence[tuple[str, Fact | None]], of_all: bool = True) -> str:
+        """Returns the answer of a neighbourhood in some short sentences. `facts`: of each stream that has figures, or
+        should have, by its name; `of_all`: whether these are all that there are sensors for."""
         if not facts:
             return ""
         if not any(fact for _, fact in facts):
@@ -44,7 +45,7 @@ class Answerer:
         places = [(name, _place(fact)) for name, fact in facts]
         said = [self._listed(f"brief.{kind}", [n for n, place in places if place == kind]) for kind in ("more", "less")]
         others = {place for _, place in places} - {"more", "less"}
-        if others == {"usual"}:
+        if others == {"usual"} and of_all:
             said.append(self.say("brief.rest" if any(said) else "brief.usual"))
         elif "usual" in others:
             said.append(self._listed("brief.some", [name for name, place in places if place == "usual"]))
@@ -53,7 +54,7 @@ class Answerer:
             said.append(self.say("usual.faulty" if faulty else "brief.unknown"))
         said.append(self._air([fact for _, fact in facts if fact]))
         holes = [name for name, fact in facts if fact is None or not fact.whole]
-        said.append(self._listed("brief.holes", holes) or self.say("brief.whole"))
+        said.append(self._listed("brief.holes", holes) or self.say("brief.whole" if of_all else "brief.came"))
         return " ".join(filter(None, said))
 
     def city(self, quartiers: Sequence[Sequence[Fact]]) -> str:

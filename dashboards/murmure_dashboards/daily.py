@@ -117,7 +117,18 @@ def in_brief(ctx: Build, say: Language, quartier: Quartier, day: Window, facts: 
         name = name if name[1:2].isupper() else f"{name[:1].lower()}{name[1:]}"
         place = f" ({cut(site.name, _LONGEST_NAME)})" if several else ""
         of.append((f"{name}{place}", facts.get(view.stream)))
-    return Answerer(say, ctx.thresholds, ctx.calendar.zone, ctx.calendar.civil_day(day.start_s)).brief(of)
+    return Answerer(say, ctx.thresholds, ctx.calendar.zone, ctx.calendar.civil_day(day.start_s)).brief(
+        of, of_all(ctx, quartier, len(of))
+    )
+
+
+def of_all(ctx: Build, quartier: Quartier, told: int) -> bool:
+    """Returns whether so many streams are all that the sensors of a neighbourhood give: nothing is left out of what is
+    published, or due later, and something has come from each."""
+    sites = ctx.city.sites_of(quartier.slug)
+    come = {info.stream for site in sites for info in ctx.streams_of(site.id)}
+    listed = {sensor.stream for site in sites for sensor in site.sensor}
+    return told == len(come) and listed <= come and all(ctx.streams_of(site.id) for site in sites)
 
 
 def without_often(say: Language, text: str) -> str:

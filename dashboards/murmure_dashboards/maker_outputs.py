@@ -72,6 +72,7 @@ class _Told:
         return {
             "everywhere": self.everywhere,
             "words": self._words,
+            "began": [self.ctx.archive.began_s(stream) for stream in self._words],
             "notes": [note for note in ctx.notes if note.site in sites],
             "policies": [policy.hash for site in sites for policy in ctx.policies(site)],
         }

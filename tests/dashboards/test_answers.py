@@ -79,6 +79,16 @@ def test_a_neighbourhood_answers_in_some_short_sentences(facts: tuple[Fact | Non
     assert brief(*facts) == said
 
 
+def test_what_is_not_published_is_in_no_answer_for_all() -> None:
+    """Where a sensor's figures are not published, or due later, nobody knows whether it answered or is as usual."""
+    named = [("passages", fact())]
+    for of_all, said in (
+        (True, f"Tout est comme d’habitude. {BELOW} {WHOLE}"),
+        (False, f"Comme d’habitude : passages. {BELOW} Il ne manque aucun chiffre attendu."),
+    ):
+        assert FRENCH.brief(named, of_all).replace("\u00a0", " ") == said
+
+
 @pytest.mark.parametrize(
     ("facts", "state"),
     [

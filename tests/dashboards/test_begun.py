@@ -87,8 +87,8 @@ def plain(text: str) -> str:
 def mounted(
     tmp_path: Path, releases: ModuleType, streets: SimpleNamespace, city: City, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Mounted]:
-    """Of the site, what tells of figures is made: the home page, neighbourhoods, paper, telephone and feeds."""
-    monkeypatch.setattr(site_module, "MAKERS", (maker_home.MAKER, maker_outputs.MAKER, maker_quartier.MAKER))
+    """Of the site, what tells of figures is made: the home page, neighbourhoods, bulletins, telephone and feeds."""
+    monkeypatch.setattr(site_module, "MAKERS", (maker_outputs.OUTPUTS, maker_home.MAKER, maker_quartier.MAKER))
     monkeypatch.setattr(maker_data, "data", lambda *of: iter(()))
     monkeypatch.setattr("os.sync", lambda: None)
     made = Mounted(tmp_path / "archive.db", releases, streets, city)

@@ -78,6 +78,14 @@ def _comes_late(street: Any, one: Any) -> None:
     street.nodes["plaza/footfall"] = sorted(nodes, key=lambda outcome: outcome.node.end_s)
 
 
+def _before(street: Any, streets: SimpleNamespace, back_days: int) -> Any:
+    """Returns a node of so many days before yesterday."""
+    yesterday = streets.PARIS.day(streets.NOW_S - 86_400)
+    one = next(one for one in street.nodes["plaza/footfall"] if one.node.start_s in yesterday)
+    moved = {name: getattr(one.node, name) - back_days * 86_400 for name in ("start_s", "end_s", "covered_from_s")}
+    return replace(one, node=replace(one.node, **moved))
+
+
 @pytest.mark.parametrize("back_days", [1, 6])
 def test_a_late_node_is_told(
     street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, back_days: int
@@ -101,14 +109,12 @@ def test_a_key_without_the_words_is_found_out(
 def test_what_comes_late_of_the_weeks_that_tell_what_is_usual_is_told(
     street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """A node of the same weekday eight weeks ago."""
+    """A node of the same weekday eight weeks ago, when it was measured already."""
     out, now_s = tmp_path / "site", streets.NOW_S - 900
+    _comes_late(street, _before(street, streets, 70))
     build(street, centre, out, now_s)
     before = {path: (out / path).stat().st_ino for path in PAST}
-    one = next(one for one in street.nodes["plaza/footfall"] if one.node.start_s in streets.PARIS.day(now_s - 86_400))
-    back_s = 56 * 86_400
-    moved = {name: getattr(one.node, name) - back_s for name in ("start_s", "end_s", "covered_from_s")}
-    _comes_late(street, replace(one, node=replace(one.node, **moved)))
+    _comes_late(street, _before(street, streets, 56))
     build(street, centre, out, now_s + 900)
     assert [path for path in PAST if (out / path).stat().st_ino == before[path]] == []
 
@@ -156,7 +162,13 @@ def _waited(street: Any, centre: City, streets: SimpleNamespace) -> City:
     return centre
 
 
-@pytest.mark.parametrize("change", [_marked, _renamed, _ruled, _unsigned, _waited])
+def _begun(street: Any, centre: City, streets: SimpleNamespace) -> City:
+    """Of long before the weeks that a word tells of: the first day of the week is none on which measuring began."""
+    _comes_late(street, _before(street, streets, 70))
+    return centre
+
+
+@pytest.mark.parametrize("change", [_marked, _renamed, _ruled, _unsigned, _waited, _begun])
 def test_what_has_changed_is_written_anew(
     street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, change: Callable[..., City]
 ) -> None:
@@ -177,12 +189,12 @@ def test_what_stewards_take_back_is_written_anew(
     assert linked(out, street, centre, now_s + 900, tmp_path / "again") == set()
 
 
-ELEMENTS = ("everywhere", "words", "notes", "policies")
+ELEMENTS = ("everywhere", "words", "began", "notes", "policies")
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("everywhere", _waited), ("everywhere", _unsigned), ("notes", _marked), ("policies", _ruled)],
+    [("everywhere", _waited), ("everywhere", _unsigned), ("began", _begun), ("notes", _marked), ("policies", _ruled)],
 )
 def test_each_element_of_the_key_is_needed(
     street: Any,

@@ -35,6 +35,7 @@ TODAY = date(2026, 11, 21)
 WITHOUT = "Délibération 2026-11-10 n° 7"
 TAKEN_UP = "Délibération 2026-11-18 n° 9"
 FR = language("fr")
+ANSWERED = "Tous les capteurs ont répondu"
 
 
 def plain(text: str) -> str:
@@ -228,13 +229,16 @@ def test_home_paper_telephone_and_feed_know_of_it(left: Callable[..., Any], made
     home = plain(dict(maker_home.files(ctx))["index.html"].decode())
     assert "publication arrêtée</strong> (règle 2, à partir du 19 novembre 2026)" in home
     assert "Il manque des mesures" not in home and plain(FR("absent.gap")) not in home
+    assert "Il ne manque aucun chiffre attendu." in home and ANSWERED not in home
+    both = plain(dict(maker_home.files(made(left(again=TODAY))))["index.html"].decode())
+    assert ANSWERED in both and "aucun chiffre attendu" not in both, "it is taken up again"
     quartier, day = ctx.quartiers[0], ctx.days_over[0]
     found = daily.said(ctx, FR, quartier, day)
     (one,) = [one for one in found if one.quantity == "noise"]
     assert one.left and not one.told and plain(one.number) == "publication arrêtée" and WITHOUT in plain(one.notes)
     views = ctx.views(day)
     brief = plain(daily.in_brief(ctx, FR, quartier, day, daily.known(ctx, views)))
-    assert "Il manque" not in brief and "Tous les capteurs ont répondu" in brief
+    assert "Il ne manque aucun chiffre attendu." in brief and ANSWERED not in brief
     message = plain(spoken.message(ctx, FR, quartier, day, found))
     assert "Bruit: publication arretée." in message, "that alphabet has no ê"
     assert "Bruit : publication arrêtée." in plain(" ".join(spoken.telephone(ctx, FR, quartier, day, found, brief)))

@@ -117,7 +117,18 @@ def test_the_answer_of_a_day_does_not_miss_what_a_week_will_bring(made: Made, st
     ctx = made(street, streets.NOW_S)
     quartier, day = ctx.quartiers[0], ctx.days_over[0]
     brief = plain(daily.in_brief(ctx, FR, quartier, day, daily.known(ctx, ctx.views(day))))
-    assert MISSING not in brief and "Tous les capteurs ont répondu." in brief
+    assert MISSING not in brief and "Il ne manque aucun chiffre attendu." in brief
+
+
+def test_a_sensor_from_which_nothing_has_come_has_not_answered(made: Made, streets: SimpleNamespace) -> None:
+    """Of a place of three sensors two have figures: nobody says that all have answered, nor that all is as usual."""
+    for streams, said in (
+        (("footfall", "noise", "pm2_5"), "Tous les capteurs ont répondu."),
+        (("footfall", "noise"), "Il ne manque aucun chiffre attendu."),
+    ):
+        street = streets.Street()
+        streets.add(street, "plaza", streets.week_of(streets.NOW_S), streams=streams)
+        assert said in home(made(street, streets.NOW_S))
 
 
 def test_a_day_of_twenty_five_hours_is_not_too_early_to_compare(made: Made, streets: SimpleNamespace) -> None:
