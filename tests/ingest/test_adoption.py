@@ -564,9 +564,10 @@ def test_what_an_operator_pastes_starts_no_centre_that_adopted_nothing(page: str
     assert len(blocks) == 2
 
     def pasted(block: str, status: int) -> list[str]:
-        """Pastes it where no program is found but these two. Returns how each of them was called."""
-        double = f"systemctl() {{ echo $1; }}; murmure-centre() {{ echo $2; test $2 != adopt || return {status}; }}"
-        command = ["/bin/bash", "-c", f"{double}\n{block}"]
+        """Pastes it where no program is found but these three. Returns how each of them was called."""
+        double = f"murmure-centre() {{ echo $2; test $2 != adopt || return {status}; }}"
+        others = "systemctl() { echo $1; }; murmure() { echo $2; }"
+        command = ["/bin/bash", "-c", f"{double}; {others}\n{block}"]
         ran = subprocess.run(command, env={"PATH": ""}, cwd=tmp_path, capture_output=True, text=True, check=False)
         return ran.stdout.split()
 
