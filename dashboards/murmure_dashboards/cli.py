@@ -104,7 +104,7 @@ def _build(args: argparse.Namespace) -> int:
         print(f"murmure: {args.city}: site: {site!r} has data and no entry; add a [[site]]", file=sys.stderr)
     for name, zone in elsewhere:
         said = f"is {city.timezone}, and {zone} in the newest policy of {name!r}"
-        mend = "estimates follow this one, and 'murmure verify' the policy's: write the same in both"
+        mend = "figures are estimated by these days and released by the policy's: less exact; write the same in both"
         print(f"murmure: {args.city}: timezone: {said}; {mend}", file=sys.stderr)
     due = overdue(load_limits(city.thresholds), Calendar(city.timezone).civil_day(now_s))
     if due:

@@ -11,7 +11,7 @@ from typing import Self
 
 from murmure_privacy.codes import code
 from murmure_privacy.estimate import Figure
-from murmure_privacy.window import LEVELS, PARTS, Calendar, Window, parse_utc, utc
+from murmure_privacy.window import LEVELS, PARTS, Window, parse_utc, utc
 
 from murmure_dashboards.facts import shown_level
 from murmure_dashboards.opendata import HEADER, cell
@@ -20,9 +20,9 @@ from murmure_dashboards.packed import joined, segment
 from murmure_dashboards.views import StreamView
 
 _OF_DAYS = ("code", "start_utc", "node", "stream", "indicator")
-Run = tuple[str, int, int]
-"""Nodes of one level that follow each other: the level, when the first begins (seconds UTC), and how many they are."""
-_HOUR_S = 3600
+Run = tuple[str, int, int, int]
+"""Nodes of one level and length that follow each other: the level, when the first begins (seconds UTC), how long each
+is, and how many they are."""
 _SHOWN = ("start_utc", "end_utc", "stream", "node", "indicator", "value", "estimate", "unit", "status")
 _shown: Callable[[Sequence[str]], tuple[str, ...]] = itemgetter(*map(HEADER.index, _SHOWN))
 _instant = lru_cache(maxsize=1024)(parse_utc)  # the day's, which all indicators and streams share
@@ -69,11 +69,12 @@ def runs(nodes: Iterable[Figure]) -> tuple[Run, ...]:
     found: list[Run] = []
     end_s = None
     for one in nodes:
-        if found and one.start_s == end_s and one.level == found[-1][0]:
-            level, start_s, count = found.pop()
-            found.append((level, start_s, count + 1))
+        length_s = one.end_s - one.start_s
+        if found and one.start_s == end_s and (one.level, length_s) == (found[-1][0], found[-1][2]):
+            level, start_s, _, count = found.pop()
+            found.append((level, start_s, length_s, count + 1))
         else:
-            found.append((one.level, one.start_s, 1))
+            found.append((one.level, one.start_s, length_s, 1))
         end_s = one.end_s
     return tuple(found)
 
@@ -81,14 +82,12 @@ def runs(nodes: Iterable[Figure]) -> tuple[Run, ...]:
 _utc = lru_cache(maxsize=16_384)(utc)  # the hours of a year, which all neighbourhoods share
 
 
-def run_lines(stream: str, indicator: str, nodes: Iterable[Run], calendar: Calendar) -> str:
+def run_lines(stream: str, indicator: str, nodes: Iterable[Run]) -> str:
     """Returns the codes of an indicator of these nodes of a stream, a line each of a CSV file."""
     lines, about = [], f"{cell(stream)},{indicator}\r\n"
-    for level, at_s, count in nodes:
-        for _ in range(count):
-            end_s = at_s + _HOUR_S if level == "1h" else calendar.node(level, at_s).end_s
-            lines.append(f"{code(stream, level, at_s, end_s, indicator)},{_utc(at_s)},{level},{about}")
-            at_s = end_s
+    for level, first_s, length_s, count in nodes:
+        for at_s in range(first_s, first_s + count * length_s, length_s):
+            lines.append(f"{code(stream, level, at_s, at_s + length_s, indicator)},{_utc(at_s)},{level},{about}")
     return "".join(lines)
 
 

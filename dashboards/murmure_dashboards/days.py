@@ -241,7 +241,10 @@ def _read(info: StreamInfo, span: Window, value: bytes) -> Day | None:
     try:
         *told, parts, codes, hours_of, energies_of = json.loads(value)
         of, until_s, first_s, state, hole, policy, covered, fills, amount, energy = told
-        hours, energies = (tuple((level, at_s, count) for level, at_s, count in one) for one in (hours_of, energies_of))
+        hours, energies = (
+            tuple((level, at_s, length_s, count) for level, at_s, length_s, count in one)
+            for one in (hours_of, energies_of)
+        )
         return _day(
             span,
             _window(*of),

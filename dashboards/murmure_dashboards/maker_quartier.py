@@ -75,9 +75,9 @@ def _hours(ctx: Build, long: _Long) -> Iterator[str]:
     for one in long.streams["year"]:
         for day in one.days:
             if day.hours and day.of.start_s >= recent_s:
-                yield codes_of.run_lines(one.stream, one.quantity.printed, day.hours, ctx.calendar)
+                yield codes_of.run_lines(one.stream, one.quantity.printed, day.hours)
             if day.energies:
-                yield codes_of.run_lines(one.stream, "energy_mean", day.energies, ctx.calendar)
+                yield codes_of.run_lines(one.stream, "energy_mean", day.energies)
 
 
 def _made_of(streams: Streams) -> Mapping[str, object] | None:

@@ -16,9 +16,11 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
+from murmure_privacy import publication
 from murmure_privacy.release import Outcome
 from murmure_privacy.window import PARTS, Calendar, Window
 
@@ -26,7 +28,7 @@ from murmure_dashboards.packed import Content, Pieces, stands
 
 FOLDER = "donnees/"
 SUMS = f"{FOLDER}SHA256SUMS"
-STATE = f"{FOLDER}editions.json"
+STATE = publication.EDITIONS
 LEDGER = f"{FOLDER}ledger.jsonl"
 CLOSING_DAY = 8
 PATIENCE = 3
@@ -67,7 +69,8 @@ class Edition:
     Parquet file. `until_s`: it holds the rows that begin before then, the end of the last day of the month that was
     over; None in a file that is closed, which has them all. `of`: while it can still change, what it was made of.
     `added`: it can still change, and was begun for streams that were listed when the edition before was closed
-    already."""
+    already. `timezone`: by the days of which its figures were estimated, which a closed one keeps; None where the
+    version that made it did not say it."""
 
     month: str
     number: int
@@ -80,6 +83,7 @@ class Edition:
     of: str = ""
     until_s: int | None = None
     added: bool = False
+    timezone: str | None = None
 
     @property
     def path(self) -> str:
@@ -121,7 +125,7 @@ class Shelf:
     hexadecimal, and how many messages were filed after they had waited), the streams of the files, the last row before
     each 8th, the closed editions by month where all files are whole, the ledger by month. `still`: of the editions that
     can still change those whose files are whole, by the path of the CSV file. `opened`: the months whose last edition
-    can still change, and its `added`."""
+    can still change, and its `added`. `timezone`: of the days by which this site is made; None of the one before."""
 
     seen: int = 0
     head: str = ""
@@ -132,6 +136,7 @@ class Shelf:
     spent: Mapping[str, bytes] = field(default_factory=dict)
     still: Mapping[str, Edition] = field(default_factory=dict)
     opened: Mapping[str, bool] = field(default_factory=dict)
+    timezone: str | None = None
 
 
 NOTHING = Shelf()
@@ -183,13 +188,17 @@ def _digest(content: bytes) -> str:
 
 
 def state(now: Shelf, months: Sequence[Month], ledger: bytes) -> bytes:
-    """Returns what the next build reads with `shelf`; `now`: as `since` returns it."""
+    """Returns what the next build reads with `shelf`, and whoever checks this one by `publication.made`. `now`: as
+    `since` returns it."""
     editions = {
         month.name: [{key: value for key, value in asdict(one).items() if key != "month"} for one in month.editions]
         for month in months
     }
     told = {
         "format": _FORMAT,
+        "published_format": publication.FORMAT,
+        "software": _software(),
+        "timezone": now.timezone,
         "seen": now.seen,
         "head": now.head,
         "streams": list(now.streams),
@@ -199,6 +208,13 @@ def state(now: Shelf, months: Sequence[Month], ledger: bytes) -> bytes:
         "months": editions,
     }
     return (json.dumps(told, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _software() -> str:
+    try:
+        return f"murmure {version('murmure')}"
+    except PackageNotFoundError:
+        return "murmure"
 
 
 def sums(editions: Sequence[Edition]) -> bytes:
@@ -251,7 +267,8 @@ def since(
     closings |= {day.isoformat(): row - 1 for day, row in zip(unknown, first, strict=True) if row is not None}
     seen = archive.newest_row() if later is None else later - 1
     amended = len(archive.filed_late())
-    return Shelf(seen, _head(archive, seen), amended, streams, closings, before.editions, still=before.still)
+    head, timezone = _head(archive, seen), calendar.timezone
+    return Shelf(seen, head, amended, streams, closings, before.editions, still=before.still, timezone=timezone)
 
 
 def written(
@@ -296,7 +313,7 @@ def written(
             added = added and bool(kept)
             passed = [calendar.midnight(date.fromisoformat(day)) for day in before.closings] if added else None
             cuts = _cuts(archive, streams, calendar, window, closings, kept, passed)
-            yield from _renewed(cuts, now_s, kept, month, before.still, added, table, columnar)
+            yield from _renewed(cuts, now_s, kept, month, before.still, added, table, columnar, calendar.timezone)
         elif kept:  # also where the archive has lost the month: what was closed is not taken away
             yield Month(name, window, kept, {}, kept=True)
 
@@ -327,6 +344,7 @@ def _renewed(
     added: bool,
     table: Callable[[Window, int | None, int], Rows],
     columnar: Callable[[Edition, bytes], bytes],
+    timezone: str,
 ) -> Iterator[Month]:
     """Yields a month for which something has come, or that is open: what is closed, and what comes after it."""
     editions = [*kept]
@@ -334,12 +352,12 @@ def _renewed(
     for cut in cuts:
         rows = table(month.window, cut.row if cut else None, cut.at_s if cut else now_s)
         row, closed_s = (cut.row, cut.at_s) if cut else (0, None)
-        one = Edition(month.name, len(editions) + 1, row, closed_s, 0, "", 0, "")
+        one = Edition(month.name, len(editions) + 1, row, closed_s, 0, "", 0, "", timezone=timezone)
         if cut is None:
             one = replace(one, of=rows.of, until_s=rows.until_s, added=added)
             same = still.get(one.path)
             if same is not None and same.of == one.of and not (editions and editions[-1].sha256 == same.sha256):
-                editions.append(replace(same, added=added))
+                editions.append(replace(same, added=added, timezone=timezone))
                 continue
         content = rows.table()
         if not content or (editions and editions[-1].sha256 == content.sha256):

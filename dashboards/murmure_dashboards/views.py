@@ -388,8 +388,9 @@ def view(
         seen = archive.outcomes(info.stream, wide.start_s, wide.end_s)
     periods: dict[int, list[Outcome]] = {}
     for outcome in seen:
-        if outcome.node.covered_from_s in wide and outcome.node.end_s <= now_s:
-            periods.setdefault(calendar.period(levels, outcome.node.covered_from_s).start_s, []).append(outcome)
+        # By its begin: in a town whose policies have another timezone, observation may begin in the period after it.
+        if outcome.node.start_s in wide and outcome.node.end_s <= now_s:
+            periods.setdefault(calendar.period(levels, outcome.node.start_s).start_s, []).append(outcome)
     nodes = tuple(outcome for _, members in sorted(periods.items()) for outcome in members)
     known: list[Figure] = []
     for start_s, members in sorted(periods.items()):

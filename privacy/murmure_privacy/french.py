@@ -308,6 +308,9 @@ _LINES = {
     "{}: {}; see who may read it": "{} : {} ; voyez qui peut le lire",
     "{}: the server answers {}; try later": "{} : le serveur répond {} ; réessayez plus tard",
     "{}: {}; look at the address and the network": "{} : {} ; regardez l'adresse et le réseau",
+    "{}: this site was made by another version ({}), and this one knows format {}; check it with that one": "{} : ce "
+    "site a été fait par une autre version ({}), et celle-ci connaît le format {} ; vérifiez-le avec l'autre",
+    "{}: {}: {}; install Debian's package tzdata": "{} : {} : {} ; installez le paquet Debian tzdata",
     "{}: {}: cannot be read; try later": "{} : {} : illisible ; réessayez plus tard",
     "{}: {} has more editions than months since; look at the address": "{} : {} a plus d'éditions que de mois passés "
     "depuis ; regardez l'adresse",

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from murmure_privacy import log
-from murmure_privacy.window import parse_utc, utc
+from murmure_privacy.window import calendar, parse_utc, utc
 
 DAY_S = 86_400
 ANNOTATIONS = "donnees/annotations.csv"
 POLICIES = "donnees/politiques/"
 RUNNING = "donnees/releases-jour-en-cours.csv"
 """The table of the day that is not over: those of the months end before it."""
+EDITIONS = "donnees/editions.json"
+"""What a build says of itself and of the tables of the months."""
+FORMAT = 1
+"""Of what a site publishes and `verify` checks, told in EDITIONS as `published_format`. One more with each change after
+which a check of the version before would accuse a site that this one has built, or the other way round."""
 LAST_DAY = 73_049  # 2170-01-01: whatever is dated later is rubbish
 
 
@@ -37,13 +43,50 @@ def _free() -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What a site says of how it was made. `format`: see FORMAT; `software`: which Murmure has built it. `timezone`: by
+    the days of which its newest figures are estimated and its ledger is told; `timezones`: the same of each edition of
+    a month, by month and number. None where it does not say it: the days are then those of the policies."""
+
+    format: int | None = None
+    software: str = ""
+    timezone: str | None = None
+    timezones: Mapping[tuple[str, int], str | None] = field(default_factory=dict)
+
+    def every(self) -> list[str | None]:
+        """Returns the timezones by which any of it was made, that of the newest figures first."""
+        return list(dict.fromkeys((self.timezone, *self.timezones.values())))
+
+    def require_known(self) -> None:
+        """Raises BadTimezone for a timezone that this machine does not know."""
+        for timezone in self.every():
+            if timezone is not None:
+                calendar(timezone)
+
+
+def made(data: bytes | None) -> Made:
+    """Returns what EDITIONS says of how a site was made; nothing where it is none."""
+    try:
+        told = json.loads(data or b"{}")
+        timezones = {
+            (month, one["number"]): one.get("timezone") for month, of in told.get("months", {}).items() for one in of
+        }
+        found = Made(told.get("published_format"), str(told.get("software", "")), told.get("timezone"), timezones)
+        if not all(isinstance(one, str | None) for one in found.every()):
+            return Made()
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return Made()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """What was published, as bytes. `policies`: sealed, by the SHA-256 of their text; `annotations`: sealed; `closing`:
     the last message of each account; `rows`: the rows of the tables of a month such as `2026-11`, by the number of
     their edition, from 1; it returns None for an edition that is not there, and is None where a source has no tables.
     `months`: those that are said to have tables. `read`: any other file by its path below the root, None where there is
-    none. `size`: how many bytes such a file is on its way, None where there is none or nobody says it; `used`: how many
-    came already."""
+    none. `made`: what it says of how it was made. `size`: how many bytes such a file is on its way, None where there is
+    none or nobody says it; `used`: how many came already."""
 
     note: bytes
     centre: bytes
@@ -54,6 +97,7 @@ class Publication:
     days: Sequence[Day]
     rows: Callable[[str, int], Iterable[Mapping[str, str]] | None] | None
     months: Sequence[str] = ()
+    made: Made = field(default_factory=Made)
     read: Callable[[str], bytes | None] = _nothing
     size: Callable[[str], int | None] = _nothing
     used: Callable[[], int] = _free

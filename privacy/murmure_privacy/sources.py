@@ -20,17 +20,30 @@ from urllib.request import Request, urlopen
 from murmure_privacy import wire
 from murmure_privacy.errors import ConfigError, MurmureError, WireError
 from murmure_privacy.findings import plain
-from murmure_privacy.publication import ANNOTATIONS, DAY_S, LAST_DAY, POLICIES, Day, Publication, rows_of, table_file
-from murmure_privacy.window import parse_utc
+from murmure_privacy.publication import (
+    ANNOTATIONS,
+    DAY_S,
+    EDITIONS,
+    LAST_DAY,
+    POLICIES,
+    Day,
+    Made,
+    Publication,
+    made,
+    rows_of,
+    table_file,
+)
+from murmure_privacy.window import BadTimezone, parse_utc
 
 _JOURNAL, _MESSAGES = "donnees/journal/", "donnees/messages/"
-_CHECKPOINT, _EDITIONS_FILE = f"{_JOURNAL}checkpoint.txt", "donnees/editions.json"
+_CHECKPOINT = f"{_JOURNAL}checkpoint.txt"
 _TIMEOUT_S = 30.0
 _LARGEST = 1 << 30
 _PACKED_LIMIT = 1 << 28
 _FILES = 100_000
 _PIECE, _PATIENCE_S, _SLOWEST, _LONGEST_S = 1 << 16, 60.0, 10_000, 3600.0
 _EDITIONS = 100
+_NAMED = 40  # signs of what a site calls itself
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _HASH = re.compile(rb'"hash":"([0-9a-f]{64})"')
 _ENTRIES_FILE = re.compile(_JOURNAL + r"entries-[0-9]+\.jsonl")
@@ -117,10 +130,14 @@ class Site:
             raise ValueError("it is cut off")
         return bytes(data)
 
-    def published(self) -> Publication:
-        """Returns what this site publishes. Raises ConfigError if it is no site with a log, SourceError."""
+    def published(self, of_format: int | None = None) -> Publication:
+        """Returns what this site publishes. `of_format`: a site of another format, or with a timezone that nobody
+        knows here, is refused (SourceError). Raises ConfigError if it is no site with a log, SourceError."""
         self._table = "", b""
         self._begun_with = note, editions = self._marks()
+        told = made(editions)
+        if of_format is not None:
+            self._require(told, of_format)
         centre, index = self.read(f"{_JOURNAL}centre.txt"), self.read(f"{_MESSAGES}index.json")
         if note is None or centre is None or index is None:
             mend = "give the folder or the address of a site, or an archive that 'murmure ingest export' wrote"
@@ -153,6 +170,7 @@ class Site:
             days=days,
             rows=self._rows,
             months=self._months(editions),
+            made=told,
             read=self.read,
             size=self.size,
             used=lambda: self.octets,
@@ -178,7 +196,21 @@ class Site:
 
     def _marks(self) -> tuple[bytes | None, bytes | None]:
         """Returns what every build that shows something new writes anew: the end of the log, and the editions."""
-        return self.read(_CHECKPOINT), self.read(_EDITIONS_FILE)
+        return self.read(_CHECKPOINT), self.read(EDITIONS)
+
+    def _require(self, told: Made, of_format: int) -> None:
+        """Raises SourceError for a site of which this version would say what is not so."""
+        if told.format not in (None, of_format):
+            by = f"{told.software[:_NAMED] or '?'}, format {str(told.format)[:_NAMED]}"
+            raise SourceError(
+                f"{self.source}: this site was made by another version ({by}), and this one knows format {of_format}; "
+                "check it with that one"
+            )
+        try:
+            told.require_known()
+        except BadTimezone as error:
+            unknown = str(error).partition(";")[0]
+            raise SourceError(f"{self.source}: {EDITIONS}: {unknown}; install Debian's package tzdata") from error
 
     def _lines(self, paths: Sequence[str]) -> list[bytes]:
         return [line for path in sorted(paths) for line in (self.read(path) or b"").split(b"\n") if line]
@@ -201,7 +233,7 @@ class Site:
         try:
             told = set(json.loads(editions or b"{}").get("months", ()))
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise SourceError(f"{self.source}: {_EDITIONS_FILE}: cannot be read; try later") from error
+            raise SourceError(f"{self.source}: {EDITIONS}: cannot be read; try later") from error
         here = () if self._remote else Path(self.source, "donnees").glob("releases-*.csv")
         told.update(file.name.removeprefix("releases-")[:7] for file in here)
         return sorted(month for month in told if _MONTH.fullmatch(month))

@@ -122,10 +122,11 @@ def _checked(
     is not right."""
     from murmure_privacy import sources
     from murmure_privacy.errors import ConfigError
+    from murmure_privacy.publication import FORMAT
 
     site = None if sources.is_archive(source) else sources.Site(source, time.monotonic)
     for _ in range(2):
-        published = sources.archive(Path(source)) if site is None else site.published()
+        published = sources.archive(Path(source)) if site is None else site.published(FORMAT)
         if args.key is not None and _key(args.key) != published.centre:
             problem = f"the site publishes another key, {published.centre.hex()}"
             mend = "ask the town which one is right, and trust nothing until then"
@@ -203,6 +204,7 @@ def _told(found: _Checked) -> dict[str, Any]:
         "left_tables": report.left_tables,
         "left_columnar": report.left_columnar,
         "untold": report.untold,
+        "elsewhere": report.elsewhere,
         "unpinned": report.unpinned,
         "alone": report.alone,
         "findings": [{"kind": one.kind, "where": one.where} for one in report.told if not found.moved],
@@ -238,6 +240,8 @@ def _lines(args: argparse.Namespace, found: _Checked, say: Say) -> Iterator[str]
         yield say("alone", policies=", ".join(report.alone))
     if report.untold:
         yield say("untold", sites=", ".join(report.untold))
+    if report.elsewhere:
+        yield say("elsewhere", sites=", ".join(report.elsewhere), timezone=published.made.timezone or "?")
     yield from _verdict(report, say, args.lang)
 
 

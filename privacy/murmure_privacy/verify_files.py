@@ -8,13 +8,13 @@ from hashlib import sha256
 from itertools import zip_longest
 
 from murmure_privacy import codes, columnar
-from murmure_privacy.publication import DAY_S, Publication, rows_of, table_file
+from murmure_privacy.publication import DAY_S, EDITIONS, Publication, rows_of, table_file
 from murmure_privacy.verify_log import Book
 from murmure_privacy.verify_tables import Tables
 from murmure_privacy.window import parse_utc
 
 FOLDER = "donnees/"
-SUMS, EDITIONS = f"{FOLDER}SHA256SUMS", f"{FOLDER}editions.json"
+SUMS = f"{FOLDER}SHA256SUMS"
 _BESIDE = ("jour", "semaine", "codes", "codes-annee", "codes-heures")
 _OF_A_WEEK = ("jour", "codes")
 

@@ -19,7 +19,7 @@ from murmure_privacy.published import protects
 from murmure_privacy.release import Outcome, Release, Withheld
 from murmure_privacy.verify_log import Book, Ruled, ends_on
 from murmure_privacy.verify_messages import Heard
-from murmure_privacy.window import LEVELS, PARTS, Window, parse_utc, utc
+from murmure_privacy.window import LEVELS, PARTS, Calendar, Window, calendar, parse_utc, utc
 
 LEDGER = "donnees/ledger.jsonl"
 _LONGEST = 8  # days (UTC) that a node, the longest of which is a week, can touch
@@ -98,9 +98,11 @@ class Spending:
                 ruled = self._book.policies.get(node.policy)
                 if ruled is None:  # it was named, and nobody knows the civil days of its site
                     continue
-                day = ruled.plan.calendar.day(node.start_s)
-                if (stream, node.policy.hex(), day.start_s) not in seen and self._heard.whole(stream, day, unread):
-                    self.report.add("ledger_wrong", f"{stream} {utc(day.start_s)}")
+                days = [dates.day(node.start_s) for dates in self._dates(ruled)]
+                if not any((stream, node.policy.hex(), day.start_s) in seen for day in days) and all(
+                    self._heard.whole(stream, day, unread) for day in days
+                ):
+                    self.report.add("ledger_wrong", f"{stream} {utc(days[0].start_s)}")
 
     def _right(
         self, told: Mapping[str, Any], stream: str, policy: bytes, day: Window, nodes: Mapping[int, Sequence[Outcome]]
@@ -118,8 +120,15 @@ class Spending:
         if part is not None:
             due = {"protects": protects(part), "epsilon": str(part.epsilon), "delta": f"{part.delta:f}"}
         if ruled is not None:
-            due |= {"site": ruled.site, "day": ruled.plan.calendar.civil_day(day.start_s).isoformat()}
+            named = [dates.civil_day(day.start_s).isoformat() for dates in self._dates(ruled)]
+            due |= {"site": ruled.site, "day": told.get("day") if told.get("day") in named else named[0]}
         return (ruled is None and policy != b"") or all(told.get(name, text) == text for name, text in due.items())
+
+    def _dates(self, ruled: Ruled) -> list[Calendar]:
+        """Returns the calendars by which the lines under a policy may be told: those that the site names, for it keeps
+        the lines of months that are closed, and the policy's own where it names none."""
+        zones = self._published.made.every()
+        return [ruled.plan.calendar if zone is None else calendar(zone) for zone in zones]
 
 
 def _charge(outcome: Outcome) -> int:

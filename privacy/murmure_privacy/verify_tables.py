@@ -5,7 +5,7 @@ nodes give together.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
 
@@ -15,9 +15,10 @@ from murmure_privacy.publication import DAY_S, RUNNING, Publication, rows_of, ta
 from murmure_privacy.published import divisor, number, printed_name, printed_values, protects
 from murmure_privacy.release import Node, Outcome, Release
 from murmure_privacy.stream import QUANTITIES, histogram_edges_tenths
+from murmure_privacy.verify_days import Days
 from murmure_privacy.verify_log import Book
 from murmure_privacy.verify_messages import Heard
-from murmure_privacy.window import Window, parse_utc, utc
+from murmure_privacy.window import Window, calendar, parse_utc, utc
 
 _NOT_ALWAYS = ("laeq_db", SHARE_OVER)
 """Read off where that can be done alone: no level of an energy that noise made negative, no share without a bin."""
@@ -54,6 +55,7 @@ class Tables:
         self.editions: dict[str, int] = {}
         self._published, self._book, self._heard = published, book, heard
         self._first_s = 0  # of the rows, where they are those of a week
+        self._elsewhere: dict[Cell, str | None] = {}  # the timezone of rows that were made by another than the newest
 
     def read(self, unread: Collection[int], line: int | None = None) -> None:
         """Every row of the tables about the days that were looked at is as a gateway has signed it, once an edition;
@@ -80,6 +82,10 @@ class Tables:
                 newest, number = self._edition(month, rows, wanted, unread), number + 1
             self.editions[month] = number - 1
             self.rows |= newest
+            made = self._published.made
+            timezone = made.timezones.get((month, number - 1), made.timezone)
+            if timezone != made.timezone:
+                self._elsewhere |= dict.fromkeys(newest, timezone)
         if not weeks:
             running = self._edition(RUNNING, rows_of(self._published.read(RUNNING) or b""), wanted, unread)
             for cell in sorted(running.keys() & self.rows.keys()):
@@ -168,19 +174,33 @@ class Tables:
         for stream, outcomes in streams.items():
             if stream in self._heard.astray:  # it was named, and who knows what comes of it
                 continue
-            policy = self._book.policies.get(outcomes[0].node.policy)
-            series = Series(outcomes, policy.plan.calendar.timezone if policy else "UTC")
-            due = {
-                (stream, one.level, one.start_s, one.indicator): one
-                for one in (*series.figures(_AFTER_ALL_S), *series.bins(_AFTER_ALL_S))
-            }
-            for outcome in outcomes:
-                node = outcome.node
-                if node.start_s < self._first_s or not isinstance(outcome, Release):
-                    continue
-                if self._heard.whole(stream, Window(node.start_s, node.end_s), unread):
-                    for indicator in figures(outcome):
-                        cell = *node.key, indicator
+            for timezone in dict.fromkeys((self._published.made.timezone, *self._elsewhere.values())):
+                self._compute_by(timezone, outcomes, unread)
+
+    def _compute_by(self, timezone: str | None, outcomes: Sequence[Outcome], unread: Collection[int]) -> None:
+        """Does so for those rows of a stream that were made by the days of a timezone, None for that of its policy."""
+        policies = [self._book.policies.get(policy) for policy in {outcome.node.policy for outcome in outcomes}]
+        zones = {policy.plan.calendar.timezone for policy in policies if policy}
+        days = None
+        if timezone is not None and zones - {timezone}:
+            days = Days(outcomes, calendar(timezone), self._book.policies)
+            self.report.elsewhere = sorted({*self.report.elsewhere, self._site(outcomes[0].node.key)})
+        made: Iterable[Figure]
+        if days is None:
+            series = Series(outcomes, min(zones, default="UTC"))
+            made = (*series.figures(_AFTER_ALL_S), *series.bins(_AFTER_ALL_S))
+        else:
+            made = days.figures()
+        due = {(one.stream, one.level, one.start_s, one.indicator): one for one in made}
+        for outcome in outcomes:
+            node = outcome.node
+            if node.start_s < self._first_s or not isinstance(outcome, Release):
+                continue
+            span = Window(node.start_s, node.end_s) if days is None else days.whole(node.start_s)
+            if self._heard.whole(node.stream, span, unread):
+                for indicator in figures(outcome):
+                    cell = *node.key, indicator
+                    if self._elsewhere.get(cell, self._published.made.timezone) == timezone:
                         self._compare(cell, due.get(cell))
 
     def _compare(self, key: Cell, figure: Figure | None) -> None:

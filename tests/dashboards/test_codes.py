@@ -252,12 +252,12 @@ def test_what_a_missing_hour_leaves_to_a_longer_node_has_a_code_too(archive: Any
     info = next(info for info in archive.streams() if info.stream == "plaza/footfall")
     day = streets.PARIS.day(streets.NOW_S - 2 * 86_400)
     seen = view(archive, Rules(archive), (), info, day, streets.PARIS, streets.NOW_S)
-    assert page_codes.hours(seen, day) == (("1h", day.start_s, 24),)
+    assert page_codes.hours(seen, day) == (("1h", day.start_s, 3600, 24),)
     gone = {("1h", day.start_s + 7 * 3600), ("1d", day.start_s)}
     fewer = replace(seen, scalar={key: one for key, one in seen.scalar.items() if key not in gone})
-    after = (("6h", day.start_s + 6 * 3600, 1), ("1h", day.start_s + 8 * 3600, 16))
-    assert page_codes.hours(fewer, day) == (("1h", day.start_s, 7), *after)
-    lines = page_codes.run_lines(seen.stream, "crossings", page_codes.hours(fewer, day), streets.PARIS).splitlines()
+    after = (("6h", day.start_s + 6 * 3600, 6 * 3600, 1), ("1h", day.start_s + 8 * 3600, 3600, 16))
+    assert page_codes.hours(fewer, day) == (("1h", day.start_s, 3600, 7), *after)
+    lines = page_codes.run_lines(seen.stream, "crossings", page_codes.hours(fewer, day)).splitlines()
     told = {page_codes.code_of(one) for key, one in fewer.scalar.items() if key[0] in ("1h", "6h")}
     assert len(lines) == 24 and {line.partition(",")[0] for line in lines} < told
     alone = replace(seen, scalar={key: one for key, one in seen.scalar.items() if key[0] == "1d"})
@@ -271,10 +271,10 @@ def test_a_day_without_hours_has_the_codes_of_whatever_it_comes_from(archive: An
     day = streets.PARIS.day(streets.NOW_S - 2 * 86_400)
     seen = view(archive, Rules(archive), (), info, day, streets.PARIS, streets.NOW_S)
     quarters = replace(seen, scalar={key: one for key, one in seen.scalar.items() if key[0] == "15min"})
-    assert page_codes.hours(quarters, day) == (("15min", day.start_s, 96),)
+    assert page_codes.hours(quarters, day) == (("15min", day.start_s, 900, 96),)
     late = replace(seen.scalar["1d", day.start_s], covered_from_s=day.start_s + 7 * 3600)
     begun = replace(seen, scalar={("1d", day.start_s): late})
-    assert page_codes.of_day(begun, day) == "" and page_codes.hours(begun, day) == (("1d", day.start_s, 1),)
+    assert page_codes.of_day(begun, day) == "" and page_codes.hours(begun, day) == (("1d", day.start_s, 86_400, 1),)
 
 
 @pytest.mark.parametrize("root", ["", "en/"])

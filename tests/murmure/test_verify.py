@@ -33,7 +33,9 @@ import pytest
 from murmure.cli import main
 from murmure_dashboards import catalogue, journal, months, opendata, parquet, spending
 from murmure_dashboards import codes as page_codes
+from murmure_dashboards.config import load
 from murmure_dashboards.server import serve
+from murmure_dashboards.site import build
 from murmure_dashboards.views import view
 from murmure_ingest import transfer
 from murmure_ingest.archive import Archive, Enrolment, StoredAnnotation, StoredPolicy
@@ -56,7 +58,7 @@ from murmure_privacy.errors import WireError
 from murmure_privacy.findings import KINDS, Report
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.policies import Rules
-from murmure_privacy.publication import RUNNING, Publication
+from murmure_privacy.publication import FORMAT, RUNNING, Made, Publication
 from murmure_privacy.publication import rows_of as rows_in
 from murmure_privacy.release import Message, Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.verify import find, verify
@@ -2137,6 +2139,134 @@ def test_a_table_without_a_column_is_no_traceback(
     assert status == 1 and FINDINGS["row_column"][0] in french
     status, french, _ = said(capsys, code, "--site", copy)
     assert status == 1 and f"DIFFÉRENCE : {FINDINGS['row_column'][0]}" in french
+
+
+# --- a site by other days, or of another version ---------------------------------------------------------------------
+
+CITY = Path(__file__).parents[1] / "dashboards/city.toml"
+OTHER_LEVELS = '"15min" = 1, "1h" = 1, "1w" = 1', '"1h" = 1, "day" = 1, "evening" = 1, "night" = 1'
+
+
+def built(town: Town, out: Path, timezone: str, day: int) -> Publication:
+    """What a town of a timezone publishes by a real build, so many days after MONDAY_S."""
+    town.archive.sign_log(town.centre)
+    build(town.archive, replace(load(CITY), timezone=timezone), out, MONDAY_S + day * DAY_S)
+    return sources.Site(str(out)).published()
+
+
+def late(town: Town, name: str, at_s: int, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Observes from Monday, 09:15 UTC, on."""
+    begin_s = MONDAY_S + 37 * 900
+    nodes = [replace(one.node, covered_from_s=max(begin_s, one.node.start_s)) for one in outcomes]
+    return tuple(town.noisy(replace(one, node=node)) for one, node in zip(outcomes, nodes, strict=True))
+
+
+def untold(published: Publication) -> Publication:
+    """As a version had published it that did not say by which days."""
+    return replace(published, made=Made())
+
+
+@pytest.mark.parametrize("zone", ["America/Guadeloupe", "Indian/Reunion", "Pacific/Noumea"])
+def test_a_town_of_another_timezone_than_its_policies_is_not_accused(
+    tmp_path: Path, releases: ModuleType, zone: str
+) -> None:
+    """Its figures are estimated by its own days, which it says; a check that goes by those of the policies accuses it.
+    A first day may be observed from the town's next day on: it has its row."""
+    town = Town(tmp_path, releases, late).live(begin=37)
+    published = built(town, tmp_path / "site", zone, 4)
+    report = verify(published)
+    assert (report.findings, report.elsewhere) == ([], ["alley", "plaza"])
+    assert report.computed == sum(row["status"] == "released" for row in rows_of(published)) > 100
+    assert kinds(verify(untold(published))) >= {"row_computed", "ledger_wrong"}
+    for column in ("estimate", "ci95_high"):
+        attack = with_rows(partial(nudged, indicator="crossings", column=column))
+        assert "row_computed" in kinds(verify(attack(published, town)))
+    town.archive.close()
+
+
+def test_weeks_and_parts_of_the_day_are_estimated_as_a_town_does(
+    tmp_path: Path, releases: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bins, too, which are estimated together with those of two periods where these begin at six."""
+    weeks, parts = OTHER_LEVELS
+    text = POLICY.replace("{{ {nodes} }}", f"{{{{ {weeks} }}}}").replace('{{ "6h" = 1 }}', f"{{{{ {parts} }}}}")
+    monkeypatch.setattr(sys.modules[__name__], "POLICY", text)
+    town = Town(tmp_path, releases).live(3 * QUARTERS, begin=37)
+    report = verify(built(town, tmp_path / "site", "Pacific/Noumea", 4))
+    assert report.findings == [] and report.computed > 2000
+    town.archive.close()
+
+
+def test_a_closed_month_was_estimated_by_the_days_of_its_time(tmp_path: Path, releases: ModuleType) -> None:
+    """A town that mends its timezone is accused neither of the months that are closed, which stay as they are, nor of
+    those that go on; by the newest days alone it would be."""
+    town = Town(tmp_path, releases).live()
+    for day in (14, 17):  # messages of December: the second one is after the 8th, on which November is closed
+        town.live(8, begin=day * QUARTERS)
+    built(town, tmp_path / "site", "Indian/Reunion", 18)
+    published = built(town, tmp_path / "site", "Europe/Paris", 19)
+    zones = {("2026-11", 1): "Indian/Reunion", ("2026-12", 1): "Europe/Paris"}
+    assert (published.made.timezone, published.made.timezones) == ("Europe/Paris", zones)
+    assert verify(published).findings == []
+    assert "row_computed" in kinds(verify(replace(published, made=replace(published.made, timezones={}))))
+    town.archive.close()
+
+
+def numbered(folder: Path, copy: Path, **changes: Any) -> Path:
+    """The site, with what it says of how it was made."""
+    shutil.copytree(folder, copy)
+    state = json.loads((copy / months.STATE).read_text())
+    (copy / months.STATE).write_text(json.dumps({**state, **changes}))
+    return copy
+
+
+def test_a_site_of_another_version_is_not_judged(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one version publishes another may not know: one line that names it, exit status 1, no finding. A restored
+    centre takes over the log of such a site all the same."""
+    other = numbered(folder, tmp_path / "other", published_format=FORMAT + 1, software="murmure 9.9\x1b[2J")
+    shutil.rmtree(other / "donnees/messages")  # whatever else is otherwise
+    known = f"murmure 9.9?[2J, format {FORMAT + 1}"
+    french = f"ce site a été fait par une autre version ({known}), et celle-ci connaît le format {FORMAT} ; vérifiez"
+    for words in ((), ("--json",), ("--all",)):
+        assert said(capsys, other, *words) == (1, "", f"murmure: {other} : {french}-le avec l'autre\n")
+    status, out, problem = said(capsys, other, "--lang", "en")
+    assert (status, out) == (1, "") and problem.endswith("check it with that one\n") and known in problem
+    for number in ("2", [2], None, FORMAT):
+        here = numbered(folder, tmp_path / f"{number}", published_format=number)
+        status, out, problem = said(capsys, here, "--all")
+        assert (status == 0) == (number in (None, FORMAT)) == (out != "") and problem.count("\n") == status
+        assert sources.Site(str(here)).published().made.format == number
+    assert json.loads((folder / months.STATE).read_text())["published_format"] == FORMAT
+
+
+def test_a_timezone_that_this_machine_lacks_is_no_finding(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, with the mend."""
+    for zone in ("Europe/Nowhere", "../../etc/passwd"):
+        other = numbered(folder, tmp_path / zone.replace("/", "-"), timezone=zone)
+        line = (
+            f"murmure: {other} : donnees/editions.json : le fuseau horaire '{zone}' est inconnu ; installez le paquet"
+        )
+        status, out, problem = said(capsys, other)
+        assert (status, out) == (1, "") and problem == f"{line} Debian tzdata\n"
+    rubbish: object
+    for rubbish in (5, ["Europe/Paris"], {}):
+        assert said(capsys, numbered(folder, tmp_path / f"{rubbish}", timezone=rubbish))[0] == 0
+
+
+def test_the_command_says_whose_days_are_others(
+    tmp_path: Path, releases: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Estimates are then less exact than they could be: residents hear of it, and nobody is accused."""
+    town = Town(tmp_path, releases).live(8)
+    built(town, tmp_path / "site", "Indian/Reunion", 1)
+    status, french, _ = said(capsys, tmp_path / "site")
+    assert status == 0 and "Les jours du site (Indian/Reunion) ne sont pas ceux des règles de ces lieux : " in french
+    assert json.loads(said(capsys, tmp_path / "site", "--json")[1])["elsewhere"] == ["alley", "plaza"]
+    town.archive.close()
 
 
 # --- a site that is published anew meanwhile -------------------------------------------------------------------------
