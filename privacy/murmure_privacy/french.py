@@ -307,6 +307,24 @@ _LINES = {
     "{}: {}: {} would not believe it: {}; {}": "{0} : {1} : {2} ne la croirait pas : {3} ; {4}",
     "{}: {}; see who may read it": "{} : {} ; voyez qui peut le lire",
     "{}: the server answers {}; try later": "{} : le serveur répond {} ; réessayez plus tard",
+    "{}: nobody knows a machine of this name ({}); look at the address and the network": "{} : personne ne connaît de "
+    "machine de ce nom ({}) ; regardez l'adresse et le réseau",
+    "{}: no server answers there ({}); look at the address and the network": "{} : aucun serveur n'y répond ({}) ; "
+    "regardez l'adresse et le réseau",
+    "{}: no answer came in time ({}); look at the address and the network": "{} : la réponse n'est pas venue à temps "
+    "({}) ; regardez l'adresse et le réseau",
+    "{}: its certificate is not to be believed ({}); look at the address and the network": "{} : son certificat n'est "
+    "pas digne de confiance ({}) ; regardez l'adresse et le réseau",
+    "{}: no encrypted connection came about ({}); look at the address and the network": "{} : aucune connexion "
+    "chiffrée n'a pu s'établir ({}) ; regardez l'adresse et le réseau",
+    "{}: the connection broke off ({}); look at the address and the network": "{} : la connexion a été coupée ({}) ; "
+    "regardez l'adresse et le réseau",
+    "{}: what answers there is no web server ({}); look at the address and the network": "{} : ce qui y répond n'est "
+    "pas un serveur web ({}) ; regardez l'adresse et le réseau",
+    "{}: the answer cannot be unpacked ({}); look at the address and the network": "{} : la réponse ne se décompresse "
+    "pas ({}) ; regardez l'adresse et le réseau",
+    "{}: it cannot be reached ({}); look at the address and the network": "{} : elle ne peut pas être atteinte ({}) ; "
+    "regardez l'adresse et le réseau",
     "{}: {}; look at the address and the network": "{} : {} ; regardez l'adresse et le réseau",
     "{}: this site was made by another version ({}), and this one knows format {}; check it with that one": "{} : ce "
     "site a été fait par une autre version ({}), et celle-ci connaît le format {} ; vérifiez-le avec l'autre",

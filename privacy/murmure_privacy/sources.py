@@ -10,8 +10,10 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
+from socket import gaierror
+from ssl import SSLCertVerificationError, SSLError
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -113,8 +115,7 @@ class Site:
                 return None
             raise SourceError(f"{url}: the server answers {error.code}; try later") from error
         except (URLError, HTTPException, OSError, ValueError, zlib.error) as error:
-            reason = getattr(error, "reason", None) or error
-            raise SourceError(f"{url}: {reason}; look at the address and the network") from error
+            raise _unreached(url, error) from error
 
     def _received(self, answer: HTTPResponse) -> bytes:
         """Returns an answer, piece by piece. Raises ValueError if it is too large, too slow or cut off."""
@@ -308,6 +309,33 @@ def _regular(path: Path) -> Path:
     if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST:
         raise OSError(errno.EINVAL, "not a file, or too large", str(path))
     return path
+
+
+def _unreached(url: str, error: Exception) -> SourceError:
+    """Returns what is wrong in words of ours, and behind it what the network or a library calls it."""
+    reason = getattr(error, "reason", None) or error
+    if type(reason) is ValueError:  # of an answer that was not taken
+        return SourceError(f"{url}: {reason}; look at the address and the network")
+    match reason:
+        case gaierror() | UnicodeError():
+            what = "nobody knows a machine of this name"
+        case ConnectionRefusedError():
+            what = "no server answers there"
+        case TimeoutError():
+            what = "no answer came in time"
+        case SSLCertVerificationError():
+            what = "its certificate is not to be believed"
+        case SSLError():
+            what = "no encrypted connection came about"
+        case ConnectionError() | IncompleteRead():
+            what = "the connection broke off"
+        case HTTPException():
+            what = "what answers there is no web server"
+        case zlib.error():
+            what = "the answer cannot be unpacked"
+        case _:
+            what = "it cannot be reached"
+    return SourceError(f"{url}: {what} ({str(reason) or type(reason).__name__}); look at the address and the network")
 
 
 def _unzipped(data: bytes) -> bytes:

@@ -18,16 +18,21 @@ import shutil
 import subprocess
 import sys
 import threading
+import zlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from http.client import BadStatusLine, IncompleteRead, RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import gaierror
+from ssl import SSLCertVerificationError, SSLError
 from types import ModuleType
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 from murmure.cli import main
@@ -1996,6 +2001,43 @@ def test_a_server_in_trouble_is_no_finding(
     status, _, problem = said(capsys, server[0], "--lang", "en")
     assert (status, problem.count("\n")) == (1, 1)
     assert told in problem and problem.strip().isprintable()
+
+
+UNREACHED: list[tuple[Exception, str]] = [
+    (URLError(gaierror(-2, "Name or service not known")), "personne ne connaît de machine de ce nom ([Errno -2] Name"),
+    (UnicodeError("label empty or too long"), "personne ne connaît de machine de ce nom (label empty"),
+    (URLError(ConnectionRefusedError(111, "Connection refused")), "aucun serveur n'y répond ([Errno 111] Connection"),
+    (TimeoutError(), "la réponse n'est pas venue à temps (TimeoutError)"),
+    (URLError(TimeoutError("timed out")), "la réponse n'est pas venue à temps (timed out)"),
+    (
+        URLError(SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] verify failed: self-signed (_ssl.c:9)")),
+        "son certificat n'est pas digne de confiance ([SSL: CERTIFICATE_VERIFY_FAILED] verify failed: self-signed",
+    ),
+    (URLError(SSLError(1, "[SSL] record layer failure")), "aucune connexion chiffrée n'a pu s'établir ("),
+    (ConnectionResetError(104, "Connection reset by peer"), "la connexion a été coupée ([Errno 104] Connection"),
+    (RemoteDisconnected("Remote end closed connection"), "la connexion a été coupée (Remote end closed connection)"),
+    (IncompleteRead(b"x", 9), "la connexion a été coupée (IncompleteRead(1 bytes read, 9 more expected))"),
+    (BadStatusLine("zz"), "ce qui y répond n'est pas un serveur web (zz)"),
+    (zlib.error("Error -3"), "la réponse ne se décompresse pas (Error -3)"),
+    (URLError(OSError(113, "No route to host")), "elle ne peut pas être atteinte ([Errno 113] No route to host)"),
+    (ValueError("it is cut off"), "la réponse est tronquée"),
+]
+
+
+@pytest.mark.parametrize(("error", "line"), UNREACHED, ids=[str(number) for number in range(len(UNREACHED))])
+def test_what_the_network_refuses_is_told_in_french(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where, what and the mend, in one line; what a library says in English stands in brackets, if at all."""
+
+    def refused(*args: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sources, "urlopen", refused)
+    status, out, problem = said(capsys, "https://a.example")
+    assert (status, out, problem.count("\n")) == (1, "", 1)
+    assert problem.startswith(f"murmure: https://a.example/donnees/journal/checkpoint.txt : {line}")
+    assert problem.endswith(" ; regardez l'adresse et le réseau\n")
 
 
 def test_a_table_is_fetched_once(server: tuple[str, list[bytes]]) -> None:
