@@ -59,7 +59,8 @@ class Hold:
 def holds(older: Plan, newer: Plan, now_s: int) -> list[Hold]:
     """Returns what a gateway under the older policy withholds if the newer one reaches it at `now_s`, by stream.
 
-    Streams that were withheld anyway, since the older policy pauses them or is over, are left out.
+    Streams that were withheld anyway, since the older policy pauses them or is over, are left out. What stops a stream
+    acts at once on every policy before it: also on the one in force while the older one is yet to come.
     """
     from_s = max(now_s, older.calendar.midnight(older.policy.valid_from))
     begins_s = max(now_s, newer.calendar.midnight(newer.policy.valid_from))
@@ -67,23 +68,25 @@ def holds(older: Plan, newer: Plan, now_s: int) -> list[Hold]:
     found = []
     for name, own in older.streams.items():
         until_s = min(takes_over_s(own, older.calendar, begins_s), last_s(older))
-        if from_s >= until_s or older.policy.paused or own.stream.paused:
-            continue
         word = newer.streams.get(name)
+        stops = word is None or newer.policy.paused or word.stream.paused
+        held_s = now_s if stops and was > 1 else from_s
+        if held_s >= (last_s(older) if stops else until_s) or older.policy.paused or own.stream.paused:
+            continue
         if word is None:
             found.append(
                 Hold(
                     name,
                     "no_policy",
                     {"fr": f"la règle {now} n'a pas ce flux", "en": f"policy {now} has no such stream"},
-                    from_s,
+                    held_s,
                     None,
                 )
             )
         elif newer.policy.paused or word.stream.paused:
             found.append(
                 Hold(
-                    name, "paused", {"fr": f"la règle {now} le suspend", "en": f"policy {now} pauses it"}, from_s, None
+                    name, "paused", {"fr": f"la règle {now} le suspend", "en": f"policy {now} pauses it"}, held_s, None
                 )
             )
         elif now > was + 1:

@@ -119,6 +119,11 @@ class Policy:
         return next((stream for stream in self.streams if stream.id == stream_id), None)
 
 
+def is_line(text: str) -> bool:
+    """Returns whether a text may stand in a policy: one line, and not an endless one."""
+    return bool(text) and len(text) <= 1000 and text.isprintable()
+
+
 def _shown(value: object) -> str:
     """Returns a value as it may stand in an error line: one line, not long, whatever it is."""
     try:
@@ -153,7 +158,7 @@ class _Reader:
 
     def text(self, key: str) -> str:
         value: str = self.get(key, str, "a text in quotes")
-        if not value or len(value) > 1000 or not value.isprintable():
+        if not is_line(value):
             raise self.fail(key, "empty, too long or not printable", "write one line of text")
         return value
 

@@ -129,6 +129,8 @@ def _new(args: argparse.Namespace, today: Callable[[], date]) -> int:
 
     if len(set(args.stream)) < len(args.stream):
         raise ConfigError("policy new", "--stream", "stands twice", "name each quantity once")
+    policy_new.require_line("policy new", "--decision", args.decision or None)
+    policy_new.require_line("policy new", "--reason", args.reason or None)
     targets = {}
     for quantity, text in _pairs("--target", args.target, args.stream).items():
         node, colon, margin = text.partition(":")

@@ -9,7 +9,7 @@ from datetime import date
 
 from murmure_privacy.decide import UNDECIDED
 from murmure_privacy.errors import ConfigError
-from murmure_privacy.policy import Policy, parse
+from murmure_privacy.policy import Policy, is_line, parse
 from murmure_privacy.policy_words import Lang
 
 
@@ -108,28 +108,37 @@ def paused(older: Policy, source: str, decision: str | None) -> Policy:
     """Returns the version after a policy, which differs in that it pauses the whole site, and names another `decision`
     if one is given; comments stay. Raises ConfigError, with `source`, for a policy that pauses already, for a decision
     that is none, and for a policy whose keys stand in a way that cannot be replaced."""
+    require_line("policy pause", "--decision", decision)
     if older.paused:
         raise ConfigError(source, "paused", "it pauses already", "there is nothing to do")
     version = older.version + 1
     head, table, rest = older.text.decode().partition("\n[[")  # keys of the site come before the first stream
     head = re.sub(r"(?m)^version *= *\d+", f"version = {version}", head, count=1)
+    named = 1
     if decision is not None:
-        quoted = r"""(?m)^decision *= *("([^"\\\n]|\\.)*"|'[^'\n]*')"""
-        head = re.sub(quoted, lambda _: f"decision = {_text(decision)}", head, count=1)
+        quoted = r"""(?m)^decision *= *("([^"\\\n]|\\.)*"|'[^'\n]*')(?=[ \t\r]*(#|$))"""
+        head, named = re.subn(quoted, lambda _: f"decision = {_text(decision)}", head, count=1)
     head, stood = re.subn(r"(?m)^paused *= *false\b", "paused = true", head, count=1)
     if not stood:
         head = re.sub(r"(?m)^(version *=.*\n)", r"\1paused = true\n", head, count=1)
     wanted = replace(older, version=version, paused=True, decision=older.decision if decision is None else decision)
     try:
         made = parse(f"{head}{table}{rest}".encode(), source)
-    except ConfigError as error:
-        if error.key == "decision":  # the one that is given: an empty one, say
-            raise
+    except ConfigError:
         made = older
     if made != replace(wanted, hash=made.hash, text=made.text):
         mend = f"write version = {version} and paused = true in an editor"
-        raise ConfigError(source, "version", "it stands in a way that this command cannot change", mend)
+        raise ConfigError(
+            source, "version" if named else "decision", "it stands in a way that this command cannot change", mend
+        )
     return made
+
+
+def require_line(command: str, option: str, text: str | None) -> None:
+    """Raises ConfigError for a text that is given and cannot stand in a policy: what is wrong is the option, and no
+    file."""
+    if text is not None and not is_line(text):
+        raise ConfigError(command, option, "empty, too long or not printable", "write one line of text")
 
 
 def _stream(answers: Answers, quantity: str, words: Mapping[str, str]) -> list[str]:

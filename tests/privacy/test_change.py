@@ -89,6 +89,23 @@ def test_a_pause_and_a_dropped_stream_have_no_end(write_policy: Write) -> None:
         assert hold.why["fr"].startswith("la règle 2 ")
 
 
+def test_a_pause_of_what_is_yet_to_come_acts_at_once(write_policy: Write) -> None:
+    """On the policy before it, which is in force; where there is none, from the day on which something would have been
+    published. A stream that is dropped is as one that is paused; what protects better waits for its own day."""
+    for nodes in ('"1h" = 1, "1d" = 24', '"1h" = 1, "1w" = 24', '"1h" = 1, day = 12'):
+        coming = replace(write_policy("noise", swap=(('"1h" = 1, "1d" = 24', nodes),)), valid_from=FROM)
+        for version, from_s in ((1, DECEMBER_S), (2, NOON_S)):
+            older = replace(coming, version=version)
+            gone = plan(replace(write_policy("pm2_5"), version=version + 1, valid_from=FROM))
+            for newer in (followed(older, version + 1, paused=True), gone):
+                [hold] = holds(plan(older), newer, NOON_S)
+                assert (hold.from_s, hold.until_s) == (from_s, None)
+            after = holds(plan(older), followed(older, version + 1, epsilon=Decimal("0.5")), NOON_S)
+            assert [hold.from_s for hold in after] == [DECEMBER_S] * ("1d" not in nodes)
+            ended = replace(older, valid_from=date(2026, 11, 1), valid_until=date(2026, 11, 24))
+            assert holds(plan(ended), followed(ended, version + 1, paused=True), NOON_S) == []
+
+
 def test_a_version_that_is_left_out_counts_as_a_pause(write_policy: Write) -> None:
     """Policy 3 after policy 1: the one between may have paused the stream, and a gateway that missed it withholds."""
     older = write_policy("noise")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -146,9 +147,31 @@ def test_a_pause_names_who_decided_it_and_speaks_french(run: Run, policy_text: C
     error = run("policy", "pause", "new.toml", "--lang", "fr")[2]
     assert error == "murmure: new.toml : paused : elle suspend déjà ; il n'y a rien à faire\n"
     assert run("policy", "pause", "old.toml", "--out", "new.toml")[0] == 2
-    status, said, error = run("policy", "pause", "old.toml", "--decision", "", "--lang", "en")
-    assert (status, said) == (2, "")
-    assert error == "murmure: old.toml: decision: empty, too long or not printable; write one line of text\n"
+
+
+@pytest.mark.parametrize("text", ["", "Arrêté\n2026-42", "a\tb", "x" * 1001])
+def test_a_decision_that_is_no_line_is_named_by_its_option(
+    run: Run, policy_text: Callable[..., str], text: str
+) -> None:
+    """Not by a key of the file, which is as it should be; to name none is to leave the option out."""
+    Path("old.toml").write_text(policy_text("footfall"), "utf-8")
+    new = [("--decision", *NEW[2:], "--stream", "footfall"), ("--reason", *NEW[2:], "--stream", "footfall")]
+    for command, option, *others in [("pause", "--decision", "old.toml"), *(("new", *one) for one in new if text)]:
+        line = f"policy {command}: {option}: empty, too long or not printable; write one line of text"
+        assert run("policy", command, *others, option, text, "--lang", "en") == (2, "", f"murmure: {line}\n")
+    error = run("policy", "pause", "old.toml", "--decision", text, "--lang", "fr")[2]
+    assert error.startswith("murmure: policy pause : --decision : est vide, trop long ou non imprimable ; écrivez une")
+
+
+def test_a_decision_that_cannot_be_replaced_is_named(run: Run, policy_text: Callable[..., str]) -> None:
+    """One of three quotes, say: that line is left to an editor, and it is not the version that is in the way."""
+    before = policy_text("footfall")
+    text = re.sub('(?m)^decision = (".*")$', r'decision = ""\1""', before)
+    assert text != before
+    Path("old.toml").write_text(text, "utf-8")
+    error = run("policy", "pause", "old.toml", "--decision", "D", "--lang", "en")[2]
+    assert error.startswith("murmure: old.toml: decision: it stands in a way that this command cannot change; write v")
+    assert run("policy", "pause", "old.toml")[0] == 0
 
 
 @pytest.mark.parametrize(
