@@ -8,7 +8,7 @@ Grafana that a screen reader can use. `make grafana` writes what stands in dashb
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,15 @@ MEASUREMENTS = {"footfall": "crossings", "noise": "dB(A)", "air": "µg/m³"}
 
 _FULL, _HALF, _SIXTH = 24, 12, 4
 _SILENT_S = 7200
+
+# As in ingest/prometheus/alerts.yml; a test compares them.
+LOG_BEHIND = "murmure_gateway_log_entries > on (job, instance) group_left () murmure_log_entries"
+RECEIPTS_UNREAD = (
+    "murmure_gateway_log_entries < on (job, instance) group_left () min_over_time(murmure_log_entries[2d]) "
+    "and murmure_gateway_newest_node_timestamp_seconds offset 1d > "
+    "murmure_gateway_newest_node_timestamp_seconds offset 2d and changes(murmure_gateway_uptime_seconds[1d]) > 1"
+)
+
 _RED, _ORANGE, _GREEN, _GREY = "red", "orange", "green", "#808080"
 
 _WORDS_FR = {
@@ -61,6 +70,9 @@ _WORDS_FR = {
     "Spent of the yearly tank": "Réserve annuelle dépensée",
     "Time until a place has no policy": "Temps avant qu'un lieu n'ait plus de politique",
     "Not judged yet": "Pas encore jugés",
+    "Receipts that are not believed": "Accusés qui ne sont pas crus",
+    "remembers more than the centre has": "se souvient de plus que n'en a le centre",
+    "reads or believes none": "n'en lit ou n'en croit aucun",
     "silent for": "silence",
     "settled": "réglé jusqu'à",
     "missing": "manquants",
@@ -187,6 +199,7 @@ def fleet(say: Language) -> bd.Dashboard:
             "s",
             instant=True,
         ).span(_HALF),
+        _receipts(say),
     ):
         made.with_panel(panel)
     return made
@@ -326,12 +339,25 @@ def _gateways(say: Language) -> table.Panel:
         say("boots"): ("murmure_gateway_boot", "none"),
     }
     queries = [(f"max by (gateway, site) ({expression})", name) for name, (expression, _) in columns.items()]
-    made = _table(say("Gateways"), queries, "none", instant=True).span(_FULL).height(9)
-    names = {f"Value #{chr(ord('A') + number)}": name for number, name in enumerate(columns)}
-    made.with_transformation(_transformation("organize", {"excludeByName": {"Time": True}, "renameByName": names}))
+    made = _named(_table(say("Gateways"), queries, "none", instant=True).span(_FULL).height(9), columns)
     for name, (_, unit) in columns.items():
         made.override_by_name(name, [md.DynamicConfigValue(id_val="unit", value=unit)])
     return made
+
+
+def _receipts(say: Language) -> table.Panel:
+    """The gateways that believe nothing this centre says, with how many entries of the log each remembers."""
+    columns = {say("remembers more than the centre has"): LOG_BEHIND, say("reads or believes none"): RECEIPTS_UNREAD}
+    queries = [(f"max by (gateway, site) ({expression})", name) for name, expression in columns.items()]
+    return _named(_table(say("Receipts that are not believed"), queries, "none", instant=True).span(_HALF), columns)
+
+
+def _named(made: table.Panel, columns: Iterable[str]) -> table.Panel:
+    """Names the column of each query of a table."""
+    names = {f"Value #{chr(ord('A') + number)}": name for number, name in enumerate(columns)}
+    return made.with_transformation(
+        _transformation("organize", {"excludeByName": {"Time": True}, "renameByName": names})
+    )
 
 
 def _ports(say: Language) -> statetimeline.Panel:

@@ -27,6 +27,7 @@ from murmure_dashboards import pages
 from murmure_dashboards.config import City
 from murmure_dashboards.site import SiteError, beside, week_to, write
 from murmure_dashboards.story import Story, Teller
+from murmure_dashboards.unread import Receipts
 from murmure_dashboards.views import StreamView, view
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
@@ -75,10 +76,12 @@ def build(archive: Archive, watch: Watch, city: City, out: Path, now_s: int) -> 
     count = 0
     with beside(out, durable=False) as folder:  # it is drawn again within half a minute, or by the next command
         folder.chmod(0o750)
-        for path, content in render(archive, watch, city, now_s):
+        receipts = Receipts(out.with_name(f"{out.name}.receipts"))
+        for path, content in render(archive, watch, city, now_s, receipts):
             count += path.endswith(".html")
             write(folder / path, content)
             write(folder / f"{path}.gz", gzip.compress(content, mtime=0))
+        receipts.keep()
     return count
 
 
@@ -140,9 +143,12 @@ def require_private(out: Path) -> None:
                 raise SiteError(f"{out}: --out: {folder} is the public site; name a folder that is not served")
 
 
-def render(archive: Archive, watch: Watch, city: City, now_s: int) -> Iterator[tuple[str, bytes]]:
-    """Yields every file as (path below the root, content)."""
+def render(
+    archive: Archive, watch: Watch, city: City, now_s: int, receipts: Receipts | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Yields every file as (path below the root, content). `receipts`: what earlier looks have seen, which learns."""
     seen = watch.look(now_s)
+    unread = receipts.unread(seen) if receipts else frozenset[str]()
     calendar = Calendar(city.timezone)
     week = week_to(calendar, calendar.day(now_s - 1))
     rules = Rules(archive)
@@ -158,7 +164,7 @@ def render(archive: Archive, watch: Watch, city: City, now_s: int) -> Iterator[t
     for name in pages.OPERATIONS_STATIC:
         yield f"static/{name}", pages.static(name)
     for code in LANGUAGES:
-        told = _Told(language(code), city, named, seen, calendar.zone)
+        told = _Told(language(code), city, named, seen, unread, calendar.zone)
         yield f"{pages.address(code, FOLDER)}index.html", told.index(ids)
         for site in ids:
             yield f"{pages.address(code, f'{FOLDER}{site}/')}index.html", told.site(site, shown[site])
@@ -205,12 +211,13 @@ class _Told:
     city: City
     named: Mapping[str, str]
     seen: Overview
+    unread: frozenset[str]
     zone: ZoneInfo
 
     def index(self, ids: Sequence[str]) -> bytes:
         say, seen = self.say, self.seen
         looks = self._looks()
-        gateways = sorted(seen.gateways, key=lambda one: (not troubled(one, seen.now_s), _RANK[one.state], one.gateway))
+        gateways = sorted(seen.gateways, key=lambda one: (not self._troubled(one), _RANK[one.state], one.gateway))
         streams = sorted(seen.streams, key=lambda one: (-_late_s(one, seen.now_s), -_share(one), one.stream))
         return pages.filled(
             "operations.html",
@@ -249,6 +256,9 @@ class _Told:
             stories=stories,
         )
 
+    def _troubled(self, one: GatewayState) -> bool:
+        return one.gateway in self.unread or troubled(one, self.seen.now_s)
+
     def _written(self) -> str:
         date = self.say.date(self.seen.now_s, self.zone)
         return self.say("operations.written", date=date, hour=self.say.clock(self.seen.now_s, self.zone))
@@ -285,6 +295,8 @@ class _Told:
                 lines += each("missing", [one], number=say.number(one.missing))
             if old_outbox(one) and one.health and one.gateway not in quiet:
                 lines += each("outbox", [one], number=say.number(one.health.outbox_depth))
+            if one.gateway in self.unread and one.gateway not in quiet:
+                lines += each("unread", [one])
         lines += [
             say("operations.look_late", stream=self._stream(one), age=self._age(_late_s(one, now_s)))
             for one in self.seen.streams

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import types
 import typing
 import warnings
@@ -18,7 +19,7 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from murmure_dashboards.grafana import LANGUAGES, dashboards
+from murmure_dashboards.grafana import LANGUAGES, LOG_BEHIND, RECEIPTS_UNREAD, dashboards
 
 COMMITTED = Path(__file__).resolve().parents[2] / "dashboards" / "grafana"
 TEXTS = {name: text for language in LANGUAGES for name, text in dashboards(language)}
@@ -120,6 +121,17 @@ def test_every_panel_has_its_place_and_asks_the_chosen_source() -> None:
             assert [taken[cell] for cell in cells if cell in taken] == [], (name, panel["title"])
             taken |= dict.fromkeys(cells, panel["title"])
             assert panel["datasource"] == {"type": "prometheus", "uid": "${source}"}
+
+
+def test_receipts_that_are_not_believed_are_told_as_the_alerts_tell_them() -> None:
+    """The table of the fleet asks with the very rules of the two alerts."""
+    rules = " ".join((COMMITTED.parents[1] / "ingest" / "prometheus" / "alerts.yml").read_text("utf-8").split())
+    (table,) = [one for one in panels(TEXTS["fleet.en.json"]) if one["title"] == "Receipts that are not believed"]
+    for alert, rule, query in zip(
+        ("MurmureLogBehind", "MurmureReceiptsUnread"), (LOG_BEHIND, RECEIPTS_UNREAD), table["targets"], strict=True
+    ):
+        assert re.search(rf"alert: {alert} expr: (?:\|- )?{re.escape(rule)} (?:for|labels):", rules), alert
+        assert query["expr"] == f"max by (gateway, site) ({rule})"
 
 
 def test_both_languages_ask_the_same() -> None:

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from murmure_dashboards import operations
+from murmure_dashboards import operations, unread
 from murmure_dashboards.config import City
 from murmure_dashboards.operations import draw_once, kept_fresh, require_private
 from murmure_dashboards.server import serve
@@ -240,6 +240,7 @@ def test_pages_and_alerts_agree_on_what_is_wrong() -> None:
         f"murmure_stream_late_seconds > {operations.LATE_S}",
         f"murmure_gateway_outbox_age_seconds > {operations.OLD_OUTBOX_S}",
         f"murmure_gateway_outbox_messages > {operations.OLD_OUTBOX_MESSAGES}",
+        f"changes(murmure_gateway_uptime_seconds[{unread.AFTER_S // 86400}d]) > {unread.REPORTS - 1}",
         f"murmure_stream_cap_spent_ratio > {operations.FULL_TANK}",
         f"murmure_site_policy_end_timestamp_seconds < time() + {operations.ENDING_DAYS} * 86400",
         f'state!~"{"|".join(operations.SOUND_PORTS)}"',
@@ -330,6 +331,40 @@ def test_the_end_of_a_policy_is_told_thirty_days_before(
     index = dict(operations.render(archive, watch, city, streets.NOW_S))[f"{INDEX}index.html"].decode()
     archive.close()
     assert re.search(told, index) if told else not re.search(r"République\s: la politique", index)
+
+
+def test_who_reads_no_receipt_is_named_by_the_next_command_too(
+    city: City, streets: Any, fleet: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """What one look has seen, the next one knows, in whatever process: a message and two reports later, and a day after
+    its receipt, a gateway that knows no more than before is named with its gesture, and stands before the others."""
+    real = Watch.look
+
+    def look(self: Watch, now_s: int) -> Any:
+        seen, past_s = real(self, streets.NOW_S), now_s - streets.NOW_S
+        one = next(one for one in seen.gateways if one.gateway == "gw-plaza")
+        assert one.health is not None and one.newest_end_s is not None
+        report = replace(one.health, at_s=now_s, log=seen.log_entries - 1)
+        other = replace(one, heard_s=now_s, newest_end_s=one.newest_end_s + past_s, health=report)
+        well = replace(other, gateway="gw-a", health=replace(report, log=seen.log_entries))
+        streams = tuple(replace(stream, due_s=None) for stream in seen.streams)
+        return replace(seen, now_s=now_s, gateways=(well, other), streams=streams, policy_ends={})
+
+    monkeypatch.setattr(Watch, "look", look)
+    out = tmp_path / "operations"
+    for hours in (0, 1, 2, 24):
+        draw_once(fleet, city, out, streets.NOW_S + hours * 3600)
+        assert "aucun" not in text_of(out, INDEX).partition("Passerelles")[0], hours
+    draw_once(fleet, city, out, streets.NOW_S + 25 * 3600)
+    french, english = text_of(out, INDEX), text_of(out, f"en/{INDEX}")
+    assert "gw-plaza (Place de la République) : ses accusés ne l’atteignent pas, ou elle n’en croit aucun." in french
+    assert "gw-plaza (Place de la République): its receipts do not reach it, or it believes none." in english
+    assert "gw-a (" not in french and french.count("murmure edge forget") == 1
+    rows = re.findall(r'<tr><th scope="row">(gw-\w+)</th>', (out / INDEX / "index.html").read_text("utf-8"))
+    assert rows == ["gw-plaza", "gw-a"]
+    (tmp_path / "operations.receipts").unlink()
+    draw_once(fleet, city, out, streets.NOW_S + 26 * 3600)
+    assert "murmure edge forget" not in text_of(out, INDEX)
 
 
 def test_it_is_never_written_where_the_public_reads(site: Path, fleet: Path, city: City, streets: Any) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.prometheus
+from murmure_dashboards.unread import Receipts
+from murmure_ingest.archive_watch import GatewayState, Overview
+from murmure_privacy.release import Health
 
 RULES = Path(__file__).parents[2] / "ingest" / "prometheus" / "alerts.yml"
 ALERT = "MurmureReceiptsUnread"
@@ -122,12 +123,59 @@ def _quarter(duration: str) -> int:
     return sum(int(number) * seconds[unit] for number, unit in re.findall(r"(\d+)([wdhms])", duration)) // 900
 
 
+def told(folder: Path, life: Life) -> set[int]:
+    """Returns the quarters at which the operators' page names it; each look is by a process of its own."""
+    named = set()
+    for quarter in range(DAYS * QUARTERS):
+        node, log, uptime, centre = (known(quarter) for known in (life.node, life.log, life.uptime, life.centre))
+        assert node is not None and uptime is not None and centre is not None
+        entries = None if log is None else int(log)
+        report = Health("gw-a", "centre", int(uptime), int(uptime), 1, "0.1", (), 0, "ok", None, 1, entries)
+        one = GatewayState("gw-a", "centre", "a", "active", 1, 0, quarter * 900, int(node), 0, report)
+        seen = Overview(quarter * 900, (one,), (), 1, 0, int(centre), 0, {}, {}, {})
+        receipts = Receipts(folder / "operations.receipts")
+        if receipts.unread(seen):
+            named.add(quarter)
+        receipts.keep()
+    return named
+
+
+@pytest.mark.parametrize("name", WELL)
+def test_the_page_names_nobody_who_reads_its_receipts(name: str, tmp_path: Path) -> None:
+    """Whom the alert spares the operators' page spares too, though it asks no Prometheus."""
+    assert told(tmp_path, WELL[name]) == set()
+
+
+def test_a_receipt_of_a_log_that_was_lost_is_awaited_no_more(tmp_path: Path) -> None:
+    """The log is begun anew, and forgotten, between a message and the report that would have told of its receipt."""
+    last = 5 * QUARTERS
+    hourly = WELL["hourly"]
+    life = Life(
+        lambda quarter: hourly.log(quarter) if quarter <= last else 10,
+        hourly.node,
+        centre=lambda quarter: at_centre(quarter) if quarter <= last else 10,
+    )
+    assert told(tmp_path, life) == set()
+
+
+@pytest.mark.parametrize(("name", "first_day"), [("after a restore", 5), ("weekly", 8)])
+def test_the_page_names_who_believes_no_receipt(name: str, first_day: int, tmp_path: Path) -> None:
+    """From a day after the receipt that it should have believed, never later than the alert, and until it has."""
+    assert told(tmp_path, STUCK[name]) == set(range(first_day * QUARTERS, DAYS * QUARTERS))
+    forgot = Life(lambda quarter: STUCK[name].log(quarter) if quarter < 9 * QUARTERS else at_centre(quarter))
+    (tmp_path / "operations.receipts").write_text("spoiled")
+    named = told(tmp_path, Life(forgot.log, STUCK[name].node))
+    assert named == set(range(first_day * QUARTERS, 9 * QUARTERS))
+
+
+@pytest.mark.prometheus
 @pytest.mark.parametrize("name", WELL)
 def test_who_reads_its_receipts_wakes_nobody(name: str, tmp_path: Path) -> None:
     """Slow streams, dead lines, sticks, and a log that was begun anew: not one alert in ten days."""
     assert firing(tmp_path, WELL[name], RULES.read_text("utf-8")) == set()
 
 
+@pytest.mark.prometheus
 @pytest.mark.parametrize(
     ("name", "first_day"),
     [
@@ -142,6 +190,7 @@ def test_who_believes_no_receipt_is_told(name: str, first_day: int, tmp_path: Pa
     assert fired == set(range(first_day * QUARTERS, last_day * QUARTERS, 4))
 
 
+@pytest.mark.prometheus
 @pytest.mark.parametrize(
     ("name", "part", "twin"),
     [
