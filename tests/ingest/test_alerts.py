@@ -351,6 +351,8 @@ def test_each_query_of_the_fleet_finds_its_series(scraped: Any, title: str, quer
     """Numbers, never "no data": every part of it that a constant would hide is asked alone, and misspelled it finds
     nothing."""
     alone = query.replace(" or vector(0)", "").replace("> 7200", f"> {HOUR_S}")
+    if "offset 2d" in query:  # of the alert in SLOW, which these hours are too few for; its parts are there
+        alone = f"max by (gateway) ({' or '.join(re.findall(r'murmure_gateway_[a-z_]+', query))})"
     found = asked(scraped, alone, instant)
     values = [value for one in found for _, value in one.get("values", [one.get("value")])]
     assert values and "NaN" not in values and "+Inf" not in values
