@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from murmure_privacy import french_town
 from murmure_privacy.errors import ConfigError, MurmureError
 
 _KEYS = {
@@ -307,6 +308,20 @@ _LINES = {
     "{}: {}: {} would not believe it: {}; {}": "{0} : {1} : {2} ne la croirait pas : {3} ; {4}",
     "{}: {}; see who may read it": "{} : {} ; voyez qui peut le lire",
     "{}: the server answers {}; try later": "{} : le serveur répond {} ; réessayez plus tard",
+    "{}: {}; look at the address and the network": "{} : {} ; regardez l'adresse et le réseau",
+    "{}: this site was made by another version ({}), and this one knows format {}; check it with that one": "{} : ce "
+    "site a été fait par une autre version ({}), et celle-ci connaît le format {} ; vérifiez-le avec l'autre",
+    "{}: {}: {}; install Debian's package tzdata": "{} : {} : {} ; installez le paquet Debian tzdata",
+    "{}: {}: cannot be read; try later": "{} : {} : illisible ; réessayez plus tard",
+    "{}: {} has more editions than months since; look at the address": "{} : {} a plus d'éditions que de mois passés "
+    "depuis ; regardez l'adresse",
+    "{}: {}; take another copy of it": "{} : {} ; prenez-en une autre copie",
+    "{}: export: a line of it is none of ours; take another copy of it": "{} : export : une de ses lignes n'est pas "
+    "des nôtres ; prenez-en une autre copie",
+    "{}: {}; name a file that can be written": "{} : {} ; nommez un fichier où l'on peut écrire",
+}
+
+_NETWORK = {
     "{}: nobody knows a machine of this name ({}); look at the address and the network": "{} : personne ne connaît de "
     "machine de ce nom ({}) ; regardez l'adresse et le réseau",
     "{}: no server answers there ({}); look at the address and the network": "{} : aucun serveur n'y répond ({}) ; "
@@ -325,18 +340,8 @@ _LINES = {
     "pas ({}) ; regardez l'adresse et le réseau",
     "{}: it cannot be reached ({}); look at the address and the network": "{} : elle ne peut pas être atteinte ({}) ; "
     "regardez l'adresse et le réseau",
-    "{}: {}; look at the address and the network": "{} : {} ; regardez l'adresse et le réseau",
-    "{}: this site was made by another version ({}), and this one knows format {}; check it with that one": "{} : ce "
-    "site a été fait par une autre version ({}), et celle-ci connaît le format {} ; vérifiez-le avec l'autre",
-    "{}: {}: {}; install Debian's package tzdata": "{} : {} : {} ; installez le paquet Debian tzdata",
-    "{}: {}: cannot be read; try later": "{} : {} : illisible ; réessayez plus tard",
-    "{}: {} has more editions than months since; look at the address": "{} : {} a plus d'éditions que de mois passés "
-    "depuis ; regardez l'adresse",
-    "{}: {}; take another copy of it": "{} : {} ; prenez-en une autre copie",
-    "{}: export: a line of it is none of ours; take another copy of it": "{} : export : une de ses lignes n'est pas "
-    "des nôtres ; prenez-en une autre copie",
-    "{}: {}; name a file that can be written": "{} : {} ; nommez un fichier où l'on peut écrire",
 }
+"""What keeps a site from being read. In brackets stand the words of a machine, as they are."""
 
 REASONS = {
     "other_site": "autre site",
@@ -365,7 +370,10 @@ _SHEET = {
 }
 """What a preview says of streets and sensors."""
 
-_TEXTS = {**_WANTED, **_PROBLEMS, **_MENDS, **_LINES, **_SHEET, **REASONS}
+_OF_TOWNS = {**french_town.PROBLEMS, **french_town.MENDS, **french_town.LINES}
+_TEXTS = {**_OF_TOWNS, **_NETWORK, **_WANTED, **_PROBLEMS, **_MENDS, **_LINES, **_SHEET, **REASONS}
+_AS_THEY_ARE = frozenset({**_NETWORK, **french_town.LINES}.values())
+"""Of these sentences, what is not ours is no sentence of ours either: the words of a machine or of a library."""
 
 
 def french(text: str) -> str | None:
@@ -375,7 +383,7 @@ def french(text: str) -> str | None:
 
 def key(text: str) -> str:
     """Returns the key that a refusal names: the file's own word, but for the few that are not."""
-    for pattern, words in _compiled(_KEYS):
+    for pattern, words in _keys():
         found = pattern.fullmatch(text)
         if found is not None:
             return words.format(*found.groups())
@@ -414,9 +422,15 @@ def _said(text: str, patterns: tuple[tuple[re.Pattern[str], str], ...], *, deep:
     for pattern, words in patterns:
         found = pattern.fullmatch(text)
         if found is not None:
-            parts = (_said(part, patterns, deep=False) or part if deep else part for part in found.groups())
+            ours = deep and words not in _AS_THEY_ARE
+            parts = (_said(part, patterns, deep=False) or part if ours else part for part in found.groups())
             return words.format(*parts)
     return None
+
+
+@cache
+def _keys() -> tuple[tuple[re.Pattern[str], str], ...]:
+    return _compiled({**french_town.KEYS, **_KEYS})
 
 
 @cache

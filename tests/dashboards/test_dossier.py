@@ -488,6 +488,71 @@ def test_what_is_missing_is_one_line(
     assert "règles : aucune ; publiez-en une d'abord" in err
 
 
+FRENCH = [
+    ("--archive", "none.db", "", "none.db : archive : ce fichier n'existe pas ; donnez l'archive.db du data_dir"),
+    ("--archive", "text.db", "no database", "archive : le fichier est abîmé (file is not a database) ; restaurez-le"),
+    ("--city", "none.toml", "", "none.toml : fichier : ce fichier n'existe pas ; donnez un city.toml qui existe"),
+    ("--city", "c.toml", "city = 1", "c.toml : timezone : manque ; écrivez un texte entre guillemets droits"),
+    ("--city", "c.toml", "city = ", "c.toml : fichier : ce n'est pas du TOML ; corrigez cette ligne"),
+    ("--city", "c.toml", "citi = 1", "c.toml : citi : clé inconnue ; écrivez l'un de city, timezone, help"),
+    ("--config", "none.toml", "", "none.toml : fichier : ce fichier n'existe pas ; copiez ingest.example.toml"),
+    ("--config", "i.toml", "", "i.toml : data_dir : il manque un dossier ; écrivez data_dir = "),
+    (
+        "--config",
+        "i.toml",
+        'data_dir = "x"\n[retention]\nrefused_days = 0',
+        "retention.refused_days : 0 ne convient pas",
+    ),
+    ("--now", "demain", "", "policy dossier : --now : 'demain' n'est pas un instant ; écrivez 2026-11-21T15:15:00Z"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "text", "line"), FRENCH, ids=[str(at) for at in range(len(FRENCH))])
+def test_what_is_wrong_with_a_town_s_files_is_one_french_line(
+    filed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, text: str, line: str
+) -> None:
+    """Unless English was asked for: whoever writes the file for the officer is no programmer."""
+    if text or value == "i.toml":
+        (tmp_path / value).write_text(text, "utf-8")
+    given = value if option == "--now" else tmp_path / value
+    args = {"--archive": filed, "--city": CITY, "--out": tmp_path / "out", "--lang": "fr"} | {option: given}
+    _, out, err = run(capsys, *(part for pair in args.items() for part in pair))
+    assert out == "" and err.count("\n") == 1 and line in err, err
+    args["--lang"] = "en"
+    assert line not in run(capsys, *(part for pair in args.items() for part in pair))[2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('timezone = "Europe/Paris"', 'timezone = "x"', " : timezone : 'x' est inconnu ; écrivez un nom comme Europe"),
+        (
+            'slug = "centre"',
+            'slug = "Le Centre"',
+            " : quartier 1 : slug : 'Le Centre' n'est pas un nom court ; écrivez",
+        ),
+        ('quartier = "centre"', 'quartier = "x"', " : site 1 : quartier : 'x' n'est le nom court (slug) d'aucun [["),
+        ("lat = 47.219", "lat = 47.21987", " : site 1 : lat : 47.21987 est plus précis qu'une rue ; écrivez au plus"),
+        (
+            'device = "TF-Luna"',
+            "device = 5",
+            " : site 1 : sensor 1 : device : 5 n'est pas une ligne de texte ; écrivez",
+        ),
+        ("until = 2027-11-30", 'until = "x"', " : site 1 : until : 'x' n'est pas une date ; écrivez une date comme"),
+    ],
+)
+def test_what_is_wrong_in_city_toml_is_said_in_french(
+    filed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: str
+) -> None:
+    """With the place in the file, what is wrong and what to write."""
+    text = CITY.read_text("utf-8")
+    assert old in text
+    (tmp_path / "c.toml").write_text(text.replace(old, new, 1), "utf-8")
+    args = ("--archive", filed, "--city", tmp_path / "c.toml", "--out", tmp_path / "out", "--lang", "fr")
+    status, out, err = run(capsys, *args)
+    assert (status, out) == (2, "") and err.startswith(f"murmure: {tmp_path / 'c.toml'}{line}"), err
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 

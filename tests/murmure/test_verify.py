@@ -2013,6 +2013,10 @@ UNREACHED: list[tuple[Exception, str]] = [
         URLError(SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] verify failed: self-signed (_ssl.c:9)")),
         "son certificat n'est pas digne de confiance ([SSL: CERTIFICATE_VERIFY_FAILED] verify failed: self-signed",
     ),
+    (
+        URLError(SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] verify failed: it is not yet valid")),
+        "son certificat n'est pas digne de confiance ([SSL: CERTIFICATE_VERIFY_FAILED] verify failed: it is not yet",
+    ),
     (URLError(SSLError(1, "[SSL] record layer failure")), "aucune connexion chiffrée n'a pu s'établir ("),
     (ConnectionResetError(104, "Connection reset by peer"), "la connexion a été coupée ([Errno 104] Connection"),
     (RemoteDisconnected("Remote end closed connection"), "la connexion a été coupée (Remote end closed connection)"),
