@@ -395,7 +395,9 @@ class Chronicler(Teller):
         if names[0] != names[1]:
             return f"{names[0]} – {names[1]}"
         whole = first.day == calendar.civil_day(days[-1].span.end_s).day == 1
-        return names[0] if whole else f"{first.day}–{last.day} {names[0]}"
+        if whole:
+            return names[0]
+        return f"{first.day}{f'–{last.day}' if last != first else ''} {names[0]}"
 
     def _long_cell(self, one: Stretch, days: Sequence[Day], slot: Slot) -> str:
         if slot.amount is None:
@@ -440,13 +442,16 @@ class Chronicler(Teller):
         return self.say.date(at_s, one.calendar.zone).rpartition(" ")[0]
 
     def _ticks(self, one: Stretch, most: int) -> list[Tick]:
-        """Some dates at equal distances."""
+        """Some dates, each as many days after the one before; what is left for the last may be too little for one."""
         days = one.measured or one.days
-        count = min(most, len(days))
-        starts = [days[number * len(days) // count].span.start_s for number in range(count)]
-        # An ordinary space: on a phone the month may go below the day.
-        names = [self.say.short_date(at_s, one.calendar.zone).replace(FIXED, " ") for at_s in starts]
-        return [Tick(name, 24) for name in names]
+        step = -(-len(days) // most)
+        ticks = []
+        for at in range(0, len(days), step):
+            left = min(step, len(days) - at)
+            # An ordinary space: on a phone the month may go below the day.
+            name = self.say.short_date(days[at].span.start_s, one.calendar.zone).replace(FIXED, " ")
+            ticks.append(Tick(name if 2 * left >= step else "", max(1, round(24 * left / step))))
+        return ticks
 
     def _period(self, window: Window, dated: bool, view: Told) -> str:
         """Days without their hours, or a whole month: a day that is missing in part says so in the table."""

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 from math import log10
 from pathlib import Path
 from types import SimpleNamespace
@@ -362,6 +363,28 @@ def test_the_year_is_that_of_twelve_months_and_draws_them(year: Year) -> None:
     assert names[0] == "21–30 nov. 2025" and names[1] == "déc. 2025" and names[-1] == "1–20 nov. 2026"
     april = dict(zip(names, (plain(row[1]) for row in story.chart.table.rows), strict=True))["avril 2026"]
     assert april.endswith(", 79 % mesuré")
+
+
+@pytest.mark.parametrize("days", [1, 2, 5, 6, 7, 11, 29, 30, 200, 365])
+def test_dates_below_a_picture_are_equally_far_apart(year: Year, days: int) -> None:
+    """Also of a measurement that is six days old; each stands where its day begins, and none where it has no room."""
+    one = year.stretch("footfall", "year")
+    since = one.days[-days:]
+    one = replace(one, days=since, window=Window(since[0].span.start_s, one.window.end_s))
+    say = language("fr")
+    teller, names = Chronicler(say, thresholds=load(None)), [say.short_date(d.span.start_s, PARIS.zone) for d in since]
+    story = teller.year(one, year.city.site[0], "c0")
+    ticks = story.chart.ticks if story.chart else ()
+    shown = [tick.label.replace(" ", "\u00a0") for tick in ticks]
+    at = [names.index(label) for label in shown if label]
+    assert 1 <= len(at) <= 4 and len({b - a for a, b in pairwise(at)}) <= 1
+    whole = sum(tick.hours for tick in ticks)
+    for number, offset in enumerate(at):
+        assert abs(sum(tick.hours for tick in ticks[:number]) / whole - offset / days) < 0.01
+    widths = set(re.findall(r"\.x \.h(\d+) { flex: \1 \1 0; }", pages.static("murmure.css").decode())) | {"24"}
+    assert {str(tick.hours) for tick in ticks} <= widths
+    if days == 1 and story.chart:
+        assert plain(story.chart.table.rows[0][0]) == "20 nov. 2026"
 
 
 def test_pages_lead_to_each_other_in_both_languages(built: dict[str, bytes]) -> None:
