@@ -152,7 +152,8 @@ def _picture(
     draws: tuple[tuple[Step, ...], ...],
 ) -> str:
     """Returns the paths, which are the same in every language."""
-    drawn = [replace(step, **_inside(step, window)) for step in sorted(steps, key=lambda step: step.start_s)]
+    in_order = sorted(steps, key=lambda step: step.start_s)
+    drawn = [step if _within(step, window) else replace(step, **_inside(step, window)) for step in in_order]
     gaps = tuple(Window(**_inside(gap, window)) for gap in gaps)
     width = (window.end_s - window.start_s) // QUARTER_S
     grid = "".join(f"M0,{HEIGHT * line // scale.intervals}h{width}" for line in range(scale.intervals + 1))
@@ -168,6 +169,10 @@ def _picture(
         ("line", "".join(_line(run, scale, window) for run in _runs([s for s in drawn if s.value is not None]))),
     )
     return "".join(f'<path class="{kind}" vector-effect="non-scaling-stroke" d="{d}"/>' for kind, d in paths if d)
+
+
+def _within(step: Step, window: Window) -> bool:
+    return window.start_s <= step.start_s and step.end_s <= window.end_s
 
 
 def _inside(span: Window | Step, window: Window) -> dict[str, int]:

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from murmure_privacy.estimate import Figure, equivalent_level, total
@@ -113,7 +114,7 @@ class Days:
         kept = self.store.read(KIND, info.stream, window)
         first_s = window.end_s if began_s is None else self.calendar.day(began_s - 1).start_s
         return tuple(
-            Day(span, span, span.end_s, span.end_s, "before")
+            _before(span)
             if span.end_s <= first_s
             else self._judged(info, self._kept(info, span, kept.get(span.start_s), began_s) or self._made(info, span))
             for span in self.calendar.days(window)
@@ -155,6 +156,11 @@ class Days:
         if day.over(self.now_s):
             self.store.keep(KIND, info.stream, span.start_s, of, _written(day))
         return day
+
+
+@lru_cache(maxsize=1024)  # of a year that has just begun, each stream asks for the same ones
+def _before(span: Window) -> Day:
+    return Day(span, span, span.end_s, span.end_s, "before")
 
 
 def worked_out(

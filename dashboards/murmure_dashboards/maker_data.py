@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from murmure_privacy import publication
 from murmure_privacy.publication import RUNNING
 from murmure_privacy.release import Outcome
-from murmure_privacy.window import Window
+from murmure_privacy.window import Calendar, Window
 
 from murmure_dashboards import catalogue, months, opendata, parquet
 from murmure_dashboards.blocks import Blocks
@@ -43,12 +43,11 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     spent_in: dict[int, list[bytes]] = {}
 
     def table(window: Window, row: int | None, at_s: int) -> Rows:
-        blocks = ctx.blocks
+        over, blocks = _over(ctx.calendar, window, at_s), {info.stream: ctx.blocks for info in infos}
         if row is not None:
-            blocks = Blocks(_AsOf(ctx.archive, row), ctx.rules, ctx.calendar, at_s, None)
-        until_s = max([window.start_s, *(one.end_s for one in ctx.calendar.days(window) if one.end_s <= at_s)])
-        over = Window(window.start_s, until_s)
-        held = [(info, blocks.together(info, over)) for info in infos]
+            then = Blocks(_AsOf(ctx.archive, row), ctx.rules, ctx.calendar, at_s, None)
+            blocks |= dict.fromkeys(_grown(ctx.archive, row, streams, months.around(ctx.calendar, window)), then)
+        held = [(info, blocks[info.stream].together(info, over)) for info in infos]
         today = running if row is None and day.start_s in window else {}
         begun = any(one.begun for _, one in held) or any(block.packed for block in today.values())
         if row is None:
@@ -57,14 +56,14 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
             ]
         name = ctx.calendar.civil_day(window.start_s).strftime("%Y-%m")
         made_by = version(), parquet.edition(), *(catalogue.about(ctx.city, name, number, None) for number in (1, 2))
-        told = repr((made_by, begun, until_s)).encode()
+        told = repr((made_by, begun, over.end_s)).encode()
         of = hashlib.sha256(b"".join((told, *(one.sum for _, one in held)))).hexdigest()
 
         def made() -> Pieces:
-            packed = [block.packed for info in infos for block in blocks.of(info, over) if block.packed]
+            packed = [block.packed for info in infos for block in blocks[info.stream].of(info, over) if block.packed]
             return pieces([_HEADER, *packed] if begun else ())
 
-        return Rows(made, until_s, of)
+        return Rows(made, over.end_s, of)
 
     def columnar(edition: Edition, content: bytes) -> bytes:
         last_day = months.last_day(edition, ctx.calendar)
@@ -99,6 +98,29 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     for policy in ctx.archive.policies():  # of sites that are not listed, too: the log names them, and residents look
         yield f"{POLICIES}{policy.hash.hex()}.toml", policy.toml
         yield f"{POLICIES}{policy.hash.hex()}.cose", policy.sealed
+
+
+def prepare(ctx: Build, before: Shelf) -> None:
+    """Works out what the files of months that are not closed yet have of some neighbourhoods, and keeps it. `before`:
+    what the site before has."""
+    streams = [info.stream for info in ctx.streams]
+    for window in months.unclosed(ctx.archive, streams, ctx.calendar, ctx.now_s, before):
+        for info in ctx.streams:
+            ctx.blocks.together(info, _over(ctx.calendar, window, ctx.now_s))
+
+
+def _over(calendar: Calendar, month: Window, at_s: int) -> Window:
+    """Returns the days of a month that are over at an instant."""
+    ends_s = (day.end_s for day in calendar.days(month) if day.end_s <= at_s)
+    return Window(month.start_s, max([month.start_s, *ends_s]))
+
+
+def _grown(archive: months.OrderedArchive, row: int, streams: Sequence[str], wide: Window) -> Iterator[str]:
+    """Yields the streams of which something has come after a month was closed at a row: `wide`, all that it is
+    estimated from, was over by then, so that of the others it is as it was."""
+    for stream in streams:
+        if archive.rows_after(row, (stream,), wide.start_s, wide.end_s):
+            yield stream
 
 
 class _AsOf:

@@ -294,8 +294,8 @@ def written(
     news = archive.told_after(before.seen) if before.editions and since_then else ()
     told = [(start_s, end_s) for stream, start_s, end_s in news if stream in wanted]
     for name in sorted({*before.editions, *_names(archive, streams, calendar, now_s)}):
-        window = Window(calendar.midnight(first_day(name)), calendar.midnight(_next_month(first_day(name))))
-        wide = _wide(calendar, window)
+        window = _month(calendar, name)
+        wide = around(calendar, window)
         kept = before.editions.get(name, ())
         added = before.opened.get(name, False) or any(
             row <= before.seen
@@ -370,6 +370,20 @@ def _renewed(
         yield replace(month, editions=tuple(editions), contents=contents)
 
 
+def unclosed(
+    archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, now_s: int, before: Shelf
+) -> Iterator[Window]:
+    """Yields the months of these streams that the site before has not closed, oldest first."""
+    for name in _names(archive, streams, calendar, now_s):
+        if name in before.opened or name not in before.editions:
+            yield _month(calendar, name)
+
+
+def _month(calendar: Calendar, name: str) -> Window:
+    first = first_day(name)
+    return Window(calendar.midnight(first), calendar.midnight(_next_month(first)))
+
+
 def _names(archive: OrderedArchive, streams: Sequence[str], calendar: Calendar, now_s: int) -> Iterator[str]:
     """Yields the months that may have a node."""
     began = [at_s for at_s in map(archive.began_s, streams) if at_s is not None]
@@ -391,7 +405,7 @@ def _cuts(
 ) -> Iterator[Closing | None]:
     """Yields what each edition of a month holds beyond those that are closed (`kept`): all that had come by a closing,
     or all that there is. `passed`: if streams were added, the closings (seconds UTC) that had come before that."""
-    wide = _wide(calendar, month)
+    wide = around(calendar, month)
     left = [closing for closing in closings if closing.at_s > month.end_s]
     if kept:
         left = [one for one in left if one.at_s > (kept[-1].closed_s or 0) and one.at_s not in (passed or ())]
@@ -424,7 +438,7 @@ def _cuts(
         yield None
 
 
-def _wide(calendar: Calendar, month: Window) -> Window:
+def around(calendar: Calendar, month: Window) -> Window:
     """Returns the spans that a month's figures are estimated from: whole weeks, and days from 06:00 to 06:00."""
     last_s = month.end_s - 1
     ends_s = max(calendar.period(levels, last_s).end_s for levels in (("1w",), PARTS))

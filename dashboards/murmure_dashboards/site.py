@@ -193,10 +193,11 @@ class _Made:
 @dataclass(frozen=True, slots=True)
 class _Order:
     """What another process makes: what belongs to some neighbourhoods. `place`: where the store is; `before`: the site
-    of the build before."""
+    of the build before, and `shelf` what it has of the months."""
 
     place: Path
     before: Path
+    shelf: months.Shelf
     city: City
     now_s: int
     only: Collection[str]
@@ -304,7 +305,7 @@ def build(
                 slugs, hands = [quartier.slug for quartier in city.quartier], list[_Hand]()
                 size = -(-len(slugs) // crew.workers) or 1
                 for at in range(0, len(slugs), size):
-                    order = _Order(place, site, city, now_s, slugs[at : at + size], folder)
+                    order = _Order(place, site, before, city, now_s, slugs[at : at + size], folder)
                     hands.append(_Hand.at_work(order, crew.reopen))
                     stack.callback(hands[-1].dismiss)
                 share = _Share(hands)
@@ -518,10 +519,10 @@ def _ready() -> None:
 
 
 def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, pipe: Connection) -> None:
-    """Writes the values of some neighbourhoods, and says their sizes and what pages of the town tell of their streams;
-    then, once it is told the size of what others have made, writes their pages, and says what was written. An error is
-    said as well. `far`: the end of whoever waits for it, closed here so that this process ends if that one is
-    killed."""
+    """Writes the values of some neighbourhoods, works out what the files of the months have of them, and says their
+    sizes and what pages of the town tell of their streams; then, once it is told the size of what others have made,
+    writes their pages, and says what was written. An error is said as well. `far`: the end of whoever waits for it,
+    closed here so that this process ends if that one is killed."""
     far.close()
     try:
         made = _Made(order.folder)
@@ -532,7 +533,8 @@ def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, p
             for path, content in _values(ctx):
                 made.note(path, content)
                 made.write(path, content)
-            store.flush()  # whoever waits reads what this one has kept of today
+            maker_data.prepare(ctx, order.shelf)
+            store.flush()  # whoever waits reads what this one has kept of today, and of the months
             own = {path: size for path, size in made.octets.items() if path != opendata.ANNOTATIONS}
             infos = [(site, info) for site in sites for info in ctx.streams_of(site.id)]
             pipe.send((own, {info.stream: ctx.glance(site, info) for site, info in infos}))

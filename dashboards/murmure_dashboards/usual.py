@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
 from statistics import fmean, stdev
 from typing import Literal
@@ -55,7 +56,8 @@ def expected(values: Sequence[float]) -> Usual:
     return Usual(len(values), middle - half, middle + half)
 
 
-def same_weekdays(calendar: Calendar, span: Window) -> list[Window | None]:
+@lru_cache(maxsize=1024)  # all streams of a town ask for those of the same days
+def same_weekdays(calendar: Calendar, span: Window) -> tuple[Window | None, ...]:
     """Returns the same hours of the same weekday, from its midnight on, in each of the eight weeks before, newest
     first; None in place of a day that is longer or shorter, since its clock was changed."""
     day = calendar.day(span.start_s)
@@ -64,7 +66,7 @@ def same_weekdays(calendar: Calendar, span: Window) -> list[Window | None]:
         then = calendar.day(day.start_s + 43_200 - week * 7 * 86_400)
         same = then.end_s - then.start_s == day.end_s - day.start_s
         found.append(Window(then.start_s, then.start_s + span.end_s - span.start_s) if same else None)
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date as CivilDay
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -41,6 +41,11 @@ def rounded(estimate: float, low: float, high: float, finest: int) -> Rounded:
     if half > 0:
         exponent = max(finest, half.adjusted() - (half.as_tuple().digits[0] == 1))
     step = Decimal(1).scaleb(exponent)
+    return _rounded(estimate + 0.0, low + 0.0, high + 0.0, finest)  # -0.0 and 0.0 are one key of the cache
+
+
+@lru_cache(maxsize=4096)  # each language, each page and each table says the same numbers
+def _rounded(estimate: float, low: float, high: float, finest: int) -> Rounded:
 
     def snap(value: float, rounding: str) -> Decimal:
         return (Decimal(value) / step).to_integral_value(rounding) * step

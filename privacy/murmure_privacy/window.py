@@ -83,10 +83,7 @@ class Calendar:
 
     def days(self, window: Window) -> list[Window]:
         """Returns the civil days that intersect a window, in order."""
-        found = [self.day(window.start_s)]
-        while found[-1].end_s < window.end_s:
-            found.append(self.day(found[-1].end_s))
-        return found
+        return [*_days(self, window)]
 
     def period(self, levels: Iterable[str], at_s: int) -> Window:
         """Returns the span around the instant at whose ends no node of a stream with these levels is open.
@@ -147,6 +144,14 @@ class Calendar:
 def calendar(timezone: str) -> Calendar:
     """Returns the calendar of a timezone, one for all sites. Raises BadTimezone."""
     return Calendar(timezone)
+
+
+@lru_cache(maxsize=64)
+def _days(of: Calendar, window: Window) -> tuple[Window, ...]:
+    found = [of.day(window.start_s)]
+    while found[-1].end_s < window.end_s:
+        found.append(of.day(found[-1].end_s))
+    return tuple(found)
 
 
 @lru_cache(maxsize=4096)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from murmure_dashboards import maker as maker_module
-from murmure_dashboards import maker_home, maker_quartier, pages
+from murmure_dashboards import maker_data, maker_home, maker_quartier, months, pages
 from murmure_dashboards import site as site_module
+from murmure_dashboards.blocks import Blocks
 from murmure_dashboards.config import City
 from murmure_dashboards.site import Crew, SiteError, build, render
 from murmure_dashboards.views import view
@@ -88,6 +89,26 @@ def test_no_stream_of_a_large_town_is_looked_at_twice(
     assert contents((tmp_path / "site").resolve()) == contents((tmp_path / "alone").resolve())
 
 
+def test_the_months_are_worked_out_by_whoever_makes_the_neighbourhoods(
+    large: None, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From nothing that is most of the work, and the first process did all of it alone."""
+    _OPEN["archive"] = archive
+    build(archive, city, tmp_path / "alone", streets.NOW_S)
+    first, real = os.getpid(), Blocks._made
+
+    def watched(*args: Any) -> Any:
+        assert os.getpid() != first, "made here"
+        return real(*args)
+
+    monkeypatch.setattr(Blocks, "_made", watched)
+    build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(again, 2))
+    assert contents((tmp_path / "site").resolve()) == contents((tmp_path / "alone").resolve())
+    monkeypatch.setattr(maker_data, "prepare", lambda ctx, before: None)  # the twin
+    with pytest.raises(AssertionError, match="made here"):
+        build(archive, city, tmp_path / "other", streets.NOW_S, crew=Crew(again, 2))
+
+
 def test_what_others_say_of_a_stream_is_told(
     large: None, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +155,7 @@ def test_a_process_that_fails_leaves_the_site_as_it_was(
 def test_a_process_that_nobody_waits_for_ends_quietly(city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
     """The first one was killed: its end of the pipe is closed, and there is nobody to say an error to."""
     far, pipe = Pipe()
-    order = site_module._Order(tmp_path / "store", tmp_path, city, streets.NOW_S, ["centre"], tmp_path)
+    order = site_module._Order(tmp_path / "store", tmp_path, months.NOTHING, city, streets.NOW_S, ["centre"], tmp_path)
     site_module._work(order, refused, far, pipe)
     assert far.closed
     with pytest.raises(BrokenPipeError):

@@ -19,13 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from murmure_dashboards import kept, maker_data, months, packed
 from murmure_dashboards import site as site_module
+from murmure_dashboards.blocks import Block, Blocks
 from murmure_dashboards.config import City
 from murmure_dashboards.site import build
+from murmure_dashboards.views import StreamInfo
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import wire
 from murmure_privacy.policy import parse
 from murmure_privacy.publication import RUNNING
-from murmure_privacy.window import Calendar, parse_utc
+from murmure_privacy.window import Calendar, Window, parse_utc
 
 PARIS = Calendar("Europe/Paris")
 SITES = ("plaza", "station", "alley")
@@ -318,6 +320,35 @@ def test_closing_with_what_is_there_now_is_found_out(
     monkeypatch.setattr(Archive, "outcomes_by", lambda self, row, *of: self.outcomes(*of))
     with pytest.raises(AssertionError):
         _late(town, city, tmp_path)
+
+
+def test_not_asking_what_came_after_a_closing_is_found_out(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: the days of a closed month would be taken as they are kept, with what came late."""
+    monkeypatch.setattr(maker_data, "_grown", lambda *of: ())
+    with pytest.raises(AssertionError):
+        _late(town, city, tmp_path)
+
+
+def test_a_closed_month_is_worked_out_once(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From nothing, as after a restore: its rows and its lines of the ledger come of the same days."""
+    for first, last in ((date(2026, 8, 1), date(2026, 9, 8)), (date(2026, 11, 9), date(2026, 11, 9))):
+        town.days(first, last, "plaza")
+    made: list[tuple[str, Window]] = []
+    real = Blocks._made
+
+    def noted(self: Blocks, info: StreamInfo, day: Window) -> Block:
+        made.append((info.stream, day))
+        return real(self, info, day)
+
+    monkeypatch.setattr(Blocks, "_made", noted)
+    build(town.archive, city, tmp_path / "site", noon(date(2026, 11, 10)))
+    assert data(tmp_path / "site")["SHA256SUMS"].count(b"2026-08.csv") == 1
+    assert sum(1 for _, day in made if PARIS.civil_day(day.start_s).month == 8) == 31
+    assert len(made) == len(set(made))
 
 
 def test_closing_by_the_wall_clock_is_found_out(

@@ -45,6 +45,17 @@ def test_a_weight_at_the_edge_is_not_too_small(filling: int) -> None:
     assert len(gzip.compress(page, mtime=0)) <= 1000 * said <= len(gzip.compress(page, mtime=0)) + 1010
 
 
+@pytest.mark.parametrize("filling", range(850, 1400, 7))
+def test_a_page_says_the_same_whatever_was_weighed_before(filling: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is compressed once if it weighs what the last one of its length did; that decides nothing that it says."""
+    text = "".join(chr(33 + (number * number * 7919 + number) % 90) for number in range(filling)) + " pèse \ue000 Ko"
+    monkeypatch.setattr(pages, "_weights", known := dict[int, str]())
+    first = pages.weighed(text)
+    for guess in ("0", "1", "2", "3", "10", "100"):
+        known.update(dict.fromkeys(range(5), guess))
+        assert pages.weighed(text) == first, guess
+
+
 def test_the_footprint_is_measured_on_the_pages(site: Path) -> None:
     """Weight, elements and requests of each kind of page are those of its largest page, and all kinds are there."""
     text = (site / "empreinte" / "index.html").read_text(encoding="utf-8")
