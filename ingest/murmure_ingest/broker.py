@@ -179,8 +179,8 @@ def catch_up(config: IngestConfig, now: datetime) -> str | None:
         done = f"not written here: {error}; murmure-broker.path does it, or 'murmure broker init' as root"
     ask_for_renewal(config.data_dir)
     return (
-        f"{folder}: is older than what this centre knows, and lets in who was turned away: {certificates} certificates "
-        f"are not on {CRL}, {names} gateways have rights; {done}"
+        f"{folder}: is older than what this centre knows, and lets in who was turned away (certificates that are not "
+        f"on {CRL}: {certificates}; gateways that still have rights: {names}); {done}"
     )
 
 

@@ -751,7 +751,7 @@ def test_a_broker_from_a_backup_is_brought_up_to_what_the_centre_knows(
         finally:
             centre.terminate()
         told = centre.communicate()[1]
-    assert "1 certificates are not on authority.crl, 1 gateways have rights; written now" in told
+    assert "not on authority.crl: 1; gateways that still have rights: 1); written now" in told
     after_renewal(town)
     until(lambda: other.connects >= 2)
     until(lambda: thief.refusals >= 3)
