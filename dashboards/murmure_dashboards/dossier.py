@@ -26,14 +26,14 @@ from murmure_privacy.window import Calendar
 from murmure_dashboards import accounts, pages
 from murmure_dashboards.cannot import cannot
 from murmure_dashboards.config import City, Site
-from murmure_dashboards.dossier_facts import DAY_S, Facts, Group, Settings, longest_s, look, undecided
+from murmure_dashboards.dossier_facts import DAY_S, Draft, Facts, Group, Settings, longest_s, look, undecided
 from murmure_dashboards.maker_privacy import NEARLY_ALL, guesses, habits
 from murmure_dashboards.operations import require_private
 from murmure_dashboards.promises import protected
 from murmure_dashboards.site import write
 from murmure_dashboards.wording import LANGUAGES, Language, language
 
-NAME = "dossier.{code}.html"
+NAME, NAME_OF_DRAFT = "dossier.{code}.html", "dossier-projet.{code}.html"
 _KEPT = ("refused", "health", "aside", "copies")
 _RISKS: Mapping[str, Sequence[str]] = {
     "stolen": ("raw", "revoke"),
@@ -96,22 +96,34 @@ class Step:
 
 
 def build(
-    archive: Archive, city: City, out: Path, now_s: int, config: Settings | None = None, site: Path | None = None
+    archive: Archive,
+    city: City,
+    out: Path,
+    now_s: int,
+    config: Settings | None = None,
+    site: Path | None = None,
+    draft: Draft | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Writes the file as of `now_s` (seconds UTC), one in each language, into the folder `out`; returns their paths and
     the keys of what the town has yet to decide.
 
     `config`: the centre's settings, for retention and mirror; `site`: the folder of the published site, for what was
-    spent. Without them the file says that they were not read. Raises DossierError if the archive knows no policy,
-    ConfigError if `site` is none, SiteError if `out` is public, OSError where the disk refuses.
+    spent. Without them the file says that they were not read. `draft`: a policy that is not published, told in place of
+    the one of its site, in files of another name that say so on each sheet. Raises DossierError if the archive knows no
+    policy and there is no draft, ConfigError if `site` is none or if the draft cannot be the next policy of a place,
+    SiteError if `out` is public, OSError where the disk refuses.
     """
     require_private(out)
-    facts = look(archive, city, now_s, config, site)
+    facts = look(archive, city, now_s, config, site, draft)
     paths = []
     for code in LANGUAGES:
-        paths.append(out / NAME.format(code=code))
+        paths.append(out / _name(facts, code))
         write(paths[-1], Told(language(code), facts).page())
     return paths, [key for key, _ in undecided(facts)]
+
+
+def _name(facts: Facts, code: str) -> str:
+    return (NAME if facts.draft is None else NAME_OF_DRAFT).format(code=code)
 
 
 @cache
@@ -139,8 +151,11 @@ class Told:
             "",
             facts.city,
             title=say("dossier.title", city=facts.city.city),
-            style=(pages.static("murmure.css") + pages.static("dossier.css")).decode(),
-            twin=NAME.format(code=say("page.other_code")),
+            style=(pages.static("murmure.css") + pages.static("dossier.css")).decode() + self._on_each_sheet(),
+            twin=_name(facts, say("page.other_code")),
+            draft=self._of_draft("draft"),
+            given=say("dossier.given", **self._draft()) if facts.draft else "",
+            scale=self._of_draft("scale"),
             written=say("dossier.written", **now),
             undecided=[self._undecided(key, places) for key, places in undecided(facts)],
             proved=self._proved,
@@ -163,6 +178,26 @@ class Told:
             traffic=self._traffic(),
             evidence=self._evidence(),
         ).encode()
+
+    def _draft(self) -> dict[str, str]:
+        """Returns whose policy is a draft, and which."""
+        policy = self.facts.draft
+        if policy is None:
+            return {}
+        place = next(site.name for site in self.facts.city.site if site.id == policy.site)
+        return {"place": place, "version": str(policy.version)}
+
+    def _of_draft(self, key: str) -> str:
+        """Returns a sentence on what the file is made of; another one where a draft is in it."""
+        return self.say(f"dossier.{key}_given" if self.facts.draft else f"dossier.{key}", **self._draft())
+
+    def _on_each_sheet(self) -> str:
+        """Returns the style that prints at the head of each sheet that a draft is in it."""
+        if self.facts.draft is None:
+            return ""
+        return (
+            f'@page {{ @top-center {{ content: "{self.say("dossier.each_sheet")}"; font: bold 9pt sans-serif; }} }}\n'
+        )
 
     def _undecided(self, key: str, places: Sequence[str]) -> str:
         return self.say(f"dossier.undecided_{key}", places=self._listed(places))
@@ -254,16 +289,23 @@ class Told:
             end.append(Line(say("dossier.rule_none")))
         else:
             purpose += [Line(say.typeset(text), french=True) for text in (policy.reason, policy.decision)]
-            key = "rule_over"
-            if site.id in self.facts.live:
-                key = "rule_until" if policy.valid_from <= self.facts.today else "rule_to_come"
-            dates = {"first": say.civil(policy.valid_from), "last": say.civil(policy.valid_until)}
-            end.append(Line(say(f"dossier.{key}", version=policy.version, **dates)))
+            now = self.facts.held[site.id].in_force(self.facts.today)
+            for one in (policy,) if policy is not self.facts.draft else filter(None, (policy, now)):
+                dates = {"first": say.civil(one.valid_from), "last": say.civil(one.valid_until)}
+                end.append(Line(say(f"dossier.{self._standing(one)}", version=one.version, **dates)))
             pausing = [self.facts.held[site.id].pausing(part.id) for part in policy.streams]
             end += [Line(say("dossier.paused", version=one)) for one in {one.version for one in pausing if one}]
         basis = Line(say.typeset(site.legal_basis), french=True) if site.legal_basis else Line(say("dossier.to_decide"))
         owner = [Line(site.owner, french=True), Line(site.contact)]
         return [[Line(site.name, french=True)], owner, [basis], purpose, end]
+
+    def _standing(self, policy: Policy) -> str:
+        """Returns by its key in what state a policy is: a draft, to come, in force or over."""
+        if policy is self.facts.draft:
+            return "rule_paused_draft" if policy.paused else "rule_draft"
+        if policy.valid_until < self.facts.today:
+            return "rule_over"
+        return "rule_until" if policy.valid_from <= self.facts.today else "rule_to_come"
 
     def _series(self) -> Table:
         say = self.say
@@ -314,7 +356,8 @@ class Told:
         say = self.say
         places = say.counted("dossier.counts_places", len(self.facts.city.site), number=len(self.facts.city.site))
         series = sum(len(group.sites) for group in self.facts.groups)
-        return say.counted("dossier.counts_series", series, places=places, number=say.number(series))
+        told = say.counted("dossier.counts_series", series, places=places, number=say.number(series))
+        return f"{told} {say('dossier.counts_given', **self._draft())}" if self.facts.draft else told
 
     def _margins(self) -> Table:
         say = self.say

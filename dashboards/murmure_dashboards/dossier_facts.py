@@ -37,6 +37,14 @@ class Settings:
     mirror: str
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A policy that is not published yet, and the file that it was read from."""
+
+    policy: Policy
+    source: str
+
+
 class DossierError(MurmureError):
     """There is nothing to write a file about: publish a policy first."""
 
@@ -79,7 +87,8 @@ class Published:
 class Facts:
     """All that is told, before it is put into words. `live`: by site id, the policy that is in force on `today`, or is
     to come; `unlisted`: sites with data that city.toml does not name. `day`, `held`: by stream, nodes that ended in the
-    last 24 hours, and all. `spoken`: messages of these 24 hours, by gateway."""
+    last 24 hours, and all. `spoken`: messages of these 24 hours, by gateway. `draft`: a policy that is not published,
+    which stands in `live` as if it were in force at its site."""
 
     city: City
     calendar: Calendar
@@ -98,18 +107,29 @@ class Facts:
     day: Mapping[str, Holding]
     spoken: Mapping[str, int]
     policies: int
+    draft: Policy | None = None
 
 
-def look(archive: Archive, city: City, now_s: int, config: Settings | None, site: Path | None) -> Facts:
+def look(
+    archive: Archive,
+    city: City,
+    now_s: int,
+    config: Settings | None,
+    site: Path | None,
+    draft: Draft | None = None,
+) -> Facts:
     """Returns what there is to tell. Raises DossierError and ConfigError as `dossier.build` does."""
     signed = archive.policies()
-    if not signed:
+    if not signed and draft is None:
         raise DossierError(f"{archive.path}: policies: none; publish one first, with 'murmure policy publish'")
     calendar = Calendar(city.timezone)
     today = calendar.civil_day(now_s)
     rules = Rules(archive)
     held = {one.id: decisions(archive, rules, one.id) for one in city.site}
     live = {name: policy for name, one in held.items() if (policy := _holding(one, today))}
+    if draft is not None:
+        _require_draft(draft, held, today)
+        live[draft.policy.site] = draft.policy
     listed, infos = {one.id for one in city.site}, archive.streams()
     return Facts(
         city=city,
@@ -129,7 +149,23 @@ def look(archive: Archive, city: City, now_s: int, config: Settings | None, site
         day=archive.holdings(now_s - DAY_S, now_s),
         spoken=archive.spoken(now_s - DAY_S, now_s),
         policies=len(signed),
+        draft=draft.policy if draft else None,
     )
+
+
+def _require_draft(draft: Draft, held: Mapping[str, Decisions], today: date) -> None:
+    """Raises ConfigError for what could not be the next policy of a place of the town."""
+    policy, source = draft.policy, draft.source
+    if policy.site not in held:
+        raise ConfigError(source, "site", f"{policy.site!r} is no id of a [[site]]", f"write one of {', '.join(held)}")
+    newest = max((one.version for one in held[policy.site].policies), default=0)
+    if any(one.hash == policy.hash for one in held[policy.site].policies):
+        raise ConfigError(source, "version", f"{policy.version} is published already", "leave --policy out")
+    if policy.version <= newest:
+        problem = f"{policy.version} does not come after {newest}"
+        raise ConfigError(source, "version", problem, f"write version = {newest + 1}")
+    if policy.valid_until < today:
+        raise ConfigError(source, "valid_until", f"{policy.valid_until} is over", "write a later date")
 
 
 def _holding(held: Decisions, today: date) -> Policy | None:
@@ -173,6 +209,8 @@ def _published(site: Path, today: date) -> Published:
 
 def undecided(facts: Facts) -> Iterator[tuple[str, Sequence[str]]]:
     """Yields what the town has yet to decide or write: a key, and the places that it is about."""
+    if facts.draft is not None:
+        yield "draft", [site.name for site in facts.city.site if site.id == facts.draft.site]
     for key in ("role", "due", "anonymous", "consult", "host", "use"):
         yield key, ()
     sites = facts.city.site

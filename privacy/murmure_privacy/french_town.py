@@ -34,6 +34,9 @@ PROBLEMS = {
     "does not go with the state {}": "ne va pas avec l'état {}",
     "{} is before it came": "{} est avant l'arrivée de la demande",
     "{} is no instant": "{} n'est pas un instant",
+    # Of a policy that is not published yet
+    "{} is published already": "la version {} est déjà publiée",
+    "{} is over": "{} est passé",
     # Of its borders
     "is larger than 64 MiB": "dépasse 64 Mio",
     "not JSON: {}": "ce n'est pas du JSON ({})",
@@ -65,6 +68,7 @@ PROBLEMS = {
 }
 
 MENDS = {
+    "leave --policy out": "retirez --policy",
     "name a city.toml that exists": "donnez un city.toml qui existe",
     "write a text in quotes": "écrivez un texte entre guillemets droits",
     "write small letters, digits and single hyphens, 64 signs at most": "écrivez des minuscules, des chiffres et des "

@@ -141,7 +141,7 @@ def _new(args: argparse.Namespace, today: Callable[[], date]) -> int:
     both = sorted(epsilons.keys() & targets)
     if both:
         raise ConfigError("policy new", "--target", f"{both[0]} has an epsilon too", "give one of the two")
-    older = None if args.after is None else _policy(args.after)
+    older = None if args.after is None else plan_in(args.after)
     if older is not None and older.policy.site != args.site:
         raise ConfigError(str(args.after), "site", f"is {older.policy.site!r}", f"give a policy of {args.site!r}")
     answers = policy_new.Answers(
@@ -169,7 +169,7 @@ def _pause(args: argparse.Namespace) -> int:
     from murmure_privacy import policy_new
     from murmure_privacy.policy_words import PAUSED, language
 
-    made = policy_new.paused(_policy(args.older).policy, str(args.older), args.decision)
+    made = policy_new.paused(plan_in(args.older).policy, str(args.older), args.decision)
     return _written(made, args.out, PAUSED[args.lang or language()])
 
 
@@ -189,7 +189,7 @@ def _written(policy: Policy, out: Path | None, said: str) -> int:
     return 0
 
 
-def _policy(file: Path) -> Plan:
+def plan_in(file: Path) -> Plan:
     """Returns the plan of a policy in a file, TOML or signed; of the signatures nothing is believed."""
     from murmure_privacy import wire
     from murmure_privacy.errors import ConfigError, WireError
@@ -213,7 +213,7 @@ def _diff(args: argparse.Namespace) -> int:
     from murmure_privacy import policy_words as words
     from murmure_privacy.errors import ConfigError
 
-    old, new = _policy(args.old), _policy(args.new)
+    old, new = plan_in(args.old), plan_in(args.new)
     if old.policy.site != new.policy.site:
         mend = f"give a policy of {old.policy.site!r}"
         raise ConfigError(str(args.new), "site", f"{new.policy.site!r} is not {old.policy.site!r}", mend)

@@ -30,9 +30,11 @@ from murmure_ingest.intake import Intake
 from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
 from murmure_privacy.plan import plan
+from murmure_privacy.policy import parse
 from murmure_privacy.preview import ladder, sheet, site_ladder
 from murmure_privacy.release import Message, Outcome
 from murmure_privacy.window import utc
+from pypdf import PdfReader
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -551,6 +553,139 @@ def test_what_is_wrong_in_city_toml_is_said_in_french(
     args = ("--archive", filed, "--city", tmp_path / "c.toml", "--out", tmp_path / "out", "--lang", "fr")
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "") and err.startswith(f"murmure: {tmp_path / 'c.toml'}{line}"), err
+
+
+# --- the draft of a policy ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def draft(read: Archive) -> bytes:
+    """The next policy of plaza: half the epsilon of its footfall."""
+    [published] = read.policies("plaza")
+    text = published.toml.decode().replace("version = 7", "version = 8", 1).replace("epsilon = 1.0", "epsilon = 0.5", 1)
+    assert text.encode() != published.toml and "version = 8" in text
+    return text.encode()
+
+
+def drafted(read: Archive, city: City, now_s: int, toml: bytes, site: Path | None = None) -> dossier_facts.Facts:
+    given = dossier_facts.Draft(parse(toml, "draft.toml"), "draft.toml")
+    return dossier_facts.look(read, city, now_s, SETTINGS, site, given)
+
+
+def test_a_draft_is_told_as_one_wherever_its_numbers_stand(
+    read: Archive, city: City, site: Path, streets: Any, draft: bytes, facts: dossier_facts.Facts
+) -> None:
+    """Its margins and odds are there, beside the policy in force, and what was kept and spent is as it was."""
+    found = drafted(read, city, streets.NOW_S, draft, site)
+    assert dict(dossier_facts.undecided(found))["draft"] == ["Place de la République"]
+    assert "draft" not in dict(dossier_facts.undecided(facts))
+    for code, said_of in (
+        (
+            "fr",
+            ("Avec un projet de règle, qui n’est pas publié.", "projet de règle 8, non publié : du", "règle 7 : du"),
+        ),
+        ("en", ("With the draft of a policy, which is not published.", "draft of policy 8, not pub", "policy 7: from")),
+    ):
+        page = dossier.Told(language(code), found).page().decode()
+        before = dossier.Told(language(code), facts).page().decode()
+        text, plain = text_of(page), text_of(before)
+        assert all(sentence in text for sentence in said_of), code
+        assert said_of[0] not in plain and said_of[1] not in plain
+        assert PLACEHOLDER.findall(text) == []
+        for name in ("t-depense", "t-garde", "t-carte"):
+            assert cells(page, name) == cells(before, name)
+        assert cells(page, "t-marges") != cells(before, "t-marges")
+        assert page.count("@top-center") == 1 and "@top-center" not in before
+    names = [
+        re.findall(r'<caption id="([^"]+)">', dossier.Told(language(code), found).page().decode()) for code in LANGUAGES
+    ]
+    assert names[0] == names[1]
+
+
+def test_a_draft_that_pauses_says_so(read: Archive, city: City, streets: Any, draft: bytes) -> None:
+    """It stops publication when it is published, and is no pause yet."""
+    pausing = re.sub(rb"(?m)^paused = false", b"paused = true", draft)
+    pausing = pausing if pausing != draft else draft.replace(b"version = 8", b"version = 8\npaused = true", 1)
+    text = text_of(dossier.Told(language("fr"), drafted(read, city, streets.NOW_S, pausing)).page().decode())
+    assert "projet de règle 8, non publié : il suspend la publication" in text and "suspendu par la règle" not in text
+
+
+def test_before_the_first_policy_there_is_a_file_of_its_draft(
+    city: City, streets: Any, draft: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The officer reads it before it is signed; the file of what is published is another one, and is not touched."""
+    Archive.open(tmp_path / "archive.db").close()
+    file, out = tmp_path / "plaza-8.toml", tmp_path / "out"
+    file.write_bytes(draft)
+    args = ("--archive", tmp_path / "archive.db", "--city", CITY, "--out", out, "--now", utc(streets.NOW_S))
+    status, said, err = run(capsys, *args, "--policy", file, "--json")
+    told = json.loads(said)
+    assert (status, err) == (0, "") and told["undecided"][0] == "draft"
+    assert told["files"] == [str(out / f"dossier-projet.{code}.html") for code in LANGUAGES]
+    assert sorted(path.name for path in out.iterdir()) == ["dossier-projet.en.html", "dossier-projet.fr.html"]
+    text = (out / "dossier-projet.fr.html").read_text("utf-8")
+    assert 'href="dossier-projet.en.html"' in text and "projet de règle 8, non publié" in text_of(text)
+    signed = tmp_path / "plaza-8.cose"
+    signed.write_bytes(wire.seal_policy(draft, [("s", wire.new_key()[0])]))
+    assert run(capsys, *args, "--policy", signed)[0] == 0 and (out / "dossier-projet.fr.html").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("version = 8", "version = 7", "version : 7 ne vient pas après 7 ; écrivez version = 8"),
+        ('"plaza', '"square', " : site : 'square' n'est l'id d'aucun [[site]] ; écrivez l'un de plaza, station, alley"),
+        (
+            "valid_until = 2027-11-30",
+            "valid_until = 2026-11-20",
+            "valid_until : 2026-11-20 est passé ; écrivez une date",
+        ),
+        ("epsilon", "epsilom", "clé inconnue"),
+    ],
+)
+def test_a_draft_that_cannot_be_the_next_policy_is_refused(
+    filed: Path,
+    streets: Any,
+    draft: bytes,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    line: str,
+) -> None:
+    """One line, in the steward's language, and no file."""
+    (tmp_path / "d.toml").write_text(draft.decode().replace(old, new), "utf-8")
+    args = ("--archive", filed, "--city", CITY, "--out", tmp_path / "out", "--now", utc(streets.NOW_S), "--lang", "fr")
+    status, out, err = run(capsys, *args, "--policy", tmp_path / "d.toml")
+    assert (status, out) == (2, "") and err.startswith(f"murmure: {tmp_path / 'd.toml'} : ") and line in err, err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_that_is_published_is_no_draft(
+    filed: Path, read: Archive, streets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file of what is published tells it."""
+    (tmp_path / "d.toml").write_bytes(read.policies("plaza")[0].toml)
+    args = ("--archive", filed, "--city", CITY, "--out", tmp_path / "out", "--now", utc(streets.NOW_S), "--lang", "fr")
+    err = run(capsys, *args, "--policy", tmp_path / "d.toml")[2]
+    assert err.endswith("d.toml : version : la version 7 est déjà publiée ; retirez --policy\n")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_each_sheet_of_a_draft_says_that_it_is_one(
+    browser: Browser, read: Archive, city: City, streets: Any, draft: bytes, tmp_path: Path, code: str
+) -> None:
+    """Sheets are read apart from each other, in a folder of papers."""
+    found = drafted(read, city, streets.NOW_S, draft)
+    (tmp_path / "d.html").write_bytes(dossier.Told(language(code), found).page())
+    page = browser.new_page()
+    page.goto(f"file://{tmp_path}/d.html")
+    (tmp_path / "d.pdf").write_bytes(page.pdf(prefer_css_page_size=True))
+    page.context.close()
+    sheets = [re.sub(r"\s+", " ", sheet.extract_text()) for sheet in PdfReader(tmp_path / "d.pdf").pages]
+    sentence = language(code)("dossier.each_sheet")
+    assert len(sheets) > 5 and all(re.sub(r"\s+", " ", sentence) in sheet for sheet in sheets)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
