@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from murmure_privacy.errors import ConfigError
 
 NARROW, FIXED, MINUS = "\u202f", "\u00a0", "\u2212"
 LANGUAGES = ("fr", "en")
+_UNIT = re.compile(r"(?<=[\d}]) (?=(?:%|dB|µg/m³|[KMG]o|h|min|ms|s|km|m|cm|mm|k?Hz|°C|€)(?![\w'\u2019]))")
+_MINUTES = re.compile(rf"(?<=\d{FIXED}h) (?=\d)")
+_THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
+_NUMERO = re.compile(r"\b([Nn]°) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +41,16 @@ def rounded(estimate: float, low: float, high: float, finest: int) -> Rounded:
     The step is the first figure of the half-width (the second where the first is 1), and never below 10^`finest`.
     The interval is rounded outward and is never a single point. Needs low <= estimate <= high, all finite.
     """
-    half = (Decimal(high) - Decimal(low)) / 2
-    exponent = finest
-    if half > 0:
-        exponent = max(finest, half.adjusted() - (half.as_tuple().digits[0] == 1))
-    step = Decimal(1).scaleb(exponent)
     return _rounded(estimate + 0.0, low + 0.0, high + 0.0, finest)  # -0.0 and 0.0 are one key of the cache
 
 
 @lru_cache(maxsize=4096)  # each language, each page and each table says the same numbers
 def _rounded(estimate: float, low: float, high: float, finest: int) -> Rounded:
+    half = (Decimal(high) - Decimal(low)) / 2
+    exponent = finest
+    if half > 0:
+        exponent = max(finest, half.adjusted() - (half.as_tuple().digits[0] == 1))
+    step = Decimal(1).scaleb(exponent)
 
     def snap(value: float, rounding: str) -> Decimal:
         return (Decimal(value) / step).to_integral_value(rounding) * step
@@ -211,7 +216,7 @@ class Language:
 
     def typeset(self, text: str) -> str:
         """Returns a text with true apostrophes and with spaces that do not break in « ε = 1 » and, in French, before
-        : ; ! ? and inside « »: people type ordinary ones."""
+        : ; ! ?, inside « », within numbers, before their units and after n°: people type ordinary ones."""
         text = text.replace("'", "\u2019")
         for sign in "εδ":
             text = text.replace(f"{sign} = ", f"{sign}{FIXED}={FIXED}")
@@ -219,7 +224,9 @@ class Language:
             return text
         for sign in ";!?":
             text = text.replace(f" {sign}", f"{NARROW}{sign}")
-        return text.replace(" :", f"{FIXED}:").replace("« ", f"«{FIXED}").replace(" »", f"{FIXED}»")
+        text = text.replace(" :", f"{FIXED}:").replace("« ", f"«{FIXED}").replace(" »", f"{FIXED}»")
+        text = _MINUTES.sub(FIXED, _UNIT.sub(FIXED, _THOUSANDS.sub(NARROW, text)))
+        return _NUMERO.sub(rf"\1{FIXED}", text)
 
 
 def _flat(texts: Mapping[str, Any], head: str = "") -> list[tuple[str, str]]:

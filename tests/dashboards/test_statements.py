@@ -30,7 +30,7 @@ def everything(site: Path) -> list[Path]:
 def test_every_page_tells_its_own_weight(site: Path) -> None:
     """The number at its foot is the size of its compressed twin, in kilo-octets rounded up."""
     for page in everything(site):
-        found = re.search(r"(?:Cette page pèse|This page weighs) (\d+) (?:Ko|kB)\.", page.read_text(encoding="utf-8"))
+        found = re.search(r"(?:Cette page pèse|This page weighs) (\d+)\s(?:Ko|kB)\.", page.read_text(encoding="utf-8"))
         assert found is not None, page
         octets = Path(f"{page}.gz").stat().st_size
         assert int(found[1]) == -(-octets // 1000), page
