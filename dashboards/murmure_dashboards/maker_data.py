@@ -44,10 +44,12 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
 
     def table(window: Window, row: int | None, at_s: int) -> Rows:
         over, blocks = _over(ctx.calendar, window, at_s), {info.stream: ctx.blocks for info in infos}
-        if row is not None:
+        held = [(info, ctx.blocks.together(info, over)) for info in infos]
+        if row is not None:  # asked once they are worked out: something may come meanwhile
             then = Blocks(_AsOf(ctx.archive, row), ctx.rules, ctx.calendar, at_s, None)
-            blocks |= dict.fromkeys(_grown(ctx.archive, row, streams, months.around(ctx.calendar, window)), then)
-        held = [(info, blocks[info.stream].together(info, over)) for info in infos]
+            grown = dict.fromkeys(_grown(ctx.archive, row, streams, months.around(ctx.calendar, window)), then)
+            blocks |= grown
+            held = [(info, then.together(info, over) if info.stream in grown else one) for info, one in held]
         today = running if row is None and day.start_s in window else {}
         begun = any(one.begun for _, one in held) or any(block.packed for block in today.values())
         if row is None:

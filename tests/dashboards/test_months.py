@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from murmure_dashboards import kept, maker_data, months, packed
 from murmure_dashboards import site as site_module
-from murmure_dashboards.blocks import Block, Blocks
+from murmure_dashboards.blocks import Block, Blocks, Together
 from murmure_dashboards.config import City
 from murmure_dashboards.site import build
 from murmure_dashboards.views import StreamInfo
@@ -320,6 +320,31 @@ def test_closing_with_what_is_there_now_is_found_out(
     monkeypatch.setattr(Archive, "outcomes_by", lambda self, row, *of: self.outcomes(*of))
     with pytest.raises(AssertionError):
         _late(town, city, tmp_path)
+
+
+def test_what_comes_while_a_closed_month_is_worked_out_is_not_in_it(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The centre files on while a site is built: a closed file with what came then would stay so for ever."""
+    town.days(date(2026, 8, 18), date(2026, 8, 20), "plaza", "station")
+    town.days(date(2026, 8, 21), date(2026, 8, 31), "plaza", away=("station",))
+    for day in (date(2026, 9, 9), date(2026, 10, 9), date(2026, 11, 12)):
+        town.days(day, day, "plaza", away=("station",))
+    now_s, real = noon(date(2026, 11, 13)), Blocks.together
+
+    def meanwhile(self: Blocks, info: StreamInfo, window: Window) -> Together:
+        if info.site == "station" and PARIS.civil_day(window.start_s).month == 8:
+            town.files("station")
+        return real(self, info, window)
+
+    monkeypatch.setattr(Blocks, "together", meanwhile)
+    build(town.archive, city, tmp_path / "site", now_s)
+    assert town.brought["station"] == len(town.gateways["station"].sealed)
+    for out in (tmp_path / "site", tmp_path / "nothing"):
+        build(town.archive, city, out, now_s)
+    one, two = data(tmp_path / "site"), data(tmp_path / "nothing")
+    assert "releases-2026-08.2.csv" in two
+    assert [name for name in two if one.get(name) != two[name]] == []
 
 
 def test_not_asking_what_came_after_a_closing_is_found_out(
