@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from murmure_dashboards.facts import Fact
@@ -12,6 +13,8 @@ from murmure_dashboards.limits import Threshold, Verdict, applying, coming, over
 from murmure_dashboards.usual import LEAST_COVERAGE, LEAST_WEEKS
 from murmure_dashboards.wording import Language
 
+Answered = Literal["whole", "came", "never"]
+"""Of the sensors of a neighbourhood: all have answered, what is expected has come, nothing has ever come from one."""
 _WORDS: dict[Verdict, str] = {"above": "limit.above", "below": "limit.below", "cannot tell": "limit.cannot"}
 
 
@@ -35,9 +38,9 @@ class Answerer:
             return ()
         return tuple(filter(None, (self.usual(fact), self.margin(fact), *self.limit(fact, dominant))))
 
-    def brief(self, facts: Sequence[tuple[str, Fact | None]], of_all: bool = True) -> str:
+    def brief(self, facts: Sequence[tuple[str, Fact | None]], answered: Answered = "whole") -> str:
         """Returns the answer of a neighbourhood in some short sentences. `facts`: of each stream that has figures, or
-        should have, by its name; `of_all`: whether these are all that there are sensors for."""
+        should have, by its name; `answered`: whether these are all that there are sensors for."""
         if not facts:
             return ""
         if not any(fact for _, fact in facts):
@@ -45,7 +48,7 @@ class Answerer:
         places = [(name, _place(fact)) for name, fact in facts]
         said = [self._listed(f"brief.{kind}", [n for n, place in places if place == kind]) for kind in ("more", "less")]
         others = {place for _, place in places} - {"more", "less"}
-        if others == {"usual"} and of_all:
+        if others == {"usual"} and answered == "whole":
             said.append(self.say("brief.rest" if any(said) else "brief.usual"))
         elif "usual" in others:
             said.append(self._listed("brief.some", [name for name, place in places if place == "usual"]))
@@ -54,7 +57,7 @@ class Answerer:
             said.append(self.say("usual.faulty" if faulty else "brief.unknown"))
         said.append(self._air([fact for _, fact in facts if fact]))
         holes = [name for name, fact in facts if fact is None or not fact.whole]
-        said.append(self._listed("brief.holes", holes) or self.say("brief.whole" if of_all else "brief.came"))
+        said.append(self._listed("brief.holes", holes) or self.say(f"brief.{answered}"))
         return " ".join(filter(None, said))
 
     def city(self, quartiers: Sequence[Sequence[Fact]]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from murmure_privacy.window import Window
 
 from murmure_dashboards import codes
-from murmure_dashboards.answers import Answerer
+from murmure_dashboards.answers import Answered, Answerer
 from murmure_dashboards.config import Quartier, Site
 from murmure_dashboards.facts import Fact, of_day
 from murmure_dashboards.left_out import told as told_left_out
@@ -118,17 +118,19 @@ def in_brief(ctx: Build, say: Language, quartier: Quartier, day: Window, facts: 
         place = f" ({cut(site.name, _LONGEST_NAME)})" if several else ""
         of.append((f"{name}{place}", facts.get(view.stream)))
     return Answerer(say, ctx.thresholds, ctx.calendar.zone, ctx.calendar.civil_day(day.start_s)).brief(
-        of, of_all(ctx, quartier, len(of))
+        of, answered(ctx, quartier, len(of))
     )
 
 
-def of_all(ctx: Build, quartier: Quartier, told: int) -> bool:
-    """Returns whether so many streams are all that the sensors of a neighbourhood give: nothing is left out of what is
-    published, or due later, and something has come from each."""
+def answered(ctx: Build, quartier: Quartier, told: int) -> Answered:
+    """Returns whether so many streams are all that the sensors of a neighbourhood give: `never` where nothing has come
+    from one yet, `came` where something is left out of what is published, or due later."""
     sites = ctx.city.sites_of(quartier.slug)
     come = {info.stream for site in sites for info in ctx.streams_of(site.id)}
     listed = {sensor.stream for site in sites for sensor in site.sensor}
-    return told == len(come) and listed <= come and all(ctx.streams_of(site.id) for site in sites)
+    if not listed <= come:
+        return "never"
+    return "whole" if told == len(come) and all(ctx.streams_of(site.id) for site in sites) else "came"
 
 
 def without_often(say: Language, text: str) -> str:

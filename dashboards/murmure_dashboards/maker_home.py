@@ -12,7 +12,7 @@ from murmure_privacy.window import Window
 from murmure_dashboards import citymap, months
 from murmure_dashboards.answers import Answerer
 from murmure_dashboards.config import Quartier
-from murmure_dashboards.daily import of_all
+from murmure_dashboards.daily import answered
 from murmure_dashboards.facts import Fact
 from murmure_dashboards.left_out import short as left_out
 from murmure_dashboards.maker import Build, Maker
@@ -96,7 +96,7 @@ def _home(
         Listed(
             quartier,
             say("map.number", number=number) if drawn and drawn.numbered else "",
-            answerer.brief(known[quartier.slug], of_all(ctx, quartier, len(known[quartier.slug]))),
+            answerer.brief(known[quartier.slug], answered(ctx, quartier, len(known[quartier.slug]))),
             _because(say, say(f"map.{states[quartier.slug]}"), reasons[quartier.slug]),
             () if short or not ctx.coded else list(_codes(ctx, say, quartier, period)),
             () if short else _places(ctx, Teller(say, often=False), quartier, period),

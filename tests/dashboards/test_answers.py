@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from murmure_dashboards.answers import Answerer
+from murmure_dashboards.answers import Answered, Answerer
 from murmure_dashboards.config import City
 from murmure_dashboards.facts import Fact
 from murmure_dashboards.limits import load
@@ -80,13 +80,17 @@ def test_a_neighbourhood_answers_in_some_short_sentences(facts: tuple[Fact | Non
 
 
 def test_what_is_not_published_is_in_no_answer_for_all() -> None:
-    """Where a sensor's figures are not published, or due later, nobody knows whether it answered or is as usual."""
+    """Where a sensor's figures are not published, or due later, nobody knows whether it answered or is as usual; of one
+    from which nothing has ever come, figures may be expected."""
     named = [("passages", fact())]
-    for of_all, said in (
-        (True, f"Tout est comme d’habitude. {BELOW} {WHOLE}"),
-        (False, f"Comme d’habitude : passages. {BELOW} Il ne manque aucun chiffre attendu."),
-    ):
-        assert FRENCH.brief(named, of_all).replace("\u00a0", " ") == said
+    came, never = "Il ne manque aucun chiffre attendu.", "D’un capteur au moins, rien n’est encore arrivé."
+    cases: tuple[tuple[Answered, str], ...] = (
+        ("whole", f"Tout est comme d’habitude. {BELOW} {WHOLE}"),
+        ("came", f"Comme d’habitude : passages. {BELOW} {came}"),
+        ("never", f"Comme d’habitude : passages. {BELOW} {never}"),
+    )
+    for answered, said in cases:
+        assert FRENCH.brief(named, answered).replace("\u00a0", " ") == said
 
 
 @pytest.mark.parametrize(
