@@ -143,9 +143,10 @@ class Chronicler(Teller):
         kind = "laeq" if one.indicator == "laeq_db" else self._family(one)
         title = say(f"long.{span}_{kind}", quantity=say(f"quantity.{one.quantity.name}"))
         first, last = (say.civil(one.calendar.civil_day(at_s)) for at_s in (shown.start_s, shown.end_s - 1))
+        drawn = first if first == last else f"{first} – {last}"
         rows = tuple(self._row(one, days, span) for days in self._blocks(groups))
         chart = draw(
-            title=say("chart.titled", title=title, place=site.name, span=f"{first} – {last}"),
+            title=say("chart.titled", title=title, place=site.name, span=drawn),
             finding=self._highest(one, slots, span),
             unit=self._unit(one),
             description=self._description(one, slots, dated=True),

@@ -21,7 +21,7 @@ NARROW, FIXED, MINUS = "\u202f", "\u00a0", "\u2212"
 LANGUAGES = ("fr", "en")
 _UNIT = re.compile(r"(?<=[\d}]) (?=(?:%|dB|µg/m³|[KMG]o|h|min|ms|s|km|m|cm|mm|k?Hz|°C|€)(?![\w'\u2019]))")
 _MINUTES = re.compile(rf"(?<=\d{FIXED}h) (?=\d)")
-_THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)(?<!\d{4}) (?=\d{3}(?!\d))")  # « en 2026 350 personnes » are two numbers
 _NUMERO = re.compile(r"\b([Nn]°) ")
 
 

@@ -385,6 +385,7 @@ def test_dates_below_a_picture_are_equally_far_apart(year: Year, days: int) -> N
     assert {str(tick.hours) for tick in ticks} <= widths
     if days == 1 and story.chart:
         assert plain(story.chart.table.rows[0][0]) == "20 nov. 2026"
+        assert plain(story.chart.title).endswith(", 20 novembre 2026")
 
 
 def test_pages_lead_to_each_other_in_both_languages(built: dict[str, bytes]) -> None:

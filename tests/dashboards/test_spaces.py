@@ -127,4 +127,5 @@ def test_ordinary_spaces_are_found_out(mended: str) -> None:
     assert list(broken(f"<p>Voir <strong>{typed}</strong> là.</p>"))
     assert not list(broken(f"<p>Voir <strong>{mended}</strong> là.</p>"))
     assert not list(broken(f'<p>Voir <span lang="en">{typed}</span> là.</p><pre>{typed}</pre>'))
+    assert language("fr").typeset("en 2026 350 capteurs") == "en 2026 350 capteurs", "two numbers"
     assert language("fr").typeset(typed) == mended and language("en").typeset("1 000 dB") == "1 000 dB"
