@@ -48,7 +48,8 @@ class Report:
     pyarrow is not installed.
 
     What is no finding, but should be known: `untold`, sites with figures on these days and not one row in the tables;
-    `elsewhere`, sites whose figures were estimated by the days of another timezone than that of their policies;
+    `elsewhere`, sites whose figures were estimated by the days of another timezone than that of their policies, and
+    `by_days`, these timezones;
     `left_tables` and `left_columnar`, months of which the tables, or the Parquet files alone, are so large that they
     were not read; `unpinned`, gateways of which the log does not say who loosens and up to where; `alone`, policies
     (`SITE VERSION`) that loosen and have one signature."""
@@ -67,6 +68,7 @@ class Report:
     days: list[int] = field(default_factory=list)
     untold: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    by_days: list[str] = field(default_factory=list)
     left_tables: list[str] = field(default_factory=list)
     left_columnar: list[str] = field(default_factory=list)
     unpinned: list[str] = field(default_factory=list)

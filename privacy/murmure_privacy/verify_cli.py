@@ -241,7 +241,7 @@ def _lines(args: argparse.Namespace, found: _Checked, say: Say) -> Iterator[str]
     if report.untold:
         yield say("untold", sites=", ".join(report.untold))
     if report.elsewhere:
-        yield say("elsewhere", sites=", ".join(report.elsewhere), timezone=published.made.timezone or "?")
+        yield say("elsewhere", sites=", ".join(report.elsewhere), timezones=", ".join(report.by_days))
     yield from _verdict(report, say, args.lang)
 
 

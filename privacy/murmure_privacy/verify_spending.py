@@ -78,7 +78,7 @@ class Spending:
         nodes: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
         for key in shown:
             nodes[key[0]][key[2] // DAY_S].append(self._heard.nodes[key][2])
-        seen: set[tuple[str, str, int]] = set()
+        seen: set[tuple[str, str, Window]] = set()
         for number, line in enumerate(data.splitlines(), 1):
             try:
                 told = json.loads(line, object_pairs_hook=_once)
@@ -90,16 +90,16 @@ class Spending:
                 self.report.add("ledger_wrong", f"{number}")
                 continue
             self.report.beside += read
-            if not right or (stream, policy, day.start_s) in seen:
+            if not right or (stream, policy, day) in seen:
                 self.report.add("ledger_wrong", f"{stream} {utc(day.start_s)}")
-            seen.add((stream, policy, day.start_s))
+            seen.add((stream, policy, day))
         for stream, of_days in list(nodes.items()):
             for node in (outcome.node for of_day in of_days.values() for outcome in of_day):
                 ruled = self._book.policies.get(node.policy)
                 if ruled is None:  # it was named, and nobody knows the civil days of its site
                     continue
                 days = [dates.day(node.start_s) for dates in self._dates(ruled)]
-                if not any((stream, node.policy.hex(), day.start_s) in seen for day in days) and all(
+                if not any((stream, node.policy.hex(), day) in seen for day in days) and all(
                     self._heard.whole(stream, day, unread) for day in days
                 ):
                     self.report.add("ledger_wrong", f"{stream} {utc(days[0].start_s)}")
@@ -107,28 +107,34 @@ class Spending:
     def _right(
         self, told: Mapping[str, Any], stream: str, policy: bytes, day: Window, nodes: Mapping[int, Sequence[Outcome]]
     ) -> bool:
-        """Returns whether a line says what its nodes cost and why they were withheld, and of its day, its site and its
-        policy, as far as it says it, what is so. Of a policy that cannot be believed, which was named, nobody knows."""
+        """Returns whether a line is of a whole civil day, says what its nodes cost and why they were withheld, and of
+        its day, its site and its policy, as far as it says it, what is so. Of a policy that cannot be believed, which
+        was named, nobody knows."""
         if _line(told) != _due(_near(nodes, day), policy, day):
             return False
         reasons = {one["node"]: one["reasons"] for one in told["nodes"] if "reasons" in one}
         if reasons and not reasons.items() <= _withheld(_near(nodes, day), policy, day).items():
             return False
         ruled = self._book.policies.get(policy)
+        known = self._dates(ruled)
         part = ruled.plan.policy.stream(stream) if ruled else None
         due: dict[str, str | None] = dict.fromkeys(("protects", "epsilon", "delta"))
         if part is not None:
             due = {"protects": protects(part), "epsilon": str(part.epsilon), "delta": f"{part.delta:f}"}
+        # Of a part of a day a line could say what that part cost, and pass for the day.
+        named = [one.civil_day(day.start_s).isoformat() for one in known if one.day(day.start_s) == day]
+        if known and not named:
+            return False
         if ruled is not None:
-            named = [dates.civil_day(day.start_s).isoformat() for dates in self._dates(ruled)]
             due |= {"site": ruled.site, "day": told.get("day") if told.get("day") in named else named[0]}
         return (ruled is None and policy != b"") or all(told.get(name, text) == text for name, text in due.items())
 
-    def _dates(self, ruled: Ruled) -> list[Calendar]:
+    def _dates(self, ruled: Ruled | None) -> list[Calendar]:
         """Returns the calendars by which the lines under a policy may be told: those that the site names, for it keeps
         the lines of months that are closed, and the policy's own where it names none."""
         zones = self._published.made.every()
-        return [ruled.plan.calendar if zone is None else calendar(zone) for zone in zones]
+        own = [ruled.plan.calendar] if ruled is not None and None in zones else []
+        return [*(calendar(zone) for zone in zones if zone is not None), *own]
 
 
 def _charge(outcome: Outcome) -> int:

@@ -181,10 +181,9 @@ class Tables:
         """Does so for those rows of a stream that were made by the days of a timezone, None for that of its policy."""
         policies = [self._book.policies.get(policy) for policy in {outcome.node.policy for outcome in outcomes}]
         zones = {policy.plan.calendar.timezone for policy in policies if policy}
-        days = None
+        days, elsewhere = None, False
         if timezone is not None and zones - {timezone}:
             days = Days(outcomes, calendar(timezone), self._book.policies)
-            self.report.elsewhere = sorted({*self.report.elsewhere, self._site(outcomes[0].node.key)})
         made: Iterable[Figure]
         if days is None:
             series = Series(outcomes, min(zones, default="UTC"))
@@ -196,12 +195,16 @@ class Tables:
             node = outcome.node
             if node.start_s < self._first_s or not isinstance(outcome, Release):
                 continue
+            cells = [(*node.key, indicator) for indicator in figures(outcome)]
+            mine = [cell for cell in cells if self._elsewhere.get(cell, self._published.made.timezone) == timezone]
+            elsewhere = elsewhere or bool(mine and days is not None)
             span = Window(node.start_s, node.end_s) if days is None else days.whole(node.start_s)
             if self._heard.whole(node.stream, span, unread):
-                for indicator in figures(outcome):
-                    cell = *node.key, indicator
-                    if self._elsewhere.get(cell, self._published.made.timezone) == timezone:
-                        self._compare(cell, due.get(cell))
+                for cell in mine:
+                    self._compare(cell, due.get(cell))
+        if elsewhere and timezone is not None:
+            self.report.elsewhere = sorted({*self.report.elsewhere, self._site(outcomes[0].node.key)})
+            self.report.by_days = sorted({*self.report.by_days, timezone})
 
     def _compare(self, key: Cell, figure: Figure | None) -> None:
         row, where = self.rows.get(key), f"{key[0]} {key[1]} {utc(key[2])} {key[3]}"

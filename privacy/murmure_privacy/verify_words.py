@@ -212,9 +212,9 @@ SENTENCES: Words = {
         "CAUTION: not one row in the tables for these sites: {sites}.",
     ),
     "elsewhere": (
-        "Les jours du site ({timezone}) ne sont pas ceux des règles de ces lieux : {sites}. Les estimations sont "
+        "Les jours du site ({timezones}) ne sont pas ceux des règles de ces lieux : {sites}. Les estimations sont "
         "recalculées comme le site les a faites ; elles sont moins précises que par les jours des règles.",
-        "The days of the site ({timezone}) are not those of the policies of these places: {sites}. Estimates were "
+        "The days of the site ({timezones}) are not those of the policies of these places: {sites}. Estimates were "
         "computed anew as the site has made them; they are less exact than by the days of the policies.",
     ),
     "right": ("CONFORME : tout est comme signé.", "CONFORMING: everything is as signed."),

@@ -63,13 +63,13 @@ from murmure_privacy.errors import WireError
 from murmure_privacy.findings import KINDS, Report
 from murmure_privacy.log import Checkpoint
 from murmure_privacy.policies import Rules
-from murmure_privacy.publication import FORMAT, RUNNING, Made, Publication
+from murmure_privacy.publication import FORMAT, RUNNING, Made, Publication, days_of
 from murmure_privacy.publication import rows_of as rows_in
 from murmure_privacy.release import Message, Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.verify import find, verify
 from murmure_privacy.verify_tables import figures
 from murmure_privacy.verify_words import FINDINGS, SENTENCES
-from murmure_privacy.window import Calendar, Window, parse_utc
+from murmure_privacy.window import Calendar, Window, parse_utc, utc
 
 MONDAY_S = 1_795_392_000  # 2026-11-23 00:00 UTC
 DAY_S = 86_400
@@ -427,6 +427,27 @@ def lines_without(data: bytes, word: bytes) -> bytes:
     return b"".join(kept)
 
 
+def told_of_parts(published: Publication, town: Town) -> Publication:
+    """Each line of the ledger says what the first quarter of an hour of its day has cost, and that it is of that."""
+
+    def made(line: bytes) -> bytes:
+        told = json.loads(line)
+        part = Window(begin_s := parse_utc(told["start_utc"]), begin_s + 900)
+        of_stream = [one for one in town.said if one.node.stream == told["stream"]]
+        near = [one for one in of_stream if one.node.covered_from_s < part.end_s and one.node.end_s > part.start_s]
+        nodes: list[dict[str, Any]] = []
+        for level in sorted({one.node.level for one in near if one.node.start_s in part}):
+            mine = [one for one in near if one.node.level == level and one.node.start_s in part]
+            out = [one for one in mine if isinstance(one, Release)]
+            rho = sum(noised.rho_micro for one in out for noised in one.noised)
+            nodes.append({"node": level, "released": len(out), "withheld": len(mine) - len(out), "rho_micro": rho})
+        told |= {"end_utc": utc(part.end_s), "nodes": nodes, "spent_rho_micro": spending.spent(near, part)}
+        told["charged_rho_micro"] = sum(one["rho_micro"] for one in nodes)
+        return json.dumps(told).encode() + b"\n"
+
+    return with_file(LEDGER, lambda data: b"".join(map(made, data.splitlines())))(published, town)
+
+
 def cell(name: str, text: str) -> Callable[[bytes], bytes]:
     """Writes another cell into a row of open data, or of codes."""
 
@@ -771,6 +792,7 @@ SERVED: dict[str, tuple[str, Attack]] = {
         )
     },
     "a ledger lacks a line": ("ledger_wrong", with_line(LEDGER, lambda line: b"")),
+    "a ledger tells of a part of each day": ("ledger_wrong", told_of_parts),
     "a ledger lacks a stream": ("ledger_wrong", with_file(LEDGER, lambda data: lines_without(data, b"plaza/noise"))),
     "a ledger is gone": ("ledger_wrong", with_file(LEDGER, lambda data: None)),
     "a ledger has a line twice": ("ledger_wrong", with_line(LEDGER, lambda line: line + line)),
@@ -2243,9 +2265,11 @@ def test_weeks_and_parts_of_the_day_are_estimated_as_a_town_does(
     town.archive.close()
 
 
-def test_a_closed_month_was_estimated_by_the_days_of_its_time(tmp_path: Path, releases: ModuleType) -> None:
+def test_a_closed_month_was_estimated_by_the_days_of_its_time(
+    tmp_path: Path, releases: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A town that mends its timezone is accused neither of the months that are closed, which stay as they are, nor of
-    those that go on; by the newest days alone it would be."""
+    those that go on; by the newest days alone it would be. Named are the days that differ, and not the newest."""
     town = Town(tmp_path, releases).live()
     for day in (14, 17):  # messages of December: the second one is after the 8th, on which November is closed
         town.live(8, begin=day * QUARTERS)
@@ -2253,7 +2277,12 @@ def test_a_closed_month_was_estimated_by_the_days_of_its_time(tmp_path: Path, re
     published = built(town, tmp_path / "site", "Europe/Paris", 19)
     zones = {("2026-11", 1): "Indian/Reunion", ("2026-12", 1): "Europe/Paris"}
     assert (published.made.timezone, published.made.timezones) == ("Europe/Paris", zones)
-    assert verify(published).findings == []
+    report = verify(published)
+    assert report.findings == []
+    assert (report.elsewhere, report.by_days) == (["alley", "plaza"], ["Indian/Reunion"])
+    assert "Les jours du site (Indian/Reunion) ne sont pas" in said(capsys, tmp_path / "site", "--all")[1]
+    december = days_of(published)[:1]  # of which no figure is by other days
+    assert verify(published, december).elsewhere == []
     assert "row_computed" in kinds(verify(replace(published, made=replace(published.made, timezones={}))))
     town.archive.close()
 
