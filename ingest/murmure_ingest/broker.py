@@ -145,6 +145,9 @@ def watch_crl(config: IngestConfig, now: Callable[[], datetime], stop: Event, sa
                     alarm = look()
                 except MurmureError as error:
                     alarm = str(error)
+                except OSError as error:  # a full disk must not end the watch
+                    where = error.filename or config.data_dir
+                    alarm = f"{where}: {error.strerror or error}; look at the disk, and at who may read and write it"
                 if alarm:
                     say(alarm)
             if stop.wait(_ALARM_EVERY_S):
@@ -157,27 +160,34 @@ def catch_up(config: IngestConfig, now: datetime) -> str | None:
     """Brings the broker's list and rights up to what table and register say if they lack somebody, as after a restore
     of the broker's folder; returns one line then.
 
-    Where this user may not write the broker's folder, murmure-broker.path does it within seconds.
+    Where this user may not write the broker's folder, murmure-broker.path does it within seconds. Raises ConfigError
+    where the authority is missing: another one would let nobody in.
     """
     settings = settings_of(config.data_dir)
     if settings is None:
         return None
+    if not (config.data_dir / "authority.key").exists():
+        path, mend = str(config.data_dir / "authority.key"), "restore it from the backup of data_dir"
+        raise ConfigError(path, "key", f"is missing, and {settings.folder} goes by it", mend)
     folder, revoked = Path(settings.folder), revoked_in(config)
     standing = _standing(config, revoked)
-    wanted = {
+    taken = {
         line.serial for line in issued(config.data_dir) if line.revoked_s is not None and line.until_s > now.timestamp()
     }
-    wanted.update(serial for serials in standing.owed.values() for serial in serials)
-    certificates = len(wanted - listed(folder / CRL, Authority(config.data_dir, now).pem).keys())
+    owed = {serial for serials in standing.owed.values() for serial in serials}
+    there = listed(folder / CRL, Authority(config.data_dir, now).pem).keys()
+    certificates = len((taken | owed) - there)
     names = len(set(standing.out) - _denied(folder))
     if not certificates and not names:
         return None
+    ask_for_renewal(config.data_dir)  # first: once list and rights are whole, no later look would ask
     try:
         prepare(config, settings, revoked, now)
         done = "written now, and read when the broker is started again"
     except MurmureError as error:
         done = f"not written here: {error}; murmure-broker.path does it, or 'murmure broker init' as root"
-    ask_for_renewal(config.data_dir)
+    if taken <= there and not names:  # nothing is old: since the last renewal a new key has spoken
+        return f"{folder / CRL}: certificates of before a change of keys that are taken back: {certificates}; {done}"
     return (
         f"{folder}: is older than what this centre knows, and lets in who was turned away (certificates that are not "
         f"on {CRL}: {certificates}; gateways that still have rights: {names}); {done}"

@@ -13,7 +13,7 @@ import re
 import sqlite3
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -247,17 +247,15 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.exists():
         path.touch(mode=0o600)
         give_to_owner(path)
-    db = sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE_S)
     try:
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA)
-        yield db
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE_S)) as db:
+            db.execute("PRAGMA synchronous = FULL")
+            db.executescript(_SCHEMA)
+            yield db
     except sqlite3.Error as error:
         raise CertificateError(
             f"{path}: {error}; look at the disk, or restore it from the backup of data_dir"
         ) from error
-    finally:
-        db.close()
 
 
 def new_private_key() -> str:

@@ -36,6 +36,7 @@ from murmure_edge.uplink import Acknowledged, Topics, Uplink, UplinkLost
 from murmure_ingest.adoption import adopt
 from murmure_ingest.archive import Archive
 from murmure_ingest.backup import back_up, restore
+from murmure_ingest.broker import catch_up
 from murmure_ingest.certificates import Authority
 from murmure_ingest.config import BrokerConfig, Tls
 from murmure_ingest.gateways import publish_policy
@@ -604,6 +605,8 @@ def test_the_broker_lets_both_certificates_in_until_the_new_key_has_spoken(
         assert broker is not None and broker.tls is not None
         stolen = replace(broker, tls=replace(broker.tls, certificate=kept, key=kept))
         Uplink(stolen, "gw-plaza", Topics.of("centre", "gw-plaza"), time.monotonic, threading.Event()).close()
+    told = catch_up(centre.config, centre.now[0])  # of a folder that is in order: none that a backup has put back
+    assert told is not None and "authority.crl: certificates of before a change of keys that are taken back: 1" in told
     with tls_mosquitto(centre.config, tmp_path / "broker") as running:  # prepared anew, as every day
         stop, topics = threading.Event(), Topics.of("centre", "gw-plaza")
         with pytest.raises(UplinkLost):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -395,6 +396,55 @@ def test_settings_of_a_broker_that_cannot_be_read_are_one_line(tmp_path: Path) -
     assert stop.wait(10) and "Is a directory" in said[0]
 
 
+def test_a_watch_goes_on_where_the_disk_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that cannot be opened, a disk without room: a line at each look, and the next look comes. What could not
+    be asked of murmure-broker.path is still lacking then."""
+    prepared(tmp_path)
+    config = IngestConfig(tmp_path / "centre")
+
+    def watched() -> list[str]:
+        said, stop = list[str](), Event()
+
+        def say(text: str) -> None:
+            said.append(text)
+            if len(said) == 2:
+                stop.set()
+
+        broker.watch_crl(config, lambda: NOW, stop, say)
+        assert stop.wait(10)
+        return said
+
+    monkeypatch.setattr(broker, "_ALARM_EVERY_S", 0.01)
+    table = config.data_dir / "certificates.db"
+    table.rename(tmp_path / "aside")
+    table.mkdir()
+    assert all("unable to open database file; look at the disk" in line for line in watched())
+    table.rmdir()
+    (tmp_path / "aside").rename(table)
+    authority = Authority(config.data_dir, NOW)
+    authority.issue_client(new_private_key(), "gw-a", NOW)
+    authority.revoke("gw-a", NOW)
+
+    def full(path: Path, *rest: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker, "write_file", full)
+        assert all(f"{config.data_dir}/broker.renew: No space left on device; look" in line for line in watched())
+    assert "written now" in str(broker.catch_up(config, NOW)) and (config.data_dir / "broker.renew").exists()
+
+
+def test_a_look_makes_no_authority(tmp_path: Path) -> None:
+    """Where the authority is lost, the centre says so: another one of its own would let the next renewal write it to
+    the broker, and nobody in."""
+    prepared(tmp_path)
+    for kind in ("key", "crt"):
+        (tmp_path / "centre" / f"authority.{kind}").unlink()
+    with pytest.raises(ConfigError, match=r"authority\.key: key: is missing, and \S+broker goes by it; restore it"):
+        broker.catch_up(IngestConfig(tmp_path / "centre"), NOW)
+    assert not (tmp_path / "centre" / "authority.key").exists()
+
+
 def test_a_centre_without_a_broker_of_its_own_raises_no_alarm(tmp_path: Path) -> None:
     """Nothing was prepared, nothing can end; a list that is not there has no days."""
     assert broker.crl_alarm(tmp_path, NOW) is None
@@ -747,7 +797,7 @@ def test_a_broker_from_a_backup_is_brought_up_to_what_the_centre_knows(
     run = [sys.executable, "-m", "murmure.cli", "ingest", "run", "--config", "ingest.toml"]
     with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as centre:
         try:
-            until((town.config.data_dir / "broker.renew").exists)
+            until((town.folder / "broker" / broker.RESTART).exists)
         finally:
             centre.terminate()
         told = centre.communicate()[1]
