@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -55,7 +56,8 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
 
 
 def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None = None) -> Built:
-    """Returns what one build took. Sheets of paper that it has printed only after the switch are left unprinted."""
+    """Returns what one build took, until readers had the new site. It then deletes the one before the last and reads
+    through the files of months that it has written, for which this waits; sheets of paper are left unprinted."""
     command = [sys.executable, *(("-m", "cProfile", "-o", str(profile)) if profile else ()), "-m", "murmure.cli"]
     command += ["site", "build", "--archive", str(archive), "--city", str(city), "--out", str(out)]
     began_s = time.monotonic()
@@ -66,6 +68,8 @@ def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None
         # user and system, of the process and of those that it has waited for
         cpu = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:15] if line else []
         if profile is None:
+            with out.with_name(f"{out.name}.lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH)
             process.terminate()
     if not line:
         raise SystemExit(f"{' '.join(command)}: exit {process.returncode}")

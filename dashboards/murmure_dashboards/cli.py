@@ -18,6 +18,8 @@ from murmure_dashboards import operations_cli
 
 if TYPE_CHECKING:
     from murmure_dashboards.config import City
+    from murmure_dashboards.pdf import Press
+    from murmure_dashboards.site import BuildReport
     from murmure_dashboards.views import ArchiveReader
 
 
@@ -80,17 +82,11 @@ def _build(args: argparse.Namespace) -> int:
         cores = len(os.sched_getaffinity(0))
         beside = cores if cores > 1 and len(city.quartier) >= LEAST_APART else 0  # this process soon waits for them
         crew = Crew(partial(Archive.open, args.archive, read_only=True), beside)
-        report = build(archive, city, args.out, now_s, press, crew, args.replace_log)
+        told = partial(_told, args, press)
+        report = build(archive, city, args.out, now_s, press, crew, args.replace_log, told)
         elsewhere = list(_elsewhere(archive, city))
     finally:
         archive.close()
-    if args.json:
-        print(json.dumps(asdict(report)))
-    else:
-        print(f"{args.out}: {report.pages} pages, {report.files} files, {-(-report.octets // 1000)} kB")
-    if press.waiting and not press.missing:
-        print(f"murmure: {args.out}: {press.waiting} PDF sheets are printed now, for the next build", file=sys.stderr)
-    sys.stdout.flush()
     press.rest()
     if press.missing:
         get = f"apt-get install {' '.join(PACKAGES)}"
@@ -112,6 +108,17 @@ def _build(args: argparse.Namespace) -> int:
         file = city.thresholds or "thresholds.toml"
         print(f"murmure: {file}: review: {names}: to be read again by {first}; read, then date anew", file=sys.stderr)
     return 0
+
+
+def _told(args: argparse.Namespace, press: Press, report: BuildReport) -> None:
+    """Says what was built, as soon as it is there."""
+    if args.json:
+        print(json.dumps(asdict(report)))
+    else:
+        print(f"{args.out}: {report.pages} pages, {report.files} files, {-(-report.octets // 1000)} kB")
+    if press.waiting and not press.missing:
+        print(f"murmure: {args.out}: {press.waiting} PDF sheets are printed now, for the next build", file=sys.stderr)
+    sys.stdout.flush()
 
 
 def _elsewhere(archive: ArchiveReader, city: City) -> Iterator[tuple[str, str]]:

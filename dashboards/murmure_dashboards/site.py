@@ -270,24 +270,32 @@ def build(
     press: Press | None = None,
     crew: Crew | None = None,
     replace_log: bool = False,
+    told: Callable[[BuildReport], None] = lambda report: None,
 ) -> BuildReport:
     """Writes the site as of `now_s` (seconds UTC) and makes `out` lead to it.
 
     Today is the civil day that contains `now_s - 1`: at midnight the pages still show the whole day that has ended.
     `press` prints bulletins as PDF, those that it has no time for when its `rest` is called; without it there are none.
     `crew` works beside this process, on a machine with several cores; the site is the same, byte for byte.
-    `replace_log`: also where the log that stands there would be lost, or take another way.
+    `replace_log`: also where the log that stands there would be lost, or take another way. `told` is given the report
+    as soon as readers have the new site: what is left is to delete the one before the last, and to read through the
+    files of the months that were written, so that no build has to wait for either.
     Raises SiteError where `out` is something else than a site or an empty folder, or has published a log of which the
     archive's is not the continuation, OSError where the disk refuses.
     """
     listed = {site.id for site in city.site}
     whole, place = kept_of.Whole(), out.with_name(f"{out.name}.store")
+    reports: list[BuildReport] = []
 
     def settled() -> None:
         with closing(Store(place)) as store:
+            whole.remember(store, out)  # what was linked; what was written is read through by whoever asks for it
+            stands = partial(whole.stands, store)
+            months.shelf(out, stands)
+            journal.shelf(out, stands)
             whole.remember(store, out)
 
-    with seldom_collected(), beside(out, settled=settled) as folder:
+    with seldom_collected(), beside(out, switched=lambda: told(reports[0]), settled=settled) as folder:
         broken_off = None if replace_log else journal.broken_off(archive, out)
         if broken_off is not None:
             raise SiteError(
@@ -315,12 +323,9 @@ def build(
             ):
                 made.write(path, content)
             _forget(store, now_s)
-    return BuildReport(
-        pages=made.pages,
-        files=made.files,
-        octets=made.total,
-        unlisted=tuple(sorted({info.site for info in archive.streams()} - listed)),
-    )
+        unlisted = tuple(sorted({info.site for info in archive.streams()} - listed))
+        reports.append(BuildReport(pages=made.pages, files=made.files, octets=made.total, unlisted=unlisted))
+    return reports[0]
 
 
 def _forget(store: Store, now_s: int) -> None:
@@ -346,11 +351,16 @@ def seldom_collected() -> Iterator[None]:
 
 
 @contextmanager
-def beside(out: Path, durable: bool = True, settled: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def beside(
+    out: Path,
+    durable: bool = True,
+    switched: Callable[[], None] = lambda: None,
+    settled: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """Gives a fresh folder to fill, then makes `out` lead to it. One build at a time: a second waits.
 
-    `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk. `settled`
-    is called last, when what is older is deleted and before another build begins."""
+    `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk. `switched`
+    is called when `out` leads there, `settled` last, when what is older is deleted and before another build begins."""
     parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
     if not out.is_symlink() and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -373,6 +383,7 @@ def beside(out: Path, durable: bool = True, settled: Callable[[], None] = lambda
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        switched()
         for old in parent.iterdir():
             if old.name.startswith(f"{out.name}.new-") and old.name not in (folder.name, before):
                 shutil.rmtree(old, ignore_errors=True)

@@ -21,7 +21,7 @@ from murmure_dashboards import kept, maker_data, months, packed
 from murmure_dashboards import site as site_module
 from murmure_dashboards.blocks import Block, Blocks, Together
 from murmure_dashboards.config import City
-from murmure_dashboards.site import build
+from murmure_dashboards.site import BuildReport, build
 from murmure_dashboards.views import StreamInfo
 from murmure_ingest.archive import Archive, Enrolment, StoredPolicy
 from murmure_privacy import wire
@@ -347,6 +347,36 @@ def test_what_comes_while_a_closed_month_is_worked_out_is_not_in_it(
     assert [name for name in two if one.get(name) != two[name]] == []
 
 
+@pytest.mark.parametrize("closing", [False, True])
+def test_what_comes_while_a_site_is_built_is_in_the_next_one(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closing: bool
+) -> None:
+    """After the store was opened, which still has the days without it: in a month that was closed before, or that what
+    comes then closes. No file says that it was seen."""
+    out, real = tmp_path / "site", months.since
+    town.days(date(2026, 8, 18), date(2026, 8, 20), "plaza", "station")
+    town.days(date(2026, 8, 21), date(2026, 9, 6), "plaza", away=("station",))
+    for day in () if closing else (date(2026, 9, 9), date(2026, 10, 9), date(2026, 11, 12)):
+        town.days(day, day, "plaza", away=("station",))
+    build(town.archive, city, out, noon(date(2026, 9, 7) if closing else date(2026, 11, 13)))
+
+    def meanwhile(*args: Any) -> Any:
+        town.files("station")
+        if closing:
+            town.days(date(2026, 9, 8), date(2026, 9, 9), "plaza", "station")
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(months, "since", meanwhile)
+        build(town.archive, city, out, noon(date(2026, 9, 10) if closing else date(2026, 11, 13)))
+    now_s = noon(date(2026, 9, 11) if closing else date(2026, 11, 14))
+    for folder in (out, tmp_path / "nothing"):
+        build(town.archive, city, folder, now_s)
+        whole(town, folder)
+    one, two = data(out), data(tmp_path / "nothing")
+    assert [name for name in two if one.get(name) != two[name]] == []
+
+
 def test_not_asking_what_came_after_a_closing_is_found_out(
     town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,8 +471,8 @@ def test_a_closed_file_that_was_damaged_is_made_again(town: Town, city: City, tm
 def test_a_closed_file_is_read_through_once(
     town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It and its Parquet twin, at the build after the one that has written them; then while the file system says that
-    nobody has touched one of them."""
+    """It and its Parquet twin, by the build that has written them and once readers have the site; then no more, while
+    the file system says that nobody has touched one of them."""
     out, at_s, read = tmp_path / "site", noon(date(2026, 9, 10)), list[str]()
     town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
 
@@ -460,10 +490,37 @@ def test_a_closed_file_is_read_through_once(
         return sorted(path for path in read if "2026-08" in path)
 
     both = ["donnees/releases-2026-08.csv", "donnees/releases-2026-08.parquet"]
-    assert [read_now() for _ in range(3)] == [[], both, []]
+    assert [read_now() for _ in range(3)] == [both, [], []]
     assert read_now() == []  # also once a folder is deleted that has links to them
     (out.resolve() / both[0]).touch()
     assert [read_now() for _ in range(2)] == [both[:1], []]
+
+
+def test_readers_wait_for_no_deletion_and_no_reading(
+    town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is said once the site is there: the one before the last is deleted afterwards, and what was written
+    for the months read through, which takes seconds for each gigabyte."""
+    out, at_s, seen = tmp_path / "site", noon(date(2026, 9, 10)), list[str]()
+    town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
+    build(town.archive, city, out, at_s)
+    build(town.archive, city, out, at_s + 900)
+    oldest, now = [path for path in tmp_path.glob("site.new-*") if path != out.resolve()], out.resolve()
+
+    def watched(out: Path, path: str, digest: str) -> bool:
+        seen.append("read")
+        return packed.stands(out, path, digest)
+
+    def told(report: BuildReport) -> None:
+        assert out.resolve() not in (*oldest, now) and (out / "donnees/releases-2026-09.csv").is_file()
+        assert [path.exists() for path in oldest] == [True] and report.files > 0
+        seen.append("told")
+
+    monkeypatch.setattr(kept, "stands", watched)
+    town.days(date(2026, 9, 10), date(2026, 9, 10), "plaza")
+    report = build(town.archive, city, out, at_s + 86_400, told=told)
+    assert seen[0] == "told" and "read" in seen and seen.count("told") == 1
+    assert not oldest[0].exists() and report.pages > 0
 
 
 @pytest.mark.parametrize("how", ["written", "copied with its time", "store deleted"])
