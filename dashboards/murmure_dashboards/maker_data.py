@@ -36,7 +36,8 @@ def data(ctx: Build, before: Shelf, keep: Callable[[str], None]) -> Iterator[tup
     infos = [info for site in sites for info in ctx.streams if info.site == site]
     streams, everywhere = [info.stream for info in infos], [info.stream for info in ctx.streams]
     before = months.fitting(ctx.archive, streams, before)
-    now = months.since(ctx.archive, everywhere, streams, ctx.calendar, ctx.now_s, before)
+    kept = ctx.store.seen if ctx.store else None
+    now = months.since(ctx.archive, everywhere, streams, ctx.calendar, ctx.now_s, before, kept)
 
     day = ctx.calendar.day(ctx.now_s)  # the one that runs, unless it has yet to begin
     running = {info.stream: ctx.blocks.on(info, day) for info in infos} if day.start_s < ctx.now_s else {}

@@ -250,9 +250,13 @@ def since(
     calendar: Calendar,
     now_s: int,
     before: Shelf,
+    kept: tuple[int, int] | None = None,
 ) -> Shelf:
     """Returns the shelf with how far the archive has come now, and with the closings that have come. `everywhere`: all
-    streams that the archive has, `streams`: those of the files; `before`: as `fitting` returns it."""
+    streams that the archive has, `streams`: those of the files; `before`: as `fitting` returns it. `kept`: how far the
+    archive had come when what is kept was gone through (`Store.seen`): what has come since is left to the next build,
+    as kept days lack it."""
+    newest, amended = kept or (archive.newest_row(), len(archive.filed_late()))
     began = [at_s for at_s in map(archive.began_s, everywhere) if at_s is not None]
     days: list[date] = []
     if began:
@@ -264,9 +268,8 @@ def since(
     # What tells of a later instant than this site's is looked at again by the next: a restored archive may not have it.
     *first, later = archive.first_to_tell(everywhere, [*map(calendar.midnight, unknown), now_s + 1])
     closings = {name: before.closings[name] for name in map(date.isoformat, days) if name in before.closings}
-    closings |= {day.isoformat(): row - 1 for day, row in zip(unknown, first, strict=True) if row is not None}
-    seen = archive.newest_row() if later is None else later - 1
-    amended = len(archive.filed_late())
+    closings |= {day.isoformat(): row - 1 for day, row in zip(unknown, first, strict=True) if row and row <= newest}
+    seen = newest if later is None else min(newest, later - 1)
     head, timezone = _head(archive, seen), calendar.timezone
     return Shelf(seen, head, amended, streams, closings, before.editions, still=before.still, timezone=timezone)
 

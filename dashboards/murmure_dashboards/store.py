@@ -56,12 +56,15 @@ class Grown(Protocol):
 
 
 class Store:
-    """Rows of finished periods by kind, stream and begin. `path` None: in memory, for one build."""
+    """Rows of finished periods by kind, stream and begin. `path` None: in memory, for one build. `seen`: how far the
+    archive had come when these were gone through, by its newest row and by how many messages had waited before they
+    were filed; None where `open` did not."""
 
     def __init__(self, path: Path | None) -> None:
         self._new: dict[tuple[str, str], dict[int, tuple[int, int, bytes]]] = {}
         self._waiting = 0
         self._path = path
+        self.seen: tuple[int, int] | None = None
         self._db = self._connected()
 
     @classmethod
@@ -153,6 +156,7 @@ class Store:
                     )
             self._db.execute("DELETE FROM stamp")
             self._db.execute("INSERT INTO stamp VALUES (?)", (stamp,))
+        self.seen = row, len(late)
 
     def _kinds(self) -> Iterator[str]:
         """Yields the kinds that there are, each found in the key and not row by row."""
