@@ -174,12 +174,13 @@ def tell(one: Gateway, known: Known, days: range, month_s: int, now_s: int, into
         into.ledger += [*_older(lines, days, begun.start_s), *lines]
         for at in CALENDAR.days(Window(days[0] * DAY_S, today.start_s)):
             recent = at.start_s >= now_s - HOURS_DAYS * DAY_S
-            hours = (("1h", at.start_s, (at.end_s - at.start_s) // 3600),)
-            into.of_days[one.quartier].append(codes.run_lines(stream, printed, (("1d", at.start_s, 1),), CALENDAR))
+            day_run = ("1d", at.start_s, at.end_s - at.start_s, 1)
+            hours = (("1h", at.start_s, 3600, (at.end_s - at.start_s) // 3600),)
+            into.of_days[one.quartier].append(codes.run_lines(stream, printed, (day_run,)))
             if recent:
-                into.of_hours[one.quartier].append(codes.run_lines(stream, printed, hours, CALENDAR))
+                into.of_hours[one.quartier].append(codes.run_lines(stream, printed, hours))
             if info.quantity == "noise":
-                into.of_hours[one.quartier].append(codes.run_lines(stream, "energy_mean", hours, CALENDAR))
+                into.of_hours[one.quartier].append(codes.run_lines(stream, "energy_mean", hours))
 
 
 def _older(lines: Sequence[bytes], days: range, begun_s: int) -> list[bytes]:

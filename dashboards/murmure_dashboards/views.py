@@ -277,10 +277,8 @@ class StreamView:
         # What has not come yet is cut as it is to come: a box that has nothing to send every hour is not silent.
         coarse = (found or levels) - {LEVELS[0]}
         level = next((level for level in LEVELS[1:] if level in coarse), "1h")
-        parts = [part for part in PARTS if part in found | levels] if level in PARTS else [level]
-        while at_s < span.end_s:
-            # Of the parts of a day, the one that is on or comes next: a policy may leave some out.
-            node, part = min((self.calendar.node(part, at_s), part) for part in parts)
+        parts = tuple(part for part in PARTS if part in found | levels) if level in PARTS else (level,)
+        for node, part in _nodes(self.calendar, parts, span):
             if node.start_s < span.end_s:
                 slot = self._slot(part, node, levels)
                 if window.start_s < at_s and node.start_s < at_s:  # the levels before it have told what it overlaps
@@ -365,6 +363,17 @@ class StreamView:
             publishable=figure.publishable,
             faulty_s=self.faulty_s(covered),
         )
+
+
+@lru_cache(maxsize=64)  # all streams of a town are cut at the same instants
+def _nodes(calendar: Calendar, parts: tuple[str, ...], span: Window) -> tuple[tuple[Window, str], ...]:
+    """Returns the nodes of a span with their level: of the parts of a day, the one that is on or comes next, since a
+    policy may leave some out."""
+    found, at_s = [], span.start_s
+    while at_s < span.end_s:
+        found.append(min((calendar.node(part, at_s), part) for part in parts))
+        at_s = found[-1][0].end_s
+    return tuple(found)
 
 
 def view(
