@@ -89,8 +89,10 @@ class Store:
             ):
                 if isinstance(value, bytes) and held == _sum(kind, stream, start_s, from_s, to_s, value):
                     found[int(start_s)] = value
-        except sqlite3.DatabaseError:
-            self._begin_anew()
+        except sqlite3.DatabaseError as error:
+            # Another process writes, and its rows are whole; Python's own errors have no code.
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+                self._begin_anew()
             found = {}
         new = self._new.get((kind, stream), {})
         return found | {start_s: row[2] for start_s, row in new.items() if start_s in span}

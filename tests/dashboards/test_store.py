@@ -109,6 +109,20 @@ def test_what_was_kept_is_there_for_the_next_build(centre: Centre, tmp_path: Pat
     store.close()
 
 
+def test_a_store_that_another_process_writes_for_long_is_not_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads meanwhile does without it: a file that is made anew below the other one's hands loses its rows."""
+    monkeypatch.setattr(store_module, "_PATIENCE_S", 0.05)
+    one, other = Store(tmp_path / "store"), Store(tmp_path / "store")
+    one.keep("t", STREAM, 0, Window(0, 1), b"kept")
+    one.flush()
+    one._db.execute("BEGIN EXCLUSIVE")
+    assert other.read("t", STREAM, Window(0, 1)) == {}
+    one._db.execute("COMMIT")
+    assert other.read("t", STREAM, Window(0, 1)) == {0: b"kept"}
+
+
 def test_what_is_old_is_forgotten_and_nothing_else(centre: Centre, tmp_path: Path) -> None:
     """By kind, and by when it was over: a store does not grow for ever."""
     path = tmp_path / "store"
