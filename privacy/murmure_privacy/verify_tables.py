@@ -30,6 +30,8 @@ _SIGMAS, _ROUNDED = 8.0, 2e-6
 _ARITHMETIC = 1e-12
 """How much, of its size, an estimate may differ by the order in which another machine added."""
 _AFTER_ALL_S = 1 << 62
+_FROM_UTC_S = 14 * 3600
+"""How far a civil midnight is from that of UTC at most."""
 
 Key = tuple[str, str, int]
 """Stream, level and begin (seconds UTC) of a node."""
@@ -55,7 +57,7 @@ class Tables:
         self.editions: dict[str, int] = {}
         self._published, self._book, self._heard = published, book, heard
         self._first_s = 0  # of the rows, where they are those of a week
-        self._elsewhere: dict[Cell, str | None] = {}  # the timezone of rows that were made by another than the newest
+        self._elsewhere: dict[Key, str | None] = {}  # by the days of which timezone a node's rows were made
 
     def read(self, unread: Collection[int], line: int | None = None) -> None:
         """Every row of the tables about the days that were looked at is as a gateway has signed it, once an edition;
@@ -67,13 +69,15 @@ class Tables:
             return
         days = set(self.report.days)
         wanted = {key: one for key, (_, _, one) in self._heard.nodes.items() if (one.node.end_s - 1) // DAY_S in days}
-        months = {utc(at_s + shift)[:7] for _, _, at_s in wanted for shift in (-14 * 3600, 14 * 3600)}
+        months = {utc(at_s + shift)[:7] for _, _, at_s in wanted for shift in (-_FROM_UTC_S, _FROM_UTC_S)}
         self.months = sorted(months.union(() if unread else self._published.months))
         weeks = self._weeks(line)
         if weeks:
             self.report.left_tables, self.months, self.week = self.months, [], True
             for path in weeks:
-                self.rows |= self._edition(path, rows_of(self._published.read(path) or b""), wanted, unread)
+                week = self._edition(path, rows_of(self._published.read(path) or b""), wanted, unread)
+                self._once(week)
+                self.rows |= week
             self._first_s = min((at_s for _, _, at_s, _ in self.rows), default=0)
         for month in self.months:
             newest: dict[Cell, Mapping[str, str]] = {}
@@ -81,15 +85,19 @@ class Tables:
             while (rows := read(month, number)) is not None:
                 newest, number = self._edition(month, rows, wanted, unread), number + 1
             self.editions[month] = number - 1
-            self.rows |= newest
             made = self._published.made
             timezone = made.timezones.get((month, number - 1), made.timezone)
-            if timezone != made.timezone:
-                self._elsewhere |= dict.fromkeys(newest, timezone)
+            self._once(
+                cell
+                for cell in newest.keys() & self.rows.keys()
+                if self._elsewhere.get(cell[:3], made.timezone) == timezone or not _begins(month, cell[2])
+            )
+            self.rows |= newest
+            if self._elsewhere or timezone != made.timezone:  # else all are by the newest
+                self._elsewhere |= dict.fromkeys((cell[:3] for cell in newest), timezone)
         if not weeks:
             running = self._edition(RUNNING, rows_of(self._published.read(RUNNING) or b""), wanted, unread)
-            for cell in sorted(running.keys() & self.rows.keys()):
-                self.report.add("row_twice", f"{cell[0]} {cell[1]} {utc(cell[2])} {cell[3]}")
+            self._once(running)
             self.rows |= running
         told = {self._site(key[:3]) for key in self.rows}
         if wanted and not told:
@@ -105,6 +113,12 @@ class Tables:
             for indicator in figures(outcome) if key[2] >= self._first_s else ():
                 if self._always(indicator) and (*key, indicator) not in self.rows:
                     self.report.add("row_missing", f"{key[0]} {key[1]} {utc(key[2])} {indicator}")
+
+    def _once(self, cells: Iterable[Cell]) -> None:
+        """None of these stands in a table that was read before: of two rows, the one that is wrong could hide behind
+        the other."""
+        for cell in sorted(self.rows.keys() & set(cells)):
+            self.report.add("row_twice", f"{cell[0]} {cell[1]} {utc(cell[2])} {cell[3]}")
 
     def _weeks(self, line: int | None) -> list[str]:
         """Returns the files of the week by neighbourhood if they are to be read instead of the months' tables: where
@@ -195,12 +209,13 @@ class Tables:
             node = outcome.node
             if node.start_s < self._first_s or not isinstance(outcome, Release):
                 continue
-            cells = [(*node.key, indicator) for indicator in figures(outcome)]
-            mine = [cell for cell in cells if self._elsewhere.get(cell, self._published.made.timezone) == timezone]
-            elsewhere = elsewhere or bool(mine and days is not None)
+            if self._elsewhere.get(node.key, self._published.made.timezone) != timezone:
+                continue
+            elsewhere = days is not None
             span = Window(node.start_s, node.end_s) if days is None else days.whole(node.start_s)
             if self._heard.whole(node.stream, span, unread):
-                for cell in mine:
+                for indicator in figures(outcome):
+                    cell = *node.key, indicator
                     self._compare(cell, due.get(cell))
         if elsewhere and timezone is not None:
             self.report.elsewhere = sorted({*self.report.elsewhere, self._site(outcomes[0].node.key)})
@@ -256,6 +271,12 @@ class Tables:
         if any(row.get(name) != text for name, text in told.items()):
             return "row_column"
         return None if _plausible(row, value, sigma, released) else "row_estimate"
+
+
+def _begins(month: str, at_s: int) -> bool:
+    """Returns whether an instant is so near to the begin of a month that by other days it is in the one before."""
+    before, after = (utc(at_s + shift)[:7] for shift in (-_FROM_UTC_S, _FROM_UTC_S))
+    return before < after == month
 
 
 def _unit(node: Node, indicator: str) -> str:

@@ -427,6 +427,14 @@ def lines_without(data: bytes, word: bytes) -> bytes:
     return b"".join(kept)
 
 
+def in_two_months(published: Publication, town: Town) -> Publication:
+    """November has an estimate that nobody has computed, and December all of its rows as they are."""
+    rows, wrong = rows_of(published), rows_of(published)
+    nudged(wrong, "crossings")
+    tables = {("2026-11", 1): wrong, ("2026-12", 1): rows}
+    return replace(published, months=["2026-11", "2026-12"], rows=lambda month, edition: tables.get((month, edition)))
+
+
 def told_of_parts(published: Publication, town: Town) -> Publication:
     """Each line of the ledger says what the first quarter of an hour of its day has cost, and that it is of that."""
 
@@ -792,6 +800,7 @@ SERVED: dict[str, tuple[str, Attack]] = {
         )
     },
     "a ledger lacks a line": ("ledger_wrong", with_line(LEDGER, lambda line: b"")),
+    "a row stands in two months, and is right in one": ("row_twice", in_two_months),
     "a ledger tells of a part of each day": ("ledger_wrong", told_of_parts),
     "a ledger lacks a stream": ("ledger_wrong", with_file(LEDGER, lambda data: lines_without(data, b"plaza/noise"))),
     "a ledger is gone": ("ledger_wrong", with_file(LEDGER, lambda data: None)),
@@ -936,7 +945,10 @@ FOLLOWS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("ledger_wrong",): ("a row is dropped", "a stream is dropped", "all tables are dropped", "a table has no rows"),
     ("code_wrong",): ("an end on a day that nobody reads",),
     ("columnar_wrong",): ("a table is missing", "the list of editions is rubbish", "the list of editions is deep"),
-    ("sum_wrong",): ("a month is invented", "a Parquet file has another value and no sum", "a Parquet file is none"),
+    ("sum_wrong",): (
+        *("a month is invented", "a Parquet file has another value and no sum", "a Parquet file is none"),
+        "a row stands in two months, and is right in one",
+    ),
 }
 
 
@@ -2287,6 +2299,24 @@ def test_a_closed_month_was_estimated_by_the_days_of_its_time(
     town.archive.close()
 
 
+def test_hours_that_two_months_have_are_right_in_both(tmp_path: Path, releases: ModuleType) -> None:
+    """By the days of a town further east a month begins before the one that was closed by those of before has ended:
+    those hours stand in both tables, and nobody is accused."""
+    town = Town(tmp_path, releases).live(2 * QUARTERS, begin=6 * QUARTERS)  # from November into December
+    for day in (14, 17):
+        town.live(8, begin=day * QUARTERS)
+    built(town, tmp_path / "site", "Europe/Paris", 18)
+    published = built(town, tmp_path / "site", "Indian/Reunion", 19)
+    assert published.rows is not None
+    twice = [
+        {(row["stream"], row["node"], row["start_utc"]) for row in published.rows(month, 1) or ()}
+        for month in ("2026-11", "2026-12")
+    ]
+    assert {start for _, _, start in twice[0] & twice[1]} >= {f"2026-11-30T{hour}:00:00Z" for hour in (20, 21, 22)}
+    assert verify(published).findings == []
+    town.archive.close()
+
+
 def numbered(folder: Path, copy: Path, **changes: Any) -> Path:
     """The site, with what it says of how it was made."""
     shutil.copytree(folder, copy)
@@ -2328,6 +2358,8 @@ def test_a_timezone_that_this_machine_lacks_is_no_finding(
         status, out, problem = said(capsys, other)
         assert (status, out) == (1, "") and problem == f"{line} Debian tzdata\n"
     rubbish: object
+    # Its one edition does not say by which days: none of its figures is by these.
+    assert "Kiritimati" not in said(capsys, numbered(folder, tmp_path / "east", timezone="Pacific/Kiritimati"))[1]
     for rubbish in (5, ["Europe/Paris"], {}):
         assert said(capsys, numbered(folder, tmp_path / f"{rubbish}", timezone=rubbish))[0] == 0
 
@@ -2526,6 +2558,18 @@ def test_tables_that_are_too_large_are_not_read_and_the_week_is_judged_instead(s
     withheld = sum(row["status"] == "withheld" for row in told)
     assert report.rows == len(told) > 200 and report.computed == len(told) - withheld
     assert report.beside > report.rows  # those of the day, of the codes and of the ledger
+
+
+def test_a_row_of_the_week_stands_in_one_neighbourhood(sized: Publication, town: Town) -> None:
+    """In the file of another one it could hide a wrong one."""
+    other = edited("enrolment", 0, quartier="moon")(sized, town)
+
+    def read(path: str) -> bytes | None:
+        return sized.read(path.replace("moon", "centre"))
+
+    doubled = replace(other, rows=unasked, read=read, size=lambda path: len(read(path) or b"") or None)
+    line = (sized.size(TABLE) or 0) - 1
+    assert "row_twice" in kinds(verify(doubled, line=line)) - kinds(verify(replace(other, rows=unasked), line=line))
 
 
 def test_the_file_of_the_day_counts_among_the_tables(sized: Publication, town: Town) -> None:
