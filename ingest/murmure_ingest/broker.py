@@ -32,6 +32,7 @@ from murmure_ingest.certificates import (
     Authority,
     Issued,
     crl_days_left,
+    fingerprint,
     is_key,
     is_key_of,
     issued,
@@ -235,12 +236,8 @@ def prepare(
             f"gateways that enrol would look for the broker at {config.broker.host}: under [enrolment] in "
             f"{config.source} write broker_host, its outer name"
         )
-    if (folder / "authority.crt").exists() and not any(
-        (config.data_dir / f"authority.{kind}").exists() for kind in ("key", "crt")
-    ):
-        mend = f"restore data_dir first; for a new town move {folder} away"
-        raise ConfigError(str(config.data_dir), "authority.key", f"is missing, and {folder} goes by it", mend)
     try:
+        _require_authority(config.data_dir, folder, now)
         if not folder.exists():
             folder.mkdir(parents=True)
             folder.chmod(0o755)  # whatever root's umask: the broker must enter
@@ -424,6 +421,20 @@ def _may_enter(folder: Path, user: pwd.struct_passwd) -> bool:
     status = folder.stat()
     bit = 0o100 if status.st_uid == user.pw_uid else 0o010 if status.st_gid == user.pw_gid else 0o001
     return bool(status.st_mode & bit)
+
+
+def _require_authority(data_dir: Path, folder: Path, now: datetime) -> None:
+    """Raises ConfigError where the broker goes by an authority that this centre has not: a centre that was started on
+    an empty `data_dir` has made one of its own, and by that nobody would be let in, and the list be forgotten."""
+    try:
+        there = fingerprint((folder / "authority.crt").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    mend = f"restore data_dir first; for a new town move {folder} away"
+    if not any((data_dir / f"authority.{kind}").exists() for kind in ("key", "crt")):
+        raise ConfigError(str(data_dir), "authority.key", f"is missing, and {folder} goes by it", mend)
+    if there is not None and there != fingerprint(Authority(data_dir, now).pem.encode("ascii")):
+        raise ConfigError(str(data_dir), "authority.key", f"is another than {folder} goes by", mend)
 
 
 @contextmanager

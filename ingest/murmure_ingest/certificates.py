@@ -292,6 +292,14 @@ def read_certificate(path: Path, authority_pem: str) -> Certificate | None:
     )
 
 
+def fingerprint(pem: bytes) -> bytes | None:
+    """Returns the SHA-256 of a certificate (PEM); None for what is none."""
+    try:
+        return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256())
+    except ValueError:
+        return None
+
+
 def is_key(path: Path) -> bool:
     """Returns whether a file holds a P-256 key (PEM, not encrypted)."""
     try:

@@ -216,6 +216,29 @@ def test_a_centre_that_is_not_restored_yet_takes_no_broker_over(tmp_path: Path) 
     assert not (tmp_path / "centre").exists()
 
 
+def test_a_centre_that_was_started_before_it_was_restored_takes_no_broker_over(tmp_path: Path) -> None:
+    """The door for enrolment has made another authority there by then: the daily renewal would go by it, and forget the
+    list, which alone knows who was turned away since the backup."""
+    prepared(tmp_path)
+    key, crl = new_private_key(), tmp_path / "broker" / broker.CRL
+    shutil.copytree(tmp_path / "centre", tmp_path / "backup")
+    Authority(tmp_path / "centre", NOW).issue_client(key, "gw-a", NOW)
+    prepared(tmp_path, NOW, "gw-a")
+    before, known = contents(tmp_path / "broker"), listed(crl)
+    assert len(known) == 1
+    (tmp_path / "centre").rename(tmp_path / "lost")
+    (tmp_path / "centre").mkdir()
+    Authority(tmp_path / "centre", NOW)
+    with pytest.raises(ConfigError, match=r"authority\.key: is another than \S+broker goes by; restore data_dir first"):
+        prepared(tmp_path)
+    assert contents(tmp_path / "broker") == before
+    shutil.rmtree(tmp_path / "centre")
+    (tmp_path / "backup").rename(tmp_path / "centre")
+    mark_restored(tmp_path / "centre" / "certificates.db")
+    prepared(tmp_path)
+    assert listed(crl) == known
+
+
 @pytest.mark.parametrize("content", ["", "spoiled", "\xff"])
 def test_a_spoiled_key_is_made_anew(tmp_path: Path, content: str) -> None:
     """A broker's key that is no key costs nobody anything: another one, and a certificate for it."""
