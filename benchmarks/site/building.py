@@ -45,7 +45,8 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     shutil.copyfile(town.archive, later)
     then_s = close_once_more(town, later)
     out = folder / "site"
-    found = {"from nothing": build(town.archive, town.city, out, NOW_S)}
+    found = {"from nothing": build(town.archive, town.city, out, NOW_S, prints=True)}
+    build(town.archive, town.city, out, NOW_S)  # takes up the sheets that are printed by now, as after each midnight
     # Every page of a period, of a site, of the town is made anew, and so is what they tell of streams; days that are
     # finished, and rows that are the same, are taken from the store.
     with closing(Store(folder / "site.store")) as store:
@@ -55,9 +56,10 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     return found
 
 
-def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None = None) -> Built:
+def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None = None, prints: bool = False) -> Built:
     """Returns what one build took, until readers had the new site. It then deletes the one before the last and reads
-    through the files of months that it has written, for which this waits; sheets of paper are left unprinted."""
+    through the files of months that it has written, for which this waits. `prints`: then come the sheets of paper, a
+    tenth of a second each; else they are left unprinted."""
     command = [sys.executable, *(("-m", "cProfile", "-o", str(profile)) if profile else ()), "-m", "murmure.cli"]
     command += ["site", "build", "--archive", str(archive), "--city", str(city), "--out", str(out)]
     began_s = time.monotonic()
@@ -70,7 +72,8 @@ def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None
         if profile is None:
             with out.with_name(f"{out.name}.lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH)
-            process.terminate()
+            if not prints:
+                process.terminate()
     if not line:
         raise SystemExit(f"{' '.join(command)}: exit {process.returncode}")
     told = json.loads(line)
