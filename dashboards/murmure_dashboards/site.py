@@ -1,8 +1,11 @@
 """Writes the whole site beside the old one, then switches: nobody ever sees half a site.
 
-`OUT` is a symbolic link to a folder `OUT.new-…` next to it. A build fills a fresh folder and renames a new link over
-the old one, which POSIX makes atomic. The folder that was current before stays until the next build, so that a reader
-who has just followed the link still finds every file.
+`OUT` is a symbolic link to a folder `OUT.new-…` next to it. A build fills another folder and renames a new link over
+the old one, which POSIX makes atomic. The folder that was current before stays until the next switch, so that a reader
+who has just followed the link still finds every file. The one before that is what the next build fills: most of its
+files are those of today's site, and to make five thousand folders and to delete them took a town's build longer than
+its pages. What stands in it decides nothing: each file is linked from the current site or written anew, never into a
+file that is there, which other folders may share, and what is left over is removed before the switch.
 """
 
 from __future__ import annotations
@@ -154,8 +157,7 @@ class _Made:
         self.pages += path.endswith(".html")
         target, sizes = self._place(path), []
         for end in ("", ".gz"):
-            os.link(f"{before}/{path}{end}", f"{target}{end}")
-            sizes.append(Path(f"{target}{end}").stat().st_size)
+            sizes.append(_linked(Path(f"{before}/{path}{end}"), Path(f"{target}{end}")))
         self.files, self.total = self.files + len(sizes), self.total + sum(sizes)
         return sizes[0]
 
@@ -164,9 +166,28 @@ class _Made:
         target = f"{self.folder}/{path}"
         above = target.rpartition("/")[0]
         if above not in self._folders:
-            Path(above).mkdir(parents=True, exist_ok=True)
+            try:
+                Path(above).mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):  # a version before had a file of that name
+                for folder in (Path(above), *Path(above).parents):
+                    if folder.is_file():
+                        folder.unlink(missing_ok=True)
+                Path(above).mkdir(parents=True, exist_ok=True)
             self._folders.add(above)
         return target
+
+    def sweep(self) -> None:
+        """Removes what stands in the folder and is not of this build."""
+        assert self.folder is not None, "whoever only renders has no folder"
+        own = {f"{self.folder}/{path}" for path in self.octets}
+        for above, folders, files in os.walk(self.folder, topdown=False):
+            for name in files:
+                file = f"{above}/{name}"
+                if file not in own and file.removesuffix(".gz") not in own:
+                    Path(file).unlink()
+            for name in folders:
+                with suppress(OSError):  # it holds something
+                    Path(above, name).rmdir()
 
     def kept(self, before: Path, store: Store, now_s: int) -> Kept:
         """Returns what gives the files of the site before that are the same now."""
@@ -295,7 +316,7 @@ def build(
             journal.shelf(out, stands)
             whole.remember(store, out)
 
-    with seldom_collected(), beside(out, switched=lambda: told(reports[0]), settled=settled) as folder:
+    with seldom_collected(), beside(out, again=True, switched=lambda: told(reports[0]), settled=settled) as folder:
         broken_off = None if replace_log else journal.broken_off(archive, out)
         if broken_off is not None:
             raise SiteError(
@@ -322,6 +343,7 @@ def build(
                 archive, city, now_s, before, keep, press, store, journal_before, made, share, kept
             ):
                 made.write(path, content)
+            made.sweep()
             _forget(store, now_s)
         unlisted = tuple(sorted({info.site for info in archive.streams()} - listed))
         reports.append(BuildReport(pages=made.pages, files=made.files, octets=made.total, unlisted=unlisted))
@@ -354,13 +376,15 @@ def seldom_collected() -> Iterator[None]:
 def beside(
     out: Path,
     durable: bool = True,
+    again: bool = False,
     switched: Callable[[], None] = lambda: None,
     settled: Callable[[], None] = lambda: None,
 ) -> Iterator[Path]:
-    """Gives a fresh folder to fill, then makes `out` lead to it. One build at a time: a second waits.
+    """Gives a folder to fill, then makes `out` lead to it. One build at a time: a second waits.
 
-    `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk. `switched`
-    is called when `out` leads there, `settled` last, when what is older is deleted and before another build begins."""
+    `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk. `again`: it
+    may be the one that was current two switches ago, with what stands in it, else it is empty. `switched` is called
+    when `out` leads there, `settled` last, when what is older is deleted and before another build begins."""
     parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
     if not out.is_symlink() and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -369,11 +393,15 @@ def beside(
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = out.readlink().name if out.is_symlink() else None
         folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.new-", dir=parent))
+        older = _older(out, (folder.name, before)) if again else []
         try:
+            if len(older) > 1:
+                older[0].replace(folder)
             folder.chmod(0o755)
             yield folder
             if durable:
                 os.sync()  # a link that survives a power cut must not lead to empty files
+            os.utime(folder)  # by which the oldest is found
             link = parent / f"{out.name}.link"
             link.unlink(missing_ok=True)
             link.symlink_to(folder.name)
@@ -384,10 +412,16 @@ def beside(
             shutil.rmtree(folder, ignore_errors=True)
             raise
         switched()
-        for old in parent.iterdir():
-            if old.name.startswith(f"{out.name}.new-") and old.name not in (folder.name, before):
-                shutil.rmtree(old, ignore_errors=True)
+        older = _older(out, (folder.name, before))
+        for old in older[:-1] if again else older:
+            shutil.rmtree(old, ignore_errors=True)
         settled()
+
+
+def _older(out: Path, others: Collection[str | None]) -> list[Path]:
+    """Returns the folders of sites beside `out` but for some, by when something was last put into them."""
+    found = [one for one in out.parent.glob(f"{out.name}.new-*") if one.name not in others]
+    return sorted(found, key=lambda one: one.stat().st_mtime_ns)
 
 
 def render(
@@ -581,6 +615,31 @@ def write(path: Path, content: bytes) -> None:
 
 
 def put(path: Path, parts: Iterable[bytes]) -> None:
-    """Writes a file in a folder that is there."""
-    with path.open("wb") as file:
+    """Writes a file in a folder that is there: a new one in place of what has its name, which may be another site's."""
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        _clear(path)
+        file = path.open("xb")
+    with file:
         file.writelines(parts)
+
+
+def _linked(source: Path, target: Path) -> int:
+    """Has a file stand at another place as well, where it may stand already, and returns its size."""
+    is_file = source.stat()
+    try:
+        if os.path.samestat(is_file, target.lstat()):
+            return is_file.st_size
+        _clear(target)
+    except FileNotFoundError:
+        pass
+    os.link(source, target)
+    return is_file.st_size
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -499,28 +499,32 @@ def test_a_closed_file_is_read_through_once(
 def test_readers_wait_for_no_deletion_and_no_reading(
     town: Town, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report is said once the site is there: the one before the last is deleted afterwards, and what was written
-    for the months read through, which takes seconds for each gigabyte."""
+    """The report is said once the site is there: what builds that were killed have left is deleted afterwards, and what
+    was written for the months read through, which takes seconds for each gigabyte."""
     out, at_s, seen = tmp_path / "site", noon(date(2026, 9, 10)), list[str]()
     town.days(date(2026, 8, 29), date(2026, 9, 9), "plaza")
     build(town.archive, city, out, at_s)
     build(town.archive, city, out, at_s + 900)
-    oldest, now = [path for path in tmp_path.glob("site.new-*") if path != out.resolve()], out.resolve()
+    before, now = (path for path in sorted(tmp_path.glob("site.new-*"), key=lambda path: path == out.resolve()))
+    left = [tmp_path / f"site.new-{number}" for number in range(2)]
+    for number, folder in enumerate(left):
+        folder.mkdir()
+        os.utime(folder, (number, number))
 
     def watched(out: Path, path: str, digest: str) -> bool:
         seen.append("read")
         return packed.stands(out, path, digest)
 
     def told(report: BuildReport) -> None:
-        assert out.resolve() not in (*oldest, now) and (out / "donnees/releases-2026-09.csv").is_file()
-        assert [path.exists() for path in oldest] == [True] and report.files > 0
+        assert out.resolve() not in (before, now) and (out / "donnees/releases-2026-09.csv").is_file()
+        assert [path.exists() for path in (*left, before, now)] == [False, True, True, True] and report.files > 0
         seen.append("told")
 
     monkeypatch.setattr(kept, "stands", watched)
     town.days(date(2026, 9, 10), date(2026, 9, 10), "plaza")
     report = build(town.archive, city, out, at_s + 86_400, told=told)
     assert seen[0] == "told" and "read" in seen and seen.count("told") == 1
-    assert not oldest[0].exists() and report.pages > 0
+    assert [path.exists() for path in (*left, before, now)] == [False, False, True, True] and report.pages > 0
 
 
 @pytest.mark.parametrize("how", ["written", "copied with its time", "store deleted"])

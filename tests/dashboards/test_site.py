@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import gzip
+import os
 import posixpath
 import re
 import threading
@@ -435,7 +436,76 @@ def test_nobody_sees_half_a_site(archive: Any, city: City, streets: SimpleNamesp
         done.set()
         reader.join()
     assert wrong == [] and looks >= 3
-    assert len(list(tmp_path.glob("site.new-*"))) == 2, "the site and the one before it"
+    assert len(list(tmp_path.glob("site.new-*"))) == 3, "the site, the one before it, and the one to be filled next"
+
+
+def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
+    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Whatever stands in it: pages of a neighbourhood that the town has no more, files with other content, a file where
+    a folder is to be and a folder in place of a file. The sites before share files with it; none changes."""
+    out, minutes = tmp_path / "site", iter(range(1, 99))
+
+    def all_of(folder: Path) -> dict[str, bytes]:
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def built(of: City) -> Path:
+        at_s = streets.NOW_S + 60 * next(minutes)
+        before = {folder: all_of(folder) for folder in tmp_path.glob("site.new-*")}
+        current = out.resolve()
+        report = build(archive, of, out, at_s)
+        kept = [folder for folder in tmp_path.glob("site.new-*") if folder in before]
+        assert [folder for folder in kept if all_of(folder) != before[folder]] == []
+        assert not before or current in kept, "a reader who has just followed the link finds every file"
+        found, nothing = all_of(out.resolve()), tmp_path / f"nothing-{at_s}"
+        build(archive, of, nothing, at_s)
+        assert found == all_of(nothing.resolve()) and report.files == len(found)
+        assert not [path for path in out.resolve().rglob("*") if path.is_dir() and not any(path.iterdir())]
+        return out.resolve()
+
+    for _ in range(3):
+        built(city)
+    slug = city.quartier[-1].slug
+    sites = tuple(site for site in city.site if site.quartier != slug)
+    smaller = replace(city, quartier=city.quartier[:-1], site=sites)
+    for _ in range(3):
+        assert not (built(smaller) / "quartiers" / slug).exists()
+    built(city)
+    oldest = min(tmp_path.glob("site.new-*"), key=lambda folder: folder.stat().st_mtime_ns)
+    then = oldest.stat()
+    page = oldest / "quartiers" / slug / "index.html"
+    page.unlink(missing_ok=True)
+    page.mkdir(parents=True)
+    (page / "inside").write_bytes(b"a folder in place of a page")
+    (oldest / "index.html").unlink()
+    (oldest / "index.html").write_bytes(b"another page")
+    (oldest / "methode" / "index.html").unlink()
+    (oldest / "methode" / "index.html.gz").unlink()
+    (oldest / "methode").rmdir()
+    (oldest / "methode").write_bytes(b"a file in place of a folder")
+    (oldest / "static" / "murmure.css").unlink()
+    (oldest / "static" / "murmure.css").symlink_to(out.resolve() / "static" / "murmure.svg")
+    (oldest / "left over").write_bytes(b"of nobody")
+    os.utime(oldest, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert built(city).stat().st_ino == then.st_ino
+
+
+@pytest.mark.parametrize("twin", ["written into", "not swept"])
+def test_filling_a_folder_again_carelessly_is_found_out(
+    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str
+) -> None:
+    """The twins: a file that another site shares is written into; what is left over stays."""
+
+    def into(path: Path, parts: Iterable[bytes]) -> None:
+        with path.open("wb") as file:
+            file.writelines(parts)
+
+    if twin == "written into":
+        monkeypatch.setattr(site_module, "put", into)
+    else:
+        monkeypatch.setattr(site_module._Made, "sweep", lambda self: None)
+    with pytest.raises((AssertionError, OSError)):
+        test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(archive, city, streets, tmp_path)
 
 
 def test_a_build_that_fails_leaves_the_site_as_it_was(
