@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
+from stat import S_ISDIR
 from typing import cast
 
 from murmure_privacy.annotation import in_force
@@ -165,29 +166,40 @@ class _Made:
         """Returns where a file is to stand, in a folder that is there."""
         target = f"{self.folder}/{path}"
         above = target.rpartition("/")[0]
-        if above not in self._folders:
-            try:
-                Path(above).mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError):  # a version before had a file of that name
-                for folder in (Path(above), *Path(above).parents):
-                    if folder.is_file():
-                        folder.unlink(missing_ok=True)
-                Path(above).mkdir(parents=True, exist_ok=True)
-            self._folders.add(above)
+        self._ensure(above)
         return target
+
+    def _ensure(self, above: str) -> None:
+        """Has a folder be there: one of its own, no link that leads to another site."""
+        if above in self._folders or above == str(self.folder):
+            return
+        self._ensure(above.rpartition("/")[0])
+        folder = Path(above)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not S_ISDIR(folder.lstat().st_mode):  # a version before had a file of that name
+                with suppress(FileNotFoundError, IsADirectoryError):  # another process was faster
+                    folder.unlink()
+                folder.mkdir(exist_ok=True)
+        self._folders.add(above)
 
     def sweep(self) -> None:
         """Removes what stands in the folder and is not of this build."""
         assert self.folder is not None, "whoever only renders has no folder"
         own = {f"{self.folder}/{path}" for path in self.octets}
-        for above, folders, files in os.walk(self.folder, topdown=False):
+        for above, folders, files in os.walk(self.folder, topdown=False, onerror=_refuse):
             for name in files:
                 file = f"{above}/{name}"
                 if file not in own and file.removesuffix(".gz") not in own:
                     Path(file).unlink()
             for name in folders:
-                with suppress(OSError):  # it holds something
-                    Path(above, name).rmdir()
+                folder = Path(above, name)
+                if folder.is_symlink():
+                    folder.unlink()
+                else:
+                    with suppress(OSError):  # it holds something
+                        folder.rmdir()
 
     def kept(self, before: Path, store: Store, now_s: int) -> Kept:
         """Returns what gives the files of the site before that are the same now."""
@@ -384,24 +396,28 @@ def beside(
 
     `durable`: whether a power cut just afterwards leaves one of the two whole; it costs a sync of the disk. `again`: it
     may be the one that was current two switches ago, with what stands in it, else it is empty. `switched` is called
-    when `out` leads there, `settled` last, when what is older is deleted and before another build begins."""
+    when `out` leads there, `settled` last, when what is older is deleted and before another build begins.
+
+    Which that is stands in the file of the lock until a build takes it: clocks are set back, and a folder that a build
+    could not fill, or was killed in, is given to no other."""
     parent = out.parent
     parent.mkdir(parents=True, exist_ok=True)
     if not out.is_symlink() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SiteError(f"{out}: --out: holds something that is no site; name a new or empty folder")
-    with (parent / f"{out.name}.lock").open("w") as lock:
+    with (parent / f"{out.name}.lock").open("ab+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        last, _, spare = os.fsdecode(lock.read()).partition("\n")
+        lock.truncate(0)
         before = out.readlink().name if out.is_symlink() else None
         folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.new-", dir=parent))
-        older = _older(out, (folder.name, before)) if again else []
         try:
-            if len(older) > 1:
-                older[0].replace(folder)
+            if again and spare not in (before, last) and _ours(older := parent / spare, out):
+                older.replace(folder)
             folder.chmod(0o755)
             yield folder
             if durable:
                 os.sync()  # a link that survives a power cut must not lead to empty files
-            os.utime(folder)  # by which the oldest is found
             link = parent / f"{out.name}.link"
             link.unlink(missing_ok=True)
             link.symlink_to(folder.name)
@@ -409,19 +425,33 @@ def beside(
                 out.rmdir()
             link.replace(out)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            if not out.is_symlink() or out.readlink().name != folder.name:  # Ctrl-C may come as the link is renamed
+                shutil.rmtree(folder, ignore_errors=True)
             raise
+        stay = {folder.name, before, *([last] if again else [])}
+        if again and before is not None:
+            with suppress(OSError):  # a full disk: the next build fills an empty folder
+                os.write(lock.fileno(), os.fsencode(f"{before}\n{last}"))
         switched()
-        older = _older(out, (folder.name, before))
-        for old in older[:-1] if again else older:
-            shutil.rmtree(old, ignore_errors=True)
+        for old in parent.iterdir():
+            if old.name.startswith(f"{out.name}.new-") and old.name not in stay:
+                shutil.rmtree(old, ignore_errors=True)
         settled()
 
 
-def _older(out: Path, others: Collection[str | None]) -> list[Path]:
-    """Returns the folders of sites beside `out` but for some, by when something was last put into them."""
-    found = [one for one in out.parent.glob(f"{out.name}.new-*") if one.name not in others]
-    return sorted(found, key=lambda one: one.stat().st_mtime_ns)
+def _ours(folder: Path, out: Path) -> bool:
+    """Returns whether a path is that of a folder of a site beside `out` which this user can fill."""
+    if folder.parent != out.parent or not folder.name.startswith(f"{out.name}.new-"):
+        return False
+    try:
+        is_there = folder.lstat()
+    except (OSError, ValueError):  # no name at all, from a disk that lost power
+        return False
+    return S_ISDIR(is_there.st_mode) and is_there.st_uid == os.geteuid()
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def render(

@@ -8,6 +8,7 @@ import gzip
 import os
 import posixpath
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -23,7 +24,7 @@ from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, HEADER
 from murmure_dashboards.pages import Link
-from murmure_dashboards.site import MAKERS, BuildReport, SiteError, build
+from murmure_dashboards.site import MAKERS, BuildReport, SiteError, beside, build, put
 from murmure_dashboards.wording import LANGUAGES, language
 from murmure_privacy.errors import MurmureError
 from murmure_privacy.release import Release
@@ -461,6 +462,7 @@ def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
         build(archive, of, nothing, at_s)
         assert found == all_of(nothing.resolve()) and report.files == len(found)
         assert not [path for path in out.resolve().rglob("*") if path.is_dir() and not any(path.iterdir())]
+        assert not [path for path in out.resolve().rglob("*") if path.is_symlink()]
         return out.resolve()
 
     for _ in range(3):
@@ -471,7 +473,7 @@ def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
     for _ in range(3):
         assert not (built(smaller) / "quartiers" / slug).exists()
     built(city)
-    oldest = min(tmp_path.glob("site.new-*"), key=lambda folder: folder.stat().st_mtime_ns)
+    oldest = tmp_path / (tmp_path / "site.lock").read_text().partition("\n")[2]
     then = oldest.stat()
     page = oldest / "quartiers" / slug / "index.html"
     page.unlink(missing_ok=True)
@@ -486,7 +488,10 @@ def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
     (oldest / "static" / "murmure.css").unlink()
     (oldest / "static" / "murmure.css").symlink_to(out.resolve() / "static" / "murmure.svg")
     (oldest / "left over").write_bytes(b"of nobody")
-    os.utime(oldest, ns=(then.st_atime_ns, then.st_mtime_ns))
+    (oldest / "left behind").symlink_to(out.resolve() / "static")
+    for name, leads in (("donnees", out.resolve() / "donnees"), ("suivre", tmp_path / "nowhere")):
+        shutil.rmtree(oldest / name)
+        (oldest / name).symlink_to(leads)
     assert built(city).stat().st_ino == then.st_ino
 
 
@@ -508,6 +513,111 @@ def test_filling_a_folder_again_carelessly_is_found_out(
         test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(archive, city, streets, tmp_path)
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "a clock set back", "builds are killed", "builds fail", "copies"])
+def test_a_build_fills_no_folder_that_was_current_at_the_last_switch(tmp_path: Path, meanwhile: str) -> None:
+    """By what the switches said: folders say when they were written by a clock that may be wrong, or how they were
+    copied, and one that a killed build left says nothing."""
+    out, again = tmp_path / "site[1]", 0
+    current: list[Path] = []
+    for number in range(12):
+        with beside(out, durable=False, again=True) as folder:
+            again += (folder / "number").exists()
+            stay = [(path / "number").read_text() for path in current[-2:]]
+            assert stay == [str(before) for before in range(number)][-2:]
+            put(folder / "number", [f"{number}".encode()])
+        current.append(folder)
+        assert out.resolve() == folder and len(list(tmp_path.iterdir())) <= 5, "three folders, the link and the lock"
+        if meanwhile == "a clock set back":
+            os.utime(folder, (1_000 - number, 1_000 - number))
+        elif meanwhile == "builds are killed" and number % 4 == 3:
+            child = os.fork()
+            if child == 0:
+                with beside(out, durable=False, again=True) as folder:
+                    put(folder / "other", [b""])
+                    os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        elif meanwhile == "builds fail":
+            with pytest.raises(ZeroDivisionError), beside(out, durable=False, again=True):
+                raise ZeroDivisionError
+        elif meanwhile == "copies":
+            for folder in tmp_path.glob("*.new-*"):
+                shutil.copytree(folder, tmp_path / "copy")
+                shutil.rmtree(folder)
+                (tmp_path / "copy").rename(folder)
+    assert again >= 3 or meanwhile == "builds fail"
+
+
+@pytest.mark.parametrize("spare", ["cannot be filled", "a file", "a link to nowhere", "a link to another site", "gone"])
+def test_a_folder_that_cannot_be_filled_stops_no_build_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: str
+) -> None:
+    """As one that another user owns, which can neither be filled nor be deleted."""
+    out = tmp_path / "site"
+    for _ in range(3):
+        with beside(out, durable=False, again=True) as folder:
+            put(folder / "a page", [b""])
+    found, current = tmp_path / (tmp_path / "site.lock").read_text().partition("\n")[2], out.resolve()
+    if spare == "cannot be filled":
+        monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        with pytest.raises(PermissionError), beside(out, durable=False, again=True) as folder:
+            assert folder.stat().st_ino and (folder / "a page").exists()
+            raise PermissionError
+    else:
+        shutil.rmtree(found)
+        if spare == "a file":
+            found.write_bytes(b"")
+        elif spare != "gone":
+            found.symlink_to(current if spare == "a link to another site" else tmp_path / "nowhere")
+    for _ in range(2):
+        with beside(out, durable=False, again=True) as folder:
+            assert not any(folder.iterdir()) or spare != "cannot be filled"
+            put(folder / "another", [b""])
+        assert out.resolve() == folder and [path.name for path in current.iterdir()] == ["a page"]
+
+
+@pytest.mark.parametrize("refused", ["the lock is not written", "a folder is not listed"])
+def test_what_the_system_refuses_publishes_nothing_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """A disk that is full just after the switch: the site is there, and what is older goes. A folder that cannot be
+    looked into: what is in it might be of another build."""
+    out, listed = tmp_path / "site", os.scandir
+
+    def full(file: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    if refused == "the lock is not written":
+        monkeypatch.setattr(os, "write", full)
+        for _ in range(4):
+            with beside(out, durable=False, again=True) as folder:
+                put(folder / "a page", [b""])
+            assert out.resolve() == folder and len(list(tmp_path.glob("site.new-*"))) <= 2
+    else:
+        (tmp_path / "closed").mkdir()
+        monkeypatch.setattr(os, "scandir", scandir)
+        with pytest.raises(PermissionError):
+            site_module._Made(tmp_path).sweep()
+
+
+def test_ctrl_c_as_the_link_is_renamed_deletes_no_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link leads to the new site by then."""
+    out, renamed = tmp_path / "site", Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        renamed(self, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), beside(out, durable=False) as folder:
+        put(folder / "a page", [b""])
+    assert (out / "a page").exists()
+
+
 def test_a_build_that_fails_leaves_the_site_as_it_was(
     archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -515,7 +625,6 @@ def test_a_build_that_fails_leaves_the_site_as_it_was(
     out = tmp_path / "site"
     build(archive, city, out, streets.NOW_S)
     before, old = out.resolve(), (out / "index.html").read_bytes()
-    put = site_module.put
 
     def full(path: Path, parts: Iterable[bytes]) -> None:
         if path.name == "index.html" and "gare" in path.parts:
