@@ -1,6 +1,6 @@
 """Sheets of paper as tagged PDF (PDF/UA-1), each content printed once. The only file that knows weasyprint.
 
-A sheet costs a tenth of a second, and a town may have two thousand a day: two forms, two languages. So what was printed
+A sheet costs a tenth to a third of a second, and a town may have two thousand a day: two forms, two languages. So what was printed
 is kept in a folder beside the site, by the digest of what is on it, and a build prints a few at most; the others are
 printed after the site has been switched (`Press.rest`), and stand in the next one.
 """
@@ -19,7 +19,7 @@ from murmure_dashboards.pages import static, template
 
 VARIANT = "pdf/ua-1"
 AT_ONCE = 60
-"""How many sheets a build prints before it switches the site: some six seconds."""
+"""How many sheets a build prints before it switches the site: some six to twenty seconds."""
 PACKAGES = ("libpango-1.0-0", "libpangoft2-1.0-0", "libharfbuzz-subset0", "fonts-dejavu-core")
 """What Debian must supply."""
 STYLE = "paper.css"
