@@ -57,9 +57,9 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
 
 
 def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None = None, prints: bool = False) -> Built:
-    """Returns what one build took, until readers had the new site. It then reads through the files of months that it has
-    written, for which this waits. `prints`: then come the sheets of paper, a third of a second each; else they are left
-    unprinted."""
+    """Returns what one build took, until readers had the new site. It then reads through the files of months that it
+    has written, for which this waits. `prints`: then come the sheets of paper, a third of a second each; else they are
+    left unprinted."""
     command = [sys.executable, *(("-m", "cProfile", "-o", str(profile)) if profile else ()), "-m", "murmure.cli"]
     command += ["site", "build", "--archive", str(archive), "--city", str(city), "--out", str(out)]
     began_s = time.monotonic()

@@ -1,8 +1,8 @@
 """Sheets of paper as tagged PDF (PDF/UA-1), each content printed once. The only file that knows weasyprint.
 
-A sheet costs a tenth to a third of a second, and a town may have two thousand a day: two forms, two languages. So what was printed
-is kept in a folder beside the site, by the digest of what is on it, and a build prints a few at most; the others are
-printed after the site has been switched (`Press.rest`), and stand in the next one.
+A sheet costs a tenth to a third of a second, and a town may have two thousand a day: two forms, two languages. So what
+was printed is kept in a folder beside the site, by the digest of what is on it, and a build prints a few at most; the
+others are printed after the site has been switched (`Press.rest`), and stand in the next one.
 """
 
 from __future__ import annotations

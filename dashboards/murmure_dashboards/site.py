@@ -311,8 +311,8 @@ def build(
     `press` prints bulletins as PDF, those that it has no time for when its `rest` is called; without it there are none.
     `crew` works beside this process, on a machine with several cores; the site is the same, byte for byte.
     `replace_log`: also where the log that stands there would be lost, or take another way. `told` is given the report
-    as soon as readers have the new site: what is left is to delete what killed builds have left, and to read through the
-    files of the months that were written, so that no build has to wait for either.
+    as soon as readers have the new site: what is left is to delete what killed builds have left, and to read through
+    the files of the months that were written, so that no build has to wait for either.
     Raises SiteError where `out` is something else than a site or an empty folder, or has published a log of which the
     archive's is not the continuation, OSError where the disk refuses.
     """
