@@ -8,6 +8,8 @@ DEBIAN := mosquitto mosquitto-clients victoria-metrics chromium debootstrap font
 	prometheus prometheus-alertmanager nats-server nginx influxdb w3m default-jre-headless libpango-1.0-0 libpangoft2-1.0-0 \
 	libharfbuzz-subset0
 PYTEST := $(BIN)/pytest --durations=15
+# Hundreds of tests start a process, and each would compile all of Murmure again where what is compiled is not kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install packages demo lint test test-long campaign campaign-ingest mutants bench bench-utility bench-accuracy bench-ingest bench-site gateway-bundle grafana lock clean
 
