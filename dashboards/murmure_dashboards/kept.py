@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -36,12 +37,16 @@ EVER = Window(0, 1 << 40)
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The site before, and what is known of its files. `take`: links a file with its twin into the new site, and takes
-    it down. `draw`: gives so many random octets."""
+    it down. `draw`: gives so many random octets.
+
+    A file is read through when it is first kept; after that only where the file system says that it is another, or was
+    touched (as in `Whole`). A build that fills the folder of two builds ago makes and deletes no link of such a file,
+    so that its time of change stays."""
 
     before: Path
     store: Store
     now_s: int
-    take: Callable[[str, bytes], None]
+    take: Callable[[str], None]
     draw: Callable[[int], bytes]
 
     def files(
@@ -58,8 +63,8 @@ class Kept:
         told = key(of)
         found = self._unchanged(kind, group, told)
         if found is not None:
-            for path, content in found:
-                self.take(path, content)
+            for path in found:
+                self.take(path)
             return
         sums = {}
         for path, content in made:
@@ -69,22 +74,25 @@ class Kept:
             row = json.dumps({"of": told, "now_s": self.now_s, "files": sums}).encode()
             self.store.keep(kind, group, 0, EVER, row)
 
-    def _unchanged(self, kind: str, group: str, told: str) -> list[tuple[str, bytes]] | None:
+    def _unchanged(self, kind: str, group: str, told: str) -> Collection[str] | None:
         row = self.store.read(kind, group, Window(0, 1)).get(0)
         known = json.loads(row) if row is not None else {}
         # What is over by now need not have been over at an earlier instant.
         if known.get("of") != told or known["now_s"] > self.now_s:
             return None
-        found = []
-        for path, held in known["files"].items():
-            try:
-                content, twin = ((self.before / name).read_bytes() for name in (path, f"{path}.gz"))
-            except OSError:
-                return None
-            if _sum(content, twin) != held:
-                return None
-            found.append((path, content))
-        return found
+        files, before, now = known["files"], known.get("seen"), {}
+        try:
+            for path, held in files.items():
+                now[path] = _touched(self.before, path)
+                if before is None or before.get(path) != now[path]:
+                    content, twin = ((self.before / name).read_bytes() for name in (path, f"{path}.gz"))
+                    if _sum(content, twin) != held:
+                        return None
+        except OSError:
+            return None
+        if now != before:
+            self.store.keep(kind, group, 0, EVER, json.dumps({**known, "seen": now}).encode())
+        return list(files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,7 @@ class Whole:
     it is asked for when a build has made and deleted all of its links. So a build does not read the months of all
     years, of which nothing is new. What a disk loses without a write is found by SHA256SUMS alone."""
 
-    found: dict[str, tuple[str, list[tuple[int, ...]]]] = field(default_factory=dict)
+    found: dict[str, tuple[str, list[list[int]]]] = field(default_factory=dict)
 
     def stands(self, store: Store, out: Path, path: str, digest: str) -> bool:
         """Returns whether a file is what its SHA-256 says (hexadecimal), and has its twin."""
@@ -140,13 +148,13 @@ class Whole:
                     store.keep(WHOLE, path, 0, EVER, _said(digest, now))
 
 
-def _touched(out: Path, path: str) -> list[tuple[int, ...]]:
-    """Returns what the file system says of a file and its twin, the time of change (ns) at the end."""
-    seen = [(out / name).stat() for name in (path, f"{path}.gz")]
-    return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in seen]
+def _touched(out: Path, path: str) -> list[list[int]]:
+    """Returns what the file system says of a file and its twin, the time of change (ns) at the end of each."""
+    seen = [os.stat(f"{out}/{path}{end}") for end in ("", ".gz")]  # noqa: PTH116 - a path object for each takes longer
+    return [[one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns] for one in seen]
 
 
-def _said(digest: str, touched: list[tuple[int, ...]]) -> bytes:
+def _said(digest: str, touched: list[list[int]]) -> bytes:
     return repr((digest, touched)).encode()
 
 

@@ -5,7 +5,8 @@ the old one, which POSIX makes atomic. The folder that was current before stays 
 who has just followed the link still finds every file. The one before that is what the next build fills: most of its
 files are those of today's site, and to make five thousand folders and to delete them took a town's build longer than
 its pages. What stands in it decides nothing: each file is linked from the current site or written anew, never into a
-file that is there, which other folders may share, and what is left over is removed before the switch.
+file that another folder shares, and what is left over is removed before the switch. Who still reads that site began
+before the last switch but one; if the last was just now, the build fills an empty folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 from typing import cast
 
 from murmure_privacy.annotation import in_force
@@ -70,6 +71,10 @@ _FORGOT = "forgot"
 """In the store: on which day it was last gone through for that."""
 SELDOM = (100_000, 50, 100)
 """Objects, and collections of younger ones, between two collections of each generation."""
+PATIENCE_S = 120
+"""How long the last switch must be ago for a build to fill a folder again: longer than servers wait for a reader."""
+WRITTEN_INTO = 256 * 1024
+"""Octets: a longer file is not written into, since a reader may take minutes to fetch it."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
 _TEMPLATES = (
@@ -149,7 +154,7 @@ class _Made:
         target = self._place(path)
         both = ([content], [compressed(content)]) if isinstance(content, bytes) else (content.parts, content.gz)
         for name, parts in zip((target, f"{target}.gz"), both, strict=True):
-            put(Path(name), parts)
+            put(name, parts)
             self.files, self.total = self.files + 1, self.total + sum(map(len, parts))
 
     def link(self, before: Path, path: str) -> int:
@@ -158,7 +163,7 @@ class _Made:
         self.pages += path.endswith(".html")
         target, sizes = self._place(path), []
         for end in ("", ".gz"):
-            sizes.append(_linked(Path(f"{before}/{path}{end}"), Path(f"{target}{end}")))
+            sizes.append(_linked(f"{before}/{path}{end}", f"{target}{end}"))
         self.files, self.total = self.files + len(sizes), self.total + sum(sizes)
         return sizes[0]
 
@@ -204,9 +209,11 @@ class _Made:
     def kept(self, before: Path, store: Store, now_s: int) -> Kept:
         """Returns what gives the files of the site before that are the same now."""
 
-        def take(path: str, content: bytes) -> None:
-            self.link(before, path)
-            self.note(path, content)
+        def take(path: str) -> None:
+            self.octets[path] = octets = self.link(before, path)
+            kind = maker_statements.kind(path)
+            if kind is not None and octets > len(self.heaviest.get(kind, b"")):
+                self.heaviest[kind] = (before / path).read_bytes()
 
         return Kept(before, store, now_s, take, os.urandom)
 
@@ -412,7 +419,8 @@ def beside(
         before = out.readlink().name if out.is_symlink() else None
         folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.new-", dir=parent))
         try:
-            if again and spare not in (before, last) and _ours(older := parent / spare, out):
+            calm = before is not None and folder.stat().st_mtime - out.lstat().st_mtime >= PATIENCE_S
+            if again and calm and spare not in (before, last) and _ours(older := parent / spare, out):
                 older.replace(folder)
             folder.chmod(0o755)
             yield folder
@@ -639,27 +647,51 @@ def week_to(calendar: Calendar, today: Window) -> Window:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file, and the folders above it."""
+    """Writes a new file, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     put(path, [content])
 
 
-def put(path: Path, parts: Iterable[bytes]) -> None:
-    """Writes a file in a folder that is there: a new one in place of what has its name, which may be another site's."""
+# A path object for each of tens of thousands of files would take a second of a town's build.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def put(path: str | Path, parts: Iterable[bytes]) -> None:
+    """Writes a file in a folder that is there. Where a file has its name that no other folder shares, its content is
+    replaced: a page of each quarter-hour, for to make a file and to delete one takes ten times as long as to write it.
+    What is shared, or something else, stays as it is elsewhere and is replaced by a new file."""
     try:
-        file = path.open("xb")
+        file = os.open(path, _NEW, 0o666)
     except FileExistsError:
-        _clear(path)
-        file = path.open("xb")
-    with file:
-        file.writelines(parts)
+        own = _own(path)
+        if own is None:
+            _clear(path)
+            own = os.open(path, _NEW, 0o666)
+        file = own
+    with os.fdopen(file, "wb") as opened:
+        opened.writelines(parts)
+        opened.truncate()
 
 
-def _linked(source: Path, target: Path) -> int:
-    """Has a file stand at another place as well, where it may stand already, and returns its size."""
-    is_file = source.stat()
+def _own(path: str | Path) -> int | None:
+    """Opens a file that is there and that nobody else has, None where it is another."""
     try:
-        if os.path.samestat(is_file, target.lstat()):
+        file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    is_file = os.fstat(file)
+    if S_ISREG(is_file.st_mode) and is_file.st_nlink == 1 and is_file.st_size <= WRITTEN_INTO:
+        return file
+    os.close(file)
+    return None
+
+
+def _linked(source: str, target: str) -> int:
+    """Has a file stand at another place as well, where it may stand already, and returns its size."""
+    is_file = os.stat(source)  # noqa: PTH116
+    try:
+        if os.path.samestat(is_file, os.lstat(target)):
             return is_file.st_size
         _clear(target)
     except FileNotFoundError:
@@ -668,8 +700,8 @@ def _linked(source: Path, target: Path) -> int:
     return is_file.st_size
 
 
-def _clear(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def _clear(path: str | Path) -> None:
+    try:
+        os.unlink(path)  # noqa: PTH108
+    except IsADirectoryError:
+        shutil.rmtree(path)  # which a version before had there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from murmure_dashboards import blocks, maker_quartier
 from murmure_dashboards import kept as kept_module
+from murmure_dashboards import site as site_module
 from murmure_dashboards import store as store_module
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
@@ -290,6 +292,31 @@ def test_a_file_that_was_damaged_is_made_again(
     (out.resolve() / name).unlink()
     build(street, centre, out, now_s)
     assert (out / name).read_bytes() == whole
+
+
+def test_a_page_is_read_through_once_and_whenever_it_was_touched(
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody has given it back its length and the time at which it was written."""
+    out, now_s, read = tmp_path / "site", streets.NOW_S - 900, Path.read_bytes
+    seen: set[str] = set()
+
+    def watched(path: Path) -> bytes:
+        seen.add(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", watched)
+    monkeypatch.setattr(site_module, "PATIENCE_S", 0)
+    for at_s in (0, 60, 120, 180, 240):  # written, twice linked and so touched, then in folders that are filled again
+        seen.clear()
+        build(street, centre, out, now_s + at_s)
+    assert "index.html.gz" not in seen
+    monkeypatch.undo()
+    page = out.resolve() / LONG[2]
+    whole, then = page.read_bytes(), page.stat()
+    page.write_bytes(whole.replace(b"</p>", b"</q>"))
+    os.utime(page, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert LONG[2] not in linked(out, street, centre, now_s + 3600, tmp_path / "again")
 
 
 def test_another_murmure_makes_all_again(

@@ -440,6 +440,13 @@ def test_nobody_sees_half_a_site(archive: Any, city: City, streets: SimpleNamesp
     assert len(list(tmp_path.glob("site.new-*"))) == 3, "the site, the one before it, and the one to be filled next"
 
 
+@pytest.fixture
+def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds follow each other in this test as after a quarter of an hour each."""
+    monkeypatch.setattr(site_module, "PATIENCE_S", 0)
+
+
+@pytest.mark.usefixtures("calm")
 def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
     archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -495,14 +502,15 @@ def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
     assert built(city).stat().st_ino == then.st_ino
 
 
+@pytest.mark.usefixtures("calm")
 @pytest.mark.parametrize("twin", ["written into", "not swept"])
 def test_filling_a_folder_again_carelessly_is_found_out(
     archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str
 ) -> None:
     """The twins: a file that another site shares is written into; what is left over stays."""
 
-    def into(path: Path, parts: Iterable[bytes]) -> None:
-        with path.open("wb") as file:
+    def into(path: str, parts: Iterable[bytes]) -> None:
+        with Path(path).open("wb") as file:
             file.writelines(parts)
 
     if twin == "written into":
@@ -513,6 +521,7 @@ def test_filling_a_folder_again_carelessly_is_found_out(
         test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(archive, city, streets, tmp_path)
 
 
+@pytest.mark.usefixtures("calm")
 @pytest.mark.parametrize("meanwhile", ["nothing", "a clock set back", "builds are killed", "builds fail", "copies"])
 def test_a_build_fills_no_folder_that_was_current_at_the_last_switch(tmp_path: Path, meanwhile: str) -> None:
     """By what the switches said: folders say when they were written by a clock that may be wrong, or how they were
@@ -547,6 +556,47 @@ def test_a_build_fills_no_folder_that_was_current_at_the_last_switch(tmp_path: P
     assert again >= 3 or meanwhile == "builds fail"
 
 
+@pytest.mark.parametrize("ago_s", [site_module.PATIENCE_S, site_module.PATIENCE_S - 5, 0, -3600])
+def test_a_folder_is_filled_again_only_if_nobody_can_still_fetch_what_is_in_it(tmp_path: Path, ago_s: int) -> None:
+    """Whoever reads that site began before the last switch but one: if the last was just now, or the clock was set
+    back, the build fills an empty folder, and the next one too."""
+    out = tmp_path / "site"
+    for _ in range(3):
+        with beside(out, durable=False, again=True) as folder:
+            assert not any(folder.iterdir())
+            put(folder / "a page", [b""])
+    then_ns = out.lstat().st_mtime_ns - ago_s * 1_000_000_000
+    os.utime(out, ns=(then_ns, then_ns), follow_symlinks=False)
+    with beside(out, durable=False, again=True) as folder:
+        assert any(folder.iterdir()) is (ago_s >= site_module.PATIENCE_S)
+
+
+def test_a_file_is_written_into_only_where_nobody_else_has_it(tmp_path: Path) -> None:
+    """A long one, one of two names, and a link to another are replaced by a new one."""
+    page, other, long = tmp_path / "page", tmp_path / "other", b"x" * (site_module.WRITTEN_INTO + 1)
+    put(page, [b"one", b" long"])
+    own = page.stat().st_ino
+    put(page, [b"short"])
+    assert (page.read_bytes(), page.stat().st_ino) == (b"short", own)
+    other.hardlink_to(page)
+    put(page, [b"of this site"])
+    assert (page.read_bytes(), other.read_bytes()) == (b"of this site", b"short") and page.stat().st_ino != own
+    put(page, [long])
+    own = page.stat().st_ino
+    with page.open("rb") as reader:
+        put(page, [b"new"])
+        assert reader.read() == long and page.read_bytes() == b"new" and page.stat().st_ino != own
+    page.unlink()
+    page.symlink_to(other)
+    put(page, [b"mine"])
+    assert (page.read_bytes(), other.read_bytes(), page.is_symlink()) == (b"mine", b"short", False)
+    page.unlink()
+    os.mkfifo(page)
+    put(page, [b"mine"])
+    assert page.read_bytes() == b"mine" and page.is_file()
+
+
+@pytest.mark.usefixtures("calm")
 @pytest.mark.parametrize("spare", ["cannot be filled", "a file", "a link to nowhere", "a link to another site", "gone"])
 def test_a_folder_that_cannot_be_filled_stops_no_build_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: str
@@ -575,6 +625,7 @@ def test_a_folder_that_cannot_be_filled_stops_no_build_for_good(
         assert out.resolve() == folder and [path.name for path in current.iterdir()] == ["a page"]
 
 
+@pytest.mark.usefixtures("calm")
 @pytest.mark.parametrize("refused", ["the lock is not written", "a folder is not listed"])
 def test_what_the_system_refuses_publishes_nothing_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
@@ -626,8 +677,8 @@ def test_a_build_that_fails_leaves_the_site_as_it_was(
     build(archive, city, out, streets.NOW_S)
     before, old = out.resolve(), (out / "index.html").read_bytes()
 
-    def full(path: Path, parts: Iterable[bytes]) -> None:
-        if path.name == "index.html" and "gare" in path.parts:
+    def full(path: str, parts: Iterable[bytes]) -> None:
+        if path.endswith("/index.html") and "/gare/" in path:
             raise OSError(28, "No space left on device")
         put(path, parts)
 
