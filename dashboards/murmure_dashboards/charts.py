@@ -7,7 +7,7 @@ missing, line and band stop and start again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -48,10 +48,11 @@ class Axis:
         each = (self.top - self.bottom) / self.intervals
         return tuple(self.bottom + each * number for number in range(self.intervals + 1))
 
-    def y(self, value: float) -> int:
-        """Returns the height on the picture, from the top, cut to the plot."""
-        share = (value - float(self.bottom)) / float(self.top - self.bottom)
-        return round(HEIGHT * (1 - min(1.0, max(0.0, share))))
+    @property
+    def y(self) -> Callable[[float], int]:
+        """Returns what gives the height of a value on the picture, from the top, cut to the plot."""
+        bottom, span = float(self.bottom), float(self.top - self.bottom)
+        return lambda value: round(HEIGHT * (1 - min(1.0, max(0.0, (value - bottom) / span))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +226,14 @@ def _stairs(heights: Sequence[tuple[int, int]]) -> str:
 
 
 def _line(run: Sequence[Step], scale: Axis, window: Window) -> str:
-    heights = [(_length(step), scale.y(step.value)) for step in run if step.value is not None]
+    y = scale.y
+    heights = [(_length(step), y(step.value)) for step in run if step.value is not None]
     return f"M{_x(run[0].start_s, window)},{heights[0][1]}{_stairs(heights)}"
 
 
 def _band(run: Sequence[Step], scale: Axis, window: Window) -> str:
-    over = [(_length(step), scale.y(step.high)) for step in run]
-    under = [(-_length(step), scale.y(step.low)) for step in reversed(run)]
+    y = scale.y
+    over = [(_length(step), y(step.high)) for step in run]
+    under = [(-_length(step), y(step.low)) for step in reversed(run)]
     down = under[0][1] - over[-1][1]
     return f"M{_x(run[0].start_s, window)},{over[0][1]}{_stairs(over)}v{down}{_stairs(under)}z"

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure
+from murmure_privacy.frozen import quick
 from murmure_privacy.levels import NORMAL_95
 from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.stream import Quantity
@@ -718,10 +719,13 @@ def _span(window: Window) -> tuple[int, int]:
     return window.start_s, window.end_s
 
 
+_step = quick(Step)
+
+
 def steps(slots: Sequence[Slot]) -> list[Step]:
     """Returns what a chart draws of some intervals."""
     return [
-        Step(slot.covered_from_s, slot.end_s, a.estimate if a.publishable else None, a.low, a.high)
+        _step(slot.covered_from_s, slot.end_s, a.estimate if a.publishable else None, a.low, a.high)
         for slot in slots
         if (a := slot.amount)
     ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 from murmure_privacy.annotation import Annotation, Note
 from murmure_privacy.estimate import Figure, Series
+from murmure_privacy.frozen import quick
 from murmure_privacy.policies import Rules
 from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.release import Node, Outcome, Withheld
@@ -73,7 +74,6 @@ class NodeReader(Protocol):
         ...
 
 
-@runtime_checkable
 class Estimator(NodeReader, Protocol):
     """Whoever has the figures of the nodes of streams as well."""
 
@@ -158,6 +158,9 @@ class Slot:
         return self.state not in ("figure", "awaited", "before", "left")
 
 
+_slot, _amount, _window = quick(Slot), quick(Amount), quick(Window)  # a town's week has hundreds of thousands
+
+
 @dataclass(frozen=True, slots=True)
 class StreamView:
     """One stream over a window of whole days. `whole`: the periods that its figures come from. `outcomes` and `figures`
@@ -206,7 +209,7 @@ class StreamView:
 
     def faulty_s(self, spans: Iterable[Window]) -> int:
         """Returns how many seconds of these spans, which do not overlap, stewards marked as faulty."""
-        return sum(part.end_s - part.start_s for span in spans for part in self.faulty(span))
+        return sum(part.end_s - part.start_s for span in spans for part in self.faulty(span)) if self.marks else 0
 
     def figures_of(self, level: str, start_s: int) -> Sequence[Figure]:
         """Returns the figures that one node gave."""
@@ -326,17 +329,16 @@ class StreamView:
 
     def _slot(self, level: str, node: Window, levels: frozenset[str]) -> Slot:
         reason = self.withheld.get((level, node.start_s))
-        left = self._no_more(node)
         if reason is not None and not self._no_more(node, reason):
-            return Slot(node.start_s, node.end_s, reason, node.start_s, None)
+            return _slot(node.start_s, node.end_s, reason, node.start_s, None)
         figure = self.scalar.get((level, node.start_s))
         if figure is not None:
-            covered = [Window(figure.covered_from_s, figure.end_s)]
+            covered = [_window(figure.covered_from_s, figure.end_s)]
             amount = self._amount(figure, covered, (figure.fill,) if figure.absent else ())
-            return Slot(node.start_s, node.end_s, "figure", figure.covered_from_s, amount)
+            return _slot(node.start_s, node.end_s, "figure", figure.covered_from_s, amount)
         if node.end_s <= self.first_s:
             return Slot(node.start_s, node.end_s, "before", node.start_s, None)
-        state = "left" if left else "gap" if self._late(node, levels) else "awaited"
+        state = "left" if self._no_more(node) else "gap" if self._late(node, levels) else "awaited"
         return Slot(node.start_s, node.end_s, state, node.start_s, None)
 
     def _no_more(self, node: Window, reason: str = "no_policy") -> bool:
@@ -352,16 +354,13 @@ class StreamView:
     def _amount(self, figure: Figure, covered: Sequence[Window], fills: Iterable[float | None]) -> Amount | None:
         if figure.low is None or figure.high is None:
             return None
-        return Amount(
-            estimate=figure.estimate,
-            low=figure.low,
-            high=figure.high,
-            covered_s=sum(span.end_s - span.start_s for span in covered),
-            absent=figure.absent,
-            fills=tuple(sorted({fill for fill in fills if fill is not None})),
-            margin=figure.margin,
-            publishable=figure.publishable,
-            faulty_s=self.faulty_s(covered),
+        return _amount(
+            *(figure.estimate, figure.low, figure.high),
+            sum(span.end_s - span.start_s for span in covered),
+            figure.absent,
+            tuple(sorted({fill for fill in fills if fill is not None})),
+            *(figure.margin, figure.publishable),
+            self.faulty_s(covered),
         )
 
 
@@ -404,8 +403,8 @@ def view(
     known: list[Figure] = []
     for start_s, members in sorted(periods.items()):
         period = calendar.period(levels, start_s)
-        if isinstance(archive, Estimator) and period.end_s + LATE_S <= now_s:
-            known += archive.figures_of(info.stream, period, levels, members)
+        if hasattr(archive, "figures_of") and period.end_s + LATE_S <= now_s:
+            known += cast(Estimator, archive).figures_of(info.stream, period, levels, members)
         else:
             known += figures(tuple(members), calendar.timezone, levels, period.end_s <= now_s)
     quantity = QUANTITIES[info.quantity]

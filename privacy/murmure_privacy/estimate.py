@@ -20,6 +20,7 @@ from itertools import pairwise
 from math import sqrt
 from typing import Literal
 
+from murmure_privacy.frozen import quick
 from murmure_privacy.levels import (
     EXCEEDED,
     LOUD_DB,
@@ -94,6 +95,9 @@ class Figure:
         return self.unit != "dB" or margin(self.estimate, self.low, self.high) <= WIDEST_MARGIN_DB
 
 
+_figure, _observation, _window = quick(Figure), quick(Observation), quick(Window)
+
+
 @dataclass(frozen=True, slots=True)
 class _Span:
     """What the figures of one interval share. `node`: one that is measured the same way."""
@@ -115,25 +119,10 @@ class _Span:
         released: tuple[float, float] | None = None,
     ) -> Figure:
         """Returns a figure of printed name `indicator`. `released`: value and sigma as they left the gateway."""
-        value, sigma = released or (None, None)
-        return Figure(
-            stream=self.node.stream,
-            quantity=self.node.quantity,
-            level=self.level,
-            start_s=self.start_s,
-            end_s=self.end_s,
-            covered_from_s=self.covered_from_s,
-            indicator=indicator,
-            unit=unit,
-            value=value,
-            sigma=sigma,
-            estimate=estimate.value,
-            standard_error=estimate.standard_error,
-            low=estimate.low,
-            high=estimate.high,
-            state=self.state,
-            absent=self.absent,
-            fill=fill,
+        return _figure(
+            *(self.node.stream, self.node.quantity, self.level, self.start_s, self.end_s, self.covered_from_s),
+            *(indicator, unit, *(released or (None, None)), estimate.value, estimate.standard_error),
+            *(estimate.low, estimate.high, self.state, self.absent, fill),
         )
 
     def scalar(
@@ -173,7 +162,7 @@ class _Fit:
     def forest(self) -> Forest:
         return Forest(
             [
-                Observation(
+                _observation(
                     _covered(node), noised.integers, (noised.sigma_milli / 1000) ** 2, (node.cadence_ms, node.bounds)
                 )
                 for _, node, noised in self.released
@@ -437,7 +426,7 @@ def _weighted(pairs: Sequence[tuple[float, Figure]]) -> Figure:
 
 
 def _covered(node: Node) -> Window:
-    return Window(node.covered_from_s, node.end_s)
+    return _window(node.covered_from_s, node.end_s)
 
 
 def _length_s(node: Node) -> int:

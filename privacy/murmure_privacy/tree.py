@@ -14,9 +14,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from murmure_privacy.frozen import quick
 from murmure_privacy.window import Window
 
 Sums = list[float]
+
+
+_window = quick(Window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ def union(windows: Sequence[Window]) -> list[Window]:
     found: list[Window] = []
     for window in sorted(windows):
         if found and window.start_s <= found[-1].end_s:
-            found[-1] = Window(found[-1].start_s, max(found[-1].end_s, window.end_s))
+            found[-1] = _window(found[-1].start_s, max(found[-1].end_s, window.end_s))
         else:
             found.append(window)
     return found
@@ -225,7 +229,7 @@ def _length(windows: Sequence[Window]) -> int:
 
 def _clipped(windows: Sequence[Window], within: Window) -> tuple[list[Window], int]:
     found = [
-        Window(max(window.start_s, within.start_s), min(window.end_s, within.end_s))
+        _window(max(window.start_s, within.start_s), min(window.end_s, within.end_s))
         for window in windows
         if window.start_s < within.end_s and window.end_s > within.start_s
     ]
