@@ -20,6 +20,7 @@ from datetime import date
 from functools import lru_cache
 from itertools import pairwise
 from math import cos, pi
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING
@@ -146,6 +147,12 @@ class Unlogged:
         raise AssertionError(day, row)
 
 
+@lru_cache(maxsize=256)  # each build asks for them many times
+def _signed(text: bytes) -> Signed:
+    policy = policies.parse(text, "test")
+    return Signed(policy.hash, policy.site, policy.version, text, seal_policy(text, [("steward", STEWARD)]))
+
+
 class Street(Unlogged):
     """An archive in memory, with the truth beside it: `exact[stream, level, start_s]` in printed units.
     The centre has signed its log, so that figures have codes; of messages there is none. `late`: the rows of nodes that
@@ -185,13 +192,8 @@ class Street(Unlogged):
 
     def policies(self, site: str | None = None) -> list[Signed]:
         """Returns the policies (of a site), oldest version first, signed by one steward."""
-        found = []
-        for policy_hash, text in self.signed.items():
-            policy = policies.parse(text, "test")
-            if site in (policy.site, None):
-                sealed = seal_policy(text, [("steward", STEWARD)])
-                found.append(Signed(policy_hash, policy.site, policy.version, text, sealed))
-        return sorted(found, key=lambda one: (one.site, one.version))
+        every = [replace(_signed(text), hash=policy_hash) for policy_hash, text in self.signed.items()]
+        return sorted((one for one in every if site in (one.site, None)), key=lambda one: (one.site, one.version))
 
     def charges(self, site: str, from_s: int) -> list[tuple[str, int, int, int]]:
         """Returns stream, begin, end and micro-rho of what was released at a site and ends after an instant."""
@@ -210,7 +212,7 @@ class Street(Unlogged):
     # In the order in which it ends, everything comes, but for what is late: the row of a node is its end.
 
     def _row(self, one: Outcome) -> int:
-        return self.late.get(one.node.key, one.node.end_s)
+        return self.late.get(one.node.key, one.node.end_s) if self.late else one.node.end_s
 
     def newest_row(self) -> int:
         """Returns the last row."""
@@ -218,8 +220,8 @@ class Street(Unlogged):
 
     def head_at(self, row: int) -> bytes | None:
         """Returns a sum over all nodes up to a row."""
-        rows = sorted((one.node.key, self._row(one)) for nodes in self.nodes.values() for one in nodes)
-        return hashlib.sha256(repr([key for key, at in rows if at <= row]).encode()).digest()
+        keys = [one.node.key for nodes in self.nodes.values() for one in nodes if self._row(one) <= row]
+        return hashlib.sha256(repr(sorted(keys)).encode()).digest()
 
     def told_by(self, row: int) -> Iterator[tuple[str, int, int]]:
         """Yields the nodes of a row."""
@@ -228,7 +230,7 @@ class Street(Unlogged):
 
     def began_s(self, stream: str) -> int | None:
         """Returns when the first node ends."""
-        return min((one.node.end_s for one in self.nodes.get(stream, [])), default=None)
+        return min(map(attrgetter("node.end_s"), self.nodes.get(stream, [])), default=None)
 
     def first_to_tell(self, streams: Sequence[str], instants: Sequence[int]) -> list[int | None]:
         """Returns the first row that tells of each instant."""
