@@ -36,12 +36,23 @@ def reader() -> Reader | None:
                 raise ValueError("too large")
             for batch in file.iter_batches(batch_size=_ROWS):
                 names = batch.schema.names
-                for cells in zip(*batch.columns, strict=True):  # one row at a time: one long text may stand in all
-                    yield dict(zip(names, (cell.as_py() for cell in cells), strict=True))
+                for cells in zip(*map(_cells, batch.columns), strict=True):
+                    yield dict(zip(names, cells, strict=True))
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{error}") from error
 
     return rows
+
+
+def _cells(column: Any) -> Iterator[Any]:
+    """Yields the cells of a column. A value that stands in many rows is made once: that takes longer than all else, and
+    a long text may stand in all of them. Of a dictionary with more values than rows only those that stand there are."""
+    coded = column.dictionary_encode()
+    if len(coded.dictionary) > _ROWS:
+        return (cell.as_py() for cell in column)
+    values = [*coded.dictionary.to_pylist(), None]
+    places = coded.indices.cast("int32").fill_null(len(values) - 1)
+    return map(values.__getitem__, memoryview(places.buffers()[1]).cast("i")[places.offset :][: len(places)])
 
 
 def same(row: Mapping[str, Any], text: Mapping[str, str]) -> bool:

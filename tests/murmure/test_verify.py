@@ -1789,6 +1789,20 @@ def test_a_parquet_file_that_swells_is_left(published: Publication, monkeypatch:
     assert kinds(verify(published)) == {"columnar_wrong"}
 
 
+def test_a_text_of_many_rows_of_a_parquet_file_is_made_once(
+    published: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among the rows that are read at once; however many these are, the rows are the same."""
+    read, data = columnar.reader(), published.read(TWIN)
+    assert read and data
+    rows = list(read(data))
+    assert len({id(row["policy"]) for row in rows}) == len({row["policy"] for row in rows}) == 2
+    assert {type(row["value"]) for row in rows} == {float, type(None)} and len(rows) == len(rows_of(published))
+    for at_once in (1, 7, 100):
+        monkeypatch.setattr(columnar, "_ROWS", at_once)
+        assert list(read(data)) == rows
+
+
 @pytest.mark.parametrize(("wide", "days"), [(False, 2), (True, 3)])
 def test_a_code_leads_to_all_days_that_its_estimate_is_made_of(
     small: Town, tmp_path: Path, wide: bool, days: int
