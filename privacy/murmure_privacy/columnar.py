@@ -61,6 +61,7 @@ def same(row: Mapping[str, Any], text: Mapping[str, str]) -> bool:
     return row.keys() == text.keys() and all(_same(row[name], cell) for name, cell in text.items())
 
 
+@lru_cache(maxsize=64)  # a few rows: most cells are those of the row before
 def _same(value: object, cell: str | None) -> bool:
     if value is None or not cell:
         return value is None and not cell

@@ -37,6 +37,8 @@ Key = tuple[str, str, int]
 """Stream, level and begin (seconds UTC) of a node."""
 Cell = tuple[str, str, int, str]
 """Those of a node, and an indicator of it."""
+Told = dict[str, tuple[str, str, str]]
+"""Value, sigma and micro-rho of a node as the tables have them, by indicator."""
 
 
 class Tables:
@@ -57,6 +59,7 @@ class Tables:
         self.editions: dict[str, int] = {}
         self._published, self._book, self._heard = published, book, heard
         self._first_s = 0  # of the rows, where they are those of a week
+        self._newest: tuple[Outcome | None, Told] = None, {}
         self._elsewhere: dict[Key, str | None] = {}  # by the days of which timezone a node's rows were made
 
     def read(self, unread: Collection[int], line: int | None = None) -> None:
@@ -238,9 +241,15 @@ class Tables:
             told, anew = (" ".join(one or "-" for one in ends) for ends in (said, map(number, due)))
             self.report.add("row_computed", f"{where}: {told} / {anew}")
 
+    def _figures(self, outcome: Outcome) -> Told:
+        """Of a node with bins there are thirty rows, one after another."""
+        if self._newest[0] is not outcome:
+            self._newest = outcome, figures(outcome)
+        return self._newest[1]
+
     def objection(self, row: Mapping[str, str], outcome: Outcome) -> str | None:
         """Returns what of a row of the tables is not as a gateway has signed it, None if all is: one of KINDS."""
-        node, known, released = outcome.node, figures(outcome), isinstance(outcome, Release)
+        node, known, released = outcome.node, self._figures(outcome), isinstance(outcome, Release)
         indicator, policy = row["indicator"], self._book.policies.get(node.policy)
         if indicator not in known:
             return "row_unsigned"
@@ -313,11 +322,11 @@ def _plausible(row: Mapping[str, str], value: str, sigma: str, released: bool) -
     return not sigma or abs(estimate - float(value)) <= _SIGMAS * float(sigma) + _ROUNDED
 
 
-def figures(outcome: Outcome) -> dict[str, tuple[str, str, str]]:
-    """Returns value, sigma and micro-rho of a node as the tables have them, by indicator; no value for what is read off
-    a histogram, and none at all for what was withheld."""
+def figures(outcome: Outcome) -> Told:
+    """Returns what the tables tell of a node; no value for what is read off a histogram, and none at all for what was
+    withheld."""
     node = outcome.node
-    found: dict[str, tuple[str, str, str]] = {}
+    found: Told = {}
     for noised in outcome.noised if isinstance(outcome, Release) else ():
         name, values = printed_name(node, noised.indicator), printed_values(node, noised)
         sigma, rho = number(noised.sigma_milli / 1000 / divisor(node, noised.indicator)), str(noised.rho_micro)

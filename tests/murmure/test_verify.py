@@ -1789,6 +1789,21 @@ def test_a_parquet_file_that_swells_is_left(published: Publication, monkeypatch:
     assert kinds(verify(published)) == {"columnar_wrong"}
 
 
+def test_what_a_node_says_is_worked_out_once_for_all_of_its_rows(
+    published: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty of them, where it has a bin for each level; and once each to see what is missing and what is estimated."""
+    asked: Counter[tuple[str, str, int]] = Counter()
+
+    def counted(outcome: Outcome) -> dict[str, tuple[str, str, str]]:
+        asked[outcome.node.key] += 1
+        return figures(outcome)
+
+    monkeypatch.setattr(verify_tables, "figures", counted)
+    report = verify(published)
+    assert report.findings == [] and len(asked) == report.nodes and max(asked.values()) == 3
+
+
 def test_a_text_of_many_rows_of_a_parquet_file_is_made_once(
     published: Publication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
