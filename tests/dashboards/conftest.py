@@ -499,6 +499,19 @@ def street(archive: Street) -> Street:
 
 
 @pytest.fixture(scope="session")
+def brief() -> Street:
+    """One quantity at each place on the day that runs: where it matters which files there are, not what they tell."""
+    street, day = Street(), PARIS.day(NOW_S)
+    for site, quartier, stream in (
+        ("plaza", "centre", "footfall"),
+        ("station", "gare", "noise"),
+        ("alley", "gare", "pm2_5"),
+    ):
+        add(street, site, day, quartier=quartier, streams=(stream,))
+    return street
+
+
+@pytest.fixture(scope="session")
 def city() -> City:
     """Its description: the third quartier has no site yet."""
     return load(Path(__file__).parent / "city.toml")

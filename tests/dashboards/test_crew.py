@@ -70,13 +70,13 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_stream_of_a_large_town_is_looked_at_twice(
-    large: None, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large: None, brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever makes the pages of a neighbourhood says what those of the whole town tell of it: the first process, which
     makes these, looks at no stream of today, and they are the same as in one process."""
-    _OPEN["archive"] = archive
-    build(archive, city, tmp_path / "alone", streets.NOW_S)
-    build(archive, city, tmp_path / "site", streets.NOW_S)
+    _OPEN["archive"] = brief
+    build(brief, city, tmp_path / "alone", streets.NOW_S)
+    build(brief, city, tmp_path / "site", streets.NOW_S)
     first = os.getpid()
 
     def watched(*args: Any) -> Any:
@@ -85,16 +85,16 @@ def test_no_stream_of_a_large_town_is_looked_at_twice(
 
     for module in ("maker", "blocks"):
         monkeypatch.setattr(f"murmure_dashboards.{module}.view", watched)
-    build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(again, 2))
+    build(brief, city, tmp_path / "site", streets.NOW_S, crew=Crew(again, 2))
     assert contents((tmp_path / "site").resolve()) == contents((tmp_path / "alone").resolve())
 
 
 def test_the_months_are_worked_out_by_whoever_makes_the_neighbourhoods(
-    large: None, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large: None, brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From nothing that is most of the work, and the first process did all of it alone."""
-    _OPEN["archive"] = archive
-    build(archive, city, tmp_path / "alone", streets.NOW_S)
+    _OPEN["archive"] = brief
+    build(brief, city, tmp_path / "alone", streets.NOW_S)
     first, real = os.getpid(), Blocks._made
 
     def watched(*args: Any) -> Any:
@@ -102,18 +102,18 @@ def test_the_months_are_worked_out_by_whoever_makes_the_neighbourhoods(
         return real(*args)
 
     monkeypatch.setattr(Blocks, "_made", watched)
-    build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(again, 2))
+    build(brief, city, tmp_path / "site", streets.NOW_S, crew=Crew(again, 2))
     assert contents((tmp_path / "site").resolve()) == contents((tmp_path / "alone").resolve())
     monkeypatch.setattr(maker_data, "prepare", lambda ctx, before: None)  # the twin
     with pytest.raises(AssertionError, match="made here"):
-        build(archive, city, tmp_path / "other", streets.NOW_S, crew=Crew(again, 2))
+        build(brief, city, tmp_path / "other", streets.NOW_S, crew=Crew(again, 2))
 
 
 def test_what_others_say_of_a_stream_is_told(
-    large: None, archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large: None, brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were it wrong, the page of the day would be: of a town whose processes know of no figure it says so."""
-    _OPEN["archive"] = archive
+    _OPEN["archive"] = brief
     monkeypatch.setattr(site_module, "MAKERS", (maker_home.MAKER,))
     glance = maker_module.Build.glance
 
@@ -121,9 +121,9 @@ def test_what_others_say_of_a_stream_is_told(
         found = glance(ctx, site, info)
         return found if ctx.only is None else maker_module.Glance(None, (), None, True)
 
-    build(archive, city, tmp_path / "one", streets.NOW_S, crew=Crew(again, 2))
+    build(brief, city, tmp_path / "one", streets.NOW_S, crew=Crew(again, 2))
     monkeypatch.setattr(maker_module.Build, "glance", blind)
-    build(archive, city, tmp_path / "two", streets.NOW_S, crew=Crew(again, 2))
+    build(brief, city, tmp_path / "two", streets.NOW_S, crew=Crew(again, 2))
     known, unknown = ((tmp_path / name / "index.html").read_text() for name in ("one", "two"))
     assert known != unknown and "prochains chiffres" in known and "prochains chiffres" not in unknown
 
@@ -137,7 +137,7 @@ def test_what_others_say_of_a_stream_is_told(
     ],
 )
 def test_a_process_that_fails_leaves_the_site_as_it_was(
-    archive: Any,
+    brief: Any,
     city: City,
     streets: SimpleNamespace,
     tmp_path: Path,
@@ -147,7 +147,7 @@ def test_a_process_that_fails_leaves_the_site_as_it_was(
 ) -> None:
     """Nothing is switched, nothing is left lying about, and the error is the one that it met."""
     with pytest.raises(error, match=said):
-        build(archive, city, tmp_path / "site", streets.NOW_S, crew=Crew(opened, 2))
+        build(brief, city, tmp_path / "site", streets.NOW_S, crew=Crew(opened, 2))
     assert not (tmp_path / "site").exists()
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
@@ -163,13 +163,13 @@ def test_a_process_that_nobody_waits_for_ends_quietly(city: City, streets: Simpl
 
 
 def test_no_process_compiles_a_template(
-    archive: Any, city: City, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    brief: Any, city: City, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one has compiled all that pages of neighbourhoods are made with, and no other."""
     monkeypatch.setattr(site_module, "MAKERS", (maker_quartier.MAKER,))
     cache: Any = pages._templates.cache
     cache.clear()
-    assert dict(render(archive, city, streets.NOW_S))
+    assert dict(render(brief, city, streets.NOW_S))
     used = {name for _, name in cache}
     cache.clear()
     site_module._ready()

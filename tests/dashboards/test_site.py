@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from murmure_dashboards import maker_home
+from murmure_dashboards import maker_home, maker_register
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
@@ -111,7 +111,7 @@ def test_no_link_is_dead(site: Path) -> None:
 
 
 def test_a_page_is_linked_from_the_foot_of_all_once_somebody_makes_it(
-    archive: Any, city: City, tmp_path: Path, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    brief: Any, city: City, tmp_path: Path, streets: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A maker brings its page and the link to it, so that no foot announces what nobody makes; a page knows itself."""
 
@@ -121,7 +121,7 @@ def test_a_page_is_linked_from_the_foot_of_all_once_somebody_makes_it(
             yield ctx.page("base.html", language(code), "essai/", title="")
 
     monkeypatch.setattr(site_module, "MAKERS", (*MAKERS, Maker(files, (Link("page.home", "essai/"),))))
-    build(archive, city, tmp_path / "site", streets.NOW_S)
+    build(brief, city, tmp_path / "site", streets.NOW_S)
     test_no_link_is_dead(tmp_path / "site")
     test_a_page_is_light(tmp_path / "site")
     for file in all_pages(tmp_path / "site"):
@@ -157,6 +157,7 @@ def test_a_page_is_light(site: Path) -> None:
         assert len(set(page.ids)) == len(page.ids)
 
 
+@pytest.mark.usefixtures("quartiers_alone")
 @pytest.mark.parametrize(("sites", "streams"), [(1, 3), (2, 6), (3, 8)])
 def test_a_quartier_with_many_streams_stays_light(
     streets: SimpleNamespace, city: City, tmp_path: Path, sites: int, streams: int
@@ -328,12 +329,12 @@ def test_the_page_says_that_a_person_is_not_always_a_count(site: Path) -> None:
     assert "can count several times" in english and "The distance to the wall is learned" in english
 
 
-def test_a_simulated_city_says_so_on_every_page(site: Path, archive: Any, city: City, streets: SimpleNamespace) -> None:
+def test_a_simulated_city_says_so_on_every_page(site: Path, brief: Any, city: City, streets: SimpleNamespace) -> None:
     """The banner is on every page of a simulated city and on none of a real one."""
     for file in all_pages(site):
         words = "Simulated data" if "/en/" in file.as_posix() else "Données simulées"
         assert words in file.read_text(encoding="utf-8")
-    real = dict(site_module.render(archive, replace(city, simulated=False), streets.NOW_S))
+    real = dict(site_module.render(brief, replace(city, simulated=False), streets.NOW_S))
     assert not any(b'class="simulated"' in content for path, content in real.items() if path.endswith(".html"))
 
 
@@ -350,14 +351,15 @@ def test_the_claim_is_that_of_the_signed_policy(site: Path) -> None:
 
 
 def test_the_register_tells_how_old_a_calibration_is(
-    streets: SimpleNamespace, archive: Any, city: City, tmp_path: Path
+    streets: SimpleNamespace, archive: Any, city: City, given: Callable[..., Build], tmp_path: Path
 ) -> None:
     """When each sensor was held against a reference, by which method and how long ago; one older than a year is said
     to be too old, one that never was is said so; in both languages. The pages of a quartier lead there."""
 
     def told(now_s: int, path: str) -> str:
-        build(archive, city, tmp_path / "site", now_s)
-        return " ".join("".join(Page(tmp_path / "site" / path / "index.html").text).split())
+        made = dict(maker_register.files(given(archive, city, now_s)))
+        (tmp_path / "index.html").write_bytes(made[f"{path}/index.html"])
+        return " ".join("".join(Page(tmp_path / "index.html").text).split())
 
     day_s = 86_400
     french = told(streets.NOW_S, "capteurs/plaza")
@@ -375,21 +377,22 @@ def test_the_register_tells_how_old_a_calibration_is(
     assert "jamais étalonné" not in told(streets.NOW_S, "capteurs/station")
 
 
-def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, city: City) -> None:
+@pytest.mark.usefixtures("quartiers_alone")
+def test_midnight_still_shows_the_day_that_has_ended(streets: SimpleNamespace, centre: City) -> None:
     """Today is the civil day that contains the second before."""
     day = streets.PARIS.day(streets.NOW_S)
     street = streets.town(day.end_s)
-    at_midnight = dict(site_module.render(street, city, day.end_s))["quartiers/centre/index.html"].decode()
+    at_midnight = dict(site_module.render(street, centre, day.end_s))["quartiers/centre/index.html"].decode()
     assert "Samedi 21 novembre 2026, page écrite à minuit. Chiffres définitifs" in at_midnight
     assert '<h1><span lang="fr">Centre</span>, samedi 21 novembre 2026</h1>' in at_midnight
     assert "dans la journée" in at_midnight and "Dernier chiffre" not in at_midnight
-    after = dict(site_module.render(street, city, day.end_s + 1))["quartiers/centre/index.html"].decode()
+    after = dict(site_module.render(street, centre, day.end_s + 1))["quartiers/centre/index.html"].decode()
     assert "Dimanche 22 novembre 2026" in after
 
 
-def test_a_site_that_city_toml_does_not_name_is_reported(archive: Any, city: City, tmp_path: Path) -> None:
+def test_a_site_that_city_toml_does_not_name_is_reported(brief: Any, city: City, tmp_path: Path) -> None:
     """Its data are not published under no name; the operator hears of it."""
-    report = build(archive, replace(city, site=city.site[:2]), tmp_path / "site", 1_795_270_500)
+    report = build(brief, replace(city, site=city.site[:2]), tmp_path / "site", 1_795_270_500)
     assert report.unlisted == ("alley",)
     assert "alley" not in str(of_town(tmp_path / "site"))
 
@@ -448,7 +451,7 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("calm")
 def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
-    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """Whatever stands in it: pages of a neighbourhood that the town has no more, files with other content, a file where
     a folder is to be and a folder in place of a file. The sites before share files with it; none changes."""
@@ -461,12 +464,12 @@ def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
         at_s = streets.NOW_S + 60 * next(minutes)
         before = {folder: all_of(folder) for folder in tmp_path.glob("site.new-*")}
         current = out.resolve()
-        report = build(archive, of, out, at_s)
+        report = build(brief, of, out, at_s)
         kept = [folder for folder in tmp_path.glob("site.new-*") if folder in before]
         assert [folder for folder in kept if all_of(folder) != before[folder]] == []
         assert not before or current in kept, "a reader who has just followed the link finds every file"
         found, nothing = all_of(out.resolve()), tmp_path / f"nothing-{at_s}"
-        build(archive, of, nothing, at_s)
+        build(brief, of, nothing, at_s)
         assert found == all_of(nothing.resolve()) and report.files == len(found)
         assert not [path for path in out.resolve().rglob("*") if path.is_dir() and not any(path.iterdir())]
         assert not [path for path in out.resolve().rglob("*") if path.is_symlink()]
@@ -505,7 +508,7 @@ def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
 @pytest.mark.usefixtures("calm")
 @pytest.mark.parametrize("twin", ["written into", "not swept"])
 def test_filling_a_folder_again_carelessly_is_found_out(
-    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str
+    brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str
 ) -> None:
     """The twins: a file that another site shares is written into; what is left over stays."""
 
@@ -518,7 +521,7 @@ def test_filling_a_folder_again_carelessly_is_found_out(
     else:
         monkeypatch.setattr(site_module._Made, "sweep", lambda self: None)
     with pytest.raises((AssertionError, OSError)):
-        test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(archive, city, streets, tmp_path)
+        test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(brief, city, streets, tmp_path)
 
 
 @pytest.mark.usefixtures("calm")
@@ -670,11 +673,11 @@ def test_ctrl_c_as_the_link_is_renamed_deletes_no_site(tmp_path: Path, monkeypat
 
 
 def test_a_build_that_fails_leaves_the_site_as_it_was(
-    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk in the middle of a build: the old site stays, the half one is gone."""
     out = tmp_path / "site"
-    build(archive, city, out, streets.NOW_S)
+    build(brief, city, out, streets.NOW_S)
     before, old = out.resolve(), (out / "index.html").read_bytes()
 
     def full(path: str, parts: Iterable[bytes]) -> None:
@@ -684,7 +687,7 @@ def test_a_build_that_fails_leaves_the_site_as_it_was(
 
     monkeypatch.setattr(site_module, "put", full)
     with pytest.raises(OSError, match="No space left"):
-        build(archive, city, out, streets.NOW_S + 60)
+        build(brief, city, out, streets.NOW_S + 60)
     assert out.resolve() == before and (out / "index.html").read_bytes() == old
     assert [path.name for path in tmp_path.glob("site.new-*")] == [before.name]
 
@@ -699,17 +702,17 @@ def test_cyclic_garbage_is_looked_for_seldom_while_a_site_is_built(monkeypatch: 
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(
-    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path
 ) -> None:
     """A typing error in --out costs nobody their files; an empty folder becomes the site."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home/letter.txt").write_text("dear")
     with pytest.raises(SiteError, match="holds something that is no site; name a new or empty folder") as caught:
-        build(archive, city, tmp_path / "home", streets.NOW_S)
+        build(brief, city, tmp_path / "home", streets.NOW_S)
     assert isinstance(caught.value, MurmureError) and caught.value.exit_status == 1
     assert (tmp_path / "home/letter.txt").read_text() == "dear"
     (tmp_path / "empty").mkdir()
-    build(archive, city, tmp_path / "empty", streets.NOW_S)
+    build(brief, city, tmp_path / "empty", streets.NOW_S)
     assert (tmp_path / "empty/index.html").is_file()
 
 
