@@ -28,8 +28,9 @@ from murmure_dashboards.packed import compressed, stands
 from murmure_dashboards.store import Store, version
 from murmure_dashboards.views import LATE_S, StreamInfo
 
-PAGES, PAST, WORDS, WHOLE = "pages", "past", "words", "whole"
-"""In the store: of pages; of files that tell of days that are over alone; what `Words` gives; what was read through."""
+PAGES, PAST, WORDS, WHOLE, SUMS = "pages", "past", "words", "whole", "sums"
+"""In the store: of pages; of files that tell of days that are over alone; what `Words` gives; what was read through;
+what `sum_of_days` gives, by the end of the days."""
 _LATEST_S = 9 * 86_400  # a day is final with its week
 EVER = Window(0, 1 << 40)
 
@@ -160,20 +161,28 @@ def _said(digest: str, touched: list[list[int]]) -> bytes:
 
 def sum_of_days(days: Days, info: StreamInfo, window: Window) -> str | None:
     """Returns the sum of all that is kept of the days of a stream in a window of whole days, None while one of them
-    can still change."""
-    calendar, now_s = days.calendar, days.now_s
+    can still change. It is kept itself: to sum up a year of each stream took longer than to say what is new of it."""
+    calendar, now_s, store = days.calendar, days.now_s, days.store
     began_s = days.archive.began_s(info.stream)
     first_s = window.end_s if began_s is None else max(window.start_s, calendar.day(began_s - 1).start_s)
-    held = sorted(days.store.read(days_of.KIND, info.stream, Window(min(first_s, window.end_s), window.end_s)).items())
+    first_s = min(first_s, window.end_s)
+    kept = store.read(SUMS, info.stream, Window(window.end_s, window.end_s + 1)).get(window.end_s)
+    from_s, over_s, told = json.loads(kept) if kept is not None else (None, 0, "")
+    if from_s == first_s:
+        return told if over_s + LATE_S <= now_s else None
+    held = sorted(store.read(days_of.KIND, info.stream, Window(first_s, window.end_s)).items())
     if len(held) != (calendar.civil_day(window.end_s) - calendar.civil_day(first_s)).days:
         return None
-    digest = hashlib.sha256(b"%d" % first_s)
+    digest, over_s = hashlib.sha256(b"%d" % first_s), window.end_s
     for start_s, value in held:
         if start_s >= window.end_s - _LATEST_S:
             of, until_s, *_ = json.loads(value)
-            if max(of[1], until_s) + LATE_S > now_s:
-                return None
+            over_s = max(over_s, of[1], until_s)
         digest.update(b"%d %d " % (start_s, len(value)) + value)
+    if over_s + LATE_S > now_s:
+        return None
+    row = json.dumps((first_s, over_s, digest.hexdigest())).encode()
+    store.keep(SUMS, info.stream, window.end_s, Window(first_s - _LATEST_S, over_s), row)
     return digest.hexdigest()
 
 

@@ -73,7 +73,7 @@ SELDOM = (100_000, 50, 100)
 """Objects, and collections of younger ones, between two collections of each generation."""
 PATIENCE_S = 120
 """How long the last switch must be ago for a build to fill a folder again: longer than servers wait for a reader."""
-WRITTEN_INTO = 256 * 1024
+WRITTEN_INTO = 1 << 20
 """Octets: a longer file is not written into, since a reader may take minutes to fetch it."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
@@ -375,7 +375,7 @@ def _forget(store: Store, now_s: int) -> None:
     if store.read(_FORGOT, "", told).get(0) == today:
         return
     store.forget((remembered.KIND, blocks.KIND, blocks.TOGETHER, *usual.KINDS), now_s - KEPT_DAYS * 86_400)
-    store.forget((remembered.OF_TODAY, remembered.FIGURES, kept_of.WORDS), now_s - FIGURE_DAYS * 86_400)
+    store.forget((remembered.OF_TODAY, remembered.FIGURES, kept_of.WORDS, kept_of.SUMS), now_s - FIGURE_DAYS * 86_400)
     store.keep(_FORGOT, "", 0, kept_of.EVER, today)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from copy import copy
 from dataclasses import replace
 from importlib import resources
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from murmure_dashboards import blocks, maker_quartier
+from murmure_dashboards import days as days_module
 from murmure_dashboards import kept as kept_module
 from murmure_dashboards import site as site_module
 from murmure_dashboards import store as store_module
@@ -21,10 +23,12 @@ from murmure_dashboards.maker import Build
 from murmure_dashboards.opendata import ANNOTATIONS
 from murmure_dashboards.pages import Link
 from murmure_dashboards.site import build
+from murmure_dashboards.store import Store
 from murmure_dashboards.stories import Streams
 from murmure_privacy import policy as policies
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.release import Withheld
+from murmure_privacy.window import Window
 
 pytestmark = pytest.mark.usefixtures("quartiers_alone")
 
@@ -152,6 +156,38 @@ def test_a_key_without_the_days_is_found_out(
     monkeypatch.setattr(maker_quartier, "sum_of_days", lambda *of: sums(*of) and "x")
     with pytest.raises(AssertionError):
         test_a_late_node_is_on_the_month_and_the_year(street, centre, streets, tmp_path)
+
+
+def test_the_sum_of_days_is_kept_until_something_comes_of_them(
+    street: Any, centre: City, streets: SimpleNamespace, tmp_path: Path, given: Callable[..., Build]
+) -> None:
+    """And at no instant at which one of them was not over."""
+    place = tmp_path / "a.store"
+
+    def told(now_s: int, worked_out: bool = True) -> str | None:
+        with closing(Store.open(place, street, centre.timezone)) as store:
+            ctx = replace(given(street, centre), now_s=now_s, store=store)
+            (info,) = (one for one in ctx.streams if one.stream == "plaza/footfall")
+            window = Window(ctx.today.start_s - 40 * 86_400, ctx.today.start_s)
+            if worked_out:
+                ctx.days.of(info, window)
+            return kept_module.sum_of_days(ctx.days, info, window)
+
+    def anew(now_s: int) -> str | None:
+        place.unlink()
+        return told(now_s)
+
+    one, now_s = _node(street, streets), streets.NOW_S
+    first = told(now_s)
+    assert first is not None and first == told(now_s) == anew(now_s)
+    with closing(Store(place)) as store:
+        store.forget((days_module.KIND,), now_s)
+    assert told(now_s, worked_out=False) == first, "the days are summed up once"
+    midnight_s = streets.PARIS.day(now_s - 1).start_s
+    assert told(midnight_s) is None
+    _comes_late(street, one)
+    late = told(now_s)
+    assert late not in (None, first) and late == anew(now_s)
 
 
 Pair = Callable[[Build, SimpleNamespace], tuple[Build, Build]]
