@@ -18,8 +18,9 @@ from murmure_ingest.bulk_mqtt import BulkClient, Delivered
 from murmure_ingest.intake import Intake
 from murmure_ingest.openers import Openers, _read
 from murmure_ingest.receipts import receipt
-from murmure_ingest.rules import RuleBook, Wordings
+from murmure_ingest.rules import RuleBook
 from murmure_privacy import wire
+from murmure_privacy.wordings import Wordings
 from paho.mqtt.enums import CallbackAPIVersion
 
 from .fleet import CENTRE_SECRET, Gateway, Load, lay_out

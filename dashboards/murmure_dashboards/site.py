@@ -33,6 +33,7 @@ from murmure_privacy.errors import MurmureError
 from murmure_privacy.policies import Rules
 from murmure_privacy.stream import QUANTITIES
 from murmure_privacy.window import Calendar, Window
+from murmure_privacy.wordings import Wordings
 
 from murmure_dashboards import (
     blocks,
@@ -548,7 +549,7 @@ def _given(
     ctx = Build(
         archive=known,
         city=city,
-        rules=Rules(known),
+        rules=Rules(known, Wordings()),
         calendar=calendar,
         now_s=now_s,
         today=today,

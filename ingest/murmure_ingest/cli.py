@@ -195,6 +195,7 @@ def _run(args: argparse.Namespace) -> int:
     from threading import Event
 
     from murmure_privacy.errors import ConfigError
+    from murmure_privacy.wordings import Wordings
 
     from murmure_ingest.archive import Archive
     from murmure_ingest.broker import watch_crl
@@ -205,7 +206,7 @@ def _run(args: argparse.Namespace) -> int:
     from murmure_ingest.opener import GARBAGE_AT
     from murmure_ingest.quarantine import Quarantine
     from murmure_ingest.receipts import centre_key
-    from murmure_ingest.rules import RuleBook, Wordings
+    from murmure_ingest.rules import RuleBook
     from murmure_ingest.subscriber import Subscriber
 
     gc.set_threshold(GARBAGE_AT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from murmure_privacy.errors import ConfigError
@@ -19,10 +19,10 @@ class PolicyReader(Protocol):
 
 
 class Rules:
-    """The signed policies that the archive's nodes name, each parsed once."""
+    """The signed policies that the archive's nodes name, each parsed once. `read` stands in for the parser."""
 
-    def __init__(self, archive: PolicyReader) -> None:
-        self._archive = archive
+    def __init__(self, archive: PolicyReader, read: Callable[[bytes, str], Policy] = parse) -> None:
+        self._archive, self._read = archive, read
         self._known: dict[bytes, Policy | None] = {}
 
     def of(self, policy_hash: bytes) -> Policy | None:
@@ -31,7 +31,7 @@ class Rules:
         if policy_hash not in self._known:
             text = self._archive.policy(policy_hash)
             try:
-                self._known[policy_hash] = parse(text, "archive") if text is not None else None
+                self._known[policy_hash] = self._read(text, "archive") if text is not None else None
             except ConfigError:
                 self._known[policy_hash] = None
         return self._known[policy_hash]

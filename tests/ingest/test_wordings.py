@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from murmure_ingest import rules
-from murmure_ingest.rules import Wordings
+from murmure_privacy import wordings
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.policy import Policy, parse
 from murmure_privacy.wire import POLICY_LIMIT
+from murmure_privacy.wordings import Wordings
 
 LONG = "m" * 40
 Read = Callable[[bytes, str], Policy]
@@ -89,13 +89,13 @@ def test_a_wording_says_what_its_policies_say(
     assert differs(Wordings, towns) == []
     read = Wordings()
     assert isinstance(told(read, policy_text("plaza")), Policy)
-    monkeypatch.setattr(rules, "parse", lambda *_: pytest.fail("it was parsed again"))
+    monkeypatch.setattr(wordings, "parse", lambda *_: pytest.fail("it was parsed again"))
     assert told(read, policy_text("quai")) == told(parse, policy_text("quai"))
 
 
 def test_what_is_remembered_is_bounded(policy_text: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A town of which each policy says something else of its own costs no more memory than 256 wordings."""
-    monkeypatch.setattr(rules, "_WORDINGS_KEPT", 3)
+    monkeypatch.setattr(wordings, "_WORDINGS_KEPT", 3)
     read = Wordings()
     for version in range(1, 9):
         toml = policy_text("plaza", version)
@@ -123,7 +123,7 @@ def test_no_condition_can_be_left_out(towns: list[list[bytes]], number: int) -> 
     question, part = _conditions(tree)[number]
     question.values[part] = ast.Constant(True)
     found: dict[str, Any] = {}
-    exec(compile(ast.fix_missing_locations(tree), "twin", "exec"), vars(rules) | found, found)
+    exec(compile(ast.fix_missing_locations(tree), "twin", "exec"), vars(wordings) | found, found)
     try:
         assert differs(found["Wordings"], towns)
     except (AttributeError, TypeError, ValueError):
