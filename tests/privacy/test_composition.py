@@ -325,7 +325,11 @@ def test_a_policy_that_changes_at_noon_would_overspend(write_policy: Callable[..
 
 def largest_spends(policy: Policy, outcomes: Sequence[Outcome], days: Sequence[Window]) -> list[int]:
     """Returns for each day the most that the releases of one instant of it were charged together."""
-    return [max(paid(outcomes, at_s) for at_s in range(day.start_s, day.end_s, QUARTER_S)) for day in days]
+    found = []
+    for day in days:
+        near = [one for one in outcomes if one.node.covered_from_s < day.end_s and day.start_s < one.node.end_s]
+        found.append(max(paid(near, at_s) for at_s in range(day.start_s, day.end_s, QUARTER_S)))
+    return found
 
 
 def stream_days(policy: Policy, from_s: int, until_s: int) -> list[Window]:
