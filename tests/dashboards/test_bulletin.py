@@ -85,9 +85,10 @@ def test_axe_finds_nothing_on_paper(browser: Browser, address: str) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("streams", [3, 6, 12])
 def test_more_streams_and_longer_names_still_make_one_sheet(
-    streets: SimpleNamespace, city: City, tab: Page, tmp_path: Path, streams: int
+    streets: SimpleNamespace, city: City, tab: Page, tmp_path: Path, streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures go first, then notes, then the last figures, and the sheet says where the others are."""
+    monkeypatch.setattr(site_module, "MAKERS", (maker_outputs.OUTPUTS,))
     street = streets.Street()
     week = streets.week_of(streets.NOW_S)
     mute = {"pm2_5": (replace(week, start_s=week.start_s + 3600, end_s=week.start_s + 5400),)}
