@@ -151,6 +151,10 @@ def test_a_newer_policy_hides_no_hole(mounted: Mounted) -> None:
     assert "Pas de chiffre, mer. 18, 23 h – jeu. 19, 12 h" in pages["quartiers/centre/semaine/index.html"]
 
 
+TWO = ("footfall", "noise")
+"""A count and a level: a third quantity begins as these do."""
+
+
 def compared(mounted: Mounted, tmp_path: Path, hours: tuple[int, ...], then: Callable[[int], None]) -> None:
     """Builds a site one instant after the other, hours after the day of mounting began, and holds each against one that
     is built from nothing. `then`: what happens before each."""
@@ -165,7 +169,7 @@ def compared(mounted: Mounted, tmp_path: Path, hours: tuple[int, ...], then: Cal
 def test_what_is_kept_tells_the_same_beginning(mounted: Mounted, tmp_path: Path) -> None:
     """A week of which days are kept, on the day itself, after it, and as it leaves the week."""
     span = whole(MOUNTED, date(2026, 11, 29))
-    sealed = iter(mounted.seals(span, MORNING, 1, date(2026, 11, 17)))
+    sealed = iter(mounted.seals(span, MORNING, 1, date(2026, 11, 17), streams=TWO))
     hours = (13, 19, 24, 31, 32, 49, 168, 169, 192)
 
     def come(number: int) -> None:
@@ -182,8 +186,8 @@ def days_late(mounted: Mounted, tmp_path: Path) -> None:
     """The box measured two days before what came first of it, and these come last."""
     first = date(2026, 11, 19)
     still = Window(PARIS.midnight(first), PARIS.midnight(first) + 12 * HOUR_S + 900)
-    late = mounted.seals(whole(first, date(2026, 11, 20)), still, 1, date(2026, 11, 17))
-    mounted.files(mounted.seals(whole(MOUNTED, date(2026, 11, 24)), MORNING, 1, date(2026, 11, 17)))
+    late = mounted.seals(whole(first, date(2026, 11, 20)), still, 1, date(2026, 11, 17), streams=TWO)
+    mounted.files(mounted.seals(whole(MOUNTED, date(2026, 11, 24)), MORNING, 1, date(2026, 11, 17), streams=TWO))
     compared(mounted, tmp_path, (56, 57, 80), lambda number: mounted.files(late) if number == 1 else None)
 
 
