@@ -26,7 +26,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from murmure_dashboards import maker_quartier, spending
+from murmure_dashboards import maker_data, maker_quartier, spending
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City, load
 from murmure_dashboards.maker import Build
@@ -525,8 +525,10 @@ def centre(city: City) -> City:
 
 @pytest.fixture
 def quartiers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A site has no other pages than those of neighbourhoods, and is written without waiting for the disk."""
+    """A site has no other pages than those of neighbourhoods, no files of months, and is written without waiting for
+    the disk."""
     monkeypatch.setattr(site_module, "MAKERS", (maker_quartier.MAKER,))
+    monkeypatch.setattr(maker_data, "data", lambda *of: iter(()))
     monkeypatch.setattr("os.sync", lambda: None)
 
 
