@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from murmure_dashboards import glances, maker_home, maker_quartier
+from murmure_dashboards import glances, maker_data, maker_home, maker_quartier
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.glances import Glance
@@ -22,9 +22,10 @@ from murmure_privacy.annotation import Annotation
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A town whose page of the day names its neighbourhoods and says their state, and no other pages than that and
-    theirs."""
+    theirs, nor files of months."""
     monkeypatch.setattr(maker_home, "MOST_TOLD", 1)
     monkeypatch.setattr(site_module, "MAKERS", (maker_home.MAKER, maker_quartier.MAKER))
+    monkeypatch.setattr(maker_data, "data", lambda *of: iter(()))
     monkeypatch.setattr("os.sync", lambda: None)
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from murmure_dashboards import maker_outputs
+from murmure_dashboards import maker_data, maker_outputs
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.kept import Words
@@ -26,8 +26,9 @@ PAST = {f"{root}quartiers/centre/{name}" for root in ("", "en/") for name in NAM
 
 @pytest.fixture(autouse=True)
 def outputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else than these files, and no wait for the disk."""
+    """Nothing else than these files and those with values, and no wait for the disk."""
     monkeypatch.setattr(site_module, "MAKERS", (maker_outputs.OUTPUTS,))
+    monkeypatch.setattr(maker_data, "data", lambda *of: iter(()))
     monkeypatch.setattr("os.sync", lambda: None)
 
 

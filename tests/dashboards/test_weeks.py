@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from murmure_dashboards import maker_quartier, weeks
+from murmure_dashboards import maker_data, maker_quartier, weeks
 from murmure_dashboards import site as site_module
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
@@ -252,8 +252,9 @@ def test_a_row_is_read_for_what_it_was_written_for(
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other pages than those of neighbourhoods, and no wait for the disk."""
+    """No other pages than those of neighbourhoods, no files of months, and no wait for the disk."""
     monkeypatch.setattr(site_module, "MAKERS", (maker_quartier.MAKER,))
+    monkeypatch.setattr(maker_data, "data", lambda *of: iter(()))
     monkeypatch.setattr("os.sync", lambda: None)
 
 
