@@ -49,6 +49,7 @@ class _Remembered:
         self._estimated: dict[tuple[str, int], _Estimated] = {}
         self._recent = lru_cache(maxsize=_STREAMS_HELD)(self._newest)
         self._of_piece = lru_cache(maxsize=_DAYS_HELD)(self._nodes)
+        self._not_over = lru_cache(maxsize=_STREAMS_HELD)(archive.outcomes)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._archive, name)
@@ -65,7 +66,7 @@ class _Remembered:
             found += [one for one in ended if one.node.end_s > from_s] if at_s == from_s else ended
             at_s = piece.end_s
         if at_s < to_s:
-            beyond = [one for one in self._archive.outcomes(stream, at_s, to_s) if one.node.end_s > at_s]
+            beyond = [one for one in self._not_over(stream, at_s, to_s) if one.node.end_s > at_s]
         return [*found, *beyond]
 
     def figures_of(

@@ -515,6 +515,7 @@ def _rendered(
         yield from journal.files(archive, journal_before, kept)
         for maker in MAKERS:
             if share and maker is MAKERS[-1]:
+                os.sync()  # while the others still work: at the end there is less to wait for
                 share.finish(made)
             if not maker.apart and maker is not maker_outputs.OUTPUTS:
                 yield from maker.files(ctx)

@@ -154,14 +154,14 @@ class Language:
 
     def short_date(self, at_s: int, zone: ZoneInfo, weekday: bool = False) -> str:
         """Returns e.g. `21 nov.`, or `sam. 21 nov.`."""
-        when = datetime.fromtimestamp(at_s, zone)
+        when = _civil(at_s, zone)
         number = self("calendar.first") if when.day == 1 else str(when.day)
         said = f"{number}{FIXED}{self.short_months[when.month - 1]}"
         return f"{self.short_days[when.weekday()]} {said}" if weekday else said
 
     def date(self, at_s: int, zone: ZoneInfo) -> str:
         """Returns e.g. `samedi 21 novembre 2026`."""
-        when = datetime.fromtimestamp(at_s, zone)
+        when = _civil(at_s, zone)
         day = self("calendar.first") if when.day == 1 else str(when.day)
         return self(
             "calendar.date",
@@ -178,12 +178,12 @@ class Language:
 
     def month(self, at_s: int, zone: ZoneInfo) -> str:
         """Returns e.g. `novembre 2026`."""
-        when = datetime.fromtimestamp(at_s, zone)
+        when = _civil(at_s, zone)
         return f"{self.months[when.month - 1]} {when.year}"
 
     def day(self, at_s: int, zone: ZoneInfo, short: bool = False) -> str:
         """Returns e.g. `samedi 21`, or `sam. 21`."""
-        when = datetime.fromtimestamp(at_s, zone)
+        when = _civil(at_s, zone)
         return f"{(self.short_days if short else self.days)[when.weekday()]}{FIXED}{when.day}"
 
     def duration(self, seconds: int) -> str:
@@ -195,7 +195,7 @@ class Language:
 
     def hour(self, at_s: int, zone: ZoneInfo, midnight_is_24: bool = False) -> str:
         """Returns e.g. `15 h 15` or `15:15`; the end of a day may be said `24 h`."""
-        when = datetime.fromtimestamp(at_s, zone)
+        when = _civil(at_s, zone)
         hour = 24 if midnight_is_24 and when.hour == when.minute == 0 else when.hour
         if self.code == "fr":
             return f"{hour}{FIXED}h" + (f"{FIXED}{when.minute:02d}" if when.minute else "")
@@ -203,7 +203,7 @@ class Language:
 
     def clock(self, at_s: int, zone: ZoneInfo) -> str:
         """Returns the time of an event, e.g. `15 h 15` or `minuit`."""
-        when = datetime.fromtimestamp(at_s, zone)
+        when = _civil(at_s, zone)
         return self.hour(at_s, zone) if when.hour or when.minute else self("calendar.midnight")
 
     def hours(self, start_s: int, end_s: int, zone: ZoneInfo) -> str:
@@ -227,6 +227,11 @@ class Language:
         text = text.replace(" :", f"{FIXED}:").replace("« ", f"«{FIXED}").replace(" »", f"{FIXED}»")
         text = _MINUTES.sub(FIXED, _UNIT.sub(FIXED, _THOUSANDS.sub(NARROW, text)))
         return _NUMERO.sub(rf"\1{FIXED}", text)
+
+
+@lru_cache(maxsize=4096)  # all streams of a town speak of the same hours
+def _civil(at_s: int, zone: ZoneInfo) -> datetime:
+    return datetime.fromtimestamp(at_s, zone)
 
 
 def _flat(texts: Mapping[str, Any], head: str = "") -> list[tuple[str, str]]:

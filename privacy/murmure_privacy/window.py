@@ -173,6 +173,7 @@ def next_quarter(at_s: int) -> int:
     return -(-at_s // QUARTER_S) * QUARTER_S
 
 
+@lru_cache(maxsize=4096)
 def utc(at_s: int) -> str:
     """Returns an instant as text, e.g. `2026-11-21T14:00:00Z`."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
