@@ -13,6 +13,7 @@ from typing import Literal
 
 from murmure_privacy.annotation import Annotation
 from murmure_privacy.estimate import Figure, equivalent_level, lden, night_level
+from murmure_privacy.frozen import quick
 from murmure_privacy.policies import Rules
 from murmure_privacy.policy import Policy, StreamPolicy
 from murmure_privacy.stream import QUANTITIES, Quantity
@@ -48,6 +49,9 @@ class Change:
         return self.now - self.before
 
 
+_slot, _amount = quick(Slot), quick(Amount)
+
+
 @dataclass(frozen=True)
 class Stretch:
     """One stream over a window of whole civil days that are over. `days`: all of them, `before`: those of the weeks
@@ -70,12 +74,12 @@ class Stretch:
     calendar: Calendar
     now_s: int
 
-    @property
+    @cached_property
     def measured(self) -> tuple[Day, ...]:
         """Returns the days since the measurement began."""
         return tuple(day for day in self.days if day.state != "before")
 
-    @property
+    @cached_property
     def first_s(self) -> int:
         """Returns when the measurement began, the window's begin if it had begun before; its end if it has not."""
         first = next(iter(self.measured), None)
@@ -83,7 +87,7 @@ class Stretch:
             return self.window.end_s
         return first.span.start_s if first.first_s == first.of.start_s else first.first_s
 
-    @property
+    @cached_property
     def covered_s(self) -> int:
         """Returns how much of the window was observed."""
         return sum(day.covered_s for day in self.days)
@@ -150,13 +154,12 @@ class Stretch:
 
     def slot(self, days: Sequence[Day], amount: Callable[[Sequence[Day]], Amount | None]) -> Slot:
         """Returns some days that follow each other as one interval, with its amount or why it has none."""
-        span = Window(days[0].span.start_s, days[-1].span.end_s)
-        found = amount(days)
+        start_s, end_s, found = days[0].span.start_s, days[-1].span.end_s, amount(days)
         if found is not None:
-            return Slot(span.start_s, span.end_s, "figure", span.start_s, found)
+            return _slot(start_s, end_s, "figure", start_s, found)
         states = Counter(day.state for day in days if day.state != "before")
         state = states.most_common(1)[0][0] if states else "before"
-        return Slot(span.start_s, span.end_s, TOO_WIDE if state == "figure" else state, span.start_s, None)
+        return _slot(start_s, end_s, TOO_WIDE if state == "figure" else state, start_s, None)
 
     def months(self) -> list[tuple[Day, ...]]:
         """Returns the days since the measurement began by civil month."""
@@ -280,16 +283,13 @@ class Stretch:
         of_days = figure.unit != "dB" or figure.indicator == self.quantity.printed
         fills = {fill for day in days for fill in day.fills} if of_days else {figure.fill}
         spans = [span for day in days for span in day.covered]
-        return Amount(
-            estimate=figure.estimate,
-            low=figure.low,
-            high=figure.high,
-            covered_s=sum(day.covered_s for day in days),
-            absent=figure.absent,
-            fills=tuple(sorted(fill for fill in fills if fill is not None)) if figure.absent else (),
-            margin=figure.margin,
-            publishable=figure.publishable,
-            faulty_s=sum(part.end_s - part.start_s for span in spans for part in self.faulty(span)),
+        return _amount(
+            *(figure.estimate, figure.low, figure.high),
+            sum(span.end_s - span.start_s for span in spans),
+            figure.absent,
+            tuple(sorted(fill for fill in fills if fill is not None)) if figure.absent else (),
+            *(figure.margin, figure.publishable),
+            sum(part.end_s - part.start_s for span in spans for part in self.faulty(span)) if self.marks else 0,
         )
 
 
