@@ -22,6 +22,8 @@ from .town import NOW_S, Town, close_once_more
 AFTERWARDS_S = 60
 """When every page is made again: nothing has come, but each page of today says another minute. What tells of days that
 are over alone, feeds and bulletins, is no page of these."""
+SETTLING = 5
+"""Builds until the site is in its ordinary state."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -46,7 +48,10 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     then_s = close_once_more(town, later)
     out = folder / "site"
     found = {"from nothing": build(town.archive, town.city, out, NOW_S, prints=True)}
-    build(town.archive, town.city, out, NOW_S)  # takes up the sheets that are printed by now, as after each midnight
+    # Takes up the sheets that are printed by now, as after each midnight; then there are three folders to fill in turn,
+    # and what is kept stands in each.
+    for since_s in range(0, AFTERWARDS_S, AFTERWARDS_S // SETTLING):
+        build(town.archive, town.city, out, NOW_S + since_s)
     # Every page of a period, of a site, of the town is made anew, and so is what they tell of streams; days that are
     # finished, and rows that are the same, are taken from the store.
     with closing(Store(folder / "site.store")) as store:
@@ -62,6 +67,8 @@ def build(archive: Path, city: Path, out: Path, now_s: int, profile: Path | None
     left unprinted."""
     command = [sys.executable, *(("-m", "cProfile", "-o", str(profile)) if profile else ()), "-m", "murmure.cli"]
     command += ["site", "build", "--archive", str(archive), "--city", str(city), "--out", str(out)]
+    if out.is_symlink():  # as after the quarter-hour between two builds, within which no folder is filled again
+        os.utime(out, (0, 0), follow_symlinks=False)
     began_s = time.monotonic()
     with subprocess.Popen([*command, "--now", utc(now_s), "--json"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None, "it is a pipe"

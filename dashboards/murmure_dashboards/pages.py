@@ -21,7 +21,11 @@ _NEAR = 100
 """Octets: farther from a whole kilo-octet than any number in the place can move a page."""
 
 _templates = Environment(
-    loader=PackageLoader("murmure_dashboards"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    loader=PackageLoader("murmure_dashboards"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    auto_reload=False,  # a build asks for each template thousands of times
 )
 
 
