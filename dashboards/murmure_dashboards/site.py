@@ -140,6 +140,7 @@ class _Made:
     files: int = 0
     total: int = 0
     _folders: set[str] = field(default_factory=set)
+    _standing: list[tuple[str, list[str], list[str]]] | None = None
 
     def note(self, path: str, content: Content) -> None:
         """Takes down a file."""
@@ -190,22 +191,30 @@ class _Made:
                 folder.mkdir(exist_ok=True)
         self._folders.add(above)
 
-    def sweep(self) -> None:
-        """Removes what stands in the folder and is not of this build."""
+    def look(self) -> None:
+        """Takes down what stands in the folder, which takes a while: others may still write there."""
         assert self.folder is not None, "whoever only renders has no folder"
+        self._standing = [*os.walk(self.folder, topdown=False, onerror=_refuse)]
+
+    def sweep(self) -> None:
+        """Removes what stood in the folder and is not of this build."""
+        if self._standing is None:
+            self.look()
         own = {f"{self.folder}/{path}" for path in self.octets}
-        for above, folders, files in os.walk(self.folder, topdown=False, onerror=_refuse):
-            for name in files:
-                file = f"{above}/{name}"
-                if file not in own and file.removesuffix(".gz") not in own:
-                    Path(file).unlink()
-            for name in folders:
-                folder = Path(above, name)
-                if folder.is_symlink():
-                    folder.unlink()
+        above = own
+        while above := {path.rpartition("/")[0] for path in above} - {str(self.folder)}:
+            self._folders |= above
+        for folder, folders, files in self._standing or ():
+            for path in (f"{folder}/{name}" for name in files):
+                if path not in own and path.removesuffix(".gz") not in own and path not in self._folders:
+                    with suppress(FileNotFoundError, NotADirectoryError):  # it was in the way of a page
+                        os.unlink(path)  # noqa: PTH108
+            for other in (Path(folder, name) for name in folders if f"{folder}/{name}" not in self._folders):
+                if other.is_symlink():
+                    other.unlink()
                 else:
-                    with suppress(OSError):  # it holds something
-                        folder.rmdir()
+                    with suppress(OSError):  # a page has its name, or it is gone
+                        other.rmdir()
 
     def kept(self, before: Path, store: Store, now_s: int) -> Kept:
         """Returns what gives the files of the site before that are the same now."""
@@ -298,7 +307,9 @@ class _Share:
             hand.pipe.send(dict(octets))
 
     def finish(self, made: _Made) -> None:
-        """Waits for the pages, and takes down what was written."""
+        """Waits for the pages, and takes down what was written. What has to be done with the disk begins meanwhile."""
+        made.look()
+        os.sync()
         for hand in self.hands:
             made.add(cast(_Made, hand.told()))
 
@@ -460,7 +471,8 @@ def _ours(folder: Path, out: Path) -> bool:
 
 
 def _refuse(error: OSError) -> None:
-    raise error
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # it was in the way of another process's page
+        raise error
 
 
 def render(
@@ -515,7 +527,6 @@ def _rendered(
         yield from journal.files(archive, journal_before, kept)
         for maker in MAKERS:
             if share and maker is MAKERS[-1]:
-                os.sync()  # while the others still work: at the end there is less to wait for
                 share.finish(made)
             if not maker.apart and maker is not maker_outputs.OUTPUTS:
                 yield from maker.files(ctx)

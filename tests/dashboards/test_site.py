@@ -24,7 +24,7 @@ from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build, Maker
 from murmure_dashboards.opendata import ANNOTATIONS, HEADER
 from murmure_dashboards.pages import Link
-from murmure_dashboards.site import MAKERS, BuildReport, SiteError, beside, build, put
+from murmure_dashboards.site import MAKERS, BuildReport, Crew, SiteError, beside, build, put
 from murmure_dashboards.wording import LANGUAGES, language
 from murmure_privacy.errors import MurmureError
 from murmure_privacy.release import Release
@@ -450,8 +450,9 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
-    brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path
+    brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path, workers: int
 ) -> None:
     """Whatever stands in it: pages of a neighbourhood that the town has no more, files with other content, a file where
     a folder is to be and a folder in place of a file. The sites before share files with it; none changes."""
@@ -464,7 +465,7 @@ def test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(
         at_s = streets.NOW_S + 60 * next(minutes)
         before = {folder: all_of(folder) for folder in tmp_path.glob("site.new-*")}
         current = out.resolve()
-        report = build(brief, of, out, at_s)
+        report = build(brief, of, out, at_s, crew=Crew(lambda: brief, workers))
         kept = [folder for folder in tmp_path.glob("site.new-*") if folder in before]
         assert [folder for folder in kept if all_of(folder) != before[folder]] == []
         assert not before or current in kept, "a reader who has just followed the link finds every file"
@@ -521,7 +522,7 @@ def test_filling_a_folder_again_carelessly_is_found_out(
     else:
         monkeypatch.setattr(site_module._Made, "sweep", lambda self: None)
     with pytest.raises((AssertionError, OSError)):
-        test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(brief, city, streets, tmp_path)
+        test_a_folder_that_is_filled_again_is_the_site_of_this_build_and_no_other(brief, city, streets, tmp_path, 0)
 
 
 @pytest.mark.usefixtures("calm")
