@@ -13,7 +13,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import cast
 
@@ -50,6 +50,7 @@ class _Remembered:
         self._recent = lru_cache(maxsize=_STREAMS_HELD)(self._newest)
         self._of_piece = lru_cache(maxsize=_DAYS_HELD)(self._nodes)
         self._not_over = lru_cache(maxsize=_STREAMS_HELD)(archive.outcomes)
+        self.began_s = cache(archive.began_s)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._archive, name)
