@@ -70,7 +70,7 @@ FIGURE_DAYS = 15
 """For how long the figures of each node do: a week, and the week that one of its days may belong to."""
 _FORGOT = "forgot"
 """In the store: on which day it was last gone through for that."""
-SELDOM = (100_000, 50, 100)
+SELDOM = (1_000_000, 50, 100)
 """Objects, and collections of younger ones, between two collections of each generation."""
 PATIENCE_S = 120
 """How long the last switch must be ago for a build to fill a folder again: longer than servers wait for a reader."""
