@@ -2,7 +2,8 @@
 
 What a group of files is made of is summed up by whoever makes them (`of`), besides what all files are made with: this
 package, the city, its limits and links. The sum stands in the store beside the site, with those of the files. A file
-that is not what its sum says is made again; without the store, all of them are.
+that is not what its sum says is made again: each is read through once a day, and whenever the file system says that it
+was touched. Without the store, all of them are made again.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Kept:
     """The site before, and what is known of its files. `take`: links a file with its twin into the new site, and takes
     it down. `draw`: gives so many random octets.
 
-    A file is read through when it is first kept; after that only where the file system says that it is another, or was
-    touched (as in `Whole`). A build that fills the folder of two builds ago makes and deletes no link of such a file,
-    so that its time of change stays."""
+    A file is read through by the first build of a day (UTC) that keeps it; after that only where the file system says
+    that it is another, or was touched (as in `Whole`). Once it stands in each of the three folders, builds make and
+    delete no link of it, so that its time of change stays."""
 
     before: Path
     store: Store
@@ -81,7 +82,9 @@ class Kept:
         # What is over by now need not have been over at an earlier instant.
         if known.get("of") != told or known["now_s"] > self.now_s:
             return None
-        files, before, now = known["files"], known.get("seen"), {}
+        files, now, today = known["files"], {}, self.now_s // 86_400
+        # What a disk loses without a write, nothing else would find.
+        before = known["seen"] if known.get("day") == today else None
         try:
             for path, held in files.items():
                 now[path] = _touched(self.before, path)
@@ -92,7 +95,7 @@ class Kept:
         except OSError:
             return None
         if now != before:
-            self.store.keep(kind, group, 0, EVER, json.dumps({**known, "seen": now}).encode())
+            self.store.keep(kind, group, 0, EVER, json.dumps({**known, "day": today, "seen": now}).encode())
         return list(files)
 
 

@@ -72,10 +72,10 @@ _FORGOT = "forgot"
 """In the store: on which day it was last gone through for that."""
 SELDOM = (1_000_000, 50, 100)
 """Objects, and collections of younger ones, between two collections of each generation."""
-PATIENCE_S = 120
-"""How long the last switch must be ago for a build to fill a folder again: longer than servers wait for a reader."""
+PATIENCE_S = 600
+"""How long the last switch must be ago for a build to fill a folder again."""
 WRITTEN_INTO = 1 << 20
-"""Octets: a longer file is not written into, since a reader may take minutes to fetch it."""
+"""Octets: a longer file is not written into. Whoever fetches this much for longer than that has given up."""
 LEAST_APART = 8
 """Neighbourhoods: with fewer, what another process would save is less than a second."""
 _TEMPLATES = (
@@ -131,9 +131,11 @@ class Crew:
 @dataclass(slots=True)
 class _Made:
     """What was written so far: the size of each file by its path, and what of all files together is reported.
-    `heaviest`: the longest French page of each kind."""
+    `like`: what files in the folder must look like to be written into, as `probed` says. `heaviest`: the longest French
+    page of each kind."""
 
     folder: Path | None
+    like: os.stat_result | None = None
     octets: dict[str, int] = field(default_factory=dict)
     heaviest: dict[str, bytes] = field(default_factory=dict)
     pages: int = 0
@@ -156,7 +158,7 @@ class _Made:
         target = self._place(path)
         both = ([content], [compressed(content)]) if isinstance(content, bytes) else (content.parts, content.gz)
         for name, parts in zip((target, f"{target}.gz"), both, strict=True):
-            put(name, parts)
+            put(name, parts, self.like)
             self.files, self.total = self.files + 1, self.total + sum(map(len, parts))
 
     def link(self, before: Path, path: str) -> int:
@@ -252,6 +254,7 @@ class _Order:
     now_s: int
     only: Collection[str]
     folder: Path
+    like: os.stat_result | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +357,10 @@ def build(
                 f"{out}: log: this archive's does not continue the one that is published there ({broken_off}); after "
                 f"a restore run 'murmure ingest adopt {out}' first (--replace-log publishes all the same)"
             )
-        made, site = _Made(folder), out.resolve()  # the link may lead elsewhere before a worker follows it
+        made, site = (
+            _Made(folder, probed(folder)),
+            out.resolve(),
+        )  # the link may lead elsewhere before a worker follows it
         keep = partial(made.link, site)
         with closing(Store.open(place, archive, city.timezone)) as store, ExitStack() as stack:
             stands = partial(whole.stands, store)
@@ -365,7 +371,7 @@ def build(
                 slugs, hands = [quartier.slug for quartier in city.quartier], list[_Hand]()
                 size = -(-len(slugs) // crew.workers) or 1
                 for at in range(0, len(slugs), size):
-                    order = _Order(place, site, before, city, now_s, slugs[at : at + size], folder)
+                    order = _Order(place, site, before, city, now_s, slugs[at : at + size], folder, made.like)
                     hands.append(_Hand.at_work(order, crew.reopen))
                     stack.callback(hands[-1].dismiss)
                 share = _Share(hands)
@@ -621,7 +627,7 @@ def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, p
     closed here so that this process ends if that one is killed."""
     far.close()
     try:
-        made = _Made(order.folder)
+        made = _Made(order.folder, order.like)
         sites = [site for site in order.city.site if site.quartier in order.only]
         with closing(Store(order.place)) as store:
             kept = made.kept(order.before, store, order.now_s)
@@ -670,14 +676,15 @@ def write(path: Path, content: bytes) -> None:
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-def put(path: str | Path, parts: Iterable[bytes]) -> None:
-    """Writes a file in a folder that is there. Where a file has its name that no other folder shares, its content is
-    replaced: a page of each quarter-hour, for to make a file and to delete one takes ten times as long as to write it.
-    What is shared, or something else, stays as it is elsewhere and is replaced by a new file."""
+def put(path: str | Path, parts: Iterable[bytes], like: os.stat_result | None = None) -> None:
+    """Writes a file in a folder that is there. Where a file has its name that no other folder shares, and that is
+    `like` a new one, its content is replaced: a page of each quarter-hour, for to make a file and to delete one takes
+    ten times as long as to write it. What is shared, or something else, stays as it is elsewhere and is replaced by a
+    new file."""
     try:
         file = os.open(path, _NEW, 0o666)
     except FileExistsError:
-        own = _own(path)
+        own = _own(path, like) if like else None
         if own is None:
             _clear(path)
             own = os.open(path, _NEW, 0o666)
@@ -687,14 +694,26 @@ def put(path: str | Path, parts: Iterable[bytes]) -> None:
         opened.truncate()
 
 
-def _own(path: str | Path) -> int | None:
+def probed(folder: Path) -> os.stat_result | None:
+    """Returns what a new file in a folder looks like, None where the file system does not count its names."""
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        one = Path(beside, "one")
+        put(one, [b""])
+        with suppress(OSError):
+            Path(beside, "other").hardlink_to(one)
+        return one.stat() if one.stat().st_nlink == 2 else None
+
+
+def _own(path: str | Path, like: os.stat_result) -> int | None:
     """Opens a file that is there and that nobody else has, None where it is another."""
     try:
         file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     is_file = os.fstat(file)
-    if S_ISREG(is_file.st_mode) and is_file.st_nlink == 1 and is_file.st_size <= WRITTEN_INTO:
+    alone = S_ISREG(is_file.st_mode) and is_file.st_nlink == 1 and is_file.st_size <= WRITTEN_INTO
+    # What an administrator changed of its rights, or a build under another mask, goes with the next one.
+    if alone and all(getattr(is_file, of) == getattr(like, of) for of in ("st_mode", "st_uid", "st_gid")):
         return file
     os.close(file)
     return None

@@ -35,7 +35,6 @@ _FORMAT = 1
 _PATIENCE_S = 30.0
 _PACKAGES = ("murmure_privacy", "murmure_ingest", "murmure_dashboards")
 """The kernel, whoever reads the archive, the pages."""
-_MAPPED = 2 << 30
 _MOST_KEPT = 2000  # rows that wait for `flush` before they are written all the same
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS periods (
@@ -181,7 +180,6 @@ class Store:
     def _prepared(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path or ":memory:", timeout=_PATIENCE_S)
         db.execute("PRAGMA synchronous = OFF")  # what a power cut takes is made again
-        db.execute(f"PRAGMA mmap_size = {_MAPPED}")  # read in place, in half of the time
         for table in _TABLES:
             db.execute(table)
         return db

@@ -13,6 +13,7 @@ from typing import Any
 from murmure_privacy.window import parse_utc
 
 _ROWS = 10_000  # that are decoded at once
+_MOST_AT_ONCE = 1 << 24  # octets of these rows in a column: theirs are some hundred thousand
 _LARGEST = 1 << 30
 
 Reader = Callable[[bytes], Iterator[dict[str, Any]]]
@@ -46,7 +47,10 @@ def reader() -> Reader | None:
 
 def _cells(column: Any) -> Iterator[Any]:
     """Yields the cells of a column. A value that stands in many rows is made once: that takes longer than all else, and
-    a long text may stand in all of them. Of a dictionary with more values than rows only those that stand there are."""
+    a long text may stand in all of them. Of a dictionary with more values than rows only those that stand there are,
+    and long texts that differ, which a small file can have, are made one after the other."""
+    if column.nbytes > _MOST_AT_ONCE:
+        return (cell.as_py() for cell in column)
     coded = column.dictionary_encode()
     if len(coded.dictionary) > _ROWS:
         return (cell.as_py() for cell in column)
@@ -61,8 +65,11 @@ def same(row: Mapping[str, Any], text: Mapping[str, str]) -> bool:
     return row.keys() == text.keys() and all(_same(row[name], cell) for name, cell in text.items())
 
 
-@lru_cache(maxsize=64)  # a few rows: most cells are those of the row before
 def _same(value: object, cell: str | None) -> bool:
+    return _known(value, cell) if isinstance(value, int | float | datetime) else _alike(value, cell)
+
+
+def _alike(value: object, cell: str | None) -> bool:
     if value is None or not cell:
         return value is None and not cell
     if isinstance(value, datetime):
@@ -70,3 +77,6 @@ def _same(value: object, cell: str | None) -> bool:
     if isinstance(value, int | float):
         return value == float(cell)
     return value == cell
+
+
+_known = lru_cache(maxsize=64, typed=True)(_alike)  # a few rows: most cells are those of the row before

@@ -157,7 +157,6 @@ def test_a_page_is_light(site: Path) -> None:
         assert len(set(page.ids)) == len(page.ids)
 
 
-@pytest.mark.usefixtures("quartiers_alone")
 @pytest.mark.parametrize(("sites", "streams"), [(1, 3), (2, 6), (3, 8)])
 def test_a_quartier_with_many_streams_stays_light(
     streets: SimpleNamespace, city: City, tmp_path: Path, sites: int, streams: int
@@ -397,9 +396,34 @@ def test_a_site_that_city_toml_does_not_name_is_reported(brief: Any, city: City,
     assert "alley" not in str(of_town(tmp_path / "site"))
 
 
+@pytest.fixture
+def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds follow each other in this test as after a quarter of an hour each."""
+    monkeypatch.setattr(site_module, "PATIENCE_S", 0)
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the files whose content is replaced where they stand, once they are."""
+    found: list[str] = []
+    own = site_module._own
+
+    def watched(path: Any, like: os.stat_result) -> int | None:
+        file = own(path, like)
+        found.extend([str(path)] if file is not None else [])
+        return file
+
+    monkeypatch.setattr(site_module, "_own", watched)
+    return found
+
+
 @pytest.mark.long  # twenty builds, each read while it is written
-def test_nobody_sees_half_a_site(archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path) -> None:
-    """A reader who asks all the time, while the site is built again and again, always finds all files of one build."""
+@pytest.mark.usefixtures("calm")
+def test_nobody_sees_half_a_site(
+    archive: Any, city: City, streets: SimpleNamespace, tmp_path: Path, replaced: list[str]
+) -> None:
+    """A reader who asks all the time, while the site is built again and again, always finds all files of one build,
+    though folders are filled again and pages written into."""
     out = tmp_path / "site"
     build(archive, city, out, streets.NOW_S)
     names = sorted(path.relative_to(out.resolve()) for path in out.resolve().rglob("*") if path.is_file())
@@ -439,14 +463,8 @@ def test_nobody_sees_half_a_site(archive: Any, city: City, streets: SimpleNamesp
     finally:
         done.set()
         reader.join()
-    assert wrong == [] and looks >= 3
+    assert wrong == [] and looks >= 3 and replaced
     assert len(list(tmp_path.glob("site.new-*"))) == 3, "the site, the one before it, and the one to be filled next"
-
-
-@pytest.fixture
-def calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds follow each other in this test as after a quarter of an hour each."""
-    monkeypatch.setattr(site_module, "PATIENCE_S", 0)
 
 
 @pytest.mark.usefixtures("calm")
@@ -513,7 +531,7 @@ def test_filling_a_folder_again_carelessly_is_found_out(
 ) -> None:
     """The twins: a file that another site shares is written into; what is left over stays."""
 
-    def into(path: str, parts: Iterable[bytes]) -> None:
+    def into(path: str, parts: Iterable[bytes], like: os.stat_result | None = None) -> None:
         with Path(path).open("wb") as file:
             file.writelines(parts)
 
@@ -576,28 +594,46 @@ def test_a_folder_is_filled_again_only_if_nobody_can_still_fetch_what_is_in_it(t
 
 
 def test_a_file_is_written_into_only_where_nobody_else_has_it(tmp_path: Path) -> None:
-    """A long one, one of two names, and a link to another are replaced by a new one."""
+    """A long one, one of two names, one whose rights somebody has changed, and a link to another are replaced by a new
+    one; so is everything where the file system does not count names."""
     page, other, long = tmp_path / "page", tmp_path / "other", b"x" * (site_module.WRITTEN_INTO + 1)
-    put(page, [b"one", b" long"])
-    own = page.stat().st_ino
-    put(page, [b"short"])
-    assert (page.read_bytes(), page.stat().st_ino) == (b"short", own)
+    like = site_module.probed(tmp_path)
+    assert like is not None and not any(tmp_path.iterdir())
+
+    def replaces(*parts: bytes, like: os.stat_result | None = like) -> bool:
+        before = page.open("rb") if page.is_file() else None  # so that no new file is given its inode
+        put(page, parts, like)
+        assert page.read_bytes() == b"".join(parts) and not page.is_symlink()
+        return before is not None and os.fstat(before.fileno()).st_ino == page.stat().st_ino
+
+    assert not replaces(b"one", b" long")
+    assert replaces(b"short")
+    assert not replaces(b"a new one", like=None)
+    page.chmod(0o600)
+    assert not replaces(b"for all") and page.stat().st_mode == like.st_mode
     other.hardlink_to(page)
-    put(page, [b"of this site"])
-    assert (page.read_bytes(), other.read_bytes()) == (b"of this site", b"short") and page.stat().st_ino != own
-    put(page, [long])
-    own = page.stat().st_ino
-    with page.open("rb") as reader:
-        put(page, [b"new"])
-        assert reader.read() == long and page.read_bytes() == b"new" and page.stat().st_ino != own
+    assert not replaces(b"of this site") and other.read_bytes() == b"for all"
+    assert replaces(long) and not replaces(b"new")
     page.unlink()
     page.symlink_to(other)
-    put(page, [b"mine"])
-    assert (page.read_bytes(), other.read_bytes(), page.is_symlink()) == (b"mine", b"short", False)
+    assert not replaces(b"mine") and other.read_bytes() == b"for all"
     page.unlink()
     os.mkfifo(page)
-    put(page, [b"mine"])
-    assert page.read_bytes() == b"mine" and page.is_file()
+    assert not replaces(b"mine")
+
+
+def test_no_file_is_written_into_where_names_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems have no hard links, others say 1 of a file with two names."""
+
+    def refused(path: Path, target: Path) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    def copied(path: Path, target: Path) -> None:
+        path.write_bytes(target.read_bytes())
+
+    for link in (refused, copied):
+        monkeypatch.setattr(Path, "hardlink_to", link)
+        assert site_module.probed(tmp_path) is None and not any(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("calm")
@@ -673,24 +709,40 @@ def test_ctrl_c_as_the_link_is_renamed_deletes_no_site(tmp_path: Path, monkeypat
     assert (out / "a page").exists()
 
 
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("builds", [1, 3])
 def test_a_build_that_fails_leaves_the_site_as_it_was(
-    brief: Any, city: City, streets: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    brief: Any,
+    city: City,
+    streets: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    replaced: list[str],
+    builds: int,
 ) -> None:
-    """A full disk in the middle of a build: the old site stays, the half one is gone."""
+    """A full disk in the middle of a build, of one that fills a folder again too: the old site stays with the one
+    before it, and the half one is gone."""
     out = tmp_path / "site"
-    build(brief, city, out, streets.NOW_S)
-    before, old = out.resolve(), (out / "index.html").read_bytes()
+    for minute in range(builds):
+        build(brief, city, out, streets.NOW_S + minute)
+    before, spare = out.resolve(), (tmp_path / "site.lock").read_text().partition("\n")[2]
 
-    def full(path: str, parts: Iterable[bytes]) -> None:
-        if path.endswith("/index.html") and "/gare/" in path:
+    def all_of() -> dict[str, bytes]:
+        folders = [folder for folder in tmp_path.glob("site.new-*") if folder.name != spare]
+        return {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+    old = all_of()
+
+    def full(path: str | Path, parts: Iterable[bytes], like: os.stat_result | None = None) -> None:
+        if str(path).endswith("/index.html") and "/gare/" in str(path):
             raise OSError(28, "No space left on device")
-        put(path, parts)
+        put(path, parts, like)
 
     monkeypatch.setattr(site_module, "put", full)
     with pytest.raises(OSError, match="No space left"):
         build(brief, city, out, streets.NOW_S + 60)
-    assert out.resolve() == before and (out / "index.html").read_bytes() == old
-    assert [path.name for path in tmp_path.glob("site.new-*")] == [before.name]
+    assert out.resolve() == before and all_of() == old and bool(replaced) is (builds > 1)
+    assert len(list(tmp_path.glob("site.new-*"))) == min(builds, 2)
 
 
 def test_cyclic_garbage_is_looked_for_seldom_while_a_site_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from functools import partial
 from http.client import BadStatusLine, IncompleteRead, RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -1821,6 +1823,37 @@ def test_a_text_of_many_rows_of_a_parquet_file_is_made_once(
     for at_once in (1, 7, 100):
         monkeypatch.setattr(columnar, "_ROWS", at_once)
         assert list(read(data)) == rows
+
+
+def test_long_texts_of_a_parquet_file_are_made_one_after_the_other() -> None:
+    """A small file can hold many: a check that ends at the first row has made one of them."""
+    import pyarrow
+    from pyarrow import parquet
+
+    read, file = columnar.reader(), io.BytesIO()
+    table = pyarrow.table({"site": [f"{number}{'x' * 100_000}" for number in range(200)]})
+    parquet.write_table(table, file, compression="zstd", use_dictionary=False)
+    assert read and len(file.getvalue()) < 100_000
+    tracemalloc.start()
+    try:
+        assert next(iter(read(file.getvalue())))["site"].startswith("0x")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_cell_is_compared_with_its_type_whatever_was_compared_before() -> None:
+    """1.0 and the decimal 1 are equal; only one of them is a number of ours."""
+    for value, as_said in (
+        (1.0, True),
+        (Decimal(1), False),
+        (1.0, True),
+        (True, True),
+        (b"1", False),
+        (["1"], False),
+        (None, False),
+    ):
+        assert columnar.same({"value": value}, {"value": "1"}) is as_said
 
 
 @pytest.mark.parametrize(("wide", "days"), [(False, 2), (True, 3)])
