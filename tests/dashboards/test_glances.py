@@ -31,8 +31,8 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def few(city: City) -> City:
-    """The same town, of whose neighbourhoods one alone has a place."""
-    return replace(city, site=tuple(one for one in city.site if one.quartier == "centre"))
+    """The same town, of whose neighbourhoods two alone have places."""
+    return replace(city, site=tuple(one for one in city.site if one.quartier in ("centre", "gare")))
 
 
 def contents(out: Path) -> dict[str, bytes]:

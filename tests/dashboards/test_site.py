@@ -328,12 +328,12 @@ def test_the_page_says_that_a_person_is_not_always_a_count(site: Path) -> None:
     assert "can count several times" in english and "The distance to the wall is learned" in english
 
 
-def test_a_simulated_city_says_so_on_every_page(site: Path, brief: Any, city: City, streets: SimpleNamespace) -> None:
+def test_a_simulated_city_says_so_on_every_page(site: Path, archive: Any, city: City, streets: SimpleNamespace) -> None:
     """The banner is on every page of a simulated city and on none of a real one."""
     for file in all_pages(site):
         words = "Simulated data" if "/en/" in file.as_posix() else "Données simulées"
         assert words in file.read_text(encoding="utf-8")
-    real = dict(site_module.render(brief, replace(city, simulated=False), streets.NOW_S))
+    real = dict(site_module.render(archive, replace(city, simulated=False), streets.NOW_S))
     assert not any(b'class="simulated"' in content for path, content in real.items() if path.endswith(".html"))
 
 
