@@ -357,10 +357,8 @@ def build(
                 f"{out}: log: this archive's does not continue the one that is published there ({broken_off}); after "
                 f"a restore run 'murmure ingest adopt {out}' first (--replace-log publishes all the same)"
             )
-        made, site = (
-            _Made(folder, probed(folder)),
-            out.resolve(),
-        )  # the link may lead elsewhere before a worker follows it
+        made = _Made(folder, probed(folder))
+        site = out.resolve()  # the link may lead elsewhere before a worker follows it
         keep = partial(made.link, site)
         with closing(Store.open(place, archive, city.timezone)) as store, ExitStack() as stack:
             stands = partial(whole.stands, store)
@@ -672,8 +670,10 @@ def write(path: Path, content: bytes) -> None:
     put(path, [content])
 
 
-# A path object for each of tens of thousands of files would take a second of a town's build.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+# What follows takes texts: a path object for each of tens of thousands of files took a second of a town's build.
 
 
 def put(path: str | Path, parts: Iterable[bytes], like: os.stat_result | None = None) -> None:

@@ -21,6 +21,7 @@ from murmure_dashboards import store as store_module
 from murmure_dashboards.config import City
 from murmure_dashboards.maker import Build
 from murmure_dashboards.opendata import ANNOTATIONS
+from murmure_dashboards.packed import compressed
 from murmure_dashboards.pages import Link
 from murmure_dashboards.site import build
 from murmure_dashboards.store import Store
@@ -353,6 +354,29 @@ def test_a_page_is_read_through_once_and_whenever_it_was_touched(
     page.write_bytes(whole.replace(b"</p>", b"</q>"))
     os.utime(page, ns=(then.st_atime_ns, then.st_mtime_ns))
     assert LONG[2] not in linked(out, street, centre, now_s + 3600, tmp_path / "again")
+
+
+def test_a_kept_page_is_read_through_again_on_each_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a disk has lost without a write, nothing else would find."""
+    store, read, seen = Store(None), Path.read_bytes, list[str]()
+    (tmp_path / "page.html").write_bytes(b"page")
+    (tmp_path / "page.html.gz").write_bytes(compressed(b"page"))
+
+    def watched(path: Path) -> bytes:
+        seen.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", watched)
+
+    def reads(now_s: int) -> int:
+        seen.clear()
+        taken: list[str] = []
+        kept = kept_module.Kept(tmp_path, store, now_s, taken.append, os.urandom)
+        made = list(kept.files("group", "of", [("page.html", b"page")]))
+        assert made == ([] if taken else [("page.html", b"page")])
+        return seen.count("page.html") if taken else -1
+
+    assert [reads(now_s) for now_s in (0, 60, 120, 86_340, 86_400, 86_460)] == [-1, 1, 0, 0, 1, 0]
 
 
 def test_another_murmure_makes_all_again(
