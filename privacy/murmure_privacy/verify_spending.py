@@ -126,7 +126,9 @@ class Spending:
         if known and not named:
             return False
         if ruled is not None:
-            due |= {"site": ruled.site, "day": told.get("day") if told.get("day") in named else named[0]}
+            due["site"] = ruled.site
+            if told.get("day", named[0]) not in named:
+                return False
         return (ruled is None and policy != b"") or all(told.get(name, text) == text for name, text in due.items())
 
     def _dates(self, ruled: Ruled | None) -> list[Calendar]:
