@@ -37,7 +37,7 @@ test: $(STAMP) packages lint ## lint and every quick test, with coverage
 	.ci/test $(ARGS)
 
 test-long: $(STAMP) packages ## the tests that take minutes
-	$(PYTEST) -m long --cache-clear -o cache_dir=.pytest_cache/long $(ARGS) || .ci/again .pytest_cache/long $(PYTEST) -m long $(ARGS)
+	.ci/test-long $(ARGS)
 
 campaign: $(STAMP) packages ## the long tests at full size and a million inputs a driver, for hours
 	MURMURE_CAMPAIGN=1 $(PYTEST) -m long $(ARGS)
