@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 from murmure_privacy.plan import StreamPlan
@@ -22,7 +22,7 @@ from murmure_privacy.verify_messages import Heard
 from murmure_privacy.window import LEVELS, PARTS, Calendar, Window, calendar, parse_utc, utc
 
 LEDGER = "donnees/ledger.jsonl"
-_LONGEST = 8  # days (UTC) that a node, the longest of which is a week, can touch
+_EARLIER = 7  # days (UTC) before a moment on which a node, the longest of which is a week, can have begun
 
 Charge = tuple[int, int, int]
 """Begin and end (seconds UTC) of what a node has observed, and its micro-rho."""
@@ -58,11 +58,11 @@ class Spending:
             for day, account in gateway.accounts.items():
                 for (stream, version), levels in account.nodes.items():
                     policy = self._book.versions.get((gateway.site, version))
-                    if policy is not None and stream in names.intersection(policy.plan.streams):
+                    if policy is not None and stream in policy.plan.streams:
                         least[stream] += _at_least(policy, stream, day, levels)
         for policy, part in capped:
             name = part.stream.id
-            first = next(_excesses(policy, part, charges[name], least[name]), None)
+            first = next(_excesses(policy, part, charges[name], least=least[name]), None)
             if first is not None:
                 where = f"{policy.site} {policy.version}: {name} {date_of(first[0])}"
                 self.report.add("cap", f"{where}: {first[1]} > {part.cap_rho_micro}")
@@ -127,7 +127,7 @@ class Spending:
             return False
         if ruled is not None:
             due["site"] = ruled.site
-            if told.get("day", named[0]) not in named:
+            if "day" in told and told["day"] not in named:
                 return False
         return (ruled is None and policy != b"") or all(told.get(name, text) == text for name, text in due.items())
 
@@ -182,7 +182,7 @@ def _near(nodes: Mapping[int, Sequence[Outcome]], day: Window) -> Iterator[Outco
     for what is no such day."""
     if not 0 < day.end_s - day.start_s <= 2 * DAY_S:
         raise ValueError("no day")
-    for number in range(day.start_s // DAY_S - _LONGEST, day.end_s // DAY_S + 1):
+    for number in range(day.start_s // DAY_S - _EARLIER, -(-day.end_s // DAY_S)):
         yield from nodes.get(number, ())
 
 
@@ -234,16 +234,18 @@ def _excesses(
     policy: Ruled,
     part: StreamPlan,
     charges: Sequence[tuple[bytes, Charge]],
+    *,
     least: Sequence[tuple[bytes, Charge]],
 ) -> Iterator[tuple[int, int]]:
     """Yields each day (since 1970, UTC, of its begin) with a charge under a policy that is too much, and what its span
     has cost by then, in order. `charges`: of the nodes that were read; `least`: what was spent at some instants. What
     comes after the last charge under the policy, on the same day too, spends nothing of its cap."""
-    assert part.stream.cap is not None and part.cap_rho_micro is not None
+    assert part.stream.cap is not None
+    assert part.cap_rho_micro is not None
     dates, levels = policy.plan.calendar, [node.level for node in part.nodes if node.level != "1w"]
     mine: dict[int, int] = {}
     ends_s = max(
-        (until_s for under, (_, until_s, rho) in chain(charges, least) if rho and under == policy.plan.policy.hash),
+        (until_s for under, (_, until_s, rho) in [*charges, *least] if rho and under == policy.plan.policy.hash),
         default=0,
     )
 
@@ -255,16 +257,15 @@ def _excesses(
             while rho and at_s < until_s:
                 day = dates.period(levels, at_s)
                 number = dates.civil_day(day.start_s).toordinal()
-                found[number].append((at_s, min(until_s, day.end_s), rho))
+                # What goes on beyond the day meets in it whatever it meets beyond it.
+                found[number].append((at_s, until_s, rho))
                 if under == policy.plan.policy.hash:
                     mine[number] = day.start_s
                 at_s = day.end_s
         return {number: _most_at_once(of_day) for number, of_day in found.items()}
 
     # What an account says is not beside what the nodes of its day say: the larger of both holds.
-    largest = by_day(charges)
-    for number, spent in by_day(least).items():
-        largest[number] = max(spent, largest.get(number, 0))
+    largest = Counter(by_day(charges)) | Counter(by_day(least))
     for number in sorted(mine):
         span = [rho for at, rho in largest.items() if number - part.stream.cap.days < at <= number]
         total = part.stream.cap.units_per_day**2 * sum(span)

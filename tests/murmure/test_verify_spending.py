@@ -22,7 +22,7 @@ from murmure_privacy.findings import Report
 from murmure_privacy.plan import plan
 from murmure_privacy.policies import Rules
 from murmure_privacy.policy import parse
-from murmure_privacy.publication import Publication
+from murmure_privacy.publication import Made, Publication
 from murmure_privacy.release import Node, Noised, Outcome, Release, Withheld
 from murmure_privacy.verify_log import Account, Book, Ruled, Speaker, ends_on
 from murmure_privacy.verify_messages import Heard
@@ -111,7 +111,7 @@ def by_account(policy: Ruled, nodes: list[Node]) -> list[tuple[bytes, Charge]]:
 
 
 def days(policy: Ruled, told: list[tuple[bytes, Charge]], least: list[tuple[bytes, Charge]]) -> dict[int, int]:
-    return dict(verify_spending._excesses(policy, policy.plan.streams[STREAM], told, least))
+    return dict(verify_spending._excesses(policy, policy.plan.streams[STREAM], told, least=least))
 
 
 @given(spent())
@@ -166,6 +166,20 @@ def test_the_day_of_a_handover_is_not_held_against_the_first_policy() -> None:
     assert days(policy, [until_noon, sooner], []) == {CHANGE.start_s // DAY_S: cap + 1}
 
 
+def test_what_was_withheld_spends_nothing_of_a_cap() -> None:
+    """Nor is it a node up to which what others spent is held against its policy, or a day on which it is."""
+    policy = ruled(("6h",), "1w", "1.0")
+    cap = policy.plan.streams[STREAM].cap_rho_micro
+    assert cap is not None
+    own, first_s = policy.plan.policy.hash, CHANGE.start_s
+    spent, kept = (own, (first_s, first_s + 60, 1)), (own, (first_s + 120, first_s + 180, 0))
+    other = b"another", (first_s + 60, first_s + 120, cap + 1)
+    assert days(policy, [spent, other, kept], []) == {}
+    late_s = first_s + 30 * DAY_S
+    late = own, (late_s, late_s + 60, 1)
+    assert days(policy, [(own, (first_s, first_s + 180, 0)), other, late], []) == {}
+
+
 @given(spent())
 def test_an_account_says_no_more_than_was_spent(case: tuple[Ruled, list[Node]]) -> None:
     """Nobody is accused by it who kept to the cap; what the nodes say is not changed by it."""
@@ -180,10 +194,35 @@ def test_an_account_says_no_more_than_was_spent(case: tuple[Ruled, list[Node]]) 
 
 
 def test_an_account_of_a_day_without_a_whole_level_says_nothing() -> None:
-    """An hour was withheld, and the day."""
-    policy = ruled(("1h", "1d"), "1w", "3.0")
+    """An hour was withheld, and the day; or no node of a level ends on it; or the policy has no such level."""
+    policy = ruled(("1h", "1d", "1w"), "1w", "3.0")
     day = CHANGE.start_s // DAY_S + 1
-    assert list(verify_spending._at_least(policy, STREAM, day, {"1h": (23, 1, 23), "x": (1, 0, 1)})) == []
+    for levels in (
+        {"1h": (23, 1, 23), "x": (1, 0, 1)},
+        *({level: counts} for level, counts in (("1w", (0, 0, 0)), ("1w", (1, 0, 9)), ("15min", (96, 0, 96)))),
+    ):
+        assert list(verify_spending._at_least(policy, STREAM, day, levels)) == []
+
+
+def test_an_account_is_of_the_end_of_its_coarsest_level() -> None:
+    """Two hours later, at midnight of UTC, the civil day that it counts is over, and a node of the next may hold; and
+    of a sum that its nodes do not divide nobody is accused of the rest."""
+    policy = ruled(("1h", "1d", "1w"), "1w", "3.0")
+    friday, sunday = CHANGE.start_s // DAY_S + 1, CHANGE.start_s // DAY_S + 3
+    whole = {"1h": (24, 0, 24 * 5 + 23), "1d": (1, 0, 7)}
+    own, midnight_s = policy.plan.policy.hash, CHANGE.start_s + DAY_S
+    assert list(verify_spending._at_least(policy, STREAM, friday, whole)) == [(own, (midnight_s - 1, midnight_s, 12))]
+    end_s = PARIS.node("1w", CHANGE.start_s).end_s
+    week = [*verify_spending._at_least(policy, STREAM, sunday, {**whole, "1w": (1, 0, 100)})]
+    assert week == [(own, (end_s - 1, end_s, 112))]
+    end_s = (friday + 1) * DAY_S
+    hours = [*verify_spending._at_least(policy, STREAM, friday, {"1h": whole["1h"]})]
+    assert hours == [(own, (end_s - 1, end_s, 5))]
+    parts = ruled(("1h", "day", "evening", "night"), "1w", "3.0")
+    told = {"1h": whole["1h"], "day": (1, 0, 20), "evening": (1, 0, 300), "night": (1, 0, 4000)}
+    end_s = PARIS.node("night", CHANGE.start_s).end_s
+    night = [*verify_spending._at_least(parts, STREAM, friday, told)]
+    assert night == [(parts.plan.policy.hash, (end_s - 1, end_s, 4005))]
 
 
 def test_a_sum_of_levels_that_were_not_whole_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,9 +244,42 @@ def test_a_line_that_is_no_day_is_not_looked_for() -> None:
     """Whoever writes a ledger that ends in the year 9999 keeps no checker busy; the longest civil day may be."""
     began_s = CHANGE.start_s
     assert list(verify_spending._near({}, Window(began_s, began_s + 2 * DAY_S))) == []
+    assert list(verify_spending._near({}, Window(began_s, began_s + 1))) == []
     for until_s in (began_s, began_s + 2 * DAY_S + 1, began_s + 8000 * 365 * DAY_S):
         with pytest.raises(ValueError, match="no day"):
             list(verify_spending._near({}, Window(began_s, until_s)))
+
+
+def test_a_day_has_a_moment_with_every_node_that_lasts_into_it() -> None:
+    """The longest week, of 169 hours: its line costs what it costs from its first day to its last second, by whichever
+    calendar a day is told, and not before or after."""
+    policy = ruled(("1w",), "1w", "9.0")
+    week = outcome(policy, "1w", CHANGE.start_s)
+    nodes, (cost,) = (
+        {week.node.start_s // DAY_S: [week]},
+        {node.rho_micro for node in policy.plan.streams[STREAM].nodes},
+    )
+    first_s, end_s = week.node.start_s, week.node.end_s
+    assert end_s - first_s == 169 * 3600
+    for at_s, spent in (
+        (first_s - DAY_S, 0),
+        *((first_s + 1800 - DAY_S + 3600 * hour, cost) for hour in range(169 + 24)),
+        (end_s, 0),
+    ):
+        day = Window(at_s, at_s + DAY_S)
+        assert verify_spending._due(verify_spending._near(nodes, day), b"another", day) == (0, spent, {})
+
+
+def test_what_lasts_over_midnight_meets_only_what_is_in_the_day() -> None:
+    """The nodes beside a day are those that can last into it: what they cost together before or after is not its."""
+    day = Window(CHANGE.start_s, CHANGE.start_s + DAY_S)
+    policy = ruled(("1h", "1w"), "1w", "9.0")
+    hour, week = (node.rho_micro for node in policy.plan.streams[STREAM].nodes)
+    for beside_s in (day.start_s - 3600, day.end_s):
+        outcomes = [outcome(policy, "1w", beside_s), outcome(policy, "1h", beside_s)]
+        assert verify_spending._due(outcomes, b"another", day)[1] == week
+    inside = [outcome(policy, "1w", day.start_s), outcome(policy, "1h", day.start_s)]
+    assert verify_spending._due(inside, b"another", day)[1] == week + hour
 
 
 # --- the published ledger --------------------------------------------------------------------------------------------
@@ -235,17 +307,19 @@ def two_days() -> list[Outcome]:
     found: list[Outcome] = []
     for number in range(48):
         at_s = CHANGE.start_s + 3600 * number
-        reason = {3: "clock", 4: "sensor_absent", 5: "clock", 30: "paused"}.get(number, "")
+        reason = {3: "clock", 4: "sensor_absent", 5: "clock", 13: "clock", 30: "paused"}.get(number, "")
         found.append(outcome(POLICIES[at_s >= NOON_S], "1h", at_s, reason))
     return [*found, outcome(POLICIES[0], "1d", CHANGE.start_s), outcome(POLICIES[1], "1d", NOON_S + DAY_S, "paused")]
 
 
-def ledger(outcomes: Sequence[Outcome], known: Iterable[Ruled] = POLICIES) -> list[dict[str, Any]]:
+def ledger(
+    outcomes: Sequence[Outcome], known: Iterable[Ruled] = POLICIES, dates: Calendar = PARIS
+) -> list[dict[str, Any]]:
     """As the pages write it, but the policies in their order."""
     texts = {one.plan.policy.hash: text for one, text in zip(POLICIES, TEXTS, strict=True) if one in known}
     rules = Rules(SimpleNamespace(policy=texts.get))
     window = Window(CHANGE.start_s, CHANGE.start_s + 2 * DAY_S)
-    lines = [json.loads(line) for line in spending.lines("plaza", STREAM, outcomes, window, rules, PARIS)]
+    lines = [json.loads(line) for line in spending.lines("plaza", STREAM, outcomes, window, rules, dates)]
     return sorted(lines, key=lambda line: (line["start_utc"], -float(line["epsilon"] or 0)))
 
 
@@ -257,10 +331,14 @@ def judged(
     unread: Iterable[int] = (),
     shown: bool = True,
     told: str | None = None,
+    there: bool = True,
+    made: Made | None = None,
 ) -> tuple[list[str], int]:
-    """Returns where a ledger is found wrong, and how many of its lines were looked at. `told`: its text instead."""
+    """Returns where a ledger is found wrong, and how many of its lines were looked at. `told`: its text instead;
+    `there`: whether there is one."""
     data = b"".join(json.dumps(line).encode() + b"\n" for line in lines) if told is None else told.encode()
-    published = Publication(b"", b"", [], {}, [], [], [], None, read={"donnees/ledger.jsonl": data}.get)
+    files = {"donnees/ledger.jsonl": data} if there else {}
+    published = Publication(b"", b"", [], {}, [], [], [], None, made=made or Made(), read=files.get)
     book = Book(published, Report())
     book.policies.update({one.plan.policy.hash: one for one in known})
     heard = Heard(published, book)
@@ -281,6 +359,40 @@ def test_the_ledger_of_the_pages_is_right() -> None:
     assert judged(lines, outcomes, unread=[first + 3]) == ([], 3)
     # Nothing of a stream without rows is missing; what stands there is wrong all the same.
     assert judged([], outcomes, shown=False) == ([], 0) and len(judged(lines, outcomes, shown=False)[0]) == 2
+
+
+def test_a_ledger_that_is_not_there_is_named_where_its_nodes_are() -> None:
+    """By its file; whoever publishes no table has no ledger either."""
+    outcomes = two_days()
+    assert judged([], outcomes, there=False) == (["donnees/ledger.jsonl"], 0)
+    assert judged([], outcomes, shown=False, there=False) == ([], 0)
+
+
+def test_a_line_is_not_judged_by_less_than_all_of_its_day() -> None:
+    """Where its nodes were not read nobody says that it is wrong, and where they were it is."""
+    lines, first = ledger(two_days()), CHANGE.start_s // DAY_S
+    assert judged(lines, [], unread=range(first - 9, first + 9)) == ([], 0)
+    assert len(judged(lines, [])[0]) == 2
+
+
+def test_a_line_is_of_a_day_by_a_calendar_that_the_site_names() -> None:
+    """That of its policy counts where a part of the site names none; half a day is no day, though it says what that
+    half has cost."""
+    outcomes = [outcome(POLICIES[0], "1h", CHANGE.start_s + 3600 * hour) for hour in (0, 13)]
+    (line,) = ledger(outcomes)
+    utc_days = ledger(outcomes, dates=Calendar("UTC"))
+    named = [f"{STREAM} {one['start_utc']}" for one in (line, *utc_days)]
+    every, utc_only = Made(1, "", "UTC", {("2026-09", 1): None}), Made(1, "", "UTC")
+    assert judged([line], outcomes) == judged([line], outcomes, made=every) == ([], 1)
+    assert judged(utc_days, outcomes, made=utc_only) == judged(utc_days, outcomes, made=every) == ([], 2)
+    assert judged([line], outcomes, made=utc_only)[0] == [named[0], *named[1:]]
+    assert judged(utc_days, outcomes)[0] == [*named[1:], named[0]]
+    assert judged([], outcomes, made=every)[0] == sorted({*named[1:]})
+    half = {**line, "end_utc": utc(NOON_S)}
+    cost = POLICIES[0].plan.streams[STREAM].nodes[0].rho_micro
+    half |= {"charged_rho_micro": cost, "nodes": [{**half["nodes"][0], "released": 1, "rho_micro": cost}]}
+    for told in (half, {name: said for name, said in half.items() if name != "day"}):
+        assert judged([line, told], outcomes) == ([named[0]], 2)
 
 
 def changed(line: int, **fields: Any) -> Callable[[list[dict[str, Any]]], None]:
