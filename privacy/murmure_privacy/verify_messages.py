@@ -7,6 +7,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 from murmure_privacy import wire
@@ -36,7 +37,6 @@ class Heard:
         self.astray: set[str] = set()
         self._published = published
         self._book = book
-        self._levels: dict[str, tuple[Calendar, set[str]]] = {}
 
     def closing(self) -> None:
         """The last message of each account is there, its gateway has signed it, and its nodes are those of its policy;
@@ -132,35 +132,41 @@ class Heard:
             self.report.add("place", where)
         for outcome in message.outcomes:
             node, policy = outcome.node, self._book.policies.get(outcome.node.policy)
-            objection = None if policy is None else policy.auditor.check(outcome)
             kind = None
             if policy is None:
                 kind = "policy_unknown"
             elif policy.site != message.site or node.stream not in policy.plan.streams:
                 kind = "stream"
-            elif objection is not None:
+            elif (objection := policy.auditor.check(outcome)) is not None:
                 kind = "sigma" if "sigma" in objection else "not_in_policy"
-            elif isinstance(outcome, Release) and node.covered_from_s < policy.notice_s:
-                kind = "policy_looser"
-            if policy is not None and kind is None and isinstance(outcome, Release):
-                self._book.used(message.gateway, policy)
+            elif isinstance(outcome, Release):
+                if node.covered_from_s >= policy.notice_s:
+                    self._book.used(message.gateway, policy)
+                else:
+                    kind = "policy_looser"
             if kind is not None:
                 right = False
                 self.astray.add(node.stream)
                 self.report.add(kind, f"{where}: {_node(outcome)}")
         return right
 
+    @cached_property
+    def _levels(self) -> dict[str, tuple[Calendar, set[str]]]:
+        """A calendar and the levels of each stream, of all its policies: first asked when the log has been read."""
+        found: dict[str, tuple[Calendar, set[str]]] = {}
+        for policy in self._book.policies.values():
+            for name, part in policy.plan.streams.items():
+                known = found.setdefault(name, (policy.plan.calendar, set()))
+                known[1].update(node.level for node in part.nodes)
+        return found
+
     def whole(self, stream: str, span: Window, unread: Collection[int]) -> bool:
         """Returns whether everything was read that is said of a stream in a span and in the periods that it touches,
         from which figures are estimated together."""
-        if not self._levels:
-            for policy in self._book.policies.values():
-                for name, part in policy.plan.streams.items():
-                    known = self._levels.setdefault(name, (policy.plan.calendar, set()))
-                    known[1].update(node.level for node in part.nodes)
         dates, levels = self._levels.get(stream, (calendar("UTC"), set[str]()))
         first, last = (dates.period(levels, at_s) for at_s in (span.start_s, max(span.start_s, span.end_s - 1)))
-        return not any(first.start_s // DAY_S <= day <= (last.end_s - 1) // DAY_S for day in unread)
+        touched = range(first.start_s // DAY_S, -(-last.end_s // DAY_S))
+        return not any(day in touched for day in unread)
 
     def sequences(self, *, whole: bool) -> None:
         """No number is missing that the log does not account for, and each message names the one before it. `whole`:
@@ -174,7 +180,7 @@ class Heard:
             before = [account.last for day, account in gateway.accounts.items() if day < first_day]
             closed = [account.last for day, account in gateway.accounts.items() if day in days]
             begin = 0 if whole else max(before, default=heard[0] - 1 if heard else 0)
-            last = max([begin, *heard[-1:], *closed])
+            last = max([begin, *heard, *closed])
             accounted, newest = max(closed, default=0), max((day for _, _, day in gateway.heard.values()), default=0)
             gateway.settled = last
             for earlier, seq in pairwise([begin, *(one for one in heard if one > begin), last + 1]):
@@ -231,8 +237,8 @@ class Heard:
             if isinstance(outcome, Release):
                 by_stream[outcome.node.stream, outcome.node.level][outcome.node.start_s] = outcome
         for (stream, level), coarse in by_stream.items():
-            for (other, finer), fine in by_stream.items():
-                if other != stream or finer == level:
+            for (other, _), fine in by_stream.items():
+                if other != stream:
                     continue
                 for whole in coarse.values():
                     parts = _tiling(whole, fine)

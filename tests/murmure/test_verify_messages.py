@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from murmure_privacy import verify_messages, wire
 from murmure_privacy.audit import Auditor
 from murmure_privacy.errors import WireError
@@ -145,6 +148,15 @@ def test_a_part_begins_after_the_accounts_before_it() -> None:
     assert numbered(case, whole=False) == [("hole", f"{NAME} 8 < 10")]
 
 
+def test_what_comes_before_a_part_is_not_gone_through() -> None:
+    """A message that an account before it counted stands in it as well: between both nobody looked."""
+    case = Case()
+    case.hear([5, 10])
+    case.account(DAY - 1, 9)
+    case.account(DAY, 10)
+    assert (numbered(case, whole=False), case.gateway.settled) == ([], 10)
+
+
 def test_a_part_without_accounts_begins_with_what_was_heard() -> None:
     """And is whole from there on; where nothing was heard, all that the account ends with lacks."""
     case = Case()
@@ -168,6 +180,22 @@ def test_refused_numbers_that_lie_apart_excuse_none_between_them() -> None:
         case.hear(heard)
         case.account(DAY, heard[-1], without=without)
         assert numbered(case) == found
+
+
+ranges = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 3)).map(lambda one: (one[0], one[0] + one[1])))
+
+
+@given(ranges, st.integers(1, 12), st.integers(0, 9))
+def test_the_first_number_that_lacks_is_the_first_in_no_range(
+    told: list[tuple[int, int]], begin: int, length: int
+) -> None:
+    """However the accounts cut what was refused into ranges, as sets of numbers have it."""
+    joined = verify_messages._joined(told)
+    refused = {number for first, last in told for number in range(first, last + 1)}
+    assert [number for first, last in joined for number in range(first, last + 1)] == sorted(refused)
+    assert all(last + 1 < first for (_, last), (first, _) in pairwise(joined))
+    lacking = [number for number in range(begin, begin + length) if number not in refused]
+    assert verify_messages._first_missing(begin, begin + length, joined) == next(iter(lacking), None)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +298,7 @@ def test_a_day_that_is_over_has_an_account() -> None:
     """It is over once the log has a later one, or once what is settled says more on the next day."""
     one = release("1h", BEGIN_S)
     missing = [("account_missing", f"{NAME} {date_of(DAY)}")]
-    for day, settled, found in ((DAY, 9, []), (DAY + 1, 9, missing), (DAY + 1, 1, [])):
+    for day, settled, found in ((DAY, 9, []), (DAY + 1, 9, missing), (DAY + 1, 2, missing), (DAY + 1, 1, [])):
         case = Case()
         case.hear([2], day)
         case.gateway.settled = settled
@@ -370,15 +398,50 @@ def test_only_quarters_that_tile_an_hour_are_added_up() -> None:
 
 
 def test_hours_without_their_quarters_excuse_nothing() -> None:
-    """Eight that are the sum of theirs are named beside nine of which nobody can say."""
+    """Eight that are the sum of theirs are named beside nine of which nobody can say, however loud each of them is."""
     case = Case()
     for hour in range(17):
         begin_s = BEGIN_S + 3600 * hour
-        quarters = [release("15min", begin_s + 900 * at, 10 + at, 1789) for at in range(4 if hour < 8 else 3)]
-        for one in (*quarters, release("1h", begin_s, 46, 1789)):
+        quarters = [release("15min", begin_s + 900 * at, 10 + at, 9000) for at in range(4 if hour < 8 else 3)]
+        for one in (*quarters, release("1h", begin_s, 46, 9000)):
             case.heard.nodes[one.node.key] = NAME, 1, one
     case.heard.noise()
     assert case.found == [("reused_noise", f"{STREAM} 1h")]
+
+
+@pytest.mark.parametrize(("sigma_milli", "named"), [(2000, True), (1999, False)])
+def test_the_noise_that_says_something_begins_at_four(sigma_milli: int, named: bool) -> None:
+    """Over an hour that observed three of its quarters, and those."""
+    case = Case()
+    for hour in range(8):
+        begin_s = BEGIN_S + 3600 * hour + 900
+        quarters = [release("15min", begin_s + 900 * at, 10, sigma_milli) for at in range(3)]
+        for one in (*quarters, release("1h", begin_s - 900, 30, sigma_milli, covered_from_s=begin_s)):
+            case.heard.nodes[one.node.key] = NAME, 1, one
+    case.heard.noise()
+    assert case.found == ([("reused_noise", f"{STREAM} 1h")] if named else [])
+
+
+@pytest.mark.parametrize("kinds", [("mean",), ("mean", "highest")])
+@pytest.mark.parametrize("odd", [None, 0, 1])
+def test_two_quarters_of_each_kind_are_added_up(kinds: tuple[str, ...], odd: int | None) -> None:
+    """Of an hour that observed half of itself: each of its figures with those of its own kind, of which no quarter may
+    lack one."""
+    case = Case()
+    for hour in range(8):
+        begin_s = BEGIN_S + 3600 * hour + 1800
+        for at in range(2):
+            named = ["other" if at == odd else kind for kind in kinds]
+            figures = tuple(Noised(kind, (number, 1), 9000, 1) for number, kind in enumerate(named, 1))
+            one = replace(release("15min", begin_s + 900 * at), noised=figures)
+            case.heard.nodes[one.node.key] = NAME, 1, one
+        sums = tuple(Noised(kind, (2 * number, 2), 9000, 1) for number, kind in enumerate(kinds, 1))
+        if odd is not None:
+            sums = tuple(replace(one, integers=(one.integers[0] // 2, 1)) for one in sums)
+        whole = replace(release("1h", begin_s - 1800, covered_from_s=begin_s), noised=sums)
+        case.heard.nodes[whole.node.key] = NAME, 1, whole
+    case.heard.noise()
+    assert case.found == ([("reused_noise", f"{STREAM} 1h")] if odd is None else [])
 
 
 def test_only_figures_of_one_kind_are_added_up() -> None:
