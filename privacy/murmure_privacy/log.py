@@ -44,7 +44,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def _split(size: int) -> int:
     """Returns the largest power of two below a size of at least 2."""
-    return int(1 << ((size - 1).bit_length() - 1))
+    return 1 << ((size - 1).bit_length() - 1)
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
@@ -121,7 +121,7 @@ def proves_inclusion(leaf: bytes, place: int, size: int, proof: Sequence[bytes],
             return False
         if at & 1 or at == last:
             found = node_hash(beside, found)
-            while not at & 1 and at:
+            while not at & 1:  # neither is 0 here: halving ends
                 at, last = at >> 1, last >> 1
         else:
             found = node_hash(found, beside)
@@ -190,7 +190,7 @@ def proves_consistency(old_size: int, old_root: bytes, size: int, new_root: byte
             return False
         if at & 1 or at == last:
             was, now = node_hash(beside, was), node_hash(beside, now)
-            while not at & 1 and at:
+            while not at & 1:  # neither is 0 here: halving ends
                 at, last = at >> 1, last >> 1
         else:
             now = node_hash(now, beside)
@@ -262,7 +262,7 @@ def open_checkpoint(note: bytes, public: bytes) -> Checkpoint:
         head, _, signatures = note.decode("utf-8").partition("\n\n")
         lines = signatures.splitlines()
         _, size, told = head.split("\n")
-        found = Checkpoint(int(size), base64.b64decode(told, validate=True))
+        found = Checkpoint(int(size), base64.b64decode(told))  # the one form of both is asked below
         signed = [(dash, name, base64.b64decode(text, validate=True)) for dash, name, text in map(str.split, lines)]
     except (ValueError, binascii.Error) as error:
         raise WireError("malformed", "not a checkpoint") from error
@@ -304,9 +304,7 @@ def of_receipt(field: bytes) -> Growth | None:
         return None
     size = int.from_bytes(field[_HASH_BYTES : _HASH_BYTES + _SIZE_BYTES], "big")
     here = Checkpoint(size, field[_HASH_BYTES + _SIZE_BYTES : whole])
-    if len(field) == whole:
-        return Growth(here)
-    hashes = field[whole + _SIZE_BYTES :]
+    hashes = field[whole + _SIZE_BYTES :]  # without a proof neither these nor where it starts: 0
     return Growth(
         here,
         int.from_bytes(field[whole : whole + _SIZE_BYTES], "big"),

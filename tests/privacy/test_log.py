@@ -384,6 +384,14 @@ def test_a_witness_may_sign_beside_the_centre() -> None:
     assert log.open_checkpoint(head + b"\n\n" + alike + own, PUBLIC) == HERE
 
 
+@pytest.mark.parametrize("size", [0, 1 << 40])
+def test_a_log_without_an_entry_and_the_largest_are_logs(size: int) -> None:
+    """Their checkpoints are read, and believed by who knew nothing."""
+    here = Checkpoint(size, log.EMPTY_ROOT)
+    assert log.open_checkpoint(log.seal_checkpoint(here, SECRET), PUBLIC) == here
+    assert log.objection(None, Growth(here)) is None
+
+
 def test_a_note_has_at_most_a_kib() -> None:
     """With its witnesses: the last byte that fits is read, one more is not."""
     note = log.seal_checkpoint(HERE, SECRET)
@@ -419,6 +427,7 @@ NOTE = log.seal_checkpoint(HERE, SECRET)
         (NOTE + b"a witness AAAA\n", "malformed"),
         (NOTE + b"oneword\n", "malformed"),
         (NOTE + "— witness A*AAA\n".encode(), "malformed"),
+        (NOTE.replace(b"\n\n", b"*\n\n"), "malformed"),
         (log.seal_checkpoint(replace(HERE, size=-1), SECRET), "malformed"),
         (NOTE.replace(b"\n5\n", b"\n6\n"), "bad_signature"),
         (NOTE.partition(b"\n\n")[0] + b"\n\n", "bad_signature"),
@@ -450,6 +459,8 @@ def test_a_log_that_shrinks_or_forks_is_told() -> None:
     """A first one, the same one and a longer one are taken; a shorter one, another root and an absurd size are not."""
     assert judged(log.objection) == [True, True, True, False, False, False]
     assert judged(lambda known, told: None) != judged(log.objection)
+    assert "has 4 entries, and had 5" in str(log.objection(HERE, Growth(Checkpoint(4, HERE.root))))
+    assert "another root" in str(log.objection(HERE, Growth(replace(HERE, root=bytes(32)))))
     # One entry was known, and the longer log brings no proof: that is no objection, and no proof.
     one, longer = Checkpoint(1, bytes.fromhex(ROOTS[0])), Growth(HERE)
     assert log.objection(one, longer) is None and not log.is_proved(one, longer)
