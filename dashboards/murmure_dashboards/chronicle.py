@@ -216,7 +216,7 @@ class Chronicler(Teller):
             said.append(say("long.no_day"))
         if not one.same_bounds:
             said.append(say("long.other_bounds"))
-        expected_s = sum(day.expected_s for day in one.measured)
+        expected_s = one.expected_s(one.measured)
         if 0 < one.covered_s < expected_s:
             said.append(say("long.covered", share=say.least_share(one.covered_s / expected_s)))
         gaps = [one.slot([day], one.amount) for day in one.measured]
@@ -406,7 +406,7 @@ class Chronicler(Teller):
         said = self._estimated(one, slot.amount)
         covered_s = sum(day.covered_s for day in days)
         if len(days) > 1:
-            share = covered_s / max(covered_s, sum(day.expected_s for day in days))
+            share = covered_s / max(covered_s, one.expected_s(days))
             return said if share >= 1 else self.say("long.part", amount=said, share=self.say.least_share(share))
         if covered_s >= days[0].length_s:
             return said

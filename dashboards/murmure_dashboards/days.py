@@ -112,13 +112,22 @@ class Days:
         """Returns the civil days of a window of whole days, in order, today's as far as it has come."""
         began_s = self.archive.began_s(info.stream)
         kept = self.store.read(KIND, info.stream, window)
-        first_s = window.end_s if began_s is None else self.calendar.day(began_s - 1).start_s
+        first_s = self._first_s(info, window, began_s)
         return tuple(
             _before(span)
             if span.end_s <= first_s
             else self._judged(info, self._kept(info, span, kept.get(span.start_s), began_s) or self._made(info, span))
             for span in self.calendar.days(window)
         )
+
+    def _first_s(self, info: StreamInfo, window: Window, began_s: int | None) -> int:
+        """Returns when the day begins on which a stream was measured first, if that is within the window; else one of
+        its ends. `began_s`: when its first node ended, which may have begun on a day before: a night does, a week."""
+        if began_s is None or began_s <= window.start_s:
+            return window.end_s if began_s is None else window.start_s
+        nodes = [one.node for one in self.archive.outcomes(info.stream, began_s - 1, began_s)]
+        first_s = min((node.covered_from_s for node in nodes if node.end_s <= self.now_s), default=began_s - 1)
+        return min(max(window.start_s, self.calendar.day(first_s).start_s), window.end_s)
 
     def waits(self, info: StreamInfo, at_s: int) -> bool:
         """Returns whether an instant lies in a week of a stream with weeks alone, which may still come: by its policy,

@@ -154,7 +154,8 @@ class Teller:
         drawn: Sequence[Slot] = slots
         title = self._title(view, slots)
         # Steps of an hour and of a day, where the policy went from one to the other, are not drawn beside each other.
-        if not _tell_apart(slots) or len({_kind(slot) for slot in slots if slot.amount}) > 1:
+        noisy = not _tell_apart(slots) or len({_kind(slot) for slot in slots if slot.amount}) > 1
+        if noisy and any(slot.amount for slot in day_slots):
             drawn = _drawn_days(view, day_slots)
             title = self._title(view, day_slots)
         header = [self.say("table.day"), self.say(f"quantity.{view.quantity.name}")]
@@ -409,8 +410,7 @@ class Teller:
         return {"count": "footfall", "level": "noise"}.get(view.quantity.kind, "mean")
 
     def _title(self, view: StreamView, slots: Sequence[Slot]) -> str:
-        longest_s = max(slot.end_s - slot.start_s for slot in slots)
-        each = "hourly" if longest_s == 3600 else "daily" if longest_s > 7 * 3600 else "coarse"
+        each = ("hourly", "coarse", "daily", "coarse")[max(map(_kind, slots))]
         name = self.say(f"quantity.{view.quantity.name}")
         return self.say(f"chart.{each}_{self._family(view)}", quantity=name)
 
@@ -698,7 +698,7 @@ def _reason(block: Window, slots: Sequence[Slot]) -> Slot:
 
 
 def _kind(slot: Slot) -> int:
-    """Returns which level a slot is of: an hour, some hours, a day, a week."""
+    """Returns which level a slot is of: an hour, some hours or a part of the day, a day, a week."""
     return sum(slot.end_s - slot.start_s > hours * 3600 for hours in (1, 12, 25))
 
 

@@ -22,7 +22,7 @@ from murmure_privacy.window import Calendar, Window
 from murmure_dashboards.days import Day, together
 from murmure_dashboards.left_out import LeftOut
 from murmure_dashboards.usual import LEAST_COVERAGE, Place, Usual, expected, same_weekdays
-from murmure_dashboards.views import Amount, Slot, StreamInfo, faulty, marks_of
+from murmure_dashboards.views import LATE_S, Amount, Slot, StreamInfo, faulty, marks_of
 
 MONTH_DAYS = 30
 _SIDES: tuple[Literal["low", "high"], ...] = ("low", "high")
@@ -91,6 +91,10 @@ class Stretch:
     def covered_s(self) -> int:
         """Returns how much of the window was observed."""
         return sum(day.covered_s for day in self.days)
+
+    def expected_s(self, days: Sequence[Day]) -> int:
+        """Returns how much of some days was to be measured: of one with a night that may still come, what has come."""
+        return sum(day.expected_s if day.of.end_s + LATE_S <= self.now_s else day.covered_s for day in days)
 
     @property
     def coverage(self) -> float:

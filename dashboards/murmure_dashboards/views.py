@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -143,8 +144,9 @@ class Amount:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One interval of a stream. `state`: `figure`, `gap` (nothing came), `awaited` (too early to know), `before` (the
-    measurement had not begun), `left` (the policy in force leaves the stream out), or the reason for which the
-    gateway withheld it. `covered_from_s` is later than the start where observation began late."""
+    measurement had not begun), `left` (the policy in force leaves the stream out), `across` (of a day: it is part of
+    figures that reach beyond it), or the reason for which the gateway withheld it.
+    `covered_from_s` is later than the start where observation began late."""
 
     start_s: int
     end_s: int
@@ -155,7 +157,7 @@ class Slot:
     @property
     def missing(self) -> bool:
         """Returns whether there should be a value and is none."""
-        return self.state not in ("figure", "awaited", "before", "left")
+        return self.state not in ("figure", "awaited", "before", "left", "across")
 
 
 _slot, _amount, _window = quick(Slot), quick(Amount), quick(Window)  # a town's week has hundreds of thousands
@@ -307,9 +309,19 @@ class StreamView:
     def day_slot(self, window: Window) -> Slot:
         """Returns a civil day as one slot: what was observed of it, else the reason why there is nothing."""
         amount = self.amount(window)
-        if amount is None:
-            return self._slot("1d", window, self._levels(window))
-        return Slot(window.start_s, window.end_s, "figure", window.start_s, amount)
+        if amount is not None:
+            return Slot(window.start_s, window.end_s, "figure", window.start_s, amount)
+        slot = self._slot("1d", window, self._levels(window))
+        return replace(slot, state=self._why(window)) if slot.state == "gap" else slot
+
+    def _why(self, window: Window) -> str:
+        """Returns why a day that is over has no figure and no node of its own: the commonest reason of its parts."""
+        inside = [one for one in self.slots(self.window) if one.start_s < window.end_s and one.end_s > window.start_s]
+        missing = Counter(one.state for one in inside if one.missing)
+        if missing:
+            return missing.most_common(1)[0][0]
+        states = {one.state for one in inside}
+        return "across" if "figure" in states else "awaited" if "awaited" in states else "gap"
 
     def to_have(self, level: str, window: Window) -> bool:
         """Returns whether a window is to have a node of a level at its end."""

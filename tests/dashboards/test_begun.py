@@ -151,6 +151,71 @@ def test_a_newer_policy_hides_no_hole(mounted: Mounted) -> None:
     assert "Pas de chiffre, mer. 18, 23 h – jeu. 19, 12 h" in pages["quartiers/centre/semaine/index.html"]
 
 
+PARTS = ('"1h" = 1, "1d" = 24 }\nbounds_db', '"day" = 1, "evening" = 1, "night" = 1 }\nbounds_db')
+LONG = ("quartiers/centre/mois/index.html", "quartiers/centre/annee/index.html")
+
+
+def by_parts(mounted: Mounted, at: float, **of: Any) -> None:
+    """Files two days of a box mounted at an hour, which sends a level of the parts of the day alone."""
+    silent = Window(MORNING.start_s, MORNING.start_s + int(at * HOUR_S))
+    span = whole(MOUNTED, date(2026, 11, 24))
+    mounted.files(mounted.seals(span, silent, 1, MOUNTED, streams=("noise",), swap=[PARTS], **of))
+
+
+def test_a_night_that_began_with_the_measurement_is_of_the_day_on_which_it_began(mounted: Mounted) -> None:
+    """Its figure ends on the next day. Month and year begin with the day of mounting, and have the figure; the week has
+    none of that day, and does not say that the box sent nothing, or that measuring had not begun."""
+    by_parts(mounted, 22.5)
+    pages = mounted.pages(MORNING.start_s + 31 * HOUR_S)
+    for path in LONG:
+        assert "depuis le 21 novembre 2026" in pages[path] and "7 h 30 sur 24 h" in pages[path]
+        assert not [hole for hole in HOLES if hole in pages[path]]
+    week = pages["quartiers/centre/semaine/index.html"]
+    assert "vendredi 20 Avant la première mesure – samedi 21 Compté dans un chiffre qui déborde de ce jour" in week
+    assert "depuis le début de la mesure, samedi 21 novembre 2026" in week and "Estimation" in week
+    assert not [hole for hole in (*HOLES, "Aucune valeur") if hole in week]
+    assert "Niveau sonore moyen par période" in week and "par jour, Place" not in week
+    assert (
+        "Saturday 21 Counted in a figure that reaches beyond this day"
+        in pages["en/quartiers/centre/semaine/index.html"]
+    )
+
+
+def test_an_evening_without_a_figure_says_why(mounted: Mounted) -> None:
+    """The box was paused by decision until ten: that is no unknown reason, in the week as in the month."""
+    ten_s = MORNING.start_s + 22 * HOUR_S
+    by_parts(mounted, 21.75, withheld=lambda stream, node: "paused" if node.end_s <= ten_s else None)
+    pages = mounted.pages(MORNING.start_s + 43 * HOUR_S)
+    assert "Mesure incomplète, 21 novembre : publication suspendue par décision" in pages[LONG[0]]
+    assert "8 h sur 24 h" in pages[LONG[0]] and "Mesuré 96 % du temps" in pages[LONG[0]]
+    week = pages["quartiers/centre/semaine/index.html"]
+    assert "samedi 21 pas de chiffre : publication suspendue par décision" in week and "cause inconnue" not in week
+
+
+def test_a_night_that_is_on_is_not_missing(mounted: Mounted) -> None:
+    """A quarter of an hour of the first evening came, and nothing else was to come before six."""
+    by_parts(mounted, 21.75)
+    for hour in (25, 29):
+        pages = mounted.pages(MORNING.start_s + hour * HOUR_S)
+        for path in LONG:
+            assert "0 h 15 sur 24 h" in pages[path]
+            assert not [hole for hole in (*HOLES, "du temps ; ce qui manque") if hole in pages[path]]
+
+
+def test_the_days_of_a_first_week_are_told_by_its_figure(mounted: Mounted) -> None:
+    """Of weeks alone: from the day of mounting on, each is in the figure of the week, and nothing of it is missing."""
+    swap = [(PARTS[0], '"1w" = 1 }\nbounds_db')]
+    first = date(2026, 11, 16)
+    silent = Window(PARIS.midnight(first), MORNING.end_s)
+    span = whole(first, date(2026, 11, 29))
+    mounted.files(mounted.seals(span, silent, 1, first, streams=("noise",), swap=swap))
+    pages = mounted.pages(PARIS.midnight(date(2026, 11, 23)) + 7 * HOUR_S)
+    assert [path for path in pages if "cause inconnue" in pages[path]] == []
+    week = pages["quartiers/centre/semaine/index.html"]
+    assert "vendredi 20 Avant la première mesure" in week
+    assert "samedi 21 Compté dans un chiffre qui déborde de ce jour" in week
+
+
 TWO = ("footfall", "noise")
 """A count and a level: a third quantity begins as these do."""
 
