@@ -21,6 +21,7 @@ from .kernel import EPSILONS
 from .recorded import ABERDEEN, COLOCATED, MUENSTER, ROOT, ZURICH
 
 REPEATS = {"footfall": 4, "weeks": 12, "air": 8, "noise": 200, "month": 60, "week": 60, "dublin": 60, "level": 200}
+LEAST_REPEATS = 2
 EVERY_DUBLIN_DAY = 20
 MONTH_DAYS = 28
 CORES = 2
@@ -60,13 +61,19 @@ def gaps(of: Sequence[tuple[str, bool]], steps: int = 0) -> list[Gap]:
     return [gap(nodes, means, steps) for nodes, means in of]
 
 
-def measure_footfall(say: Progress, repeats: Mapping[str, int]) -> report.Footfall:
+def every(name: str, draws: float) -> int:
+    """Returns of how many recorded days one is measured: each is drawn twice at least, so that a share of the usual
+    draws smaller than that is one of the days."""
+    return max(1, round(LEAST_REPEATS / (REPEATS[name] * draws)))
+
+
+def measure_footfall(say: Progress, repeats: Mapping[str, int], draws: float) -> report.Footfall:
     """Returns the footfall part."""
     mechanism = DiscreteGaussian()
     recorded = {}
     for name, sources in (("Zürich", ZURICH), ("Münster", MUENSTER)):
         say(f"footfall, {name}: windows")
-        recorded[name] = footfall.streets(sources)
+        recorded[name] = footfall.some_of(footfall.streets(sources), every("footfall", draws))
     ours: dict[str, dict[str, dict[str, Error]]] = {}
     for name, streets in recorded.items():
         for epsilon in EPSILONS:
@@ -77,9 +84,8 @@ def measure_footfall(say: Progress, repeats: Mapping[str, int]) -> report.Footfa
         say(f"footfall, other mechanisms, epsilon {epsilon}")
         others[epsilon] = footfall.peers(recorded["Zürich"], epsilon, mechanism, repeats["footfall"])
     say("footfall, weeks")
-    weeks = footfall.ours(
-        footfall.streets(MUENSTER, footfall.WITH_WEEK), "1", mechanism, repeats["weeks"], footfall.WITH_WEEK
-    )
+    whole_weeks = footfall.some_of(footfall.streets(MUENSTER, footfall.WITH_WEEK), every("weeks", draws))
+    weeks = footfall.ours(whole_weeks, "1", mechanism, repeats["weeks"], footfall.WITH_WEEK)
     laplace = laplace_exact_rmse(1.0, tuple(footfall.LENGTHS.values()))
     rho = footfall.plan_for(recorded["Zürich"][0], "1").streams["here/stream"].rho_micro / 1e6
     return report.Footfall(
@@ -205,11 +211,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder for utility.md and pictures/ (docs)")
     parser.add_argument("--draws", type=float, default=1.0, help="share of the usual number of draws (1)")
     args = parser.parse_args(argv)
-    repeats = {name: max(2, round(count * args.draws)) for name, count in REPEATS.items()}
+    repeats = {name: max(LEAST_REPEATS, round(count * args.draws)) for name, count in REPEATS.items()}
     say = Progress()
     with ProcessPoolExecutor(CORES) as pool:
         of_noise = pool.submit(measure_noise, say, repeats)
-        of_footfall = pool.submit(measure_footfall, say, repeats)
+        of_footfall = pool.submit(measure_footfall, say, repeats, args.draws)
         of_air = pool.submit(measure_air, say, repeats)
         say("bounds")
         even, uneven = gaps(WEIGHTINGS), gaps(UNEVEN, ASCENT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from murmure_privacy.estimate import figures
@@ -66,6 +66,11 @@ def streets(sources: Sequence[Source], nodes: str = EQUAL) -> list[Street]:
         wanted = list(periods(calendar, [level for level, _ in stream.nodes], rows.start_ms, rows.end_ms))
         found.append(Street(source.timezone, tuple(kernel.observed(made, rows.rows, wanted)), Truth.of(rows)))
     return found
+
+
+def some_of(measured: Sequence[Street], every: int) -> list[Street]:
+    """Returns the same counters with each so-many-th of their days (or weeks)."""
+    return [replace(street, spans=street.spans[::every]) for street in measured]
 
 
 def plan_for(street: Street, epsilon: str, nodes: str = EQUAL, crossings: int = 1) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log, log10
 
 import numpy as np
@@ -65,12 +65,14 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What a meter showed once a second, in dB, from an instant in s UTC on."""
+    """What a meter showed once a second, in dB, from an instant in s UTC on. `exact`: the truth of those intervals that
+    were asked for, which takes longer than to draw noise for them and is asked for at each epsilon again."""
 
     name: str
     start_s: int
     levels_db: Levels
     timezone: str = "UTC"
+    exact: dict[Window, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def readings(self) -> Readings:
         """Returns the readings in tenths of a decibel."""
@@ -201,7 +203,7 @@ def ours(
     cases: dict[Key, list[list[_Case]]] = {}
     for sound, spans in sounds:
         stream = kernel.planned(setting.toml(), epsilon, sound.timezone).streams[kernel.STREAM]
-        exact: dict[Window, dict[str, float]] = {}
+        exact = sound.exact
         for released in kernel.releases(spans, stream, mechanism, repeats, only):
             mine: dict[Key, list[_Case]] = {}
             for level, window, indicator, figure in _read(released, sound.timezone):

@@ -17,6 +17,7 @@ import pytest
 from murmure_privacy import plan as planning
 from murmure_privacy.mechanism import DiscreteGaussian
 from murmure_privacy.plan import IndicatorPlan
+from murmure_privacy.window import Window
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # benchmarks/ is installed nowhere
@@ -233,6 +234,37 @@ def test_pictures_speak_for_themselves(name: str) -> None:
         assert found.text
     assert root.get("role") == "img"
     assert "prefers-color-scheme: dark" in text
+
+
+def test_the_truth_of_a_sound_is_computed_once(mechanism: DiscreteGaussian, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many settings and epsilons a sound is measured at: it takes longer than the noise."""
+    asked: list[Window] = []
+    real = noise.truth
+
+    def counted(sound: noise.Sound, window: Window) -> dict[str, float]:
+        asked.append(window)
+        return real(sound, window)
+
+    monkeypatch.setattr(noise, "truth", counted)
+    sound = noise.Sound("a slope", 0, np.linspace(40.0, 80.0, 86_400))
+    louder = sound.louder(5)
+    for up_to_db in (None, 75):
+        setting = noise.Setting(up_to_db)
+        days = noise.observed(sound, setting)
+        for epsilon in ("0.5", "1"):
+            noise.ours([(sound, days)], setting, epsilon, mechanism, repeats=2, only=("mean", "energy"))
+    assert len(asked) == len(set(asked)) == 24 + 1
+    assert louder.exact == {} and sound.louder(5).exact == {}, "another sound has a truth of its own"
+
+
+def test_a_small_share_of_the_draws_takes_fewer_days() -> None:
+    """Two draws of each 25th day are the fiftieth part of four draws of each; all days from half of the draws on."""
+    assert [command.every("footfall", draws) for draws in (0.02, 0.1, 0.5, 1, 3)] == [25, 5, 1, 1, 1]
+    assert [command.every("weeks", draws) for draws in (0.02, 1)] == [8, 1]
+    truth = footfall.Truth(np.array([0]), np.array([0, 1]))
+    days = tuple(kernel.Span(Window(at, at + 1), ()) for at in range(51))
+    [few] = footfall.some_of([footfall.Street("UTC", days, truth)], 25)
+    assert [span.window.start_s for span in few.spans] == [0, 25, 50] and few.truth is truth
 
 
 @pytest.mark.long
