@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
@@ -40,7 +41,7 @@ from murmure_privacy import accountant
 from murmure_privacy.decide import FLOOR, Accept, Ceiling, Signed, decide
 from murmure_privacy.errors import ConfigError
 from murmure_privacy.mechanism import DiscreteGaussian
-from murmure_privacy.plan import Plan, plan
+from murmure_privacy.plan import IndicatorPlan, Plan, plan
 from murmure_privacy.policy import parse
 from murmure_privacy.preview import habit_rho_micro, site_price, standard_errors
 from murmure_privacy.release import Release
@@ -642,6 +643,46 @@ def test_three_scenarios_see_one_week_and_five_draws_that_differ(served: Served)
     assert len(look.points) == 7 * 24 and len(look.days) == 7
     again = served.desk.look(asked)
     assert [shown.draws for shown in again.shown] == [shown.draws for shown in look.shown]
+
+
+class Asked(DiscreteGaussian):
+    """Keeps all noise that it gives, by sigma, and how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: dict[int, list[int]] = {}
+        self.times = 0
+
+    def draw(self, exact: tuple[int, ...], indicator: IndicatorPlan) -> tuple[int, ...]:
+        drawn = super().draw(exact, indicator)
+        self.times += 1
+        self.given.setdefault(indicator.sigma_milli, []).extend(a - b for a, b in zip(drawn, exact, strict=True))
+        return drawn
+
+
+def test_noise_that_is_drawn_together_is_used_once_and_is_that_of_the_plan() -> None:
+    """For five thousand integers OpenDP is asked some twenty times; what is added to them is what it gave, no integer
+    of it twice, and as large as the plan says: its mean square lies within five standard errors of sigma squared."""
+    mechanism = Asked()
+    noise = week.Ahead(mechanism)
+    for width, sigma_milli in ((1, 8000), (20, 300_000)):
+        asked = IndicatorPlan("any", width, 1, sigma_milli, 10**6)
+        exact = tuple(range(width))
+        added = [a - b for _ in range(5000 // width) for a, b in zip(noise.draw(exact, asked), exact, strict=True)]
+        assert Counter(added) <= Counter(mechanism.given[sigma_milli])
+        squares = sum(one * one for one in added) / len(added) / (sigma_milli / 1000) ** 2
+        assert abs(squares - 1) < 5 * (2 / len(added)) ** 0.5
+    assert mechanism.times <= 2 * 21
+
+
+def test_the_draws_of_a_question_are_made_together() -> None:
+    """For 2 600 figures a question asks OpenDP less than thirty times."""
+    mechanism = Asked()
+    desk = begin(EXAMPLE, None, None, mechanism)
+    asked = desk.form({"serie": "plaza/pm2_5"}).asked
+    assert asked
+    released = [one for shown in desk.look(asked).shown for one in shown.outcomes if isinstance(one, Release)]
+    assert len(released) * DRAWS > 2600 and mechanism.times < 30
 
 
 def test_pictures_show_what_was_drawn(served: Served) -> None:

@@ -263,9 +263,12 @@ class Desk:
     def _draws(self, asked: Asked, planned: Plan, aggregates: Sequence[Aggregate]) -> list[list[Outcome]]:
         opened = week.under(aggregates, planned)
         key = ("draws", asked.stream.id, asked.street, planned.policy.text)
-        found: list[list[Outcome]] = self._kept(
-            key, lambda: [week.drawn(opened, planned, self._mechanism) for _ in range(DRAWS)]
-        )
+
+        def made() -> list[list[Outcome]]:
+            noise = week.Ahead(self._mechanism)
+            return [week.drawn(opened, planned, noise) for _ in range(DRAWS)]
+
+        found: list[list[Outcome]] = self._kept(key, made)
         return found
 
     def _kept(self, key: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
