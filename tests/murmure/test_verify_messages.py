@@ -148,6 +148,15 @@ def test_a_part_begins_after_the_accounts_before_it() -> None:
     assert numbered(case, whole=False) == [("hole", f"{NAME} 8 < 10")]
 
 
+def test_the_accounts_before_a_part_are_those_before_its_first_day() -> None:
+    """That of its own first day excuses nothing that lacks there."""
+    case = Case()
+    case.hear([10, 12])
+    case.account(DAY - 1, 9)
+    case.account(DAY, 12)
+    assert numbered(case, whole=False, days=(DAY + 1, DAY)) == [("hole", f"{NAME} 11 < 12")]
+
+
 def test_what_comes_before_a_part_is_not_gone_through() -> None:
     """A message that an account before it counted stands in it as well: between both nobody looked."""
     case = Case()
@@ -288,6 +297,9 @@ def test_an_account_is_what_its_nodes_add_up_to() -> None:
     case = Case()
     case.account(DAY + 1, 1, hours(3, 2))
     assert counted(case, *nodes, *kept, days=(DAY + 2,)) == []  # a day that nobody read
+    case = Case()
+    case.account(DAY + 1, 1, hours(1))
+    assert counted(case, release("1h", BEGIN_S + 23 * 3600, end_s=BEGIN_S + DAY_S + 1), days=(DAY + 1,)) == []
     nameless = Withheld(node("1h", BEGIN_S, policy=ruled(9)), "clock")
     case = Case()
     case.account(DAY, 1, {(STREAM, 0): {"1h": (0, 1, 0)}})
@@ -309,6 +321,7 @@ def test_a_day_that_is_over_has_an_account() -> None:
     case = Case()
     case.account(DAY + 1, 1)
     assert counted(case) == []  # nothing was said that day
+    assert counted(Case(), release("1h", 0), days=(0,)) == []  # the first day there is, and none is over
 
 
 def test_an_account_ends_with_the_message_that_was_heard() -> None:
@@ -486,11 +499,16 @@ def test_a_message_that_stands_twice_is_one(gateway: Any) -> None:
 
 
 def test_a_message_at_midnight_is_of_the_day_that_is_over(gateway: Any) -> None:
-    """As is its node."""
+    """As is its node; one second later it is of the next, whatever a gateway signs."""
     row = said(gateway, [95, 96])
     case = case_of(gateway, day_file(DAY, row[:1]), day_file(DAY + 1, row[1:]))
     case.heard.messages([DAY, DAY + 1], silent, None)
     assert [day for _, _, day in case.gateway.heard.values()] == [DAY, DAY + 1]
+    last = (release("15min", BEGIN_S + DAY_S - 900),)
+    late = wire.seal_message(gateway.message(BEGIN_S + DAY_S + 1, outcomes=last), gateway.secret)
+    case = case_of(gateway, day_file(DAY + 1, [late]))
+    case.heard.messages([DAY + 1], silent, None)
+    assert [day for _, _, day in case.gateway.heard.values()] == [DAY + 1]
 
 
 def test_the_newest_days_are_read_up_to_a_limit(gateway: Any) -> None:

@@ -570,6 +570,16 @@ def test_the_span_of_a_cap_ends_before_the_day_a_week_later() -> None:
         assert len(days(policy, told, [])) == found
 
 
+def test_the_first_day_that_is_too_much_is_told_first() -> None:
+    """In whatever order the gateways were heard."""
+    policy = ruled(LEVELS, "1w", "1.1")
+    cap = policy.plan.streams[STREAM].cap_rho_micro
+    assert cap is not None
+    own, later_s = policy.plan.policy.hash, CHANGE.start_s + DAY_S
+    told = [(own, (at_s, at_s + 3600, cap + 1)) for at_s in (later_s, CHANGE.start_s)]
+    assert list(days(policy, told, [])) == [CHANGE.start_s // DAY_S, later_s // DAY_S]
+
+
 def test_units_of_a_day_count_squared() -> None:
     """Two of them cost four times as much as one."""
     made = plan(parse(written(LEVELS, "1w", "9.0").replace(b"units_per_day = 1", b"units_per_day = 2"), "test"))
