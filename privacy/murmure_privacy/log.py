@@ -259,7 +259,7 @@ def open_checkpoint(note: bytes, public: bytes) -> Checkpoint:
     if len(note) > NOTE_LIMIT:
         raise WireError("oversized", f"a checkpoint has at most {NOTE_LIMIT} bytes")
     try:
-        head, _, signatures = note.decode("utf-8").partition("\n\n")
+        head, _, signatures = note.decode().partition("\n\n")
         lines = signatures.splitlines()
         _, size, told = head.split("\n")
         found = Checkpoint(int(size), base64.b64decode(told))  # the one form of both is asked below
