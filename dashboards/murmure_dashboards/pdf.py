@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from importlib import metadata
@@ -23,6 +24,7 @@ AT_ONCE = 60
 PACKAGES = ("libpango-1.0-0", "libpangoft2-1.0-0", "libharfbuzz-subset0", "fonts-dejavu-core")
 """What Debian must supply."""
 STYLE = "paper.css"
+_SLASHED = re.compile(r"<(?:title|desc)\b.*?</|<[^>]*>|µg/m³", re.DOTALL)
 
 
 class Press:
@@ -120,11 +122,19 @@ class Press:
         nothing = URLFetcher(allowed_protocols=())  # all that a sheet needs is in its text
 
         def laid_out(html: str) -> Any:
-            page = weasyprint.HTML(string=html, url_fetcher=nothing)
+            page = weasyprint.HTML(string=_kept_whole(html), url_fetcher=nothing)
             return page.render(font_config=fonts, stylesheets=style, pdf_variant=VARIANT)
 
         self._engine = laid_out
         return self._engine
+
+
+def _kept_whole(html: str) -> str:
+    """Returns a sheet of which no line ends within a unit: pango breaks after a slash, chromium does not. An element,
+    as a letter that joins would be copied and read out; on a page each would count."""
+    return _SLASHED.sub(
+        lambda found: found[0] if found[0][0] == "<" else f'<span class="whole">{found[0]}</span>', html
+    )
 
 
 def _stem(name: str) -> str:

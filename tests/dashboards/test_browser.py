@@ -25,6 +25,20 @@ PLOT = """() => {
           y: labels('.y span').map(b => (b.top + b.bottom) / 2), x: labels('.x span').map(b => b.left)};
 }"""
 
+UNITS = """() => {
+  document.querySelectorAll('details').forEach(one => { one.open = true; });
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  while (texts.nextNode())
+    for (const unit of texts.currentNode.data.matchAll('µg/m³')) {
+      const range = document.createRange();
+      range.setStart(texts.currentNode, unit.index);
+      range.setEnd(texts.currentNode, unit.index + unit[0].length);
+      found.push(new Set([...range.getClientRects()].map(box => box.top)).size);
+    }
+  return found;
+}"""
+"""On how many lines each unit of a page stands."""
+
 
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Iterator[Any]:
@@ -61,6 +75,25 @@ def test_the_first_tab_shows_a_way_past_the_links(opened: Any) -> None:
     assert page.evaluate("document.activeElement.className") == "skip" and min(skip) >= 0
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "contenu"
+
+
+def test_no_unit_is_broken_on_the_smallest_telephone(opened: Any) -> None:
+    """In both languages, on pages and on the sheet, with the tables open, and with text spaced as WCAG 1.4.12 asks. In
+    a column of one letter it is found out."""
+    spans = ("", "semaine/", "mois/", "annee/", "bulletin.html")
+    found: list[int] = []
+    for path in (
+        "methode/",
+        "en/methode/",
+        *(f"{start}quartiers/gare/{span}" for start in ("", "en/") for span in spans),
+    ):
+        page = opened(path, width=320)
+        found += page.evaluate(UNITS)
+        page.evaluate("Object.assign(document.body.style, {letterSpacing: '.12em', wordSpacing: '.16em'})")
+        found += page.evaluate(UNITS)
+    assert len(found) > 100 and max(found) == 1
+    page.evaluate("for (const one of document.querySelectorAll('p')) one.style.width = '1em'")
+    assert max(page.evaluate(UNITS)) > 1
 
 
 def test_print_shows_the_tables(opened: Any) -> None:

@@ -282,3 +282,16 @@ def test_the_operators_page_asks_for_what_printing_needs(page: str) -> None:
     asked = f"apt-get install --yes {' '.join(PACKAGES)}\n"
     assert asked in (ROOT / "ingest" / page).read_text(encoding="utf-8")
     assert set(PACKAGES) <= set((ROOT / "Makefile").read_text(encoding="utf-8").split())
+
+
+def test_no_line_of_a_sheet_ends_within_a_unit(tmp_path: Path) -> None:
+    """However narrow it is; what is read out or copied from it is the unit, with nothing within."""
+    said = "Air\u00a0: 16\u00a0µg/m³ (entre 8 et 23, ±\u00a08\u00a0µg/m³), au plus 15\u00a0µg/m³ par jour."
+    narrow = "".join(f'<p style="width: {width}px">{said}</p>' for width in range(90, 260, 5))
+    pdf = Press(tmp_path).sheet(
+        "a", b"", 9, lambda: iter([SHEET.replace("Un trait", "µg/m³").replace("<h2>", f"{narrow}<h2>")])
+    )
+    assert pdf is not None and faults(pdf) == []
+    text = "".join(page.extract_text() for page in reader(pdf).pages)
+    assert text.count("µg/m³") == 3 * narrow.count("<p ") and "\u2060" not in text
+    assert not re.search(r"\d\s*\nµg", text)
