@@ -219,9 +219,9 @@ class Told:
 
     def _record(self) -> Table:
         say, city = self.say, self.facts.city
-        reach = [say("dossier.controller_is", publisher=city.publisher or city.city)]
-        reach += [say("dossier.reach", postal=city.postal)] if city.postal else []
-        reach += [say("dossier.reach_phone", phone=city.phone)] if city.phone else []
+        reach = [say("dossier.controller_is", publisher=say.typeset(city.publisher or city.city))]
+        reach += [say("dossier.reach", postal=say.typeset(city.postal))] if city.postal else []
+        reach += [say("dossier.reach_phone", phone=say.phone(city.phone))] if city.phone else []
         rights = [say("dossier.rights_are")]
         if city.answer_days is not None:
             rights.append(say.counted("dossier.rights_days", city.answer_days, number=city.answer_days))
@@ -235,7 +235,7 @@ class Told:
         if held:
             memory = say("dossier.memory_is", seconds=say.number(max(held)), hours=say.duration(max(held)))
         told: list[tuple[str, Cell, Sequence[str]]] = [
-            ("controller", [*self._plain(*reach), Line(say("dossier.help", help=city.help))], ()),
+            ("controller", [*self._plain(*reach), Line(say("dossier.help", help=say.typeset(city.help)))], ()),
             ("role", self._plain(say("dossier.unknown")), ()),
             ("purpose", self._plain(say("dossier.purposes")), ()),
             ("persons", self._plain(say("dossier.persons_are")), ("cannot",)),
@@ -296,7 +296,7 @@ class Told:
             pausing = [self.facts.held[site.id].pausing(part.id) for part in policy.streams]
             end += [Line(say("dossier.paused", version=one)) for one in {one.version for one in pausing if one}]
         basis = Line(say.typeset(site.legal_basis), french=True) if site.legal_basis else Line(say("dossier.to_decide"))
-        owner = [Line(site.owner, french=True), Line(site.contact)]
+        owner = [Line(say.typeset(site.owner), french=True), Line(say.typeset(site.contact))]
         return [[Line(site.name, french=True)], owner, [basis], purpose, end]
 
     def _standing(self, policy: Policy) -> str:

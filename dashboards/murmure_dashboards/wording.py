@@ -23,6 +23,7 @@ _UNIT = re.compile(r"(?<=[\d}]) (?=(?:%|dB|µg/m³|[KMG]o|h|min|ms|s|km|m|cm|mm|
 _MINUTES = re.compile(rf"(?<=\d{FIXED}h) (?=\d)")
 _THOUSANDS = re.compile(r"(?<=\d)(?<!\d{4}) (?=\d{3}(?!\d))")  # « en 2026 350 personnes » are two numbers
 _NUMERO = re.compile(r"\b([Nn]°) ")
+_PHONE = re.compile(r"(?<![\w,.])(?:\+\d{1,3}(?: \(0\))?|0\d{0,3})(?: \d{1,4}){2,}(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class Language:
         self.short_days: tuple[str, ...] = tuple(texts["calendar"]["short_days"])
         self.short_months: tuple[str, ...] = tuple(texts["calendar"]["short_months"])
         self.texts = dict(_flat(texts))
-        self._set = {key: self.typeset(text) for key, text in self.texts.items()}
+        set_as = self.typeset if code == "fr" else _set_signs
+        self._set = {key: set_as(text) for key, text in self.texts.items()}
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence under this key with its places filled. A key that is missing is a KeyError."""
@@ -215,23 +217,32 @@ class Language:
         return self("number.size", number=self.number(-(-octets // 1000)))
 
     def typeset(self, text: str) -> str:
-        """Returns a text with true apostrophes and with spaces that do not break in « ε = 1 » and, in French, before
-        : ; ! ?, inside « », within numbers, before their units and after n°: people type ordinary ones."""
-        text = text.replace("'", "\u2019")
-        for sign in "εδ":
-            text = text.replace(f"{sign} = ", f"{sign}{FIXED}={FIXED}")
-        if self.code != "fr":
-            return text
+        """Returns a text with true apostrophes and with spaces that do not break in « ε = 1 », before : ; ! ?, inside
+        « », within numbers, before their units and after n°: people type ordinary ones. What a town and its stewards
+        typed is French on the pages of any language."""
+        text = _set_signs(text)
         for sign in ";!?":
             text = text.replace(f" {sign}", f"{NARROW}{sign}")
         text = text.replace(" :", f"{FIXED}:").replace("« ", f"«{FIXED}").replace(" »", f"{FIXED}»")
+        text = _PHONE.sub(lambda found: self.phone(found[0]), text)
         text = _MINUTES.sub(FIXED, _UNIT.sub(FIXED, _THOUSANDS.sub(NARROW, text)))
         return _NUMERO.sub(rf"\1{FIXED}", text)
+
+    def phone(self, number: str) -> str:
+        """Returns a telephone number that no line ends within."""
+        return number.replace(" ", FIXED)
 
 
 @lru_cache(maxsize=4096)  # all streams of a town speak of the same hours
 def _civil(at_s: int, zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(at_s, zone)
+
+
+def _set_signs(text: str) -> str:
+    text = text.replace("'", "\u2019")
+    for sign in "εδ":
+        text = text.replace(f"{sign} = ", f"{sign}{FIXED}={FIXED}")
+    return text
 
 
 def _flat(texts: Mapping[str, Any], head: str = "") -> list[tuple[str, str]]:
