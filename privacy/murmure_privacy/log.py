@@ -243,7 +243,7 @@ def seal_checkpoint(checkpoint: Checkpoint, secret: bytes) -> bytes:
     """Returns a checkpoint as a note that the centre's key has signed. C2SP signed-note and tlog-checkpoint."""
     public = wire.public_key(secret)
     text = _text(checkpoint, public)
-    signature = base64.b64encode(_key_hash(public) + wire.sign(secret, text)).decode("ascii")
+    signature = base64.b64encode(_key_hash(public) + wire.sign(secret, text)).decode()
     return text + f"\n— {origin(public)} {signature}\n".encode()
 
 

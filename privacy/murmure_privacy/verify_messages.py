@@ -179,7 +179,7 @@ class Heard:
             heard = sorted(gateway.heard)
             before = [account.last for day, account in gateway.accounts.items() if day < first_day]
             closed = [account.last for day, account in gateway.accounts.items() if day in days]
-            begin = 0 if whole else max(before, default=heard[0] - 1 if heard else 0)
+            begin = 0 if whole else max(before or heard[:1], default=0)
             last = max([begin, *heard, *closed])
             accounted, newest = max(closed, default=0), max((day for _, _, day in gateway.heard.values()), default=0)
             gateway.settled = last
@@ -243,7 +243,7 @@ class Heard:
                 for whole in coarse.values():
                     parts = _tiling(whole, fine)
                     for noised in whole.noised if len(parts) > 1 else ():
-                        drawn = [one for part in parts for one in part.noised if _alike(one, noised)]
+                        drawn = [one for part in parts for one in part.noised if _kind(one) == _kind(noised)]
                         error = sum(one.sigma_milli**2 for one in (noised, *drawn))
                         if len(drawn) == len(parts) and error >= (1000 * _NOISY) ** 2:
                             sums = tuple(map(sum, zip(*(one.integers for one in drawn), strict=True)))
@@ -286,8 +286,9 @@ def _node(outcome: Outcome) -> str:
     return f"{outcome.node.stream} {outcome.node.level} {utc(outcome.node.start_s)}"
 
 
-def _alike(one: Noised, other: Noised) -> bool:
-    return one.indicator == other.indicator and len(one.integers) == len(other.integers)
+def _kind(one: Noised) -> tuple[str, int]:
+    """Returns by what figures are told apart that can be added up."""
+    return one.indicator, len(one.integers)
 
 
 def _tiling(whole: Release, fine: Mapping[int, Release]) -> list[Release]:

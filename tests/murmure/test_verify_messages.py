@@ -184,6 +184,7 @@ def test_refused_numbers_that_lie_apart_excuse_none_between_them() -> None:
         ([(3, 3), (6, 6)], [1, 2, 4, 7], [("hole", f"{NAME} 5 < 7")]),
         ([(3, 3), (4, 4), (5, 5)], [1, 2, 6], []),
         ([(3, 5), (4, 4)], [1, 2, 6], []),
+        ([(2, 2), (4, 7), (5, 5)], [1, 3, 8], []),
     ):
         case = Case()
         case.hear(heard)
@@ -233,6 +234,16 @@ def test_a_message_may_be_on_its_way_for_a_week(days: int, found: Found) -> None
     assert numbered(case) == found
     case.account(DAY, 3)
     assert ("hole", f"{NAME} 3 < 4") in numbered(case)
+
+
+def test_what_an_account_counts_is_on_its_way_no_longer() -> None:
+    """Of several accounts, the one with the largest number."""
+    case = Case()
+    case.hear([1, 2])
+    case.hear([4], DAY + 1)
+    case.account(DAY, 2)
+    case.account(DAY + 1, 4)
+    assert numbered(case, days=(DAY, DAY + 1)) == [("hole", f"{NAME} 3 < 4")]
 
 
 def test_what_is_settled_ends_before_the_first_of_several_holes() -> None:
@@ -321,6 +332,10 @@ def test_a_day_that_is_over_has_an_account() -> None:
     case = Case()
     case.account(DAY + 1, 1)
     assert counted(case) == []  # nothing was said that day
+    case = Case()
+    case.account(DAY - 2, 1)
+    case.account(DAY + 1, 1)
+    assert counted(case, one) == missing  # between two that are there
     assert counted(Case(), release("1h", 0), days=(0,)) == []  # the first day there is, and none is over
 
 
@@ -460,9 +475,10 @@ def test_two_quarters_of_each_kind_are_added_up(kinds: tuple[str, ...], odd: int
 def test_only_figures_of_one_kind_are_added_up() -> None:
     """The same indicator, with as many integers."""
     one = Noised("mean", (1, 2), 1000, 1)
-    assert verify_messages._alike(one, replace(one, integers=(3, 4), sigma_milli=2))
-    assert not verify_messages._alike(one, replace(one, indicator="energy"))
-    assert not verify_messages._alike(one, replace(one, integers=(1,)))
+    kind = verify_messages._kind(one)
+    assert verify_messages._kind(replace(one, integers=(3, 4), sigma_milli=2)) == kind
+    assert verify_messages._kind(replace(one, indicator="energy")) != kind
+    assert verify_messages._kind(replace(one, integers=(1,))) != kind
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
