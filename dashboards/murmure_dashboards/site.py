@@ -17,12 +17,12 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -298,16 +298,18 @@ class _Share:
     hands: Sequence[_Hand]
 
     def values(self, made: _Made, ctx: Build) -> None:
-        """Waits for the files with values, and takes down their sizes, and what was seen of streams."""
-        for hand in self.hands:
-            octets, glances = cast(tuple[dict[str, int], dict[str, Glance]], hand.told())
+        """Waits for the files with values, and takes down their sizes, and what was seen of streams. Each process goes
+        on to its pages at once: they tell the size of its own files, and of those that this one has made by now."""
+        known, said = dict(made.octets), dict[_Hand, tuple[dict[str, int], dict[str, Glance]]]()
+        while waited := {hand.pipe: hand for hand in self.hands if hand not in said}:
+            for pipe in wait(list(waited)):
+                hand = waited[cast(Connection, pipe)]
+                said[hand] = cast(tuple[dict[str, int], dict[str, Glance]], hand.told())
+                hand.pipe.send(known)
+        for hand in self.hands:  # whoever came first: a site is the same each time
+            octets, glances = said[hand]
             made.octets.update(octets)
             ctx.glances.update(glances)
-
-    def pages(self, octets: Mapping[str, int]) -> None:
-        """Has the pages made, which tell the size of these files."""
-        for hand in self.hands:
-            hand.pipe.send(dict(octets))
 
     def finish(self, made: _Made) -> None:
         """Waits for the pages, and takes down what was written. What has to be done with the disk begins meanwhile."""
@@ -524,7 +526,6 @@ def _rendered(
             yield from maker_outputs.OUTPUTS.files(ctx)
         if share:
             share.values(made, ctx)
-            share.pages(made.octets)
         else:
             yield from _of_quartiers(ctx)
         yield from maker_data.data(ctx, before, kept)
@@ -620,9 +621,9 @@ def _ready() -> None:
 
 def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, pipe: Connection) -> None:
     """Writes the values of some neighbourhoods, works out what the files of the months have of them, and says their
-    sizes and what pages of the town tell of their streams; then, once it is told the size of what others have made,
-    writes their pages, and says what was written. An error is said as well. `far`: the end of whoever waits for it,
-    closed here so that this process ends if that one is killed."""
+    sizes and what pages of the town tell of their streams; then, once it is told the size of what the first process
+    has made, writes their pages, and says what was written. An error is said as well. `far`: the end of whoever waits
+    for it, closed here so that this process ends if that one is killed."""
     far.close()
     try:
         made = _Made(order.folder, order.like)
@@ -638,8 +639,8 @@ def _work(order: _Order, reopen: Callable[[], ArchiveReader], far: Connection, p
             own = {path: size for path, size in made.octets.items() if path != opendata.ANNOTATIONS}
             infos = [(site, info) for site in sites for info in ctx.streams_of(site.id)]
             pipe.send((own, {info.stream: ctx.glance(site, info) for site, info in infos}))
-            known = pipe.recv()
-            made.octets.update(known)
+            made.octets.update(pipe.recv())
+            known = set(made.octets)
             for path, content in _of_quartiers(ctx):
                 made.note(path, content)
                 made.write(path, content)

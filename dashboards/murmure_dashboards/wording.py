@@ -86,13 +86,7 @@ class Language:
 
     def number(self, value: Decimal | float | int) -> str:
         """Returns a number with this language's separators, all its decimals, and a true minus sign."""
-        exact = value if isinstance(value, Decimal) else Decimal(str(value))
-        exponent = exact.as_tuple().exponent
-        decimals = -exponent if isinstance(exponent, int) and exponent < 0 else 0
-        text = f"{exact:,.{decimals}f}"
-        if self.code == "fr":
-            text = text.replace(",", NARROW).replace(".", ",")
-        return text.replace("-", MINUS)
+        return _number(self.code, str(value))  # 5.0 equals 5, and is said with its decimal
 
     def amount(self, quantity: str, estimate: float, low: float, high: float) -> tuple[str, str]:
         """Returns (number with its unit, interval in words), e.g. (`1 240 passages`, `entre 1 221 et 1 259`).
@@ -231,6 +225,17 @@ class Language:
     def phone(self, number: str) -> str:
         """Returns a telephone number that no line ends within."""
         return number.replace(" ", FIXED)
+
+
+@lru_cache(maxsize=4096)  # levels and passages of all streams of a town are often the same
+def _number(code: str, value: str) -> str:
+    exact = Decimal(value)
+    exponent = exact.as_tuple().exponent
+    decimals = -exponent if isinstance(exponent, int) and exponent < 0 else 0
+    text = f"{exact:,.{decimals}f}"
+    if code == "fr":
+        text = text.replace(",", NARROW).replace(".", ",")
+    return text.replace("-", MINUS)
 
 
 @lru_cache(maxsize=4096)  # all streams of a town speak of the same hours

@@ -32,12 +32,11 @@ class Stewards(Register):
 
     def policies(self, site: str | None = None) -> list[StoredPolicy]:
         """Returns all filed policies (of a site), oldest version first."""
-        rows = self._rows(
-            "SELECT hash, site, version, toml, sealed FROM policies WHERE site = ? OR ? IS NULL ORDER BY site, version",
-            site,
-            site,
-        )
-        return [StoredPolicy(*row) for row in rows]
+        of = (
+            "" if site is None else "WHERE site = ?"
+        )  # one condition for both would go through all of them for each site
+        query = f"SELECT hash, site, version, toml, sealed FROM policies {of} ORDER BY site, version"
+        return [StoredPolicy(*row) for row in self._rows(query, *([] if site is None else [site]))]
 
     def newest_policy(self, site: str) -> StoredPolicy | None:
         """Returns the policy of a site with the highest version."""
