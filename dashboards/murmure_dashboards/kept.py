@@ -173,8 +173,11 @@ def sum_of_days(days: Days, info: StreamInfo, window: Window) -> str | None:
     from_s, over_s, told = json.loads(kept) if kept is not None else (None, 0, "")
     if from_s == first_s:
         return told if over_s + LATE_S <= now_s else None
-    held = sorted(store.read(days_of.KIND, info.stream, Window(first_s, window.end_s)).items())
-    if len(held) != (calendar.civil_day(window.end_s) - calendar.civil_day(first_s)).days:
+    # The first node may have begun days before the one on which it ended.
+    kept_s = max(window.start_s, first_s - _LATEST_S)
+    held = sorted(store.read(days_of.KIND, info.stream, Window(kept_s, window.end_s)).items())
+    since = sum(start_s >= first_s for start_s, _ in held)
+    if since != (calendar.civil_day(window.end_s) - calendar.civil_day(first_s)).days:
         return None
     digest, over_s = hashlib.sha256(b"%d" % first_s), window.end_s
     for start_s, value in held:

@@ -77,7 +77,8 @@ class Language:
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence under this key with its places filled. A key that is missing is a KeyError."""
-        return self._set[key].format(**values)
+        text = self._set[key]
+        return text.format(**values) if values or "{" in text else text
 
     def counted(self, key: str, count: float, **values: object) -> str:
         """Returns the sentence in the singular (`key_one`) or plural (`key_other`) that this language wants."""

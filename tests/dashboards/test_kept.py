@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
@@ -189,6 +190,27 @@ def test_the_sum_of_days_is_kept_until_something_comes_of_them(
     _comes_late(street, one)
     late = told(now_s)
     assert late not in (None, first) and late == anew(now_s)
+
+
+def test_the_sum_of_days_has_the_evening_of_the_first_night(
+    street: Any, centre: City, streets: SimpleNamespace, given: Callable[..., Build]
+) -> None:
+    """A box that was mounted in the evening has a day before the one on which its first node ended."""
+    sums = []
+    for evening in (None, "as it was told first", "as it was told after something came late"):
+        with closing(Store.open(None, street, centre.timezone)) as store:
+            ctx = replace(given(street, centre), store=store)
+            (info,) = (one for one in ctx.streams if one.stream == "plaza/footfall")
+            window = Window(ctx.today.start_s - 400 * 86_400, ctx.today.start_s)
+            ctx.days.of(info, window)
+            began_s = ctx.archive.began_s(info.stream)
+            assert began_s is not None and window.start_s + 2 * 86_400 < began_s
+            eve = ctx.calendar.day(ctx.calendar.day(began_s - 1).start_s - 1)
+            if evening is not None:
+                row = json.dumps([[eve.start_s, eve.end_s], eve.end_s, evening]).encode()
+                store.keep(days_module.KIND, info.stream, eve.start_s, eve, row)
+            sums.append(kept_module.sum_of_days(ctx.days, info, window))
+    assert None not in sums and len(set(sums)) == 3
 
 
 Pair = Callable[[Build, SimpleNamespace], tuple[Build, Build]]
