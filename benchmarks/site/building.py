@@ -1,4 +1,4 @@
-"""How long `murmure site build` takes: from nothing, again, and after every stream has closed a quarter-hour more."""
+"""How long `murmure site build` takes: from nothing, after every stream has closed a quarter-hour more, and again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Built:
 
 
 def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, Built]:
-    """Returns what each build took. `profile`: where the profile of the second one is written; it is slower for it."""
+    """Returns what each build took. `profile`: where the profile of rendering again is written; that one is slower for it."""
     folder.mkdir(parents=True, exist_ok=True)
     later = folder / "later.db"
     for old in folder.glob("site*"):
@@ -52,12 +52,13 @@ def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, B
     # and what is kept stands in each.
     for since_s in range(0, AFTERWARDS_S, AFTERWARDS_S // SETTLING):
         build(town.archive, town.city, out, NOW_S + since_s)
+    # Not after the next one, of which the other two folders have nothing yet.
+    found["a quarter-hour later"] = build(later, town.city, out, then_s)
     # Every page of a period, of a site, of the town is made anew, and so is what they tell of streams; days that are
     # finished, and rows that are the same, are taken from the store.
     with closing(Store(folder / "site.store")) as store:
         store.forget((kept.PAGES, stories.KIND, glances.KIND), kept.EVER.end_s + 1)
-    found["rendered again"] = build(town.archive, town.city, out, NOW_S + AFTERWARDS_S, profile)
-    found["a quarter-hour later"] = build(later, town.city, out, then_s)
+    found["rendered again"] = build(later, town.city, out, then_s + AFTERWARDS_S, profile)
     return found
 
 
