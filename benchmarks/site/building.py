@@ -39,7 +39,7 @@ class Built:
 
 
 def builds(town: Town, folder: Path, profile: Path | None = None) -> dict[str, Built]:
-    """Returns what each build took. `profile`: where the profile of rendering again is written; that one is slower for it."""
+    """Returns what each build took. `profile`: where that of rendering again is written, which is slower for it."""
     folder.mkdir(parents=True, exist_ok=True)
     later = folder / "later.db"
     for old in folder.glob("site*"):
