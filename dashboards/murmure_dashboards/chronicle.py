@@ -216,6 +216,8 @@ class Chronicler(Teller):
             said.append(say("long.no_day"))
         if not one.same_bounds:
             said.append(say("long.other_bounds"))
+        if any(day.state == "across" for day in one.measured):
+            said.append(say("long.across"))
         expected_s = one.expected_s(one.measured)
         if 0 < one.covered_s < expected_s:
             said.append(say("long.covered", share=say.least_share(one.covered_s / expected_s)))

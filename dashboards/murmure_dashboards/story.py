@@ -597,7 +597,7 @@ class Teller:
             unsaid.append(self.say.counted("faulty.drawn", faulty, number=faulty))
         if not valued:
             return " ".join(unsaid) or self.say("chart.empty")
-        missing = sum(slot.missing for slot in slots)
+        missing = sum(slot.missing or slot.state == "across" for slot in slots)
         parts = [self.say.counted("chart.counted", len(valued), number=len(valued), missing=missing)]
         for key, slot in _extremes(slots):
             if slot.amount is None:

@@ -93,8 +93,15 @@ class Stretch:
         return sum(day.covered_s for day in self.days)
 
     def expected_s(self, days: Sequence[Day]) -> int:
-        """Returns how much of some days was to be measured: of one with a night that may still come, what has come."""
-        return sum(day.expected_s if day.of.end_s + LATE_S <= self.now_s else day.covered_s for day in days)
+        """Returns how much of some days was to be in their figures: neither what is in a longer figure alone, nor a
+        night that may still come."""
+        return sum(max(day.covered_s, day.expected_s - self._open_s(day)) for day in days if day.state != "across")
+
+    def _open_s(self, day: Day) -> int:
+        night = self.calendar.node("night", day.of.end_s - 1)
+        if day.of.end_s != night.end_s or night.end_s + LATE_S <= self.now_s:
+            return 0
+        return night.end_s - max(night.start_s, day.first_s)
 
     @property
     def coverage(self) -> float:

@@ -23,7 +23,7 @@ _UNIT = re.compile(r"(?<=[\d}]) (?=(?:%|dB|µg/m³|[KMG]o|h|min|ms|s|km|m|cm|mm|
 _MINUTES = re.compile(rf"(?<=\d{FIXED}h) (?=\d)")
 _THOUSANDS = re.compile(r"(?<=\d)(?<!\d{4}) (?=\d{3}(?!\d))")  # « en 2026 350 personnes » are two numbers
 _NUMERO = re.compile(r"\b([Nn]°) ")
-_PHONE = re.compile(r"(?<![\w,.])(?:\+\d{1,3}(?: \(0\))?|0\d{0,3})(?: \d{1,4}){2,}(?!\d)")
+_PHONE = re.compile(r"(?<![\w,.])(?:\(?\+\d{1,3}\)?(?: ?\(0\) ?\d)?|0\d{0,3})(?: \d{1,4}){2,6}(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)

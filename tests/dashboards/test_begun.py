@@ -171,13 +171,12 @@ def test_a_night_that_began_with_the_measurement_is_of_the_day_on_which_it_began
         assert "depuis le 21 novembre 2026" in pages[path] and "7 h 30 sur 24 h" in pages[path]
         assert not [hole for hole in HOLES if hole in pages[path]]
     week = pages["quartiers/centre/semaine/index.html"]
-    assert "vendredi 20 Avant la première mesure – samedi 21 Compté dans un chiffre qui déborde de ce jour" in week
+    assert "vendredi 20 Avant la première mesure – samedi 21 Mesuré, mais seulement dans un chiffre plus long" in week
     assert "depuis le début de la mesure, samedi 21 novembre 2026" in week and "Estimation" in week
     assert not [hole for hole in (*HOLES, "Aucune valeur") if hole in week]
     assert "Niveau sonore moyen par période" in week and "par jour, Place" not in week
     assert (
-        "Saturday 21 Counted in a figure that reaches beyond this day"
-        in pages["en/quartiers/centre/semaine/index.html"]
+        "Saturday 21 Measured, but only as part of a longer figure" in pages["en/quartiers/centre/semaine/index.html"]
     )
 
 
@@ -202,6 +201,14 @@ def test_a_night_that_is_on_is_not_missing(mounted: Mounted) -> None:
             assert not [hole for hole in (*HOLES, "du temps ; ce qui manque") if hole in pages[path]]
 
 
+def test_a_day_that_lacks_is_said_while_its_night_is_on(mounted: Mounted) -> None:
+    """Of the same day, from six to six: only the night may still come."""
+    by_parts(mounted, 21.75, withheld=lambda stream, node: "paused" if node.level == "day" else None)
+    for hour in (24 + 24 + 3, 24 + 24 + 7):
+        pages = mounted.pages(MORNING.start_s + hour * HOUR_S)
+        assert [path for path in LONG if "du temps ; ce qui manque" not in pages[path]] == []
+
+
 def test_the_days_of_a_first_week_are_told_by_its_figure(mounted: Mounted) -> None:
     """Of weeks alone: from the day of mounting on, each is in the figure of the week, and nothing of it is missing."""
     swap = [(PARTS[0], '"1w" = 1 }\nbounds_db')]
@@ -211,9 +218,10 @@ def test_the_days_of_a_first_week_are_told_by_its_figure(mounted: Mounted) -> No
     mounted.files(mounted.seals(span, silent, 1, first, streams=("noise",), swap=swap))
     pages = mounted.pages(PARIS.midnight(date(2026, 11, 23)) + 7 * HOUR_S)
     assert [path for path in pages if "cause inconnue" in pages[path]] == []
+    assert [path for path in LONG if "n'ont pas de chiffre à eux" not in pages[path]] == []
     week = pages["quartiers/centre/semaine/index.html"]
     assert "vendredi 20 Avant la première mesure" in week
-    assert "samedi 21 Compté dans un chiffre qui déborde de ce jour" in week
+    assert "samedi 21 Mesuré, mais seulement dans un chiffre plus long" in week
 
 
 TWO = ("footfall", "noise")

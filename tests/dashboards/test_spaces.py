@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from murmure_dashboards.config import City
 from murmure_dashboards.site import render
-from murmure_dashboards.wording import language
+from murmure_dashboards.wording import FIXED, language
 from murmure_privacy.annotation import Annotation
 
 UNITS = r"%|dB|µg/m³|[kKMG]?o|h|min|ms|s|km|m|cm|mm|k?Hz|°C|€"
@@ -139,3 +139,12 @@ def test_ordinary_spaces_are_found_out(mended: str) -> None:
     assert not list(broken(f'<p>Voir <span lang="en">{typed}</span> là.</p><pre>{typed}</pre>'))
     assert language("fr").typeset("en 2026 350 capteurs") == "en 2026 350 capteurs", "two numbers"
     assert language("fr").typeset(typed) == language("en").typeset(typed) == mended
+
+
+@pytest.mark.parametrize(
+    "number", ["+33 (0)1 23 45 67 89", "(+33) 1 23 45 67 89", "+33 1 23 45 67 89", "01 23 45 67 89"]
+)
+def test_a_number_to_call_stays_on_its_line(number: str) -> None:
+    """Whichever way the town writes it."""
+    said = language("fr").typeset(f"Mairie, {number}, le matin")
+    assert said == f"Mairie, {number.replace(' ', FIXED)}, le matin"
