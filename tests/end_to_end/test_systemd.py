@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -164,8 +163,7 @@ def pole(archive: Path, debian: Path, machines: ModuleType, tmp_path_factory: py
     (folder / "ingest.toml").write_text(INGEST)
     subprocess.run(["cp", "-a", "--reflink=auto", str(debian), str(folder / "root")], check=True)
     (folder / "root/etc/hosts").write_text("127.0.0.1 localhost\n")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder / "root/media", filter="tar")
+    subprocess.run(["tar", "-xf", str(archive), "-C", str(folder / "root/media")], check=True)
     machine = machines.Machine(folder / "root")
     pole = Pole(machine, folder)
     steward(pole)
