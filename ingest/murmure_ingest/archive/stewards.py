@@ -32,11 +32,12 @@ class Stewards(Register):
 
     def policies(self, site: str | None = None) -> list[StoredPolicy]:
         """Returns all filed policies (of a site), oldest version first."""
-        of = (
-            "" if site is None else "WHERE site = ?"
-        )  # one condition for both would go through all of them for each site
-        query = f"SELECT hash, site, version, toml, sealed FROM policies {of} ORDER BY site, version"
-        return [StoredPolicy(*row) for row in self._rows(query, *([] if site is None else [site]))]
+        columns = "SELECT hash, site, version, toml, sealed FROM policies"
+        if site is None:
+            rows = self._rows(f"{columns} ORDER BY site, version")
+        else:  # by the index: one statement for both would go through the policies of every site
+            rows = self._rows(f"{columns} WHERE site = ? ORDER BY version", site)
+        return [StoredPolicy(*row) for row in rows]
 
     def newest_policy(self, site: str) -> StoredPolicy | None:
         """Returns the policy of a site with the highest version."""
