@@ -98,6 +98,7 @@ class Stretch:
         return sum(max(day.covered_s, day.expected_s - self._open_s(day)) for day in days if day.state != "across")
 
     def _open_s(self, day: Day) -> int:
+        """Returns how much of a day from six to six is of a night that is on, or has just ended."""
         night = self.calendar.node("night", day.of.end_s - 1)
         if day.of.end_s != night.end_s or night.end_s + LATE_S <= self.now_s:
             return 0
